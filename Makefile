@@ -1,0 +1,171 @@
+# flis: build, test, install. `make help` lists the targets. GNU make; a C99 compiler is all it needs.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+SHARED  ?= ../shared
+VERSION := $(shell sed -n 's/^\#define FLIS_VERSION "\(.*\)"/\1/p' flis.h)
+
+LIBRARY := flis tensor clip unet vae sampler
+TOOLS   := $(filter-out cli,$(notdir $(basename $(wildcard tools/*.c))))
+TESTS   := $(filter-out run shared_%,$(notdir $(basename $(wildcard tests/*.c))))
+CHECKS  := $(notdir $(basename $(wildcard tests/shared_*.c)))
+
+# ---- What the compiler takes ----------------------------------------------------------------------------------------
+# $(call try,FLAGS,PROGRAM) is FLAGS if a program builds and links with them, else nothing.
+
+hash := \#
+comma := ,
+try = $(shell mkdir -p build && p=build/probe.$$$$ && echo '$(or $(2),int main(void) { return 0; })' | \
+        tr '@' '\n' > $$p.c && $(CC) -Werror $(1) $$p.c -o $$p >/dev/null 2>&1 && echo '$(1)'; rm -rf build/probe.$$$$*)
+
+ifneq ($(filter-out clean help uninstall format,$(or $(MAKECMDGOALS),all)),)
+NATIVE := $(or $(call try,-march=native),$(call try,-mcpu=native)) $(call try,-mprefer-vector-width=512)
+ifneq ($(OPENMP),0)
+OMP := $(call try,-fopenmp,$(hash)include <omp.h>@int main(void) { return omp_get_max_threads() < 1; })
+endif
+endif
+
+# ---- Variants: one Makefile, one set of objects each ---------------------------------------------------------------
+# release: build/release, products where a user looks for them. 64: double precision. test: with sanitizers.
+
+VARIANT ?= release
+B       := build/$(VARIANT)
+O       := $(B)/
+FLIS    := $(O)flis
+ifeq ($(VARIANT),release)
+O       :=
+FLIS    := flis
+else ifeq ($(VARIANT),64)
+FLIS    := flis64
+DEFINES := -DFLIS_DOUBLE
+endif
+
+ifneq ($(filter test%,$(VARIANT)),)
+SANITIZE := $(call try,-fsanitize=address$(comma)undefined -fno-sanitize-recover=all)
+CFLAGS   ?= -O2 -g $(NATIVE)
+EXTRA    := -g -fno-omit-frame-pointer $(SANITIZE)
+else
+CFLAGS   ?= -O3 $(NATIVE)
+EXTRA    :=
+endif
+
+LIB     := $(O)libflis.a
+STRICT  := -std=c99 -pedantic -Wall -Wextra -Wshadow -ffp-contract=off $(if $(filter 1,$(WERROR)),-Werror)
+COMPILE  = $(CC) $(CPPFLAGS) -I. $(DEFINES) $(CFLAGS) $(STRICT) $(EXTRA) $(OMP)
+LINK     = $(CC) $(CFLAGS) $(EXTRA) $(OMP) $(LDFLAGS)
+LIBS     = $(LDLIBS) -lm
+
+# ---- Targets -------------------------------------------------------------------------------------------------------
+
+.PHONY: all demo test suite tests registered check-shared flis64 install uninstall clean help format FORCE
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+all: $(FLIS) $(LIB) $(TOOLS:%=$(O)tools/%)
+
+MODEL := models/flis-small.safetensors
+
+demo: all $(MODEL)
+	./flis generate -m $(MODEL) -j examples/harbour.json --size 128x128 -o demo.png
+	@echo "$(CURDIR)/demo.png"
+
+$(MODEL): | tools/synth
+	@mkdir -p $(@D)
+	tools/synth tinyB $@
+
+# The runner's total counts the command line's checks too, so the last line tells all.
+test:
+	@+$(MAKE) --no-print-directory VARIANT=$(if $(filter test%,$(VARIANT)),$(VARIANT),test) suite
+
+suite: all $(B)/run registered
+	@$(if $(SANITIZE),,echo "note: $(CC) has no address and undefined sanitizers; testing without them";) \
+	 sh tests/cli.sh $(FLIS) $(O)tools/synth $(B)/cli.count; $(B)/run -a $(B)/cli.count $(RUN)
+
+tests: all $(B)/run
+
+registered:
+	@cat /dev/null $(wildcard tests/test_*.c) | sed -n 's/^void \(test_[a-zA-Z0-9_]*\)(void).*/\1/p' | \
+	 while read -r name; do \
+	    grep -q "($${name}[,)]" tests/run.c || { echo "$$name is not listed in tests/run.c"; exit 1; }; done
+
+check-shared: all $(CHECKS:%=build/release/%)
+	@set -e; for c in $(CHECKS); do echo "$$c"; build/release/$$c $(SHARED); done; echo "check-shared: all passed"
+
+flis64:
+	@+$(MAKE) --no-print-directory VARIANT=64 flis64 build/64/libflis.a
+
+install: all
+	mkdir -p "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/pkgconfig" "$(DESTDIR)$(PREFIX)/include" \
+	    "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/flis"
+	install -m 755 flis "$(DESTDIR)$(PREFIX)/bin/flis"
+	install -m 644 libflis.a "$(DESTDIR)$(PREFIX)/lib/libflis.a"
+	install -m 644 flis.h "$(DESTDIR)$(PREFIX)/include/flis.h"
+	install -m 644 tools/flis.1 "$(DESTDIR)$(PREFIX)/share/man/man1/flis.1"
+	for f in $(MODEL) models/vocab.txt; do \
+	    if [ -f "$$f" ]; then install -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/flis/"; fi; done
+	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' 'Name: flis' \
+	    'Description: freestyle layout-to-image synthesis in portable C99' 'Version: $(VERSION)' \
+	    'Libs: -L$${libdir} -lflis $(strip $(OMP) $(LIBS))' 'Cflags: -I$${includedir}' > $(B)/flis.pc
+	install -m 644 $(B)/flis.pc "$(DESTDIR)$(PREFIX)/lib/pkgconfig/flis.pc"
+
+uninstall:
+	rm -f "$(DESTDIR)$(PREFIX)/bin/flis" "$(DESTDIR)$(PREFIX)/lib/libflis.a" "$(DESTDIR)$(PREFIX)/include/flis.h" \
+	    "$(DESTDIR)$(PREFIX)/share/man/man1/flis.1" "$(DESTDIR)$(PREFIX)/lib/pkgconfig/flis.pc"
+	rm -rf "$(DESTDIR)$(PREFIX)/share/flis"
+
+clean:
+	rm -rf build flis flis64 libflis.a demo.png $(TOOLS:%=tools/%)
+
+format:
+	clang-format -i flis.h *.c tools/*.c tests/*.c tests/*.h
+
+help:
+	@echo "make               flis, libflis.a and tools/*"
+	@echo "make demo          build, then make demo.png with the default model"
+	@echo "make test          build with sanitizers under build/test, run every check (RUN='-q' quick, RUN='-l' list)"
+	@echo "make check-shared  checks against the full oracle in SHARED=$(SHARED)"
+	@echo "make flis64        the command and library in double precision: ./flis64, build/64/libflis.a"
+	@echo "make install       to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
+	@echo "make clean         remove what was built (models stay)"
+	@echo "make format        clang-format (optional)"
+	@echo "Variables: CC, CFLAGS, CPPFLAGS, LDFLAGS, LDLIBS; OPENMP=0 without threads; WERROR=1 warnings are errors"
+
+# ---- Rules ---------------------------------------------------------------------------------------------------------
+# build/VARIANT/flags holds the commands; it changes only when they do, and everything depends on it.
+
+$(B)/flags: FORCE
+	@mkdir -p $(B)/tools $(B)/tests
+	@printf '%s\n' '$(subst ','\'',$(COMPILE))' '$(subst ','\'',$(LINK) $(LIBS) $(PREFIX))' > $@.new
+	@cmp -s $@.new $@ && rm -f $@.new || mv -f $@.new $@
+
+# What single files are told: where the command finds an installed model, where the runner finds its files.
+DEFINES_cli := -DFLIS_DATADIR='"$(PREFIX)/share/flis"'
+DEFINES_run := -DTESTS_DIR='"$(CURDIR)/tests"'
+
+$(B)/%.o: %.c $(B)/flags
+	$(COMPILE) $(DEFINES_$(*F)) -MMD -MP -c $< -o $@
+
+$(LIB): $(LIBRARY:%=$(B)/%.o)
+	rm -f $@
+	$(AR) rcs $@ $^
+
+$(FLIS): $(B)/tools/cli.o $(LIB)
+	$(LINK) $^ $(LIBS) -o $@
+
+$(TOOLS:%=$(O)tools/%): $(O)tools/%: $(B)/tools/%.o $(LIB)
+	$(LINK) $^ $(LIBS) -o $@
+
+$(B)/run: $(B)/tests/run.o $(TESTS:%=$(B)/tests/%.o) $(LIB)
+	$(LINK) $^ $(LIBS) -o $@
+
+# What test.h promises, without the runner's table: for programs beside the suite.
+$(B)/tests/helpers.o: tests/run.c $(B)/flags
+	$(COMPILE) -DTEST_HELPERS_ONLY $(DEFINES_run) -MMD -MP -c $< -o $@
+
+$(CHECKS:%=$(B)/%): $(B)/%: $(B)/tests/%.o $(B)/tests/helpers.o $(LIB)
+	$(LINK) $^ $(LIBS) -o $@
+
+# Objects stay, whoever asked for them.
+.SECONDARY:
+
+-include $(wildcard $(B)/*.d $(B)/tools/*.d $(B)/tests/*.d)

@@ -1,0 +1,2108 @@
+/* flis.c - the ends of the pipeline and the pipeline itself: layout and phrases in, picture out.
+ *
+ * What comes from a user's disk is read here (JSON, deflate, PNG, PGM), every byte of it distrusted: damaged files end
+ * in a sentence. What goes back (PNG) is a pure function of pixels and text, on every machine. Then flis_generate,
+ * which runs the parts one after the other: FreestyleNet@5dcb8b8 scripts/FLIS.py.
+ * What this file is not: a general picture library; and no arithmetic of the model is here, except the last
+ * line, from the decoder's values to bytes.
+ *
+ * Letters: h, w height and width of the latent; H, W of the picture, 8 times those; d width of the text features.
+ */
+#include "flis.h"
+
+#include <float.h>
+#include <limits.h>
+#include <locale.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Everything that C99 leaves to the system stands in this block: what rename does where the new name exists (POSIX
+   replaces in one step; elsewhere the old file must go first), and which paths are absolute. */
+#ifdef _WIN32
+#define REPLACE(from, to) (remove(to), rename(from, to))
+#define IS_SEPARATOR(c) ((c) == '/' || (c) == '\\')
+#define IS_ABSOLUTE(path) (IS_SEPARATOR((path)[0]) || ((path)[0] && (path)[1] == ':'))
+#else
+#define REPLACE(from, to) rename(from, to)
+#define IS_SEPARATOR(c) ((c) == '/')
+#define IS_ABSOLUTE(path) ((path)[0] == '/')
+#endif
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+/* ---- Bytes ------------------------------------------------------------------------------------------------------- */
+
+/* A growing array. Zero to begin with; free(at). */
+typedef struct bytes {
+    uint8_t *at;
+    size_t count, room;
+} bytes;
+
+/* Room for `more` bytes behind count; doubles, so that appending is linear. */
+static bool bytes_reserve(flis_ctx *ctx, bytes *b, size_t more)
+{
+    if (!flis_ok(ctx)) return false;
+    if (b->room - b->count >= more) return true;
+    size_t room = b->room < 4096 ? 4096 : b->room <= SIZE_MAX / 2 ? b->room * 2 : b->room;
+    if (more > SIZE_MAX - b->count) return flis_fail(ctx, "out of memory: more than this machine can address");
+    if (room < b->count + more) room = b->count + more;
+    uint8_t *at = realloc(b->at, room);
+    if (!at) return flis_fail(ctx, "out of memory: wanted %zu bytes", room);
+    b->at = at;
+    b->room = room;
+    return true;
+}
+
+static void bytes_put(flis_ctx *ctx, bytes *b, const void *from, size_t count)
+{
+    if (!count || !bytes_reserve(ctx, b, count)) return;
+    memcpy(b->at + b->count, from, count);
+    b->count += count;
+}
+
+static void bytes_put_u8(flis_ctx *ctx, bytes *b, unsigned value)
+{
+    if (b->count == b->room && !bytes_reserve(ctx, b, 1)) return;
+    b->at[b->count++] = (uint8_t)value;
+}
+
+static uint32_t big_endian(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static void bytes_put_u32(flis_ctx *ctx, bytes *b, uint32_t value)
+{
+    const uint8_t four[4] = {(uint8_t)(value >> 24), (uint8_t)(value >> 16), (uint8_t)(value >> 8), (uint8_t)value};
+    bytes_put(ctx, b, four, 4);
+}
+
+/* One code point of UTF-8 (RFC 3629: shortest form, no surrogates) and its length; -1 and length 1 if it is none. */
+static long utf8_next(const uint8_t *p, const uint8_t *end, size_t *length)
+{
+    static const long least[5] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t n = p[0] < 0x80                   ? 1
+               : p[0] >= 0xC2 && p[0] < 0xE0 ? 2
+               : (p[0] & 0xF0) == 0xE0       ? 3
+               : (p[0] & 0xF8) == 0xF0       ? 4
+                                             : 0;
+    *length = 1;
+    if (n == 1) return p[0];
+    if (!n || (size_t)(end - p) < n) return -1;
+    long point = p[0] & (0xFF >> (n + 1));
+    for (size_t i = 1; i < n; i++) {
+        if ((p[i] & 0xC0) != 0x80) return -1;
+        point = point << 6 | (p[i] & 0x3F);
+    }
+    if (point < least[n] || point > 0x10FFFF || (point >= 0xD800 && point < 0xE000)) return -1;
+    *length = n;
+    return point;
+}
+
+static size_t utf8_put(char *out, long point)
+{
+    if (point < 0x80) {
+        out[0] = (char)point;
+        return 1;
+    }
+    const size_t n = point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
+    for (size_t i = n - 1; i > 0; i--, point >>= 6) out[i] = (char)(0x80 | (point & 0x3F));
+    out[0] = (char)((0xF00 >> n & 0xFF) | point);
+    return n;
+}
+
+/* ---- JSON (RFC 8259) --------------------------------------------------------------------------------------------- */
+
+enum { JSON_DEPTH = 64 };
+
+typedef struct json_reader {
+    flis_ctx *ctx;
+    const char *name;
+    const uint8_t *at, *end;
+    int line, column;           /* of `at`, from 1; columns count characters, as editors do */
+    int depth;
+} json_reader;
+
+static bool json_value(json_reader *r, flis_json *out);
+
+static bool json_fail(const json_reader *r, const char *format, ...)
+{
+    char sentence[160];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(sentence, sizeof sentence, format, args);
+    va_end(args);
+    return flis_fail(r->ctx, "%s:%d:%d: %s", r->name, r->line, r->column, sentence);
+}
+
+/* "got X, wanted …", where X is what stands here. */
+static bool json_unexpected(const json_reader *r, const char *wanted)
+{
+    if (r->at == r->end) return json_fail(r, "got the end of the text, wanted %s", wanted);
+    if (*r->at == '\n' || *r->at == '\r') return json_fail(r, "got the end of the line, wanted %s", wanted);
+    if (*r->at > ' ' && *r->at < 0x7F) return json_fail(r, "got '%c', wanted %s", *r->at, wanted);
+    return json_fail(r, "got byte 0x%02X, wanted %s", *r->at, wanted);
+}
+
+/* Over one character of `length` bytes. */
+static void json_step(json_reader *r, size_t length)
+{
+    if (*r->at == '\n') {
+        r->line++;
+        r->column = 1;
+    } else r->column++;
+    r->at += length;
+}
+
+static void json_space(json_reader *r)
+{
+    while (r->at < r->end && (*r->at == ' ' || *r->at == '\t' || *r->at == '\n' || *r->at == '\r')) json_step(r, 1);
+}
+
+/* Over `c` if it is next. */
+static bool json_accept(json_reader *r, char c)
+{
+    if (r->at == r->end || *r->at != (uint8_t)c) return false;
+    json_step(r, 1);
+    return true;
+}
+
+/* value = "null" / "false" / "true" */
+static bool json_word(json_reader *r, const char *word, flis_json_type type, flis_json *out)
+{
+    for (const char *c = word; *c; c++)
+        if (!json_accept(r, *c)) return json_unexpected(r, "null, true, false or another value");
+    out->type = type;
+    return true;
+}
+
+static bool json_digits(json_reader *r)
+{
+    const uint8_t *start = r->at;
+    while (r->at < r->end && *r->at >= '0' && *r->at <= '9') json_step(r, 1);
+    return r->at > start || json_unexpected(r, "a digit");
+}
+
+/* strtod reads the decimal point of the program's locale, which may be a comma. */
+static double number_value(flis_ctx *ctx, const char *literal)
+{
+    char *end;
+    double value = strtod(literal, &end);
+    if (*end != '.') return value;
+    const char *point = localeconv()->decimal_point;
+    const size_t room = strlen(literal) + strlen(point) + 1, whole = strcspn(literal, ".");
+    char *local = flis_alloc(ctx, room, 1);
+    if (!local) return 0;
+    memcpy(local, literal, whole);
+    strcpy(local + whole, point);
+    strcat(local, literal + whole + 1);
+    value = strtod(local, NULL);
+    free(local);
+    return value;
+}
+
+/* number = [ "-" ] ( "0" / 1-9 digits ) [ "." digits ] [ "e" [ "+" / "-" ] digits ] */
+static bool json_number(json_reader *r, flis_json *out)
+{
+    const json_reader start = *r;
+    json_accept(r, '-');
+    if (!json_accept(r, '0') && !json_digits(r)) return false;
+    if (json_accept(r, '.') && !json_digits(r)) return false;
+    if (json_accept(r, 'e') || json_accept(r, 'E')) {
+        if (!json_accept(r, '+')) json_accept(r, '-');
+        if (!json_digits(r)) return false;
+    }
+    out->type = FLIS_NUMBER;
+    out->length = (size_t)(r->at - start.at);
+    out->string = flis_alloc(r->ctx, out->length + 1, 1);
+    if (!out->string) return false;
+    memcpy(out->string, start.at, out->length);
+    out->literal = out->string;
+    out->number = number_value(r->ctx, out->literal);
+    return fabs(out->number) <= DBL_MAX || json_fail(&start, "a number is larger than a double can hold");
+}
+
+/* Four hexadecimal digits after "\u". */
+static long json_hex(json_reader *r)
+{
+    long value = 0;
+    for (int i = 0; i < 4; i++) {
+        int c = r->at < r->end ? *r->at : 0;
+        int digit = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                           : -1;
+        if (digit < 0) {
+            json_unexpected(r, "a hexadecimal digit");
+            return -1;
+        }
+        value = value << 4 | digit;
+        json_step(r, 1);
+    }
+    return value;
+}
+
+/* What stands behind a backslash, as a code point; -1 if nothing that may. Characters beyond U+FFFF come as two
+   escapes, a high surrogate and a low one; either alone means nothing. */
+static long json_escape(json_reader *r)
+{
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    const json_reader start = *r;
+    json_step(r, 1);
+    const char *found = r->at < r->end && *r->at ? strchr(from, *r->at) : NULL;
+    if (found) {
+        json_step(r, 1);
+        return to[found - from];
+    }
+    if (!json_accept(r, 'u')) {
+        json_unexpected(r, "one of \" \\ / b f n r t u after a backslash");
+        return -1;
+    }
+    long high = json_hex(r), low = 0;
+    if (high < 0xD800 || high > 0xDFFF) return high;
+    if (high < 0xDC00 && r->end - r->at >= 2 && r->at[0] == '\\' && r->at[1] == 'u') {
+        json_step(r, 1);
+        json_step(r, 1);
+        if ((low = json_hex(r)) < 0) return -1;
+    }
+    if (low < 0xDC00 || low > 0xDFFF) {
+        json_fail(&start, "half of a surrogate pair: \\u%04lX", high);
+        return -1;
+    }
+    return 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
+}
+
+/* unescaped = %x20-21 / %x23-5B / %x5D-10FFFF */
+static long json_character(json_reader *r, const uint8_t *close)
+{
+    size_t length;
+    long point = utf8_next(r->at, close, &length);
+    if (point >= 0x20) json_step(r, length);
+    else if (point >= 0) json_fail(r, "a string has a control character, 0x%02lX, wanted an escape", point);
+    else json_fail(r, "a string has a byte that is not UTF-8, 0x%02X", *r->at);
+    return point >= 0x20 ? point : -1;
+}
+
+/* string = quote *( unescaped / escape ) quote. What it stands for is never longer than how it is written. */
+static bool json_string(json_reader *r, flis_json *out)
+{
+    const uint8_t *close = r->at + 1;
+    while (close < r->end && *close != '"') close += *close == '\\' && r->end - close > 1 ? 2 : 1;
+    if (close >= r->end) return json_fail(r, "a string has no closing quote");
+    out->type = FLIS_STRING;
+    out->string = flis_alloc(r->ctx, (size_t)(close - r->at), 1);
+    if (!out->string) return false;
+    for (json_step(r, 1); r->at < close;) {
+        long point = *r->at == '\\' ? json_escape(r) : json_character(r, close);
+        if (point < 0) return false;
+        out->length += utf8_put(out->string + out->length, point);
+    }
+    return json_accept(r, '"');
+}
+
+/* A zeroed place behind the `count` members of *items; the array's room is the next power of two. */
+static flis_json *json_append(json_reader *r, flis_json **items, size_t count)
+{
+    if ((count & (count - 1)) == 0) {
+        const size_t room = count ? 2 * count : 1;
+        flis_json *grown = room <= SIZE_MAX / sizeof *grown ? realloc(*items, room * sizeof *grown) : NULL;
+        if (!grown) {
+            flis_fail(r->ctx, "%s: out of memory", r->name);
+            return NULL;
+        }
+        *items = grown;
+    }
+    flis_json *last = *items + count;
+    memset(last, 0, sizeof *last);
+    last->line = r->line;
+    last->column = r->column;
+    return last;
+}
+
+/* member = string ":" value */
+static bool json_member(json_reader *r, flis_json *out)
+{
+    if (r->at == r->end || *r->at != '"') return json_unexpected(r, "a name in quotes");
+    flis_json *key = json_append(r, &out->key, out->count), *item = key ? json_append(r, &out->item, out->count) : NULL;
+    if (!item) return false;
+    out->count++;
+    if (!json_string(r, key)) return false;
+    json_space(r);
+    if (!json_accept(r, ':')) return json_unexpected(r, "':'");
+    json_space(r);
+    return json_value(r, item);
+}
+
+static bool json_element(json_reader *r, flis_json *out)
+{
+    flis_json *item = json_append(r, &out->item, out->count);
+    if (!item) return false;
+    out->count++;
+    return json_value(r, item);
+}
+
+/* object = "{" [ member *( "," member ) ] "}"; array = "[" [ value *( "," value ) ] "]" */
+static bool json_group(json_reader *r, flis_json_type type, flis_json *out)
+{
+    const char close = type == FLIS_OBJECT ? '}' : ']';
+    out->type = type;
+    if (r->depth == JSON_DEPTH) return json_fail(r, "nested more than %d levels deep", JSON_DEPTH);
+    r->depth++;
+    json_step(r, 1);
+    json_space(r);
+    bool more = !json_accept(r, close);
+    while (more) {
+        if (!(type == FLIS_OBJECT ? json_member(r, out) : json_element(r, out))) return false;
+        json_space(r);
+        more = json_accept(r, ',');
+        if (!more && !json_accept(r, close))
+            return json_unexpected(r, type == FLIS_OBJECT ? "',' or '}'" : "',' or ']'");
+        json_space(r);
+    }
+    r->depth--;
+    return true;
+}
+
+static bool json_value(json_reader *r, flis_json *out)
+{
+    out->line = r->line;
+    out->column = r->column;
+    switch (r->at < r->end ? *r->at : 0) {
+    case 'n': return json_word(r, "null", FLIS_NULL, out);
+    case 'f': return json_word(r, "false", FLIS_FALSE, out);
+    case 't': return json_word(r, "true", FLIS_TRUE, out);
+    case '"': return json_string(r, out);
+    case '{': return json_group(r, FLIS_OBJECT, out);
+    case '[': return json_group(r, FLIS_ARRAY, out);
+    case '-': case '0': case '1': case '2': case '3': case '4': case '5': case '6': case '7': case '8': case '9':
+        return json_number(r, out);
+    default: return json_unexpected(r, "a value");
+    }
+}
+
+static void json_clear(flis_json *json)
+{
+    for (size_t i = 0; i < json->count; i++) {
+        json_clear(&json->item[i]);
+        if (json->key) free(json->key[i].string);
+    }
+    free(json->item);
+    free(json->key);
+    free(json->string);
+}
+
+void flis_json_free(flis_json *json)
+{
+    if (!json) return;
+    json_clear(json);
+    free(json);
+}
+
+/* text = space value space */
+flis_json *flis_json_parse(flis_ctx *ctx, const char *name, const char *text, size_t length)
+{
+    json_reader r = {ctx, name, (const uint8_t *)text, (const uint8_t *)text + length, 1, 1, 0};
+    if (length > INT_MAX) {
+        flis_fail(ctx, "%s: got %zu bytes of JSON, wanted at most %d", name, length, INT_MAX);
+        return NULL;
+    }
+    flis_json *json = flis_alloc(ctx, 1, sizeof *json);
+    if (!json) return NULL;
+    json_space(&r);
+    bool ok = json_value(&r, json);
+    json_space(&r);
+    if (ok && r.at < r.end) ok = json_unexpected(&r, "nothing after the value");
+    if (ok) return json;
+    flis_json_free(json);
+    return NULL;
+}
+
+const flis_json *flis_json_get(const flis_json *object, const char *key)
+{
+    const size_t length = strlen(key);
+    if (!object || object->type != FLIS_OBJECT) return NULL;
+    for (size_t i = object->count; i-- > 0;)
+        if (object->key[i].length == length && memcmp(object->key[i].string, key, length) == 0) return &object->item[i];
+    return NULL;
+}
+
+bool flis_json_u64(const flis_json *number, uint64_t *out)
+{
+    uint64_t value = 0;
+    if (!number || number->type != FLIS_NUMBER) return false;
+    for (const char *c = number->literal; *c; c++) {
+        if (*c < '0' || *c > '9') return false;
+        const unsigned digit = (unsigned)(*c - '0');
+        if (value > (UINT64_MAX - digit) / 10) return false;
+        value = value * 10 + digit;
+    }
+    *out = value;
+    return true;
+}
+
+/* ---- Files ------------------------------------------------------------------------------------------------------- */
+
+char *flis_read_file(flis_ctx *ctx, const char *path, size_t limit, size_t *length)
+{
+    bytes b = {0};
+    *length = 0;
+    if (!flis_ok(ctx)) return NULL;
+    FILE *file = fopen(path, "rb");
+    if (!file) {
+        flis_fail(ctx, "%s: cannot be opened", path);
+        return NULL;
+    }
+    for (size_t got = 1; got && b.count <= limit && bytes_reserve(ctx, &b, 4096); b.count += got)
+        got = fread(b.at + b.count, 1, b.room - b.count, file);
+    if (ferror(file)) flis_fail(ctx, "%s: cannot be read", path);
+    else if (b.count > limit) flis_fail(ctx, "%s: got more bytes than the %zu that are allowed", path, limit);
+    fclose(file);
+    bytes_put_u8(ctx, &b, 0);
+    if (!flis_ok(ctx)) {
+        free(b.at);
+        return NULL;
+    }
+    *length = b.count - 1;
+    return (char *)b.at;
+}
+
+/* The file appears under its name only when every byte of it is on the disk. */
+static bool write_file(flis_ctx *ctx, const char *path, const bytes *b)
+{
+    static const char suffix[] = ".partial";
+    char *partial = flis_alloc(ctx, strlen(path) + sizeof suffix, 1);
+    if (!partial) return false;
+    strcat(strcpy(partial, path), suffix);
+    FILE *file = fopen(partial, "wb");
+    if (!file) flis_fail(ctx, "%s: cannot be written", path);
+    else {
+        bool written = fwrite(b->at, 1, b->count, file) == b->count;
+        written = fclose(file) == 0 && written;
+        if (!written) flis_fail(ctx, "%s: cannot be written: the disk may be full", path);
+        else if (REPLACE(partial, path) != 0) flis_fail(ctx, "%s: cannot be written", path);
+        if (!flis_ok(ctx)) remove(partial);
+    }
+    free(partial);
+    return flis_ok(ctx);
+}
+
+/* ---- Checksums --------------------------------------------------------------------------------------------------- */
+
+/* CRC-32 of PNG and gzip (reflected 0xEDB88320), four bits at a time: entry i is i times x^4 modulo the polynomial. */
+static uint32_t crc32(uint32_t crc, const uint8_t *p, size_t count)
+{
+    static const uint32_t nibble[16] = {
+        0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4, 0x4DB26158, 0x5005713C,
+        0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C
+    };
+    crc = ~crc;
+    for (size_t i = 0; i < count; i++) {
+        crc ^= p[i];
+        crc = nibble[crc & 15] ^ crc >> 4;
+        crc = nibble[crc & 15] ^ crc >> 4;
+    }
+    return ~crc;
+}
+
+/* Adler-32 of zlib. 4096 sums of bytes below 65521 + 4096 * 255 stay below 2^32. */
+static uint32_t adler32(const uint8_t *p, size_t count)
+{
+    uint32_t a = 1, b = 0;
+    for (size_t i = 0; i < count; i++) {
+        a += p[i];
+        b += a;
+        if (i % 4096 == 4095 || i + 1 == count) {
+            a %= 65521;
+            b %= 65521;
+        }
+    }
+    return b << 16 | a;
+}
+
+/* ---- Inflate: RFC 1951, 1950, 1952 ------------------------------------------------------------------------------- */
+
+/* What follows length symbol 257 + i and distance symbol i: the least value, and how many bits say how much more. */
+static const uint16_t LENGTH_BASE[29] = {3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
+                                         31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
+static const uint8_t LENGTH_BITS[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
+                                        2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
+static const uint16_t DISTANCE_BASE[30] = {1,    2,    3,    4,    5,    7,    9,    13,    17,    25,
+                                           33,   49,   65,   97,   129,  193,  257,  385,   513,   769,
+                                           1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
+static const uint8_t DISTANCE_BITS[30] = {0, 0, 0, 0, 1, 1, 2, 2,  3,  3,  4,  4,  5,  5,  6,
+                                          6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13};
+/* The order in which a dynamic block gives the lengths of the code that its code lengths are written in. */
+static const uint8_t LENGTHS_ORDER[19] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
+
+enum { LONGEST = 15, QUICK = 9, LITERALS = 288, DISTANCES = 32, WINDOW = 32768, END_OF_BLOCK = 256 };
+
+/* A canonical Huffman code: codes of one length are consecutive numbers, shorter ones come first. */
+typedef struct huffman {
+    uint16_t count[LONGEST + 1];        /* codes of each length */
+    uint16_t first[LONGEST + 1];        /* the first code of each length */
+    uint16_t start[LONGEST + 1];        /* where its symbols start in `symbol` */
+    uint16_t symbol[LITERALS];          /* by length, then by number */
+    uint16_t quick[1 << QUICK];         /* by the next QUICK bits: symbol << 4 | length; 0: longer, or none */
+} huffman;
+
+typedef struct inflater {
+    flis_ctx *ctx;
+    const char *name;
+    const uint8_t *in;
+    size_t length, at;          /* bytes of input, and how many were taken */
+    uint32_t hold;              /* bits taken but not yet used, the next one lowest */
+    unsigned held;
+    bytes out;
+    size_t begin, limit;        /* where this stream's output begins: no match reaches before it */
+    huffman literal, distance;
+} inflater;
+
+static bool inflate_fail(const inflater *z, const char *what)
+{
+    return flis_fail(z->ctx, "%s: damaged compressed data: %s (at byte %zu of %zu)", z->name, what, z->at, z->length);
+}
+
+static void refill(inflater *z, unsigned wanted)
+{
+    for (; z->held < wanted && z->at < z->length; z->held += 8) z->hold |= (uint32_t)z->in[z->at++] << z->held;
+}
+
+static unsigned take(inflater *z, unsigned count)
+{
+    refill(z, count);
+    if (z->held < count) {
+        inflate_fail(z, "cut short");
+        return 0;
+    }
+    const unsigned value = z->hold & ((1u << count) - 1);
+    z->hold >>= count;
+    z->held -= count;
+    return value;
+}
+
+/* Gives whole bytes back, and drops the rest of a byte begun. */
+static void to_byte_boundary(inflater *z)
+{
+    z->at -= z->held / 8;
+    z->hold = 0;
+    z->held = 0;
+}
+
+static unsigned reversed(unsigned code, unsigned length)
+{
+    unsigned out = 0;
+    for (; length; length--, code >>= 1) out = out << 1 | (code & 1);
+    return out;
+}
+
+/* From the length of each symbol's code, 0: it has none. Returns how many codes of LONGEST bits are left unused; below
+   zero: there are more than fit. */
+static long huffman_make(huffman *h, const uint8_t *length, size_t symbols)
+{
+    uint16_t next[LONGEST + 2] = {0};
+    unsigned code = 0, start = 0;
+    long left = 1L << LONGEST;
+    memset(h, 0, sizeof *h);
+    for (size_t i = 0; i < symbols; i++) h->count[length[i]]++;
+    h->count[0] = 0;
+    for (unsigned n = 1; n <= LONGEST; n++) {
+        left -= (long)h->count[n] << (LONGEST - n);
+        h->first[n] = (uint16_t)(code = (code + h->count[n - 1]) << 1);
+        h->start[n] = next[n] = (uint16_t)start;
+        start += h->count[n];
+    }
+    if (left < 0) return left;
+    for (size_t i = 0; i < symbols; i++) {
+        const unsigned n = length[i];
+        if (!n) continue;
+        const unsigned place = next[n]++;
+        h->symbol[place] = (uint16_t)i;
+        if (n > QUICK) continue;
+        for (unsigned k = reversed(h->first[n] + (place - h->start[n]), n); k < 1 << QUICK; k += 1u << n)
+            h->quick[k] = (uint16_t)(i << 4 | n);
+    }
+    return left;
+}
+
+/* The next symbol; -1 when failed. */
+static int decode_symbol(inflater *z, const huffman *h)
+{
+    refill(z, LONGEST);
+    const unsigned entry = h->quick[z->hold & ((1u << QUICK) - 1)];
+    if (entry && (entry & 15) <= z->held) {
+        z->hold >>= entry & 15;
+        z->held -= entry & 15;
+        return (int)(entry >> 4);
+    }
+    unsigned code = 0;
+    for (unsigned n = 1; n <= LONGEST && n <= z->held; n++) {
+        code = code << 1 | (z->hold >> (n - 1) & 1);
+        if (code - h->first[n] >= h->count[n]) continue;
+        z->hold >>= n;
+        z->held -= n;
+        return h->symbol[h->start[n] + (code - h->first[n])];
+    }
+    inflate_fail(z, z->held < LONGEST ? "cut short" : "a code that stands for nothing");
+    return -1;
+}
+
+static bool inflate_room(inflater *z, size_t more)
+{
+    if (more <= z->limit - z->out.count) return bytes_reserve(z->ctx, &z->out, more);
+    return flis_fail(z->ctx, "%s: unpacks to more than the %zu bytes that are allowed", z->name, z->limit);
+}
+
+static bool inflate_stored(inflater *z)
+{
+    to_byte_boundary(z);
+    if (z->length - z->at < 4) return inflate_fail(z, "cut short");
+    const uint8_t *p = z->in + z->at;
+    const unsigned count = p[0] | (unsigned)p[1] << 8, check = p[2] | (unsigned)p[3] << 8;
+    if (count != (check ^ 0xFFFF)) return inflate_fail(z, "a stored block whose length and its complement differ");
+    z->at += 4;
+    if (z->length - z->at < count) return inflate_fail(z, "cut short");
+    if (!inflate_room(z, count)) return false;
+    bytes_put(z->ctx, &z->out, z->in + z->at, count);
+    z->at += count;
+    return true;
+}
+
+/* Copies a match; it may overlap what it makes. */
+static bool inflate_match(inflater *z, unsigned symbol)
+{
+    if (symbol >= COUNT(LENGTH_BASE)) return inflate_fail(z, "a length that does not exist");
+    const size_t count = LENGTH_BASE[symbol] + take(z, LENGTH_BITS[symbol]);
+    const int which = flis_ok(z->ctx) ? decode_symbol(z, &z->distance) : -1;
+    if (which < 0) return false;
+    if (which >= (int)COUNT(DISTANCE_BASE)) return inflate_fail(z, "a distance that does not exist");
+    const size_t distance = DISTANCE_BASE[which] + take(z, DISTANCE_BITS[which]);
+    if (!flis_ok(z->ctx)) return false;
+    if (distance > z->out.count - z->begin) return inflate_fail(z, "a distance to before the beginning");
+    if (!inflate_room(z, count)) return false;
+    uint8_t *to = z->out.at + z->out.count;
+    const uint8_t *from = to - distance;
+    for (size_t i = 0; i < count; i++) to[i] = from[i];
+    z->out.count += count;
+    return true;
+}
+
+static bool inflate_codes(inflater *z)
+{
+    for (;;) {
+        const int symbol = decode_symbol(z, &z->literal);
+        if (symbol < 0) return false;
+        if (symbol == END_OF_BLOCK) return true;
+        if (symbol > END_OF_BLOCK) {
+            if (!inflate_match(z, (unsigned)symbol - END_OF_BLOCK - 1)) return false;
+        } else {
+            if (!inflate_room(z, 1)) return false;
+            z->out.at[z->out.count++] = (uint8_t)symbol;
+        }
+    }
+}
+
+static void fixed_codes(inflater *z)
+{
+    uint8_t length[LITERALS];
+    for (int i = 0; i < LITERALS; i++) length[i] = i < 144 ? 8 : i < 256 ? 9 : i < 280 ? 7 : 8;
+    huffman_make(&z->literal, length, LITERALS);
+    memset(length, 5, DISTANCES);
+    huffman_make(&z->distance, length, DISTANCES);
+}
+
+/* Lengths of literal and distance codes in one run; 16 repeats the last 3-6 times, 17 and 18 are 3-10 and 11-138
+   zeros. */
+static bool read_lengths(inflater *z, uint8_t *length, size_t total)
+{
+    for (size_t i = 0; i < total;) {
+        const int symbol = decode_symbol(z, &z->literal);
+        if (symbol < 0) return false;
+        if (symbol < 16) {
+            length[i++] = (uint8_t)symbol;
+            continue;
+        }
+        if (symbol == 16 && !i) return inflate_fail(z, "a repeated code length with none before it");
+        const uint8_t value = symbol == 16 ? length[i - 1] : 0;
+        const size_t count = symbol == 16 ? 3 + take(z, 2) : symbol == 17 ? 3 + take(z, 3) : 11 + take(z, 7);
+        if (!flis_ok(z->ctx)) return false;
+        if (count > total - i) return inflate_fail(z, "more code lengths than were announced");
+        memset(length + i, value, count);
+        i += count;
+    }
+    return true;
+}
+
+/* Only one code of one bit may be alone: what it leaves unused stands for nothing. */
+static bool complete(const huffman *h, long left)
+{
+    unsigned longer = 0;
+    for (int n = 2; n <= LONGEST; n++) longer += h->count[n];
+    return left == 0 || (left > 0 && !longer);
+}
+
+static bool dynamic_codes(inflater *z)
+{
+    uint8_t length[LITERALS + DISTANCES] = {0};
+    const size_t literals = 257 + take(z, 5), distances = 1 + take(z, 5), order = 4 + take(z, 4);
+    if (literals > 286 || distances > 30) return inflate_fail(z, "more symbols than exist");
+    for (size_t i = 0; i < order; i++) length[LENGTHS_ORDER[i]] = (uint8_t)take(z, 3);
+    if (!flis_ok(z->ctx)) return false;
+    if (huffman_make(&z->literal, length, 19) != 0)
+        return inflate_fail(z, "a code of code lengths that is no complete code");
+    memset(length, 0, sizeof length);
+    if (!read_lengths(z, length, literals + distances)) return false;
+    if (!length[END_OF_BLOCK]) return inflate_fail(z, "a code without an end of block");
+    long left = huffman_make(&z->literal, length, literals);
+    if (!complete(&z->literal, left)) return inflate_fail(z, "a literal code that is no complete code");
+    left = huffman_make(&z->distance, length + literals, distances);
+    return complete(&z->distance, left) || inflate_fail(z, "a distance code that is no complete code");
+}
+
+/* One deflate stream: blocks, of which the last says so. */
+static bool inflate_blocks(inflater *z)
+{
+    z->begin = z->out.count;
+    for (bool last = false; !last;) {
+        last = take(z, 1);
+        const unsigned kind = take(z, 2);
+        if (!flis_ok(z->ctx)) return false;
+        if (kind == 3) return inflate_fail(z, "a kind of block that does not exist");
+        if (kind == 1) fixed_codes(z);
+        if (kind == 2 && !dynamic_codes(z)) return false;
+        if (!(kind == 0 ? inflate_stored(z) : inflate_codes(z))) return false;
+    }
+    to_byte_boundary(z);
+    return true;
+}
+
+static bool inflate_zlib(inflater *z)
+{
+    const uint8_t *p = z->in;
+    if (z->length < 2) return inflate_fail(z, "cut short");
+    if ((p[0] << 8 | p[1]) % 31 || (p[0] & 15) != 8 || p[0] >> 4 > 7) return inflate_fail(z, "no zlib header");
+    if (p[1] & 0x20) return inflate_fail(z, "it needs a preset dictionary");
+    z->at = 2;
+    if (!inflate_blocks(z)) return false;
+    if (z->length - z->at < 4) return inflate_fail(z, "cut short");
+    if (big_endian(p + z->at) != adler32(z->out.at, z->out.count)) return inflate_fail(z, "the checksum differs");
+    z->at += 4;
+    return true;
+}
+
+/* Over a text that ends in NUL: gzip's file name and comment. */
+static bool skip_text(inflater *z)
+{
+    const uint8_t *end = z->at < z->length ? memchr(z->in + z->at, 0, z->length - z->at) : NULL;
+    if (!end) return inflate_fail(z, "cut short");
+    z->at = (size_t)(end - z->in) + 1;
+    return true;
+}
+
+static bool gzip_header(inflater *z)
+{
+    enum { HEADER_CRC = 2, EXTRA = 4, NAME = 8, COMMENT = 16, RESERVED = 0xE0 };
+    const size_t start = z->at;
+    const uint8_t *p = z->in + start;
+    if (z->length - start < 10) return inflate_fail(z, "cut short");
+    if (p[0] != 0x1F || p[1] != 0x8B || p[2] != 8 || p[3] & RESERVED) return inflate_fail(z, "no gzip header");
+    z->at += 10;
+    if (p[3] & EXTRA) {
+        if (z->length - z->at < 2) return inflate_fail(z, "cut short");
+        const size_t extra = z->in[z->at] | (size_t)z->in[z->at + 1] << 8;
+        if (z->length - z->at - 2 < extra) return inflate_fail(z, "cut short");
+        z->at += 2 + extra;
+    }
+    if (p[3] & NAME && !skip_text(z)) return false;
+    if (p[3] & COMMENT && !skip_text(z)) return false;
+    if (p[3] & HEADER_CRC) {
+        if (z->length - z->at < 2) return inflate_fail(z, "cut short");
+        const uint32_t crc = z->in[z->at] | (uint32_t)z->in[z->at + 1] << 8;
+        if (crc != (crc32(0, p, z->at - start) & 0xFFFF)) return inflate_fail(z, "the header's checksum differs");
+        z->at += 2;
+    }
+    return true;
+}
+
+static uint32_t little_endian(const uint8_t *p)
+{
+    return (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0];
+}
+
+/* A gzip file is one or more members, whose contents belong together. */
+static bool inflate_gzip(inflater *z)
+{
+    do {
+        if (!gzip_header(z) || !inflate_blocks(z)) return false;
+        const uint8_t *p = z->in + z->at;
+        const size_t count = z->out.count - z->begin;
+        if (z->length - z->at < 8) return inflate_fail(z, "cut short");
+        if (little_endian(p) != crc32(0, count ? z->out.at + z->begin : NULL, count))
+            return inflate_fail(z, "the checksum differs");
+        if (little_endian(p + 4) != (uint32_t)(count & 0xFFFFFFFF)) return inflate_fail(z, "the length differs");
+        z->at += 8;
+    } while (z->at < z->length);
+    return true;
+}
+
+uint8_t *flis_inflate(flis_ctx *ctx, const char *name, flis_stream_kind kind, const uint8_t *in, size_t length,
+                      size_t limit, size_t *out_length)
+{
+    *out_length = 0;
+    inflater *z = flis_alloc(ctx, 1, sizeof *z);
+    if (!z) return NULL;
+    z->ctx = ctx;
+    z->name = name;
+    z->in = in;
+    z->length = length;
+    z->limit = limit;
+    if (kind == FLIS_ZLIB) inflate_zlib(z);
+    else if (kind == FLIS_GZIP) inflate_gzip(z);
+    else inflate_blocks(z);
+    if (flis_ok(ctx) && z->at < length) inflate_fail(z, "more data behind its end");
+    bytes out = z->out;
+    free(z);
+    *out_length = out.count;
+    bytes_put_u8(ctx, &out, 0);         /* so that nothing unpacked is not NULL, and text has its end */
+    if (flis_ok(ctx)) return out.at;
+    free(out.at);
+    *out_length = 0;
+    return NULL;
+}
+
+/* ---- Deflate: RFC 1951, for the pictures that we write ----------------------------------------------------------- */
+
+/* A small compressor: the longest match among the last CHAIN places with the same three bytes, taken at once; blocks
+   of BLOCK tokens with their own Huffman codes. No choice in it depends on the machine: the bytes are the same
+   everywhere. */
+enum { MIN_MATCH = 3, MAX_MATCH = 258, HASH_BITS = 15, CHAIN = 48, BLOCK = 1 << 15 };
+
+typedef struct deflater {
+    flis_ctx *ctx;
+    bytes *out;
+    uint32_t hold;              /* bits not yet written, the first one lowest */
+    unsigned held;
+    const uint8_t *in;
+    size_t length;
+    size_t tokens;
+    uint32_t token[BLOCK];              /* a byte, or a match: length << 16 | distance */
+    size_t head[1 << HASH_BITS];        /* the last place with this hash, plus 1; 0: none yet */
+    size_t before[WINDOW];              /* by place modulo WINDOW: the one before it with the same hash, plus 1 */
+} deflater;
+
+static void put_bits(deflater *z, unsigned value, unsigned count)
+{
+    z->hold |= (uint32_t)value << z->held;
+    for (z->held += count; z->held >= 8; z->held -= 8, z->hold >>= 8) bytes_put_u8(z->ctx, z->out, z->hold & 0xFF);
+}
+
+/* The lightest live node; the lowest number among equals, so that everyone builds the same tree. */
+static size_t lightest(const uint32_t *weight, const uint16_t *parent, size_t nodes)
+{
+    size_t best = nodes;
+    for (size_t i = 0; i < nodes; i++)
+        if (weight[i] && !parent[i] && (best == nodes || weight[i] < weight[best])) best = i;
+    return best;
+}
+
+/* Lengths of Huffman codes for symbols that occur frequency[i] times (which this changes), none above `longest`: where
+   the tree gets deeper, frequencies are halved, which flattens it. */
+static void code_lengths(uint32_t *frequency, size_t symbols, unsigned longest, uint8_t *length)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < symbols; i++) used += frequency[i] != 0;
+    for (size_t i = 0; used < 2; i++)           /* a code of one symbol would be incomplete */
+        if (!frequency[i]) {
+            frequency[i] = 1;
+            used++;
+        }
+    for (bool fits = false; !fits;) {
+        uint32_t weight[2 * LITERALS] = {0};
+        uint16_t parent[2 * LITERALS] = {0};    /* 0: still a root; no leaf is a parent */
+        uint8_t depth[2 * LITERALS] = {0};
+        size_t nodes = symbols;
+        memcpy(weight, frequency, symbols * sizeof *weight);
+        for (size_t joins = used - 1; joins; joins--, nodes++) {
+            const size_t a = lightest(weight, parent, nodes);
+            parent[a] = (uint16_t)nodes;
+            const size_t b = lightest(weight, parent, nodes);
+            parent[b] = (uint16_t)nodes;
+            weight[nodes] = weight[a] + weight[b];
+        }
+        fits = true;
+        for (size_t i = nodes - 1; i-- > 0;) {
+            if (!weight[i]) continue;
+            depth[i] = (uint8_t)(depth[parent[i]] + 1);
+            fits = fits && (i >= symbols || depth[i] <= longest);
+        }
+        memcpy(length, depth, symbols);
+        for (size_t i = 0; i < symbols; i++) frequency[i] = frequency[i] > 1 ? frequency[i] / 2 : frequency[i];
+    }
+}
+
+/* The canonical codes of those lengths, in the order of their bits in the stream. */
+static void codes_from_lengths(const uint8_t *length, size_t symbols, uint16_t *code)
+{
+    unsigned next = 0;
+    for (unsigned n = 1; n <= LONGEST; n++, next <<= 1)
+        for (size_t i = 0; i < symbols; i++)
+            if (length[i] == n) code[i] = (uint16_t)reversed(next++, n);
+}
+
+/* Code lengths as a dynamic block gives them: runs as symbols 16, 17, 18 with extra bits. Returns how many symbols. */
+static size_t run_lengths(const uint8_t *length, size_t total, uint8_t *symbol, uint8_t *extra)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < total;) {
+        size_t run = 1;
+        while (i + run < total && length[i + run] == length[i]) run++;
+        if (!length[i] && run >= 3) {
+            if (run > 138) run = 138;
+            symbol[n] = run < 11 ? 17 : 18;
+            extra[n++] = (uint8_t)(run - (run < 11 ? 3 : 11));
+        } else if (i && length[i] == length[i - 1] && run >= 3) {
+            if (run > 6) run = 6;
+            symbol[n] = 16;
+            extra[n++] = (uint8_t)(run - 3);
+        } else {
+            run = 1;
+            symbol[n] = length[i];
+            extra[n++] = 0;
+        }
+        i += run;
+    }
+    return n;
+}
+
+static void put_lengths(deflater *z, const uint8_t *length, size_t total)
+{
+    uint8_t symbol[LITERALS + DISTANCES], extra[LITERALS + DISTANCES], own[19];
+    uint16_t code[19];
+    uint32_t frequency[19] = {0};
+    const size_t count = run_lengths(length, total, symbol, extra);
+    size_t order = 19;
+    for (size_t i = 0; i < count; i++) frequency[symbol[i]]++;
+    code_lengths(frequency, 19, 7, own);
+    codes_from_lengths(own, 19, code);
+    while (order > 4 && !own[LENGTHS_ORDER[order - 1]]) order--;
+    put_bits(z, (unsigned)order - 4, 4);
+    for (size_t i = 0; i < order; i++) put_bits(z, own[LENGTHS_ORDER[i]], 3);
+    for (size_t i = 0; i < count; i++) {
+        put_bits(z, code[symbol[i]], own[symbol[i]]);
+        if (symbol[i] >= 16) put_bits(z, extra[i], symbol[i] == 16 ? 2 : symbol[i] == 17 ? 3 : 7);
+    }
+}
+
+/* The last base that is not above the value. */
+static unsigned symbol_of(const uint16_t *base, unsigned count, unsigned value)
+{
+    while (base[count - 1] > value) count--;
+    return count - 1;
+}
+
+/* Writes the tokens so far as one dynamic block. */
+static void put_block(deflater *z, bool last)
+{
+    enum { L = 286, D = 30 };
+    uint32_t literals[L] = {0}, distances[D] = {0};
+    uint8_t length[L + D];
+    uint16_t code[L], distance_code[D];
+    literals[END_OF_BLOCK] = 1;
+    for (size_t i = 0; i < z->tokens; i++) {
+        const unsigned n = z->token[i] >> 16, d = z->token[i] & 0xFFFF;
+        if (n) distances[symbol_of(DISTANCE_BASE, D, d)]++;
+        literals[n ? END_OF_BLOCK + 1 + symbol_of(LENGTH_BASE, 29, n) : d]++;
+    }
+    code_lengths(literals, L, LONGEST, length);
+    code_lengths(distances, D, LONGEST, length + L);
+    codes_from_lengths(length, L, code);
+    codes_from_lengths(length + L, D, distance_code);
+    put_bits(z, last, 1);
+    put_bits(z, 2, 2);
+    put_bits(z, L - 257, 5);
+    put_bits(z, D - 1, 5);
+    put_lengths(z, length, L + D);
+    for (size_t i = 0; i < z->tokens; i++) {
+        const unsigned n = z->token[i] >> 16, d = z->token[i] & 0xFFFF;
+        const unsigned ns = n ? symbol_of(LENGTH_BASE, 29, n) : 0, ds = n ? symbol_of(DISTANCE_BASE, D, d) : 0;
+        const unsigned symbol = n ? END_OF_BLOCK + 1 + ns : d;
+        put_bits(z, code[symbol], length[symbol]);
+        if (!n) continue;
+        put_bits(z, n - LENGTH_BASE[ns], LENGTH_BITS[ns]);
+        put_bits(z, distance_code[ds], length[L + ds]);
+        put_bits(z, d - DISTANCE_BASE[ds], DISTANCE_BITS[ds]);
+    }
+    put_bits(z, code[END_OF_BLOCK], length[END_OF_BLOCK]);
+    z->tokens = 0;
+}
+
+static size_t hash_of(const uint8_t *p)
+{
+    const uint32_t three = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2];
+    return (three * UINT32_C(2654435761) & UINT32_C(0xFFFFFFFF)) >> (32 - HASH_BITS);
+}
+
+static size_t longest_match(const deflater *z, size_t at, size_t *distance)
+{
+    const size_t most = z->length - at < MAX_MATCH ? z->length - at : MAX_MATCH;
+    size_t best = MIN_MATCH - 1;
+    if (most < MIN_MATCH) return 0;
+    size_t where = z->head[hash_of(z->in + at)];
+    for (int tries = CHAIN; where && at - (where - 1) <= WINDOW && tries && best < most; tries--) {
+        const uint8_t *a = z->in + where - 1, *b = z->in + at;
+        size_t n = 0;
+        if (a[best] == b[best])
+            while (n < most && a[n] == b[n]) n++;
+        if (n > best) {
+            best = n;
+            *distance = at - (where - 1);
+        }
+        where = z->before[(where - 1) % WINDOW];
+    }
+    return best < MIN_MATCH ? 0 : best;
+}
+
+/* A zlib stream of `length` > 0 bytes, appended to out. */
+static bool deflate_zlib(flis_ctx *ctx, const uint8_t *in, size_t length, bytes *out)
+{
+    deflater *z = flis_alloc(ctx, 1, sizeof *z);
+    if (!z) return false;
+    z->ctx = ctx;
+    z->out = out;
+    z->in = in;
+    z->length = length;
+    bytes_put_u8(ctx, out, 0x78);       /* deflate, 32 KiB window */
+    bytes_put_u8(ctx, out, 0x9C);
+    for (size_t at = 0; at < length && flis_ok(ctx);) {
+        size_t distance = 0;
+        const size_t match = longest_match(z, at, &distance);
+        z->token[z->tokens++] = match ? (uint32_t)(match << 16 | distance) : in[at];
+        for (size_t stop = at + (match ? match : 1); at < stop; at++) {
+            if (length - at < MIN_MATCH) continue;
+            const size_t hash = hash_of(in + at);
+            z->before[at % WINDOW] = z->head[hash];
+            z->head[hash] = at + 1;
+        }
+        if (z->tokens == BLOCK || at == length) put_block(z, at == length);
+    }
+    put_bits(z, 0, 7);                  /* up to the end of the byte */
+    bytes_put_u32(ctx, out, adler32(in, length));
+    free(z);
+    return flis_ok(ctx);
+}
+
+/* ---- PNG: label maps in (ISO/IEC 15948) -------------------------------------------------------------------------- */
+
+enum { LARGEST_SIDE = 16384, MOST_PIXELS = 1 << 26, LARGEST_PICTURE_FILE = 1 << 28 };
+
+static const uint8_t PNG_SIGNATURE[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
+
+/* Where the pixels of a pass are: x0, y0, dx, dy. The last is the only pass of a picture that is not interlaced. */
+static const uint8_t PNG_PASS[8][4] = {{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4},
+                                       {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}, {0, 0, 1, 1}};
+enum { PNG_GRAY = 0, PNG_PALETTE = 3 };
+
+typedef struct png {
+    flis_ctx *ctx;
+    const char *path;
+    const uint8_t *in;
+    size_t length, at;
+    size_t width, height;
+    unsigned depth, color;
+    bool interlaced, has_palette;
+    bytes data;                 /* of all IDAT chunks */
+} png;
+
+typedef struct png_chunk {
+    const uint8_t *type, *data;
+    size_t length;
+} png_chunk;
+
+static bool png_fail(const png *p, const char *format, ...)
+{
+    char what[160];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(what, sizeof what, format, args);
+    va_end(args);
+    return flis_fail(p->ctx, "%s: damaged PNG: %s", p->path, what);
+}
+
+static bool is_type(const png_chunk *c, const char *type)
+{
+    return memcmp(c->type, type, 4) == 0;
+}
+
+/* length, type, data, CRC of type and data */
+static bool png_next(png *p, png_chunk *c)
+{
+    const size_t left = p->length - p->at;
+    if (left < 12) return png_fail(p, "it is cut short at byte %zu, before its IEND chunk", p->length);
+    const uint8_t *head = p->in + p->at;
+    c->length = big_endian(head);
+    c->type = head + 4;
+    c->data = head + 8;
+    for (int i = 0; i < 4; i++)
+        if (!((c->type[i] | 0x20) >= 'a' && (c->type[i] | 0x20) <= 'z'))
+            return png_fail(p, "no chunk where one should begin, at byte %zu", p->at);
+    if (c->length > left - 12)
+        return png_fail(p, "chunk %.4s at byte %zu is cut short: got %zu bytes, wanted %zu", (const char *)c->type,
+                        p->at, left - 12, c->length);
+    const uint32_t got = crc32(0, c->type, c->length + 4), wanted = big_endian(c->data + c->length);
+    if (got != wanted)
+        return png_fail(p, "chunk %.4s at byte %zu: got CRC %08lx, wanted %08lx", (const char *)c->type, p->at,
+                        (unsigned long)got, (unsigned long)wanted);
+    p->at += 12 + c->length;
+    return true;
+}
+
+/* Refuses a picture that is no label map or too large to be one. */
+static bool size_fits(flis_ctx *ctx, const char *path, size_t width, size_t height)
+{
+    if (width >= 1 && width <= LARGEST_SIDE && height >= 1 && height <= LARGEST_SIDE && width <= MOST_PIXELS / height)
+        return true;
+    return flis_fail(ctx, "%s: got a picture of %zu x %zu pixels, wanted sides from 1 to %d and at most %d pixels",
+                     path, width, height, LARGEST_SIDE, MOST_PIXELS);
+}
+
+static bool png_header(png *p, const png_chunk *c)
+{
+    static const char *const kinds[7] = {
+        NULL, NULL, "RGB pixels", NULL, "gray pixels with alpha", NULL, "RGB pixels with alpha"};
+    if (!is_type(c, "IHDR")) return png_fail(p, "got chunk %.4s first, wanted IHDR", (const char *)c->type);
+    if (c->length != 13) return png_fail(p, "got an IHDR chunk of %zu bytes, wanted 13", c->length);
+    p->width = big_endian(c->data);
+    p->height = big_endian(c->data + 4);
+    p->depth = c->data[8];
+    p->color = c->data[9];
+    p->interlaced = c->data[12] == 1;
+    if (p->color < 7 && kinds[p->color])
+        return flis_fail(p->ctx, "%s: got a PNG of %s, wanted one class number per pixel: gray or palette", p->path,
+                         kinds[p->color]);
+    const bool power = p->depth == 1 || p->depth == 2 || p->depth == 4 || p->depth == 8;
+    if (!(p->color == PNG_PALETTE && power) && !(p->color == PNG_GRAY && (power || p->depth == 16)))
+        return png_fail(p, "colour type %u with %u bits does not exist", p->color, p->depth);
+    if (c->data[10] || c->data[11] || c->data[12] > 1)
+        return png_fail(p, "compression %u, filter method %u, interlace %u do not exist", c->data[10], c->data[11],
+                        c->data[12]);
+    return size_fits(p->ctx, p->path, p->width, p->height);
+}
+
+static bool png_palette(png *p, const png_chunk *c)
+{
+    if (p->color == PNG_GRAY) return png_fail(p, "a palette in a gray picture");
+    if (p->has_palette) return png_fail(p, "a second palette");
+    if (p->data.count) return png_fail(p, "a palette behind the pixels");
+    if (!c->length || c->length % 3 || c->length / 3 > (size_t)1 << p->depth)
+        return png_fail(p, "a palette of %zu bytes for %u bits", c->length, p->depth);
+    p->has_palette = true;      /* its colours do not matter, nor how many: the index is the label */
+    return true;
+}
+
+/* All chunks up to IEND; what comes behind it is not ours. */
+static bool png_chunks(png *p)
+{
+    png_chunk c;
+    bool data = false, behind = false;
+    if (!png_next(p, &c) || !png_header(p, &c)) return false;
+    for (;;) {
+        if (!png_next(p, &c)) return false;
+        if (is_type(&c, "IDAT")) {
+            if (behind) return png_fail(p, "its IDAT chunks do not follow each other");
+            if (p->color == PNG_PALETTE && !p->has_palette) return png_fail(p, "no palette before the pixels");
+            data = true;
+            bytes_put(p->ctx, &p->data, c.data, c.length);
+            continue;
+        }
+        behind = data;
+        if (is_type(&c, "IEND")) {
+            if (c.length) return png_fail(p, "got an IEND chunk of %zu bytes, wanted 0", c.length);
+            return data || png_fail(p, "no IDAT chunk");
+        }
+        if (is_type(&c, "IHDR")) return png_fail(p, "a second IHDR chunk");
+        if (is_type(&c, "PLTE")) {
+            if (!png_palette(p, &c)) return false;
+        } else if (!(c.type[0] & 0x20))
+            return png_fail(p, "unknown chunk %.4s, which must not be skipped", (const char *)c.type);
+    }
+}
+
+/* What a filter expects, from the bytes one pixel to the left, above, and above left. */
+static unsigned png_predict(unsigned filter, unsigned left, unsigned up, unsigned corner)
+{
+    switch (filter) {
+    case 1: return left;
+    case 2: return up;
+    case 3: return (left + up) / 2;
+    case 4: {                           /* Paeth: whichever of the three is nearest to left + up - corner */
+        const int to_left = abs((int)up - (int)corner), to_up = abs((int)left - (int)corner);
+        const int to_corner = abs((int)left + (int)up - 2 * (int)corner);
+        return to_left <= to_up && to_left <= to_corner ? left : to_up <= to_corner ? up : corner;
+    }
+    default: return 0;
+    }
+}
+
+/* Undoes a row's filter in place. above: the row before it in this pass, or NULL. */
+static void png_unfilter(unsigned filter, uint8_t *row, const uint8_t *above, size_t count, size_t pixel)
+{
+    for (size_t i = 0; filter && i < count; i++) {
+        const unsigned left = i >= pixel ? row[i - pixel] : 0, up = above ? above[i] : 0;
+        const unsigned corner = above && i >= pixel ? above[i - pixel] : 0;
+        row[i] = (uint8_t)(row[i] + png_predict(filter, left, up, corner));
+    }
+}
+
+/* Pixels of a pass along one side. */
+static size_t pass_size(size_t size, unsigned first, unsigned step)
+{
+    return size > first ? (size - first + step - 1) / step : 0;
+}
+
+static unsigned png_sample(const uint8_t *row, size_t i, unsigned depth)
+{
+    if (depth == 16) return (unsigned)row[2 * i] << 8 | row[2 * i + 1];
+    const size_t bit = i * depth;
+    return (unsigned)row[bit / 8] >> (8 - depth - bit % 8) & ((1u << depth) - 1);
+}
+
+static bool label_fits(flis_ctx *ctx, const char *path, unsigned long value, size_t x, size_t y)
+{
+    if (value <= 255) return true;
+    return flis_fail(ctx, "%s: got %lu at pixel (%zu, %zu), wanted class numbers up to 255", path, value, x, y);
+}
+
+/* One pass: filtered rows of a smaller picture. Moves *data over it. */
+static bool png_pass(const png *p, const uint8_t *pass, uint8_t **data, uint8_t *pixels)
+{
+    const size_t w = pass_size(p->width, pass[0], pass[2]), h = pass_size(p->height, pass[1], pass[3]);
+    const size_t row_bytes = (w * p->depth + 7) / 8;
+    const uint8_t *above = NULL;
+    if (!w) return true;
+    for (size_t j = 0; j < h; j++, *data += row_bytes + 1) {
+        uint8_t *row = *data + 1;
+        const size_t y = pass[1] + j * pass[3];
+        if (**data > 4) return png_fail(p, "filter %u in row %zu does not exist", **data, y);
+        png_unfilter(**data, row, above, row_bytes, p->depth == 16 ? 2 : 1);
+        above = row;
+        for (size_t i = 0; i < w; i++) {
+            const unsigned value = png_sample(row, i, p->depth);
+            const size_t x = pass[0] + i * pass[2];
+            if (!label_fits(p->ctx, p->path, value, x, y)) return false;
+            pixels[y * p->width + x] = (uint8_t)value;
+        }
+    }
+    return true;
+}
+
+static bool png_pixels(png *p, flis_picture *out)
+{
+    const unsigned first = p->interlaced ? 0 : 7, stop = p->interlaced ? 7 : 8;
+    size_t wanted = 0, got;             /* below 2^28: sides and pixels are bounded */
+    for (unsigned i = first; i < stop; i++) {
+        const size_t w = pass_size(p->width, PNG_PASS[i][0], PNG_PASS[i][2]);
+        if (w) wanted += (1 + (w * p->depth + 7) / 8) * pass_size(p->height, PNG_PASS[i][1], PNG_PASS[i][3]);
+    }
+    uint8_t *data = flis_inflate(p->ctx, p->path, FLIS_ZLIB, p->data.at, p->data.count, wanted, &got);
+    if (!data) return false;
+    if (got != wanted) png_fail(p, "got %zu bytes of pixels, wanted %zu", got, wanted);
+    out->width = p->width;
+    out->height = p->height;
+    out->channels = 1;
+    out->pixels = flis_alloc(p->ctx, p->width, p->height);
+    uint8_t *at = data;
+    for (unsigned i = first; i < stop && flis_ok(p->ctx); i++) png_pass(p, PNG_PASS[i], &at, out->pixels);
+    free(data);
+    return flis_ok(p->ctx);
+}
+
+static bool read_png(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, flis_picture *out)
+{
+    png p = {.ctx = ctx, .path = path, .in = in, .length = length, .at = sizeof PNG_SIGNATURE};
+    if (length < sizeof PNG_SIGNATURE || memcmp(in, PNG_SIGNATURE, sizeof PNG_SIGNATURE) != 0)
+        return png_fail(&p, "its first 8 bytes were changed, as by a transfer in text mode");
+    bool ok = png_chunks(&p) && png_pixels(&p, out);
+    free(p.data.at);
+    return ok;
+}
+
+/* ---- PGM: label maps in (netpbm's P2 and P5) --------------------------------------------------------------------- */
+
+typedef struct pgm {
+    flis_ctx *ctx;
+    const char *path;
+    const uint8_t *in;
+    size_t length, at;
+} pgm;
+
+static bool is_space(uint8_t c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+/* Spaces, and comments from # to the end of the line. */
+static void pgm_space(pgm *p)
+{
+    while (p->at < p->length && (is_space(p->in[p->at]) || p->in[p->at] == '#')) {
+        if (p->in[p->at] == '#')
+            while (p->at < p->length && p->in[p->at] != '\n' && p->in[p->at] != '\r') p->at++;
+        else p->at++;
+    }
+}
+
+static bool pgm_number(pgm *p, const char *what, unsigned long *out)
+{
+    pgm_space(p);
+    const size_t start = p->at;
+    unsigned long value = 0;
+    for (; p->at < p->length && p->in[p->at] >= '0' && p->in[p->at] <= '9'; p->at++)
+        if (value < 100000000) value = value * 10 + (unsigned long)(p->in[p->at] - '0');
+    if (p->at == start && p->at == p->length)
+        return flis_fail(p->ctx, "%s: damaged PGM: cut short, wanted its %s", p->path, what);
+    if (p->at == start || (p->at < p->length && !is_space(p->in[p->at]) && p->in[p->at] != '#'))
+        return flis_fail(p->ctx, "%s: damaged PGM: got byte 0x%02X at byte %zu, wanted its %s", p->path, p->in[p->at],
+                         p->at, what);
+    *out = value;
+    return true;
+}
+
+static bool pgm_pixel(const pgm *p, unsigned long value, unsigned long largest, size_t i, flis_picture *out)
+{
+    const size_t x = i % out->width, y = i / out->width;
+    if (value > largest)
+        return flis_fail(p->ctx, "%s: damaged PGM: got %lu at pixel (%zu, %zu), wanted at most its own maximum, %lu",
+                         p->path, value, x, y, largest);
+    if (!label_fits(p->ctx, p->path, value, x, y)) return false;
+    out->pixels[i] = (uint8_t)value;
+    return true;
+}
+
+/* P5: values of one byte, or of two, high byte first, where the maximum needs it. */
+static bool pgm_binary(pgm *p, unsigned long largest, size_t count, flis_picture *out)
+{
+    const size_t each = largest > 255 ? 2 : 1, left = p->length - p->at;
+    if (left < each * count + 1)
+        return flis_fail(p->ctx, "%s: damaged PGM: got %zu bytes of pixels, wanted %zu", p->path, left ? left - 1 : 0,
+                         each * count);
+    const uint8_t *pixel = p->in + p->at + 1; /* one white space behind the maximum */
+    if (!is_space(pixel[-1])) return flis_fail(p->ctx, "%s: damaged PGM: no white space before the pixels", p->path);
+    for (size_t i = 0; i < count; i++, pixel += each)
+        if (!pgm_pixel(p, each == 2 ? (unsigned long)pixel[0] << 8 | pixel[1] : pixel[0], largest, i, out))
+            return false;
+    p->at += 1 + each * count;
+    return true;
+}
+
+static bool read_pgm(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, flis_picture *out)
+{
+    pgm p = {ctx, path, in, length, 2};
+    unsigned long width, height, largest, value;
+    if (!pgm_number(&p, "width", &width) || !pgm_number(&p, "height", &height) ||
+        !pgm_number(&p, "maximum", &largest) || !size_fits(ctx, path, width, height))
+        return false;
+    if (largest < 1 || largest > 65535)
+        return flis_fail(ctx, "%s: damaged PGM: got a maximum of %lu, wanted 1 to 65535", path, largest);
+    const size_t count = (size_t)width * height;
+    if ((length - p.at) / (in[1] == '2' ? 2 : 1) + 1 < count)   /* before memory is asked for */
+        return flis_fail(ctx, "%s: damaged PGM: cut short, wanted %zu pixels", path, count);
+    out->width = width;
+    out->height = height;
+    out->channels = 1;
+    out->pixels = flis_alloc(ctx, count, 1);
+    if (!out->pixels || (in[1] == '5' && !pgm_binary(&p, largest, count, out))) return false;
+    for (size_t i = 0; in[1] == '2' && i < count; i++)
+        if (!pgm_number(&p, "next pixel", &value) || !pgm_pixel(&p, value, largest, i, out)) return false;
+    while (p.at < length && is_space(in[p.at])) p.at++;
+    return p.at == length || flis_fail(ctx, "%s: damaged PGM: %zu bytes behind its last pixel", path, length - p.at);
+}
+
+/* ---- Label maps -------------------------------------------------------------------------------------------------- */
+
+bool flis_read_label(flis_ctx *ctx, const char *path, flis_picture *out)
+{
+    static const struct {
+        const char *start, *name;
+        size_t length;
+    } others[] = {
+        {"P1", "a PBM bitmap", 2},        {"P3", "a PPM picture (RGB)", 2}, {"P4", "a PBM bitmap", 2},
+        {"P6", "a PPM picture (RGB)", 2}, {"P7", "a PAM picture", 2},       {"\xFF\xD8\xFF", "a JPEG picture", 3},
+        {"GIF8", "a GIF picture", 4},     {"BM", "a BMP picture", 2},       {"II*\0", "a TIFF picture", 4},
+        {"MM\0*", "a TIFF picture", 4},   {"RIFF", "a WebP picture", 4}};
+    size_t length;
+    memset(out, 0, sizeof *out);
+    char *text = flis_read_file(ctx, path, LARGEST_PICTURE_FILE, &length);
+    if (!text) return false;
+    const uint8_t *in = (const uint8_t *)text;
+    if (length >= 4 && memcmp(in + 1, PNG_SIGNATURE + 1, 3) == 0) read_png(ctx, path, in, length, out);
+    else if (length >= 2 && in[0] == 'P' && (in[1] == '2' || in[1] == '5')) read_pgm(ctx, path, in, length, out);
+    else {
+        const char *name = length ? "a file of another kind" : "an empty file";
+        for (size_t i = 0; i < COUNT(others); i++)
+            if (length >= others[i].length && memcmp(in, others[i].start, others[i].length) == 0) name = others[i].name;
+        flis_fail(ctx, "%s: got %s, wanted a label map: a gray or palette PNG, or a PGM", path, name);
+    }
+    free(text);
+    if (flis_ok(ctx)) return true;
+    free(out->pixels);
+    memset(out, 0, sizeof *out);
+    return false;
+}
+
+/* ---- PNG: pictures out ------------------------------------------------------------------------------------------- */
+
+static void put_chunk(flis_ctx *ctx, bytes *out, const char *type, const void *data, size_t length)
+{
+    if (length > 0x7FFFFFFF) flis_fail(ctx, "PNG: got %zu bytes for a chunk, wanted at most %d", length, 0x7FFFFFFF);
+    bytes_put_u32(ctx, out, (uint32_t)(length & 0x7FFFFFFF));
+    bytes_put(ctx, out, type, 4);
+    bytes_put(ctx, out, data, length);
+    if (flis_ok(ctx)) bytes_put_u32(ctx, out, crc32(0, out->at + out->count - length - 4, length + 4));
+}
+
+/* A keyword is 1 to 79 printable Latin-1 characters (we take ASCII), without spaces at its ends or two in a row. */
+static bool keyword_fits(const char *key)
+{
+    const size_t length = strlen(key);
+    for (size_t i = 0; i < length; i++)
+        if (key[i] < ' ' || key[i] > '~' || (key[i] == ' ' && (i == 0 || i + 1 == length || key[i + 1] == ' ')))
+            return false;
+    return length >= 1 && length <= 79;
+}
+
+/* tEXt holds Latin-1; whatever else is in UTF-8 goes to iTXt. Bytes that are not UTF-8 (a file name may have some)
+   become U+FFFD, so that a finished picture is not lost to its caption. */
+static bool put_text(flis_ctx *ctx, bytes *out, const char *key, const char *value)
+{
+    const uint8_t *p = (const uint8_t *)value, *end = p + strlen(value);
+    bytes latin = {0}, utf8 = {0};
+    bool is_latin = true;
+    if (!keyword_fits(key))
+        return flis_fail(ctx, "PNG: got the keyword \"%s\", wanted 1 to 79 printable characters", key);
+    bytes_put(ctx, &latin, key, strlen(key) + 1);
+    bytes_put(ctx, &utf8, key, strlen(key) + 1);
+    bytes_put(ctx, &utf8, "\0\0\0\0", 4);       /* not compressed, method 0, no language, no translated keyword */
+    while (p < end) {
+        size_t length;
+        char four[4];
+        long point = utf8_next(p, end, &length);
+        p += length;
+        if (point < 0) point = 0xFFFD;
+        is_latin = is_latin && (point == '\n' || (point >= 0x20 && point < 0x7F) || (point > 0xA0 && point < 0x100));
+        bytes_put_u8(ctx, &latin, (unsigned)point & 0xFF);
+        bytes_put(ctx, &utf8, four, utf8_put(four, point));
+    }
+    if (flis_ok(ctx))
+        put_chunk(ctx, out, is_latin ? "tEXt" : "iTXt", is_latin ? latin.at : utf8.at,
+                  is_latin ? latin.count : utf8.count);
+    free(latin.at);
+    free(utf8.at);
+    return flis_ok(ctx);
+}
+
+/* One row under one filter into out; returns the sum of its bytes as distances from 0, the usual guess at how well it
+   will compress. */
+static unsigned long png_filter(unsigned filter, const uint8_t *row, const uint8_t *above, size_t count, size_t pixel,
+                                uint8_t *out)
+{
+    unsigned long sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        const unsigned left = i >= pixel ? row[i - pixel] : 0, up = above ? above[i] : 0;
+        const unsigned corner = above && i >= pixel ? above[i - pixel] : 0;
+        out[i] = (uint8_t)(row[i] - png_predict(filter, left, up, corner));
+        sum += out[i] < 128 ? out[i] : 256u - out[i];
+    }
+    return sum;
+}
+
+/* Every row under the filter with the least sum, the lowest number among equals. */
+static bool put_pixels(flis_ctx *ctx, bytes *out, const flis_picture *picture)
+{
+    const size_t row_bytes = picture->width * picture->channels, each = row_bytes + 1;
+    uint8_t *data = flis_alloc(ctx, picture->height, each), *trial = flis_alloc(ctx, row_bytes, 1);
+    bytes packed = {0};
+    for (size_t y = 0; data && trial && y < picture->height; y++) {
+        const uint8_t *row = picture->pixels + y * row_bytes, *above = y ? row - row_bytes : NULL;
+        unsigned long least = ULONG_MAX;
+        for (unsigned filter = 0; filter < 5; filter++) {
+            const unsigned long sum = png_filter(filter, row, above, row_bytes, picture->channels, trial);
+            if (sum >= least) continue;
+            least = sum;
+            data[y * each] = (uint8_t)filter;
+            memcpy(data + y * each + 1, trial, row_bytes);
+        }
+    }
+    if (flis_ok(ctx) && deflate_zlib(ctx, data, picture->height * each, &packed))
+        put_chunk(ctx, out, "IDAT", packed.at, packed.count);
+    free(packed.at);
+    free(data);
+    free(trial);
+    return flis_ok(ctx);
+}
+
+bool flis_write_png(flis_ctx *ctx, const char *path, const flis_picture *picture, const char *const *text)
+{
+    const uint32_t w = (uint32_t)picture->width, h = (uint32_t)picture->height;
+    bytes out = {0};
+    if (!flis_ok(ctx) || !size_fits(ctx, path, picture->width, picture->height)) return false;
+    if (picture->channels != 1 && picture->channels != 3)
+        return flis_fail(ctx, "%s: got a picture of %zu channels, wanted 1 (gray) or 3 (RGB)", path, picture->channels);
+    const uint8_t header[13] = {
+        (uint8_t)(w >> 24), (uint8_t)(w >> 16), (uint8_t)(w >> 8), (uint8_t)w, (uint8_t)(h >> 24), (uint8_t)(h >> 16),
+        (uint8_t)(h >> 8), (uint8_t)h, 8, picture->channels == 3 ? 2 : PNG_GRAY, 0, 0, 0
+    };
+    bytes_put(ctx, &out, PNG_SIGNATURE, sizeof PNG_SIGNATURE);
+    put_chunk(ctx, &out, "IHDR", header, sizeof header);
+    for (; text && text[0] && flis_ok(ctx); text += 2) put_text(ctx, &out, text[0], text[1]);
+    if (flis_ok(ctx) && put_pixels(ctx, &out, picture)) put_chunk(ctx, &out, "IEND", "", 0);
+    if (flis_ok(ctx)) write_file(ctx, path, &out);
+    free(out.at);
+    return flis_ok(ctx);
+}
+
+/* ---- Layouts ----------------------------------------------------------------------------------------------------- */
+
+enum { LARGEST_LAYOUT_FILE = 1 << 20, MOST_PHRASES = 1000 };
+
+/* A sentence about a place in a JSON file. */
+static bool layout_fail(flis_ctx *ctx, const char *path, const flis_json *where, const char *format, ...)
+{
+    char what[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(what, sizeof what, format, args);
+    va_end(args);
+    return flis_fail(ctx, "%s:%d:%d: %s", path, where->line, where->column, what);
+}
+
+static const char *json_type_name(const flis_json *json)
+{
+    static const char *const names[] = {"null", "false", "true", "a number", "a string", "an array", "an object"};
+    return names[json->type];
+}
+
+/* -1: the phrase acts everywhere (a style). 0..255: a class of the label map, whose pixels are bytes. */
+static bool phrase_id(flis_ctx *ctx, const char *path, const char *phrase, const flis_json *json, int *id)
+{
+    uint64_t value;
+    if (json->type != FLIS_NUMBER)
+        return layout_fail(ctx, path, json, "phrase \"%.200s\": got %s, wanted a class id: an integer from -1 to 255",
+                           phrase, json_type_name(json));
+    *id = -1;
+    if (strcmp(json->literal, "-1") == 0) return true;
+    if (!flis_json_u64(json, &value) || value > 255)
+        return layout_fail(ctx, path, json,
+                           "phrase \"%.200s\": an id out of range: got %.40s, wanted an integer from -1 to 255", phrase,
+                           json->literal);
+    *id = (int)value;
+    return true;
+}
+
+static bool phrase_add(flis_ctx *ctx, const char *path, const flis_json *text, const flis_json *id, flis_layout *out)
+{
+    flis_phrase *phrase = &out->phrase[out->count];
+    if (text->type != FLIS_STRING)
+        return layout_fail(ctx, path, text, "got %s, wanted a phrase in quotes", json_type_name(text));
+    if (strlen(text->string) != text->length) return layout_fail(ctx, path, text, "a phrase has a NUL character in it");
+    if (!phrase_id(ctx, path, text->string, id, &phrase->id)) return false;
+    phrase->text = flis_alloc(ctx, text->length + 1, 1);
+    if (!phrase->text) return false;
+    memcpy(phrase->text, text->string, text->length);
+    out->count++;
+    return true;
+}
+
+/* {"phrase": id, …}: as in the authors' Python, a name that comes twice keeps its first place and gets its last id.
+   [["phrase", id], …]: a phrase may come twice. */
+static bool layout_phrases(flis_ctx *ctx, const char *path, const flis_json *mapping, flis_layout *out)
+{
+    const bool object = mapping->type == FLIS_OBJECT;
+    if (!object && mapping->type != FLIS_ARRAY)
+        return layout_fail(ctx, path, mapping,
+                           "text_label_mapping: got %s, wanted {\"phrase\": id, ...} or [[\"phrase\", id], ...]",
+                           json_type_name(mapping));
+    if (mapping->count > MOST_PHRASES)
+        return layout_fail(ctx, path, mapping, "text_label_mapping: got %zu phrases, wanted at most %d", mapping->count,
+                           MOST_PHRASES);
+    out->phrase = flis_alloc(ctx, mapping->count, sizeof *out->phrase);
+    for (size_t i = 0; i < mapping->count && flis_ok(ctx); i++) {
+        const flis_json *item = &mapping->item[i];
+        if (!object) {
+            if (item->type != FLIS_ARRAY || item->count != 2)
+                return layout_fail(ctx, path, item, "got %s%s, wanted a pair [\"phrase\", id]", json_type_name(item),
+                                   item->type == FLIS_ARRAY ? " of another length" : "");
+            phrase_add(ctx, path, &item->item[0], &item->item[1], out);
+            continue;
+        }
+        const flis_json *key = &mapping->key[i];
+        size_t k = 0;
+        while (k < out->count && (strcmp(out->phrase[k].text, key->string) != 0 || strlen(key->string) != key->length))
+            k++;
+        if (k == out->count) phrase_add(ctx, path, key, item, out);
+        else phrase_id(ctx, path, key->string, item, &out->phrase[k].id);
+    }
+    return flis_ok(ctx);
+}
+
+/* A directory can be opened, but not read. */
+static bool can_be_read(const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file) return false;
+    (void)fgetc(file);
+    bool ok = !ferror(file);
+    fclose(file);
+    return ok;
+}
+
+static const char *base_name(const char *path)
+{
+    const char *base = path;
+    for (; *path; path++)
+        if (IS_SEPARATOR(*path)) base = path + 1;
+    return base;
+}
+
+/* The layout's picture: beside the JSON, then its base name beside the JSON (the authors write "examples/x.png" in
+   examples/x.json), then from the working directory. malloc'ed. */
+static char *layout_find(flis_ctx *ctx, const char *json_path, const flis_json *where)
+{
+    const char *given = where->string;
+    const size_t folder = (size_t)(base_name(json_path) - json_path);
+    const size_t prefix[3] = {folder, folder, 0};
+    const char *rest[3] = {given, base_name(given), given};
+    char *path = flis_alloc(ctx, folder + where->length + 1, 1);
+    for (int i = IS_ABSOLUTE(given) ? 2 : 0; path && i < 3; i++) {
+        memcpy(path, json_path, prefix[i]);
+        strcpy(path + prefix[i], rest[i]);
+        if (can_be_read(path)) return path;
+    }
+    if (path && IS_ABSOLUTE(given)) layout_fail(ctx, json_path, where, "layout_path: \"%.400s\" cannot be read", given);
+    else if (path)
+        layout_fail(ctx, json_path, where,
+                    "layout_path: \"%.400s\" cannot be read, neither beside the JSON nor from the working "
+                    "directory, and no \"%.200s\" beside the JSON",
+                    given, base_name(given));
+    free(path);
+    return NULL;
+}
+
+static bool layout_from_json(flis_ctx *ctx, const char *path, const flis_json *json, flis_layout *out)
+{
+    if (json->type != FLIS_OBJECT)
+        return layout_fail(ctx, path, json, "got %s, wanted an object with text_label_mapping and layout_path",
+                           json_type_name(json));
+    const flis_json *mapping = flis_json_get(json, "text_label_mapping"), *picture = flis_json_get(json, "layout_path");
+    if (!mapping) return layout_fail(ctx, path, json, "text_label_mapping is missing");
+    if (!layout_phrases(ctx, path, mapping, out)) return false;
+    if (!picture) return true;
+    if (picture->type != FLIS_STRING || !picture->length || strlen(picture->string) != picture->length)
+        return layout_fail(ctx, path, picture, "layout_path: got %s, wanted the name of a file",
+                           picture->type == FLIS_STRING ? "an empty string or a NUL character"
+                                                        : json_type_name(picture));
+    char *picture_path = layout_find(ctx, path, picture);
+    bool ok = picture_path && flis_read_label(ctx, picture_path, &out->label);
+    free(picture_path);
+    return ok;
+}
+
+bool flis_layout_read(flis_ctx *ctx, const char *json_path, flis_layout *out)
+{
+    size_t length;
+    memset(out, 0, sizeof *out);
+    char *text = flis_read_file(ctx, json_path, LARGEST_LAYOUT_FILE, &length);
+    flis_json *json = text ? flis_json_parse(ctx, json_path, text, length) : NULL;
+    bool ok = json && layout_from_json(ctx, json_path, json, out);
+    flis_json_free(json);
+    free(text);
+    if (!ok) flis_layout_free(out);
+    return ok;
+}
+
+void flis_layout_free(flis_layout *layout)
+{
+    if (!layout) return;
+    for (size_t i = 0; i < layout->count; i++) free(layout->phrase[i].text);
+    free(layout->phrase);
+    free(layout->label.pixels);
+    memset(layout, 0, sizeof *layout);
+}
+
+/* ---- Two rules of nearest ---------------------------------------------------------------------------------------- */
+
+/* PIL looks up the middle of the new pixel: floor((i + 0.5) in / out), in integers floor((2 i + 1) in / (2 out)). The
+   authors bring the file to 512 x 512 so. */
+void flis_label_pil(const uint8_t *in, size_t h, size_t w, uint8_t *out, size_t out_h, size_t out_w)
+{
+    for (size_t y = 0; y < out_h; y++) {
+        const uint8_t *row = in + (size_t)((2 * (uint64_t)y + 1) * h / (2 * (uint64_t)out_h)) * w;
+        for (size_t x = 0; x < out_w; x++)
+            out[y * out_w + x] = row[(size_t)((2 * (uint64_t)x + 1) * w / (2 * (uint64_t)out_w))];
+    }
+}
+
+/* torch looks up the corner of the new pixel, with the scale in float: F.interpolate(mode="nearest"), which
+   attention_FLIS.py:203-226 brings the map to each scale with. The middle instead would move regions by half a cell. */
+static size_t torch_source(size_t i, size_t in, size_t out)
+{
+    const float scale = (float)in / (float)out;
+    const size_t source = (size_t)floor((double)((float)i * scale));
+    return source < in ? source : in - 1;
+}
+
+void flis_label_torch(const uint8_t *in, size_t h, size_t w, uint8_t *out, size_t out_h, size_t out_w)
+{
+    for (size_t y = 0; y < out_h; y++) {
+        const uint8_t *row = in + torch_source(y, h, out_h) * w;
+        for (size_t x = 0; x < out_w; x++) out[y * out_w + x] = row[torch_source(x, w, out_w)];
+    }
+}
+
+/* ---- 9. The whole ------------------------------------------------------------------------------------------------ */
+
+void flis_options_default(flis_options *options)
+{
+    memset(options, 0, sizeof *options);
+    options->sampling.kind = FLIS_PLMS;
+    options->sampling.steps = 50;
+    options->sampling.scale = 2;
+    options->seed = 42;
+    options->rng = FLIS_RNG_CPU;
+    options->width = options->height = 512;
+}
+
+/* The cells that a U-Net with Stable Diffusion's four levels sees, and the picture's own: sides divided by these. */
+enum { SCALES = 5 };
+static const size_t SCALE_FACTOR[SCALES] = {1, 8, 16, 32, 64};
+
+/* seen[s][id]: whether any cell at scale s has that id. */
+static bool ids_seen(flis_ctx *ctx, const flis_picture *label, size_t width, size_t height, bool seen[SCALES][256])
+{
+    if (height && width > SIZE_MAX / height) return flis_fail(ctx, "%zu x %zu pixels are too many", width, height);
+    uint8_t *full = flis_alloc(ctx, width, height), *cells = flis_alloc(ctx, width, height);
+    if (full && cells) {
+        flis_label_pil(label->pixels, label->height, label->width, full, height, width);
+        for (size_t s = 0; s < SCALES; s++) {
+            const size_t w = width / SCALE_FACTOR[s], h = height / SCALE_FACTOR[s];
+            flis_label_torch(full, height, width, cells, h, w);
+            for (size_t i = 0; i < w * h; i++) seen[s][cells[i]] = true;
+        }
+    }
+    free(full);
+    free(cells);
+    return flis_ok(ctx);
+}
+
+/* What has no cell at a scale is closed everywhere there: the phrase does nothing in those layers. */
+void flis_layout_warnings(flis_ctx *ctx, const flis_layout *layout, size_t width, size_t height,
+                          void (*warn)(void *user, const char *sentence), void *user)
+{
+    bool seen[SCALES][256] = {{false}};
+    if (!warn || !layout->label.width || !ids_seen(ctx, &layout->label, width, height, seen)) return;
+    for (size_t i = 0; i < layout->count; i++) {
+        const flis_phrase *phrase = &layout->phrase[i];
+        char scales[SCALES * 48] = "", sentence[512];
+        if (phrase->id < 0) continue;
+        for (size_t s = 0; s < SCALES; s++) {
+            const size_t used = strlen(scales), w = width / SCALE_FACTOR[s], h = height / SCALE_FACTOR[s];
+            if (!seen[s][phrase->id] && w && h)
+                snprintf(scales + used, sizeof scales - used, "%s%zux%zu", used ? ", " : "", w, h);
+        }
+        if (!scales[0]) continue;
+        snprintf(sentence, sizeof sentence, "phrase \"%.150s\" (id %d) has no cell at %s: it does nothing there",
+                 phrase->text, phrase->id, scales);
+        warn(user, sentence);
+    }
+}
+
+/* eps of one pass, in NCHW order, under ctx->scope + suffix. Leaves the arena as it was. */
+static bool guided_pass(flis_ctx *ctx, const flis_guided *g, const real *x, int64_t t, const real *text,
+                        const flis_rca *rca, const char *suffix, real *out)
+{
+    const flis_unet_config *config = flis_unet_get_config(g->unet);
+    const double time = (double)t;
+    char scope[sizeof ctx->scope];
+    if (!flis_ok(ctx)) return false;
+    if (config->in != 4 || config->out != 4)
+        return flis_fail(ctx, "U-Net: got %zu latent channels in and %zu out, wanted 4", config->in, config->out);
+    memcpy(scope, ctx->scope, sizeof scope);
+    strncat(ctx->scope, suffix, sizeof scope - 1 - strlen(scope));
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *latent = flis_from_nchw(ctx, x, 1, 4, g->h, g->w);
+    flis_tensor *context = flis_rows(ctx, 1, FLIS_TOKENS, config->context);
+    if (context && context->x) memcpy(context->x, text, flis_count(context) * sizeof *text);
+    flis_tensor *eps = flis_unet_eps(ctx, g->unet, latent, &time, context, rca ? &rca : NULL);
+    if (eps && flis_ok(ctx)) flis_to_nchw(eps, out);
+    flis_rewind(ctx, mark);
+    memcpy(ctx->scope, scope, sizeof scope);
+    return flis_ok(ctx);
+}
+
+/* The layout acts on the conditional pass alone, and the two passes are separate calls, as the authors' are. */
+bool flis_guided_eps(flis_ctx *ctx, void *guided, const real *x, int64_t t, real *eps, real *uncond)
+{
+    const flis_guided *g = guided;
+    if (uncond && !g->uncond) return flis_fail(ctx, "guidance needs the text features of the empty prompt");
+    if (!guided_pass(ctx, g, x, t, g->context, g->rca, "cond.", eps)) return false;
+    return !uncond || guided_pass(ctx, g, x, t, g->uncond, NULL, "uncond.", uncond);
+}
+
+bool flis_decode_picture(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *z, flis_picture *out)
+{
+    memset(out, 0, sizeof *out);
+    if (!z || !flis_ok(ctx)) return false;
+    flis_mark mark = flis_here(ctx);
+    const float factor = (float)(1.0 / flis_vae_get_config(vae)->scale_factor);     /* torch multiplies by a float32 */
+    const flis_tensor *y = flis_vae_decode(ctx, vae, flis_scale(ctx, z, (double)factor));
+    if (y && flis_ok(ctx) && y->x) {
+        out->width = y->w;
+        out->height = y->h;
+        out->channels = 3;
+        out->pixels = flis_alloc(ctx, y->h * y->w, 3);
+        for (size_t i = 0; out->pixels && i < y->h * y->w * 3; i++) {
+            real v = (y->x[i] + 1) / 2;
+            if (v != v)
+                flis_fail(ctx, "decode: the value at pixel (%zu, %zu) is not a number", i / 3 % y->w, i / 3 / y->w);
+            v = v > 0 ? v < 1 ? v : 1 : 0;
+            out->pixels[i] = (uint8_t)(255 * v);    /* truncated, not rounded: astype(np.uint8) */
+        }
+    }
+    flis_rewind(ctx, mark);
+    if (flis_ok(ctx) && out->pixels) return true;
+    free(out->pixels);
+    memset(out, 0, sizeof *out);
+    return false;
+}
+
+/* One call of flis_generate on its way; guided is what the U-Net needs, the rest is for names and progress. */
+typedef struct generation {
+    flis_guided guided;
+    const flis_options *options;
+    size_t h, w, count;         /* of the latent: count = 4 h w */
+    size_t steps;               /* there will be */
+    size_t step, evaluation;    /* the sampler is in step `step`, and has evaluated so often in it */
+    real *context, *uncond;     /* [77][d] */
+    uint8_t *label;             /* [H][W], or NULL */
+    flis_prompt prompt;
+    flis_rca rca;
+    real *x;                    /* [4][h][w]: x_T, in the end the latents */
+} generation;
+
+/* Everything that can be told to be wrong from the options alone. */
+static bool check_options(flis_ctx *ctx, const flis_options *options, generation *g)
+{
+    const size_t unit = 64, most = 8192;
+    const flis_sampling *s = &options->sampling;
+    if (!options->width || !options->height || options->width % unit || options->height % unit ||
+        options->width > most || options->height > most)
+        return flis_fail(ctx, "picture size: got %zux%zu, wanted multiples of %zu from %zu to %zu", options->width,
+                         options->height, unit, unit, most);
+    if (!(fabs(s->scale) <= 1e6))
+        return flis_fail(ctx, "guidance scale: got %g, wanted a number within 1e6 of 0", s->scale);
+    g->options = options;
+    g->h = g->guided.h = options->height / FLIS_FACTOR;
+    g->w = g->guided.w = options->width / FLIS_FACTOR;
+    g->count = 4 * g->h * g->w;
+    flis_schedule *schedule = flis_alloc(ctx, 1, sizeof *schedule);
+    flis_steps *steps = flis_alloc(ctx, 1, sizeof *steps);
+    if (schedule && steps) {
+        flis_schedule_make(schedule);
+        if (flis_steps_make(ctx, schedule, s->kind, s->steps, s->eta, steps)) g->steps = steps->count;
+    }
+    free(schedule);
+    free(steps);
+    return flis_ok(ctx);
+}
+
+/* Seeds the generator and draws x_T; where a file gives x_T, that replaces what was drawn, so that the noise of later
+   steps stays the same as if it had been drawn. */
+static bool make_noise(flis_ctx *ctx, generation *g)
+{
+    const char *path = g->options->noise;
+    float *drawn = flis_alloc(ctx, g->count, sizeof *drawn);
+    g->x = flis_alloc(ctx, g->count, sizeof *g->x);
+    if (drawn && g->x) {
+        flis_rng_seed(&ctx->rng, g->options->rng, g->options->seed);
+        flis_randn(&ctx->rng, drawn, g->count);
+        for (size_t i = 0; i < g->count; i++) g->x[i] = (real)drawn[i];
+    }
+    free(drawn);
+    if (!path || !flis_ok(ctx)) return flis_ok(ctx);
+    flis_file *file = flis_file_open(ctx, path);
+    if (!file) return false;
+    const flis_entry *e = flis_file_find(file, "x_T");
+    if (!e && file->count == 1) e = file->entry;
+    if (!e) flis_fail(ctx, "%s: got %zu tensors, wanted one, or one named x_T", path, file->count);
+    else if ((e->dtype != FLIS_F32 && e->dtype != FLIS_F64) || e->rank != 4 || e->shape[0] != 1 || e->shape[1] != 4 ||
+             e->shape[2] != g->h || e->shape[3] != g->w)
+        flis_fail(ctx, "%s: tensor \"%s\": got %s [%llu,%llu,%llu,%llu] (%d dimensions), wanted F32 [1,4,%zu,%zu]",
+                  path, e->name, flis_dtype_name(e->dtype), (unsigned long long)e->shape[0],
+                  (unsigned long long)e->shape[1], (unsigned long long)e->shape[2], (unsigned long long)e->shape[3],
+                  e->rank, g->h, g->w);
+    else flis_file_read_real(ctx, file, e, g->x);
+    for (size_t i = 0; i < g->count && flis_ok(ctx); i++)
+        if (!(fabs((double)g->x[i]) <= DBL_MAX))
+            flis_fail(ctx, "%s: tensor \"%s\": value %zu is not finite", path, e->name, i);
+    flis_file_close(file);
+    return flis_ok(ctx);
+}
+
+/* One dimension of a tensor must be what another part gives; says so before hours are spent on the other parts. */
+static bool check_dimension(flis_ctx *ctx, const flis_file *file, const char *name, int which, uint64_t wanted,
+                            const char *why)
+{
+    const flis_entry *e = flis_file_find(file, name);
+    if (!e) return flis_fail(ctx, "%s: tensor \"%s\": missing", file->path, name);
+    if (e->rank > which && e->shape[which] == wanted) return true;
+    return flis_fail(ctx, "%s: tensor \"%s\": got size %llu in dimension %d, wanted %llu, %s", file->path, name,
+                     (unsigned long long)(e->rank > which ? e->shape[which] : 0), which, (unsigned long long)wanted,
+                     why);
+}
+
+/* The parts must fit each other, and the vocabulary the text encoder. */
+static bool check_model(flis_ctx *ctx, const flis_file *file, const flis_vocab *vocab)
+{
+    static const char table[] = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight";
+    static const char unet[] = "model.diffusion_model.", keys[] = ".attn2.to_k.weight";
+    const flis_entry *e = flis_file_find(file, table);
+    if (!check_dimension(ctx, file, table, 0, flis_vocab_size(vocab), "the size of the vocabulary") ||
+        !check_dimension(ctx, file, "model.diffusion_model.input_blocks.0.0.weight", 1, 4,
+                         "the channels of a latent") ||
+        !check_dimension(ctx, file, "model.diffusion_model.out.2.weight", 0, 4, "the channels of a latent") ||
+        !check_dimension(ctx, file, "first_stage_model.post_quant_conv.weight", 1, 4, "the channels of a latent") ||
+        !check_dimension(ctx, file, "first_stage_model.decoder.conv_out.weight", 0, 3, "red, green and blue"))
+        return false;
+    const uint64_t width = e->rank > 1 ? e->shape[1] : 0;
+    for (size_t i = 0; i < file->count; i++) {
+        const char *name = file->entry[i].name;
+        const size_t length = strlen(name);
+        if (strncmp(name, unet, strlen(unet)) != 0 || length < sizeof keys ||
+            strcmp(name + length - (sizeof keys - 1), keys) != 0)
+            continue;
+        if (!check_dimension(ctx, file, name, 1, width, "the width of the text encoder")) return false;
+    }
+    return true;
+}
+
+/* last_hidden_state of one prompt, [77][d], malloc'ed. */
+static real *encode(flis_ctx *ctx, const flis_clip *clip, const int32_t *ids, const char *scope)
+{
+    flis_mark mark = flis_here(ctx);
+    snprintf(ctx->scope, sizeof ctx->scope, "%s", scope);
+    const flis_tensor *y = flis_clip_encode(ctx, clip, ids, 1);
+    real *out = y && flis_ok(ctx) ? flis_alloc(ctx, flis_count(y), sizeof *out) : NULL;
+    if (out && y->x) memcpy(out, y->x, flis_count(y) * sizeof *out);
+    flis_rewind(ctx, mark);
+    return out;
+}
+
+/* Text features of the prompt and, where guidance needs them, of "": BOS, then EOS to the end. */
+static bool encode_prompts(flis_ctx *ctx, flis_file *file, const flis_vocab *vocab, generation *g)
+{
+    flis_clip *clip = flis_clip_load(ctx, file);
+    if (!clip) return false;
+    g->context = encode(ctx, clip, g->prompt.ids, "clip.");
+    if (g->options->sampling.scale != 1) {
+        int32_t empty[FLIS_TOKENS] = {flis_vocab_bos(vocab)};
+        for (int i = 1; i < FLIS_TOKENS; i++) empty[i] = flis_vocab_eos(vocab);
+        g->uncond = encode(ctx, clip, empty, "clip.uncond.");
+    }
+    flis_clip_free(clip);
+    g->guided.context = g->context;
+    g->guided.uncond = g->uncond;
+    return flis_ok(ctx);
+}
+
+/* A latent for the trace, under scope + name. */
+static void trace_latent(flis_ctx *ctx, const generation *g, const real *x, const char *name)
+{
+    if (!ctx->trace || !flis_ok(ctx)) return;
+    flis_mark mark = flis_here(ctx);
+    flis_trace(ctx, flis_from_nchw(ctx, x, 1, 4, g->h, g->w), "%s", name);
+    flis_rewind(ctx, mark);
+}
+
+/* Names the step for the trace; PLMS evaluates a second time in its first step, one timestep further. */
+static bool generation_eps(flis_ctx *ctx, void *user, const real *x, int64_t t, real *eps, real *uncond)
+{
+    generation *g = user;
+    snprintf(ctx->scope, sizeof ctx->scope, "step.%zu.%s", g->step, g->evaluation++ ? "next." : "");
+    return flis_guided_eps(ctx, &g->guided, x, t, eps, uncond);
+}
+
+static void generation_step(flis_ctx *ctx, void *user, const flis_step *step)
+{
+    generation *g = user;
+    snprintf(ctx->scope, sizeof ctx->scope, "step.%zu.", g->step);
+    trace_latent(ctx, g, step->e_t, "e_t");
+    trace_latent(ctx, g, step->x_prev, "x_prev");
+    trace_latent(ctx, g, step->pred_x0, "pred_x0");
+    g->step++;
+    g->evaluation = 0;
+    if (ctx->progress) ctx->progress(ctx->progress_user, "sample", g->step, step->total);
+    if (g->options->step) g->options->step(ctx, g->options->step_user, step);
+}
+
+static bool sample(flis_ctx *ctx, flis_file *file, generation *g)
+{
+    const flis_model_fn model = {generation_eps, generation_step, g};
+    flis_unet *unet = flis_unet_load(ctx, file);
+    if (!unet) return false;
+    g->guided.unet = unet;
+    ctx->scope[0] = 0;
+    trace_latent(ctx, g, g->x, "x_T");
+    if (ctx->progress) ctx->progress(ctx->progress_user, "sample", 0, g->steps);
+    bool ok = flis_sample(ctx, &g->options->sampling, g->count, g->x, &model);
+    flis_unet_free(unet);
+    return ok;
+}
+
+static bool decode(flis_ctx *ctx, flis_file *file, const generation *g, flis_picture *out)
+{
+    flis_vae *vae = flis_vae_load(ctx, file, true, false);
+    if (!vae) return false;
+    flis_mark mark = flis_here(ctx);
+    snprintf(ctx->scope, sizeof ctx->scope, "decode.");
+    bool ok = flis_decode_picture(ctx, vae, flis_from_nchw(ctx, g->x, 1, 4, g->h, g->w), out);
+    flis_rewind(ctx, mark);
+    flis_vae_free(vae);
+    return ok;
+}
+
+/* Brings the label map to the picture's size, and warns of phrases without a place. */
+static bool make_rca(flis_ctx *ctx, const flis_layout *layout, generation *g)
+{
+    const flis_options *o = g->options;
+    if (o->no_layout || !layout->label.width) return true;
+    flis_layout_warnings(ctx, layout, o->width, o->height, o->warn, o->warn_user);
+    g->label = flis_alloc(ctx, o->height, o->width);
+    if (!g->label) return false;
+    flis_label_pil(layout->label.pixels, layout->label.height, layout->label.width, g->label, o->height, o->width);
+    g->rca = (flis_rca){g->label, o->height, o->width, g->prompt.class_ids, g->prompt.classes};
+    g->guided.rca = &g->rca;
+    return true;
+}
+
+/* scripts/FLIS.py main: tokens, text features, x_T, sampler, decoder. What needs no weights comes first, so that
+   mistakes show at once; then one part's weights at a time. */
+bool flis_generate(flis_ctx *ctx, const char *model, const flis_vocab *vocab, const flis_layout *layout,
+                   const flis_options *options, flis_picture *out)
+{
+    generation g = {.h = 0};
+    char scope[sizeof ctx->scope];
+    flis_file *file = NULL;
+    memset(out, 0, sizeof *out);
+    if (!flis_ok(ctx)) return false;
+    memcpy(scope, ctx->scope, sizeof scope);
+    bool ok = check_options(ctx, options, &g) && make_noise(ctx, &g) && (file = flis_file_open(ctx, model)) != NULL &&
+              check_model(ctx, file, vocab) && flis_prompt_make(ctx, vocab, layout->phrase, layout->count, &g.prompt) &&
+              make_rca(ctx, layout, &g) && encode_prompts(ctx, file, vocab, &g) && sample(ctx, file, &g) &&
+              decode(ctx, file, &g, out);
+    memcpy(ctx->scope, scope, sizeof scope);
+    flis_file_close(file);
+    flis_prompt_free(&g.prompt);
+    free(g.context);
+    free(g.uncond);
+    free(g.label);
+    free(g.x);
+    return ok;
+}

@@ -1,0 +1,529 @@
+/* flis.h - freestyle layout-to-image synthesis in portable C99.
+ *
+ * This header is the table of contents, in reading order: a context that carries everything that changes (1), tensors
+ * and the canonical operations on them (2), files of tensors (3), then the pipeline as data flows through it: pictures
+ * and layouts (4), text (5), the U-Net with rectified cross-attention (6), the autoencoder (7), noise, schedules and
+ * samplers (8), and the whole (9).
+ *
+ * The algorithm is FreestyleNet (Xue et al., CVPR 2023, arXiv 2303.14412). "FreestyleNet@5dcb8b8" in a comment means
+ * the authors' repository at that commit. Operations are defined to the bit; SPEC.md and DESIGN notes in tensor.c say how.
+ *
+ * Conventions
+ *   n samples, h height, w width, c channels, t tokens, d width of a token, k inner index of a dot product.
+ *   Activations are [n][h][w][c] or [n][t][c]. Files (and traces) are in PyTorch's order: [n][c][h][w], [n][t][c].
+ *   A function that returns bool returns true when it did its work. When it returns false (or NULL), ctx->error holds
+ *   one sentence: what, where, got, wanted. The error is sticky: operations on a failed context do nothing, so that
+ *   model code needs no checks; the first sentence wins. Nothing here exits, prints, or asserts on what a user gave.
+ *   Pointers passed in are borrowed unless the comment says otherwise.
+ */
+#ifndef FLIS_H
+#define FLIS_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FLIS_VERSION "0.1.0"
+
+/* Activations are float. -DFLIS_DOUBLE builds flis64, in which they are double: "the truth" that float is held against. */
+#ifdef FLIS_DOUBLE
+typedef double real;
+#else
+typedef float real;
+#endif
+
+enum {
+    FLIS_TOKENS = 77,           /* positions of the text encoder: BOS, at most 75 tokens, EOS and padding */
+    FLIS_PHRASE_TOKENS = 75,    /* tokens that a prompt may have */
+    FLIS_TIMESTEPS = 1000,      /* steps of the diffusion process that the U-Net was trained on */
+    FLIS_FACTOR = 8,            /* picture pixels per latent cell, each way */
+    FLIS_MAX_DIMS = 8           /* dimensions of a tensor in a file */
+};
+
+/* ---- 1. Context ------------------------------------------------------------------------------------------------ */
+
+typedef struct flis_tensor flis_tensor;
+
+/* Memory for activations: taken from the top, given back by rewinding to a mark. Use through flis_mark and friends. */
+typedef struct flis_arena {
+    struct flis_chunk *top;     /* the chunk that is being filled; older ones hang below it */
+    struct flis_chunk *spare;   /* emptied chunks, kept because fresh pages are slow */
+    size_t used;                /* bytes handed out now, in all chunks (while dry: that would have been) */
+    size_t peak;                /* the largest `used` so far */
+} flis_arena;
+
+/* torch.randn's generators; section 8 has the functions. */
+typedef enum { FLIS_RNG_CPU, FLIS_RNG_CUDA } flis_rng_kind;
+typedef struct flis_rng {
+    flis_rng_kind kind;
+    uint32_t mt[624];           /* mt19937 state (CPU) */
+    int at;                     /* next word of mt, 624: refill */
+    bool has_next_normal;       /* below 16 values the second of a Box-Muller pair is kept for the next call */
+    double next_normal;
+    uint64_t seed;              /* Philox key (CUDA) */
+    uint32_t calls;             /* Philox: normal calls since seeding */
+} flis_rng;
+
+typedef struct flis_ctx {
+    char error[4096];           /* the first failure, one sentence (several lines where it lists tensors); "" if none */
+    int threads;                /* OpenMP threads; the bits do not depend on it */
+    bool dry;                   /* operations only compute shapes and count memory and work: how stages size the arena */
+    uint64_t macs;              /* multiply-adds that operations did (or, dry, would have done) */
+    flis_arena arena;
+    flis_rng rng;
+    /* Called by long work; `what` is "load", "sample", "decode"…; done goes from 0 to total. May be NULL. */
+    void (*progress)(void *user, const char *what, size_t done, size_t total);
+    void *progress_user;
+    /* Called with every named intermediate, in order of execution. May be NULL. The name is the module path of the
+       authors' code, after ctx->scope. The tensor is the operation's own memory: read it before returning. */
+    void (*trace)(void *user, const char *name, const flis_tensor *tensor);
+    void *trace_user;
+    char scope[64];             /* put before every trace name, e.g. "step.0.cond." */
+    /* Polled between operations; a non-zero value makes the context fail with "interrupted". May be NULL. */
+    const volatile int *interrupted;
+    struct flis_tape *tape;     /* records operations for their backward; NULL: nothing is recorded */
+} flis_ctx;
+
+/* Everything zero, threads = what OpenMP would use (1 without it). Checks once that this machine and build keep IEEE
+   arithmetic (no flush to zero, no excess precision, no contraction); fails with a sentence if not. */
+bool flis_init(flis_ctx *ctx);
+/* Frees the arena. The error text stays readable. */
+void flis_free(flis_ctx *ctx);
+/* Records the first error; returns false, so that `return flis_fail(...)` reads well. */
+bool flis_fail(flis_ctx *ctx, const char *format, ...);
+bool flis_ok(const flis_ctx *ctx);
+/* malloc that fails the context with a sentence; size count*size is overflow-checked. Zero-filled. free() it. */
+void *flis_alloc(flis_ctx *ctx, size_t count, size_t size);
+
+typedef struct { struct flis_chunk *chunk; size_t fill, used; } flis_mark;
+/* The arena's present height. */
+flis_mark flis_here(const flis_ctx *ctx);
+/* Gives back everything above the mark. */
+void flis_rewind(flis_ctx *ctx, flis_mark mark);
+/* Gives back everything above the mark except y, which is moved down to it. With a tape, keeps everything. */
+flis_tensor *flis_keep(flis_ctx *ctx, flis_mark mark, flis_tensor *y);
+/* Makes room for `bytes` more in one piece, so that the chunks do not fragment. */
+bool flis_reserve(flis_ctx *ctx, size_t bytes);
+/* Sizing the arena before long work: between begin and end (which reserves the most that was in use) the same
+   operations run dry. begin is false, and there is nothing to end, where sizing makes no sense: already dry, failed, or
+   taping. */
+typedef struct flis_dry { flis_mark mark; size_t peak; uint64_t macs; } flis_dry;
+bool flis_dry_begin(flis_ctx *ctx, flis_dry *dry);
+void flis_dry_end(flis_ctx *ctx, const flis_dry *dry);
+/* Raw arena memory, 64-byte aligned, not zeroed; NULL when failed or dry. */
+void *flis_scratch(flis_ctx *ctx, size_t count, size_t size);
+
+/* ---- 2. Tensors and operations (tensor.c) ---------------------------------------------------------------------- */
+
+/* An activation in the arena. rank 4: [n][h][w][c]. rank 3: [n][t][c], stored with h = t, w = 1. */
+struct flis_tensor {
+    int rank;
+    size_t n, h, w, c;
+    real *x;                    /* n*h*w*c values; NULL while dry */
+};
+
+flis_tensor *flis_image(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t c);
+flis_tensor *flis_rows(flis_ctx *ctx, size_t n, size_t t, size_t c);
+size_t flis_count(const flis_tensor *x);
+/* The same values seen as [n][h*w][c], or as [n][h][w][c] with h*w = t. No copy. */
+flis_tensor *flis_as_rows(flis_ctx *ctx, const flis_tensor *x);
+flis_tensor *flis_as_image(flis_ctx *ctx, const flis_tensor *x, size_t h, size_t w);
+/* From and to PyTorch's order [n][c][h][w]. */
+flis_tensor *flis_from_nchw(flis_ctx *ctx, const real *x, size_t n, size_t c, size_t h, size_t w);
+void flis_to_nchw(const flis_tensor *x, real *out);
+/* Hands x to ctx->trace under scope + the formatted name. Costs nothing without a trace. */
+void flis_trace(flis_ctx *ctx, const flis_tensor *x, const char *format, ...);
+
+typedef enum {
+    FLIS_F64, FLIS_F32, FLIS_F16, FLIS_BF16, FLIS_I64, FLIS_I32, FLIS_I16, FLIS_I8, FLIS_U8, FLIS_BOOL
+} flis_dtype;
+
+/* A weight as the checkpoint names it. Matrices and kernels are packed once, when loaded, into panels of FLIS_PANEL
+   outputs: packed[panel][k][FLIS_PANEL], k running over (kh, kw, ci); vectors and embeddings stay as they are. */
+typedef struct flis_param {
+    int rank;
+    size_t shape[4];            /* as in the checkpoint: [out], [out][in], [out][in][kh][kw] */
+    bool table;                 /* looked up by row (an embedding), never multiplied: stays unpacked */
+    real *value;                /* unpacked values in the checkpoint's order (vectors, embeddings); else NULL */
+    real *packed;               /* panels (matrices and kernels); else NULL */
+    uint16_t *half;             /* the same panels as F16 or BF16, widened where they are used: half the memory */
+    bool half_is_bf16;
+} flis_param;
+
+/* Each operation returns a new tensor in the arena and leaves its inputs alone. The equation stands above it in
+   tensor.c. On a failed context they return NULL, and accept NULL. */
+
+/* y[i,o] = sum_k x[i,k] w[o,k] + b[o] (+ add[i,o]). w [c_out][c], b [c_out] or NULL; add like y, or NULL. */
+flis_tensor *flis_linear(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, const flis_tensor *add);
+
+typedef enum {
+    FLIS_SAME,                  /* zeros all around: 1 for a 3x3 kernel, 0 for 1x1; stride 1 */
+    FLIS_DOWN_BOTH,             /* 3x3, stride 2, 1 zero all around (the U-Net's downsample) */
+    FLIS_DOWN_AFTER,            /* 3x3, stride 2, 1 zero right and below only (the VAE encoder's) */
+    FLIS_UPSAMPLED              /* 3x3 over the input enlarged twice by nearest neighbour, 1 zero all around */
+} flis_conv_kind;
+/* y[i,j,o] = sum_{kh,kw,ci} x[.,.,ci] w[o,ci,kh,kw] + b[o] (+ add). w [c_out][c][k][k], k = 1 or 3. */
+flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, flis_conv_kind kind,
+                       const flis_tensor *add);
+/* Group norm over 32 groups of neighbouring channels, eps inside the root, then gain and bias [c]; then SiLU if asked. */
+flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, double eps,
+                             bool silu);
+/* Layer norm over c, eps 1e-5. */
+flis_tensor *flis_layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias);
+flis_tensor *flis_silu(flis_ctx *ctx, const flis_tensor *x);        /* x sigmoid(x) */
+flis_tensor *flis_quick_gelu(flis_ctx *ctx, const flis_tensor *x);  /* x sigmoid(1.702 x): CLIP's */
+flis_tensor *flis_geglu(flis_ctx *ctx, const flis_tensor *x);       /* first half of c times exact GELU of the second */
+flis_tensor *flis_add(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b);
+flis_tensor *flis_add_to_all(flis_ctx *ctx, const flis_tensor *x, const flis_tensor *v); /* v [n][1][c] at every place */
+flis_tensor *flis_scale(flis_ctx *ctx, const flis_tensor *x, double factor);
+flis_tensor *flis_concat(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b);     /* channels of a, then of b */
+flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_param *token, const flis_param *position);
+
+/* Which keys a query may see. All NULL/false: every key. */
+typedef struct flis_mask {
+    bool causal;                        /* key j is open to query i only if j <= i */
+    const uint8_t *const *open;         /* per sample [t_query][t_key], 1 open, 0 closed; open[i] NULL: all open */
+} flis_mask;
+/* Multi-head attention: heads side by side in c; score = (q . k) * scale, closed: -max(real); softmax over keys; the
+   weighted sum of v. q [n][tq][c], k and v [n][tk][c]. Never holds more than 32 query rows of scores per thread. */
+flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
+                            double scale, flis_mask mask);
+
+/* Own elementary functions: + - * / alone, in double, so that every machine agrees. Errors below 1 ulp of double. */
+double flis_exp(double x);
+double flis_log(double x);              /* x > 0 */
+double flis_sin(double x);              /* |x| up to 1e5 */
+double flis_cos(double x);
+double flis_erfc(double x);
+float flis_fma_soft(float a, float b, float c); /* fmaf to the bit from double arithmetic alone */
+float flis_half_to_float(uint16_t bits);
+uint16_t flis_float_to_half(float x);   /* to nearest, ties to even */
+float flis_bf16_to_float(uint16_t bits);
+uint16_t flis_float_to_bf16(float x);
+
+/* ---- 3. Files of tensors: safetensors (tensor.c) --------------------------------------------------------------- */
+
+typedef struct flis_entry {
+    char *name;
+    flis_dtype dtype;
+    int rank;
+    uint64_t shape[FLIS_MAX_DIMS];
+    uint64_t begin, end;                /* bytes, from the start of the data section */
+} flis_entry;
+
+typedef struct flis_file {
+    char *path;
+    FILE *stream;
+    uint64_t data;                      /* file offset of the data section */
+    size_t count;
+    flis_entry *entry;                  /* sorted by name */
+    size_t metadata_count;
+    char **metadata;                    /* key, value, key, value… */
+} flis_file;
+
+size_t flis_dtype_size(flis_dtype dtype);
+const char *flis_dtype_name(flis_dtype dtype);      /* as safetensors writes it: "F32" */
+/* Number of values of an entry (1 for rank 0). */
+uint64_t flis_entry_count(const flis_entry *entry);
+/* Opens and checks a safetensors file: every rule of the format is enforced. Close with flis_file_close. */
+flis_file *flis_file_open(flis_ctx *ctx, const char *path);
+void flis_file_close(flis_file *file);              /* NULL is fine */
+const flis_entry *flis_file_find(const flis_file *file, const char *name);
+const char *flis_file_metadata(const flis_file *file, const char *key);     /* NULL: absent */
+/* The values, converted. out holds flis_entry_count values. Integers must fit. */
+bool flis_file_read_real(flis_ctx *ctx, flis_file *file, const flis_entry *entry, real *out);
+bool flis_file_read_f64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, double *out);
+bool flis_file_read_i64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, int64_t *out);
+bool flis_file_read_u16(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint16_t *out);   /* F16, BF16: their bits */
+bool flis_file_read_u8(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint8_t *out);
+
+/* Writing: declare every tensor, then give their values in the same order (in pieces if wanted), then finish. The file
+   appears under its name only when finished; a temporary beside it is removed on failure. */
+typedef struct flis_writer flis_writer;
+flis_writer *flis_write_begin(flis_ctx *ctx, const char *path);
+bool flis_write_metadata(flis_ctx *ctx, flis_writer *writer, const char *key, const char *value);
+bool flis_write_declare(flis_ctx *ctx, flis_writer *writer, const char *name, flis_dtype dtype, int rank, const uint64_t *shape);
+bool flis_write_real(flis_ctx *ctx, flis_writer *writer, const real *x, size_t count);      /* into the dtype declared */
+bool flis_write_f64(flis_ctx *ctx, flis_writer *writer, const double *x, size_t count);
+bool flis_write_i64(flis_ctx *ctx, flis_writer *writer, const int64_t *x, size_t count);
+bool flis_write_u8(flis_ctx *ctx, flis_writer *writer, const uint8_t *x, size_t count);
+bool flis_write_raw(flis_ctx *ctx, flis_writer *writer, const unsigned char *bytes, size_t count);   /* little-endian, as declared */
+bool flis_write_end(flis_ctx *ctx, flis_writer *writer);    /* frees the writer, also when it fails */
+void flis_write_abort(flis_writer *writer);                 /* removes the temporary, frees; NULL is fine */
+
+/* Key tables. A module's weights are a struct of flis_param; its table gives each one's name, its shape as letters that
+   the module's own dimensions resolve ("oi33": [o][i][3][3]), and its place in the struct. The loader, the inspector
+   and synth walk the same tables, through a visitor. */
+typedef struct flis_key { const char *name; const char *shape; size_t offset; } flis_key;  /* shape "=vd": a table */
+#define FLIS_KEY(type, field, name, shape) { name, shape, offsetof(type, field) }
+/* Sees one weight: its full name, and param with rank and shape filled in. Returns false to stop. */
+typedef bool flis_visit(flis_ctx *ctx, void *user, const char *name, flis_param *param);
+typedef struct flis_walk {              /* a visit in progress: where the names start, and who looks */
+    flis_visit *visit;
+    void *user;
+    char prefix[256];
+} flis_walk;
+/* Visits each key of a table. dims: letter, size pairs, e.g. {'o', 320, 'i', 4, 0}. Name = walk prefix + module + key. */
+bool flis_walk_keys(flis_ctx *ctx, flis_walk *walk, const char *module, const flis_key *keys, size_t count, void *base,
+                    const size_t *dims);
+/* A visitor's work when loading: finds `name` in the file, checks its shape, allocates and packs. Every missing or
+   misshaped tensor adds a line to `problems`, so that all are told at once. */
+typedef struct flis_loader { flis_file *file; char problems[3072]; size_t bad; size_t done, total; } flis_loader;
+bool flis_load_visit(flis_ctx *ctx, void *loader, const char *name, flis_param *param);
+bool flis_load_finish(flis_ctx *ctx, flis_loader *loader);  /* turns collected problems into ctx->error */
+bool flis_count_visit(flis_ctx *ctx, void *size_t_count, const char *name, flis_param *param);
+bool flis_free_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *param);
+/* Formula weights: a model that every port can make for itself, to the bit, from the tensors' names alone. Values
+   first..first+count-1 (flat index, checkpoint's order) of tensor `name`: with h = FNV-1a-64 of the name, z = splitmix64's
+   finaliser of h + (i+1) * 0x9E3779B97F4A7C15, u = ((z >> 40) - 2^23) * 2^-23:
+     two or more dimensions, fan_in = product of shape[1..]: u * 2^round(log2(sqrt(3 / fan_in)));
+     one dimension: 1 + u * 2^-4 if the name ends in "weight", else u * 2^-6. */
+void flis_formula_weights(const char *name, int rank, const size_t *shape, size_t first, size_t count, real *out);
+bool flis_formula_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *param);  /* fills one param with them */
+/* Fills a param from values in the checkpoint's order: packs matrices and kernels, copies vectors and embeddings. */
+bool flis_param_set(flis_ctx *ctx, flis_param *param, const real *values, bool keep_unpacked);
+bool flis_param_set_half(flis_ctx *ctx, flis_param *param, const uint16_t *values, bool bf16);     /* to be multiplied only */
+
+/* ---- 4. Pictures, JSON, layouts (flis.c) ----------------------------------------------------------------------- */
+
+/* JSON, as a tree. Strings are UTF-8, NUL-terminated, length given because \u0000 is legal. */
+typedef enum { FLIS_NULL, FLIS_FALSE, FLIS_TRUE, FLIS_NUMBER, FLIS_STRING, FLIS_ARRAY, FLIS_OBJECT } flis_json_type;
+typedef struct flis_json {
+    flis_json_type type;
+    double number;
+    const char *literal;        /* NUMBER: the digits as written (64-bit integers survive) */
+    char *string; size_t length;
+    size_t count;               /* ARRAY, OBJECT: members, in the file's order */
+    struct flis_json *item;     /* values */
+    struct flis_json *key;      /* OBJECT: strings; duplicates are kept, the reader decides */
+    int line, column;           /* where it began, from 1 */
+} flis_json;
+/* Strict RFC 8259, at most 64 levels deep. `name` is used in error sentences ("name:line:column: …"). */
+flis_json *flis_json_parse(flis_ctx *ctx, const char *name, const char *text, size_t length);
+void flis_json_free(flis_json *json);
+const flis_json *flis_json_get(const flis_json *object, const char *key);   /* last of that name, NULL: absent */
+bool flis_json_u64(const flis_json *number, uint64_t *out);                 /* exact non-negative integers only */
+
+/* A whole file in memory with a NUL after it; fails above `limit` bytes. free() it. */
+char *flis_read_file(flis_ctx *ctx, const char *path, size_t limit, size_t *length);
+/* Raw deflate (RFC 1951), zlib (RFC 1950) and gzip (RFC 1952) streams; fails beyond `limit` output bytes. free() it. */
+typedef enum { FLIS_DEFLATE, FLIS_ZLIB, FLIS_GZIP } flis_stream_kind;
+uint8_t *flis_inflate(flis_ctx *ctx, const char *name, flis_stream_kind kind, const uint8_t *in, size_t length, size_t limit,
+                      size_t *out_length);
+
+typedef struct flis_picture {
+    size_t width, height, channels;     /* 1: gray or palette index; 3: RGB */
+    uint8_t *pixels;                    /* [height][width][channels]; free() it */
+} flis_picture;
+/* A label map: PNG (gray 1, 2, 4, 8, 16 bits, or palette, whose *index* is the label; interlaced too) or PGM (P2, P5).
+   16-bit values above 255, RGB and alpha pictures are refused by name. */
+bool flis_read_label(flis_ctx *ctx, const char *path, flis_picture *out);
+/* text: key, value, key, value, …, NULL: kept as tEXt (or iTXt when not Latin-1). Bytes are a pure function of the
+   pixels and text. Written to a temporary name and renamed. */
+bool flis_write_png(flis_ctx *ctx, const char *path, const flis_picture *picture, const char *const *text);
+
+typedef struct flis_phrase { char *text; int id; } flis_phrase;    /* id -1: acts everywhere; else 0..255 */
+typedef struct flis_layout {
+    size_t count;
+    flis_phrase *phrase;        /* in the order of the prompt */
+    flis_picture label;         /* as the file had it; width 0: no layout, plain Stable Diffusion */
+} flis_layout;
+/* {"text_label_mapping": {"phrase": id, …} or [["phrase", id], …], "layout_path": "file"}. A relative layout_path is
+   sought beside the JSON, then (as the authors write "examples/x.png") its base name beside the JSON, then as given from
+   the working directory. FreestyleNet@5dcb8b8 scripts/FLIS.py load_data. */
+bool flis_layout_read(flis_ctx *ctx, const char *json_path, flis_layout *out);
+void flis_layout_free(flis_layout *layout);
+
+/* PIL's NEAREST: source index floor((i + 0.5) * in / out). in [h][w] -> out [out_h][out_w]. */
+void flis_label_pil(const uint8_t *in, size_t h, size_t w, uint8_t *out, size_t out_h, size_t out_w);
+/* torch's nearest: source index min(floor(i * (float)in / out), in - 1), the scale in float. A different rule. */
+void flis_label_torch(const uint8_t *in, size_t h, size_t w, uint8_t *out, size_t out_h, size_t out_w);
+
+/* ---- 5. Text (clip.c) ------------------------------------------------------------------------------------------ */
+
+typedef struct flis_vocab flis_vocab;
+/* bpe_simple_vocab_16e6.txt, the same .gz, or a merges.txt; at most 48894 merges are used. The number of tokens is
+   512 + merges + 2; BOS is the last but one, EOS (also the padding) the last. path NULL: no merges, bytes alone. */
+flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path);
+void flis_vocab_free(flis_vocab *vocab);
+size_t flis_vocab_size(const flis_vocab *vocab);
+int32_t flis_vocab_bos(const flis_vocab *vocab);
+int32_t flis_vocab_eos(const flis_vocab *vocab);
+/* Tokens of a text, without BOS, EOS and padding, as the authors' environment gives them (SPEC.md "Text"). Any bytes
+   are accepted. Returns how many there are and allocates *ids (free() it); -1 when failed. */
+long flis_tokenize(flis_ctx *ctx, const flis_vocab *vocab, const char *text, size_t length, int32_t **ids);
+
+typedef struct flis_prompt {
+    char *text;                         /* the phrases, joined by spaces as the authors do */
+    int32_t ids[FLIS_TOKENS];           /* BOS, tokens, EOS, padding */
+    size_t tokens;                      /* between BOS and EOS */
+    size_t classes;                     /* of class_ids */
+    float class_ids[FLIS_TOKENS];       /* class of prompt token k, which is column k + 1 of the mask; -1: open everywhere */
+} flis_prompt;
+/* Splits each phrase at U+0020, counts each item's tokens, and tokenises the whole prompt. Refuses more than 75 tokens
+   and special tokens inside a phrase, where the authors' alignment breaks (FreestyleNet@5dcb8b8 scripts/FLIS.py:20-27,
+   40-55). */
+bool flis_prompt_make(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase *phrase, size_t count, flis_prompt *out);
+void flis_prompt_free(flis_prompt *prompt);
+
+typedef struct flis_clip flis_clip;     /* CLIP's text transformer */
+typedef struct flis_clip_config { size_t vocab, width, layers, heads, hidden, positions; } flis_clip_config;
+/* An empty transformer of that shape, whose weights flis_clip_walk visits (for loading, listing, making). */
+flis_clip *flis_clip_new(flis_ctx *ctx, const flis_clip_config *config);
+bool flis_clip_walk(flis_ctx *ctx, flis_clip *clip, flis_visit *visit, void *user);
+flis_clip *flis_clip_load(flis_ctx *ctx, flis_file *file);
+void flis_clip_free(flis_clip *clip);
+const flis_clip_config *flis_clip_get_config(const flis_clip *clip);
+/* ids [n][77] -> last_hidden_state [n][77][width], after the final layer norm. */
+flis_tensor *flis_clip_encode(flis_ctx *ctx, const flis_clip *clip, const int32_t *ids, size_t n);
+
+/* ---- 6. U-Net and rectified cross-attention (unet.c) ----------------------------------------------------------- */
+
+/* A layout as the U-Net needs it. */
+typedef struct flis_rca {
+    const uint8_t *label;               /* [height][width], at picture size */
+    size_t height, width;
+    const float *class_ids;             /* of prompt token k = 0..classes-1 */
+    size_t classes;
+} flis_rca;
+/* mask[i][j] for the h*w queries of a scale and the 77 text positions: 1 open, 0 closed. Column k + 1 belongs to class_ids[k];
+   every other column stays open. Paper section 3.3 equation 4; FreestyleNet@5dcb8b8 ldm/modules/attention_FLIS.py:203-226. */
+bool flis_rca_mask(flis_ctx *ctx, const flis_rca *rca, size_t h, size_t w, uint8_t *mask);
+
+typedef struct flis_unet flis_unet;
+enum { FLIS_MAX_LEVELS = 8 };
+typedef struct flis_unet_config {
+    size_t in, out, channels;           /* latent channels in and out; model_channels */
+    size_t levels, mult[FLIS_MAX_LEVELS];
+    bool attention[FLIS_MAX_LEVELS];    /* a SpatialTransformer at this level */
+    size_t blocks;                      /* num_res_blocks */
+    size_t heads, context;              /* num_heads; width of the text features */
+} flis_unet_config;
+flis_unet *flis_unet_new(flis_ctx *ctx, const flis_unet_config *config);
+bool flis_unet_walk(flis_ctx *ctx, flis_unet *unet, flis_visit *visit, void *user);
+flis_unet *flis_unet_load(flis_ctx *ctx, flis_file *file);
+void flis_unet_free(flis_unet *unet);
+const flis_unet_config *flis_unet_get_config(const flis_unet *unet);
+/* eps [n][h][w][4] from latents x [n][h][w][4], timesteps t [n], text features [n][77][context]; rca[i] NULL: plain
+   cross-attention for sample i; rca NULL: for all. h and w multiples of 2^(levels-1).
+   FreestyleNet@5dcb8b8 ldm/modules/diffusionmodules/openaimodel_FLIS.py UNetModel.forward. */
+flis_tensor *flis_unet_eps(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *x, const double *t, const flis_tensor *context,
+                           const flis_rca *const *rca);
+/* [cos, sin] of t * exp(-ln(10000) i / half): out [dim]. */
+void flis_time_embedding(double t, size_t dim, real *out);
+
+/* ---- 7. Autoencoder (vae.c) ------------------------------------------------------------------------------------ */
+
+typedef struct flis_vae flis_vae;
+typedef struct flis_vae_config {
+    size_t channels, levels, mult[FLIS_MAX_LEVELS], blocks, z, embed;
+    double scale_factor;                /* latents are encodings times this */
+} flis_vae_config;
+flis_vae *flis_vae_new(flis_ctx *ctx, const flis_vae_config *config, bool decoder, bool encoder);
+bool flis_vae_walk(flis_ctx *ctx, flis_vae *vae, flis_visit *visit, void *user);
+/* Loads the decoder, the encoder, or both. */
+flis_vae *flis_vae_load(flis_ctx *ctx, flis_file *file, bool decoder, bool encoder);
+void flis_vae_free(flis_vae *vae);
+const flis_vae_config *flis_vae_get_config(const flis_vae *vae);
+flis_tensor *flis_vae_decode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *z);     /* [n][h][w][4] -> [n][8h][8w][3] */
+flis_tensor *flis_vae_encode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *image); /* [n][H][W][3] -> moments [n][H/8][W/8][8] */
+
+/* ---- 8. Random numbers, schedule, samplers (sampler.c) --------------------------------------------------------- */
+
+void flis_rng_seed(flis_rng *rng, flis_rng_kind kind, uint64_t seed);   /* torch.manual_seed */
+uint32_t flis_rng_u32(flis_rng *rng);                                   /* mt19937; CPU only */
+void flis_rand(flis_rng *rng, float *out, size_t count);                /* torch.rand(count) */
+void flis_rand_f64(flis_rng *rng, double *out, size_t count);           /* the same with dtype=torch.float64 */
+void flis_randint(flis_rng *rng, int64_t *out, size_t count, uint32_t high);    /* torch.randint(high, (count,)) */
+void flis_randn(flis_rng *rng, float *out, size_t count);               /* torch.randn(count), to the bit for the CPU kind */
+void flis_randn_f64(flis_rng *rng, double *out, size_t count);
+
+typedef struct flis_schedule {          /* FreestyleNet@5dcb8b8 ldm/models/diffusion/ddpm.py register_schedule */
+    double beta[FLIS_TIMESTEPS];        /* linear in sqrt from 0.00085 to 0.0120 */
+    double alpha_bar[FLIS_TIMESTEPS];   /* alphas_cumprod */
+    float alpha_bar32[FLIS_TIMESTEPS];  /* the registered float32 buffer */
+} flis_schedule;
+void flis_schedule_make(flis_schedule *schedule);
+
+typedef enum { FLIS_PLMS, FLIS_DDIM } flis_sampler_kind;
+typedef struct flis_steps {             /* index 0 is the smallest timestep, as in the authors' arrays */
+    size_t count;                       /* not always what was asked: range(0, 1000, 1000 / steps) */
+    int64_t t[FLIS_TIMESTEPS];
+    float alpha[FLIS_TIMESTEPS];        /* ddim_alphas */
+    double alpha_prev[FLIS_TIMESTEPS];  /* ddim_alphas_prev; [0] is alphas_cumprod[0], not 1 */
+    double sigma[FLIS_TIMESTEPS];       /* ddim_sigmas */
+    float sqrt_one_minus_alpha[FLIS_TIMESTEPS];
+} flis_steps;
+/* Refuses (with a sentence) 0, above 1000, and every step count that reads timestep 1000 and crashes the authors' code;
+   PLMS refuses eta != 0. */
+bool flis_steps_make(flis_ctx *ctx, const flis_schedule *schedule, flis_sampler_kind kind, int steps, double eta, flis_steps *out);
+
+typedef struct flis_sampling {
+    flis_sampler_kind kind;
+    int steps;
+    double eta;                         /* DDIM only */
+    double scale;                       /* guidance: e = e_uncond + scale (e_cond - e_uncond); 1: no unconditional call */
+} flis_sampling;
+/* One step's record. Arrays hold `count` values each and are gone when the callback returns. */
+typedef struct flis_step {
+    size_t number, total;               /* 0..total-1 in order of execution */
+    size_t index; int64_t t;            /* index into flis_steps */
+    const real *e_t;                    /* guided eps before the multistep combination */
+    const real *x_prev, *pred_x0;       /* the step's result; its estimate of the clean latent */
+} flis_step;
+typedef struct flis_model_fn {
+    /* eps of latents x (both `count` values, [4][h][w]) at timestep t. guided: write the conditional eps to eps and the
+       unconditional one to uncond; else uncond is NULL and only eps is wanted. */
+    bool (*eps)(flis_ctx *ctx, void *user, const real *x, int64_t t, real *eps, real *uncond);
+    void (*step)(flis_ctx *ctx, void *user, const flis_step *step);     /* may be NULL */
+    void *user;
+} flis_model_fn;
+/* Runs a sampler from x = x_T to the final latents, in place. Noise comes from ctx->rng in PyTorch's order, drawn every
+   step even where sigma is 0 (PLMS' first step draws twice). FreestyleNet@5dcb8b8 ldm/models/diffusion/plms.py, ddim.py. */
+bool flis_sample(flis_ctx *ctx, const flis_sampling *options, size_t count, real *x, const flis_model_fn *model);
+
+/* ---- 9. The whole (flis.c) ------------------------------------------------------------------------------------- */
+
+typedef struct flis_options {
+    flis_sampling sampling;             /* {FLIS_PLMS, 50, 0, 2} */
+    uint64_t seed;                      /* 42 */
+    flis_rng_kind rng;                  /* FLIS_RNG_CPU */
+    size_t width, height;               /* 512, 512; multiples of 64 */
+    bool no_layout;                     /* plain Stable Diffusion: the phrases, no RCA */
+    const char *noise;                  /* safetensors with x_T [1][4][h][w], or NULL: drawn from the seed */
+    void (*warn)(void *user, const char *sentence);     /* may be NULL */
+    void *warn_user;
+    void (*step)(flis_ctx *ctx, void *user, const flis_step *step);     /* after each sampler step; may be NULL */
+    void *step_user;
+} flis_options;
+void flis_options_default(flis_options *options);
+
+/* Text and layout in, picture out. Weights of one part at a time are in memory: CLIP, U-Net, decoder.
+   `out` is RGB; free(out->pixels). */
+bool flis_generate(flis_ctx *ctx, const char *model, const flis_vocab *vocab, const flis_layout *layout, const flis_options *options,
+                   flis_picture *out);
+/* Latents z [n][h][w][4] as the sampler leaves them to the first sample's RGB bytes: z * float32(1 / scale factor), decode,
+   clamp((x + 1) / 2, 0, 1), 255 x truncated. FreestyleNet@5dcb8b8 scripts/FLIS.py:186-194, ddpm.py decode_first_stage. */
+bool flis_decode_picture(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *z, flis_picture *out);
+/* Warns for each phrase whose region has no cell at a scale (512/64/32/16/8 for a 512 picture). */
+void flis_layout_warnings(flis_ctx *ctx, const flis_layout *layout, size_t width, size_t height,
+                          void (*warn)(void *user, const char *sentence), void *user);
+/* The eps function of a loaded U-Net for flis_sample: conditional pass with RCA, then unconditional without. */
+typedef struct flis_guided {
+    const flis_unet *unet;
+    size_t h, w;                        /* of the latent */
+    const real *context, *uncond;       /* [77][d]; uncond may be NULL when scale is 1 */
+    const flis_rca *rca;                /* NULL: plain */
+} flis_guided;
+bool flis_guided_eps(flis_ctx *ctx, void *guided, const real *x, int64_t t, real *eps, real *uncond);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

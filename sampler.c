@@ -1,0 +1,495 @@
+/* sampler.c - random numbers, the noise schedule, and the samplers PLMS and DDIM with classifier-free guidance.
+ *
+ * Random numbers are PyTorch's: torch.randn on a CPU to the bit (ATen/native/cpu/DistributionTemplates.h and
+ * avx_mathfun.h of 1.13, as the shared RNG notes give them), on CUDA within rounding. Schedule and samplers transcribe
+ * FreestyleNet@5dcb8b8 ldm/models/diffusion/ddpm.py, plms.py and ddim.py, and ldm/modules/diffusionmodules/util.py.
+ * What this file is not: it does not know the U-Net; it asks for eps through a callback, and sees latents as flat arrays
+ * in PyTorch's order [4][h][w].
+ */
+#include "flis.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- mt19937 --------------------------------------------------------------------------------------------------- */
+
+enum { WORDS = 624, MIDDLE = 397 };
+
+/* Matsumoto and Nishimura's initialisation; PyTorch takes the seed's low 32 bits only. */
+void flis_rng_seed(flis_rng *rng, flis_rng_kind kind, uint64_t seed)
+{
+    memset(rng, 0, sizeof *rng);
+    rng->kind = kind;
+    rng->seed = seed;
+    rng->at = WORDS;
+    rng->mt[0] = (uint32_t)seed;
+    for (uint32_t i = 1; i < WORDS; i++) rng->mt[i] = 1812433253u * (rng->mt[i - 1] ^ rng->mt[i - 1] >> 30) + i;
+}
+
+static void refill(flis_rng *rng)
+{
+    uint32_t *mt = rng->mt;
+    for (int i = 0; i < WORDS; i++) {
+        uint32_t y = (mt[i] & 0x80000000u) | (mt[(i + 1) % WORDS] & 0x7fffffffu);
+        mt[i] = mt[(i + MIDDLE) % WORDS] ^ y >> 1 ^ (y & 1 ? 0x9908b0dfu : 0);
+    }
+    rng->at = 0;
+}
+
+uint32_t flis_rng_u32(flis_rng *rng)
+{
+    if (rng->at >= WORDS) refill(rng);
+    uint32_t y = rng->mt[rng->at++];
+    y ^= y >> 11;
+    y ^= y << 7 & 0x9d2c5680u;
+    y ^= y << 15 & 0xefc60000u;
+    return y ^ y >> 18;
+}
+
+/* 24 bits of one word. */
+void flis_rand(flis_rng *rng, float *out, size_t count)
+{
+    for (size_t i = 0; i < count; i++) out[i] = (float)(flis_rng_u32(rng) & 0xffffffu) * 0x1p-24f;
+}
+
+/* 53 bits of two words, the first drawn above. */
+void flis_rand_f64(flis_rng *rng, double *out, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t high = flis_rng_u32(rng), bits = high << 32 | flis_rng_u32(rng);
+        out[i] = (double)(bits & 0x1fffffffffffffu) * 0x1p-53;
+    }
+}
+
+void flis_randint(flis_rng *rng, int64_t *out, size_t count, uint32_t high)
+{
+    for (size_t i = 0; i < count; i++) out[i] = flis_rng_u32(rng) % high;
+}
+
+/* ---- Twice the precision --------------------------------------------------------------------------------------- */
+
+/* PyTorch's scalar path calls libm's log1p, sin and cos, which are correctly rounded in nearly all cases. These are
+   computed to about 30 digits as unevaluated sums high + low, and rounded once. Products by Dekker's splitting, so that no
+   fma is needed. */
+typedef struct pair { double high, low; } pair;
+
+static pair quick_sum(double a, double b)       /* |a| >= |b| */
+{
+    double s = a + b;
+    return (pair){s, b - (s - a)};
+}
+
+static pair sum_of(double a, double b)
+{
+    double s = a + b, t = s - a;
+    return (pair){s, (a - (s - t)) + (b - t)};
+}
+
+static pair product_of(double a, double b)
+{
+    double p = a * b, t = a * 134217729.0, ah = t - (t - a), al = a - ah;
+    t = b * 134217729.0;
+    double bh = t - (t - b), bl = b - bh;
+    return (pair){p, ((ah * bh - p) + ah * bl + al * bh) + al * bl};
+}
+
+static pair add(pair a, pair b)
+{
+    pair s = sum_of(a.high, b.high), t = sum_of(a.low, b.low);
+    s = quick_sum(s.high, s.low + t.high);
+    return quick_sum(s.high, s.low + t.low);
+}
+
+static pair multiply(pair a, pair b)
+{
+    pair p = product_of(a.high, b.high);
+    return quick_sum(p.high, p.low + (a.high * b.low + a.low * b.high));
+}
+
+static pair divide(pair a, pair b)
+{
+    double q = a.high / b.high;
+    pair p = multiply(b, (pair){q, 0}), rest = add(a, (pair){-p.high, -p.low});
+    double q2 = rest.high / b.high;
+    p = multiply(b, (pair){q2, 0});
+    rest = add(rest, (pair){-p.high, -p.low});
+    pair s = quick_sum(q, q2);
+    return add(s, (pair){rest.high / b.high, 0});
+}
+
+static pair whole(double x)
+{
+    return (pair){x, 0};
+}
+
+/* log x = e ln 2 + 2 (s + s^3/3 + s^5/5 + …), s = (m - 1) / (m + 1), m in [sqrt(1/2), sqrt 2) */
+static double log_rounded(double x)
+{
+    const pair ln2 = {0x1.62e42fefa39efp-1, 0x1.abc9e3b39803fp-56};
+    int e = 0;
+    double m = frexp(x, &e);
+    if (m < 0.70710678118654752) {
+        m *= 2;
+        e--;
+    }
+    pair s = divide(sum_of(m, -1), sum_of(m, 1)), z = multiply(s, s), sum = divide(whole(1), whole(41));
+    for (int i = 39; i >= 1; i -= 2) sum = add(multiply(sum, z), divide(whole(1), whole(i)));
+    sum = multiply(sum, s);
+    sum = add((pair){2 * sum.high, 2 * sum.low}, multiply(ln2, whole(e)));
+    return sum.high + sum.low;
+}
+
+/* sin x and cos x, 0 <= x < 8: r = x - k pi/2, Taylor sums in r. */
+static void sin_cos_rounded(double x, double *sine, double *cosine)
+{
+    const pair half_pi = {0x1.921fb54442d18p+0, 0x1.1a62633145c07p-54};
+    const double half_pi_rest = -0x1.f1976b7ed8fbcp-110;
+    double k = floor(x * 0.63661977236758134 + 0.5);
+    pair r = add(whole(x), multiply(half_pi, whole(-k)));
+    r = add(r, whole(-k * half_pi_rest));
+    pair z = multiply(r, r), s = whole(0), c = whole(0);
+    for (int i = 29; i >= 3; i -= 2) s = divide(multiply(z, add(whole(1), (pair){-s.high, -s.low})), whole(i * (i - 1)));
+    for (int i = 30; i >= 2; i -= 2) c = divide(multiply(z, add(whole(1), (pair){-c.high, -c.low})), whole(i * (i - 1)));
+    s = multiply(r, add(whole(1), (pair){-s.high, -s.low}));
+    c = add(whole(1), (pair){-c.high, -c.low});
+    const double a = s.high + s.low, b = c.high + c.low;
+    switch ((int)k & 3) {
+    case 0: *sine = a; *cosine = b; break;
+    case 1: *sine = b; *cosine = -a; break;
+    case 2: *sine = -a; *cosine = -b; break;
+    default: *sine = -b; *cosine = a; break;
+    }
+}
+
+/* ---- Normal numbers on the CPU --------------------------------------------------------------------------------- */
+
+static const double TWO_PI = 6.2831853071795865;
+enum { BOX = 16 };                      /* PyTorch's vector path starts at 16 values and works on 16 at a time */
+
+/* Below 16 values: Box-Muller in double; the sine's half is kept for the next call. 1 - u is exact, so that log1p(-u) is
+   log(1 - u). */
+static double normal_scalar(flis_rng *rng)
+{
+    if (rng->has_next_normal) {
+        rng->has_next_normal = false;
+        return rng->next_normal;
+    }
+    double u[2], sine, cosine;
+    flis_rand_f64(rng, u, 2);
+    double radius = sqrt(-2.0 * log_rounded(1.0 - u[1]));
+    sin_cos_rounded(TWO_PI * u[0], &sine, &cosine);
+    rng->next_normal = radius * sine;
+    rng->has_next_normal = true;
+    return radius * cosine;
+}
+
+static float fused(float a, float b, float c)
+{
+#if defined(FP_FAST_FMAF) || defined(__FMA__)
+    return fmaf(a, b, c);
+#else
+    return flis_fma_soft(a, b, c);
+#endif
+}
+
+/* Cephes' logf as in PyTorch's AVX2 kernels, contracted to fma where their compiler did. */
+static float log_avx2(float x)
+{
+    static const float p[9] = {7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f,
+                               -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f};
+    int exponent = 0;
+    x = frexpf(x < 0x1p-126f ? 0x1p-126f : x, &exponent);      /* in [0.5, 1) */
+    float e = (float)exponent;
+    if (x < 0.707106781186547524f) {
+        e -= 1;
+        x = (x - 1) + x;
+    } else
+        x = x - 1;
+    float z = x * x, y = p[0];
+    for (int i = 1; i < 9; i++) y = fused(y, x, p[i]);
+    y = y * x;
+    y = fused(y, z, e * -2.12194440e-4f);
+    y = fused(-z, 0.5f, y);
+    x = x + y;
+    return fused(e, 0.693359375f, x);
+}
+
+/* Cephes' sinf and cosf likewise, x >= 0. */
+static void sin_cos_avx2(float x, float *sine, float *cosine)
+{
+    int j = ((int)(x * 1.27323954473516f) + 1) & ~1;
+    float y = (float)j;
+    x = fused(y, -0.78515625f, x);
+    x = fused(y, -2.4187564849853515625e-4f, x);
+    x = fused(y, -3.77489497744594108e-8f, x);
+    float z = x * x;
+    float c = fused(fused(2.443315711809948e-5f, z, -1.388731625493765e-3f), z, 4.166664568298827e-2f);
+    c = c * z;
+    c = fused(c, z, -(z * 0.5f));
+    c = c + 1;
+    float s = fused(fused(-1.9515295891e-4f, z, 8.3321608736e-3f), z, -1.6666654611e-1f);
+    s = s * z;
+    s = fused(s, x, x);
+    bool swap = j & 2;
+    float from_sine = swap ? c : s, from_cosine = swap ? s : c;
+    *sine = j & 4 ? -from_sine : from_sine;
+    *cosine = (j - 2) & 4 ? from_cosine : -from_cosine;
+}
+
+/* 16 uniform values become normal: u1 = 1 - first eight, u2 = last eight. */
+static void box_muller(float *x)
+{
+    for (int j = 0; j < BOX / 2; j++) {
+        float sine, cosine, radius = sqrtf(-2.0f * log_avx2(1.0f - x[j]));
+        sin_cos_avx2((float)TWO_PI * x[j + BOX / 2], &sine, &cosine);
+        x[j] = radius * cosine;
+        x[j + BOX / 2] = radius * sine;
+    }
+}
+
+static void box_muller_f64(double *x)
+{
+    for (int j = 0; j < BOX / 2; j++) {
+        double sine, cosine, radius = sqrt(-2.0 * log_rounded(1.0 - x[j]));
+        sin_cos_rounded(TWO_PI * x[j + BOX / 2], &sine, &cosine);
+        x[j] = radius * cosine;
+        x[j + BOX / 2] = radius * sine;
+    }
+}
+
+/* ---- Normal numbers on CUDA ------------------------------------------------------------------------------------ */
+
+/* Philox 4x32-10 (Salmon et al., 2011): ten rounds of two multiplications, keys bumped by Weyl constants. */
+static void philox(uint32_t counter[4], uint64_t seed)
+{
+    uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    for (int round = 0; round < 10; round++) {
+        uint64_t a = (uint64_t)0xD2511F53u * counter[0], b = (uint64_t)0xCD9E8D57u * counter[2];
+        uint32_t next[4] = {(uint32_t)(b >> 32) ^ counter[1] ^ key[0], (uint32_t)b,
+                            (uint32_t)(a >> 32) ^ counter[3] ^ key[1], (uint32_t)a};
+        memcpy(counter, next, sizeof next);
+        key[0] += 0x9E3779B9u;
+        key[1] += 0xBB67AE85u;
+    }
+}
+
+/* Value i of call n: counter (n, 0, i, 0); u and v from the first two words; sqrt(-2 log u) sin v. */
+static double normal_cuda(const flis_rng *rng, size_t i)
+{
+    uint32_t word[4] = {rng->calls, 0, (uint32_t)i, 0};
+    philox(word, rng->seed);
+    float u = (float)word[0] * 0x1p-32f + 0x1p-33f;
+    float v = (float)word[1] * 0x1.921fb6p-30f + 0x1.921fb6p-31f;
+    return sqrt(-2.0 * flis_log(u)) * flis_sin(v);
+}
+
+void flis_randn(flis_rng *rng, float *out, size_t count)
+{
+    if (rng->kind == FLIS_RNG_CUDA) {
+        for (size_t i = 0; i < count; i++) out[i] = (float)normal_cuda(rng, i);
+        rng->calls++;
+        return;
+    }
+    if (count < BOX) {
+        for (size_t i = 0; i < count; i++) out[i] = (float)normal_scalar(rng);
+        return;
+    }
+    flis_rand(rng, out, count);
+    for (size_t i = 0; i + BOX <= count; i += BOX) box_muller(out + i);
+    if (count % BOX) {                  /* the last 16 are drawn anew, over what was there */
+        flis_rand(rng, out + count - BOX, BOX);
+        box_muller(out + count - BOX);
+    }
+}
+
+void flis_randn_f64(flis_rng *rng, double *out, size_t count)
+{
+    if (rng->kind == FLIS_RNG_CUDA) {
+        for (size_t i = 0; i < count; i++) out[i] = normal_cuda(rng, i);
+        rng->calls++;
+        return;
+    }
+    if (count < BOX) {
+        for (size_t i = 0; i < count; i++) out[i] = normal_scalar(rng);
+        return;
+    }
+    flis_rand_f64(rng, out, count);
+    for (size_t i = 0; i + BOX <= count; i += BOX) box_muller_f64(out + i);
+    if (count % BOX) {
+        flis_rand_f64(rng, out + count - BOX, BOX);
+        box_muller_f64(out + count - BOX);
+    }
+}
+
+/* ---- Schedule -------------------------------------------------------------------------------------------------- */
+
+/* beta_t = (sqrt(0.00085) … sqrt(0.0120) in even steps)^2; alpha_bar_t = product of 1 - beta up to t; both in double, then
+   float32. The steps are torch.linspace's, to the bit: four at a time, the first of four by one fma from the start (in the
+   second half of the range from the end), the others by adding multiples of the step.
+   ddpm.py:117-160 register_schedule, util.py make_beta_schedule "linear". */
+void flis_schedule_make(flis_schedule *schedule)
+{
+    const double first = sqrt(0.00085), last = sqrt(0.0120), step = (last - first) / (FLIS_TIMESTEPS - 1);
+    double product = 1;
+    for (int t = 0; t < FLIS_TIMESTEPS; t++) {
+        const int four = t / 4 * 4;
+        double base = four < FLIS_TIMESTEPS / 2 ? fma(step, four, first) : fma(-step, FLIS_TIMESTEPS - four - 1, last);
+        double root = base + (t - four) * step;
+        schedule->beta[t] = root * root;
+        product *= 1 - schedule->beta[t];
+        schedule->alpha_bar[t] = product;
+        schedule->alpha_bar32[t] = (float)product;
+    }
+}
+
+/* sigma = eta sqrt((1 - a_prev) / (1 - a) (1 - a / a_prev)), a float32 and a_prev double, rounded where PyTorch rounds;
+   with a single step it takes a_prev for a scalar and works in float32 throughout. */
+static double sigma_of(double eta, float a, double before, bool single)
+{
+    const float inverse = 1.0f / (1.0f - a);
+    if (!single) return eta * sqrt((1 - before) * (double)inverse * (1 - a / before));
+    const float ratio = inverse * (float)(1 - before), rest = 1.0f - a / (float)before;
+    return (float)eta * sqrtf(ratio * rest);
+}
+
+/* Timesteps are range(0, 1000, 1000 / steps) + 1, whose count is what was asked only if that divides; where the last would
+   be 1000 the authors' arrays end and their code crashes: 3, 9, 27, 36, 37, 101-111, 251-333, 501-1000.
+   util.py make_ddim_timesteps "uniform", make_ddim_sampling_parameters. */
+bool flis_steps_make(flis_ctx *ctx, const flis_schedule *schedule, flis_sampler_kind kind, int steps, double eta, flis_steps *out)
+{
+    if (!flis_ok(ctx)) return false;
+    if (steps < 1 || steps > FLIS_TIMESTEPS) return flis_fail(ctx, "steps: got %d, wanted 1 to 500", steps);
+    if (!(eta >= 0 && eta <= 1e3)) return flis_fail(ctx, "eta: got %g, wanted 0 or more", eta);
+    if (kind == FLIS_PLMS && eta != 0) return flis_fail(ctx, "eta: got %g, wanted 0: PLMS adds no noise (DDIM does)", eta);
+    const int stride = FLIS_TIMESTEPS / steps, count = (FLIS_TIMESTEPS + stride - 1) / stride;
+    if ((count - 1) * stride + 1 >= FLIS_TIMESTEPS)
+        return flis_fail(ctx, "steps: got %d, whose last timestep would be 1000, one beyond the schedule (the authors' code "
+                         "crashes on it); wanted another count, such as %d", steps, steps > 500 ? 500 : steps + (steps < 100 ? 1 : 100));
+    memset(out, 0, sizeof *out);
+    out->count = (size_t)count;
+    for (int i = 0; i < count; i++) {
+        out->t[i] = (int64_t)i * stride + 1;
+        out->alpha[i] = schedule->alpha_bar32[out->t[i]];
+        out->alpha_prev[i] = i ? schedule->alpha_bar32[out->t[i - 1]] : schedule->alpha_bar32[0];
+        out->sigma[i] = sigma_of(eta, out->alpha[i], out->alpha_prev[i], count == 1);
+        out->sqrt_one_minus_alpha[i] = sqrtf(1.0f - out->alpha[i]);
+    }
+    return true;
+}
+
+/* ---- Samplers -------------------------------------------------------------------------------------------------- */
+
+enum { HISTORY = 3 };
+
+typedef struct sampler {
+    const flis_sampling *options;
+    const flis_model_fn *model;
+    flis_steps steps;
+    size_t count;                       /* values of a latent */
+    real *x;                            /* the caller's latents */
+    real *e, *uncond, *e_next, *mixed;  /* guided eps; the unconditional pass; PLMS' second evaluation; what is stepped with */
+    real *x_prev, *pred_x0;
+    real *old[HISTORY];                 /* guided eps of earlier steps, the newest first */
+    size_t olds;
+    float *noise;
+} sampler;
+
+/* e = e_uncond + scale (e_cond - e_uncond); scale 1: the conditional pass alone. plms.py:173-189, ddim.py:166-180 */
+static bool guided_eps(flis_ctx *ctx, const sampler *s, const real *x, int64_t t, real *e)
+{
+    const bool guided = s->options->scale != 1;
+    if (!s->model->eps(ctx, s->model->user, x, t, e, guided ? s->uncond : NULL)) return false;
+    const real scale = (real)s->options->scale;
+    for (size_t i = 0; guided && i < s->count; i++) e[i] = s->uncond[i] + scale * (e[i] - s->uncond[i]);
+    return flis_ok(ctx);
+}
+
+/* pred_x0 = (x - sqrt(1 - a) e) / sqrt(a);  x_prev = sqrt(a_prev) pred_x0 + sqrt(1 - a_prev - sigma^2) e + sigma noise,
+   rounding after each operation as PyTorch does; coefficients enter as float32. Noise is drawn even where sigma is 0, so
+   that the stream stays in step. plms.py:200-217 get_x_prev_and_pred_x0, ddim.py:190-208 */
+static void step_from(flis_ctx *ctx, sampler *s, size_t index, const real *e)
+{
+    const float a = s->steps.alpha[index], before = (float)s->steps.alpha_prev[index], sigma = (float)s->steps.sigma[index];
+    const float one_less = 1.0f - before, square = sigma * sigma;
+    const real root = sqrtf(a), root_before = sqrtf(before), direction = sqrtf(one_less - square);
+    const real root_rest = s->steps.sqrt_one_minus_alpha[index];
+    flis_randn(&ctx->rng, s->noise, s->count);
+    for (size_t i = 0; i < s->count; i++) {
+        s->pred_x0[i] = (s->x[i] - root_rest * e[i]) / root;
+        s->x_prev[i] = root_before * s->pred_x0[i] + direction * e[i] + (real)sigma * (real)s->noise[i];
+    }
+}
+
+/* Adams-Bashforth over the guided eps of earlier steps; the first step is a pseudo improved Euler step, which evaluates a
+   second time at the next timestep and then steps from the *original* x. plms.py:219-236 */
+static bool plms_eps(flis_ctx *ctx, sampler *s, size_t index)
+{
+    const real *e = s->e, *o1 = s->old[0], *o2 = s->old[1], *o3 = s->old[2];
+    if (s->olds == 0) {
+        step_from(ctx, s, index, e);
+        if (!guided_eps(ctx, s, s->x_prev, s->steps.t[index ? index - 1 : 0], s->e_next)) return false;
+    }
+    for (size_t i = 0; i < s->count; i++)
+        s->mixed[i] = s->olds == 0   ? (e[i] + s->e_next[i]) / 2
+                      : s->olds == 1 ? (3 * e[i] - o1[i]) / 2
+                      : s->olds == 2 ? (23 * e[i] - 16 * o1[i] + 5 * o2[i]) / 12
+                                     : (55 * e[i] - 59 * o1[i] + 37 * o2[i] - 9 * o3[i]) / 24;
+    return true;
+}
+
+static void remember(sampler *s)
+{
+    real *oldest = s->old[HISTORY - 1];
+    memmove(&s->old[1], &s->old[0], (HISTORY - 1) * sizeof s->old[0]);
+    s->old[0] = oldest;
+    memcpy(oldest, s->e, s->count * sizeof *s->e);
+    if (s->olds < HISTORY) s->olds++;
+}
+
+static bool run(flis_ctx *ctx, sampler *s)
+{
+    const size_t total = s->steps.count;
+    for (size_t i = 0; i < total; i++) {
+        const size_t index = total - 1 - i;
+        if (ctx->progress) ctx->progress(ctx->progress_user, "sample", i, total);
+        if (ctx->interrupted && *ctx->interrupted) return flis_fail(ctx, "interrupted");
+        if (!guided_eps(ctx, s, s->x, s->steps.t[index], s->e)) return false;
+        const real *e = s->e;
+        if (s->options->kind == FLIS_PLMS) {
+            if (!plms_eps(ctx, s, index)) return false;
+            e = s->mixed;
+        }
+        step_from(ctx, s, index, e);
+        remember(s);
+        const flis_step step = {i, total, index, s->steps.t[index], s->e, s->x_prev, s->pred_x0};
+        if (s->model->step) s->model->step(ctx, s->model->user, &step);
+        memcpy(s->x, s->x_prev, s->count * sizeof *s->x);
+    }
+    if (ctx->progress) ctx->progress(ctx->progress_user, "sample", total, total);
+    return flis_ok(ctx);
+}
+
+bool flis_sample(flis_ctx *ctx, const flis_sampling *options, size_t count, real *x, const flis_model_fn *model)
+{
+    enum { ARRAYS = 6 + HISTORY };
+    flis_schedule *schedule = flis_alloc(ctx, 1, sizeof *schedule);
+    sampler *s = flis_alloc(ctx, 1, sizeof *s);
+    real *memory = count <= SIZE_MAX / ARRAYS ? flis_alloc(ctx, count * ARRAYS, sizeof *memory) : NULL;
+    bool done = false;
+    if (schedule && s && memory && (s->noise = flis_alloc(ctx, count, sizeof *s->noise))) {
+        real **arrays[ARRAYS] = {&s->e, &s->uncond, &s->e_next, &s->mixed, &s->x_prev, &s->pred_x0, &s->old[0], &s->old[1], &s->old[2]};
+        for (size_t i = 0; i < ARRAYS; i++) *arrays[i] = memory + i * count;
+        s->options = options;
+        s->model = model;
+        s->count = count;
+        s->x = x;
+        flis_schedule_make(schedule);
+        done = flis_steps_make(ctx, schedule, options->kind, options->steps, options->eta, &s->steps) && run(ctx, s);
+        free(s->noise);
+    }
+    free(memory);
+    free(s);
+    free(schedule);
+    return done;
+}

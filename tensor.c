@@ -1,0 +1,2158 @@
+/* tensor.c - tensors, the arena they live in, the canonical arithmetic, every operation, and files of tensors.
+ *
+ * What an operation's result is, is defined here to the bit, so that "the same" needs no tolerance: the naive loop
+ * over the equation above each function gives exactly the result, and everything done for speed (panels, tiles,
+ * threads, SIMD) only reorders work that does not meet in one sum. What this file is not: a general tensor library;
+ * it has the operations that Stable Diffusion v1.4 needs, on the layouts that they are fastest on.
+ *
+ * Letters: n samples, h height, w width, c channels in, o channels out, t tokens, d width of a head, k inner index of
+ * a dot product, m row of a product, p panel, i row in a tile, j lane (output in a panel, or query in a block).
+ */
+#define _FILE_OFFSET_BITS 64
+#define _POSIX_C_SOURCE 200112L
+
+#include "flis.h"
+
+#include <float.h>
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__FAST_MATH__)
+#error "flis defines every bit of its results; -ffast-math lets the compiler change them. Build without it."
+#endif
+#if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
+#error "This target computes floats with excess precision (x87?); add -msse2 -mfpmath=sse, or the bits would differ."
+#endif
+
+#ifdef _OPENMP
+#include <omp.h>
+#define PARALLEL_FOR _Pragma("omp parallel for num_threads(ctx->threads) schedule(static)")
+#define PARALLEL_FOR_DYNAMIC _Pragma("omp parallel for num_threads(ctx->threads) schedule(dynamic)")
+#else
+#define PARALLEL_FOR
+#define PARALLEL_FOR_DYNAMIC
+#endif
+
+#ifdef FLIS_DOUBLE
+#define REAL_MAX DBL_MAX
+#else
+#define REAL_MAX FLT_MAX
+#endif
+
+/* Everything that C99 does not have stands in this block: offsets beyond 2 GiB, and asking a stream to seek to them. */
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/types.h>
+#define SEEK64(stream, offset, whence) fseeko(stream, (off_t)(offset), whence)
+#define TELL64(stream) ((int64_t)ftello(stream))
+#else
+#define SEEK64(stream, offset, whence) ((offset) > LONG_MAX ? -1 : fseek(stream, (long)(offset), whence))
+#define TELL64(stream) ((int64_t)ftell(stream))
+#endif
+
+/* ---- Context and errors ---------------------------------------------------------------------------------------- */
+
+bool flis_fail(flis_ctx *ctx, const char *format, ...)
+{
+    if (ctx->error[0]) return false;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(ctx->error, sizeof ctx->error, format, args);
+    va_end(args);
+    return false;
+}
+
+bool flis_ok(const flis_ctx *ctx)
+{
+    return !ctx->error[0];
+}
+
+void *flis_alloc(flis_ctx *ctx, size_t count, size_t size)
+{
+    if (!flis_ok(ctx)) return NULL;
+    if (size && count > SIZE_MAX / size) {
+        flis_fail(ctx, "out of memory: %zu items of %zu bytes are more than this machine can address", count, size);
+        return NULL;
+    }
+    void *p = calloc(count ? count : 1, size ? size : 1);
+    if (!p) flis_fail(ctx, "out of memory: wanted %zu bytes more", count * size);
+    return p;
+}
+
+/* Compilers and start-up code (a -Ofast library linked in is enough) can take IEEE arithmetic away; one product of each
+   kind tells. volatile keeps the compiler from answering with its own arithmetic. */
+static bool arithmetic_is_ieee(flis_ctx *ctx)
+{
+    volatile float tiny = FLT_MIN, half = 0.5f, big = 16777216.0f, one = 1.0f;
+    volatile float subnormal = tiny * half;
+    if (!(subnormal > 0)) return flis_fail(ctx, "this machine flushes subnormal numbers to zero: results would differ");
+    volatile float sum = big + one;
+    sum -= big;
+    if (sum != 0) return flis_fail(ctx, "this build computes floats with excess precision: results would differ");
+    volatile float a = 1.0f + FLT_EPSILON, product = a * a;
+    volatile float rest = product - (1.0f + 2 * FLT_EPSILON);
+    float contracted = a * a - product;
+    if (rest != 0 || contracted != 0)
+        return flis_fail(ctx, "this build contracts products and sums: compile with -ffp-contract=off");
+    return true;
+}
+
+bool flis_init(flis_ctx *ctx)
+{
+    memset(ctx, 0, sizeof *ctx);
+    ctx->threads = 1;
+#ifdef _OPENMP
+    ctx->threads = omp_get_max_threads();
+#endif
+    return arithmetic_is_ieee(ctx);
+}
+
+/* True when an operation has nothing to compute: failed, interrupted, or only measuring. */
+static bool idle(flis_ctx *ctx)
+{
+    if (ctx->interrupted && *ctx->interrupted) flis_fail(ctx, "interrupted");
+    return ctx->dry || !flis_ok(ctx);
+}
+
+/* ---- Arena ----------------------------------------------------------------------------------------------------- */
+
+enum { ALIGN = 64, SMALLEST_CHUNK = 1 << 20 };
+
+struct flis_chunk {
+    struct flis_chunk *below;
+    size_t size, fill;                  /* bytes of data, bytes handed out */
+    unsigned char *data;                /* ALIGNed, inside this allocation */
+};
+
+static size_t rounded(size_t bytes)
+{
+    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+static struct flis_chunk *chunk_new(flis_ctx *ctx, size_t bytes)
+{
+    size_t size = bytes < SMALLEST_CHUNK ? SMALLEST_CHUNK : bytes;
+    struct flis_chunk *chunk = size > SIZE_MAX - sizeof *chunk - ALIGN ? NULL : malloc(sizeof *chunk + ALIGN + size);
+    if (!chunk) {
+        flis_fail(ctx, "out of memory: wanted %zu bytes more for activations", size);
+        return NULL;
+    }
+    uintptr_t start = (uintptr_t)(chunk + 1);
+    chunk->data = (unsigned char *)(chunk + 1) + (ALIGN - start % ALIGN) % ALIGN;
+    chunk->size = size;
+    chunk->fill = 0;
+    chunk->below = NULL;
+    return chunk;
+}
+
+static void chunks_free(struct flis_chunk *chunk)
+{
+    while (chunk) {
+        struct flis_chunk *below = chunk->below;
+        free(chunk);
+        chunk = below;
+    }
+}
+
+void flis_free(flis_ctx *ctx)
+{
+    chunks_free(ctx->arena.top);
+    chunks_free(ctx->arena.spare);
+    memset(&ctx->arena, 0, sizeof ctx->arena);
+}
+
+/* Puts a chunk with room for `bytes` on top: an emptied one if one is large enough, else a new one. */
+static bool chunk_push(flis_ctx *ctx, size_t bytes)
+{
+    flis_arena *arena = &ctx->arena;
+    struct flis_chunk **link = &arena->spare;
+    while (*link && (*link)->size < bytes) link = &(*link)->below;
+    struct flis_chunk *chunk = *link;
+    if (chunk) *link = chunk->below;
+    else if (!(chunk = chunk_new(ctx, bytes))) return false;
+    chunk->below = arena->top;
+    chunk->fill = 0;
+    arena->top = chunk;
+    return true;
+}
+
+static void count_use(flis_arena *arena, size_t bytes)
+{
+    arena->used += bytes;
+    if (arena->used > arena->peak) arena->peak = arena->used;
+}
+
+/* `head` bytes that exist even while dry, then `body` bytes that are only counted then; one piece. */
+static void *arena_take(flis_ctx *ctx, size_t head, size_t body)
+{
+    if (!flis_ok(ctx)) return NULL;
+    if (body > SIZE_MAX / 2 - head) {
+        flis_fail(ctx, "out of memory: a tensor of %zu bytes is more than this machine can address", body);
+        return NULL;
+    }
+    size_t want = rounded(head) + rounded(body), real_bytes = ctx->dry ? rounded(head) : want;
+    count_use(&ctx->arena, want);
+    if (!real_bytes) return NULL;
+    struct flis_chunk *top = ctx->arena.top;
+    if (!top || top->size - top->fill < real_bytes) {
+        if (!chunk_push(ctx, real_bytes)) return NULL;
+        top = ctx->arena.top;
+    }
+    void *p = top->data + top->fill;
+    top->fill += real_bytes;
+    return p;
+}
+
+void *flis_scratch(flis_ctx *ctx, size_t count, size_t size)
+{
+    if (size && count > SIZE_MAX / 4 / size) {
+        flis_fail(ctx, "out of memory: %zu items of %zu bytes are more than this machine can address", count, size);
+        return NULL;
+    }
+    return arena_take(ctx, 0, count * size);
+}
+
+bool flis_reserve(flis_ctx *ctx, size_t bytes)
+{
+    flis_arena *arena = &ctx->arena;
+    if (!flis_ok(ctx)) return false;
+    if (arena->top && arena->top->size - arena->top->fill >= bytes) return true;
+    struct flis_chunk *fit = arena->spare;
+    while (fit && fit->size < bytes) fit = fit->below;
+    if (!fit) {
+        chunks_free(arena->spare);      /* too small for what comes: keeping them would only add to the peak */
+        arena->spare = NULL;
+    }
+    return chunk_push(ctx, bytes);
+}
+
+flis_mark flis_here(const flis_ctx *ctx)
+{
+    const flis_arena *arena = &ctx->arena;
+    flis_mark mark = {arena->top, arena->top ? arena->top->fill : 0, arena->used};
+    return mark;
+}
+
+void flis_rewind(flis_ctx *ctx, flis_mark mark)
+{
+    flis_arena *arena = &ctx->arena;
+    while (arena->top != mark.chunk) {
+        struct flis_chunk *chunk = arena->top;
+        arena->top = chunk->below;
+        chunk->below = arena->spare;
+        arena->spare = chunk;
+#ifdef FLIS_DEBUG
+        memset(chunk->data, 0xA5, chunk->size);     /* a tensor used after its rewind shows up at once */
+#endif
+    }
+    if (arena->top) {
+#ifdef FLIS_DEBUG
+        memset(arena->top->data + mark.fill, 0xA5, arena->top->fill - mark.fill);
+#endif
+        arena->top->fill = mark.fill;
+    }
+    arena->used = mark.used;
+}
+
+bool flis_dry_begin(flis_ctx *ctx, flis_dry *dry)
+{
+    if (ctx->dry || ctx->tape || !flis_ok(ctx)) return false;
+    *dry = (flis_dry){flis_here(ctx), ctx->arena.peak, ctx->macs};
+    ctx->arena.peak = ctx->arena.used;
+    ctx->dry = true;
+    return true;
+}
+
+void flis_dry_end(flis_ctx *ctx, const flis_dry *dry)
+{
+    size_t most = ctx->arena.peak - dry->mark.used;
+    ctx->dry = false;
+    ctx->macs = dry->macs;
+    ctx->arena.peak = dry->peak;
+    flis_rewind(ctx, dry->mark);
+    flis_reserve(ctx, most);
+}
+
+/* ---- Tensors --------------------------------------------------------------------------------------------------- */
+
+static bool product_fits(size_t a, size_t b, size_t *out)
+{
+    if (a && b > SIZE_MAX / a) return false;
+    *out = a * b;
+    return true;
+}
+
+static flis_tensor *tensor_new(flis_ctx *ctx, int rank, size_t n, size_t h, size_t w, size_t c)
+{
+    size_t count = 0, bytes = 0;
+    if (!(product_fits(n, h, &count) && product_fits(count, w, &count) && product_fits(count, c, &count) &&
+          product_fits(count, sizeof(real), &bytes))) {
+        flis_fail(ctx, "out of memory: a tensor of %zu x %zu x %zu x %zu is more than this machine can address", n, h, w, c);
+        return NULL;
+    }
+    flis_tensor *y = arena_take(ctx, sizeof *y, bytes);
+    if (!y) return NULL;
+    y->rank = rank;
+    y->n = n;
+    y->h = h;
+    y->w = w;
+    y->c = c;
+    y->x = ctx->dry ? NULL : (real *)((unsigned char *)y + rounded(sizeof *y));
+    return y;
+}
+
+flis_tensor *flis_image(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t c)
+{
+    return tensor_new(ctx, 4, n, h, w, c);
+}
+
+flis_tensor *flis_rows(flis_ctx *ctx, size_t n, size_t t, size_t c)
+{
+    return tensor_new(ctx, 3, n, t, 1, c);
+}
+
+size_t flis_count(const flis_tensor *x)
+{
+    return x->n * x->h * x->w * x->c;
+}
+
+static flis_tensor *like(flis_ctx *ctx, const flis_tensor *x)
+{
+    return x ? tensor_new(ctx, x->rank, x->n, x->h, x->w, x->c) : NULL;
+}
+
+/* A shape that a model file can bring about is checked with a sentence, not an assertion. */
+static bool same_shape(flis_ctx *ctx, const char *op, const flis_tensor *a, const flis_tensor *b)
+{
+    if (a->n == b->n && a->h == b->h && a->w == b->w && a->c == b->c) return true;
+    return flis_fail(ctx, "%s: got [%zu,%zu,%zu,%zu] and [%zu,%zu,%zu,%zu], wanted the same shape", op, a->n, a->h, a->w,
+                     a->c, b->n, b->h, b->w, b->c);
+}
+
+flis_tensor *flis_keep(flis_ctx *ctx, flis_mark mark, flis_tensor *y)
+{
+    if (!y || ctx->tape) return y;      /* a tape's backward still needs everything */
+    flis_tensor old = *y;
+    flis_rewind(ctx, mark);
+    /* A tensor's values always follow a header in the same chunk, so the new header, which lies lower, cannot overwrite
+       values that have not been moved yet. */
+    flis_tensor *kept = tensor_new(ctx, old.rank, old.n, old.h, old.w, old.c);
+    if (kept && kept->x) memmove(kept->x, old.x, flis_count(&old) * sizeof(real));
+    return kept;
+}
+
+static flis_tensor *view(flis_ctx *ctx, const flis_tensor *x, int rank, size_t h, size_t w)
+{
+    if (!x || !flis_ok(ctx)) return NULL;
+    flis_tensor *y = arena_take(ctx, sizeof *y, 0);
+    if (!y) return NULL;
+    *y = *x;
+    y->rank = rank;
+    y->h = h;
+    y->w = w;
+    return y;
+}
+
+flis_tensor *flis_as_rows(flis_ctx *ctx, const flis_tensor *x)
+{
+    return x ? view(ctx, x, 3, x->h * x->w, 1) : NULL;
+}
+
+flis_tensor *flis_as_image(flis_ctx *ctx, const flis_tensor *x, size_t h, size_t w)
+{
+    if (x && h * w != x->h * x->w) {
+        flis_fail(ctx, "got %zu tokens, wanted %zu x %zu", x->h * x->w, h, w);
+        return NULL;
+    }
+    return view(ctx, x, 4, h, w);
+}
+
+flis_tensor *flis_from_nchw(flis_ctx *ctx, const real *x, size_t n, size_t c, size_t h, size_t w)
+{
+    flis_tensor *y = flis_image(ctx, n, h, w, c);
+    if (!y || idle(ctx)) return y;
+    for (size_t s = 0; s < n; s++)
+        for (size_t k = 0; k < c; k++)
+            for (size_t i = 0; i < h * w; i++) y->x[(s * h * w + i) * c + k] = x[(s * c + k) * h * w + i];
+    return y;
+}
+
+void flis_to_nchw(const flis_tensor *x, real *out)
+{
+    size_t c = x->c, places = x->h * x->w;
+    for (size_t s = 0; s < x->n; s++)
+        for (size_t k = 0; k < c; k++)
+            for (size_t i = 0; i < places; i++) out[(s * c + k) * places + i] = x->x[(s * places + i) * c + k];
+}
+
+void flis_trace(flis_ctx *ctx, const flis_tensor *x, const char *format, ...)
+{
+    if (!ctx->trace || !x || idle(ctx)) return;
+    char name[sizeof ctx->scope + 256];
+    size_t start = (size_t)snprintf(name, sizeof name, "%s", ctx->scope);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name + start, sizeof name - start, format, args);
+    va_end(args);
+    ctx->trace(ctx->trace_user, name, x);
+}
+
+/* ---- Elementary functions -------------------------------------------------------------------------------------- */
+
+/* In double with + - * / alone, so that every machine agrees. The vectorised loops below need far fewer digits in the
+   float build (2^-24 against 2^-53): their polynomials are cut there, which is part of the definition of its bits. */
+
+static uint64_t bits_of(double x)
+{
+    uint64_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+static double from_bits(uint64_t u)
+{
+    double x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+/* exp(x) = 2^k exp(r), k = round(x / ln 2), r = x - k ln 2 in [-0.347, 0.347], exp(r) its Taylor sum of `terms` terms.
+   Below -708 the result is 0 (its float has been 0 for long), above 709 it is infinite; NaN stays NaN.
+   Adding 1.5 * 2^52 rounds to an integer that stands in the low bits. The ends are cut by masks because gcc turns ?: with
+   floating constants into jumps and then does not vectorise the loops around (measured: attention ten times slower). */
+static inline double exp_with(double x, int terms)
+{
+    static const double inverse_factorial[] = {
+        1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880,
+        1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0,
+    };
+    const double shift = 6755399441055744.0, log2e = 1.4426950408889634;
+    const double ln2_high = 0x1.62e42fee00000p-1, ln2_low = 0x1.a39ef35793c76p-33;
+    const uint64_t low = (uint64_t)0 - (uint64_t)(x < -708.0), high = (uint64_t)0 - (uint64_t)(x > 709.0);
+    double shifted = x * log2e + shift, k = shifted - shift;
+    double r = (x - k * ln2_high) - k * ln2_low;
+    double sum = inverse_factorial[terms - 1];
+    for (int i = terms - 2; i >= 0; i--) sum = sum * r + inverse_factorial[i];
+    double y = sum * from_bits((bits_of(shifted) + 1023) << 52);
+    return from_bits((bits_of(y) & ~(low | high)) | (0x7ff0000000000000u & high));
+}
+
+/* erfc(a) = exp(-a^2) erfcx(a) for a >= 0, erfc(-a) = 2 - erfc(a). erfcx is a polynomial in t = (a - 3) / (a + 3), fitted
+   in Chebyshev's norm on [0, 28] (mpmath, 60 digits): largest error 7e-18 with 23 coefficients, 7e-11 with 13. */
+static inline double erfc_with(double x, const double *coefficient, int terms, int exp_terms)
+{
+    const uint64_t sign = bits_of(x) & 0x8000000000000000u;
+    const double a = from_bits(bits_of(x) ^ sign), t = (a - 3.0) / (a + 3.0);
+    double sum = coefficient[0];
+    for (int i = 1; i < terms; i++) sum = sum * t + coefficient[i];
+    double y = exp_with(-a * a, exp_terms) * sum;       /* x < 0: 2 - y; else 0 + y */
+    return from_bits(0x4000000000000000u & ((uint64_t)0 - (sign >> 63))) + from_bits(bits_of(y) ^ sign);
+}
+
+static const double ERFCX_23[23] = {
+    1.9674703501081508e-10, -8.536978868707139e-10, -5.5900863029204106e-9, 1.1527211207561689e-9,
+    4.2260360391949387e-8, 2.7726095125032085e-8, -2.3079016386643261e-7, -2.9299902292533344e-7,
+    1.2504517763532595e-6, 2.1194128768606825e-6, -7.9774269878766725e-6, -1.2860273949326376e-5,
+    6.4056397712138979e-5, 4.5255248253372724e-5, -0.00059706192623191037, 0.00070774644553524259,
+    0.0042691363309648293, -0.024392499319140996, 0.071665837198060884, -0.15011593650076217,
+    0.24560380171232942, -0.32623356004303737, 0.17900115118138995,
+};
+
+#ifdef FLIS_DOUBLE
+#define EXP_TERMS 14
+#define ERFCX ERFCX_23
+#define ERFCX_TERMS 23
+#else
+static const double ERFCX_13[13] = {
+    -6.5475550390372634e-6, -9.2705823003372271e-6, 6.3793930831972385e-5, 4.2687486390818274e-5,
+    -0.00059743159159011462, 0.00070863022186413942, 0.0042693509447310628, -0.024392641958024205,
+    0.071665796277249789, -0.1501159274779515, 0.2456038043288539, -0.32623356017126496,
+    0.17900115115492726,
+};
+#define EXP_TERMS 10
+#define ERFCX ERFCX_13
+#define ERFCX_TERMS 13
+#endif
+
+static inline double exp_fast(double x)
+{
+    return exp_with(x, EXP_TERMS);
+}
+
+/* x sigmoid(b x) = x / (1 + exp(-b x)) */
+static inline real swish(real x, double b)
+{
+    return (real)(x / (1.0 + exp_fast(-b * x)));
+}
+
+/* x Phi(x) = x erfc(-x / sqrt 2) / 2 */
+static inline real gelu(real x)
+{
+    return (real)(x * 0.5 * erfc_with(x * -0.70710678118654752, ERFCX, ERFCX_TERMS, EXP_TERMS));
+}
+
+double flis_exp(double x)
+{
+    if (!(x == x)) return x;
+    return x > 709.0 ? exp_with(x - 1, 14) * 2.7182818284590452 : exp_with(x, 14);
+}
+
+double flis_erfc(double x)
+{
+    if (!(x == x)) return x;
+    return erfc_with(x, ERFCX_23, 23, 14);
+}
+
+/* log(x) = e ln 2 + log(m), m in [sqrt(1/2), sqrt 2), log(m) = 2 atanh(s) = 2 (s + s^3/3 + …), s = (m - 1) / (m + 1) */
+double flis_log(double x)
+{
+    if (!(x > 0)) return x == 0 ? -HUGE_VAL : NAN;
+    int e = 0;
+    double m = frexp(x, &e);            /* exact by definition */
+    if (m < 0.70710678118654752) {
+        m *= 2;
+        e--;
+    }
+    double s = (m - 1) / (m + 1), z = s * s, sum = 0;
+    for (int i = 25; i >= 3; i -= 2) sum = sum * z + 1.0 / i;
+    double tail = 2 * s * (z * sum);
+    return e * 0x1.62e42fee00000p-1 + (2 * s + (tail + e * 0x1.a39ef35793c76p-33));
+}
+
+/* r = x - k pi/2 in [-pi/4, pi/4]; pi/2 in three parts of 33 bits, so that k times each is exact for k < 2^20. */
+static double reduce_quadrant(double x, int *quadrant)
+{
+    const double shift = 6755399441055744.0;
+    double k = (x * 0.63661977236758134 + shift) - shift;
+    *quadrant = (int)((int64_t)k & 3);
+    double r = (x - k * 0x1.921fb54400000p+0) - k * 0x1.0b4611a600000p-34;
+    return r - k * 0x1.3198a2e037073p-69;
+}
+
+static double sin_taylor(double r)
+{
+    double z = r * r, sum = 0;
+    for (int i = 19; i >= 3; i -= 2) sum = (1 - sum) * z / (i * (i - 1));
+    return r - r * sum;
+}
+
+static double cos_taylor(double r)
+{
+    double z = r * r, sum = 0;
+    for (int i = 20; i >= 2; i -= 2) sum = (1 - sum) * z / (i * (i - 1));
+    return 1 - sum;
+}
+
+double flis_sin(double x)
+{
+    int quadrant;
+    double r = reduce_quadrant(x, &quadrant);
+    double y = quadrant & 1 ? cos_taylor(r) : sin_taylor(r);
+    return quadrant & 2 ? -y : y;
+}
+
+double flis_cos(double x)
+{
+    int quadrant;
+    double r = reduce_quadrant(x, &quadrant);
+    double y = quadrant & 1 ? sin_taylor(r) : cos_taylor(r);
+    return (quadrant + 1) & 2 ? -y : y;
+}
+
+/* a b is exact in double (24 + 24 bits); a b + c is rounded to odd there, and only then to float. Rounding to nearest
+   twice would be wrong when the first rounding lands on a tie of the second. */
+static inline float fma_soft(float a, float b, float c)
+{
+    double p = (double)a * b, s = p + c;
+    double c_part = s - p, error = (p - (s - c_part)) + (c - c_part);
+    uint64_t u = bits_of(s);
+    bool finite = (u & 0x7ff0000000000000u) != 0x7ff0000000000000u;
+    bool inexact_even = finite && error != 0 && !(u & 1);
+    bool away = (error > 0) == (s > 0);
+    return (float)from_bits(u + (inexact_even ? (away ? 1u : (uint64_t)-1) : 0u));
+}
+
+float flis_fma_soft(float a, float b, float c)
+{
+    return fma_soft(a, b, c);
+}
+
+/* fma(a, b, c) with one rounding: the hardware's where there is one; a library's is far slower than ours. */
+static inline real fused(real a, real b, real c)
+{
+#if defined(FLIS_DOUBLE)
+    return fma(a, b, c);
+#elif (defined(FP_FAST_FMAF) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)) && !defined(FLIS_SOFT_FMA)
+    return fmaf(a, b, c);
+#else
+    return fma_soft(a, b, c);
+#endif
+}
+
+float flis_half_to_float(uint16_t bits)
+{
+    uint32_t sign = (uint32_t)(bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 1023, u;
+    float x;
+    if (exponent == 0) {                /* zero and subnormals: fraction * 2^-24 is exact */
+        x = (float)fraction * 0x1p-24f;
+        return sign ? -x : x;
+    }
+    u = sign | (exponent == 31 ? 0x7f800000u : (exponent + 112) << 23) | fraction << 13;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+uint16_t flis_float_to_half(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    uint16_t sign = (uint16_t)(u >> 16 & 0x8000);
+    uint32_t magnitude = u & 0x7fffffff;
+    if (magnitude > 0x7f800000) return (uint16_t)(sign | 0x7e00);       /* NaN */
+    if (magnitude >= 0x477ff000) return (uint16_t)(sign | 0x7c00);      /* rounds to 65536 or more: Inf */
+    if (magnitude < 0x38800000) {       /* below 2^-14, a subnormal half: x + 2^-1 * 2^… rounds at its last bit, 2^-24 */
+        float y, step = 0.5f;
+        uint32_t v;
+        memcpy(&y, &magnitude, sizeof y);
+        volatile float sum = y + step;  /* the last bit of a float in [0.5, 1) is 2^-24 */
+        y = sum;
+        memcpy(&v, &y, sizeof v);
+        return (uint16_t)(sign | (v - 0x3f000000));
+    }
+    uint32_t rounded_bits = magnitude + 0xfff + (magnitude >> 13 & 1);
+    return (uint16_t)(sign | ((rounded_bits - 0x38000000) >> 13));
+}
+
+float flis_bf16_to_float(uint16_t bits)
+{
+    uint32_t u = (uint32_t)bits << 16;
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+uint16_t flis_float_to_bf16(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    if ((u & 0x7fffffff) > 0x7f800000) return (uint16_t)(u >> 16 | 64);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+/* ---- Dot products: the one kernel ------------------------------------------------------------------------------ */
+
+/* A dot product over k = 0..K-1 is defined as: k cut into blocks of 256; in each block one chain s = fma(a[k], b[k], s)
+   from zero; the block sums added in order to a total that starts from zero; then the bias, then what is to be added.
+   Outputs do not meet in a sum, so tiles, panels and threads cannot change a bit.
+
+   A tile is ROWS rows by PANEL lanes of outputs. Measured with gcc 12 and clang 14 on AVX-512 and AVX2 machines: rows as
+   named arrays, one lane loop per row, arithmetic at head and tail; a plain copy of the accumulators becomes memcpy and
+   pins them to the stack, an array of rows spills under one compiler or the other (up to 20 times slower). */
+#if defined(FLIS_DOUBLE) && defined(__AVX512F__)
+enum { ROWS = 12, PANEL = 16 };
+#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+#elif defined(__AVX512F__)
+enum { ROWS = 12, PANEL = 32 };
+#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+#elif defined(__AVX__) || defined(__aarch64__)
+enum { ROWS = 4, PANEL = 24 };
+#define EACH_ROW(X) X(0) X(1) X(2) X(3)
+#else
+enum { ROWS = 2, PANEL = 24 };
+#define EACH_ROW(X) X(0) X(1)
+#endif
+
+enum {
+    BLOCK = 256,                        /* k per chain: part of the definition of the bits */
+    MAX_TAPS = 9,                       /* places of a 3x3 kernel */
+    TILES = 8                           /* tiles that share a panel while it is in the nearest cache */
+};
+
+/* A piece of a block: `length` values of k that are contiguous in one tap, from `offset` channels into it. */
+typedef struct { size_t tap, offset, length; } segment;
+
+/* One block: total[i][j] += chain over the block's segments of row[tap][i][offset + k] * panel[k][j]. */
+static void block_kernel(const segment *piece, size_t pieces, const real *const (*row)[ROWS], const real *restrict panel,
+                         real *restrict total)
+{
+#define DECLARE(i) real sum##i[PANEL]; for (int j = 0; j < PANEL; j++) sum##i[j] = 0;
+    EACH_ROW(DECLARE)
+#undef DECLARE
+    for (size_t s = 0; s < pieces; s++) {
+        const size_t length = piece[s].length;
+#define POINT(i) const real *row##i = row[piece[s].tap][i] + piece[s].offset;
+        EACH_ROW(POINT)
+#undef POINT
+        for (size_t k = 0; k < length; k++, panel += PANEL) {
+#define CHAIN(i) { const real a = row##i[k]; for (int j = 0; j < PANEL; j++) sum##i[j] = fused(a, panel[j], sum##i[j]); }
+            EACH_ROW(CHAIN)
+#undef CHAIN
+        }
+    }
+#define FINISH(i) for (int j = 0; j < PANEL; j++) total[i * PANEL + j] += sum##i[j];
+    EACH_ROW(FINISH)
+#undef FINISH
+}
+
+/* k cut at every 256 and at every tap's end: plan[first[b]] .. plan[first[b+1]-1] are block b's pieces. */
+typedef struct {
+    size_t taps, channels, blocks;
+    segment *plan;
+    size_t *first;
+} k_plan;
+
+static bool plan_make(flis_ctx *ctx, k_plan *plan, size_t taps, size_t channels)
+{
+    size_t inner = taps * channels;
+    plan->taps = taps;
+    plan->channels = channels;
+    plan->blocks = (inner + BLOCK - 1) / BLOCK;
+    plan->plan = flis_scratch(ctx, plan->blocks + taps + 1, sizeof *plan->plan);
+    plan->first = flis_scratch(ctx, plan->blocks + 1, sizeof *plan->first);
+    if (idle(ctx)) return false;
+    size_t count = 0;
+    for (size_t k = 0; k < inner;) {
+        if (k % BLOCK == 0) plan->first[k / BLOCK] = count;
+        size_t tap = k / channels, offset = k % channels, length = channels - offset, left = BLOCK - k % BLOCK;
+        if (length > left) length = left;
+        plan->plan[count++] = (segment){tap, offset, length};
+        k += length;
+    }
+    plan->first[plan->blocks] = count;
+    return true;
+}
+
+/* total[i][j] for one tile: every block in order. panel [K][PANEL]. */
+static void tile_kernel(const k_plan *plan, const real *const (*row)[ROWS], const real *panel, real *total)
+{
+    for (int i = 0; i < ROWS * PANEL; i++) total[i] = 0;
+    for (size_t b = 0; b < plan->blocks; b++) {
+        const size_t first = plan->first[b];
+        block_kernel(plan->plan + first, plan->first[b + 1] - first, row, panel + b * BLOCK * PANEL, total);
+    }
+}
+
+/* ---- Linear layers and convolutions ---------------------------------------------------------------------------- */
+
+static size_t panels_of(size_t outputs)
+{
+    return (outputs + PANEL - 1) / PANEL;
+}
+
+/* What a convolution reads for each output row m, as a product never sees it: where its taps begin. */
+typedef struct {
+    const flis_tensor *x;
+    size_t out_h, out_w, taps;
+    flis_conv_kind kind;
+    const real *zeros;                  /* what a tap outside the picture reads: c zeros */
+} gather;
+
+/* Row m = (n, y, x) of the output reads at tap (kh, kw) the input's (y * stride + kh - pad, …), or zeros outside. */
+static const real *tap_address(const gather *g, size_t m, size_t tap)
+{
+    const flis_tensor *x = g->x;
+    if (g->taps == 1) return x->x + m * x->c;
+    size_t places = g->out_h * g->out_w, n = m / places, y = m % places / g->out_w, column = m % g->out_w;
+    /* Signed: the first row of a padded picture lies at -1. */
+    int64_t stride = g->kind == FLIS_DOWN_BOTH || g->kind == FLIS_DOWN_AFTER ? 2 : 1;
+    int64_t pad = g->kind == FLIS_DOWN_AFTER ? 0 : 1;
+    int64_t row = (int64_t)y * stride + (int64_t)(tap / 3) - pad, col = (int64_t)column * stride + (int64_t)(tap % 3) - pad;
+    int64_t scale = g->kind == FLIS_UPSAMPLED ? 2 : 1;
+    if (row < 0 || col < 0 || row >= (int64_t)x->h * scale || col >= (int64_t)x->w * scale) return g->zeros;
+    row /= scale;
+    col /= scale;
+    return x->x + ((n * x->h + (size_t)row) * x->w + (size_t)col) * x->c;
+}
+
+/* Stores a tile: bias is added after the dot product, then what is to be added. */
+static void tile_store(const real *total, real *y, const real *add, const real *bias, size_t row_length, size_t rows,
+                       size_t lanes)
+{
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < lanes; j++) {
+            real value = total[i * PANEL + j];
+            if (bias) value += bias[j];
+            if (add) value += add[i * row_length + j];
+            y[i * row_length + j] = value;
+        }
+}
+
+typedef struct {
+    const gather *source;
+    const k_plan *plan;
+    const flis_param *w;
+    const real *bias, *add;             /* may be NULL */
+    real *y;
+    size_t rows, outputs;
+} product;
+
+/* A half is widened exactly: its exponent and fraction, moved to a float's place, are its value times 2^-112. */
+static void widen_half(const uint16_t *in, real *out, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint32_t u = (uint32_t)(in[i] & 0x7fff) << 13, sign = (uint32_t)(in[i] & 0x8000) << 16;
+        float x;
+        memcpy(&x, &u, sizeof x);
+        x *= 0x1p112f;
+        memcpy(&u, &x, sizeof u);
+        u |= sign | (((uint32_t)0 - (uint32_t)(u >= 0x47800000u)) & 0x7f800000u);   /* 65536 and more: Inf and NaN */
+        memcpy(&x, &u, sizeof x);
+        out[i] = x;
+    }
+}
+
+static void widen_bf16(const uint16_t *in, real *out, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint32_t u = (uint32_t)in[i] << 16;
+        float x;
+        memcpy(&x, &u, sizeof x);
+        out[i] = x;
+    }
+}
+
+/* Block b of panel p: in place where the weights are packed as reals, else widened into `wide`. */
+static const real *panel_block(const flis_param *w, size_t inner, size_t p, size_t b, real *wide)
+{
+    const size_t at = (p * inner + b * BLOCK) * PANEL, left = inner - b * BLOCK, count = (left < BLOCK ? left : BLOCK) * PANEL;
+    if (w->packed) return w->packed + at;
+    if (w->half_is_bf16) widen_bf16(w->half + at, wide, count);
+    else widen_half(w->half + at, wide, count);
+    return wide;
+}
+
+/* Rows first_row.. (at most TILES tiles) times panels first_panel..last_panel-1. A block of a panel is 32 KB: the tiles go
+   over it one after the other while it is in the nearest cache. */
+static void product_part(const product *job, size_t first_row, size_t first_panel, size_t last_panel)
+{
+    const real *row[TILES][MAX_TAPS][ROWS];
+    const size_t inner = job->plan->taps * job->plan->channels;
+    size_t tiles = 0;
+    for (; tiles < TILES && first_row + tiles * ROWS < job->rows; tiles++)
+        for (size_t tap = 0; tap < job->plan->taps; tap++)
+            for (size_t i = 0; i < ROWS; i++) {
+                size_t m = first_row + tiles * ROWS + i;
+                row[tiles][tap][i] = m < job->rows ? tap_address(job->source, m, tap) : job->source->zeros;
+            }
+    for (size_t p = first_panel; p < last_panel; p++) {
+        real total[TILES][ROWS * PANEL], wide[BLOCK * PANEL];
+        for (size_t tile = 0; tile < tiles; tile++)
+            for (int i = 0; i < ROWS * PANEL; i++) total[tile][i] = 0;
+        for (size_t b = 0; b < job->plan->blocks; b++) {
+            const real *panel = panel_block(job->w, inner, p, b, wide);
+            const size_t first = job->plan->first[b], pieces = job->plan->first[b + 1] - first;
+            for (size_t tile = 0; tile < tiles; tile++)
+                block_kernel(job->plan->plan + first, pieces, (const real *const(*)[ROWS])row[tile], panel, total[tile]);
+        }
+        for (size_t tile = 0; tile < tiles; tile++) {
+            size_t m = first_row + tile * ROWS, o = p * PANEL, at = m * job->outputs + o;
+            size_t rows = job->rows - m < ROWS ? job->rows - m : ROWS;
+            size_t lanes = job->outputs - o < PANEL ? job->outputs - o : PANEL;
+            tile_store(total[tile], job->y + at, job->add ? job->add + at : NULL, job->bias ? job->bias + o : NULL,
+                       job->outputs, rows, lanes);
+        }
+    }
+}
+
+static void product_run(flis_ctx *ctx, const product *job)
+{
+    /* A part is a band of rows by a group of panels: many parts a thread, so that an unlucky one does not wait long. */
+    const size_t band = TILES * ROWS, bands = (job->rows + band - 1) / band, panels = panels_of(job->outputs);
+    size_t wanted = (size_t)ctx->threads * 16, groups = (wanted + bands - 1) / bands;
+    if (groups > panels) groups = panels;
+    const size_t parts = bands * groups;
+    PARALLEL_FOR_DYNAMIC
+    for (size_t part = 0; part < parts; part++) {
+        size_t group = part % groups;
+        product_part(job, part / groups * band, group * panels / groups, (group + 1) * panels / groups);
+    }
+}
+
+/* A matrix or kernel that a product can use: packed, with the inner size that the input has. */
+static bool weights_fit(flis_ctx *ctx, const char *op, const flis_tensor *x, const flis_param *w, const flis_param *b)
+{
+    if (!w->packed && !w->half && !ctx->dry) return flis_fail(ctx, "%s: the weights were not loaded", op);
+    if (w->rank < 2 || w->shape[1] != x->c)
+        return flis_fail(ctx, "%s: got %zu channels, wanted %zu", op, x->c, w->rank < 2 ? 0 : w->shape[1]);
+    if (b && b->shape[0] != w->shape[0])
+        return flis_fail(ctx, "%s: got %zu biases, wanted %zu", op, b->shape[0], w->shape[0]);
+    return true;
+}
+
+static flis_tensor *product_into(flis_ctx *ctx, flis_tensor *y, const gather *source, const flis_param *w,
+                                 const flis_param *b, const flis_tensor *add)
+{
+    if (!y || (add && !same_shape(ctx, "the tensor to be added", y, add))) return NULL;
+    flis_mark mark = flis_here(ctx);
+    gather g = *source;
+    real *zeros = flis_scratch(ctx, g.x->c, sizeof *zeros);
+    k_plan plan;
+    bool ready = plan_make(ctx, &plan, g.taps, g.x->c);
+    size_t rows = y->n * y->h * y->w;
+    ctx->macs += (uint64_t)rows * y->c * g.taps * g.x->c;
+    if (ready) {
+        for (size_t k = 0; k < g.x->c; k++) zeros[k] = 0;
+        g.zeros = zeros;
+        product job = {&g, &plan, w, b ? b->value : NULL, add ? add->x : NULL, y->x, rows, y->c};
+        product_run(ctx, &job);
+    }
+    flis_rewind(ctx, mark);
+    return y;
+}
+
+flis_tensor *flis_linear(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, const flis_tensor *add)
+{
+    if (!x || !flis_ok(ctx) || !weights_fit(ctx, "linear", x, w, b)) return NULL;
+    flis_tensor *y = tensor_new(ctx, x->rank, x->n, x->h, x->w, w->shape[0]);
+    gather source = {x, x->h, x->w, 1, FLIS_SAME, NULL};
+    return product_into(ctx, y, &source, w, b, add);
+}
+
+flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, flis_conv_kind kind,
+                       const flis_tensor *add)
+{
+    if (!x || !flis_ok(ctx) || !weights_fit(ctx, "convolution", x, w, b)) return NULL;
+    size_t taps = w->rank == 4 ? w->shape[2] * w->shape[3] : 1, h = x->h, width = x->w;
+    if (kind == FLIS_DOWN_BOTH) {       /* floor((h + 2 - 3) / 2) + 1 */
+        h = (h + 1) / 2;
+        width = (width + 1) / 2;
+    } else if (kind == FLIS_DOWN_AFTER) {
+        h /= 2;
+        width /= 2;
+    } else if (kind == FLIS_UPSAMPLED) {
+        h *= 2;
+        width *= 2;
+    }
+    gather source = {x, h, width, taps, kind, NULL};
+    return product_into(ctx, flis_image(ctx, x->n, h, width, w->shape[0]), &source, w, b, add);
+}
+
+/* ---- Normalisation --------------------------------------------------------------------------------------------- */
+
+enum { GROUPS = 32, STRIP = 256 };      /* groups of channels; places summed in one chain (part of the bits) */
+
+/* part[strip][c] = sum over the strip's places of f(x), one chain per channel in double; f is x, or (x - mean)^2. */
+static void strip_sums(flis_ctx *ctx, const real *x, size_t places, size_t c, const double *mean, double *part)
+{
+    const size_t strips = (places + STRIP - 1) / STRIP;
+    (void)ctx;
+    PARALLEL_FOR
+    for (size_t s = 0; s < strips; s++) {
+        double *sum = part + s * c;
+        size_t last = (s + 1) * STRIP < places ? (s + 1) * STRIP : places;
+        for (size_t k = 0; k < c; k++) sum[k] = 0;
+        for (size_t i = s * STRIP; i < last; i++) {
+            const real *row = x + i * c;
+            if (mean)
+                for (size_t k = 0; k < c; k++) {
+                    double difference = row[k] - mean[k];
+                    sum[k] += difference * difference;
+                }
+            else
+                for (size_t k = 0; k < c; k++) sum[k] += row[k];
+        }
+    }
+}
+
+/* out[k] = the mean over k's group of what strip_sums gave: strips in order per channel, then channels in order. */
+static void group_means(const double *part, size_t places, size_t c, double *out)
+{
+    const size_t strips = (places + STRIP - 1) / STRIP, width = c / GROUPS;
+    for (size_t g = 0; g < GROUPS; g++) {
+        double total = 0;
+        for (size_t k = g * width; k < (g + 1) * width; k++) {
+            double channel = 0;
+            for (size_t s = 0; s < strips; s++) channel += part[s * c + k];
+            total += channel;
+        }
+        for (size_t k = g * width; k < (g + 1) * width; k++) out[k] = total / ((double)places * (double)width);
+    }
+}
+
+/* y = (x - mean) / sqrt(variance + eps) * gain + bias, mean and variance over the places and channels of a group, in
+   double: y = real(x * slope + offset), slope = gain / sqrt(variance + eps), offset = bias - mean * slope.
+   With silu: then y = y sigmoid(y), from the rounded y, so that it equals the two operations. */
+flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, double eps,
+                             bool silu)
+{
+    flis_tensor *y = like(ctx, x);
+    if (!y) return NULL;
+    const size_t c = x->c, places = x->h * x->w;
+    if (c % GROUPS || gain->shape[0] != c || bias->shape[0] != c) {
+        flis_fail(ctx, "group norm: got %zu channels, wanted %zu, a multiple of %d", c, gain->shape[0], GROUPS);
+        return NULL;
+    }
+    flis_mark mark = flis_here(ctx);
+    double *part = flis_scratch(ctx, (places + STRIP - 1) / STRIP * c, sizeof *part);
+    double *mean = flis_scratch(ctx, 4 * c, sizeof *mean);
+    for (size_t n = 0; n < x->n && !idle(ctx); n++) {
+        double *variance = mean + c, *slope = mean + 2 * c, *offset = mean + 3 * c;
+        const real *in = x->x + n * places * c;
+        real *out = y->x + n * places * c;
+        strip_sums(ctx, in, places, c, NULL, part);
+        group_means(part, places, c, mean);
+        strip_sums(ctx, in, places, c, mean, part);
+        group_means(part, places, c, variance);
+        for (size_t k = 0; k < c; k++) {
+            slope[k] = gain->value[k] / sqrt(variance[k] + eps);
+            offset[k] = bias->value[k] - mean[k] * slope[k];
+        }
+        PARALLEL_FOR
+        for (size_t i = 0; i < places; i++) {
+            const real *restrict from = in + i * c;
+            real *restrict to = out + i * c;
+            for (size_t k = 0; k < c; k++) to[k] = (real)(from[k] * slope[k] + offset[k]);
+            if (silu)
+                for (size_t k = 0; k < c; k++) to[k] = swish(to[k], 1.0);
+        }
+    }
+    flis_rewind(ctx, mark);
+    return y;
+}
+
+enum { LANES = 16 };                    /* interleaved sums of a row (part of the bits) */
+
+/* Lane j sums items j, j + 16, …; then the lanes are added pairwise: 8 apart, 4, 2, 1. */
+static double lanes_total(double *lane)
+{
+    for (int step = LANES / 2; step > 0; step /= 2)
+        for (int j = 0; j < step; j++) lane[j] += lane[j + step];
+    return lane[0];
+}
+
+static double row_sum(const real *x, size_t c, double shift, bool square)
+{
+    double lane[LANES] = {0};
+    size_t k = 0;
+    for (; k + LANES <= c; k += LANES)
+        for (int j = 0; j < LANES; j++) {
+            double value = x[k + (size_t)j] - shift;
+            lane[j] += square ? value * value : value;
+        }
+    for (int j = 0; k < c; k++, j++) {
+        double value = x[k] - shift;
+        lane[j] += square ? value * value : value;
+    }
+    return lanes_total(lane);
+}
+
+/* y = (x - mean) / sqrt(variance + 1e-5) * gain + bias over each row of c, in double, rounded once. */
+flis_tensor *flis_layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias)
+{
+    flis_tensor *y = like(ctx, x);
+    if (!y) return NULL;
+    const size_t c = x->c, rows = x->n * x->h * x->w;
+    if (gain->shape[0] != c || bias->shape[0] != c) {
+        flis_fail(ctx, "layer norm: got %zu channels, wanted %zu", c, gain->shape[0]);
+        return NULL;
+    }
+    if (idle(ctx)) return y;
+    PARALLEL_FOR
+    for (size_t i = 0; i < rows; i++) {
+        const real *in = x->x + i * c;
+        real *out = y->x + i * c;
+        double mean = row_sum(in, c, 0, false) / (double)c;
+        double scale = 1.0 / sqrt(row_sum(in, c, mean, true) / (double)c + 1e-5);
+        for (size_t k = 0; k < c; k++) out[k] = (real)((in[k] - mean) * scale * gain->value[k] + bias->value[k]);
+    }
+    return y;
+}
+
+/* ---- Elementwise ----------------------------------------------------------------------------------------------- */
+
+static flis_tensor *swish_of(flis_ctx *ctx, const flis_tensor *x, double b)
+{
+    flis_tensor *y = like(ctx, x);
+    if (!y || idle(ctx)) return y;
+    const size_t rows = x->n * x->h * x->w, c = x->c;
+    PARALLEL_FOR
+    for (size_t i = 0; i < rows; i++)
+        for (size_t k = 0; k < c; k++) y->x[i * c + k] = swish(x->x[i * c + k], b);
+    return y;
+}
+
+flis_tensor *flis_silu(flis_ctx *ctx, const flis_tensor *x)
+{
+    return swish_of(ctx, x, 1.0);
+}
+
+flis_tensor *flis_quick_gelu(flis_ctx *ctx, const flis_tensor *x)
+{
+    return swish_of(ctx, x, 1.702);
+}
+
+/* y[k] = x[k] gelu(x[c/2 + k]): the *second* half is the gate. */
+flis_tensor *flis_geglu(flis_ctx *ctx, const flis_tensor *x)
+{
+    flis_tensor *y = x ? tensor_new(ctx, x->rank, x->n, x->h, x->w, x->c / 2) : NULL;
+    if (!y || idle(ctx)) return y;
+    const size_t rows = x->n * x->h * x->w, c = x->c / 2;
+    PARALLEL_FOR
+    for (size_t i = 0; i < rows; i++) {
+        const real *restrict value = x->x + i * 2 * c, *restrict gate = value + c;
+        real *restrict out = y->x + i * c;
+        for (size_t k = 0; k < c; k++) out[k] = value[k] * gelu(gate[k]);
+    }
+    return y;
+}
+
+flis_tensor *flis_add(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b)
+{
+    if (!a || !b || !flis_ok(ctx) || !same_shape(ctx, "add", a, b)) return NULL;
+    flis_tensor *y = like(ctx, a);
+    if (!y || idle(ctx)) return y;
+    const size_t rows = a->n * a->h * a->w, c = a->c;
+    PARALLEL_FOR
+    for (size_t i = 0; i < rows; i++)
+        for (size_t k = 0; k < c; k++) y->x[i * c + k] = a->x[i * c + k] + b->x[i * c + k];
+    return y;
+}
+
+flis_tensor *flis_add_to_all(flis_ctx *ctx, const flis_tensor *x, const flis_tensor *v)
+{
+    if (!x || !v || !flis_ok(ctx)) return NULL;
+    if (v->n != x->n || v->c != x->c || v->h * v->w != 1) {
+        flis_fail(ctx, "add to all places: got [%zu,%zu,%zu], wanted [%zu,1,%zu]", v->n, v->h * v->w, v->c, x->n, x->c);
+        return NULL;
+    }
+    flis_tensor *y = like(ctx, x);
+    if (!y || idle(ctx)) return y;
+    const size_t places = x->h * x->w, rows = x->n * places, c = x->c;
+    PARALLEL_FOR
+    for (size_t i = 0; i < rows; i++)
+        for (size_t k = 0; k < c; k++) y->x[i * c + k] = x->x[i * c + k] + v->x[i / places * c + k];
+    return y;
+}
+
+flis_tensor *flis_scale(flis_ctx *ctx, const flis_tensor *x, double factor)
+{
+    flis_tensor *y = like(ctx, x);
+    if (!y || idle(ctx)) return y;
+    const size_t count = flis_count(x);
+    const real by = (real)factor;
+    for (size_t i = 0; i < count; i++) y->x[i] = x->x[i] * by;
+    return y;
+}
+
+flis_tensor *flis_concat(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b)
+{
+    if (!a || !b || !flis_ok(ctx)) return NULL;
+    if (a->n != b->n || a->h != b->h || a->w != b->w) {
+        flis_fail(ctx, "concat: got %zu x %zu and %zu x %zu places, wanted the same", a->h, a->w, b->h, b->w);
+        return NULL;
+    }
+    flis_tensor *y = tensor_new(ctx, a->rank, a->n, a->h, a->w, a->c + b->c);
+    if (!y || idle(ctx)) return y;
+    const size_t rows = a->n * a->h * a->w;
+    PARALLEL_FOR
+    for (size_t i = 0; i < rows; i++) {
+        memcpy(y->x + i * y->c, a->x + i * a->c, a->c * sizeof(real));
+        memcpy(y->x + i * y->c + a->c, b->x + i * b->c, b->c * sizeof(real));
+    }
+    return y;
+}
+
+/* y[n][t] = token[ids[n][t]] + position[t], t = 0..rows of position */
+flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_param *token, const flis_param *position)
+{
+    const size_t tokens = position->shape[0], c = token->shape[1];
+    flis_tensor *y = flis_rows(ctx, n, tokens, c);
+    if (!y || idle(ctx)) return y;
+    for (size_t i = 0; i < n * tokens; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= token->shape[0]) {
+            flis_fail(ctx, "token %zu: got id %ld, wanted 0 to %zu", i, (long)ids[i], token->shape[0] - 1);
+            return NULL;
+        }
+        const real *from = token->value + (size_t)ids[i] * c, *place = position->value + i % tokens * c;
+        for (size_t k = 0; k < c; k++) y->x[i * c + k] = from[k] + place[k];
+    }
+    return y;
+}
+
+/* ---- Attention ------------------------------------------------------------------------------------------------- */
+
+/* For each head: score[i][j] = (q[i] . k[j]) * scale, or -max(real) where closed; e = exp(score - largest of the row);
+   out[i] = (sum_j e[i][j] v[j]) / sum_j e[i][j]. e is rounded to real; its sum is a chain over the keys in double; the
+   weighted sum is a canonical dot product over the keys; the division is in double, rounded once.
+
+   PANEL queries at a time, transposed: S^T = K Q^T has the keys as rows and the queries as lanes, so that softmax runs
+   down columns and S^T is already the packed panel of O^T = V^T P^T. */
+
+typedef struct {
+    const flis_tensor *q, *k, *v;
+    const real *v_turned;               /* [n][c][keys] */
+    size_t heads, d, keys;
+    double scale;
+    flis_mask mask;
+    k_plan over_d, over_keys;
+    const real *zeros;
+    real *y;
+} attention;
+
+/* e^T in place of S^T, and each lane's sum. */
+static void softmax_columns(real *score, size_t keys, double *sum)
+{
+    real largest[PANEL];
+    for (int j = 0; j < PANEL; j++) {
+        largest[j] = -REAL_MAX;
+        sum[j] = 0;
+    }
+    for (size_t key = 0; key < keys; key++)
+        for (int j = 0; j < PANEL; j++) {
+            real s = score[key * PANEL + (size_t)j];
+            largest[j] = s > largest[j] ? s : largest[j];
+        }
+    for (size_t key = 0; key < keys; key++) {
+        real *row = score + key * PANEL;
+        for (int j = 0; j < PANEL; j++) {
+            real e = (real)exp_fast((double)row[j] - largest[j]);
+            row[j] = e;
+            sum[j] += e;
+        }
+    }
+}
+
+/* Scales a tile of scores and closes what the mask closes. Lanes beyond the last query compute on zeros. */
+static void scores_store(const attention *a, const real *total, real *score, size_t n, size_t query, size_t lanes, size_t key,
+                         size_t rows)
+{
+    const real scale = (real)a->scale;
+    const uint8_t *open = a->mask.open ? a->mask.open[n] : NULL;
+    for (size_t i = 0; i < rows; i++) {
+        real *out = score + (key + i) * PANEL;
+        for (int j = 0; j < PANEL; j++) out[j] = total[i * PANEL + (size_t)j] * scale;
+        if (a->mask.causal)
+            for (size_t j = 0; j < lanes; j++)
+                if (key + i > query + j) out[j] = -REAL_MAX;
+        if (open)
+            for (size_t j = 0; j < lanes; j++)
+                if (!open[(query + j) * a->keys + key + i]) out[j] = -REAL_MAX;
+    }
+}
+
+/* One head's PANEL queries from `query` on. score [keys][PANEL] and turned [d][PANEL] are this thread's. */
+static void attention_part(const attention *a, size_t n, size_t head, size_t query, real *score, real *turned)
+{
+    const size_t c = a->q->c, queries = a->q->h * a->q->w, lanes = queries - query < PANEL ? queries - query : PANEL;
+    const real *q = a->q->x + (n * queries + query) * c + head * a->d;
+    const real *k = a->k->x + n * a->keys * c + head * a->d;
+    const real *v = a->v_turned + (n * c + head * a->d) * a->keys;
+    real total[ROWS * PANEL];
+    const real *row[1][ROWS];
+    double sum[PANEL];
+    for (size_t i = 0; i < a->d; i++)
+        for (size_t j = 0; j < PANEL; j++) turned[i * PANEL + j] = j < lanes ? q[j * c + i] : 0;
+    for (size_t key = 0; key < a->keys; key += ROWS) {
+        size_t rows = a->keys - key < ROWS ? a->keys - key : ROWS;
+        for (size_t i = 0; i < ROWS; i++) row[0][i] = i < rows ? k + (key + i) * c : a->zeros;
+        tile_kernel(&a->over_d, (const real *const(*)[ROWS])row, turned, total);
+        scores_store(a, total, score, n, query, lanes, key, rows);
+    }
+    softmax_columns(score, a->keys, sum);
+    for (size_t at = 0; at < a->d; at += ROWS) {
+        size_t rows = a->d - at < ROWS ? a->d - at : ROWS;
+        for (size_t i = 0; i < ROWS; i++) row[0][i] = i < rows ? v + (at + i) * a->keys : a->zeros;
+        tile_kernel(&a->over_keys, (const real *const(*)[ROWS])row, score, total);
+        for (size_t j = 0; j < lanes; j++)
+            for (size_t i = 0; i < rows; i++)
+                a->y[(n * queries + query + j) * c + head * a->d + at + i] = (real)(total[i * PANEL + j] / sum[j]);
+    }
+}
+
+/* out [n][c][tokens] */
+static void turn(flis_ctx *ctx, const flis_tensor *x, real *out)
+{
+    const size_t tokens = x->h * x->w, c = x->c, blocks = (tokens + 15) / 16;
+    (void)ctx;
+    for (size_t n = 0; n < x->n; n++) {
+        PARALLEL_FOR
+        for (size_t b = 0; b < blocks; b++) {
+            size_t last = (b + 1) * 16 < tokens ? (b + 1) * 16 : tokens;
+            for (size_t k = 0; k < c; k++)
+                for (size_t i = b * 16; i < last; i++) out[(n * c + k) * tokens + i] = x->x[(n * tokens + i) * c + k];
+        }
+    }
+}
+
+static bool attention_fits(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads)
+{
+    if (heads == 0 || q->c % heads)
+        return flis_fail(ctx, "attention: got %zu channels for %zu heads, wanted a multiple", q->c, heads);
+    if (k->c != q->c || v->c != q->c || k->n != q->n || v->n != q->n || k->h * k->w != v->h * v->w)
+        return flis_fail(ctx, "attention: got keys [%zu,%zu,%zu] and values [%zu,%zu,%zu], wanted [%zu,t,%zu]", k->n,
+                         k->h * k->w, k->c, v->n, v->h * v->w, v->c, q->n, q->c);
+    return true;
+}
+
+flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
+                            double scale, flis_mask mask)
+{
+    if (!q || !k || !v || !flis_ok(ctx) || !attention_fits(ctx, q, k, v, heads)) return NULL;
+    flis_tensor *y = like(ctx, q);
+    flis_mark mark = flis_here(ctx);
+    const size_t d = q->c / heads, keys = k->h * k->w, queries = q->h * q->w, blocks = panels_of(queries);
+    const size_t jobs = q->n * heads * blocks, workers = (size_t)ctx->threads < jobs ? (size_t)ctx->threads : jobs;
+    const size_t longest = keys > d ? keys : d, own = (keys + d) * PANEL;
+    real *turned = flis_scratch(ctx, flis_count(v), sizeof *turned);
+    real *zeros = flis_scratch(ctx, longest, sizeof *zeros);
+    real *work = flis_scratch(ctx, workers * own, sizeof *work);
+    attention a = {.q = q, .k = k, .v = v, .v_turned = turned, .heads = heads, .d = d, .keys = keys, .scale = scale,
+                   .mask = mask, .zeros = zeros, .y = y ? y->x : NULL};
+    bool ready = plan_make(ctx, &a.over_d, 1, d);
+    ready = plan_make(ctx, &a.over_keys, 1, keys) && ready;
+    ctx->macs += (uint64_t)q->n * queries * keys * q->c * 2;
+    if (ready) {
+        memset(zeros, 0, longest * sizeof *zeros);
+        turn(ctx, v, turned);
+        PARALLEL_FOR
+        for (size_t worker = 0; worker < workers; worker++)
+            for (size_t job = worker; job < jobs; job += workers)
+                attention_part(&a, job / blocks / heads, job / blocks % heads, job % blocks * PANEL, work + worker * own,
+                               work + worker * own + keys * PANEL);
+    }
+    flis_rewind(ctx, mark);
+    return y;
+}
+
+/* ---- Safetensors: reading -------------------------------------------------------------------------------------- */
+
+/* The format: 8 bytes little-endian N, N bytes of JSON {"name": {"dtype", "shape", "data_offsets": [begin, end]}, …,
+   "__metadata__": {"key": "value"}}, then the data. Every rule is enforced: the header is at most 100,000,000 bytes and
+   inside the file, ranges have no holes and no overlaps, a range is as long as its shape says, the last ends the file. */
+
+static const struct { const char *name; size_t size; } DTYPES[] = {
+    [FLIS_F64] = {"F64", 8}, [FLIS_F32] = {"F32", 4}, [FLIS_F16] = {"F16", 2}, [FLIS_BF16] = {"BF16", 2},
+    [FLIS_I64] = {"I64", 8}, [FLIS_I32] = {"I32", 4}, [FLIS_I16] = {"I16", 2}, [FLIS_I8] = {"I8", 1},
+    [FLIS_U8] = {"U8", 1}, [FLIS_BOOL] = {"BOOL", 1},
+};
+enum { DTYPE_COUNT = sizeof DTYPES / sizeof *DTYPES };
+static const uint64_t LARGEST_HEADER = 100000000;
+
+size_t flis_dtype_size(flis_dtype dtype)
+{
+    return DTYPES[dtype].size;
+}
+
+const char *flis_dtype_name(flis_dtype dtype)
+{
+    return DTYPES[dtype].name;
+}
+
+uint64_t flis_entry_count(const flis_entry *entry)
+{
+    uint64_t count = 1;
+    for (int i = 0; i < entry->rank; i++) count *= entry->shape[i];
+    return count;
+}
+
+static char *copy_text(flis_ctx *ctx, const char *text, size_t length)
+{
+    char *copy = flis_alloc(ctx, length + 1, 1);
+    if (copy) memcpy(copy, text, length);
+    return copy;
+}
+
+/* A key string that a C program can hold: no NUL inside. */
+static char *copy_string(flis_ctx *ctx, const char *path, const flis_json *json)
+{
+    if (strlen(json->string) != json->length) {
+        flis_fail(ctx, "%s: a name in the header has a NUL character in it", path);
+        return NULL;
+    }
+    return copy_text(ctx, json->string, json->length);
+}
+
+static bool read_metadata(flis_ctx *ctx, flis_file *file, const flis_json *json)
+{
+    if (json->type != FLIS_OBJECT) return flis_fail(ctx, "%s: __metadata__: wanted an object of strings", file->path);
+    file->metadata = flis_alloc(ctx, json->count, 2 * sizeof *file->metadata);
+    for (size_t i = 0; i < json->count && flis_ok(ctx); i++) {
+        if (json->item[i].type != FLIS_STRING)
+            return flis_fail(ctx, "%s: __metadata__: \"%s\": wanted a string", file->path, json->key[i].string);
+        file->metadata[2 * i] = copy_string(ctx, file->path, &json->key[i]);
+        file->metadata[2 * i + 1] = copy_string(ctx, file->path, &json->item[i]);
+        file->metadata_count = i + 1;
+    }
+    return flis_ok(ctx);
+}
+
+static bool read_shape(flis_ctx *ctx, const char *path, const flis_json *json, flis_entry *entry)
+{
+    const flis_json *shape = flis_json_get(json, "shape");
+    if (!shape || shape->type != FLIS_ARRAY)
+        return flis_fail(ctx, "%s: tensor \"%s\": shape: wanted an array", path, entry->name);
+    if (shape->count > FLIS_MAX_DIMS)
+        return flis_fail(ctx, "%s: tensor \"%s\": got %zu dimensions, wanted at most %d", path, entry->name, shape->count,
+                         FLIS_MAX_DIMS);
+    uint64_t bytes = flis_dtype_size(entry->dtype);
+    entry->rank = (int)shape->count;
+    for (size_t i = 0; i < shape->count; i++) {
+        if (!flis_json_u64(&shape->item[i], &entry->shape[i]))
+            return flis_fail(ctx, "%s: tensor \"%s\": shape: wanted non-negative integers", path, entry->name);
+        if (entry->shape[i] && bytes > UINT64_MAX / entry->shape[i])
+            return flis_fail(ctx, "%s: tensor \"%s\": its shape is more than 2^64 bytes", path, entry->name);
+        bytes *= entry->shape[i];
+    }
+    if (entry->end < entry->begin || entry->end - entry->begin != bytes)
+        return flis_fail(ctx, "%s: tensor \"%s\": got data_offsets [%llu, %llu], wanted a range of %llu bytes", path, entry->name,
+                         (unsigned long long)entry->begin, (unsigned long long)entry->end, (unsigned long long)bytes);
+    return true;
+}
+
+static bool read_entry(flis_ctx *ctx, const char *path, const flis_json *key, const flis_json *json, flis_entry *entry)
+{
+    if (!(entry->name = copy_string(ctx, path, key))) return false;
+    if (json->type != FLIS_OBJECT) return flis_fail(ctx, "%s: tensor \"%s\": wanted an object", path, entry->name);
+    const flis_json *dtype = flis_json_get(json, "dtype"), *offsets = flis_json_get(json, "data_offsets");
+    int type = 0;
+    while (type < DTYPE_COUNT && !(dtype && dtype->type == FLIS_STRING && strcmp(dtype->string, DTYPES[type].name) == 0)) type++;
+    if (type == DTYPE_COUNT)
+        return flis_fail(ctx, "%s: tensor \"%s\": got dtype %s, wanted one of F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL", path,
+                         entry->name, dtype && dtype->type == FLIS_STRING ? dtype->string : "(none)");
+    entry->dtype = (flis_dtype)type;
+    if (!offsets || offsets->type != FLIS_ARRAY || offsets->count != 2 || !flis_json_u64(&offsets->item[0], &entry->begin) ||
+        !flis_json_u64(&offsets->item[1], &entry->end))
+        return flis_fail(ctx, "%s: tensor \"%s\": data_offsets: wanted two non-negative integers", path, entry->name);
+    return read_shape(ctx, path, json, entry);
+}
+
+static int by_begin(const void *a, const void *b)
+{
+    const flis_entry *x = a, *y = b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    return x->end < y->end ? -1 : x->end > y->end;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const flis_entry *)a)->name, ((const flis_entry *)b)->name);
+}
+
+/* Ranges without holes or overlaps, up to the end of the file; names once each. Leaves the entries sorted by name. */
+static bool check_entries(flis_ctx *ctx, flis_file *file, uint64_t data_size)
+{
+    uint64_t at = 0;
+    qsort(file->entry, file->count, sizeof *file->entry, by_begin);
+    for (size_t i = 0; i < file->count; i++) {
+        const flis_entry *e = &file->entry[i];
+        if (e->begin != at)
+            return flis_fail(ctx, "%s: tensor \"%s\": got data from byte %llu, wanted %llu: tensors %s", file->path, e->name,
+                             (unsigned long long)e->begin, (unsigned long long)at, e->begin < at ? "overlap" : "leave a hole");
+        at = e->end;
+    }
+    if (at != data_size)
+        return flis_fail(ctx, "%s: got %llu bytes of data, wanted %llu: the file is %s", file->path,
+                         (unsigned long long)data_size, (unsigned long long)at, data_size < at ? "cut short" : "too long");
+    qsort(file->entry, file->count, sizeof *file->entry, by_name);
+    for (size_t i = 1; i < file->count; i++)
+        if (strcmp(file->entry[i - 1].name, file->entry[i].name) == 0)
+            return flis_fail(ctx, "%s: tensor \"%s\" stands twice in the header", file->path, file->entry[i].name);
+    return true;
+}
+
+static bool read_header(flis_ctx *ctx, flis_file *file, const char *text, size_t length, uint64_t data_size)
+{
+    flis_json *json = flis_json_parse(ctx, file->path, text, length);
+    if (json && json->type != FLIS_OBJECT) flis_fail(ctx, "%s: the header is not a JSON object", file->path);
+    if (json && flis_ok(ctx)) file->entry = flis_alloc(ctx, json->count, sizeof *file->entry);
+    for (size_t i = 0; json && i < json->count && flis_ok(ctx); i++) {
+        if (strcmp(json->key[i].string, "__metadata__") == 0) {
+            if (file->metadata) flis_fail(ctx, "%s: __metadata__ stands twice in the header", file->path);
+            else read_metadata(ctx, file, &json->item[i]);
+        } else {
+            file->count++;
+            read_entry(ctx, file->path, &json->key[i], &json->item[i], &file->entry[file->count - 1]);
+        }
+    }
+    flis_json_free(json);
+    return flis_ok(ctx) && check_entries(ctx, file, data_size);
+}
+
+static uint64_t little_endian(const unsigned char *bytes, int count)
+{
+    uint64_t value = 0;
+    for (int i = count - 1; i >= 0; i--) value = value << 8 | bytes[i];
+    return value;
+}
+
+static bool open_stream(flis_ctx *ctx, flis_file *file)
+{
+    unsigned char head[8];
+    if (!(file->stream = fopen(file->path, "rb"))) return flis_fail(ctx, "%s: cannot be opened", file->path);
+    if (SEEK64(file->stream, 0, SEEK_END) != 0) return flis_fail(ctx, "%s: cannot be read from any place", file->path);
+    int64_t size = TELL64(file->stream);
+    rewind(file->stream);
+    if (size < 8 || fread(head, 1, 8, file->stream) != 8)
+        return flis_fail(ctx, "%s: not a safetensors file: got %lld bytes, wanted 8 and more", file->path, (long long)size);
+    uint64_t length = little_endian(head, 8), left = (uint64_t)size - 8;
+    if (length > LARGEST_HEADER || length > left)
+        return flis_fail(ctx, "%s: not a safetensors file: its header would be %llu bytes, %s", file->path,
+                         (unsigned long long)length, length > left ? "more than the file has" : "wanted at most 100000000");
+    char *text = flis_alloc(ctx, (size_t)length + 1, 1);
+    if (text && fread(text, 1, (size_t)length, file->stream) != length) flis_fail(ctx, "%s: cannot be read", file->path);
+    file->data = 8 + length;
+    bool read = flis_ok(ctx) && read_header(ctx, file, text, (size_t)length, left - length);
+    free(text);
+    return read;
+}
+
+flis_file *flis_file_open(flis_ctx *ctx, const char *path)
+{
+    flis_file *file = flis_alloc(ctx, 1, sizeof *file);
+    if (!file) return NULL;
+    file->path = copy_text(ctx, path, strlen(path));
+    if (file->path && open_stream(ctx, file)) return file;
+    flis_file_close(file);
+    return NULL;
+}
+
+void flis_file_close(flis_file *file)
+{
+    if (!file) return;
+    if (file->stream) fclose(file->stream);
+    for (size_t i = 0; i < file->count; i++) free(file->entry[i].name);
+    for (size_t i = 0; i < 2 * file->metadata_count; i++) free(file->metadata[i]);
+    free(file->metadata);
+    free(file->entry);
+    free(file->path);
+    free(file);
+}
+
+const flis_entry *flis_file_find(const flis_file *file, const char *name)
+{
+    size_t low = 0, high = file->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(name, file->entry[middle].name);
+        if (order == 0) return &file->entry[middle];
+        if (order < 0) high = middle;
+        else low = middle + 1;
+    }
+    return NULL;
+}
+
+const char *flis_file_metadata(const flis_file *file, const char *key)
+{
+    for (size_t i = 0; i < file->metadata_count; i++)
+        if (strcmp(file->metadata[2 * i], key) == 0) return file->metadata[2 * i + 1];
+    return NULL;
+}
+
+static double value_from(const unsigned char *bytes, flis_dtype dtype)
+{
+    uint64_t u = little_endian(bytes, (int)DTYPES[dtype].size);
+    uint32_t u32 = (uint32_t)u;
+    float f;
+    switch (dtype) {
+    case FLIS_F64: return from_bits(u);
+    case FLIS_F32: memcpy(&f, &u32, sizeof f); return f;
+    case FLIS_F16: return flis_half_to_float((uint16_t)u);
+    case FLIS_BF16: return flis_bf16_to_float((uint16_t)u);
+    case FLIS_I64: return (double)(int64_t)u;
+    case FLIS_I32: return (double)(int32_t)u32;
+    case FLIS_I16: return (double)(int16_t)u;
+    case FLIS_I8: return (double)(int8_t)u;
+    case FLIS_U8: case FLIS_BOOL: return (double)u;
+    }
+    return 0;
+}
+
+/* Reads an entry in pieces of at most 64 KiB and hands each to `take` with the index of its first value. */
+enum { PIECE = 1 << 16 };
+typedef void take_fn(void *out, size_t first, const unsigned char *bytes, size_t count, flis_dtype dtype);
+
+static bool read_pieces(flis_ctx *ctx, flis_file *file, const flis_entry *entry, take_fn *take, void *out)
+{
+    unsigned char bytes[PIECE];
+    const size_t size = flis_dtype_size(entry->dtype);
+    if (!flis_ok(ctx)) return false;
+    if (SEEK64(file->stream, file->data + entry->begin, SEEK_SET) != 0)
+        return flis_fail(ctx, "%s: cannot be read at byte %llu", file->path, (unsigned long long)(file->data + entry->begin));
+    size_t first = 0;
+    for (uint64_t left = entry->end - entry->begin; left;) {
+        size_t want = left < PIECE ? (size_t)left : PIECE;
+        if (fread(bytes, 1, want, file->stream) != want)
+            return flis_fail(ctx, "%s: tensor \"%s\": the file ended inside it", file->path, entry->name);
+        take(out, first, bytes, want / size, entry->dtype);
+        first += want / size;
+        left -= want;
+    }
+    return true;
+}
+
+static void take_real(void *out, size_t first, const unsigned char *bytes, size_t count, flis_dtype dtype)
+{
+    real *x = (real *)out + first;
+    if (dtype == FLIS_F32)              /* the common case, in a loop that compilers turn into copies */
+        for (size_t i = 0; i < count; i++) {
+            const unsigned char *b = bytes + 4 * i;
+            uint32_t u = (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+            float f;
+            memcpy(&f, &u, sizeof f);
+            x[i] = f;
+        }
+    else
+        for (size_t i = 0; i < count; i++) x[i] = (real)value_from(bytes + i * DTYPES[dtype].size, dtype);
+}
+
+static void take_f64(void *out, size_t first, const unsigned char *bytes, size_t count, flis_dtype dtype)
+{
+    for (size_t i = 0; i < count; i++) ((double *)out)[first + i] = value_from(bytes + i * DTYPES[dtype].size, dtype);
+}
+
+static void take_i64(void *out, size_t first, const unsigned char *bytes, size_t count, flis_dtype dtype)
+{
+    for (size_t i = 0; i < count; i++)
+        ((int64_t *)out)[first + i] = dtype == FLIS_I64 ? (int64_t)little_endian(bytes + 8 * i, 8)
+                                                        : (int64_t)value_from(bytes + i * DTYPES[dtype].size, dtype);
+}
+
+static void take_u16(void *out, size_t first, const unsigned char *bytes, size_t count, flis_dtype dtype)
+{
+    (void)dtype;
+    for (size_t i = 0; i < count; i++) ((uint16_t *)out)[first + i] = (uint16_t)little_endian(bytes + 2 * i, 2);
+}
+
+static void take_u8(void *out, size_t first, const unsigned char *bytes, size_t count, flis_dtype dtype)
+{
+    (void)dtype;
+    memcpy((uint8_t *)out + first, bytes, count);
+}
+
+bool flis_file_read_real(flis_ctx *ctx, flis_file *file, const flis_entry *entry, real *out)
+{
+    return read_pieces(ctx, file, entry, take_real, out);
+}
+
+bool flis_file_read_f64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, double *out)
+{
+    return read_pieces(ctx, file, entry, take_f64, out);
+}
+
+bool flis_file_read_i64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, int64_t *out)
+{
+    if (entry->dtype == FLIS_F64 || entry->dtype == FLIS_F32 || entry->dtype == FLIS_F16 || entry->dtype == FLIS_BF16)
+        return flis_fail(ctx, "%s: tensor \"%s\": got %s, wanted integers", file->path, entry->name, flis_dtype_name(entry->dtype));
+    return read_pieces(ctx, file, entry, take_i64, out);
+}
+
+bool flis_file_read_u16(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint16_t *out)
+{
+    if (entry->dtype != FLIS_F16 && entry->dtype != FLIS_BF16)
+        return flis_fail(ctx, "%s: tensor \"%s\": got %s, wanted F16 or BF16", file->path, entry->name, flis_dtype_name(entry->dtype));
+    return read_pieces(ctx, file, entry, take_u16, out);
+}
+
+bool flis_file_read_u8(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint8_t *out)
+{
+    if (entry->dtype != FLIS_U8 && entry->dtype != FLIS_BOOL)
+        return flis_fail(ctx, "%s: tensor \"%s\": got %s, wanted U8", file->path, entry->name, flis_dtype_name(entry->dtype));
+    return read_pieces(ctx, file, entry, take_u8, out);
+}
+
+/* ---- Safetensors: writing -------------------------------------------------------------------------------------- */
+
+struct flis_writer {
+    char *path, *partial;               /* partial: where the bytes go until all is well */
+    FILE *stream;
+    flis_entry *entry;
+    size_t count, room;
+    char **metadata;                    /* key, value, … */
+    size_t metadata_count;
+    bool header_written;
+    size_t current;                     /* the entry being written, and how many of its values are */
+    uint64_t values;
+};
+
+void flis_write_abort(flis_writer *writer)
+{
+    if (!writer) return;
+    if (writer->stream) {
+        fclose(writer->stream);
+        remove(writer->partial);
+    }
+    for (size_t i = 0; i < writer->count; i++) free(writer->entry[i].name);
+    for (size_t i = 0; i < 2 * writer->metadata_count; i++) free(writer->metadata[i]);
+    free(writer->metadata);
+    free(writer->entry);
+    free(writer->partial);
+    free(writer->path);
+    free(writer);
+}
+
+flis_writer *flis_write_begin(flis_ctx *ctx, const char *path)
+{
+    flis_writer *writer = flis_alloc(ctx, 1, sizeof *writer);
+    if (!writer) return NULL;
+    size_t length = strlen(path);
+    writer->path = copy_text(ctx, path, length);
+    writer->partial = flis_alloc(ctx, length + sizeof ".partial", 1);
+    if (writer->path && writer->partial) {
+        memcpy(writer->partial, path, length);
+        memcpy(writer->partial + length, ".partial", sizeof ".partial");
+        if ((writer->stream = fopen(writer->partial, "wb"))) return writer;
+        flis_fail(ctx, "%s: cannot be written", path);
+    }
+    flis_write_abort(writer);
+    return NULL;
+}
+
+bool flis_write_metadata(flis_ctx *ctx, flis_writer *writer, const char *key, const char *value)
+{
+    if (!writer || !flis_ok(ctx)) return false;
+    char **grown = realloc(writer->metadata, (writer->metadata_count + 1) * 2 * sizeof *grown);
+    if (!grown) return flis_fail(ctx, "out of memory");
+    writer->metadata = grown;
+    grown[2 * writer->metadata_count] = copy_text(ctx, key, strlen(key));
+    grown[2 * writer->metadata_count + 1] = copy_text(ctx, value, strlen(value));
+    writer->metadata_count++;
+    return flis_ok(ctx);
+}
+
+bool flis_write_declare(flis_ctx *ctx, flis_writer *writer, const char *name, flis_dtype dtype, int rank, const uint64_t *shape)
+{
+    if (!writer || !flis_ok(ctx)) return false;
+    if (writer->header_written) return flis_fail(ctx, "%s: tensor \"%s\" declared after data", writer->path, name);
+    if (writer->count == writer->room) {
+        size_t room = writer->room ? 2 * writer->room : 64;
+        flis_entry *grown = realloc(writer->entry, room * sizeof *grown);
+        if (!grown) return flis_fail(ctx, "out of memory");
+        writer->entry = grown;
+        writer->room = room;
+    }
+    flis_entry *entry = &writer->entry[writer->count];
+    memset(entry, 0, sizeof *entry);
+    if (!(entry->name = copy_text(ctx, name, strlen(name)))) return false;
+    entry->dtype = dtype;
+    entry->rank = rank;
+    for (int i = 0; i < rank; i++) entry->shape[i] = shape[i];
+    entry->begin = writer->count ? writer->entry[writer->count - 1].end : 0;
+    entry->end = entry->begin + flis_entry_count(entry) * flis_dtype_size(dtype);
+    writer->count++;
+    return true;
+}
+
+static size_t write_json_string(FILE *stream, const char *text)
+{
+    size_t length = 2;
+    if (stream) putc('"', stream);
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        char escaped[8];
+        if (c == '"' || c == '\\') snprintf(escaped, sizeof escaped, "\\%c", c);
+        else if (c < 32) snprintf(escaped, sizeof escaped, "\\u%04x", c);
+        else snprintf(escaped, sizeof escaped, "%c", c);
+        length += strlen(escaped);
+        if (stream) fputs(escaped, stream);
+    }
+    if (stream) putc('"', stream);
+    return length;
+}
+
+/* Writes the header, or only measures it (stream NULL): both by the same lines, so that they agree. */
+static size_t write_header(const flis_writer *writer, FILE *stream)
+{
+    size_t length = 1;
+    char piece[96];
+#define PUT(...) (length += (size_t)snprintf(piece, sizeof piece, __VA_ARGS__), stream ? (void)fputs(piece, stream) : (void)0)
+    if (stream) putc('{', stream);
+    if (writer->metadata_count) PUT("\"__metadata__\":{");
+    for (size_t i = 0; i < writer->metadata_count; i++) {
+        if (i) PUT(",");
+        length += write_json_string(stream, writer->metadata[2 * i]);
+        PUT(":");
+        length += write_json_string(stream, writer->metadata[2 * i + 1]);
+    }
+    if (writer->metadata_count) PUT(writer->count ? "}," : "}");
+    for (size_t i = 0; i < writer->count; i++) {
+        const flis_entry *e = &writer->entry[i];
+        if (i) PUT(",");
+        length += write_json_string(stream, e->name);
+        PUT(":{\"dtype\":\"%s\",\"shape\":[", flis_dtype_name(e->dtype));
+        for (int k = 0; k < e->rank; k++) PUT("%s%llu", k ? "," : "", (unsigned long long)e->shape[k]);
+        PUT("],\"data_offsets\":[%llu,%llu]}", (unsigned long long)e->begin, (unsigned long long)e->end);
+    }
+    PUT("}");
+#undef PUT
+    return length;
+}
+
+static bool header_out(flis_ctx *ctx, flis_writer *writer)
+{
+    if (writer->header_written) return true;
+    size_t length = write_header(writer, NULL), padded = (length + 7) / 8 * 8;
+    for (int i = 0; i < 8; i++) putc((int)((uint64_t)padded >> 8 * i & 255), writer->stream);
+    write_header(writer, writer->stream);
+    for (size_t i = length; i < padded; i++) putc(' ', writer->stream);
+    writer->header_written = true;
+    if (ferror(writer->stream)) return flis_fail(ctx, "%s: cannot be written: the disk may be full", writer->path);
+    return true;
+}
+
+static void value_to(unsigned char *bytes, flis_dtype dtype, double value)
+{
+    uint64_t u = 0;
+    float f = (float)value;
+    uint32_t u32;
+    memcpy(&u32, &f, sizeof u32);
+    switch (dtype) {
+    case FLIS_F64: u = bits_of(value); break;
+    case FLIS_F32: u = u32; break;
+    case FLIS_F16: u = flis_float_to_half(f); break;
+    case FLIS_BF16: u = flis_float_to_bf16(f); break;
+    default: u = (uint64_t)(int64_t)value; break;
+    }
+    for (size_t i = 0; i < DTYPES[dtype].size; i++) bytes[i] = (unsigned char)(u >> 8 * i & 255);
+}
+
+/* Bytes of the next `count` values, in pieces; `fill` converts them. */
+typedef void fill_fn(unsigned char *bytes, const void *x, size_t first, size_t count, flis_dtype dtype);
+
+static bool write_pieces(flis_ctx *ctx, flis_writer *writer, const void *x, size_t count, fill_fn *fill)
+{
+    unsigned char bytes[PIECE];
+    if (!writer || !flis_ok(ctx) || !header_out(ctx, writer)) return false;
+    size_t done = 0;
+    while (done < count) {
+        while (writer->current < writer->count && writer->values == flis_entry_count(&writer->entry[writer->current])) {
+            writer->current++;
+            writer->values = 0;
+        }
+        if (writer->current == writer->count) return flis_fail(ctx, "%s: more values than were declared", writer->path);
+        const flis_entry *entry = &writer->entry[writer->current];
+        size_t size = flis_dtype_size(entry->dtype), now = PIECE / size;
+        uint64_t left = flis_entry_count(entry) - writer->values;
+        if (now > count - done) now = count - done;
+        if (now > left) now = (size_t)left;
+        fill(bytes, x, done, now, entry->dtype);
+        if (fwrite(bytes, size, now, writer->stream) != now)
+            return flis_fail(ctx, "%s: cannot be written: the disk may be full", writer->path);
+        done += now;
+        writer->values += now;
+    }
+    return true;
+}
+
+static void fill_real(unsigned char *bytes, const void *x, size_t first, size_t count, flis_dtype dtype)
+{
+    for (size_t i = 0; i < count; i++) value_to(bytes + i * DTYPES[dtype].size, dtype, ((const real *)x)[first + i]);
+}
+
+static void fill_f64(unsigned char *bytes, const void *x, size_t first, size_t count, flis_dtype dtype)
+{
+    for (size_t i = 0; i < count; i++) value_to(bytes + i * DTYPES[dtype].size, dtype, ((const double *)x)[first + i]);
+}
+
+static void fill_i64(unsigned char *bytes, const void *x, size_t first, size_t count, flis_dtype dtype)
+{
+    for (size_t i = 0; i < count; i++)
+        for (size_t b = 0; b < DTYPES[dtype].size; b++)
+            bytes[i * DTYPES[dtype].size + b] = (unsigned char)((uint64_t)((const int64_t *)x)[first + i] >> 8 * b & 255);
+}
+
+static void fill_u8(unsigned char *bytes, const void *x, size_t first, size_t count, flis_dtype dtype)
+{
+    (void)dtype;
+    memcpy(bytes, (const uint8_t *)x + first, count);
+}
+
+static void fill_raw(unsigned char *bytes, const void *x, size_t first, size_t count, flis_dtype dtype)
+{
+    const size_t size = DTYPES[dtype].size;
+    memcpy(bytes, (const unsigned char *)x + first * size, count * size);
+}
+
+bool flis_write_raw(flis_ctx *ctx, flis_writer *writer, const unsigned char *bytes, size_t count)
+{
+    return write_pieces(ctx, writer, bytes, count, fill_raw);
+}
+
+bool flis_write_real(flis_ctx *ctx, flis_writer *writer, const real *x, size_t count)
+{
+    return write_pieces(ctx, writer, x, count, fill_real);
+}
+
+bool flis_write_f64(flis_ctx *ctx, flis_writer *writer, const double *x, size_t count)
+{
+    return write_pieces(ctx, writer, x, count, fill_f64);
+}
+
+bool flis_write_i64(flis_ctx *ctx, flis_writer *writer, const int64_t *x, size_t count)
+{
+    return write_pieces(ctx, writer, x, count, fill_i64);
+}
+
+bool flis_write_u8(flis_ctx *ctx, flis_writer *writer, const uint8_t *x, size_t count)
+{
+    return write_pieces(ctx, writer, x, count, fill_u8);
+}
+
+bool flis_write_end(flis_ctx *ctx, flis_writer *writer)
+{
+    if (!writer) return false;
+    if (flis_ok(ctx) && header_out(ctx, writer)) {
+        while (writer->current < writer->count && writer->values == flis_entry_count(&writer->entry[writer->current])) {
+            writer->current++;
+            writer->values = 0;
+        }
+        if (writer->current < writer->count)
+            flis_fail(ctx, "%s: tensor \"%s\" was declared but not written", writer->path, writer->entry[writer->current].name);
+    }
+    if (flis_ok(ctx)) {
+        bool closed = fclose(writer->stream) == 0;
+        writer->stream = NULL;
+        if (!closed) flis_fail(ctx, "%s: cannot be written: the disk may be full", writer->path);
+        else if (rename(writer->partial, writer->path) != 0) flis_fail(ctx, "%s: cannot be written", writer->path);
+        if (!flis_ok(ctx)) remove(writer->partial);
+    }
+    flis_write_abort(writer);
+    return flis_ok(ctx);
+}
+
+/* ---- Weights: key tables, loading, packing --------------------------------------------------------------------- */
+
+/* The size that a shape's letter stands for: a digit itself, else from the pairs letter, size. */
+static size_t letter_size(const size_t *dims, char letter)
+{
+    if (letter >= '1' && letter <= '9') return (size_t)(letter - '0');
+    for (; *dims; dims += 2)
+        if (*dims == (size_t)letter) return dims[1];
+    return 0;
+}
+
+bool flis_walk_keys(flis_ctx *ctx, flis_walk *walk, const char *module, const flis_key *keys, size_t count, void *base,
+                    const size_t *dims)
+{
+    for (size_t i = 0; i < count && flis_ok(ctx); i++) {
+        char name[sizeof walk->prefix + 256];
+        flis_param *param = (flis_param *)(void *)((unsigned char *)base + keys[i].offset);
+        const char *shape = keys[i].shape;
+        param->table = *shape == '=';
+        if (param->table) shape++;
+        param->rank = (int)strlen(shape);
+        for (int k = 0; k < param->rank; k++) param->shape[k] = letter_size(dims, shape[k]);
+        snprintf(name, sizeof name, "%s%s%s", walk->prefix, module, keys[i].name);
+        if (!walk->visit(ctx, walk->user, name, param)) return false;
+    }
+    return flis_ok(ctx);
+}
+
+/* ALIGNed memory from malloc; the address to free stands just before it. */
+static void *aligned_new(flis_ctx *ctx, size_t count, size_t size)
+{
+    if (count > (SIZE_MAX - ALIGN - sizeof(void *)) / size) {
+        flis_fail(ctx, "out of memory: %zu weights are more than this machine can address", count);
+        return NULL;
+    }
+    unsigned char *base = malloc(count * size + ALIGN + sizeof(void *));
+    if (!base) {
+        flis_fail(ctx, "out of memory: wanted %zu bytes more for weights", count * size);
+        return NULL;
+    }
+    unsigned char *p = base + sizeof(void *);
+    p += (ALIGN - (uintptr_t)p % ALIGN) % ALIGN;
+    memcpy(p - sizeof(void *), &base, sizeof(void *));
+    return p;
+}
+
+static void aligned_free(void *x)
+{
+    void *base;
+    if (!x) return;
+    memcpy(&base, (unsigned char *)x - sizeof(void *), sizeof(void *));
+    free(base);
+}
+
+static size_t param_count(const flis_param *param)
+{
+    size_t count = 1;
+    for (int i = 0; i < param->rank; i++) count *= param->shape[i];
+    return count;
+}
+
+/* packed[p][k][j] = value of output p * PANEL + j at k = (kh, kw, ci); lanes beyond the last output are zero. Both for
+   reals and for halves. */
+#define PACK(param, values, packed, type) do { \
+        const size_t outputs = (param)->shape[0], channels = (param)->shape[1]; \
+        const size_t taps = (param)->rank == 4 ? (param)->shape[2] * (param)->shape[3] : 1, inner = channels * taps; \
+        for (size_t p = 0; p < panels_of(outputs); p++) \
+            for (size_t j = 0; j < PANEL; j++) { \
+                const size_t o = p * PANEL + j; \
+                type *to = (packed) + p * inner * PANEL + j; \
+                for (size_t tap = 0; tap < taps; tap++) \
+                    for (size_t ci = 0; ci < channels; ci++, to += PANEL) \
+                        *to = o < outputs ? (values)[(o * channels + ci) * taps + tap] : 0; \
+            } \
+    } while (0)
+
+static bool multiplies(const flis_param *param)
+{
+    return param->rank >= 2 && !param->table;
+}
+
+static size_t packed_count(const flis_param *param)
+{
+    return param->shape[0] ? panels_of(param->shape[0]) * PANEL * (param_count(param) / param->shape[0]) : 0;
+}
+
+bool flis_param_set(flis_ctx *ctx, flis_param *param, const real *values, bool keep_unpacked)
+{
+    if (!flis_ok(ctx)) return false;
+    if (multiplies(param)) {
+        if (!param->packed) param->packed = aligned_new(ctx, packed_count(param), sizeof(real));
+        if (param->packed) PACK(param, values, param->packed, real);
+    }
+    if (!multiplies(param) || keep_unpacked) {
+        if (!param->value) param->value = aligned_new(ctx, param_count(param), sizeof(real));
+        if (param->value) memcpy(param->value, values, param_count(param) * sizeof *values);
+    }
+    return flis_ok(ctx);
+}
+
+bool flis_param_set_half(flis_ctx *ctx, flis_param *param, const uint16_t *values, bool bf16)
+{
+    if (!flis_ok(ctx)) return false;
+    param->half_is_bf16 = bf16;
+    if (!param->half) param->half = aligned_new(ctx, packed_count(param), sizeof(uint16_t));
+    if (param->half) PACK(param, values, param->half, uint16_t);
+    return flis_ok(ctx);
+}
+
+/* Adds a line to the loader's list; where the list is full it only counts. */
+static void problem(flis_loader *loader, const char *format, ...)
+{
+    size_t used = strlen(loader->problems), room = sizeof loader->problems - used;
+    char line[384];
+    va_list args;
+    va_start(args, format);
+    int length = vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    loader->bad++;
+    if (length > 0 && (size_t)length + 2 < room) snprintf(loader->problems + used, room, "\n  %s", line);
+}
+
+static void shape_text(char *out, size_t room, const uint64_t *shape, int rank)
+{
+    size_t used = (size_t)snprintf(out, room, "[");
+    for (int i = 0; i < rank && used < room; i++)
+        used += (size_t)snprintf(out + used, room - used, "%s%llu", i ? "," : "", (unsigned long long)shape[i]);
+    if (used < room) snprintf(out + used, room - used, "]");
+}
+
+/* Halves that will be multiplied stay halves; everything else becomes reals. */
+static void load_values(flis_ctx *ctx, flis_loader *loader, const flis_entry *entry, const char *name, flis_param *param)
+{
+    const size_t count = param_count(param);
+    const bool half = multiplies(param) && (entry->dtype == FLIS_F16 || entry->dtype == FLIS_BF16);
+    size_t odd = count;
+    void *values = flis_alloc(ctx, count, half ? sizeof(uint16_t) : sizeof(real));
+    if (values && half && flis_file_read_u16(ctx, loader->file, entry, values)) {
+        const uint16_t *x = values, exponent = entry->dtype == FLIS_F16 ? 0x7c00 : 0x7f80;
+        for (odd = 0; odd < count && (x[odd] & exponent) != exponent; odd++) {}
+        flis_param_set_half(ctx, param, x, entry->dtype == FLIS_BF16);
+    } else if (values && !half && flis_file_read_real(ctx, loader->file, entry, values)) {
+        const real *x = values;
+        for (odd = 0; odd < count && x[odd] - x[odd] == 0; odd++) {}
+        flis_param_set(ctx, param, x, false);
+    }
+    if (odd < count) problem(loader, "%s: value %zu is NaN or infinite", name, odd);
+    free(values);
+}
+
+bool flis_load_visit(flis_ctx *ctx, void *user, const char *name, flis_param *param)
+{
+    flis_loader *loader = user;
+    const flis_entry *entry = flis_file_find(loader->file, name);
+    loader->done++;
+    if (!entry) {
+        problem(loader, "%s: missing", name);
+        return true;
+    }
+    uint64_t wanted[4] = {0};
+    bool fits = entry->rank == param->rank;
+    for (int i = 0; i < param->rank; i++) {
+        wanted[i] = param->shape[i];
+        fits = fits && entry->shape[i] == wanted[i];
+    }
+    if (!fits) {
+        char got_text[192], wanted_text[96];
+        shape_text(got_text, sizeof got_text, entry->shape, entry->rank);
+        shape_text(wanted_text, sizeof wanted_text, wanted, param->rank);
+        problem(loader, "%s: got shape %s, wanted %s", name, got_text, wanted_text);
+        return true;
+    }
+    if (loader->bad) return true;       /* it will fail: only look for more to tell */
+    load_values(ctx, loader, entry, name, param);
+    if (ctx->progress) ctx->progress(ctx->progress_user, "load", loader->done, loader->total);
+    return !idle(ctx);
+}
+
+bool flis_load_finish(flis_ctx *ctx, flis_loader *loader)
+{
+    if (!flis_ok(ctx) || !loader->bad) return flis_ok(ctx);
+    return flis_fail(ctx, "%s: %zu tensor%s missing, of another shape, or not finite:%s", loader->file->path, loader->bad,
+                     loader->bad == 1 ? " is" : "s are", loader->problems);
+}
+
+bool flis_count_visit(flis_ctx *ctx, void *count, const char *name, flis_param *param)
+{
+    (void)name;
+    (void)param;
+    ++*(size_t *)count;
+    return flis_ok(ctx);
+}
+
+bool flis_free_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *param)
+{
+    (void)ctx;
+    (void)unused;
+    (void)name;
+    aligned_free(param->value);
+    aligned_free(param->packed);
+    aligned_free(param->half);
+    param->value = param->packed = NULL;
+    param->half = NULL;
+    return true;
+}
+
+/* round(log2(sqrt(3 / fan_in))): the e with 2^(2e-1) <= 3 / fan_in < 2^(2e+1), found by comparing integers, which is
+   exact. At 3 / fan_in = 2^(2e-1), fan_in 6, 24, 96, …, it is a tie, which goes to the even e. */
+static int formula_exponent(uint64_t fan_in)
+{
+    int e = 0;
+    if (fan_in <= 1) return 1;
+    while ((uint64_t)6 << -2 * e < fan_in) e--;
+    return (uint64_t)6 << -2 * e == fan_in && e % 2 ? e - 1 : e;
+}
+
+void flis_formula_weights(const char *name, int rank, const size_t *shape, size_t first, size_t count, real *out)
+{
+    uint64_t hash = 0xcbf29ce484222325u, fan_in = 1;
+    for (const char *p = name; *p; p++) hash = (hash ^ (unsigned char)*p) * 0x100000001b3u;
+    for (int i = 1; i < rank; i++) fan_in *= shape[i];
+    const size_t length = strlen(name);
+    const bool is_gain = rank == 1 && length >= 6 && strcmp(name + length - 6, "weight") == 0;
+    const double scale = rank >= 2 ? ldexp(1.0, formula_exponent(fan_in)) : is_gain ? 0x1p-4 : 0x1p-6;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t z = hash + ((uint64_t)(first + i) + 1) * 0x9E3779B97F4A7C15u;
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+        z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+        z ^= z >> 31;
+        double u = ((double)(z >> 40) - 8388608.0) * 0x1p-23;
+        out[i] = (real)((is_gain ? 1.0 : 0.0) + u * scale);
+    }
+}
+
+bool flis_formula_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *param)
+{
+    (void)unused;
+    const size_t count = param_count(param);
+    real *values = flis_alloc(ctx, count, sizeof *values);
+    if (values) {
+        flis_formula_weights(name, param->rank, param->shape, 0, count, values);
+        flis_param_set(ctx, param, values, false);
+    }
+    free(values);
+    return flis_ok(ctx);
+}

@@ -1,0 +1,321 @@
+#!/bin/sh
+# cli.sh FLIS SYNTH [COUNTS]: the command line: every option, exit codes, what is written and what is not.
+# Prints one line per failed check and "N passed, N failed"; the same line goes to the file COUNTS, for the runner.
+# Everything happens in a directory that it makes and removes.
+LC_ALL=C
+export LC_ALL
+[ $# -ge 2 ] || { echo "usage: cli.sh FLIS SYNTH [COUNTS]" >&2; exit 2; }
+absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+flis=$(absolute "$1")
+synth=$(absolute "$2")
+counts=${3:+$(absolute "$3")}
+[ -z "$counts" ] || rm -f "$counts"
+dir=${TMPDIR:-/tmp}/flis-cli.$$
+mkdir "$dir" || exit 1
+trap 'cd /; rm -rf "$dir"' EXIT
+trap 'exit 1' INT TERM HUP
+cd "$dir" || exit 1
+mkdir out
+
+passed=0
+failed=0
+pass() { passed=$((passed + 1)); }
+fail() {
+    failed=$((failed + 1))
+    echo "FAIL cli: $*"
+    [ ! -s err ] || sed 's/^/    stderr: /' err | head -5
+}
+# run COMMAND…: leaves the status in $status, output in the files so and err
+run() {
+    "$@" >so 2>err
+    status=$?
+}
+# is NAME CONDITION…: one check
+is() {
+    name=$1
+    shift
+    if "$@"; then pass; else fail "$name: not so: $*"; fi
+}
+lines() { wc -l <"$1" | tr -d ' '; }
+# has FILE PATTERN
+has() { [ -f "$1" ] && tr -c '[:print:]' '\n' <"$1" | grep -e "$2" >/dev/null; }
+# done_ok NAME COMMAND…: exit 0
+done_ok() {
+    name=$1
+    shift
+    run "$@"
+    if [ $status = 0 ]; then pass; else fail "$name: exit $status, wanted 0"; fi
+}
+# wrong NAME PATTERN COMMAND…: exit 2, nothing on stdout, one sentence that matches
+wrong() {
+    name=$1 pattern=$2
+    shift 2
+    run "$@"
+    if [ $status = 2 ] && [ ! -s so ] && [ "$(lines err)" = 1 ] && has err "$pattern"; then pass
+    else fail "$name: exit $status, wanted 2 and one sentence with \"$pattern\""; fi
+}
+# broken NAME PATTERN COMMAND…: exit 1, a sentence that matches, nothing left in out/
+broken() {
+    name=$1 pattern=$2
+    shift 2
+    run "$@"
+    if [ $status = 1 ] && has err "$pattern" && [ -z "$(ls -A out)" ]; then pass
+    else fail "$name: exit $status, wanted 1, \"$pattern\" and nothing in out/ ($(ls -A out))"; fi
+    rm -rf out
+    mkdir out
+}
+# tensors FILE HEADER BYTES: a safetensors file whose values are zero bytes, or stdin's where BYTES is -
+tensors() {
+    {
+        printf "\\$(printf %03o $((${#2} % 256)))\\$(printf %03o $((${#2} / 256)))\\000\\000\\000\\000\\000\\000"
+        printf %s "$2"
+        if [ "$3" = - ]; then cat; elif [ "$3" != 0 ]; then dd if=/dev/zero bs="$3" count=1 2>/dev/null; fi
+    } >"$1"
+}
+
+# ---- What the checks work on ------------------------------------------------------------------------------------
+# tinyB has 1000 tokens: 512 for bytes, 486 merges, BOS 998, EOS 999.
+done_ok "synth" "$synth" tinyB model.safetensors
+awk 'BEGIN { print "#version: 0.2"; s = "abcdefghijklmnopqrstuvwxyz"
+    for (n = i = 1; i <= 26; i++) for (k = 1; k <= 26 && n <= 486; k++) if (i != k) { n++
+        print substr(s, i, 1) " " substr(s, k, 1) } }' >merges.txt
+printf 'P2\n4 4\n255\n3 3 3 3\n3 3 3 3\n7 7 7 7\n7 7 7 7\n' >label.pgm
+printf '{"text_label_mapping": {"sea": 7, "sky": 3, "in oil": -1}, "layout_path": "label.pgm"}\n' >layout.json
+printf '{"text_label_mapping": {"sea": 7, "sky": 3, "in oil": -1}}\n' >plain.json
+printf '{"text_label_mapping": {"sea": 7, "sky" 3}}\n' >bad.json
+printf '{"text_label_mapping": {"sea": 7}, "layout_path": "absent.png"}\n' >nolabel.json
+tensors empty.st '{}' 0
+
+# ---- Help and version -------------------------------------------------------------------------------------------
+done_ok "--help" "$flis" --help
+is "--help on stdout" has so "flis generate"
+is "--help says nothing on stderr" test ! -s err
+done_ok "-h" "$flis" -h
+done_ok "--version" "$flis" --version
+is "--version's line" has so '^flis [0-9]'
+for command in generate stage tokens info layout; do
+    done_ok "$command --help" "$flis" $command --help
+    is "$command --help on stdout" has so "usage: flis $command"
+    is "$command --help has options" has so '^  -h, --help'
+    wrong "$command: unknown option" 'unknown option --frobnicate' "$flis" $command --frobnicate
+    wrong "$command: unknown letter" 'unknown option -z' "$flis" $command -z
+done
+
+# ---- Wrong usage ------------------------------------------------------------------------------------------------
+g="generate -m model.safetensors -j layout.json -o out/p.png"
+wrong "no command" 'command is missing' "$flis"
+wrong "unknown command" 'unknown command paint' "$flis" paint
+wrong "unknown first option" 'unknown option --paint' "$flis" --paint
+wrong "generate without -j" '-j' "$flis" generate -m model.safetensors -o out/p.png
+wrong "generate without -o" '-o' "$flis" generate -m model.safetensors -j layout.json
+wrong "generate with a word" 'unexpected argument "word"' "$flis" $g word
+wrong "option without value" '--steps needs a value' "$flis" $g --steps
+wrong "flag with value" 'takes no value' "$flis" $g --quiet=1
+wrong "one dash, long name" 'unknown option -steps' "$flis" $g -steps 4
+for value in '' 0 -1 1001 4x 4.0 ' 4' 0x4 99999999999999999999; do
+    wrong "--steps '$value'" '--steps' "$flis" $g --steps "$value"
+done
+for value in -1 x 18446744073709551616 1e3 +1; do wrong "--seed $value" '--seed' "$flis" $g --seed "$value"; done
+for value in -0.1 1.5 nan x 0.5y; do wrong "--eta $value" '--eta' "$flis" $g --sampler ddim --eta "$value"; done
+for value in inf x 2,5 0x2 1e999; do wrong "--scale $value" '--scale' "$flis" $g --scale "$value"; done
+for value in 0 100 64x 64x65 x64 64x64x64 -64 64X64; do wrong "--size $value" '--size' "$flis" $g --size "$value"; done
+for value in 0 two 99999; do wrong "--threads $value" '--threads' "$flis" $g --threads "$value"; done
+for value in , 1, 3-1 a 1-2-3; do
+    wrong "--trace-steps $value" '--trace-steps' "$flis" $g --trace out/t.st --trace-steps "$value"
+done
+wrong "--sampler" 'wanted plms or ddim' "$flis" $g --sampler euler
+wrong "--rng" 'wanted cpu or cuda' "$flis" $g --rng gpu
+wrong "--trace-match without --trace" '--trace' "$flis" $g --trace-match '*'
+wrong "stage without a name" "stage's name" "$flis" stage -i empty.st -o out/o.st
+wrong "unknown stage" 'unknown stage "paint"' "$flis" stage paint -i empty.st -o out/o.st
+wrong "stage without -i" '-i' "$flis" stage rca -o out/o.st
+wrong "stage without -o" '-o' "$flis" stage rca -i empty.st
+wrong "stage with two names" 'unexpected argument "rca"' "$flis" stage rca rca -i empty.st -o out/o.st
+wrong "info without a model" 'MODEL' "$flis" info
+wrong "info with two" 'unexpected argument' "$flis" info model.safetensors model.safetensors
+wrong "layout without a file" 'LAYOUT.json' "$flis" layout
+wrong "layout with two" 'unexpected argument' "$flis" layout layout.json layout.json
+wrong "generate's option at stage" 'unknown option --no-layout' "$flis" stage rca --no-layout
+
+# ---- Failures: a sentence, and nothing written ------------------------------------------------------------------
+broken "no such model" 'absent.safetensors' "$flis" generate -m absent.safetensors -j layout.json -o out/p.png
+broken "a .ckpt" 'tools/ckpt2safetensors model.ckpt' "$flis" generate -m model.ckpt -j layout.json -o out/p.png
+broken "no such json" 'absent.json' "$flis" generate -m model.safetensors -j absent.json -o out/p.png
+broken "a JSON error's place" 'bad.json:1:[0-9]' "$flis" generate -m model.safetensors -j bad.json -o out/p.png
+broken "no such layout" 'absent.png' "$flis" generate -m model.safetensors -j nolabel.json -o out/p.png
+broken "no such vocabulary" 'absent.txt' "$flis" $g --vocab absent.txt
+broken "a forbidden step count" '27' "$flis" $g --steps 27
+broken "PLMS with eta" 'eta' "$flis" $g --eta 0.5
+broken "no such noise" 'absent.st' "$flis" $g --size 64 --noise absent.st
+broken "output in no folder" 'out/no/p.png' "$flis" generate -m model.safetensors -j layout.json -o out/no/p.png
+broken "output is a folder" 'is a directory' "$flis" generate -m model.safetensors -j layout.json -o "$dir"
+broken "trace in no folder" 'out/no/t.st' "$flis" $g --trace out/no/t.st
+[ ! -c /dev/null ] ||
+    broken "output is a device" 'not a regular file' "$flis" generate -m model.safetensors -j layout.json -o /dev/null
+head -c 100000 model.safetensors >cut.safetensors
+broken "a model cut short" 'cut.safetensors' "$flis" generate -m cut.safetensors -j layout.json -o out/p.png
+tensors small.safetensors '{"model.diffusion_model.out.2.bias":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}' 16
+broken "a model without its tensors" 'small.safetensors' \
+    "$flis" generate -m small.safetensors -j layout.json -o out/p.png
+mkdir alone
+cp model.safetensors alone/
+broken "no vocabulary" 'no vocabulary' "$flis" generate -m alone/model.safetensors -j layout.json -o out/p.png
+awk 'NR <= 20' merges.txt >few.txt
+broken "a vocabulary of another size" '[0-9]' "$flis" $g --size 64 --steps 2 --vocab few.txt
+broken "info: no such file" 'absent' "$flis" info absent.safetensors
+broken "info: not a model" 'merges.txt' "$flis" info merges.txt
+broken "layout: no such file" 'absent' "$flis" layout absent.json
+broken "tokens: no such vocabulary" 'absent' "$flis" tokens --vocab absent.txt x
+
+# ---- tokens -----------------------------------------------------------------------------------------------------
+done_ok "tokens" "$flis" tokens --vocab merges.txt abc "" "AB"
+printf '998 512 322 999\n998 999\n998 64 321 999\n' >want
+is "tokens: merges, the empty text, lower case" cmp -s so want
+printf 'abc\n\nAB' | "$flis" tokens --vocab merges.txt >so 2>err
+is "tokens: one text per line of stdin" cmp -s so want
+"$flis" tokens --vocab merges.txt </dev/null >so 2>err
+is "tokens: no text" test ! -s so
+done_ok "tokens: behind --" "$flis" tokens --vocab merges.txt -- --help
+is "tokens: --help as a text" test "$(lines so)" = 1
+done_ok "tokens: the last option wins" "$flis" tokens --vocab absent.txt --vocab=merges.txt abc
+done_ok "tokens: vocabulary beside the model" "$flis" tokens -m model.safetensors abc
+long=$(awk 'BEGIN { for (i = 0; i < 90; i++) printf "a " }')
+done_ok "tokens: a long text" "$flis" tokens --vocab merges.txt "$long"
+is "tokens: cut to 77" test "$(wc -w <so | tr -d ' ')" = 77
+if [ -c /dev/full ]; then
+    "$flis" tokens --vocab merges.txt abc >/dev/full 2>err
+    is "tokens: disk full" test $? = 1
+    "$flis" --help >/dev/full 2>err
+    is "--help: disk full" test $? = 1
+fi
+
+# ---- info, layout -----------------------------------------------------------------------------------------------
+done_ok "info" "$flis" info model.safetensors
+for line in '^tensors [1-9]' '^unet .*channels 32 mult 1,2,4,4 .*blocks 2 heads 4 context 48' \
+    '^clip .*vocab 1000 width 48 layers 4 heads 4' '^vae .*channels 32 mult 1,2,4,4 .*encoder yes' \
+    '^model.diffusion_model.out.2.weight F32 \[4,32,3,3\]'; do
+    is "info: $line" has so "$line"
+done
+grep F32 so >names
+is "info: sorted" sort -c names
+cp so first
+"$flis" info model.safetensors >so 2>err
+is "info: the same again" cmp -s so first
+done_ok "layout" "$flis" layout layout.json --vocab merges.txt
+is "layout: prompt" has so 'sea sky in oil'
+printf '7\t131072\t2048\t512\t128\t32\tsea\n' >want
+grep '^7	' so >got
+is "layout: pixels per id" cmp -s got want
+done_ok "layout --size" "$flis" layout layout.json --vocab merges.txt --size 128x64
+is "layout --size: grids" has so '128x64'
+done_ok "layout without a picture" "$flis" layout plain.json --vocab merges.txt
+is "layout: says that there is none" has so 'none'
+
+# ---- generate ---------------------------------------------------------------------------------------------------
+s="--size 128x128 --steps 2"
+done_ok "generate" "$flis" $g $s
+is "generate: nothing on stdout" test ! -s so
+is "generate: the seed" has err 'seed 42'
+is "generate: plain progress lines" has err '^step 2/2'
+is "generate: a PNG" has out/p.png 'IHDR'
+is "generate: only that file" test "$(ls -A out)" = p.png
+for text in seed steps sampler eta scale rng size model prompt layout Software; do
+    is "tEXt $text" has out/p.png "$text"
+done
+mv out/p.png first.png
+done_ok "generate --threads 1 --quiet" "$flis" $g $s --threads 1 --quiet
+is "generate: the same bytes" cmp -s out/p.png first.png
+is "--quiet: no progress" test "$(grep -c '^step' err)" = 0
+done_ok "generate: options spelled out" "$flis" generate $s --json=layout.json --model=model.safetensors --output out/p.png \
+    --threads 2 --seed 42 --sampler plms --eta 0 --scale 2 --rng cpu
+is "generate: defaults are what help says" cmp -s out/p.png first.png
+done_ok "generate --seed" "$flis" $g $s --seed 18446744073709551615 -q
+is "--seed: other bytes" test "$(cmp -s out/p.png first.png; echo $?)" = 1
+is "--seed: in full" has out/p.png 18446744073709551615
+done_ok "generate --no-layout" "$flis" $g $s --no-layout -q
+mv out/p.png plain.png
+is "--no-layout: other bytes" test "$(cmp -s plain.png first.png; echo $?)" = 1
+done_ok "generate without layout_path" "$flis" generate -m model.safetensors -j plain.json -o out/p.png $s -q
+is "no layout_path is --no-layout" cmp -s out/p.png plain.png
+done_ok "generate: not square, ddim, cuda" \
+    "$flis" $g --size 128x64 --steps 2 --sampler ddim --eta 0.5 --rng cuda --scale 1 -q
+tensors noise.st '{"x_T":{"dtype":"F32","shape":[1,4,16,16],"data_offsets":[0,4096]}}' 4096
+done_ok "generate --noise" "$flis" $g $s --noise noise.st -q
+rm -f out/*
+broken "noise of another shape" 'noise.st' "$flis" $g --size 64 --steps 2 --noise noise.st
+done_ok "generate --trace" "$flis" $g $s -q --trace out/t.st --trace-match '*middle_block*attn2' --trace-steps 1
+"$flis" info out/t.st >so 2>err
+is "--trace: the guided step 1 alone" test "$(grep -c 'step.1.*attn2 F32' so)" = 2 -a "$(grep -c 'step.0' so)" = 0
+rm -f out/*
+# A full disk: the PNG is larger than the limit, and the signal that comes with it is ignored.
+broken "generate: disk full" 'p.png' sh -c "trap '' XFSZ; ulimit -f 8; exec \"\$@\"" sh "$flis" $g $s -q
+"$flis" $g --size 128x128 --steps 200 >so 2>err &
+child=$!
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+    grep '^step' err >/dev/null && break
+    sleep 1
+done
+kill -TERM $child
+wait $child
+is "interrupted: exit 1" test $? = 1
+is "interrupted: says so" has err 'interrupted'
+is "interrupted: nothing left" test -z "$(ls -A out)"
+
+# ---- stage ------------------------------------------------------------------------------------------------------
+h='{"label":{"dtype":"U8","shape":[2,2],"data_offsets":[0,4]},'
+h=$h'"class_ids":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},"size":{"dtype":"I32","shape":[2],"data_offsets":[8,16]}}'
+printf '\000\001\001\001\000\000\200\077\002\000\000\000\002\000\000\000' | tensors rca.st "$h" -
+done_ok "stage rca" "$flis" stage rca -i rca.st -o out/o.st
+tail -c 308 out/o.st | od -An -v -tu1 | tr -s ' ' '\n' | grep . >got
+awk 'BEGIN { for (i = 0; i < 308; i++) print (i != 1) }' >want
+is "stage rca: mask" cmp -s got want
+rm -f out/*
+m="-m model.safetensors -o out/o.st -q"
+broken "stage rca: size missing" '"size": missing' "$flis" stage rca -i empty.st -o out/o.st
+broken "stage: no such input" 'absent.st' "$flis" stage decode $m -i absent.st
+broken "stage decode: z missing" '"z": missing' "$flis" stage decode $m -i empty.st
+tensors in.st '{"z":{"dtype":"F32","shape":[1,3,8,8],"data_offsets":[0,768]}}' 768
+broken "stage decode: wrong shape" 'got shape \[1,3,8,8\], wanted \[n,4,h,w\]' "$flis" stage decode $m -i in.st
+# shapes NAME LINE…: what the stage wrote
+shapes() {
+    which=$1
+    shift
+    "$flis" info out/o.st >so 2>err
+    for line; do is "$which: $line" grep -qxF "$line" so; done
+    rm -f out/*
+}
+tensors in.st '{"z":{"dtype":"F32","shape":[1,4,8,8],"data_offsets":[0,1024]}}' 1024
+done_ok "stage decode" "$flis" stage decode $m -i in.st
+shapes "stage decode" 'image F32 [1,3,64,64]'
+tensors in.st '{"image":{"dtype":"F32","shape":[1,3,64,64],"data_offsets":[0,49152]}}' 49152
+done_ok "stage encode" "$flis" stage encode $m -i in.st
+shapes "stage encode" 'moments F32 [1,8,8,8]'
+tensors in.st '{"ids":{"dtype":"I32","shape":[2,77],"data_offsets":[0,616]}}' 616
+done_ok "stage clip" "$flis" stage clip $m -i in.st
+shapes "stage clip" 'last_hidden_state F32 [2,77,48]'
+h='{"x":{"dtype":"F32","shape":[1,4,8,8],"data_offsets":[0,1024]},'
+h=$h'"t":{"dtype":"I64","shape":[1],"data_offsets":[1024,1032]},'
+h=$h'"context":{"dtype":"F32","shape":[1,77,48],"data_offsets":[1032,15816]}'
+tensors in.st "$h}" 15816
+done_ok "stage unet" "$flis" stage unet $m -i in.st --trace-match 'middle_block.1.*attn[2]'
+shapes "stage unet" 'eps F32 [1,4,8,8]' 'middle_block.1.transformer_blocks.0.attn2 F32 [1,1,128]'
+h=$h',"label":{"dtype":"I64","shape":[1,16,16],"data_offsets":[15816,17864]},"class_ids":{"dtype":"F32","shape":[1,2],'
+h=$h'"data_offsets":[17864,17872]}'
+tensors in.st "$h}" 17872
+done_ok "stage unet with a layout" "$flis" stage unet $m -i in.st
+shapes "stage unet" 'eps F32 [1,4,8,8]'
+h='{"size":{"dtype":"I32","shape":[2],"data_offsets":[0,8]},'
+h=$h'"context":{"dtype":"F32","shape":[1,77,48],"data_offsets":[8,14792]}}'
+{ printf '\010\000\000\000\010\000\000\000'; dd if=/dev/zero bs=14784 count=1 2>/dev/null; } | tensors in.st "$h" -
+done_ok "stage sample" "$flis" stage sample $m -i in.st --steps 4 --scale 1 --sampler ddim --eta 0.5 --seed 7
+shapes "stage sample" 'latents F32 [1,4,8,8]' 't I64 [4]' 'e_t F32 [4,4,8,8]' 'x_prev F32 [4,4,8,8]' \
+    'pred_x0 F32 [4,4,8,8]' 'x F32 [4,4,8,8]'
+broken "stage sample: uncond missing" '"uncond": missing' "$flis" stage sample $m -i in.st --steps 4
+
+# ---- The end ----------------------------------------------------------------------------------------------------
+rm -f err
+is "no temporary left behind" test -z "$(ls -A out; ls | grep partial)"
+line="$passed passed, $failed failed"
+echo "command line: $line"
+[ -z "$counts" ] || echo "$line" >"$counts"
+[ $failed = 0 ]

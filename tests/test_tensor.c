@@ -1,0 +1,686 @@
+/* test_tensor.c - every operation against its naive reference, to the bit, for shapes that straddle block edges; the
+ * elementary functions against libm; number formats exhaustively; the arena; files of tensors.
+ * Checks: test_tensor_linear, test_tensor_conv, test_tensor_group_norm, test_tensor_layer_norm, test_tensor_elementwise,
+ *   test_tensor_attention, test_tensor_blocks_beat_one_chain, test_tensor_soft_fma, test_tensor_functions, test_tensor_half,
+ *   test_tensor_arena, test_tensor_file_round_trip, test_tensor_file_damaged, test_tensor_formula, test_tensor_load_lists
+ */
+#include "test.h"
+
+#include <float.h>
+
+/* ---- Naive references: the definition and nothing else ---------------------------------------------------------- */
+
+/* Deterministic values in (-1, 1) that fill a float's mantissa. */
+static real value(uint64_t seed)
+{
+    real x;
+    const size_t shape[2] = {1, 2};
+    char name[32];
+    snprintf(name, sizeof name, "test%u", (unsigned)(seed >> 32));
+    flis_formula_weights(name, 2, shape, (size_t)(seed & 0xffffffffu), 1, &x);
+    return x;
+}
+
+static void fill(real *x, size_t count, uint32_t seed)
+{
+    const size_t shape[2] = {1, 2};
+    char name[32];
+    snprintf(name, sizeof name, "test%u", seed);
+    flis_formula_weights(name, 2, shape, 0, count, x);
+}
+
+static real one_fma(real a, real b, real c)
+{
+#ifdef FLIS_DOUBLE
+    return fma(a, b, c);
+#else
+    return fmaf(a, b, c);
+#endif
+}
+
+/* sum_k a[k] b[k]: chains of 256, added in order to a total from zero. */
+static real dot(const real *a, const real *b, size_t count)
+{
+    real total = 0;
+    for (size_t block = 0; block < count; block += 256) {
+        real chain = 0;
+        for (size_t k = block; k < count && k < block + 256; k++) chain = one_fma(a[k], b[k], chain);
+        total += chain;
+    }
+    return total;
+}
+
+static flis_param *param_new(flis_ctx *ctx, int rank, size_t a, size_t b, size_t c, size_t d, uint32_t seed)
+{
+    flis_param *p = calloc(1, sizeof *p);
+    *p = (flis_param){.rank = rank, .shape = {a, b, c, d}};
+    size_t count = a * (rank > 1 ? b : 1) * (rank > 2 ? c * d : 1);
+    real *values = malloc(count * sizeof *values);
+    fill(values, count, seed);
+    flis_param_set(ctx, p, values, true);
+    free(values);
+    return p;
+}
+
+static void param_free(flis_ctx *ctx, flis_param *p)
+{
+    flis_free_visit(ctx, NULL, NULL, p);
+    free(p);
+}
+
+static bool equal(const real *a, const real *b, size_t count)
+{
+    return memcmp(a, b, count * sizeof *a) == 0;
+}
+
+/* ---- Products -------------------------------------------------------------------------------------------------- */
+
+void test_tensor_linear(void)
+{
+    const size_t sizes[][3] = {         /* rows, inner, outputs: around tiles of 12, panels of 32 and blocks of 256 */
+        {1, 1, 1}, {1, 320, 33}, {12, 256, 32}, {13, 257, 31}, {11, 255, 64}, {97, 512, 65}, {25, 513, 96}, {200, 40, 7},
+    };
+    flis_ctx ctx;
+    flis_init(&ctx);
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        const size_t m = sizes[s][0], k = sizes[s][1], n = sizes[s][2];
+        flis_tensor *x = flis_rows(&ctx, 1, m, k), *add = flis_rows(&ctx, 1, m, n);
+        flis_param *w = param_new(&ctx, 2, n, k, 1, 1, 1), *b = param_new(&ctx, 1, n, 1, 1, 1, 2);
+        fill(x->x, m * k, 3);
+        fill(add->x, m * n, 4);
+        flis_tensor *y = flis_linear(&ctx, x, w, b, add), *bare = flis_linear(&ctx, x, w, NULL, NULL);
+        CHECK(flis_ok(&ctx), "%s", ctx.error);
+        size_t wrong = 0;
+        for (size_t i = 0; i < m; i++)
+            for (size_t o = 0; o < n; o++) {
+                real sum = dot(x->x + i * k, w->value + o * k, k), with_bias = sum + b->value[o];
+                real all = with_bias + add->x[i * n + o];
+                wrong += !equal(&sum, &bare->x[i * n + o], 1) || !equal(&all, &y->x[i * n + o], 1);
+            }
+        CHECK(wrong == 0, "%zu x %zu x %zu: %zu of %zu values differ from the naive loop", m, k, n, wrong, m * n);
+        param_free(&ctx, w);
+        param_free(&ctx, b);
+    }
+    flis_free(&ctx);
+}
+
+static real conv_at(const flis_tensor *x, const flis_param *w, size_t n, size_t i, size_t j, size_t o, flis_conv_kind kind)
+{
+    const size_t c = x->c, size = w->shape[2];
+    real a[9 * 600], b[9 * 600];        /* this output's operands in the order kh, kw, ci */
+    size_t k = 0;
+    for (size_t kh = 0; kh < size; kh++)
+        for (size_t kw = 0; kw < size; kw++)
+            for (size_t ci = 0; ci < c; ci++, k++) {
+                long stride = kind == FLIS_DOWN_BOTH || kind == FLIS_DOWN_AFTER ? 2 : 1;
+                long pad = size == 1 || kind == FLIS_DOWN_AFTER ? 0 : 1, up = kind == FLIS_UPSAMPLED ? 2 : 1;
+                long row = (long)i * stride + (long)kh - pad, col = (long)j * stride + (long)kw - pad;
+                bool inside = row >= 0 && col >= 0 && row < (long)x->h * up && col < (long)x->w * up;
+                a[k] = inside ? x->x[((n * x->h + (size_t)(row / up)) * x->w + (size_t)(col / up)) * c + ci] : 0;
+                b[k] = w->value[((o * c + ci) * size + kh) * size + kw];
+            }
+    return dot(a, b, k);
+}
+
+void test_tensor_conv(void)
+{
+    const struct { size_t n, h, w, c, o, size; flis_conv_kind kind; } cases[] = {
+        {1, 5, 7, 4, 33, 3, FLIS_SAME}, {2, 3, 3, 100, 5, 3, FLIS_SAME}, {1, 4, 6, 32, 32, 3, FLIS_DOWN_BOTH},
+        {1, 5, 7, 3, 8, 3, FLIS_DOWN_BOTH}, {2, 6, 4, 32, 40, 3, FLIS_DOWN_AFTER}, {1, 3, 5, 30, 31, 3, FLIS_UPSAMPLED},
+        {1, 4, 4, 257, 3, 1, FLIS_SAME}, {1, 1, 1, 300, 2, 3, FLIS_SAME}, {1, 13, 11, 29, 65, 3, FLIS_SAME},
+    };
+    flis_ctx ctx;
+    flis_init(&ctx);
+    for (size_t s = 0; s < sizeof cases / sizeof *cases; s++) {
+        flis_tensor *x = flis_image(&ctx, cases[s].n, cases[s].h, cases[s].w, cases[s].c);
+        flis_param *w = param_new(&ctx, 4, cases[s].o, cases[s].c, cases[s].size, cases[s].size, 5);
+        flis_param *b = param_new(&ctx, 1, cases[s].o, 1, 1, 1, 6);
+        fill(x->x, flis_count(x), 7);
+        flis_tensor *y = flis_conv(&ctx, x, w, b, cases[s].kind, NULL);
+        CHECK(flis_ok(&ctx), "%s", ctx.error);
+        size_t wrong = 0;
+        for (size_t n = 0; n < y->n; n++)
+            for (size_t i = 0; i < y->h; i++)
+                for (size_t j = 0; j < y->w; j++)
+                    for (size_t o = 0; o < y->c; o++) {
+                        real sum = conv_at(x, w, n, i, j, o, cases[s].kind) + b->value[o];
+                        wrong += !equal(&sum, &y->x[((n * y->h + i) * y->w + j) * y->c + o], 1);
+                    }
+        CHECK(wrong == 0, "case %zu: %zu of %zu values differ from the naive loop", s, wrong, flis_count(y));
+        param_free(&ctx, w);
+        param_free(&ctx, b);
+    }
+    flis_free(&ctx);
+}
+
+/* Blocks of 256 are worth having: nearer to the exact sum than one chain (KERNELS: 3.1e-7 against 2.0e-6 of the signal). */
+void test_tensor_blocks_beat_one_chain(void)
+{
+#ifndef FLIS_DOUBLE
+    enum { K = 11520, TRIALS = 64 };
+    static float a[K], b[K];
+    double blocks = 0, chain = 0;
+    for (uint32_t trial = 0; trial < TRIALS; trial++) {
+        double exact = 0;
+        float single = 0;
+        fill(a, K, 100 + trial);
+        fill(b, K, 200 + trial);
+        for (size_t k = 0; k < K; k++) {
+            exact += (double)a[k] * b[k];
+            single = fmaf(a[k], b[k], single);
+        }
+        blocks += pow(dot(a, b, K) - exact, 2);
+        chain += pow(single - exact, 2);
+    }
+    CHECK(blocks < chain / 4, "rms error of blocks %.3g, of one chain %.3g", sqrt(blocks / TRIALS), sqrt(chain / TRIALS));
+#endif
+}
+
+/* ---- Normalisation --------------------------------------------------------------------------------------------- */
+
+void test_tensor_group_norm(void)
+{
+    const size_t sizes[][4] = {{1, 1, 1, 32}, {2, 3, 5, 64}, {1, 16, 16, 96}, {1, 17, 16, 32}, {1, 33, 17, 320}};
+    const double eps[] = {1e-5, 1e-6};
+    flis_ctx ctx;
+    flis_init(&ctx);
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        const size_t c = sizes[s][3], places = sizes[s][1] * sizes[s][2], width = c / 32;
+        flis_tensor *x = flis_image(&ctx, sizes[s][0], sizes[s][1], sizes[s][2], c);
+        flis_param *gain = param_new(&ctx, 1, c, 1, 1, 1, 8), *bias = param_new(&ctx, 1, c, 1, 1, 1, 9);
+        fill(x->x, flis_count(x), 10);
+        flis_tensor *y = flis_group_norm(&ctx, x, gain, bias, eps[s % 2], false);
+        flis_tensor *fused = flis_group_norm(&ctx, x, gain, bias, eps[s % 2], true), *apart = flis_silu(&ctx, y);
+        CHECK(flis_ok(&ctx), "%s", ctx.error);
+        CHECK(equal(fused->x, apart->x, flis_count(x)), "size %zu: with SiLU fused it differs from SiLU after it", s);
+        size_t wrong = 0;
+        for (size_t n = 0; n < x->n; n++)
+            for (size_t g = 0; g < 32; g++) {
+                const real *in = x->x + n * places * c;
+                double moment[2] = {0, 0};      /* mean, then variance: strips of 256 places, strips, channels, in order */
+                for (int pass = 0; pass < 2; pass++) {
+                    double total = 0;
+                    for (size_t k = g * width; k < (g + 1) * width; k++) {
+                        double channel = 0;
+                        for (size_t strip = 0; strip < places; strip += 256) {
+                            double sum = 0;
+                            for (size_t i = strip; i < places && i < strip + 256; i++) {
+                                double d = in[i * c + k] - moment[0];
+                                sum += pass ? d * d : in[i * c + k];
+                            }
+                            channel += sum;
+                        }
+                        total += channel;
+                    }
+                    moment[pass] = total / ((double)places * (double)width);
+                }
+                for (size_t k = g * width; k < (g + 1) * width; k++) {
+                    double slope = gain->value[k] / sqrt(moment[1] + eps[s % 2]), offset = bias->value[k] - moment[0] * slope;
+                    for (size_t i = 0; i < places; i++) {
+                        real wanted = (real)(in[i * c + k] * slope + offset);
+                        wrong += !equal(&wanted, &y->x[(n * places + i) * c + k], 1);
+                    }
+                }
+            }
+        CHECK(wrong == 0, "size %zu: %zu values differ from the naive loop", s, wrong);
+        param_free(&ctx, gain);
+        param_free(&ctx, bias);
+    }
+    flis_free(&ctx);
+}
+
+static double interleaved(const real *x, size_t c, double shift, bool square)
+{
+    double lane[16] = {0};
+    for (size_t k = 0; k < c; k++) {
+        double d = x[k] - shift;
+        lane[k % 16] += square ? d * d : d;
+    }
+    for (int step = 8; step; step /= 2)
+        for (int j = 0; j < step; j++) lane[j] += lane[j + step];
+    return lane[0];
+}
+
+void test_tensor_layer_norm(void)
+{
+    const size_t widths[] = {1, 15, 16, 17, 48, 320, 333};
+    flis_ctx ctx;
+    flis_init(&ctx);
+    for (size_t s = 0; s < sizeof widths / sizeof *widths; s++) {
+        const size_t c = widths[s];
+        flis_tensor *x = flis_rows(&ctx, 2, 7, c);
+        flis_param *gain = param_new(&ctx, 1, c, 1, 1, 1, 11), *bias = param_new(&ctx, 1, c, 1, 1, 1, 12);
+        fill(x->x, flis_count(x), 13);
+        flis_tensor *y = flis_layer_norm(&ctx, x, gain, bias);
+        CHECK(flis_ok(&ctx), "%s", ctx.error);
+        size_t wrong = 0;
+        for (size_t i = 0; i < 14; i++) {
+            const real *in = x->x + i * c;
+            double mean = interleaved(in, c, 0, false) / (double)c;
+            double scale = 1 / sqrt(interleaved(in, c, mean, true) / (double)c + 1e-5);
+            for (size_t k = 0; k < c; k++) {
+                real wanted = (real)((in[k] - mean) * scale * gain->value[k] + bias->value[k]);
+                wrong += !equal(&wanted, &y->x[i * c + k], 1);
+            }
+        }
+        CHECK(wrong == 0, "width %zu: %zu values differ from the naive loop", c, wrong);
+        param_free(&ctx, gain);
+        param_free(&ctx, bias);
+    }
+    flis_free(&ctx);
+}
+
+/* ---- Elementwise ----------------------------------------------------------------------------------------------- */
+
+/* Within half a unit in the last place of real, and a little for the function's own error, of libm's answer in double. */
+static double off_by(real got, double wanted)
+{
+    double unit = fmax(fabs(wanted), (double)FLT_MIN) * (sizeof(real) == 4 ? 0x1p-24 : 0x1p-50);
+    return fabs((double)got - wanted) / unit;
+}
+
+void test_tensor_elementwise(void)
+{
+    enum { COUNT = 4001 };
+    flis_ctx ctx;
+    flis_init(&ctx);
+    flis_tensor *x = flis_rows(&ctx, 1, COUNT, 2);
+    for (size_t i = 0; i < COUNT; i++) {
+        x->x[2 * i] = (real)1;
+        x->x[2 * i + 1] = (real)(((double)i - 2000) / 100 + 0.00123);
+    }
+    flis_tensor *silu = flis_silu(&ctx, x), *quick = flis_quick_gelu(&ctx, x), *geglu = flis_geglu(&ctx, x);
+    CHECK(flis_ok(&ctx), "%s", ctx.error);
+    double worst[3] = {0};
+    for (size_t i = 0; i < COUNT; i++) {
+        double v = x->x[2 * i + 1];
+        worst[0] = fmax(worst[0], off_by(silu->x[2 * i + 1], v / (1 + exp(-v))));
+        worst[1] = fmax(worst[1], off_by(quick->x[2 * i + 1], v / (1 + exp(-1.702 * v))));
+        /* far below zero Phi is tiny; there only the absolute error counts */
+        double gelu = v * 0.5 * erfc(-v / sqrt(2));
+        worst[2] = fmax(worst[2], v > -4 ? off_by(geglu->x[i], gelu) : fabs(geglu->x[i] - gelu) * 1e9);
+    }
+    CHECK(worst[0] <= 1.01 && worst[1] <= 1.01, "SiLU is %.3f units off, quick GELU %.3f", worst[0], worst[1]);
+    CHECK(worst[2] <= 1.2, "GEGLU is %.3f units off", worst[2]);
+    /* Item 8: tanh GELU instead of erf, or the gate in the first half, would show. */
+    double v = 1.5, tanh_gelu = 0.5 * v * (1 + tanh(sqrt(2 / acos(-1)) * (v + 0.044715 * v * v * v)));
+    CHECK(fabs(tanh_gelu - v * 0.5 * erfc(-v / sqrt(2))) > 1e-5, "tanh GELU would not be noticed");
+    real out_of_order[2] = {2, 0.5};
+    flis_tensor *pair = flis_rows(&ctx, 1, 1, 2);
+    memcpy(pair->x, out_of_order, sizeof out_of_order);
+    flis_tensor *gated = flis_geglu(&ctx, pair);
+    CHECK(fabs((double)gated->x[0] - 2 * 0.5 * 0.5 * erfc(-0.5 / sqrt(2))) < 1e-6, "GEGLU gates with the first half");
+    flis_tensor *a = flis_image(&ctx, 1, 2, 2, 3), *b = flis_image(&ctx, 1, 2, 2, 2), *v1 = flis_rows(&ctx, 1, 1, 3);
+    fill(a->x, 12, 14);
+    fill(b->x, 8, 15);
+    fill(v1->x, 3, 16);
+    flis_tensor *joined = flis_concat(&ctx, a, b), *moved = flis_add_to_all(&ctx, a, v1);
+    for (size_t i = 0; i < 4; i++) {
+        CHECK(equal(joined->x + i * 5, a->x + i * 3, 3) && equal(joined->x + i * 5 + 3, b->x + i * 2, 2), "concat at %zu", i);
+        for (size_t k = 0; k < 3; k++) CHECK(moved->x[i * 3 + k] == a->x[i * 3 + k] + v1->x[k], "add to all at %zu", i);
+    }
+    real back[12];
+    flis_to_nchw(a, back);
+    CHECK(equal(flis_from_nchw(&ctx, back, 1, 3, 2, 2)->x, a->x, 12) && back[1] == a->x[3], "NCHW and back");
+    CHECK(!flis_add(&ctx, a, b) && strstr(ctx.error, "same shape"), "%s", ctx.error);
+    flis_free(&ctx);
+}
+
+void test_tensor_functions(void)
+{
+    double worst_exp = 0, worst_log = 0, worst_sin = 0, worst_erfc = 0;
+    for (int i = -70000; i <= 70000; i++) {
+        double x = i / 100.0 + 1e-3;
+        worst_exp = fmax(worst_exp, fabs(flis_exp(x) / exp(x) - 1));
+        worst_sin = fmax(worst_sin, fmax(fabs(flis_sin(x * 10) - sin(x * 10)), fabs(flis_cos(x * 10) - cos(x * 10))));
+        double y = ldexp(1 + fabs(x) / 701, i % 900);
+        worst_log = fmax(worst_log, fabs(flis_log(y) - log(y)) / fmax(fabs(log(y)), 1e-3));
+        worst_erfc = fmax(worst_erfc, fabs(flis_erfc(x / 100) - erfc(x / 100)));
+    }
+    CHECK(worst_exp <= 5e-16, "exp: relative error %.3g", worst_exp);
+    CHECK(worst_log <= 5e-16, "log: relative error %.3g", worst_log);
+    CHECK(worst_sin <= 3e-16, "sin, cos: error %.3g", worst_sin);
+    CHECK(worst_erfc <= 1e-15, "erfc: error %.3g", worst_erfc);
+    CHECK(flis_exp(-1e300) == 0 && flis_exp(-(double)FLT_MAX) == 0 && flis_exp(0) == 1, "exp at its ends");
+    CHECK(isinf(flis_exp(1000)) && isnan(flis_exp(NAN)) && isinf(flis_log(0)) && isnan(flis_log(-1)), "exp and log outside");
+}
+
+/* ---- Attention ------------------------------------------------------------------------------------------------- */
+
+/* The definition above flis_attention, one query at a time; exp comes from the library (its error is tested above) by
+   way of one-key attention, which is what makes this reference independent of tiles, not of exp. */
+static real exp_of_build(double x)
+{
+    /* swish(v) = v / (1 + e) cannot give e back to the bit, so the reference repeats the documented cut of the series. */
+    static const int terms = sizeof(real) == 4 ? 10 : 14;
+    if (x < -708) return 0;
+    double k = nearbyint(x * 1.4426950408889634), r = (x - k * 0x1.62e42fee00000p-1) - k * 0x1.a39ef35793c76p-33;
+    double factorial[14] = {1}, sum;
+    for (int i = 1; i < terms; i++) factorial[i] = factorial[i - 1] * i;
+    sum = 1 / factorial[terms - 1];
+    for (int i = terms - 2; i >= 0; i--) sum = sum * r + 1 / factorial[i];
+    return (real)ldexp(sum, (int)k);
+}
+
+static void attention_naive(const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads, double scale,
+                            flis_mask mask, real *out)
+{
+    const size_t c = q->c, d = c / heads, tq = q->h, tk = k->h;
+    real *e = malloc(tk * sizeof *e), *column = malloc(tk * sizeof *column);
+    for (size_t n = 0; n < q->n; n++)
+        for (size_t head = 0; head < heads; head++)
+            for (size_t i = 0; i < tq; i++) {
+                real largest = sizeof(real) == 4 ? (real)-FLT_MAX : (real)-DBL_MAX;
+                double sum = 0;
+                for (size_t j = 0; j < tk; j++) {
+                    e[j] = dot(q->x + (n * tq + i) * c + head * d, k->x + (n * tk + j) * c + head * d, d) * (real)scale;
+                    bool closed = (mask.causal && j > i) || (mask.open && mask.open[n] && !mask.open[n][i * tk + j]);
+                    if (closed) e[j] = sizeof(real) == 4 ? (real)-FLT_MAX : (real)-DBL_MAX;
+                    if (e[j] > largest) largest = e[j];
+                }
+                for (size_t j = 0; j < tk; j++) {
+                    e[j] = exp_of_build((double)e[j] - largest);
+                    sum += e[j];
+                }
+                for (size_t x = 0; x < d; x++) {
+                    for (size_t j = 0; j < tk; j++) column[j] = v->x[(n * tk + j) * c + head * d + x];
+                    out[(n * tq + i) * c + head * d + x] = (real)(dot(column, e, tk) / sum);
+                }
+            }
+    free(e);
+    free(column);
+}
+
+void test_tensor_attention(void)
+{
+    const struct { size_t n, tq, tk, c, heads; bool causal, masked; } cases[] = {
+        {1, 1, 1, 8, 1, false, false}, {2, 33, 77, 40, 2, false, true}, {1, 77, 77, 48, 4, true, false},
+        {1, 100, 257, 24, 3, false, false}, {1, 31, 513, 13, 1, false, false}, {1, 64, 64, 320, 1, false, false},
+    };
+    flis_ctx ctx;
+    flis_init(&ctx);
+    for (size_t s = 0; s < sizeof cases / sizeof *cases; s++) {
+        flis_tensor *q = flis_rows(&ctx, cases[s].n, cases[s].tq, cases[s].c), *k = flis_rows(&ctx, cases[s].n, cases[s].tk, cases[s].c);
+        flis_tensor *v = flis_rows(&ctx, cases[s].n, cases[s].tk, cases[s].c);
+        fill(q->x, flis_count(q), 20);
+        fill(k->x, flis_count(k), 21);
+        fill(v->x, flis_count(v), 22);
+        uint8_t *open = malloc(cases[s].tq * cases[s].tk);
+        for (size_t i = 0; i < cases[s].tq * cases[s].tk; i++) open[i] = i % cases[s].tk == 0 || value(i) > 0;
+        const uint8_t *masks[2] = {open, NULL};
+        flis_mask mask = {.causal = cases[s].causal, .open = cases[s].masked ? masks : NULL};
+        real *wanted = malloc(flis_count(q) * sizeof *wanted);
+        attention_naive(q, k, v, cases[s].heads, 0.3, mask, wanted);
+        for (int threads = 1; threads <= 3; threads++) {
+            ctx.threads = threads;
+            flis_tensor *y = flis_attention(&ctx, q, k, v, cases[s].heads, 0.3, mask);
+            CHECK(flis_ok(&ctx), "%s", ctx.error);
+            size_t wrong = 0;
+            for (size_t i = 0; y && i < flis_count(q); i++) wrong += !equal(&wanted[i], &y->x[i], 1);
+            CHECK(wrong == 0, "case %zu, %d threads: %zu of %zu values differ from the naive loop", s, threads, wrong, flis_count(q));
+        }
+        free(open);
+        free(wanted);
+    }
+    CHECK(!flis_attention(&ctx, flis_rows(&ctx, 1, 2, 6), flis_rows(&ctx, 1, 2, 6), flis_rows(&ctx, 1, 2, 6), 4, 1, (flis_mask){0}),
+          "6 channels for 4 heads");
+    flis_free(&ctx);
+}
+
+/* ---- Number formats -------------------------------------------------------------------------------------------- */
+
+static float float_of(uint32_t u)
+{
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+static uint64_t next_random(uint64_t *state)
+{
+    uint64_t z = *state += 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return z ^ z >> 31;
+}
+
+static bool same_float(float a, float b)
+{
+    return (isnan(a) && isnan(b)) || memcmp(&a, &b, sizeof a) == 0;
+}
+
+/* Against C99's fmaf, which IEEE 754 defines to the bit: random bit patterns; sums built to lie on ties and to cancel. */
+void test_tensor_soft_fma(void)
+{
+    uint64_t state = 1;
+    size_t wrong = 0, double_rounding_wrong = 0, total = 1000000;
+    for (size_t i = 0; i < total; i++) {
+        uint64_t r = next_random(&state), s = next_random(&state);
+        float a = float_of((uint32_t)r), b = float_of((uint32_t)(r >> 32)), c = float_of((uint32_t)s);
+        if (i % 2) {                    /* c close to -a b, or half a unit of it: ties and cancellation */
+            a = ldexpf((float)(r & 0xffffff), (int)(s % 40) - 60);
+            b = ldexpf((float)(r >> 24 & 0xffffff), (int)(s >> 8 & 31) - 40);
+            c = ldexpf(a * b, (int)(s >> 16 & 63) - 31) * (s >> 40 & 1 ? 1.0f : -1.0f);
+        }
+        if (i % 8 == 5) {               /* a b a hair off half a unit of c: double rounds it to the tie */
+            float hair = ldexpf((float)(1 + r % 8), -23), sign = s & 1 ? 1.0f : -1.0f;
+            a = 1 + hair;
+            b = (1 - hair) * sign;
+            c = ldexpf((float)((1u << 23) + (s >> 8 & 0x7fffff)), 1);
+        }
+        if (i % 16 == 3) c = ldexpf((float)(s & 0xff), -149);   /* a subnormal, beside subnormal products */
+        float wanted = fmaf(a, b, c), got = flis_fma_soft(a, b, c);
+        if (!same_float(wanted, got)) wrong++;
+        if (!same_float(wanted, (float)((double)a * b + c))) double_rounding_wrong++;
+    }
+    CHECK(wrong == 0, "%zu of %zu differ from fmaf", wrong, total);
+    CHECK(double_rounding_wrong > 0, "these cases would not notice plain double rounding");
+}
+
+void test_tensor_half(void)
+{
+    size_t wrong = 0;
+    for (uint32_t u = 0; u < 65536; u++) {
+        float x = flis_half_to_float((uint16_t)u);
+        uint32_t e = u >> 10 & 31, f = u & 1023;
+        double wanted = e == 31 ? (f ? NAN : INFINITY) : e ? ldexp(1024.0 + f, (int)e - 25) : ldexp(f, -24);
+        if (u & 0x8000) wanted = -wanted;
+        if (!(isnan(wanted) ? isnan(x) : x == wanted && !signbit(x) == !signbit(wanted))) wrong++;
+        if (!isnan(wanted) && flis_float_to_half(x) != u) wrong++;
+        if (flis_float_to_bf16(flis_bf16_to_float((uint16_t)u)) != u && !isnan(flis_bf16_to_float((uint16_t)u))) wrong++;
+    }
+    CHECK(wrong == 0, "%zu halves are wrong", wrong);
+    const struct { float x; uint16_t half; } edges[] = {        /* ties to even, overflow, underflow */
+        {1 + 0x1p-11f, 0x3c00}, {1 + 0x3p-11f, 0x3c02}, {65519.996f, 0x7bff}, {65520, 0x7c00}, {1e30f, 0x7c00},
+        {0x1p-25f, 0}, {0x1.000002p-25f, 1}, {0x3p-25f, 2}, {-0x1p-24f, 0x8001}, {0x1.ff8p-15f, 0x03ff}, {0x1.ffcp-15f, 0x0400},
+    };
+    for (size_t i = 0; i < sizeof edges / sizeof *edges; i++)
+        CHECK(flis_float_to_half(edges[i].x) == edges[i].half, "%a: got %04x, wanted %04x", (double)edges[i].x,
+              flis_float_to_half(edges[i].x), edges[i].half);
+    CHECK(flis_float_to_bf16(float_of(0x3f808000)) == 0x3f80 && flis_float_to_bf16(float_of(0x3f818000)) == 0x3f82 &&
+          isnan(flis_bf16_to_float(flis_float_to_bf16(NAN))), "bf16 ties and NaN");
+}
+
+/* ---- Arena and files ------------------------------------------------------------------------------------------- */
+
+void test_tensor_arena(void)
+{
+    flis_ctx ctx;
+    flis_init(&ctx);
+    flis_tensor *first = flis_rows(&ctx, 1, 10, 10);
+    fill(first->x, 100, 30);
+    flis_mark mark = flis_here(&ctx);
+    flis_tensor *y = NULL;
+    for (size_t i = 0; i < 20; i++) {           /* through several chunks */
+        flis_tensor *other = flis_rows(&ctx, 1, 300, 500 + i);
+        y = flis_rows(&ctx, 1, 300, 400 + i);
+        fill(y->x, flis_count(y), (uint32_t)(40 + i));
+        fill(other->x, 1, 1);
+    }
+    size_t before = ctx.arena.used;
+    y = flis_keep(&ctx, mark, y);
+    real *wanted = malloc(flis_count(y) * sizeof *wanted);
+    fill(wanted, flis_count(y), 59);
+    CHECK(equal(wanted, y->x, flis_count(y)), "the kept tensor's values changed");
+    CHECK(ctx.arena.used < before && ctx.arena.peak == before, "used %zu, peak %zu", ctx.arena.used, ctx.arena.peak);
+    fill(wanted, 100, 30);
+    CHECK(equal(wanted, first->x, 100), "an older tensor's values changed");
+    free(wanted);
+    flis_dry dry;
+    size_t used = ctx.arena.used;
+    CHECK(flis_dry_begin(&ctx, &dry), "cannot run dry");
+    flis_tensor *big = flis_rows(&ctx, 1, (size_t)1 << 20, (size_t)1 << 8);
+    CHECK(big && !big->x, "a dry tensor has memory");
+    flis_rewind(&ctx, dry.mark);
+    flis_dry_end(&ctx, &(flis_dry){dry.mark, dry.peak, dry.macs});
+    CHECK(ctx.arena.used == used && flis_ok(&ctx), "dry: %s", ctx.error);
+    CHECK(!flis_rows(&ctx, SIZE_MAX / 2, 3, 1) && strstr(ctx.error, "out of memory"), "%s", ctx.error);
+    CHECK(!flis_rows(&ctx, 1, 1, 1), "a failed context hands out memory");
+    flis_free(&ctx);
+}
+
+void test_tensor_file_round_trip(void)
+{
+    flis_ctx ctx;
+    flis_init(&ctx);
+    const char *path = test_scratch("round.safetensors");
+    flis_writer *out = flis_write_begin(&ctx, path);
+    const real x[6] = {1, (real)-2.5, 0, (real)1e-3, (real)65504, (real)0.333};
+    const int64_t ids[3] = {-1, INT64_MAX, INT64_MIN};
+    const uint8_t bytes[4] = {0, 1, 254, 255};
+    const double exact[2] = {0.1, -1e300};
+    flis_write_metadata(&ctx, out, "a \"key\"", "line\nbreak");
+    flis_write_declare(&ctx, out, "x", FLIS_F32, 2, (const uint64_t[]){2, 3});
+    flis_write_declare(&ctx, out, "empty", FLIS_F32, 1, (const uint64_t[]){0});
+    flis_write_declare(&ctx, out, "half", FLIS_F16, 1, (const uint64_t[]){6});
+    flis_write_declare(&ctx, out, "ids", FLIS_I64, 1, (const uint64_t[]){3});
+    flis_write_declare(&ctx, out, "bytes", FLIS_U8, 1, (const uint64_t[]){4});
+    flis_write_declare(&ctx, out, "exact", FLIS_F64, 1, (const uint64_t[]){2});
+    flis_write_declare(&ctx, out, "scalar", FLIS_BF16, 0, NULL);
+    flis_write_real(&ctx, out, x, 6);
+    flis_write_real(&ctx, out, x, 2);
+    flis_write_real(&ctx, out, x + 2, 4);
+    flis_write_i64(&ctx, out, ids, 3);
+    flis_write_u8(&ctx, out, bytes, 4);
+    flis_write_f64(&ctx, out, exact, 2);
+    flis_write_real(&ctx, out, x, 1);
+    CHECK(flis_write_end(&ctx, out), "%s", ctx.error);
+    flis_file *in = flis_file_open(&ctx, path);
+    CHECK(in && in->count == 7, "%s", ctx.error);
+    if (in) {
+        real back[6];
+        int64_t ids_back[3];
+        double exact_back[2];
+        const char *text = flis_file_metadata(in, "a \"key\"");
+        CHECK(text && strcmp(text, "line\nbreak") == 0, "metadata: %s", text ? text : "(none)");
+        CHECK(flis_file_read_real(&ctx, in, flis_file_find(in, "x"), back) && back[1] == (real)-2.5, "x: %s", ctx.error);
+        CHECK(flis_file_read_i64(&ctx, in, flis_file_find(in, "ids"), ids_back) && memcmp(ids, ids_back, sizeof ids) == 0, "ids");
+        CHECK(flis_file_read_f64(&ctx, in, flis_file_find(in, "exact"), exact_back) && exact_back[1] == -1e300, "exact");
+        CHECK(flis_file_read_real(&ctx, in, flis_file_find(in, "half"), back) && back[4] == 65504, "half");
+        CHECK(flis_file_read_real(&ctx, in, flis_file_find(in, "scalar"), back) && back[0] == 1, "scalar");
+        CHECK(flis_file_find(in, "empty")->end == flis_file_find(in, "empty")->begin && !flis_file_find(in, "y"), "empty, y");
+    }
+    flis_file_close(in);
+    const char *unfinished = test_scratch("unfinished.safetensors");
+    out = flis_write_begin(&ctx, unfinished);
+    flis_write_declare(&ctx, out, "x", FLIS_F32, 1, (const uint64_t[]){6});
+    flis_write_real(&ctx, out, x, 5);
+    CHECK(!flis_write_end(&ctx, out) && strstr(ctx.error, "not written"), "a value short: %s", ctx.error);
+    FILE *left = fopen(unfinished, "rb");
+    CHECK(!left, "an unfinished file stands under its name");
+    if (left) fclose(left);
+    flis_free(&ctx);
+}
+
+/* Damaged files and the words that the sentence must have. The table of 60 belongs to the next issue. */
+void test_tensor_file_damaged(void)
+{
+    const struct { const char *header; size_t data; const char *says; } cases[] = {
+        {"{", 0, "1:"}, {"[]", 0, "not a JSON object"}, {"{\"a\":1}", 0, "wanted an object"},
+        {"{\"a\":{\"dtype\":\"F33\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "F33"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", 4, "8 bytes"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 3, "cut short"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 5, "too long"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8, "hole"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[1,3]}}", 3,
+         "overlap"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", 2,
+         "twice"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,4]}}", 4, "2^64"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[-1],\"data_offsets\":[0,1]}}", 1, "non-negative"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,1]}}", 1, "9 dimensions"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0]}}", 1, "data_offsets"},
+        {"{\"__metadata__\":{\"k\":1}}", 0, "wanted a string"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        flis_ctx ctx;
+        flis_init(&ctx);
+        const char *path = test_scratch("damaged.safetensors");
+        size_t length = strlen(cases[i].header);
+        FILE *f = fopen(path, "wb");
+        for (int b = 0; b < 8; b++) putc((int)((uint64_t)length >> 8 * b & 255), f);
+        fputs(cases[i].header, f);
+        for (size_t b = 0; b < cases[i].data; b++) putc(0, f);
+        fclose(f);
+        flis_file *file = flis_file_open(&ctx, path);
+        CHECK(!file && strstr(ctx.error, cases[i].says), "case %zu: got \"%s\", wanted \"…%s…\"", i, ctx.error, cases[i].says);
+        flis_file_close(file);
+        flis_free(&ctx);
+    }
+    flis_ctx ctx;
+    flis_init(&ctx);
+    FILE *f = fopen(test_scratch("short"), "wb");
+    fputs("\xff\xff\xff\xff\xff\xff\xff\x7f{}", f);
+    fclose(f);
+    CHECK(!flis_file_open(&ctx, test_scratch("short")) && strstr(ctx.error, "header"), "%s", ctx.error);
+    ctx.error[0] = 0;
+    CHECK(!flis_file_open(&ctx, test_scratch("absent")) && strstr(ctx.error, "cannot be opened"), "%s", ctx.error);
+    flis_free(&ctx);
+}
+
+/* Values worked out apart from the C code (Python, from the formula of the header). */
+void test_tensor_formula(void)
+{
+    real x[3];
+    flis_formula_weights("model.diffusion_model.time_embed.0.weight", 2, (const size_t[]){128, 32}, 0, 3, x);
+    CHECK(x[0] == (real)-0x1.e7511c0000000p-3 && x[2] == (real)-0x1.36ddc40000000p-3, "time_embed.0.weight: got %.9g, %.9g", (double)x[0], (double)x[2]);
+    flis_formula_weights("model.diffusion_model.out.0.weight", 1, (const size_t[]){32}, 5, 1, x);
+    CHECK(x[0] == (real)0x1.05386b4000000p+0, "out.0.weight: got %.9g", (double)x[0]);
+    flis_formula_weights("model.diffusion_model.out.2.bias", 1, (const size_t[]){4}, 3, 1, x);
+    CHECK(x[0] == (real)0x1.839e600000000p-9, "out.2.bias: got %.9g", (double)x[0]);
+    real tie[3];                        /* fan_in 6, 24, 96: log2(sqrt(3 / fan_in)) = -0.5, -1.5, -2.5, to even: 0, -2, -2 */
+    const size_t fans[] = {6, 24, 96};
+    for (int i = 0; i < 3; i++) {
+        real unit, scaled;
+        flis_formula_weights("tie", 2, (const size_t[]){1, 2}, 0, 1, &unit);        /* 2^0 */
+        flis_formula_weights("tie", 2, (const size_t[]){1, fans[i]}, 0, 1, &scaled);
+        tie[i] = scaled / unit;
+    }
+    CHECK(tie[0] == 1 && tie[1] == (real)0.25 && tie[2] == (real)0.25, "ties: got %g, %g, %g", (double)tie[0], (double)tie[1], (double)tie[2]);
+}
+
+/* Every missing and every misshaped tensor is told at once. */
+void test_tensor_load_lists(void)
+{
+    flis_ctx ctx;
+    flis_init(&ctx);
+    const char *path = test_scratch("lists.safetensors"), *text = "cond_stage_model.transformer.text_model.";
+    char name[128];
+    flis_writer *out = flis_write_begin(&ctx, path);
+    snprintf(name, sizeof name, "%sembeddings.token_embedding.weight", text);
+    flis_write_declare(&ctx, out, name, FLIS_F32, 2, (const uint64_t[]){10, 64});
+    snprintf(name, sizeof name, "%sembeddings.position_embedding.weight", text);
+    flis_write_declare(&ctx, out, name, FLIS_F32, 2, (const uint64_t[]){77, 32});
+    real *zeros = calloc(77 * 64, sizeof *zeros);
+    flis_write_real(&ctx, out, zeros, 10 * 64);
+    flis_write_real(&ctx, out, zeros, 77 * 32);
+    free(zeros);
+    CHECK(flis_write_end(&ctx, out), "%s", ctx.error);
+    flis_file *file = flis_file_open(&ctx, path);
+    CHECK(!flis_clip_load(&ctx, file), "an incomplete text encoder was loaded");
+    CHECK(strstr(ctx.error, "3 tensors") && strstr(ctx.error, "got shape [77,32], wanted [77,64]") &&
+          strstr(ctx.error, "final_layer_norm.weight: missing") && strstr(ctx.error, "final_layer_norm.bias: missing"),
+          "%s", ctx.error);
+    flis_file_close(file);
+    flis_free(&ctx);
+}

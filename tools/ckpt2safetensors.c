@@ -1,0 +1,1005 @@
+/* ckpt2safetensors - turns a PyTorch checkpoint (.ckpt, .pt) into a safetensors file, without PyTorch and without ever
+ * executing the pickle in it.
+ *
+ * A pickle is a program for a stack machine that may call anything. This is an interpreter of the part of that machine
+ * that torch.save needs, in which the only "calls" are a fixed list: OrderedDict, tensors and parameters from storages,
+ * and a few inert classes that PyTorch Lightning leaves in its entries. Any other global is refused by name. What it is
+ * not: a general pickle reader.
+ *
+ * Formats: torch.save's zip (torch/serialization.py, since 1.6; stored entries, any root folder, zip64), and the stream
+ * of pickles before it. Tensor data is streamed: memory does not grow with the file.
+ */
+#define _FILE_OFFSET_BITS 64
+#define _POSIX_C_SOURCE 200112L
+
+#include "flis.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What C99 does not have: offsets beyond 2 GiB. */
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/types.h>
+#define SEEK64(stream, offset) fseeko(stream, (off_t)(offset), SEEK_SET)
+#define TELL64(stream) ((uint64_t)ftello(stream))
+#define SEEK_LAST(stream) fseeko(stream, 0, SEEK_END)
+#else
+#define SEEK64(stream, offset) ((offset) > LONG_MAX ? -1 : fseek(stream, (long)(offset), SEEK_SET))
+#define TELL64(stream) ((uint64_t)ftell(stream))
+#define SEEK_LAST(stream) fseek(stream, 0, SEEK_END)
+#endif
+
+/* ---- Values of the stack machine ------------------------------------------------------------------------------- */
+
+typedef enum { NONE, BOOL, INT, FLOAT, TEXT, TUPLE, LIST, DICT, GLOBAL, STORAGE, TENSOR, INERT, MARK } value_kind;
+typedef enum { G_INERT, G_DICT, G_TENSOR2, G_TENSOR, G_PARAMETER, G_STORAGE } global_kind;
+
+typedef struct value value;
+typedef struct storage { uint64_t numel, at; flis_dtype dtype; char *key; bool located; struct storage *next; } storage;
+struct value {
+    value_kind kind;
+    union {
+        int64_t integer;
+        double number;
+        struct { char *bytes; size_t length; } text;
+        struct { value **item; size_t count, room; } list;      /* TUPLE, LIST; DICT: key, value, key, value, … */
+        struct { global_kind call; flis_dtype dtype; const char *name; } global;
+        storage *storage;
+        struct { storage *storage; uint64_t offset, shape[FLIS_MAX_DIMS], stride[FLIS_MAX_DIMS]; int rank; } tensor;
+    } u;
+};
+
+/* Memory for values, all freed together. */
+typedef struct pool { struct pool_piece { struct pool_piece *next; } *pieces; size_t used; unsigned char *free; size_t left; } pool;
+enum { POOL_PIECE = 1 << 16 };
+static const size_t POOL_LIMIT = (size_t)96 << 20;      /* a checkpoint of 10,000 tensors takes about 10 MB */
+
+static void *pool_take(flis_ctx *ctx, pool *p, size_t size)
+{
+    size = (size + 15) / 16 * 16;
+    if (size > POOL_LIMIT || p->used + size > POOL_LIMIT) {
+        flis_fail(ctx, "the pickle describes more than %zu MB of values besides its tensors", POOL_LIMIT >> 20);
+        return NULL;
+    }
+    if (size > p->left) {
+        size_t want = size > POOL_PIECE ? size : POOL_PIECE;
+        struct pool_piece *piece = flis_alloc(ctx, 1, want + 16);
+        if (!piece) return NULL;
+        piece->next = p->pieces;
+        p->pieces = piece;
+        p->free = (unsigned char *)piece + 16;
+        p->left = want;
+    }
+    void *taken = p->free;
+    p->free += size;
+    p->left -= size;
+    p->used += size;
+    return taken;
+}
+
+static void pool_free(pool *p)
+{
+    while (p->pieces) {
+        struct pool_piece *next = p->pieces->next;
+        free(p->pieces);
+        p->pieces = next;
+    }
+}
+
+/* ---- The machine ----------------------------------------------------------------------------------------------- */
+
+typedef struct machine {
+    flis_ctx *ctx;
+    const char *path;
+    FILE *in;
+    uint64_t left;                      /* bytes of the pickle that may still be read */
+    pool *pool;
+    value **stack;
+    size_t depth, stack_room;
+    value **memo;
+    size_t memo_room;
+    storage **storages;                 /* every storage named so far */
+} machine;
+
+static bool bad(machine *m, const char *what)
+{
+    return flis_fail(m->ctx, "%s: not a checkpoint that torch.save wrote: %s", m->path, what);
+}
+
+static bool get_bytes(machine *m, void *out, size_t count)
+{
+    if (!flis_ok(m->ctx)) return false;
+    if (count > m->left || fread(out, 1, count, m->in) != count) return bad(m, "the pickle ended early");
+    m->left -= count;
+    return true;
+}
+
+static uint64_t get_number(machine *m, int size)
+{
+    unsigned char bytes[8];
+    uint64_t number = 0;
+    if (!get_bytes(m, bytes, (size_t)size)) return 0;
+    for (int i = size - 1; i >= 0; i--) number = number << 8 | bytes[i];
+    return number;
+}
+
+static value *new_value(machine *m, value_kind kind)
+{
+    value *v = pool_take(m->ctx, m->pool, sizeof *v);
+    if (v) {
+        memset(v, 0, sizeof *v);
+        v->kind = kind;
+    }
+    return v;
+}
+
+static void push(machine *m, value *v)
+{
+    if (!v || !flis_ok(m->ctx)) return;
+    if (m->depth == m->stack_room) {
+        size_t room = m->stack_room ? 2 * m->stack_room : 256;
+        value **grown = room > POOL_LIMIT / sizeof *grown ? NULL : realloc(m->stack, room * sizeof *grown);
+        if (!grown) {
+            bad(m, "its stack is too deep");
+            return;
+        }
+        m->stack = grown;
+        m->stack_room = room;
+    }
+    m->stack[m->depth++] = v;
+}
+
+static value *pop(machine *m)
+{
+    if (flis_ok(m->ctx) && m->depth && m->stack[m->depth - 1]->kind != MARK) return m->stack[--m->depth];
+    bad(m, "an instruction found the stack empty");
+    return NULL;
+}
+
+static value *top(machine *m)
+{
+    if (flis_ok(m->ctx) && m->depth && m->stack[m->depth - 1]->kind != MARK) return m->stack[m->depth - 1];
+    bad(m, "an instruction found the stack empty");
+    return NULL;
+}
+
+/* Index of the first value above the topmost mark, which stays for the caller to remove. */
+static size_t above_mark(machine *m)
+{
+    size_t i = m->depth;
+    while (i && m->stack[i - 1]->kind != MARK) i--;
+    if (!i) bad(m, "an instruction found no mark");
+    return i;
+}
+
+static void append(machine *m, value *list, value *item)
+{
+    if (!list || !item || !flis_ok(m->ctx)) return;
+    if (list->u.list.count == list->u.list.room) {
+        size_t room = list->u.list.room ? 2 * list->u.list.room : 4;
+        value **grown = pool_take(m->ctx, m->pool, room * sizeof *grown);
+        if (!grown) return;
+        if (list->u.list.count) memcpy(grown, list->u.list.item, list->u.list.count * sizeof *grown);
+        list->u.list.item = grown;
+        list->u.list.room = room;
+    }
+    list->u.list.item[list->u.list.count++] = item;
+}
+
+/* Takes everything above the mark, and the mark, off the stack and into `list`. */
+static void take_marked(machine *m, value *list)
+{
+    size_t first = above_mark(m);
+    if (!list || !flis_ok(m->ctx)) return;
+    for (size_t i = first; i < m->depth; i++) append(m, list, m->stack[i]);
+    m->depth = first - 1;
+}
+
+static value *last_values(machine *m, size_t count, value_kind kind)
+{
+    value *tuple = new_value(m, kind);
+    for (size_t i = 0; i < count; i++) {
+        if (m->depth < count - i || m->stack[m->depth - (count - i)]->kind == MARK) {
+            bad(m, "an instruction found the stack empty");
+            return NULL;
+        }
+        append(m, tuple, m->stack[m->depth - (count - i)]);
+    }
+    if (flis_ok(m->ctx)) m->depth -= count;
+    return tuple;
+}
+
+static value *get_text(machine *m, uint64_t length)
+{
+    value *v = new_value(m, TEXT);
+    if (length > m->left) {
+        bad(m, "a string is longer than the pickle");
+        return NULL;
+    }
+    if (!v || !(v->u.text.bytes = pool_take(m->ctx, m->pool, (size_t)length + 1))) return NULL;
+    v->u.text.length = (size_t)length;
+    v->u.text.bytes[length] = 0;
+    return get_bytes(m, v->u.text.bytes, (size_t)length) ? v : NULL;
+}
+
+/* A line of text without its end; for the old text instructions. */
+static value *get_line(machine *m)
+{
+    char line[4096];
+    size_t length = 0;
+    while (length < sizeof line && get_bytes(m, line + length, 1) && line[length] != '\n') length++;
+    if (!flis_ok(m->ctx) || length == sizeof line) {
+        bad(m, "a line is too long");
+        return NULL;
+    }
+    value *v = new_value(m, TEXT);
+    if (!v || !(v->u.text.bytes = pool_take(m->ctx, m->pool, length + 1))) return NULL;
+    memcpy(v->u.text.bytes, line, length);
+    v->u.text.bytes[length] = 0;
+    v->u.text.length = length;
+    return v;
+}
+
+static void remember(machine *m, uint64_t index, value *v)
+{
+    if (!v || !flis_ok(m->ctx)) return;
+    if (index >= m->memo_room) {
+        size_t room = m->memo_room ? m->memo_room : 1024;
+        while (room <= index && room < (size_t)1 << 24) room *= 2;
+        value **grown = index >= room ? NULL : realloc(m->memo, room * sizeof *grown);
+        if (!grown) {
+            bad(m, "its memo is too large");
+            return;
+        }
+        for (size_t i = m->memo_room; i < room; i++) grown[i] = NULL;
+        m->memo = grown;
+        m->memo_room = room;
+    }
+    m->memo[index] = v;
+}
+
+static void recall(machine *m, uint64_t index)
+{
+    if (index >= m->memo_room || !m->memo[index]) bad(m, "it recalls what it never stored");
+    else push(m, m->memo[index]);
+}
+
+/* ---- The allow-list -------------------------------------------------------------------------------------------- */
+
+/* name "*": every name in the module. INERT: may be named, called and built, and is then a value that nothing reads. */
+static const struct { const char *module, *name; global_kind call; flis_dtype dtype; } ALLOWED[] = {
+    {"collections", "OrderedDict", G_DICT, FLIS_F32},
+    {"torch._utils", "_rebuild_tensor_v2", G_TENSOR2, FLIS_F32},
+    {"torch._utils", "_rebuild_tensor", G_TENSOR, FLIS_F32},
+    {"torch._utils", "_rebuild_parameter", G_PARAMETER, FLIS_F32},
+    {"torch", "DoubleStorage", G_STORAGE, FLIS_F64},
+    {"torch", "FloatStorage", G_STORAGE, FLIS_F32},
+    {"torch", "HalfStorage", G_STORAGE, FLIS_F16},
+    {"torch", "BFloat16Storage", G_STORAGE, FLIS_BF16},
+    {"torch", "LongStorage", G_STORAGE, FLIS_I64},
+    {"torch", "IntStorage", G_STORAGE, FLIS_I32},
+    {"torch", "ShortStorage", G_STORAGE, FLIS_I16},
+    {"torch", "CharStorage", G_STORAGE, FLIS_I8},
+    {"torch", "ByteStorage", G_STORAGE, FLIS_U8},
+    {"torch", "BoolStorage", G_STORAGE, FLIS_BOOL},
+    {"torch", "Size", G_INERT, FLIS_F32},
+    {"torch", "device", G_INERT, FLIS_F32},
+    {"collections", "defaultdict", G_INERT, FLIS_F32},
+    {"collections", "Counter", G_INERT, FLIS_F32},
+    {"builtins", "set", G_INERT, FLIS_F32},
+    {"__builtin__", "set", G_INERT, FLIS_F32},
+    {"builtins", "dict", G_INERT, FLIS_F32},
+    {"__builtin__", "dict", G_INERT, FLIS_F32},
+    {"builtins", "int", G_INERT, FLIS_F32},
+    {"__builtin__", "long", G_INERT, FLIS_F32},
+    {"argparse", "Namespace", G_INERT, FLIS_F32},
+    {"_codecs", "encode", G_INERT, FLIS_F32},
+    {"numpy", "dtype", G_INERT, FLIS_F32},
+    {"numpy", "ndarray", G_INERT, FLIS_F32},
+    {"numpy.core.multiarray", "scalar", G_INERT, FLIS_F32},
+    {"numpy.core.multiarray", "_reconstruct", G_INERT, FLIS_F32},
+    {"pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint", G_INERT, FLIS_F32},
+    {"pytorch_lightning.callbacks.early_stopping", "EarlyStopping", G_INERT, FLIS_F32},
+    {"pytorch_lightning.callbacks.lr_monitor", "LearningRateMonitor", G_INERT, FLIS_F32},
+    {"pytorch_lightning.utilities.parsing", "AttributeDict", G_INERT, FLIS_F32},
+};
+
+static void push_global(machine *m, const value *module, const value *name)
+{
+    if (!module || !name || module->kind != TEXT || name->kind != TEXT) {
+        bad(m, "a global without a name");
+        return;
+    }
+    for (size_t i = 0; i < sizeof ALLOWED / sizeof *ALLOWED; i++) {
+        if (strcmp(module->u.text.bytes, ALLOWED[i].module) || strcmp(name->u.text.bytes, ALLOWED[i].name)) continue;
+        value *v = new_value(m, GLOBAL);
+        if (!v) return;
+        v->u.global.call = ALLOWED[i].call;
+        v->u.global.dtype = ALLOWED[i].dtype;
+        v->u.global.name = ALLOWED[i].name;
+        push(m, v);
+        return;
+    }
+    flis_fail(m->ctx, "%s: the pickle names %.200s.%.200s, which is not one of the things that a checkpoint of weights needs; "
+              "nothing was executed", m->path, module->u.text.bytes, name->u.text.bytes);
+}
+
+static const value *argument(const value *args, size_t index, value_kind kind)
+{
+    if (!args || args->kind != TUPLE || index >= args->u.list.count) return NULL;
+    return args->u.list.item[index]->kind == kind ? args->u.list.item[index] : NULL;
+}
+
+/* _rebuild_tensor[_v2](storage, offset, size, stride, …) */
+static value *make_tensor(machine *m, const value *args)
+{
+    const value *from = argument(args, 0, STORAGE), *offset = argument(args, 1, INT), *size = argument(args, 2, TUPLE);
+    const value *stride = argument(args, 3, TUPLE);
+    value *v = new_value(m, TENSOR);
+    if (!v) return NULL;
+    if (!from || !offset || !size || !stride || offset->u.integer < 0 || size->u.list.count != stride->u.list.count) {
+        bad(m, "a tensor without storage, offset, size and stride");
+        return NULL;
+    }
+    if (size->u.list.count > FLIS_MAX_DIMS) {
+        bad(m, "a tensor of more than 8 dimensions");
+        return NULL;
+    }
+    v->u.tensor.storage = from->u.storage;
+    v->u.tensor.offset = (uint64_t)offset->u.integer;
+    v->u.tensor.rank = (int)size->u.list.count;
+    /* The last element that it reads must lie in its storage; sizes are bounded by the storage only where strides are
+       not zero, so the count is bounded as well. */
+    uint64_t last = v->u.tensor.offset, count = 1;
+    for (int i = 0; i < v->u.tensor.rank; i++) {
+        const value *n = size->u.list.item[i], *s = stride->u.list.item[i];
+        const int64_t most = (int64_t)1 << 40;
+        if (n->kind != INT || s->kind != INT || n->u.integer < 0 || s->u.integer < 0 || n->u.integer > most || s->u.integer > most) {
+            bad(m, "a tensor with a size or stride that is no count");
+            return NULL;
+        }
+        v->u.tensor.shape[i] = (uint64_t)n->u.integer;
+        v->u.tensor.stride[i] = (uint64_t)s->u.integer;
+        if (v->u.tensor.shape[i] && count > ((uint64_t)1 << 40) / v->u.tensor.shape[i]) {
+            bad(m, "a tensor of more than 2^40 values");
+            return NULL;
+        }
+        count *= v->u.tensor.shape[i];
+        if (v->u.tensor.shape[i] > 1 && v->u.tensor.stride[i] > (UINT64_MAX - last) / (v->u.tensor.shape[i] - 1)) {
+            bad(m, "a tensor that reaches beyond its storage");
+            return NULL;
+        }
+        if (v->u.tensor.shape[i]) last += (v->u.tensor.shape[i] - 1) * v->u.tensor.stride[i];
+    }
+    if (count && last >= from->u.storage->numel) {
+        bad(m, "a tensor that reaches beyond its storage");
+        return NULL;
+    }
+    return v;
+}
+
+/* REDUCE, NEWOBJ: f(*args), for the f that are allowed. */
+static value *call(machine *m, const value *f, value *args)
+{
+    if (!f || !args) return NULL;
+    if (f->kind != GLOBAL) {
+        bad(m, "it calls what is not a function");
+        return NULL;
+    }
+    value *v = NULL;
+    switch (f->u.global.call) {
+    case G_DICT: {                      /* OrderedDict(), or OrderedDict([(key, value), …]) */
+        v = new_value(m, DICT);
+        const value *pairs = argument(args, 0, LIST);
+        for (size_t i = 0; v && pairs && i < pairs->u.list.count; i++) {
+            const value *pair = pairs->u.list.item[i];
+            if ((pair->kind != TUPLE && pair->kind != LIST) || pair->u.list.count != 2) {
+                bad(m, "an OrderedDict of something else than pairs");
+                return NULL;
+            }
+            append(m, v, pair->u.list.item[0]);
+            append(m, v, pair->u.list.item[1]);
+        }
+        return v;
+    }
+    case G_TENSOR2: case G_TENSOR: return make_tensor(m, args);
+    case G_PARAMETER:
+        v = args->kind == TUPLE && args->u.list.count ? args->u.list.item[0] : NULL;
+        if (!v || v->kind != TENSOR) bad(m, "a Parameter without a tensor");
+        return v;
+    case G_STORAGE: bad(m, "it makes a storage without data"); return NULL;
+    case G_INERT: return new_value(m, INERT);
+    }
+    return NULL;
+}
+
+/* ('storage', FloatStorage, key, location, numel[, view]) */
+static void push_storage(machine *m, const value *id)
+{
+    const value *type = argument(id, 1, GLOBAL), *key = argument(id, 2, TEXT), *numel = argument(id, 4, INT);
+    if (!type || type->u.global.call != G_STORAGE || !key || !numel || numel->u.integer < 0) {
+        bad(m, "a storage without type, key and length");
+        return;
+    }
+    storage *s = *m->storages;
+    while (s && strcmp(s->key, key->u.text.bytes)) s = s->next;
+    if (s && (s->numel != (uint64_t)numel->u.integer || s->dtype != type->u.global.dtype)) {
+        bad(m, "one storage with two lengths or types");
+        return;
+    }
+    if (!s) {
+        if (!(s = pool_take(m->ctx, m->pool, sizeof *s))) return;
+        *s = (storage){(uint64_t)numel->u.integer, 0, type->u.global.dtype, key->u.text.bytes, false, *m->storages};
+        *m->storages = s;
+    }
+    value *v = new_value(m, STORAGE);
+    if (v) v->u.storage = s;
+    push(m, v);
+}
+
+/* ---- Instructions ---------------------------------------------------------------------------------------------- */
+
+static value *integer(machine *m, int64_t number)
+{
+    value *v = new_value(m, INT);
+    if (v) v->u.integer = number;
+    return v;
+}
+
+/* LONG1, LONG4: little-endian two's complement of `length` bytes. Longer than 8 bytes is kept as text: only torch's magic
+   number is, and nothing computes with it. */
+static value *get_long(machine *m, uint64_t length)
+{
+    if (length > 8) return get_text(m, length);
+    uint64_t number = get_number(m, (int)length);
+    if (length && length < 8 && number >> (8 * length - 1)) number |= ~(uint64_t)0 << 8 * length;
+    return integer(m, (int64_t)number);
+}
+
+static value *get_double(machine *m)
+{
+    unsigned char bytes[8];
+    uint64_t bits = 0;
+    value *v = new_value(m, FLOAT);
+    if (!v || !get_bytes(m, bytes, 8)) return NULL;
+    for (int i = 0; i < 8; i++) bits = bits << 8 | bytes[i];
+    memcpy(&v->u.number, &bits, 8);
+    return v;
+}
+
+static value *text_number(machine *m, bool floating)
+{
+    value *line = get_line(m);
+    if (!line) return NULL;
+    if (strcmp(line->u.text.bytes, "00") == 0 || strcmp(line->u.text.bytes, "01") == 0) return new_value(m, BOOL);
+    if (!floating) return integer(m, strtoll(line->u.text.bytes, NULL, 10));
+    value *v = new_value(m, FLOAT);
+    if (v) v->u.number = strtod(line->u.text.bytes, NULL);
+    return v;
+}
+
+/* state is what BUILD gives an object: torch puts _metadata into an OrderedDict that way. Nothing reads it. */
+static void build(machine *m)
+{
+    value *state = pop(m), *object = top(m);
+    if (state && object && object->kind != DICT && object->kind != INERT && object->kind != TENSOR)
+        bad(m, "it sets the state of something that has none");
+}
+
+static void set_items(machine *m, bool marked)
+{
+    value *pairs = marked ? new_value(m, TUPLE) : last_values(m, 2, TUPLE);
+    if (marked) take_marked(m, pairs);
+    value *dict = top(m);
+    if (!pairs || !dict || !flis_ok(m->ctx)) return;
+    if ((dict->kind != DICT && dict->kind != INERT) || pairs->u.list.count % 2) bad(m, "it sets an item of no dictionary");
+    for (size_t i = 0; dict->kind == DICT && i < pairs->u.list.count; i++) append(m, dict, pairs->u.list.item[i]);
+}
+
+static void append_items(machine *m, bool marked)
+{
+    value *items = marked ? new_value(m, TUPLE) : last_values(m, 1, TUPLE);
+    if (marked) take_marked(m, items);
+    value *list = top(m);
+    if (!items || !list || !flis_ok(m->ctx)) return;
+    if (list->kind != LIST && list->kind != INERT) bad(m, "it appends to no list");
+    for (size_t i = 0; list->kind == LIST && i < items->u.list.count; i++) append(m, list, items->u.list.item[i]);
+}
+
+static void marked(machine *m, value_kind kind)
+{
+    value *v = new_value(m, kind);
+    take_marked(m, v);
+    if (v && kind == DICT && v->u.list.count % 2) bad(m, "a dictionary with a key and no value");
+    push(m, v);
+}
+
+/* Instructions that push a constant. Returns false where `op` is none. */
+static bool step_constant(machine *m, unsigned char op)
+{
+    switch (op) {
+    case 'N': push(m, new_value(m, NONE)); return true;
+    case 0x88: case 0x89: push(m, new_value(m, BOOL)); return true;             /* NEWTRUE, NEWFALSE */
+    case 'J': push(m, integer(m, (int32_t)(uint32_t)get_number(m, 4))); return true;        /* BININT */
+    case 'K': push(m, integer(m, (int64_t)get_number(m, 1))); return true;
+    case 'M': push(m, integer(m, (int64_t)get_number(m, 2))); return true;
+    case 0x8a: push(m, get_long(m, get_number(m, 1))); return true;
+    case 0x8b: push(m, get_long(m, get_number(m, 4))); return true;
+    case 'G': push(m, get_double(m)); return true;
+    case 'I': case 'L': push(m, text_number(m, false)); return true;
+    case 'F': push(m, text_number(m, true)); return true;
+    case 'X': case 'T': case 'B': push(m, get_text(m, get_number(m, 4))); return true;      /* BINUNICODE, BINSTRING, BINBYTES */
+    case 0x8c: case 'U': case 'C': push(m, get_text(m, get_number(m, 1))); return true;
+    case 0x8d: case 0x8e: push(m, get_text(m, get_number(m, 8))); return true;
+    case 'S': case 'V': push(m, get_line(m)); return true;
+    case '}': push(m, new_value(m, DICT)); return true;
+    case ']': case 0x8f: push(m, new_value(m, LIST)); return true;              /* EMPTY_LIST, EMPTY_SET */
+    case ')': push(m, new_value(m, TUPLE)); return true;
+    case '(': push(m, new_value(m, MARK)); return true;
+    default: return false;
+    }
+}
+
+/* Instructions that work on the stack. */
+static bool step_stack(machine *m, unsigned char op)
+{
+    value *a, *b;
+    switch (op) {
+    case '0': pop(m); return true;
+    case '1': a = new_value(m, TUPLE); take_marked(m, a); return true;          /* POP_MARK */
+    case '2': push(m, top(m)); return true;                                     /* DUP */
+    case 't': marked(m, TUPLE); return true;
+    case 'l': case 0x91: marked(m, LIST); return true;                          /* LIST, FROZENSET */
+    case 'd': marked(m, DICT); return true;
+    case 0x85: case 0x86: case 0x87: push(m, last_values(m, (size_t)(op - 0x84), TUPLE)); return true;
+    case 'a': append_items(m, false); return true;
+    case 'e': case 0x90: append_items(m, true); return true;                    /* APPENDS, ADDITEMS */
+    case 's': set_items(m, false); return true;
+    case 'u': set_items(m, true); return true;
+    case 'R': case 0x81: b = pop(m); a = pop(m); push(m, call(m, a, b)); return true;       /* REDUCE, NEWOBJ */
+    case 'b': build(m); return true;
+    case 'c': a = get_line(m); b = get_line(m); push_global(m, a, b); return true;
+    case 0x93: b = pop(m); a = pop(m); push_global(m, a, b); return true;       /* STACK_GLOBAL */
+    case 'Q': a = pop(m); if (a) push_storage(m, a); return true;               /* BINPERSID */
+    default: return false;
+    }
+}
+
+static bool step_memo(machine *m, unsigned char op)
+{
+    value *line;
+    switch (op) {
+    case 'q': remember(m, get_number(m, 1), top(m)); return true;
+    case 'r': remember(m, get_number(m, 4), top(m)); return true;
+    case 'p': line = get_line(m); if (line) remember(m, strtoull(line->u.text.bytes, NULL, 10), top(m)); return true;
+    case 'h': recall(m, get_number(m, 1)); return true;
+    case 'j': recall(m, get_number(m, 4)); return true;
+    case 'g': line = get_line(m); if (line) recall(m, strtoull(line->u.text.bytes, NULL, 10)); return true;
+    case 0x95: get_number(m, 8); return true;                                   /* FRAME: only a hint */
+    case 0x80: if (get_number(m, 1) > 5) bad(m, "a pickle protocol above 5"); return true;
+    default: return false;
+    }
+}
+
+/* Runs one pickle from the stream's present place to its STOP. */
+static value *unpickle(flis_ctx *ctx, const char *path, FILE *in, uint64_t *left, pool *p, storage **storages)
+{
+    machine m = {.ctx = ctx, .path = path, .in = in, .left = *left, .pool = p, .storages = storages};
+    value *result = NULL;
+    uint64_t memoized = 0;
+    while (flis_ok(ctx)) {
+        unsigned char op = 0;
+        if (!get_bytes(&m, &op, 1)) break;
+        if (op == '.') {
+            result = pop(&m);
+            break;
+        }
+        if (op == 0x94) remember(&m, memoized++, top(&m));      /* MEMOIZE */
+        else if (!step_constant(&m, op) && !step_stack(&m, op) && !step_memo(&m, op))
+            flis_fail(ctx, "%s: not a checkpoint that torch.save wrote: pickle instruction 0x%02x", path, op);
+    }
+    *left = m.left;
+    free(m.stack);
+    free(m.memo);
+    return flis_ok(ctx) ? result : NULL;
+}
+
+/* ---- Zip ------------------------------------------------------------------------------------------------------- */
+
+typedef struct checkpoint {
+    flis_ctx *ctx;
+    const char *path;
+    FILE *in;
+    uint64_t size;
+    pool pool;
+    storage *storages;
+    value *root;
+} checkpoint;
+
+static uint64_t number_at(const unsigned char *bytes, int size)
+{
+    uint64_t number = 0;
+    for (int i = size - 1; i >= 0; i--) number = number << 8 | bytes[i];
+    return number;
+}
+
+static bool read_at(checkpoint *c, uint64_t offset, void *out, size_t count)
+{
+    if (offset > c->size || count > c->size - offset || SEEK64(c->in, offset) != 0 || fread(out, 1, count, c->in) != count)
+        return flis_fail(c->ctx, "%s: the file is cut short or damaged at byte %llu", c->path, (unsigned long long)offset);
+    return true;
+}
+
+typedef struct directory { uint64_t at, size, entries; } directory;
+
+/* The end-of-central-directory record, its 64-bit form where there is one. */
+static bool find_directory(checkpoint *c, directory *d)
+{
+    static const size_t TAIL = 65536 + 22;
+    size_t length = c->size < TAIL ? (size_t)c->size : TAIL;
+    unsigned char *tail = flis_alloc(c->ctx, length + 1, 1);
+    bool found = false;
+    if (tail && read_at(c, c->size - length, tail, length))
+        for (size_t i = length < 22 ? 0 : length - 21; i-- > 0 && !found;)
+            if ((found = memcmp(tail + i, "PK\5\6", 4) == 0)) {
+                *d = (directory){number_at(tail + i + 16, 4), number_at(tail + i + 12, 4), number_at(tail + i + 10, 2)};
+                unsigned char record[56];
+                bool wide = d->at == 0xffffffff || d->size == 0xffffffff || d->entries == 0xffff;
+                if (i >= 20 && memcmp(tail + i - 20, "PK\6\7", 4) == 0 &&
+                    (wide || number_at(tail + i - 20 + 8, 8) < c->size) &&
+                    read_at(c, number_at(tail + i - 20 + 8, 8), record, sizeof record) && memcmp(record, "PK\6\6", 4) == 0)
+                    *d = (directory){number_at(record + 48, 8), number_at(record + 40, 8), number_at(record + 32, 8)};
+            }
+    free(tail);
+    if (!flis_ok(c->ctx)) return false;
+    if (!found || d->at > c->size || d->size > c->size - d->at || d->entries > d->size / 46)
+        return flis_fail(c->ctx, "%s: the zip file's directory is missing or damaged", c->path);
+    return true;
+}
+
+typedef struct zip_entry { const unsigned char *name; size_t name_length; uint64_t size, packed, header; unsigned method; } zip_entry;
+
+/* One directory record at `p`, `left` bytes before the end; *length is the record's. */
+static bool read_record(checkpoint *c, const unsigned char *p, size_t left, zip_entry *e, size_t *length)
+{
+    if (left < 46 || memcmp(p, "PK\1\2", 4) != 0) return flis_fail(c->ctx, "%s: the zip file's directory is damaged", c->path);
+    size_t name = (size_t)number_at(p + 28, 2), extra = (size_t)number_at(p + 30, 2), comment = (size_t)number_at(p + 32, 2);
+    *length = 46 + name + extra + comment;
+    if (*length > left) return flis_fail(c->ctx, "%s: the zip file's directory is damaged", c->path);
+    *e = (zip_entry){p + 46, name, number_at(p + 24, 4), number_at(p + 20, 4), number_at(p + 42, 4), (unsigned)number_at(p + 10, 2)};
+    const unsigned char *x = p + 46 + name, *end = x + extra;
+    while (end - x >= 4) {              /* zip64's extra field holds those of size, packed, header that are all ones */
+        size_t size = (size_t)number_at(x + 2, 2);
+        if (size > (size_t)(end - x) - 4) break;
+        if (number_at(x, 2) == 1) {
+            const unsigned char *field = x + 4, *last = x + 4 + size;
+            uint64_t *wide[3] = {&e->size, &e->packed, &e->header};
+            for (int i = 0; i < 3; i++)
+                if (*wide[i] == 0xffffffff && last - field >= 8) {
+                    *wide[i] = number_at(field, 8);
+                    field += 8;
+                }
+        }
+        x += 4 + size;
+    }
+    return true;
+}
+
+/* Where an entry's bytes begin: after its local header, whose extra field differs from the directory's. */
+static bool locate(checkpoint *c, const zip_entry *e, uint64_t *at)
+{
+    unsigned char header[30];
+    if (e->method != 0 || e->size != e->packed)
+        return flis_fail(c->ctx, "%s: entry %.*s is compressed; torch.save stores", c->path, (int)(e->name_length > 200 ? 200 : e->name_length),
+                         (const char *)e->name);
+    if (!read_at(c, e->header, header, sizeof header)) return false;
+    if (memcmp(header, "PK\3\4", 4) != 0) return flis_fail(c->ctx, "%s: the zip file's directory points to no entry", c->path);
+    *at = e->header + 30 + number_at(header + 26, 2) + number_at(header + 28, 2);
+    if (*at > c->size || e->size > c->size - *at) return flis_fail(c->ctx, "%s: the file is cut short", c->path);
+    return true;
+}
+
+static bool ends_with(const zip_entry *e, const char *tail, size_t root)
+{
+    size_t length = strlen(tail);
+    return e->name_length == root + length && memcmp(e->name + root, tail, length) == 0;
+}
+
+static size_t root_length(const zip_entry *e)
+{
+    size_t i = 0;
+    while (i < e->name_length && e->name[i] != '/') i++;
+    return i < e->name_length ? i + 1 : 0;
+}
+
+/* Walks the directory: first for the pickle, then, with the storages known, for their data. */
+static bool walk_directory(checkpoint *c, const unsigned char *bytes, const directory *d, bool data)
+{
+    size_t at = 0;
+    for (uint64_t i = 0; i < d->entries; i++) {
+        zip_entry e;
+        size_t length = 0;
+        uint64_t where = 0;
+        if (!read_record(c, bytes + at, (size_t)d->size - at, &e, &length)) return false;
+        at += length;
+        size_t root = root_length(&e);
+        if (!data && ends_with(&e, "data.pkl", root)) {
+            if (c->root) return flis_fail(c->ctx, "%s: two entries data.pkl", c->path);
+            if (!locate(c, &e, &where)) return false;
+            uint64_t left = e.size;
+            if (SEEK64(c->in, where) != 0) return flis_fail(c->ctx, "%s: cannot be read", c->path);
+            c->root = unpickle(c->ctx, c->path, c->in, &left, &c->pool, &c->storages);
+            if (!c->root) return false;
+        } else if (!data && ends_with(&e, "byteorder", root)) {
+            char order[8] = {0};
+            if (e.size >= sizeof order || !locate(c, &e, &where) || !read_at(c, where, order, (size_t)e.size)) return false;
+            if (strcmp(order, "little") != 0) return flis_fail(c->ctx, "%s: byte order %s; wanted little", c->path, order);
+        } else if (data && e.name_length > root + 5 && memcmp(e.name + root, "data/", 5) == 0) {
+            const char *key = (const char *)e.name + root + 5;
+            size_t key_length = e.name_length - root - 5;
+            for (storage *s = c->storages; s; s = s->next)
+                if (strlen(s->key) == key_length && memcmp(s->key, key, key_length) == 0) {
+                    if (!locate(c, &e, &s->at)) return false;
+                    if (s->numel > e.size / flis_dtype_size(s->dtype))
+                        return flis_fail(c->ctx, "%s: storage %s: got %llu bytes, wanted %llu values of %s", c->path, s->key,
+                                         (unsigned long long)e.size, (unsigned long long)s->numel, flis_dtype_name(s->dtype));
+                    s->located = true;
+                    break;
+                }
+        }
+    }
+    return true;
+}
+
+static bool read_zip(checkpoint *c)
+{
+    directory d;
+    if (!find_directory(c, &d)) return false;
+    if (d.size > (uint64_t)32 << 20) return flis_fail(c->ctx, "%s: the zip file's directory is over 32 MB", c->path);
+    unsigned char *bytes = flis_alloc(c->ctx, (size_t)d.size + 1, 1);
+    bool done = bytes && read_at(c, d.at, bytes, (size_t)d.size) && walk_directory(c, bytes, &d, false);
+    if (done && !c->root) done = flis_fail(c->ctx, "%s: a zip file without data.pkl: not a checkpoint", c->path);
+    done = done && walk_directory(c, bytes, &d, true);
+    free(bytes);
+    return done;
+}
+
+/* The old format: pickles of a magic number, a protocol number, system information and the object; a list of storage keys;
+   then for each key its number of values (8 bytes) and the values. */
+static bool read_legacy(checkpoint *c)
+{
+    uint64_t left = c->size;
+    rewind(c->in);
+    const value *magic = unpickle(c->ctx, c->path, c->in, &left, &c->pool, &c->storages);
+    if (!magic || magic->kind != TEXT || magic->u.text.length != 10 || memcmp(magic->u.text.bytes, "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 10) != 0) {
+        c->ctx->error[0] = 0;           /* whatever the machine found, the reason is this */
+        return flis_fail(c->ctx, "%s: neither a zip file nor an old torch.save file", c->path);
+    }
+    unpickle(c->ctx, c->path, c->in, &left, &c->pool, &c->storages);
+    unpickle(c->ctx, c->path, c->in, &left, &c->pool, &c->storages);
+    c->root = unpickle(c->ctx, c->path, c->in, &left, &c->pool, &c->storages);
+    const value *keys = unpickle(c->ctx, c->path, c->in, &left, &c->pool, &c->storages);
+    if (!flis_ok(c->ctx)) return false;
+    if (!keys || keys->kind != LIST) return flis_fail(c->ctx, "%s: no list of storages after the pickle", c->path);
+    uint64_t at = TELL64(c->in);
+    for (size_t i = 0; i < keys->u.list.count; i++) {
+        unsigned char bytes[8];
+        const value *key = keys->u.list.item[i];
+        storage *s = c->storages;
+        while (s && !(key->kind == TEXT && strcmp(s->key, key->u.text.bytes) == 0)) s = s->next;
+        if (!s) return flis_fail(c->ctx, "%s: data of a storage that no tensor names", c->path);
+        if (!read_at(c, at, bytes, 8)) return false;
+        uint64_t size = flis_dtype_size(s->dtype);
+        at += 8;
+        if (number_at(bytes, 8) != s->numel || s->numel > (c->size - at) / size)
+            return flis_fail(c->ctx, "%s: storage %s: got %llu values, wanted %llu", c->path, s->key,
+                             (unsigned long long)number_at(bytes, 8), (unsigned long long)s->numel);
+        s->at = at;
+        s->located = true;
+        at += s->numel * size;
+    }
+    return true;
+}
+
+/* ---- Writing --------------------------------------------------------------------------------------------------- */
+
+typedef struct options { bool ema, all, half; size_t sets; char **set; const char *in, *out; } options;
+
+typedef struct item { const char *name; const value *tensor; } item;
+
+/* Copies one tensor's values in order. Contiguous ones are streamed; others one innermost run at a time. */
+static bool copy_values(checkpoint *c, flis_writer *writer, const value *v, bool to_half)
+{
+    enum { PIECE = 1 << 16 };
+    static const size_t MOST = PIECE / 8;
+    unsigned char bytes[PIECE];
+    const storage *s = v->u.tensor.storage;
+    const size_t size = flis_dtype_size(s->dtype);
+    uint64_t index[FLIS_MAX_DIMS] = {0}, count = 1, run = 1;
+    int inner = v->u.tensor.rank;       /* dimensions inner..rank-1 are one contiguous run */
+    for (int i = 0; i < v->u.tensor.rank; i++) count *= v->u.tensor.shape[i];
+    while (inner > 0 && (v->u.tensor.shape[inner - 1] == 1 || v->u.tensor.stride[inner - 1] == run)) run *= v->u.tensor.shape[--inner];
+    for (uint64_t done = 0; done < count; done += run) {
+        uint64_t offset = v->u.tensor.offset;
+        for (int i = 0; i < inner; i++) offset += index[i] * v->u.tensor.stride[i];
+        for (uint64_t part = 0; part < run;) {
+            size_t now = run - part < MOST ? (size_t)(run - part) : MOST;
+            if (!read_at(c, s->at + (offset + part) * size, bytes, now * size)) return false;
+            if (to_half) {
+                double values[PIECE / 8];
+                for (size_t i = 0; i < now; i++) {
+                    uint32_t u = (uint32_t)number_at(bytes + i * size, (int)size);
+                    uint64_t wide = number_at(bytes + i * size, (int)size);
+                    float f;
+                    memcpy(&f, &u, sizeof f);
+                    values[i] = s->dtype == FLIS_F32 ? (double)f : flis_bf16_to_float((uint16_t)u);
+                    if (s->dtype == FLIS_F64) memcpy(&values[i], &wide, sizeof wide);
+                }
+                if (!flis_write_f64(c->ctx, writer, values, now)) return false;
+            } else if (!flis_write_raw(c->ctx, writer, bytes, now))
+                return false;
+            part += now;
+        }
+        for (int i = inner; i-- > 0;) {
+            if (++index[i] < v->u.tensor.shape[i]) break;
+            index[i] = 0;
+        }
+    }
+    return true;
+}
+
+static const value *get(const value *dict, const char *key)
+{
+    const value *found = NULL;
+    for (size_t i = 0; dict && dict->kind == DICT && i + 1 < dict->u.list.count; i += 2)
+        if (dict->u.list.item[i]->kind == TEXT && strcmp(dict->u.list.item[i]->u.text.bytes, key) == 0) found = dict->u.list.item[i + 1];
+    return found;
+}
+
+/* LitEma (ldm/modules/ema.py) keeps the average of model.X under model_ema. + X without its dots. */
+static void ema_name(const char *name, char *out, size_t room)
+{
+    size_t used = (size_t)snprintf(out, room, "model_ema.");
+    for (const char *p = name + strlen("model."); *p && used + 1 < room; p++)
+        if (*p != '.') out[used++] = *p;
+    out[used] = 0;
+}
+
+static bool starts(const char *text, const char *with)
+{
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const item *)a)->name, ((const item *)b)->name);
+}
+
+/* The tensors to write, sorted by name; a later entry of the same name replaces an earlier one, as in Python. */
+static item *choose(checkpoint *c, const options *o, size_t *count)
+{
+    const value *dict = get(c->root, "state_dict");
+    if (!dict) dict = c->root;
+    if (dict->kind != DICT) {
+        flis_fail(c->ctx, "%s: no dictionary of tensors in it", c->path);
+        return NULL;
+    }
+    size_t pairs = dict->u.list.count / 2, n = 0, averaged = 0;
+    item *all = flis_alloc(c->ctx, pairs + 1, sizeof *all);
+    for (size_t i = 0; all && i < pairs; i++) {
+        const value *key = dict->u.list.item[2 * i], *v = dict->u.list.item[2 * i + 1];
+        if (key->kind != TEXT || v->kind != TENSOR || (starts(key->u.text.bytes, "model_ema.") && !o->all)) continue;
+        all[n++] = (item){key->u.text.bytes, v};
+    }
+    for (size_t i = 0; all && o->ema && i < n; i++) {
+        char name[512];
+        if (!starts(all[i].name, "model.")) continue;
+        ema_name(all[i].name, name, sizeof name);
+        const value *average = get(dict, name);
+        if (average && average->kind == TENSOR) {
+            all[i].tensor = average;
+            averaged++;
+        }
+    }
+    if (all && o->ema && !averaged) flis_fail(c->ctx, "%s: --ema: no model_ema.* tensors in it", c->path);
+    if (all && !n) flis_fail(c->ctx, "%s: no tensors in it", c->path);
+    if (all && flis_ok(c->ctx)) qsort(all, n, sizeof *all, by_name);
+    for (size_t i = 1; all && i < n && flis_ok(c->ctx); i++)
+        if (strcmp(all[i - 1].name, all[i].name) == 0) flis_fail(c->ctx, "%s: tensor %s stands twice", c->path, all[i].name);
+    *count = n;
+    return all;
+}
+
+static bool narrows(const options *o, flis_dtype dtype)
+{
+    return o->half && (dtype == FLIS_F32 || dtype == FLIS_F64 || dtype == FLIS_BF16);
+}
+
+static void write_all(checkpoint *c, const options *o)
+{
+    size_t count = 0;
+    item *list = choose(c, o, &count);
+    for (size_t i = 0; list && flis_ok(c->ctx) && i < count; i++)
+        if (!list[i].tensor->u.tensor.storage->located)
+            flis_fail(c->ctx, "%s: tensor %s: its data (storage %s) is missing", c->path, list[i].name,
+                      list[i].tensor->u.tensor.storage->key);
+    flis_writer *writer = flis_ok(c->ctx) ? flis_write_begin(c->ctx, o->out) : NULL;
+    for (size_t i = 0; i < o->sets; i++) {
+        char *equals = strchr(o->set[i], '=');
+        *equals = 0;
+        flis_write_metadata(c->ctx, writer, o->set[i], equals + 1);
+        *equals = '=';
+    }
+    for (size_t i = 0; writer && i < count; i++) {
+        const value *v = list[i].tensor;
+        flis_dtype dtype = v->u.tensor.storage->dtype;
+        flis_write_declare(c->ctx, writer, list[i].name, narrows(o, dtype) ? FLIS_F16 : dtype, v->u.tensor.rank, v->u.tensor.shape);
+    }
+    for (size_t i = 0; writer && i < count; i++)
+        if (!copy_values(c, writer, list[i].tensor, narrows(o, list[i].tensor->u.tensor.storage->dtype))) break;
+    if (writer && flis_write_end(c->ctx, writer)) fprintf(stderr, "%s: %zu tensors\n", o->out, count);
+    free(list);
+}
+
+/* ---- Command line ---------------------------------------------------------------------------------------------- */
+
+static const char HELP[] =
+    "usage: ckpt2safetensors [options] IN.ckpt OUT.safetensors\n"
+    "Turns a PyTorch checkpoint into a safetensors file. Nothing in the checkpoint is executed.\n"
+    "  --half            store float weights as F16\n"
+    "  --ema             take the averaged weights (model_ema.*) in place of model.*\n"
+    "  --all             keep model_ema.* as they are (by default they are left out)\n"
+    "  --set KEY=VALUE   write metadata, e.g. unet.num_heads=8 clip.num_heads=12 vae.scale_factor=0.18215\n"
+    "  --help, --version\n"
+    "exit status: 0 done, 1 failed (one sentence on stderr, nothing written), 2 wrong usage\n";
+
+/* 0: go on; else the exit status + 1. */
+static int parse(int argc, char **argv, options *o)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *a = argv[i];
+        if (strcmp(a, "--help") == 0) return fputs(HELP, stdout), 1;
+        if (strcmp(a, "--version") == 0) return puts("ckpt2safetensors " FLIS_VERSION), 1;
+        if (strcmp(a, "--half") == 0) o->half = true;
+        else if (strcmp(a, "--ema") == 0) o->ema = true;
+        else if (strcmp(a, "--all") == 0) o->all = true;
+        else if (strcmp(a, "--set") == 0 && i + 1 < argc && strchr(argv[i + 1], '=')) o->set[o->sets++] = argv[++i];
+        else if (a[0] == '-' && a[1]) return fprintf(stderr, "ckpt2safetensors: %s: not an option, or its value is missing; see --help\n", a), 3;
+        else if (!o->in) o->in = a;
+        else if (!o->out) o->out = a;
+        else return fprintf(stderr, "ckpt2safetensors: %s: one file too many; see --help\n", a), 3;
+    }
+    if (!o->out) return fprintf(stderr, "ckpt2safetensors: wanted IN.ckpt and OUT.safetensors; see --help\n"), 3;
+    return 0;
+}
+
+static void convert(flis_ctx *ctx, const options *o)
+{
+    checkpoint c = {.ctx = ctx, .path = o->in};
+    unsigned char head[4] = {0};
+    if (!(c.in = fopen(o->in, "rb"))) flis_fail(ctx, "%s: cannot be opened", o->in);
+    else if (SEEK_LAST(c.in) != 0) flis_fail(ctx, "%s: cannot be read from any place", o->in);
+    else {
+        c.size = TELL64(c.in);
+        if (c.size < 4) flis_fail(ctx, "%s: not a checkpoint: got %llu bytes", o->in, (unsigned long long)c.size);
+        else if (read_at(&c, 0, head, 4) && (memcmp(head, "PK\3\4", 4) == 0 ? read_zip(&c) : read_legacy(&c))) write_all(&c, o);
+    }
+    if (c.in) fclose(c.in);
+    pool_free(&c.pool);
+}
+
+int main(int argc, char **argv)
+{
+    options o = {.set = calloc((size_t)argc + 1, sizeof *o.set)};
+    int status = o.set ? parse(argc, argv, &o) : 2;
+    if (status == 0) {
+        flis_ctx ctx;
+        if (flis_init(&ctx)) convert(&ctx, &o);
+        if (!flis_ok(&ctx)) fprintf(stderr, "ckpt2safetensors: %s\n", ctx.error);
+        status = flis_ok(&ctx) ? 1 : 2;
+        flis_free(&ctx);
+    }
+    free(o.set);
+    return status - 1;
+}

@@ -1,0 +1,1455 @@
+/* cli.c - the `flis` command: generate, stage, tokens, info, layout.
+ *
+ * Nothing is computed here: each command reads its arguments, calls the library, and writes what came back. Data goes
+ * to stdout, everything else to stderr. Exit 0: done; 1: failed, one sentence says why and nothing was written;
+ * 2: wrong usage. Others script against names, shapes and exit codes: keep them.
+ *
+ * In order: the machine, options, help, paths, tensors in and out, progress, then one function per command and stage.
+ */
+
+/* ---- The machine: what is outside C99, each with a fallback ------------------------------------------------------ */
+
+#if defined(__unix__) || defined(__APPLE__)
+#define _POSIX_C_SOURCE 200809L
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#define HAVE_POSIX 1
+#else
+#include <time.h>
+#define HAVE_POSIX 0
+#endif
+
+#include "flis.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef FLIS_DATADIR
+#define FLIS_DATADIR "/usr/local/share/flis"
+#endif
+
+/* Seconds since some moment. */
+static double now(void)
+{
+#if HAVE_POSIX
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+#else
+    return (double)time(NULL);
+#endif
+}
+
+static bool stderr_is_terminal(void)
+{
+#if HAVE_POSIX
+    return isatty(STDERR_FILENO);
+#else
+    return false;
+#endif
+}
+
+typedef enum { ABSENT, REGULAR, DIRECTORY, SPECIAL } file_kind;
+static file_kind kind_of(const char *path)
+{
+#if HAVE_POSIX
+    struct stat s;
+    if (stat(path, &s) != 0) return ABSENT;
+    return S_ISREG(s.st_mode) ? REGULAR : S_ISDIR(s.st_mode) ? DIRECTORY : SPECIAL;
+#else
+    FILE *file = fopen(path, "rb");
+    if (!file) return ABSENT;
+    fclose(file);
+    return REGULAR;
+#endif
+}
+
+/* The first Ctrl-C asks the library to stop between two operations; the second ends the program at once. */
+static volatile sig_atomic_t interrupted;
+static void on_signal(int number)
+{
+    interrupted = 1;
+    signal(number, SIG_DFL);
+}
+
+/* An ignored signal (nohup, a background job) stays ignored. */
+static void catch_signal(int number)
+{
+    if (signal(number, on_signal) == SIG_IGN) signal(number, SIG_IGN);
+}
+
+static void catch_signals(void)
+{
+    catch_signal(SIGINT);
+    catch_signal(SIGTERM);
+#ifdef SIGHUP
+    catch_signal(SIGHUP);
+#endif
+}
+
+/* ---- What every command gets ------------------------------------------------------------------------------------- */
+
+/* A tensor on its way to a file, in PyTorch's order. */
+typedef struct named_tensor {
+    char *name;
+    flis_dtype dtype;
+    int rank;
+    uint64_t shape[4];
+    size_t count;
+    void *values;               /* real, int64_t (I64) or uint8_t (U8) */
+} named_tensor;
+
+typedef struct tensor_list {
+    named_tensor *item;
+    size_t count, room;
+} tensor_list;
+
+enum { MAX_RANGES = 64, PATH_ROOM = 4096 };
+
+typedef struct cli {
+    flis_ctx ctx;
+    const char *program;        /* argv[0] */
+    const struct command *command;
+    /* Options, as given. */
+    flis_options options;
+    const char *model, *layout, *in, *out, *vocab, *trace, *trace_match;
+    struct { uint64_t first, last; } trace_step[MAX_RANGES];
+    size_t trace_steps;         /* ranges in trace_step; 0: every step */
+    uint64_t steps, threads;
+    bool quiet, help;
+    int words;                  /* arguments that are no options */
+    char **word;
+    /* Found and made on the way. */
+    char model_path[PATH_ROOM], vocab_path[PATH_ROOM];
+    tensor_list outputs;        /* of stage, or the traced tensors of generate */
+    struct { char what[24]; double start, drawn; size_t first; bool line_open; } progress;
+} cli;
+
+typedef struct command {
+    const char *name;
+    int (*run)(cli *c);
+    const char *arguments, *summary, *details;
+} command;
+
+/* Ends a progress line that is still being redrawn. */
+static void end_line(cli *c)
+{
+    if (c->progress.line_open) fputc('\n', stderr);
+    c->progress.line_open = false;
+}
+
+/* Wrong usage: one sentence, and where help is. */
+static int usage(cli *c, const char *format, ...)
+{
+    va_list args;
+    const char *name = c->command ? c->command->name : NULL;
+    va_start(args, format);
+    fprintf(stderr, "flis%s%s: ", name ? " " : "", name ? name : "");
+    vfprintf(stderr, format, args);
+    fprintf(stderr, " (see flis%s%s --help)\n", name ? " " : "", name ? name : "");
+    va_end(args);
+    return 2;
+}
+
+static void warn(void *user, const char *sentence)
+{
+    end_line(user);
+    fprintf(stderr, "flis: warning: %s\n", sentence);
+}
+
+/* ---- Options ----------------------------------------------------------------------------------------------------- */
+
+enum { GENERATE = 1, STAGE = 2, TOKENS = 4, INFO = 8, LAYOUT = 16, LONG = GENERATE | STAGE };
+
+typedef enum { FLAG, TEXT, WHOLE, NUMBER, SIZE, SAMPLER, RNG, RANGES } option_kind;
+
+typedef struct option {
+    const char *name;
+    char letter;                /* -x, or 0 */
+    option_kind kind;
+    size_t offset;              /* of the field in cli */
+    double min, max;            /* NUMBER, WHOLE (max 0: all 64 bits) */
+    unsigned commands;
+    const char *value, *help;
+} option;
+
+#define AT(field) offsetof(cli, field)
+static const option option_table[] = {
+    {"model", 'm', TEXT, AT(model), 0, 0, LONG | TOKENS | LAYOUT, "FILE",
+     "safetensors checkpoint; default: the small model"},
+    {"json", 'j', TEXT, AT(layout), 0, 0, GENERATE, "FILE", "the phrases, and the layout they act in"},
+    {"input", 'i', TEXT, AT(in), 0, 0, STAGE, "FILE", "safetensors with the stage's inputs"},
+    {"output", 'o', TEXT, AT(out), 0, 0, LONG, "FILE", "what to write: a PNG (generate), safetensors (stage)"},
+    {"vocab", 0, TEXT, AT(vocab), 0, 0, GENERATE | TOKENS | LAYOUT, "FILE",
+     "bpe_simple_vocab_16e6.txt[.gz] or merges.txt; default: beside the model"},
+    {"steps", 0, WHOLE, AT(steps), 1, FLIS_TIMESTEPS, LONG, "N", "sampler steps; default 50"},
+    {"sampler", 0, SAMPLER, AT(options.sampling.kind), 0, 0, LONG, "NAME", "plms or ddim; default plms"},
+    {"eta", 0, NUMBER, AT(options.sampling.eta), 0, 1, LONG, "X", "DDIM's noise, 0 to 1; default 0"},
+    {"scale", 0, NUMBER, AT(options.sampling.scale), -1000, 1000, LONG, "X", "guidance; 1: none; default 2"},
+    {"seed", 0, WHOLE, AT(options.seed), 0, 0, LONG, "N", "of the noise, 0 to 2^64-1; default 42"},
+    {"rng", 0, RNG, AT(options.rng), 0, 0, LONG, "KIND", "PyTorch's generator: cpu or cuda; default cpu"},
+    {"size", 0, SIZE, AT(options), 0, 0, GENERATE | LAYOUT, "WxH",
+     "of the picture, multiples of 64, or one number; default 512"},
+    {"no-layout", 0, FLAG, AT(options.no_layout), 0, 0, GENERATE, NULL,
+     "plain Stable Diffusion: the phrases act everywhere"},
+    {"noise", 0, TEXT, AT(options.noise), 0, 0, GENERATE, "FILE",
+     "safetensors with x_T [1,4,h,w]; default: from the seed"},
+    {"threads", 0, WHOLE, AT(threads), 1, 4096, LONG, "N", "no bit of the result depends on it; default: all cores"},
+    {"trace", 0, TEXT, AT(trace), 0, 0, GENERATE, "FILE", "write intermediates to this safetensors file"},
+    {"trace-match", 0, TEXT, AT(trace_match), 0, 0, LONG, "GLOB",
+     "only intermediates whose whole name matches (* ? [a-z])"},
+    {"trace-steps", 0, RANGES, AT(trace_step), 0, 0, LONG, "LIST", "only those sampler steps, from 0: 0,49 or 0-3"},
+    {"quiet", 'q', FLAG, AT(quiet), 0, 0, LONG, NULL, "no progress"},
+    {"help", 'h', FLAG, AT(help), 0, 0, ~0u, NULL, "this text"},
+};
+enum { OPTIONS = sizeof option_table / sizeof *option_table };
+
+/* The whole string as a decimal number below 2^64. */
+static bool parse_whole(const char *text, uint64_t *out)
+{
+    uint64_t value = 0;
+    if (!*text) return false;
+    for (; *text; text++) {
+        if (*text < '0' || *text > '9') return false;
+        uint64_t digit = (uint64_t)(*text - '0');
+        if (value > (UINT64_MAX - digit) / 10) return false;
+        value = value * 10 + digit;
+    }
+    *out = value;
+    return true;
+}
+
+/* The whole string as a finite decimal number; no blanks, no hexadecimal, no "inf". */
+static bool parse_number(const char *text, double *out)
+{
+    char *end;
+    if (!*text || strspn(text, "0123456789+-.eE") != strlen(text)) return false;
+    errno = 0;
+    *out = strtod(text, &end);
+    return !*end && !(errno == ERANGE && (*out > 1 || *out < -1));
+}
+
+/* "512" or "640x448". */
+static bool parse_size(const char *text, size_t *width, size_t *height)
+{
+    char first[24];
+    uint64_t w, h;
+    size_t length = strcspn(text, "x");
+    if (length >= sizeof first) return false;
+    memcpy(first, text, length);
+    first[length] = 0;
+    if (!parse_whole(first, &w)) return false;
+    if (!text[length]) h = w;
+    else if (!parse_whole(text + length + 1, &h)) return false;
+    if (!w || !h || w % 64 || h % 64 || w > 65536 || h > 65536) return false;
+    *width = (size_t)w;
+    *height = (size_t)h;
+    return true;
+}
+
+/* "0,49" or "0-3,10". */
+static bool parse_ranges(cli *c, const char *text)
+{
+    for (c->trace_steps = 0;;) {
+        char part[48], *dash;
+        size_t length = strcspn(text, ",");
+        if (length >= sizeof part || c->trace_steps == MAX_RANGES) return false;
+        memcpy(part, text, length);
+        part[length] = 0;
+        if ((dash = strchr(part, '-'))) *dash++ = 0;
+        uint64_t first, last;
+        if (!parse_whole(part, &first) || !parse_whole(dash ? dash : part, &last) || last < first) return false;
+        c->trace_step[c->trace_steps].first = first;
+        c->trace_step[c->trace_steps++].last = last;
+        if (!text[length]) return true;
+        text += length + 1;
+    }
+}
+
+/* One of two words. */
+static bool parse_word(const char *text, const char *zero, const char *one, int *out)
+{
+    *out = strcmp(text, one) == 0;
+    return *out || strcmp(text, zero) == 0;
+}
+
+/* Puts an option's value in its place. 0, or 2 after saying what is wrong. */
+static int set_option(cli *c, const option *o, const char *text)
+{
+    void *field = (char *)c + o->offset;
+    uint64_t whole;
+    double number;
+    int which = 0;
+    switch (o->kind) {
+    case FLAG: *(bool *)field = true; return 0;
+    case TEXT:
+        if (!*text) return usage(c, "--%s: got an empty name", o->name);
+        *(const char **)field = text;
+        return 0;
+    case WHOLE:
+        if (!parse_whole(text, &whole) || (o->max > 0 && ((double)whole < o->min || (double)whole > o->max)))
+            return usage(c, "--%s: got \"%s\", wanted a whole number from %.0f to %s%.0f", o->name, text, o->min,
+                         o->max > 0 ? "" : "2^64-", o->max > 0 ? o->max : 1);
+        *(uint64_t *)field = whole;
+        return 0;
+    case NUMBER:
+        if (!parse_number(text, &number) || number < o->min || number > o->max)
+            return usage(c, "--%s: got \"%s\", wanted a number from %g to %g", o->name, text, o->min, o->max);
+        *(double *)field = number;
+        return 0;
+    case SIZE:
+        if (parse_size(text, &c->options.width, &c->options.height)) return 0;
+        return usage(c, "--size: got \"%s\", wanted N or WxH, multiples of 64 up to 65536", text);
+    case SAMPLER:
+        if (!parse_word(text, "plms", "ddim", &which))
+            return usage(c, "--sampler: got \"%s\", wanted plms or ddim", text);
+        c->options.sampling.kind = which ? FLIS_DDIM : FLIS_PLMS;
+        return 0;
+    case RNG:
+        if (!parse_word(text, "cpu", "cuda", &which)) return usage(c, "--rng: got \"%s\", wanted cpu or cuda", text);
+        c->options.rng = which ? FLIS_RNG_CUDA : FLIS_RNG_CPU;
+        return 0;
+    case RANGES:
+        if (parse_ranges(c, text)) return 0;
+        return usage(c, "--trace-steps: got \"%s\", wanted numbers and ranges like 0,10-12,49", text);
+    }
+    return 2;
+}
+
+static const option *find_option(const char *name, size_t length, unsigned commands)
+{
+    for (size_t i = 0; i < OPTIONS; i++) {
+        const option *o = &option_table[i];
+        if (!(o->commands & commands)) continue;
+        if (name[1] == '-' && strlen(o->name) == length - 2 && !strncmp(o->name, name + 2, length - 2)) return o;
+        if (length == 2 && name[1] == o->letter) return o;
+    }
+    return NULL;
+}
+
+/* Options and words may be mixed; "--" ends the options; "--name=value" works; the last of a kind wins. */
+static int parse_arguments(cli *c, int argc, char **argv, unsigned commands)
+{
+    bool options_over = false;
+    c->word = argv;             /* words move to the front */
+    for (int i = 0; i < argc; i++) {
+        char *text = argv[i];
+        if (options_over || text[0] != '-' || !text[1]) {
+            argv[c->words++] = text;
+            continue;
+        }
+        if (!strcmp(text, "--")) {
+            options_over = true;
+            continue;
+        }
+        bool spelled = text[1] == '-';
+        size_t length = spelled ? strcspn(text, "=") : strlen(text);
+        const option *o = find_option(text, length, commands);
+        const char *value = text[length] ? text + length + 1 : NULL;
+        if (!o || (spelled && length == 2)) return usage(c, "unknown option %.*s", (int)length, text);
+        if (o->kind == FLAG && value) return usage(c, "%.*s takes no value", (int)length, text);
+        if (o->kind != FLAG && !value && ++i == argc) return usage(c, "%s needs a value: %s", text, o->value);
+        int status = set_option(c, o, o->kind == FLAG || value ? value : argv[i]);
+        if (status) return status;
+        if (c->help) return 0;
+    }
+    return 0;
+}
+
+/* ---- Help -------------------------------------------------------------------------------------------------------- */
+
+enum { COMMANDS = 5 };
+static const command commands[COMMANDS + 1];
+
+static unsigned command_bit(const command *which)
+{
+    return 1u << (which - commands);
+}
+
+static void help_command(const command *which)
+{
+    printf("usage: flis %s %s\n\n%s\n%s\noptions:\n", which->name, which->arguments, which->summary, which->details);
+    for (size_t i = 0; i < OPTIONS; i++) {
+        const option *o = &option_table[i];
+        char left[64], letter[8] = "    ";
+        if (!(o->commands & command_bit(which))) continue;
+        if (o->letter) snprintf(letter, sizeof letter, "-%c, ", o->letter);
+        snprintf(left, sizeof left, "%s--%s %s", letter, o->name, o->value ? o->value : "");
+        printf("  %-26s %s\n", left, o->help);
+    }
+}
+
+static void help_all(void)
+{
+    printf("flis " FLIS_VERSION
+           " - freestyle layout-to-image synthesis: a layout and its phrases in, a picture out\n\n");
+    for (const command *k = commands; k->name; k++)
+        printf("  flis %s %s\n      %s\n", k->name, k->arguments, k->summary);
+    printf("\nflis COMMAND --help tells a command's options; flis --version the version.\n"
+           "Data goes to stdout, everything else to stderr. Exit 0: done; 1: failed; 2: wrong usage.\n");
+}
+
+/* ---- Paths ------------------------------------------------------------------------------------------------------- */
+
+/* Length of the folder part of a path, its slash included; 0 if there is none. */
+static size_t folder_length(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+#ifdef _WIN32
+    const char *other = strrchr(path, '\\');
+    if (other && (!slash || other > slash)) slash = other;
+#endif
+    return slash ? (size_t)(slash - path) + 1 : 0;
+}
+
+static const char *base_name(const char *path)
+{
+    return path + folder_length(path);
+}
+
+/* out = the first `length` bytes of folder, then name; true if such a file is there. */
+static bool file_in(const char *folder, size_t length, const char *name, char *out)
+{
+    int wrote = snprintf(out, PATH_ROOM, "%.*s%s", (int)length, folder, name);
+    if (wrote < 0 || wrote >= PATH_ROOM || length >= PATH_ROOM) return false;
+    file_kind kind = kind_of(out);
+    return kind == REGULAR || kind == SPECIAL;
+}
+
+/* Folder number i of those where a default model may be: beside the command, here, installed. False: no more. */
+static bool default_folder(const cli *c, int i, char *out)
+{
+    size_t beside = folder_length(c->program);
+    if (i == 0) return snprintf(out, PATH_ROOM, "%.*smodels/", (int)beside, c->program) < PATH_ROOM;
+    if (i == 1) return snprintf(out, PATH_ROOM, "models/") < PATH_ROOM;
+    return i == 2 && snprintf(out, PATH_ROOM, "%s/", FLIS_DATADIR) < PATH_ROOM;
+}
+
+#define DEFAULT_MODEL "flis-small.safetensors"
+
+static bool find_model(cli *c)
+{
+    char folder[PATH_ROOM];
+    if (!c->model) {
+        for (int i = 0; default_folder(c, i, folder); i++)
+            if (file_in(folder, strlen(folder), DEFAULT_MODEL, c->model_path)) return true;
+        return flis_fail(&c->ctx, "no model: give one with -m, or let `make demo` write models/" DEFAULT_MODEL);
+    }
+    size_t length = strlen(c->model);
+    if (length >= PATH_ROOM) return flis_fail(&c->ctx, "%s: the name is too long", c->model);
+    memcpy(c->model_path, c->model, length + 1);
+    if (length > 5 && !strcmp(c->model + length - 5, ".ckpt"))
+        return flis_fail(&c->ctx,
+                         "%s: a PyTorch checkpoint must be converted first: tools/ckpt2safetensors %s OUT.safetensors",
+                         c->model, c->model);
+    return true;
+}
+
+static bool vocab_in(cli *c, const char *folder, size_t length)
+{
+    static const char *const names[] = {"vocab.txt", "merges.txt", "bpe_simple_vocab_16e6.txt",
+                                        "bpe_simple_vocab_16e6.txt.gz"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (file_in(folder, length, names[i], c->vocab_path)) return true;
+    return false;
+}
+
+/* The vocabulary given, or the one beside the model, or (where no model is named) beside a default model. */
+static flis_vocab *find_vocab(cli *c)
+{
+    char folder[PATH_ROOM];
+    bool found = false;
+    if (c->vocab) return flis_vocab_read(&c->ctx, c->vocab);
+    const char *model = c->model ? c->model : *c->model_path ? c->model_path : NULL;
+    if (model) found = vocab_in(c, model, folder_length(model));
+    else
+        for (int i = 0; !found && default_folder(c, i, folder); i++) found = vocab_in(c, folder, strlen(folder));
+    if (found) return flis_vocab_read(&c->ctx, c->vocab_path);
+    flis_fail(&c->ctx,
+              "no vocabulary: give one with --vocab, or put vocab.txt, merges.txt or bpe_simple_vocab_16e6.txt[.gz] "
+              "beside %s",
+              model ? model : "the model");
+    return NULL;
+}
+
+/* Says now, not after an hour, that a result cannot be written. The probe has the name of the library's temporary. */
+static bool check_writable(flis_ctx *ctx, const char *path)
+{
+    char probe[PATH_ROOM];
+    file_kind kind = kind_of(path);
+    if (kind == DIRECTORY) return flis_fail(ctx, "%s: is a directory, wanted a file name", path);
+    if (kind == SPECIAL) return flis_fail(ctx, "%s: is not a regular file, which the result would replace", path);
+    int length = snprintf(probe, sizeof probe, "%s.partial", path);
+    if (length < 0 || length >= PATH_ROOM) return flis_fail(ctx, "%s: the name is too long", path);
+    FILE *file = fopen(probe, "wb");
+    if (!file) return flis_fail(ctx, "%s: cannot be written: %s", path, strerror(errno));
+    fclose(file);
+    remove(probe);
+    return true;
+}
+
+/* ---- Tensors out: results and traces ----------------------------------------------------------------------------- */
+
+static const flis_dtype REAL_TYPE = sizeof(real) == 8 ? FLIS_F64 : FLIS_F32;
+
+/* Adds a tensor with room for its values, which the caller fills. NULL: out of memory (the context says so). */
+static void *add_tensor(flis_ctx *ctx, tensor_list *list, const char *name, flis_dtype dtype, int rank,
+                        const uint64_t *shape)
+{
+    if (!flis_ok(ctx)) return NULL;
+    if (list->count == list->room) {
+        size_t room = list->room ? 2 * list->room : 64;
+        named_tensor *item = flis_alloc(ctx, room, sizeof *item);
+        if (!item) return NULL;
+        if (list->count) memcpy(item, list->item, list->count * sizeof *item);
+        free(list->item);
+        list->item = item;
+        list->room = room;
+    }
+    named_tensor *t = &list->item[list->count];
+    *t = (named_tensor){.dtype = dtype, .rank = rank, .count = 1};
+    for (int i = 0; i < rank; i++) {
+        t->shape[i] = shape[i];
+        t->count *= (size_t)shape[i];
+    }
+    t->name = flis_alloc(ctx, strlen(name) + 1, 1);
+    t->values = flis_alloc(ctx, t->count ? t->count : 1, dtype == FLIS_U8 ? 1 : dtype == FLIS_I64 ? 8 : sizeof(real));
+    if (!t->name || !t->values) {
+        free(t->name);
+        free(t->values);
+        return NULL;
+    }
+    strcpy(t->name, name);
+    list->count++;
+    return t->values;
+}
+
+/* Adds an activation: [n][h][w][c] as [n,c,h,w], [n][t][c] as it is. */
+static void add_activation(flis_ctx *ctx, tensor_list *list, const char *name, const flis_tensor *x)
+{
+    if (!x || !flis_ok(ctx)) return;
+    const uint64_t image[] = {x->n, x->c, x->h, x->w}, rows[] = {x->n, x->h * x->w, x->c}, vectors[] = {x->n, x->c};
+    const char *last = strrchr(name, '.');
+    const bool flat = !strcmp(last ? last + 1 : name, "time_embed");     /* one vector a sample: no t in PyTorch */
+    const uint64_t *shape = x->rank == 4 ? image : flat ? vectors : rows;
+    real *values = add_tensor(ctx, list, name, REAL_TYPE, flat ? 2 : x->rank, shape);
+    if (!values) return;
+    if (x->rank == 4) flis_to_nchw(x, values);
+    else memcpy(values, x->x, flis_count(x) * sizeof *values);
+}
+
+static void free_tensors(tensor_list *list)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        free(list->item[i].name);
+        free(list->item[i].values);
+    }
+    free(list->item);
+    *list = (tensor_list){0};
+}
+
+static bool save_tensors(flis_ctx *ctx, const char *path, const tensor_list *list)
+{
+    flis_writer *writer = flis_ok(ctx) ? flis_write_begin(ctx, path) : NULL;
+    for (size_t i = 0; writer && i < list->count; i++) {
+        const named_tensor *t = &list->item[i];
+        flis_write_declare(ctx, writer, t->name, t->dtype, t->rank, t->shape);
+    }
+    for (size_t i = 0; writer && i < list->count; i++) {
+        const named_tensor *t = &list->item[i];
+        if (t->dtype == FLIS_U8) flis_write_u8(ctx, writer, t->values, t->count);
+        else if (t->dtype == FLIS_I64) flis_write_i64(ctx, writer, t->values, t->count);
+        else flis_write_real(ctx, writer, t->values, t->count);
+    }
+    return writer && flis_write_end(ctx, writer);
+}
+
+/* [abc], [a-z], [!a]: does the set at *pattern (behind its bracket) hold c? Moves *pattern behind the set. */
+static bool glob_set(const char **pattern, char c)
+{
+    const char *p = *pattern;
+    bool invert = *p == '!', inside = false;
+    if (invert) p++;
+    const char *first = p;
+    for (; *p && (*p != ']' || p == first); p++) {
+        char low = *p, high = low;
+        if (p[1] == '-' && p[2] && p[2] != ']') {
+            high = p[2];
+            p += 2;
+        }
+        inside = inside || (c >= low && c <= high);
+    }
+    *pattern = *p ? p + 1 : p;
+    return inside != invert;
+}
+
+/* * any run of characters, dots too; ? any one; [a-z] one of a set. A later * makes an earlier one's choice final, so
+   remembering one place to go back to is enough. */
+static bool glob(const char *pattern, const char *text)
+{
+    const char *star = NULL, *resume = NULL;
+    while (*text || *pattern) {
+        const char *next = pattern + 1;
+        if (*pattern == '*') {
+            star = pattern++;
+            resume = text;
+            continue;
+        }
+        if (*text && *pattern && (*pattern == '?' || (*pattern == '[' ? glob_set(&next, *text) : *pattern == *text))) {
+            pattern = next;
+            text++;
+            continue;
+        }
+        if (!star || !*resume) return false;
+        pattern = star + 1;
+        text = ++resume;
+    }
+    return true;
+}
+
+/* Whether --trace-steps wants a name: "step.N…" must be in the list, other names always are. */
+static bool step_wanted(const cli *c, const char *name)
+{
+    char *end;
+    if (!c->trace_steps || strncmp(name, "step.", 5)) return true;
+    unsigned long step = strtoul(name + 5, &end, 10);
+    for (size_t i = 0; i < c->trace_steps; i++)
+        if (step >= c->trace_step[i].first && step <= c->trace_step[i].last) return true;
+    return end == name + 5;
+}
+
+static void on_trace(void *user, const char *name, const flis_tensor *x)
+{
+    cli *c = user;
+    if ((!c->trace_match || glob(c->trace_match, name)) && step_wanted(c, name))
+        add_activation(&c->ctx, &c->outputs, name, x);
+}
+
+/* ---- Progress ---------------------------------------------------------------------------------------------------- */
+
+/* "step 3/50, 1.25 s/step, 0:59 left", or "load 310/686". Redrawn on a terminal; else lines, one per sampler step. */
+static void on_progress(void *user, const char *what, size_t done, size_t total)
+{
+    cli *c = user;
+    double time = now();
+    bool sampling = !strcmp(what, "sample"), terminal = stderr_is_terminal();
+    if (strcmp(c->progress.what, what)) {
+        end_line(c);
+        snprintf(c->progress.what, sizeof c->progress.what, "%s", what);
+        c->progress.start = time;
+        c->progress.first = done;
+        c->progress.drawn = 0;
+    }
+    if (done >= total) c->progress.what[0] = 0;         /* the next of that name begins anew */
+    if (c->quiet || (terminal ? done < total && time - c->progress.drawn < 0.1 : sampling ? !done : done < total))
+        return;
+    c->progress.drawn = time;
+    fprintf(stderr, "%s%s %zu/%zu", terminal ? "\r" : "", sampling ? "step" : what, done, total);
+    if (sampling && done > c->progress.first) {
+        double each = (time - c->progress.start) / (double)(done - c->progress.first);
+        unsigned long left = (unsigned long)(each * (double)(total - done) + 0.5);
+        fprintf(stderr, ", %.2f s/step, %lu:%02lu left", each, left / 60, left % 60);
+    }
+    fputs(terminal ? "   " : "\n", stderr);
+    c->progress.line_open = terminal;
+    if (done >= total) end_line(c);
+    fflush(stderr);
+}
+
+/* What long commands share: threads, progress, Ctrl-C, and a step count that the sampler will take. */
+static bool prepare(cli *c)
+{
+    flis_ctx *ctx = &c->ctx;
+    if (c->threads) ctx->threads = (int)c->threads;
+    ctx->progress = on_progress;
+    ctx->progress_user = c;
+    ctx->interrupted = &interrupted;
+    c->options.sampling.steps = (int)c->steps;
+    c->options.warn = warn;
+    c->options.warn_user = c;
+    catch_signals();
+    return flis_ok(ctx);
+}
+
+/* Refuses, before anything is loaded, what the sampler would refuse after. */
+static bool check_steps(cli *c)
+{
+    const flis_sampling *s = &c->options.sampling;
+    char sentence[160];
+    flis_schedule *schedule = flis_alloc(&c->ctx, 1, sizeof *schedule);
+    flis_steps *steps = flis_alloc(&c->ctx, 1, sizeof *steps);
+    if (schedule && steps) {
+        flis_schedule_make(schedule);
+        if (flis_steps_make(&c->ctx, schedule, s->kind, s->steps, s->eta, steps) && steps->count != (size_t)s->steps) {
+            snprintf(sentence, sizeof sentence,
+                     "%d does not divide 1000: there will be %zu steps, as in the authors' code", s->steps,
+                     steps->count);
+            warn(c, sentence);
+        }
+    }
+    free(schedule);
+    free(steps);
+    return flis_ok(&c->ctx);
+}
+
+/* ---- generate ---------------------------------------------------------------------------------------------------- */
+
+/* The phrases as the authors join them. */
+static char *prompt_text(flis_ctx *ctx, const flis_layout *layout)
+{
+    size_t room = 1;
+    for (size_t i = 0; i < layout->count; i++) room += strlen(layout->phrase[i].text) + 1;
+    char *text = flis_alloc(ctx, room, 1);
+    for (size_t i = 0; text && i < layout->count; i++) {
+        if (i) strcat(text, " ");
+        strcat(text, layout->phrase[i].text);
+    }
+    return text;
+}
+
+/* The shortest text that reads back as the same number. */
+static void number_text(double x, char out[32])
+{
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(out, 32, "%.*g", digits, x);
+        if (strtod(out, NULL) == x) return;
+    }
+}
+
+/* Everything that makes the picture again goes into it. No folders: the bytes must not depend on where it was made. */
+static bool write_picture(cli *c, const flis_picture *picture, const flis_layout *layout)
+{
+    const flis_options *o = &c->options;
+    char seed[24], steps[24], eta[32], scale[32], size[48];
+    char *prompt = prompt_text(&c->ctx, layout);
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)o->seed);
+    snprintf(steps, sizeof steps, "%d", o->sampling.steps);
+    snprintf(size, sizeof size, "%zux%zu", o->width, o->height);
+    number_text(o->sampling.eta, eta);
+    number_text(o->sampling.scale, scale);
+    const char *text[] = {
+        "Software", "flis " FLIS_VERSION, "seed", seed, "steps", steps,
+        "sampler", o->sampling.kind == FLIS_PLMS ? "plms" : "ddim", "eta", eta, "scale", scale,
+        "rng", o->rng == FLIS_RNG_CPU ? "cpu" : "cuda", "size", size, "model", base_name(c->model_path),
+        "prompt", prompt, "layout", o->no_layout || !layout->label.width ? "none" : base_name(c->layout),
+        o->noise ? "noise" : NULL, o->noise ? base_name(o->noise) : NULL, NULL
+    };
+    bool ok = prompt && flis_write_png(&c->ctx, c->out, picture, text);
+    free(prompt);
+    return ok;
+}
+
+static int run_generate(cli *c)
+{
+    flis_ctx *ctx = &c->ctx;
+    flis_layout layout = {0};
+    flis_picture picture = {0};
+    if (c->words) return usage(c, "unexpected argument \"%s\"", c->word[0]);
+    if (!c->layout) return usage(c, "-j LAYOUT.json is missing");
+    if (!c->out) return usage(c, "-o OUT.png is missing");
+    if (!c->trace && (c->trace_match || c->trace_steps)) return usage(c, "--trace FILE is missing");
+    prepare(c);
+    flis_vocab *vocab = NULL;
+    if (check_steps(c) && check_writable(ctx, c->out) && (!c->trace || check_writable(ctx, c->trace)) &&
+        find_model(c) && flis_layout_read(ctx, c->layout, &layout))
+        vocab = find_vocab(c);
+    if (c->trace) {
+        ctx->trace = on_trace;
+        ctx->trace_user = c;
+    }
+    if (vocab) {
+        fprintf(stderr, "seed %llu\n", (unsigned long long)c->options.seed);
+        bool ok = flis_generate(ctx, c->model_path, vocab, &layout, &c->options, &picture);
+        end_line(c);
+        if (ok && (!c->trace || save_tensors(ctx, c->trace, &c->outputs)) && !write_picture(c, &picture, &layout) &&
+            c->trace)
+            remove(c->trace);           /* all or nothing */
+    }
+    free(picture.pixels);
+    flis_vocab_free(vocab);
+    flis_layout_free(&layout);
+    return flis_ok(ctx) ? 0 : 1;
+}
+
+/* ---- stage: inputs ----------------------------------------------------------------------------------------------- */
+
+/* One stage at work: the input file, and what the letters of the shapes stand for so far. */
+typedef struct stage {
+    cli *c;
+    flis_file *in, *model;
+    size_t dim[128];            /* by letter; 0: not yet known */
+} stage;
+
+/* Appends to a sentence that is being built. */
+static void append(char *out, size_t room, const char *format, ...)
+{
+    size_t used = strlen(out);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(out + used, room - used, format, args);
+    va_end(args);
+}
+
+/* Compares a shape with "n,77,d": numbers must be equal, letters equal to what they were before, or are learnt. */
+static bool shape_fits(stage *s, const char *pattern, const uint64_t *shape, int rank)
+{
+    size_t learnt[128];
+    memcpy(learnt, s->dim, sizeof learnt);
+    for (int i = 0; i < rank; i++) {
+        char *end = (char *)pattern;
+        size_t want = *pattern >= '0' && *pattern <= '9' ? strtoul(pattern, &end, 10) : learnt[(int)*end++];
+        if (want ? shape[i] != want : shape[i] == 0 || shape[i] > SIZE_MAX) return false;
+        if (!want) learnt[(int)*pattern] = (size_t)shape[i];
+        if (*end != (i + 1 < rank ? ',' : 0)) return false;
+        pattern = end + 1;
+    }
+    memcpy(s->dim, learnt, sizeof learnt);
+    return true;
+}
+
+/* Finds an input and holds its shape against the pattern; one leading 1 too many is let pass. NULL: absent or wrong. */
+static const flis_entry *find_input(stage *s, const char *name, const char *pattern, bool optional)
+{
+    flis_ctx *ctx = &s->c->ctx;
+    if (!flis_ok(ctx)) return NULL;
+    const flis_entry *entry = flis_file_find(s->in, name);
+    if (!entry) {
+        if (!optional) flis_fail(ctx, "%s: tensor \"%s\": missing, wanted [%s]", s->c->in, name, pattern);
+        return NULL;
+    }
+    int rank = 1, spare;
+    for (const char *p = pattern; *p; p++) rank += *p == ',';
+    spare = entry->rank == rank + 1 && entry->shape[0] == 1;
+    if (entry->rank == rank + spare && shape_fits(s, pattern, entry->shape + spare, rank)) return entry;
+    char got[160] = "", bound[160] = "";
+    for (int i = 0; i < entry->rank; i++)
+        append(got, sizeof got, "%s%llu", i ? "," : "", (unsigned long long)entry->shape[i]);
+    for (const char *p = pattern; *p; p++)
+        if (*p > '9' && s->dim[(int)*p])
+            append(bound, sizeof bound, "%s%c = %zu", *bound ? ", " : " with ", *p, s->dim[(int)*p]);
+    flis_fail(ctx, "%s: tensor \"%s\": got shape [%s], wanted [%s]%s", s->c->in, name, got, pattern, bound);
+    return NULL;
+}
+
+/* The values of an input; free() them. NULL: absent (if optional) or failed. */
+static real *real_input(stage *s, const char *name, const char *pattern, bool optional)
+{
+    const flis_entry *entry = find_input(s, name, pattern, optional);
+    real *values = entry ? flis_alloc(&s->c->ctx, (size_t)flis_entry_count(entry), sizeof *values) : NULL;
+    if (values) flis_file_read_real(&s->c->ctx, s->in, entry, values);
+    return values;
+}
+
+/* Whole numbers from low to high, of any integer type. */
+static int64_t *whole_input(stage *s, const char *name, const char *pattern, int64_t low, int64_t high, bool optional)
+{
+    flis_ctx *ctx = &s->c->ctx;
+    const flis_entry *entry = find_input(s, name, pattern, optional);
+    size_t count = entry ? (size_t)flis_entry_count(entry) : 0;
+    int64_t *values = entry ? flis_alloc(ctx, count, sizeof *values) : NULL;
+    if (!values || !flis_file_read_i64(ctx, s->in, entry, values)) return values;
+    for (size_t i = 0; i < count; i++)
+        if (values[i] < low || values[i] > high) {
+            flis_fail(ctx, "%s: tensor \"%s\": value %zu: got %lld, wanted %lld to %lld", s->c->in, name, i,
+                      (long long)values[i], (long long)low, (long long)high);
+            break;
+        }
+    return values;
+}
+
+/* label [H,W] and class_ids [k], both or neither; the arrays stay until free_rca. */
+typedef struct rca_input {
+    flis_rca rca;
+    uint8_t *label;
+    float *class_ids;
+} rca_input;
+
+static void free_rca(rca_input *r)
+{
+    free(r->label);
+    free(r->class_ids);
+}
+
+/* False: not given (if optional), or failed. */
+static bool read_rca(stage *s, rca_input *r, bool optional)
+{
+    flis_ctx *ctx = &s->c->ctx;
+    bool has_label = flis_file_find(s->in, "label"), has_ids = flis_file_find(s->in, "class_ids");
+    *r = (rca_input){0};
+    if (optional && !has_label && !has_ids) return false;
+    const flis_entry *entry = flis_file_find(s->in, "class_ids");
+    if (entry && flis_entry_count(entry) == 0) {        /* no class at all: every column stays open */
+        r->class_ids = flis_alloc(ctx, 1, sizeof *r->class_ids);
+    } else {
+        real *ids = real_input(s, "class_ids", "k", false);
+        r->class_ids = ids ? flis_alloc(ctx, s->dim['k'], sizeof *r->class_ids) : NULL;
+        for (size_t i = 0; r->class_ids && i < s->dim['k']; i++) r->class_ids[i] = (float)ids[i];
+        free(ids);
+    }
+    int64_t *label = whole_input(s, "label", "H,W", 0, 255, false);
+    size_t count = s->dim['H'] * s->dim['W'];
+    r->label = label && flis_ok(ctx) ? flis_alloc(ctx, count, 1) : NULL;
+    for (size_t i = 0; r->label && i < count; i++) r->label[i] = (uint8_t)label[i];
+    free(label);
+    r->rca = (flis_rca){r->label, s->dim['H'], s->dim['W'], r->class_ids, s->dim['k']};
+    return flis_ok(ctx);
+}
+
+/* An [n,c,h,w] input as an activation. */
+static flis_tensor *image_input(stage *s, const char *name, const char *pattern, size_t channels, char h, char w)
+{
+    real *values = real_input(s, name, pattern, false);
+    flis_tensor *x = NULL;
+    if (flis_ok(&s->c->ctx))
+        x = flis_from_nchw(&s->c->ctx, values, s->dim['n'], channels, s->dim[(int)h], s->dim[(int)w]);
+    free(values);
+    return x;
+}
+
+/* ---- stage: the stages ------------------------------------------------------------------------------------------- */
+
+static void stage_clip(stage *s)
+{
+    flis_ctx *ctx = &s->c->ctx;
+    int64_t *wide = whole_input(s, "ids", "n,77", 0, INT32_MAX, false);
+    flis_clip *clip = flis_ok(ctx) ? flis_clip_load(ctx, s->model) : NULL;
+    size_t n = s->dim['n'], count = n * FLIS_TOKENS, vocab = clip ? flis_clip_get_config(clip)->vocab : 0;
+    int32_t *ids = clip ? flis_alloc(ctx, count, sizeof *ids) : NULL;
+    for (size_t i = 0; ids && i < count; i++) {
+        ids[i] = (int32_t)wide[i];
+        if (wide[i] >= (int64_t)vocab)
+            flis_fail(ctx, "%s: tensor \"ids\": value %zu: got %lld, wanted less than the model's vocabulary, %zu",
+                      s->c->in, i, (long long)wide[i], vocab);
+    }
+    if (ids && flis_ok(ctx))
+        add_activation(ctx, &s->c->outputs, "last_hidden_state", flis_clip_encode(ctx, clip, ids, n));
+    free(ids);
+    free(wide);
+    flis_clip_free(clip);
+}
+
+static void stage_rca(stage *s)
+{
+    flis_ctx *ctx = &s->c->ctx;
+    rca_input r;
+    int64_t *size = whole_input(s, "size", "2", 1, 65536, false);
+    if (read_rca(s, &r, false)) {
+        const uint64_t h = (uint64_t)size[0], w = (uint64_t)size[1], shape[] = {h * w, FLIS_TOKENS};
+        uint8_t *mask = add_tensor(ctx, &s->c->outputs, "mask", FLIS_U8, 2, shape);
+        if (mask) flis_rca_mask(ctx, &r.rca, (size_t)h, (size_t)w, mask);
+    }
+    free_rca(&r);
+    free(size);
+}
+
+static void stage_unet(stage *s)
+{
+    flis_ctx *ctx = &s->c->ctx;
+    rca_input r = {0};
+    double *t = NULL;
+    const flis_rca **rca = NULL;
+    flis_tensor *context = NULL, *x = image_input(s, "x", "n,4,h,w", 4, 'h', 'w');
+    const flis_entry *entry = find_input(s, "t", "n", false);
+    if (entry && (t = flis_alloc(ctx, s->dim['n'], sizeof *t))) flis_file_read_f64(ctx, s->in, entry, t);
+    real *text = real_input(s, "context", "n,77,d", false);
+    if (text && (context = flis_rows(ctx, s->dim['n'], FLIS_TOKENS, s->dim['d'])))
+        memcpy(context->x, text, flis_count(context) * sizeof *text);
+    free(text);
+    if (read_rca(s, &r, true) && (rca = flis_alloc(ctx, s->dim['n'], sizeof *rca)))
+        for (size_t i = 0; i < s->dim['n']; i++) rca[i] = &r.rca;
+    flis_unet *unet = flis_ok(ctx) ? flis_unet_load(ctx, s->model) : NULL;
+    if (unet) add_activation(ctx, &s->c->outputs, "eps", flis_unet_eps(ctx, unet, x, t, context, rca));
+    flis_unet_free(unet);
+    free((void *)rca);
+    free_rca(&r);
+    free(t);
+}
+
+static void stage_decode(stage *s)
+{
+    flis_ctx *ctx = &s->c->ctx;
+    flis_tensor *z = image_input(s, "z", "n,4,h,w", 4, 'h', 'w');
+    flis_vae *vae = flis_ok(ctx) ? flis_vae_load(ctx, s->model, true, false) : NULL;
+    if (vae) add_activation(ctx, &s->c->outputs, "image", flis_vae_decode(ctx, vae, z));
+    flis_vae_free(vae);
+}
+
+static void stage_encode(stage *s)
+{
+    flis_ctx *ctx = &s->c->ctx;
+    flis_tensor *image = image_input(s, "image", "n,3,H,W", 3, 'H', 'W');
+    if (flis_ok(ctx) && (s->dim['H'] % FLIS_FACTOR || s->dim['W'] % FLIS_FACTOR))
+        flis_fail(ctx, "%s: tensor \"image\": got %zu x %zu pixels, wanted multiples of %d", s->c->in, s->dim['H'],
+                  s->dim['W'], FLIS_FACTOR);
+    flis_vae *vae = flis_ok(ctx) ? flis_vae_load(ctx, s->model, false, true) : NULL;
+    if (vae) add_activation(ctx, &s->c->outputs, "moments", flis_vae_encode(ctx, vae, image));
+    flis_vae_free(vae);
+}
+
+/* What stage sample writes for every step; rows are [S][4][h][w]. */
+typedef struct recording {
+    tensor_list *list;
+    size_t count, h, w;         /* values of one latent */
+    int64_t *t;
+    real *e_t, *x_prev, *pred_x0, *x;
+} recording;
+
+/* The user pointer of both the sampler's callbacks. */
+typedef struct sample_user {
+    flis_guided guided;         /* first, so that flis_guided_eps takes a sample_user */
+    recording record;
+} sample_user;
+
+static void on_step(flis_ctx *ctx, void *user, const flis_step *step)
+{
+    recording *r = &((sample_user *)user)->record;
+    if (step->number == 0) {
+        const uint64_t shape[] = {step->total, 4, r->h, r->w};
+        real *start = r->x;             /* x_T, until now */
+        r->t = add_tensor(ctx, r->list, "t", FLIS_I64, 1, shape);
+        r->e_t = add_tensor(ctx, r->list, "e_t", REAL_TYPE, 4, shape);
+        r->x_prev = add_tensor(ctx, r->list, "x_prev", REAL_TYPE, 4, shape);
+        r->pred_x0 = add_tensor(ctx, r->list, "pred_x0", REAL_TYPE, 4, shape);
+        r->x = add_tensor(ctx, r->list, "x", REAL_TYPE, 4, shape);
+        if (r->x) memcpy(r->x, start, r->count * sizeof *start);
+    }
+    if (!flis_ok(ctx)) return;
+    const size_t bytes = r->count * sizeof(real), at = step->number * r->count;
+    r->t[step->number] = step->t;
+    memcpy(r->e_t + at, step->e_t, bytes);
+    memcpy(r->x_prev + at, step->x_prev, bytes);
+    memcpy(r->pred_x0 + at, step->pred_x0, bytes);
+    if (step->number + 1 < step->total) memcpy(r->x + at + r->count, step->x_prev, bytes);
+}
+
+/* x_T from the file, or drawn; either way the generator then stands behind one draw of that size. */
+static real *starting_noise(stage *s)
+{
+    flis_ctx *ctx = &s->c->ctx;
+    real *x = real_input(s, "x_T", "1,4,h,w", true);
+    if (!x) {
+        int64_t *size = whole_input(s, "size", "2", 1, 8192, true);
+        if (flis_ok(ctx) && !size)
+            flis_fail(ctx, "%s: tensor \"x_T\": missing, wanted [1,4,h,w] (or \"size\" [2], to draw it)", s->c->in);
+        if (size && flis_ok(ctx)) {
+            s->dim['h'] = (size_t)size[0];
+            s->dim['w'] = (size_t)size[1];
+        }
+        free(size);
+    }
+    size_t count = 4 * s->dim['h'] * s->dim['w'];
+    float *noise = flis_ok(ctx) ? flis_alloc(ctx, count, sizeof *noise) : NULL;
+    if (!noise) return x;
+    flis_rng_seed(&ctx->rng, s->c->options.rng, s->c->options.seed);
+    flis_randn(&ctx->rng, noise, count);
+    if (!x && (x = flis_alloc(ctx, count, sizeof *x)))
+        for (size_t i = 0; i < count; i++) x[i] = (real)noise[i];
+    free(noise);
+    return x;
+}
+
+static void stage_sample(stage *s)
+{
+    cli *c = s->c;
+    flis_ctx *ctx = &c->ctx;
+    const bool guide = c->options.sampling.scale != 1;
+    rca_input r = {0};
+    real *x = starting_noise(s), *latents = NULL;
+    real *context = real_input(s, "context", "1,77,d", false);
+    real *uncond = guide ? real_input(s, "uncond", "1,77,d", false) : NULL;
+    const bool has_rca = read_rca(s, &r, true);
+    const uint64_t shape[] = {1, 4, s->dim['h'], s->dim['w']};
+    flis_unet *unet = flis_ok(ctx) ? flis_unet_load(ctx, s->model) : NULL;
+    if (unet && flis_unet_get_config(unet)->context != s->dim['d'])
+        flis_fail(ctx, "%s: tensor \"context\": got width %zu, wanted the model's, %zu", c->in, s->dim['d'],
+                  flis_unet_get_config(unet)->context);
+    if (unet && (latents = add_tensor(ctx, &c->outputs, "latents", REAL_TYPE, 4, shape))) {
+        const size_t count = 4 * s->dim['h'] * s->dim['w'];
+        sample_user user = {
+            .guided = {unet, s->dim['h'], s->dim['w'], context, uncond, has_rca ? &r.rca : NULL},
+            .record = {.list = &c->outputs, .count = count, .h = s->dim['h'], .w = s->dim['w'], .x = x}
+        };
+        const flis_model_fn model = {flis_guided_eps, on_step, &user};
+        memcpy(latents, x, count * sizeof *x);
+        flis_sample(ctx, &c->options.sampling, count, latents, &model);
+        fprintf(stderr, "seed %llu\n", (unsigned long long)c->options.seed);
+    }
+    flis_unet_free(unet);
+    free_rca(&r);
+    free(uncond);
+    free(context);
+    free(x);
+}
+
+static const struct {
+    const char *name;
+    void (*run)(stage *s);
+    bool model;                 /* reads weights */
+} stages[] = {
+    {"clip", stage_clip, true},     {"rca", stage_rca, false},      {"unet", stage_unet, true},
+    {"decode", stage_decode, true}, {"encode", stage_encode, true}, {"sample", stage_sample, true},
+};
+
+static int run_stage(cli *c)
+{
+    flis_ctx *ctx = &c->ctx;
+    size_t which = 0, count = sizeof stages / sizeof *stages;
+    stage s = {.c = c};
+    if (!c->words) return usage(c, "the stage's name is missing: clip, rca, unet, decode, encode or sample");
+    while (which < count && strcmp(stages[which].name, c->word[0])) which++;
+    if (which == count)
+        return usage(c, "unknown stage \"%s\", wanted clip, rca, unet, decode, encode or sample", c->word[0]);
+    if (c->words > 1) return usage(c, "unexpected argument \"%s\"", c->word[1]);
+    if (!c->in) return usage(c, "-i IN.safetensors is missing");
+    if (!c->out) return usage(c, "-o OUT.safetensors is missing");
+    prepare(c);
+    if (check_writable(ctx, c->out) && (stages[which].run != stage_sample || check_steps(c)) &&
+        (!stages[which].model || (find_model(c) && (s.model = flis_file_open(ctx, c->model_path)))))
+        s.in = flis_file_open(ctx, c->in);
+    if (c->trace_match) {
+        ctx->trace = on_trace;
+        ctx->trace_user = c;
+    }
+    if (s.in) stages[which].run(&s);
+    end_line(c);
+    flis_file_close(s.in);
+    flis_file_close(s.model);
+    if (flis_ok(ctx)) save_tensors(ctx, c->out, &c->outputs);
+    return flis_ok(ctx) ? 0 : 1;
+}
+
+/* ---- tokens ------------------------------------------------------------------------------------------------------ */
+
+/* BOS, at most 75 tokens, EOS: what the text encoder sees, without padding. */
+static bool print_tokens(flis_ctx *ctx, const flis_vocab *vocab, const char *text, size_t length)
+{
+    int32_t *ids = NULL;
+    long count = flis_tokenize(ctx, vocab, text, length, &ids);
+    if (count < 0) return false;
+    printf("%ld", (long)flis_vocab_bos(vocab));
+    for (long i = 0; i < count && i < FLIS_PHRASE_TOKENS; i++) printf(" %ld", (long)ids[i]);
+    printf(" %ld\n", (long)flis_vocab_eos(vocab));
+    free(ids);
+    return true;
+}
+
+/* One line of stdin, of any length and with any bytes. False at the end. */
+static bool read_line(flis_ctx *ctx, char **line, size_t *room, size_t *length)
+{
+    int byte;
+    for (*length = 0; (byte = getchar()) != EOF && byte != '\n'; (*line)[(*length)++] = (char)byte) {
+        if (*length < *room) continue;
+        char *larger = flis_alloc(ctx, 2 * *room + 256, 1);
+        if (!larger) return false;
+        if (*length) memcpy(larger, *line, *length);
+        free(*line);
+        *line = larger;
+        *room = 2 * *room + 256;
+    }
+    return byte != EOF || *length;
+}
+
+static int run_tokens(cli *c)
+{
+    flis_ctx *ctx = &c->ctx;
+    flis_vocab *vocab = find_vocab(c);
+    char *line = NULL;
+    size_t room = 0, length;
+    for (int i = 0; vocab && flis_ok(ctx) && i < c->words; i++)
+        print_tokens(ctx, vocab, c->word[i], strlen(c->word[i]));
+    while (vocab && flis_ok(ctx) && !c->words && read_line(ctx, &line, &room, &length))
+        print_tokens(ctx, vocab, line ? line : "", length);
+    free(line);
+    flis_vocab_free(vocab);
+    return flis_ok(ctx) ? 0 : 1;
+}
+
+/* ---- info -------------------------------------------------------------------------------------------------------- */
+
+/* The parts of a checkpoint by the names that theirs begin with; the last takes what is left. */
+static const char *const part_prefix[] = {"cond_stage_model.", "model.diffusion_model.", "first_stage_model.", ""};
+enum { PART_CLIP, PART_UNET, PART_VAE, PART_OTHER, PARTS };
+
+static int part_of(const char *name)
+{
+    int part = 0;
+    while (strncmp(name, part_prefix[part], strlen(part_prefix[part]))) part++;
+    return part;
+}
+
+static void print_list(const char *label, const size_t *values, size_t count)
+{
+    printf(" %s", label);
+    for (size_t i = 0; i < count; i++) printf("%c%zu", i ? ',' : ' ', values[i]);
+}
+
+static void print_clip(flis_ctx *ctx, flis_file *file)
+{
+    flis_clip *clip = flis_clip_load(ctx, file);
+    if (!clip) return;
+    const flis_clip_config *k = flis_clip_get_config(clip);
+    printf(" vocab %zu width %zu layers %zu heads %zu hidden %zu positions %zu", k->vocab, k->width, k->layers,
+           k->heads, k->hidden, k->positions);
+    flis_clip_free(clip);
+}
+
+static void print_unet(flis_ctx *ctx, flis_file *file)
+{
+    flis_unet *unet = flis_unet_load(ctx, file);
+    if (!unet) return;
+    const flis_unet_config *k = flis_unet_get_config(unet);
+    size_t attention[FLIS_MAX_LEVELS];
+    for (size_t i = 0; i < k->levels; i++) attention[i] = k->attention[i];
+    printf(" in %zu out %zu channels %zu", k->in, k->out, k->channels);
+    print_list("mult", k->mult, k->levels);
+    print_list("attention", attention, k->levels);
+    printf(" blocks %zu heads %zu context %zu", k->blocks, k->heads, k->context);
+    flis_unet_free(unet);
+}
+
+static void print_vae(flis_ctx *ctx, flis_file *file)
+{
+    bool encoder = flis_file_find(file, "first_stage_model.encoder.conv_in.weight");
+    flis_vae *vae = flis_vae_load(ctx, file, true, encoder);
+    if (!vae) return;
+    const flis_vae_config *k = flis_vae_get_config(vae);
+    printf(" channels %zu", k->channels);
+    print_list("mult", k->mult, k->levels);
+    printf(" blocks %zu z %zu embed %zu scale_factor %.9g encoder %s", k->blocks, k->z, k->embed, k->scale_factor,
+           encoder ? "yes" : "no");
+    flis_vae_free(vae);
+}
+
+/* A part's line: tensors, parameters, and the configuration as the library reads it. A dry context loads nothing. */
+static bool print_part(flis_ctx *ctx, flis_file *file, int part, size_t tensors, uint64_t parameters)
+{
+    static const char *const name[] = {"clip", "unet", "vae", "other"};
+    static void (*const print[])(flis_ctx *, flis_file *) = {print_clip, print_unet, print_vae};
+    flis_ctx dry;
+    printf("%s tensors %zu parameters %llu", name[part], tensors, (unsigned long long)parameters);
+    if (part == PART_OTHER || !tensors) return printf("\n") > 0;
+    if (!flis_init(&dry)) return flis_fail(ctx, "%s", dry.error);
+    dry.dry = true;
+    print[part](&dry, file);
+    printf("%s\n", flis_ok(&dry) ? "" : " unreadable");
+    if (!flis_ok(&dry)) flis_fail(ctx, "%s", dry.error);
+    flis_free(&dry);
+    return flis_ok(ctx);
+}
+
+static int run_info(cli *c)
+{
+    flis_ctx *ctx = &c->ctx;
+    size_t tensors[PARTS] = {0};
+    uint64_t parameters[PARTS] = {0}, end = 0;
+    if (!c->words) return usage(c, "MODEL is missing");
+    if (c->words > 1) return usage(c, "unexpected argument \"%s\"", c->word[1]);
+    c->model = c->word[0];
+    flis_file *file = find_model(c) ? flis_file_open(ctx, c->model_path) : NULL;
+    if (!file) return 1;
+    for (size_t i = 0; i < file->count; i++) {
+        int part = part_of(file->entry[i].name);
+        tensors[part]++;
+        parameters[part] += flis_entry_count(&file->entry[i]);
+        if (file->entry[i].end > end) end = file->entry[i].end;
+    }
+    printf("bytes %llu\ntensors %zu\n", (unsigned long long)(file->data + end), file->count);
+    for (size_t i = 0; i < file->metadata_count; i++)
+        printf("metadata %s %s\n", file->metadata[2 * i], file->metadata[2 * i + 1]);
+    for (int part = 0; part < PARTS; part++) print_part(ctx, file, part, tensors[part], parameters[part]);
+    printf("\n");
+    for (size_t i = 0; i < file->count; i++) {
+        const flis_entry *e = &file->entry[i];
+        printf("%s %s [", e->name, flis_dtype_name(e->dtype));
+        for (int k = 0; k < e->rank; k++) printf("%s%llu", k ? "," : "", (unsigned long long)e->shape[k]);
+        printf("]\n");
+    }
+    flis_file_close(file);
+    return flis_ok(ctx) ? 0 : 1;
+}
+
+/* ---- layout ------------------------------------------------------------------------------------------------------ */
+
+/* A phrase on a line of its own, whatever characters it holds. */
+static void print_text(const char *text)
+{
+    for (; *text; text++) putchar((unsigned char)*text < ' ' ? ' ' : *text);
+}
+
+static void print_phrases_of(const flis_layout *layout, int id)
+{
+    bool any = false;
+    for (size_t i = 0; i < layout->count; i++)
+        if (layout->phrase[i].id == id) {
+            fputs(any ? ", " : "", stdout);
+            print_text(layout->phrase[i].text);
+            any = true;
+        }
+    if (!any) putchar('-');
+}
+
+/* The token's number, its id, and the class that its column of the mask belongs to. */
+static void print_prompt_tokens(cli *c, const flis_layout *layout)
+{
+    flis_prompt prompt = {0};
+    flis_vocab *vocab = find_vocab(c);
+    if (!vocab && !c->vocab) {          /* none was asked for: the rest is still of use */
+        fprintf(stderr, "flis: note: tokens are left out: %s\n", c->ctx.error);
+        c->ctx.error[0] = 0;
+        return;
+    }
+    if (vocab && flis_prompt_make(&c->ctx, vocab, layout->phrase, layout->count, &prompt)) {
+        printf("\ntoken\tid\tclass\n");
+        for (size_t i = 0; i < prompt.tokens; i++) {
+            printf("%zu\t%ld\t", i + 1, (long)prompt.ids[i + 1]);
+            if (i < prompt.classes) printf("%.0f\n", (double)prompt.class_ids[i]);
+            else printf("-\n");
+        }
+        flis_prompt_free(&prompt);
+    }
+    flis_vocab_free(vocab);
+}
+
+/* Cells of each id at the picture's size (PIL's nearest) and, from there, at the U-Net's scales (torch's nearest). */
+static void print_areas(cli *c, const flis_layout *layout)
+{
+    enum { SCALES = 5 };
+    static const size_t factor[SCALES] = {1, 8, 16, 32, 64};
+    const flis_picture *label = &layout->label;
+    const size_t width = c->options.width, height = c->options.height;
+    size_t(*area)[256] = flis_alloc(&c->ctx, SCALES, sizeof *area);
+    uint8_t *full = flis_alloc(&c->ctx, width, height), *cells = flis_alloc(&c->ctx, width, height);
+    if (area && full && cells) {
+        flis_label_pil(label->pixels, label->height, label->width, full, height, width);
+        printf("\nid");
+        for (size_t i = 0; i < SCALES; i++) {
+            const size_t w = width / factor[i], h = height / factor[i];
+            if (i) flis_label_torch(full, height, width, cells, h, w);
+            for (size_t k = 0; k < w * h; k++) area[i][(i ? cells : full)[k]]++;
+            if (w == h) printf("\t%zu", w);
+            else printf("\t%zux%zu", w, h);
+        }
+        printf("\tphrase\n");
+        for (int id = 0; id < 256; id++) {
+            bool named = false;
+            for (size_t i = 0; i < layout->count; i++) named = named || layout->phrase[i].id == id;
+            if (!named && !area[0][id]) continue;
+            printf("%d", id);
+            for (size_t i = 0; i < SCALES; i++) printf("\t%zu", area[i][id]);
+            printf("\t");
+            print_phrases_of(layout, id);
+            printf("\n");
+        }
+        flis_layout_warnings(&c->ctx, layout, width, height, warn, c);
+    }
+    free(area);
+    free(full);
+    free(cells);
+}
+
+static int run_layout(cli *c)
+{
+    flis_ctx *ctx = &c->ctx;
+    flis_layout layout = {0};
+    if (!c->words) return usage(c, "LAYOUT.json is missing");
+    if (c->words > 1) return usage(c, "unexpected argument \"%s\"", c->word[1]);
+    if (!flis_layout_read(ctx, c->word[0], &layout)) return 1;
+    printf("prompt\t");
+    for (size_t i = 0; i < layout.count; i++) {
+        fputs(i ? " " : "", stdout);
+        print_text(layout.phrase[i].text);
+    }
+    printf("\nlayout\t");
+    if (layout.label.width) printf("%zux%zu\n", layout.label.width, layout.label.height);
+    else printf("none: plain Stable Diffusion\n");
+    printf("\nphrase\tid\n");
+    for (size_t i = 0; i < layout.count; i++) {
+        print_text(layout.phrase[i].text);
+        printf("\t%d\n", layout.phrase[i].id);
+    }
+    print_prompt_tokens(c, &layout);
+    if (flis_ok(ctx) && layout.label.width) print_areas(c, &layout);
+    flis_layout_free(&layout);
+    return flis_ok(ctx) ? 0 : 1;
+}
+
+/* ---- main -------------------------------------------------------------------------------------------------------- */
+
+/* In the order of the bits GENERATE, STAGE, … */
+static const command commands[COMMANDS + 1] = {
+    {"generate", run_generate, "[-m MODEL] -j LAYOUT.json -o OUT.png [options]",
+     "A layout and its phrases in, a picture out.",
+     "\nThe seed is printed on stderr and kept in the PNG, with everything else that makes the picture again. Ctrl-C\n"
+     "stops between two operations and leaves no partial file. Traced tensors are named after the authors' modules,\n"
+     "behind the step and the pass, and are in PyTorch's order; they are kept in memory until the end, and without\n"
+     "--trace-match that is all of them.\n"},
+    {"stage", run_stage, "NAME [-m MODEL] -i IN.safetensors -o OUT.safetensors [options]",
+     "One stage of the pipeline on given tensors, in PyTorch's order, batch first.",
+     "\n  clip    ids I32 [n,77]                                     -> last_hidden_state [n,77,d]\n"
+     "  rca     label U8 [H,W], class_ids F32 [k], size I32 [2]    -> mask U8 [h*w,77]; size is h, w\n"
+     "  unet    x [n,4,h,w], t [n], context [n,77,d],\n"
+     "          optional label U8 [H,W] and class_ids F32 [k]      -> eps [n,4,h,w]\n"
+     "  decode  z [n,4,h,w], already divided by the scale factor   -> image [n,3,8h,8w]\n"
+     "  encode  image [n,3,H,W]                                    -> moments [n,8,H/8,W/8]\n"
+     "  sample  x_T [1,4,h,w], context [1,77,d], uncond [1,77,d] (not with --scale 1),\n"
+     "          optional label and class_ids                       -> latents [1,4,h,w]; of every step t I64 [S], and\n"
+     "          e_t, x_prev, pred_x0 and x, the latent that the step started from, [S,4,h,w]\n"
+     "\nsample's noise is that of --seed behind one draw of x_T's size, as where x_T itself is drawn: with the x_T of\n"
+     "the same seed, runs with --eta above 0 equal the authors'. Without x_T, size I32 [2] (h, w) has it drawn.\n"
+     "label is at picture size; other integer types and one leading 1 too many are accepted. Outputs are F32 (flis64:\n"
+     "F64). --trace-match adds matching intermediates to the same file, under the names of the authors' modules.\n"},
+    {"tokens", run_tokens, "[--vocab FILE] [TEXT...]",
+     "Token ids of each text (or of each line of stdin), one line per text.",
+     "\nBOS and EOS included, at most 75 tokens between them, no padding. A text that begins with - goes after --.\n"},
+    {"info", run_info, "MODEL",
+     "What is in a safetensors checkpoint: sizes, configuration, every tensor; made for diff(1).", ""},
+    {"layout", run_layout, "LAYOUT.json",
+     "What a layout says: phrases, tokens and classes, cells per id at every scale.",
+     "\nWarnings on stderr name the phrases whose regions vanish at a scale.\n"},
+    {NULL, NULL, NULL, NULL, NULL}};
+
+/* What was printed must have arrived. */
+static int finish(int status)
+{
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status != 2) {
+        fprintf(stderr, "flis: standard output: cannot be written: %s\n", strerror(errno));
+        return 1;
+    }
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    static cli c;               /* large, and zero */
+    c.program = argc ? argv[0] : "";
+    if (argc < 2) return usage(&c, "a command is missing: generate, stage, tokens, info or layout");
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+        help_all();
+        return finish(0);
+    }
+    if (!strcmp(argv[1], "--version")) {
+        printf("flis %s%s\n", FLIS_VERSION, sizeof(real) == 8 ? " (double precision)" : "");
+        return finish(0);
+    }
+    const command *which = commands;
+    while (which->name && strcmp(which->name, argv[1])) which++;
+    if (!which->name) {
+        bool option_like = argv[1][0] == '-';
+        return usage(&c, "unknown %s %s", option_like ? "option" : "command", argv[1]);
+    }
+    c.command = which;
+    bool sane = flis_init(&c.ctx);
+    flis_options_default(&c.options);
+    c.steps = (uint64_t)c.options.sampling.steps;
+    int status = parse_arguments(&c, argc - 2, argv + 2, command_bit(which));
+    if (!status && c.help) help_command(which);
+    else if (!status) status = sane ? which->run(&c) : 1;
+    end_line(&c);
+    if (!flis_ok(&c.ctx) && status != 2) fprintf(stderr, "flis: %s\n", c.ctx.error);
+    free_tensors(&c.outputs);
+    flis_free(&c.ctx);
+    return finish(status);
+}

@@ -1,0 +1,541 @@
+/* unet.c - rectified cross-attention (RCA), and the U-Net of Stable Diffusion v1 that it lives in.
+ *
+ * Transcribes FreestyleNet@5dcb8b8 ldm/modules/attention_FLIS.py and ldm/modules/diffusionmodules/openaimodel_FLIS.py;
+ * the paper's section 3.3. The only difference to plain Stable Diffusion is flis_rca_mask and where its result is used:
+ * the cross-attention (attn2) of every SpatialTransformer, never the self-attention (attn1).
+ * What this file is not: it knows nothing of prompts, samplers or pictures.
+ *
+ * Letters: n samples, h height, w width, c channels, t tokens (h*w), e width of the time embedding, x width of the text
+ * features. Any channel multipliers and any sizes that halve evenly are taken; the authors need square latents.
+ */
+#include "flis.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PREFIX "model.diffusion_model."
+
+/* GroupNorm's eps differs by place: 1e-5 in ResBlocks and in `out`, 1e-6 in SpatialTransformers. With the wrong one the
+   error is 1e-5 where activations are small: a quarter of the tolerance, and systematic. */
+static const double RESBLOCK_EPS = 1e-5, TRANSFORMER_EPS = 1e-6;
+
+/* ---- Rectified cross-attention --------------------------------------------------------------------------------- */
+
+/* Paper section 3.3: a text token acts only on the image tokens of its region. With the label map at this scale,
+     open[i][k + 1] = (label[i] == class_ids[k])     for the prompt's tokens k = 0..classes-1 (column 0 is BOS)
+   and 1 everywhere else: BOS, EOS and padding, and tokens of class -1. A class that does not occur at this scale closes
+   its column everywhere. attention_FLIS.py:203-226. */
+bool flis_rca_mask(flis_ctx *ctx, const flis_rca *rca, size_t h, size_t w, uint8_t *mask)
+{
+    if (!flis_ok(ctx)) return false;
+    if (rca->classes > FLIS_PHRASE_TOKENS)
+        return flis_fail(ctx, "the layout has classes for %zu tokens, wanted at most %d", rca->classes, FLIS_PHRASE_TOKENS);
+    uint8_t *small = flis_alloc(ctx, h * w, 1);
+    if (!small) return false;
+    flis_label_torch(rca->label, rca->height, rca->width, small, h, w);
+    memset(mask, 1, h * w * FLIS_TOKENS);
+    for (size_t k = 0; k < rca->classes; k++) {
+        if (rca->class_ids[k] == -1) continue;
+        for (size_t i = 0; i < h * w; i++) mask[i * FLIS_TOKENS + k + 1] = (float)small[i] == rca->class_ids[k];
+    }
+    free(small);
+    return true;
+}
+
+/* ---- Weights --------------------------------------------------------------------------------------------------- */
+
+typedef struct resblock {
+    size_t in, out;
+    flis_param in_gain, in_bias;        /* in_layers.0: group norm [in] */
+    flis_param in_w, in_b;              /* in_layers.2: [out][in][3][3] */
+    flis_param emb_w, emb_b;            /* emb_layers.1: [out][e] */
+    flis_param out_gain, out_bias;      /* out_layers.0: group norm [out] */
+    flis_param out_w, out_b;            /* out_layers.3: [out][out][3][3] */
+    flis_param skip_w, skip_b;          /* skip_connection: [out][in][1][1], where in != out */
+} resblock;
+
+static const flis_key RESBLOCK_KEYS[] = {
+    FLIS_KEY(resblock, in_gain, "in_layers.0.weight", "i"),
+    FLIS_KEY(resblock, in_bias, "in_layers.0.bias", "i"),
+    FLIS_KEY(resblock, in_w, "in_layers.2.weight", "oi33"),
+    FLIS_KEY(resblock, in_b, "in_layers.2.bias", "o"),
+    FLIS_KEY(resblock, emb_w, "emb_layers.1.weight", "oe"),
+    FLIS_KEY(resblock, emb_b, "emb_layers.1.bias", "o"),
+    FLIS_KEY(resblock, out_gain, "out_layers.0.weight", "o"),
+    FLIS_KEY(resblock, out_bias, "out_layers.0.bias", "o"),
+    FLIS_KEY(resblock, out_w, "out_layers.3.weight", "oo33"),
+    FLIS_KEY(resblock, out_b, "out_layers.3.bias", "o"),
+    FLIS_KEY(resblock, skip_w, "skip_connection.weight", "oi11"),   /* the last two only where in != out */
+    FLIS_KEY(resblock, skip_b, "skip_connection.bias", "o"),
+};
+
+typedef struct attention_weights { flis_param q, k, v, out_w, out_b; } attention_weights;    /* [c][c]; attn2's k and v [c][x] */
+
+typedef struct transformer {
+    size_t channels;
+    flis_param gain, bias;              /* norm: group norm [c] */
+    flis_param in_w, in_b;              /* proj_in: [c][c][1][1] */
+    flis_param gain1, bias1, gain2, bias2, gain3, bias3;    /* norm1..3: layer norms [c] */
+    attention_weights self, cross;      /* attn1, attn2 */
+    flis_param gate_w, gate_b;          /* ff.net.0.proj: [8c][c], value and gate of GEGLU */
+    flis_param ff_w, ff_b;              /* ff.net.2: [c][4c] */
+    flis_param out_w, out_b;            /* proj_out: [c][c][1][1] */
+} transformer;
+
+#define BLOCK "transformer_blocks.0."
+static const flis_key TRANSFORMER_KEYS[] = {
+    FLIS_KEY(transformer, gain, "norm.weight", "c"),
+    FLIS_KEY(transformer, bias, "norm.bias", "c"),
+    FLIS_KEY(transformer, in_w, "proj_in.weight", "cc11"),
+    FLIS_KEY(transformer, in_b, "proj_in.bias", "c"),
+    FLIS_KEY(transformer, self.q, BLOCK "attn1.to_q.weight", "cc"),
+    FLIS_KEY(transformer, self.k, BLOCK "attn1.to_k.weight", "cc"),
+    FLIS_KEY(transformer, self.v, BLOCK "attn1.to_v.weight", "cc"),
+    FLIS_KEY(transformer, self.out_w, BLOCK "attn1.to_out.0.weight", "cc"),
+    FLIS_KEY(transformer, self.out_b, BLOCK "attn1.to_out.0.bias", "c"),
+    FLIS_KEY(transformer, gate_w, BLOCK "ff.net.0.proj.weight", "gc"),
+    FLIS_KEY(transformer, gate_b, BLOCK "ff.net.0.proj.bias", "g"),
+    FLIS_KEY(transformer, ff_w, BLOCK "ff.net.2.weight", "cf"),
+    FLIS_KEY(transformer, ff_b, BLOCK "ff.net.2.bias", "c"),
+    FLIS_KEY(transformer, cross.q, BLOCK "attn2.to_q.weight", "cc"),
+    FLIS_KEY(transformer, cross.k, BLOCK "attn2.to_k.weight", "cx"),
+    FLIS_KEY(transformer, cross.v, BLOCK "attn2.to_v.weight", "cx"),
+    FLIS_KEY(transformer, cross.out_w, BLOCK "attn2.to_out.0.weight", "cc"),
+    FLIS_KEY(transformer, cross.out_b, BLOCK "attn2.to_out.0.bias", "c"),
+    FLIS_KEY(transformer, gain1, BLOCK "norm1.weight", "c"),
+    FLIS_KEY(transformer, bias1, BLOCK "norm1.bias", "c"),
+    FLIS_KEY(transformer, gain2, BLOCK "norm2.weight", "c"),
+    FLIS_KEY(transformer, bias2, BLOCK "norm2.bias", "c"),
+    FLIS_KEY(transformer, gain3, BLOCK "norm3.weight", "c"),
+    FLIS_KEY(transformer, bias3, BLOCK "norm3.bias", "c"),
+    FLIS_KEY(transformer, out_w, "proj_out.weight", "cc11"),
+    FLIS_KEY(transformer, out_b, "proj_out.bias", "c"),
+};
+#undef BLOCK
+
+typedef enum { STAY, DOWN, UP } resampling;
+
+/* One entry of input_blocks or output_blocks, or the middle: which of its parts it has, in this order. */
+typedef struct block {
+    size_t level;                       /* of its input: 0 is full latent size */
+    bool has_res, has_attention, has_res2;      /* has_res2: the middle block only */
+    resampling resample;                /* DOWN stands alone; UP comes last */
+    size_t channels;                    /* that it puts out */
+    resblock res, res2;
+    transformer attention;
+    flis_param sample_w, sample_b;      /* op / conv: [c][c][3][3] */
+} block;
+
+static const flis_key SAMPLE_KEYS[] = {
+    FLIS_KEY(block, sample_w, "weight", "cc33"),
+    FLIS_KEY(block, sample_b, "bias", "c"),
+};
+
+enum { MAX_BLOCKS = 64 };
+
+struct flis_unet {
+    flis_unet_config config;
+    flis_param time0_w, time0_b, time2_w, time2_b;  /* time_embed.0 [e][channels], .2 [e][e] */
+    flis_param in_w, in_b;              /* input_blocks.0.0: [channels][in][3][3] */
+    size_t inputs, outputs;             /* blocks in use; input_blocks.0 is in_w and has no entry */
+    block input[MAX_BLOCKS], middle, output[MAX_BLOCKS];
+    flis_param out_gain, out_bias;      /* out.0: group norm [channels] */
+    flis_param out_w, out_b;            /* out.2: [out][channels][3][3] */
+};
+
+static const flis_key HEAD_KEYS[] = {
+    FLIS_KEY(flis_unet, time0_w, "time_embed.0.weight", "em"),
+    FLIS_KEY(flis_unet, time0_b, "time_embed.0.bias", "e"),
+    FLIS_KEY(flis_unet, time2_w, "time_embed.2.weight", "ee"),
+    FLIS_KEY(flis_unet, time2_b, "time_embed.2.bias", "e"),
+    FLIS_KEY(flis_unet, in_w, "input_blocks.0.0.weight", "mi33"),
+    FLIS_KEY(flis_unet, in_b, "input_blocks.0.0.bias", "m"),
+};
+
+static const flis_key TAIL_KEYS[] = {
+    FLIS_KEY(flis_unet, out_gain, "out.0.weight", "m"),
+    FLIS_KEY(flis_unet, out_bias, "out.0.bias", "m"),
+    FLIS_KEY(flis_unet, out_w, "out.2.weight", "om33"),
+    FLIS_KEY(flis_unet, out_b, "out.2.bias", "o"),
+};
+
+#define COUNT(table) (sizeof(table) / sizeof *(table))
+
+static bool walk_resblock(flis_ctx *ctx, flis_walk *walk, const char *module, resblock *r, size_t e)
+{
+    const size_t dims[] = {'i', r->in, 'o', r->out, 'e', e, 0};
+    const size_t keys = r->in == r->out ? COUNT(RESBLOCK_KEYS) - 2 : COUNT(RESBLOCK_KEYS);
+    return flis_walk_keys(ctx, walk, module, RESBLOCK_KEYS, keys, r, dims);
+}
+
+static bool walk_block(flis_ctx *ctx, flis_walk *walk, const char *list, size_t index, block *b, const flis_unet_config *config)
+{
+    char module[64];
+    size_t part = 0, e = 4 * config->channels;
+#define MODULE(tail) (list ? snprintf(module, sizeof module, "%s.%zu.%zu." tail, list, index, part) \
+                           : snprintf(module, sizeof module, "middle_block.%zu." tail, part), part++, module)
+    if (b->has_res && !walk_resblock(ctx, walk, MODULE(""), &b->res, e)) return false;
+    if (b->has_attention) {
+        const size_t c = b->attention.channels, dims[] = {'c', c, 'g', 8 * c, 'f', 4 * c, 'x', config->context, 0};
+        if (!flis_walk_keys(ctx, walk, MODULE(""), TRANSFORMER_KEYS, COUNT(TRANSFORMER_KEYS), &b->attention, dims)) return false;
+    }
+    if (b->has_res2 && !walk_resblock(ctx, walk, MODULE(""), &b->res2, e)) return false;
+    const size_t dims[] = {'c', b->channels, 0};
+    if (b->resample == DOWN && !flis_walk_keys(ctx, walk, MODULE("op."), SAMPLE_KEYS, COUNT(SAMPLE_KEYS), b, dims)) return false;
+    if (b->resample == UP && !flis_walk_keys(ctx, walk, MODULE("conv."), SAMPLE_KEYS, COUNT(SAMPLE_KEYS), b, dims)) return false;
+#undef MODULE
+    return true;
+}
+
+bool flis_unet_walk(flis_ctx *ctx, flis_unet *unet, flis_visit *visit, void *user)
+{
+    const flis_unet_config *config = &unet->config;
+    const size_t dims[] = {'m', config->channels, 'e', 4 * config->channels, 'i', config->in, 'o', config->out, 0};
+    flis_walk walk = {visit, user, PREFIX};
+    if (!flis_walk_keys(ctx, &walk, "", HEAD_KEYS, COUNT(HEAD_KEYS), unet, dims)) return false;
+    for (size_t i = 0; i < unet->inputs; i++)
+        if (!walk_block(ctx, &walk, "input_blocks", i + 1, &unet->input[i], config)) return false;
+    if (!walk_block(ctx, &walk, NULL, 0, &unet->middle, config)) return false;
+    for (size_t i = 0; i < unet->outputs; i++)
+        if (!walk_block(ctx, &walk, "output_blocks", i, &unet->output[i], config)) return false;
+    return flis_walk_keys(ctx, &walk, "", TAIL_KEYS, COUNT(TAIL_KEYS), unet, dims);
+}
+
+/* ---- Shape of the network -------------------------------------------------------------------------------------- */
+
+static void block_res(block *b, size_t level, size_t in, size_t out, bool attention)
+{
+    b->level = level;
+    b->has_res = true;
+    b->res.in = in;
+    b->res.out = out;
+    b->channels = out;
+    b->has_attention = attention;
+    b->attention.channels = out;
+}
+
+/* openaimodel_FLIS.py UNetModel.__init__: down through the levels, remembering every output's width for the skip
+   connections; the middle; up again, each output block taking one skip. */
+static void lay_out(flis_unet *unet)
+{
+    const flis_unet_config *config = &unet->config;
+    size_t skip[MAX_BLOCKS + 1], skips = 0, width = config->channels;
+    skip[skips++] = width;
+    for (size_t level = 0; level < config->levels; level++) {
+        for (size_t i = 0; i < config->blocks; i++) {
+            size_t out = config->channels * config->mult[level];
+            block_res(&unet->input[unet->inputs++], level, width, out, config->attention[level]);
+            skip[skips++] = width = out;
+        }
+        if (level + 1 < config->levels) {
+            block *b = &unet->input[unet->inputs++];
+            b->level = level;
+            b->resample = DOWN;
+            b->channels = width;
+            skip[skips++] = width;
+        }
+    }
+    block_res(&unet->middle, config->levels - 1, width, width, true);
+    unet->middle.has_res2 = true;
+    unet->middle.res2.in = unet->middle.res2.out = width;
+    for (size_t level = config->levels; level-- > 0;)
+        for (size_t i = 0; i <= config->blocks; i++) {
+            size_t out = config->channels * config->mult[level];
+            block *b = &unet->output[unet->outputs++];
+            block_res(b, level, width + skip[--skips], out, config->attention[level]);
+            if (level && i == config->blocks) b->resample = UP;
+            width = out;
+        }
+}
+
+flis_unet *flis_unet_new(flis_ctx *ctx, const flis_unet_config *config)
+{
+    const size_t most = 1 << 16;
+    bool sane = config->levels >= 1 && config->levels <= FLIS_MAX_LEVELS && config->blocks >= 1 &&
+                (config->blocks + 1) * config->levels <= MAX_BLOCKS && config->channels <= most && config->heads >= 1 &&
+                config->context <= most;
+    for (size_t i = 0; sane && i < config->levels; i++) {
+        size_t c = config->channels * config->mult[i];
+        sane = config->mult[i] >= 1 && config->mult[i] <= 64 && c % 32 == 0 && c % config->heads == 0;
+    }
+    if (!sane) {
+        flis_fail(ctx, "the U-Net's shape is not one that Stable Diffusion's code can build: channels %zu, levels %zu, "
+                  "blocks %zu, heads %zu; widths must be multiples of 32 and of the heads", config->channels, config->levels,
+                  config->blocks, config->heads);
+        return NULL;
+    }
+    flis_unet *unet = flis_alloc(ctx, 1, sizeof *unet);
+    if (!unet) return NULL;
+    unet->config = *config;
+    lay_out(unet);
+    return unet;
+}
+
+void flis_unet_free(flis_unet *unet)
+{
+    if (!unet) return;
+    flis_ctx calm = {.threads = 1};     /* a failed context would stop the walk */
+    flis_unet_walk(&calm, unet, flis_free_visit, NULL);
+    free(unet);
+}
+
+const flis_unet_config *flis_unet_get_config(const flis_unet *unet)
+{
+    return &unet->config;
+}
+
+static const flis_entry *find(const flis_file *file, const char *format, size_t index)
+{
+    char name[128];
+    snprintf(name, sizeof name, format, index);
+    return flis_file_find(file, name);
+}
+
+/* What the shapes tell. A level's blocks are those up to its downsample. */
+static bool config_read(flis_ctx *ctx, const flis_file *file, flis_unet_config *config)
+{
+    const flis_entry *first = flis_file_find(file, PREFIX "input_blocks.0.0.weight");
+    if (!first || first->rank != 4)
+        return flis_fail(ctx, "%s: no U-Net in it: %sinput_blocks.0.0.weight is missing", file->path, PREFIX);
+    config->channels = (size_t)first->shape[0];
+    config->in = (size_t)first->shape[1];
+    const flis_entry *last = flis_file_find(file, PREFIX "out.2.weight");
+    config->out = last && last->rank == 4 ? (size_t)last->shape[0] : config->in;
+    size_t blocks = 0;
+    config->levels = 1;
+    for (size_t i = 1; i < MAX_BLOCKS; i++) {
+        const flis_entry *res = find(file, PREFIX "input_blocks.%zu.0.in_layers.2.bias", i);
+        if (!res) res = find(file, PREFIX "input_blocks.%zu.0.in_layers.2.weight", i);
+        if (res && res->rank >= 1 && config->channels) {
+            size_t level = config->levels - 1;
+            config->mult[level] = (size_t)res->shape[0] / config->channels;
+            if (find(file, PREFIX "input_blocks.%zu.1.norm.weight", i)) config->attention[level] = true;
+            if (++blocks > config->blocks) config->blocks = blocks;
+        } else if (find(file, PREFIX "input_blocks.%zu.0.op.weight", i) && config->levels < FLIS_MAX_LEVELS) {
+            config->levels++;
+            blocks = 0;
+        } else
+            break;
+    }
+    const flis_entry *k = flis_file_find(file, PREFIX "middle_block.1.transformer_blocks.0.attn2.to_k.weight");
+    if (k && k->rank == 2) config->context = (size_t)k->shape[1];
+    const char *heads = flis_file_metadata(file, "unet.num_heads");
+    config->heads = heads ? (size_t)strtoul(heads, NULL, 10) : 8;   /* no shape tells; Stable Diffusion v1 has 8 */
+    return true;
+}
+
+flis_unet *flis_unet_load(flis_ctx *ctx, flis_file *file)
+{
+    flis_unet_config config = {0};
+    if (!flis_ok(ctx) || !config_read(ctx, file, &config)) return NULL;
+    flis_unet *unet = flis_unet_new(ctx, &config);
+    if (!unet) return NULL;
+    flis_loader loader = {.file = file};
+    flis_unet_walk(ctx, unet, flis_count_visit, &loader.total);
+    flis_unet_walk(ctx, unet, flis_load_visit, &loader);
+    if (flis_load_finish(ctx, &loader)) return unet;
+    flis_unet_free(unet);
+    return NULL;
+}
+
+/* ---- Forward --------------------------------------------------------------------------------------------------- */
+
+/* What every block of one forward pass shares. */
+typedef struct forward_pass {
+    const flis_unet *unet;
+    const flis_tensor *emb;             /* SiLU of the time embedding [n][1][e] */
+    const flis_tensor *context;         /* [n][77][x] */
+    const uint8_t **open[FLIS_MAX_LEVELS];      /* per level, per sample: RCA mask [h*w][77] or NULL; NULL: all plain */
+} forward_pass;
+
+/* out[i] = cos(t f_i), out[half + i] = sin(t f_i), f_i = exp(-ln(10000) i / half): cosines first. In double, rounded
+   once; PyTorch works in float32, which is up to 6e-5 away at t = 981. openaimodel's timestep_embedding. */
+void flis_time_embedding(double t, size_t dim, real *out)
+{
+    const size_t half = dim / 2;
+    for (size_t i = 0; i < half; i++) {
+        double angle = t * flis_exp(-9.2103403719761836 * (double)i / (double)half);
+        out[i] = (real)flis_cos(angle);
+        out[half + i] = (real)flis_sin(angle);
+    }
+    if (dim % 2) out[dim - 1] = 0;
+}
+
+/* emb = W2 silu(W0 embedding(t) + b0) + b2; every ResBlock wants silu(emb). */
+static flis_tensor *time_embed(flis_ctx *ctx, const flis_unet *unet, const double *t, size_t n)
+{
+    const size_t channels = unet->config.channels;
+    flis_tensor *wave = flis_rows(ctx, n, 1, channels);
+    for (size_t i = 0; wave && wave->x && i < n; i++) flis_time_embedding(t[i], channels, wave->x + i * channels);
+    flis_tensor *y = flis_silu(ctx, flis_linear(ctx, wave, &unet->time0_w, &unet->time0_b, NULL));
+    y = flis_linear(ctx, y, &unet->time2_w, &unet->time2_b, NULL);
+    flis_trace(ctx, y, "time_embed");
+    return flis_silu(ctx, y);
+}
+
+/* y = skip(x) + conv(silu(gn(conv(silu(gn(x))) + W silu(emb)))). openaimodel_FLIS.py ResBlock._forward. */
+static flis_tensor *resblock_forward(flis_ctx *ctx, const forward_pass *pass, const resblock *r, const flis_tensor *x, const char *name)
+{
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *y = flis_group_norm(ctx, x, &r->in_gain, &r->in_bias, RESBLOCK_EPS, true);
+    y = flis_conv(ctx, y, &r->in_w, &r->in_b, FLIS_SAME, NULL);
+    y = flis_add_to_all(ctx, y, flis_linear(ctx, pass->emb, &r->emb_w, &r->emb_b, NULL));
+    y = flis_group_norm(ctx, y, &r->out_gain, &r->out_bias, RESBLOCK_EPS, true);
+    const flis_tensor *skip = r->in == r->out ? x : flis_conv(ctx, x, &r->skip_w, &r->skip_b, FLIS_SAME, NULL);
+    y = flis_conv(ctx, y, &r->out_w, &r->out_b, FLIS_SAME, skip);
+    flis_trace(ctx, y, "%s", name);
+    return flis_keep(ctx, mark, y);
+}
+
+/* W x + b, traced under the module's name, then the residual. Without a trace both in one; the bits are the same. */
+static flis_tensor *project_and_add(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
+                                    const flis_tensor *residual, const char *name, const char *module)
+{
+    if (!ctx->trace) return flis_linear(ctx, x, w, b, residual);
+    flis_tensor *y = flis_linear(ctx, x, w, b, NULL);
+    flis_trace(ctx, y, "%s.transformer_blocks.0.%s", name, module);
+    return flis_add(ctx, y, residual);
+}
+
+/* x + to_out(attention(to_q(norm x), to_k(source), to_v(source))). source: the text (cross), else the normed x itself.
+   attention_FLIS.py CrossAttention.forward. */
+static flis_tensor *attention_forward(flis_ctx *ctx, const forward_pass *pass, const attention_weights *a, const flis_tensor *x,
+                                      const flis_tensor *normed, const flis_tensor *text, flis_mask mask, const char *name)
+{
+    const flis_tensor *source = text ? text : normed;
+    const size_t heads = pass->unet->config.heads;
+    const char *module = text ? "attn2" : "attn1";
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *q = flis_linear(ctx, normed, &a->q, NULL, NULL);
+    flis_tensor *k = flis_linear(ctx, source, &a->k, NULL, NULL);
+    flis_tensor *v = flis_linear(ctx, source, &a->v, NULL, NULL);
+    flis_trace(ctx, q, "%s.transformer_blocks.0.%s.to_q", name, module);
+    flis_trace(ctx, k, "%s.transformer_blocks.0.%s.to_k", name, module);
+    flis_trace(ctx, v, "%s.transformer_blocks.0.%s.to_v", name, module);
+    double scale = x ? 1.0 / sqrt((double)(x->c / heads)) : 1.0;    /* of a head's width, not of all channels */
+    flis_tensor *y = flis_attention(ctx, q, k, v, heads, scale, mask);
+    return flis_keep(ctx, mark, project_and_add(ctx, y, &a->out_w, &a->out_b, x, name, module));
+}
+
+/* proj_out(block(proj_in(norm x))) + x, block: x += attn1(norm1 x); x += attn2(norm2 x, text); x += ff(norm3 x).
+   attention_FLIS.py SpatialTransformer.forward, BasicTransformerBlock._forward, GEGLU. */
+static flis_tensor *transformer_forward(flis_ctx *ctx, const forward_pass *pass, const transformer *a, size_t level, const flis_tensor *x,
+                                        const char *name)
+{
+    if (!x) return NULL;
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *y = flis_group_norm(ctx, x, &a->gain, &a->bias, TRANSFORMER_EPS, false);
+    y = flis_conv(ctx, y, &a->in_w, &a->in_b, FLIS_SAME, NULL);
+    flis_trace(ctx, y, "%s.proj_in", name);
+    y = flis_keep(ctx, mark, y);
+    flis_mark inner = flis_here(ctx);
+    y = flis_as_rows(ctx, y);
+    flis_mask all = {0}, rectified = {.open = (const uint8_t *const *)pass->open[level]};
+    y = attention_forward(ctx, pass, &a->self, y, flis_layer_norm(ctx, y, &a->gain1, &a->bias1), NULL, all, name);
+    y = attention_forward(ctx, pass, &a->cross, y, flis_layer_norm(ctx, y, &a->gain2, &a->bias2), pass->context, rectified, name);
+    y = flis_keep(ctx, inner, y);
+    flis_tensor *f = flis_layer_norm(ctx, y, &a->gain3, &a->bias3);
+    f = flis_geglu(ctx, flis_linear(ctx, f, &a->gate_w, &a->gate_b, NULL));
+    y = project_and_add(ctx, f, &a->ff_w, &a->ff_b, y, name, "ff");
+    flis_trace(ctx, y, "%s.transformer_blocks.0", name);
+    y = flis_conv(ctx, flis_as_image(ctx, y, x->h, x->w), &a->out_w, &a->out_b, FLIS_SAME, x);
+    flis_trace(ctx, y, "%s", name);
+    return flis_keep(ctx, mark, y);
+}
+
+/* One TimestepEmbedSequential; `name` is its path. */
+static flis_tensor *block_forward(flis_ctx *ctx, const forward_pass *pass, const block *b, flis_tensor *x, const char *name)
+{
+    char part_name[80];
+    size_t part = 0;
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *y = x;
+#define PART (snprintf(part_name, sizeof part_name, "%s.%zu", name, part), part++, part_name)
+    if (b->has_res) y = resblock_forward(ctx, pass, &b->res, y, PART);
+    if (b->has_attention) y = transformer_forward(ctx, pass, &b->attention, b->level, y, PART);
+    if (b->has_res2) y = resblock_forward(ctx, pass, &b->res2, y, PART);
+    if (b->resample != STAY) {
+        y = flis_conv(ctx, y, &b->sample_w, &b->sample_b, b->resample == DOWN ? FLIS_DOWN_BOTH : FLIS_UPSAMPLED, NULL);
+        flis_trace(ctx, y, "%s", PART);
+    }
+#undef PART
+    flis_trace(ctx, y, "%s", name);
+    return flis_keep(ctx, mark, y);
+}
+
+/* The RCA mask of every level that has attention, for every sample with a layout. */
+static void masks_make(flis_ctx *ctx, forward_pass *pass, const flis_tensor *x, const flis_rca *const *rca)
+{
+    const flis_unet_config *config = &pass->unet->config;
+    for (size_t level = 0; rca && level < config->levels; level++) {
+        if (!config->attention[level] && level + 1 < config->levels) continue;      /* the middle block always has */
+        const size_t h = x->h >> level, w = x->w >> level;
+        const uint8_t **open = flis_scratch(ctx, x->n, sizeof *open);
+        for (size_t i = 0; i < x->n; i++) {
+            uint8_t *mask = rca[i] ? flis_scratch(ctx, h * w, FLIS_TOKENS) : NULL;
+            if (mask) flis_rca_mask(ctx, rca[i], h, w, mask);
+            if (open) open[i] = mask;
+        }
+        pass->open[level] = open;
+    }
+}
+
+/* UNetModel.forward: down, remembering every block's output; the middle; up, each block on [y, skip]; out. */
+static flis_tensor *forward(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *x, const double *t,
+                            const flis_tensor *context, const flis_rca *const *rca)
+{
+    char name[48];
+    flis_tensor *skip[MAX_BLOCKS + 1];
+    size_t skips = 0;
+    forward_pass pass = {.unet = unet, .context = context};
+    flis_mark mark = flis_here(ctx);
+    masks_make(ctx, &pass, x, rca);
+    pass.emb = time_embed(ctx, unet, t, x->n);
+    flis_tensor *y = flis_conv(ctx, x, &unet->in_w, &unet->in_b, FLIS_SAME, NULL);
+    flis_trace(ctx, y, "input_blocks.0");
+    skip[skips++] = y;
+    for (size_t i = 0; i < unet->inputs; i++) {
+        snprintf(name, sizeof name, "input_blocks.%zu", i + 1);
+        skip[skips++] = y = block_forward(ctx, &pass, &unet->input[i], y, name);
+    }
+    y = block_forward(ctx, &pass, &unet->middle, y, "middle_block");
+    for (size_t i = 0; i < unet->outputs; i++) {
+        snprintf(name, sizeof name, "output_blocks.%zu", i);
+        flis_mark before = flis_here(ctx);
+        flis_tensor *joined = flis_concat(ctx, y, skip[--skips]);
+        y = flis_keep(ctx, before, block_forward(ctx, &pass, &unet->output[i], joined, name));
+    }
+    y = flis_group_norm(ctx, y, &unet->out_gain, &unet->out_bias, RESBLOCK_EPS, !ctx->trace);
+    if (ctx->trace) {                   /* out.0 is the norm alone; out.1 the SiLU */
+        flis_trace(ctx, y, "out.0");
+        y = flis_silu(ctx, y);
+    }
+    y = flis_conv(ctx, y, &unet->out_w, &unet->out_b, FLIS_SAME, NULL);
+    flis_trace(ctx, y, "out");
+    return flis_keep(ctx, mark, y);
+}
+
+static bool inputs_fit(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *x, const flis_tensor *context)
+{
+    const size_t unit = (size_t)1 << (unet->config.levels - 1);
+    if (x->c != unet->config.in) return flis_fail(ctx, "U-Net: got %zu latent channels, wanted %zu", x->c, unet->config.in);
+    if (x->h % unit || x->w % unit || !x->h || !x->w)
+        return flis_fail(ctx, "U-Net: got latents of %zu x %zu, wanted multiples of %zu", x->h, x->w, unit);
+    if (context->n != x->n || context->h != FLIS_TOKENS || context->c != unet->config.context)
+        return flis_fail(ctx, "U-Net: got text features [%zu,%zu,%zu], wanted [%zu,%d,%zu]", context->n, context->h, context->c,
+                         x->n, FLIS_TOKENS, unet->config.context);
+    return true;
+}
+
+flis_tensor *flis_unet_eps(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *x, const double *t,
+                           const flis_tensor *context, const flis_rca *const *rca)
+{
+    if (!x || !context || !flis_ok(ctx) || !inputs_fit(ctx, unet, x, context)) return NULL;
+    flis_dry dry;
+    if (flis_dry_begin(ctx, &dry)) {
+        forward(ctx, unet, x, t, context, rca);
+        flis_dry_end(ctx, &dry);
+    }
+    return forward(ctx, unet, x, t, context, rca);
+}

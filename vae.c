@@ -1,0 +1,412 @@
+/* vae.c - the autoencoder of Stable Diffusion v1: latents to picture, picture to latents.
+ *
+ * Transcribes ldm/modules/diffusionmodules/model.py (Encoder, Decoder, ResnetBlock, AttnBlock) and
+ * ldm/models/autoencoder.py of CompVis/latent-diffusion, which FreestyleNet@5dcb8b8 uses unchanged. FreestyleNet never
+ * tunes it. What this file is not: the scale factor between encodings and diffusion latents is the pipeline's business
+ * (flis.c); here z goes straight into post_quant_conv.
+ *
+ * Letters: n samples, h height, w width, c channels, i/o channels in/out of a block, z latent channels.
+ */
+#include "flis.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define PREFIX "first_stage_model."
+#define COUNT(table) (sizeof(table) / sizeof *(table))
+
+/* Every group norm of the autoencoder, where the U-Net's ResBlocks have 1e-5. */
+static const double VAE_EPS = 1e-6;
+
+/* ---- Weights --------------------------------------------------------------------------------------------------- */
+
+typedef struct resnet {                 /* ResnetBlock without a time embedding */
+    size_t in, out;
+    flis_param gain1, bias1;            /* norm1 [in] */
+    flis_param w1, b1;                  /* conv1 [out][in][3][3] */
+    flis_param gain2, bias2;            /* norm2 [out] */
+    flis_param w2, b2;                  /* conv2 [out][out][3][3] */
+    flis_param skip_w, skip_b;          /* nin_shortcut [out][in][1][1], where in != out */
+} resnet;
+
+static const flis_key RESNET_KEYS[] = {
+    FLIS_KEY(resnet, gain1, "norm1.weight", "i"),
+    FLIS_KEY(resnet, bias1, "norm1.bias", "i"),
+    FLIS_KEY(resnet, w1, "conv1.weight", "oi33"),
+    FLIS_KEY(resnet, b1, "conv1.bias", "o"),
+    FLIS_KEY(resnet, gain2, "norm2.weight", "o"),
+    FLIS_KEY(resnet, bias2, "norm2.bias", "o"),
+    FLIS_KEY(resnet, w2, "conv2.weight", "oo33"),
+    FLIS_KEY(resnet, b2, "conv2.bias", "o"),
+    FLIS_KEY(resnet, skip_w, "nin_shortcut.weight", "oi11"),    /* the last two only where in != out */
+    FLIS_KEY(resnet, skip_b, "nin_shortcut.bias", "o"),
+};
+
+typedef struct self_attention {         /* AttnBlock: one head over all places */
+    flis_param gain, bias;              /* norm [c] */
+    flis_param q_w, q_b, k_w, k_b, v_w, v_b, out_w, out_b;      /* [c][c][1][1], [c] */
+} self_attention;
+
+static const flis_key ATTENTION_KEYS[] = {
+    FLIS_KEY(self_attention, gain, "norm.weight", "c"),
+    FLIS_KEY(self_attention, bias, "norm.bias", "c"),
+    FLIS_KEY(self_attention, q_w, "q.weight", "cc11"),
+    FLIS_KEY(self_attention, q_b, "q.bias", "c"),
+    FLIS_KEY(self_attention, k_w, "k.weight", "cc11"),
+    FLIS_KEY(self_attention, k_b, "k.bias", "c"),
+    FLIS_KEY(self_attention, v_w, "v.weight", "cc11"),
+    FLIS_KEY(self_attention, v_b, "v.bias", "c"),
+    FLIS_KEY(self_attention, out_w, "proj_out.weight", "cc11"),
+    FLIS_KEY(self_attention, out_b, "proj_out.bias", "c"),
+};
+
+enum { MAX_RESNETS = 8 };               /* of one level */
+
+typedef struct level {                  /* encoder.down.N or decoder.up.N */
+    size_t width, resnets;
+    bool resamples;
+    resnet block[MAX_RESNETS];
+    flis_param sample_w, sample_b;      /* downsample.conv / upsample.conv [c][c][3][3] */
+} level;
+
+static const flis_key SAMPLE_KEYS[] = {
+    FLIS_KEY(level, sample_w, "conv.weight", "cc33"),
+    FLIS_KEY(level, sample_b, "conv.bias", "c"),
+};
+
+typedef struct coder {                  /* the encoder or the decoder: the same parts in another order */
+    const char *name;                   /* "encoder." or "decoder." */
+    size_t in, out, first_width, last_width, middle_width;
+    flis_param in_w, in_b;              /* conv_in [first_width][in][3][3] */
+    level level[FLIS_MAX_LEVELS];       /* 0 is picture size */
+    resnet middle1, middle2;            /* mid.block_1, mid.block_2 */
+    self_attention attention;           /* mid.attn_1 */
+    flis_param out_gain, out_bias;      /* norm_out [last_width] */
+    flis_param out_w, out_b;            /* conv_out [out][last_width][3][3] */
+} coder;
+
+static const flis_key IN_KEYS[] = {
+    FLIS_KEY(coder, in_w, "conv_in.weight", "fi33"),
+    FLIS_KEY(coder, in_b, "conv_in.bias", "f"),
+};
+
+static const flis_key OUT_KEYS[] = {
+    FLIS_KEY(coder, out_gain, "norm_out.weight", "l"),
+    FLIS_KEY(coder, out_bias, "norm_out.bias", "l"),
+    FLIS_KEY(coder, out_w, "conv_out.weight", "ol33"),
+    FLIS_KEY(coder, out_b, "conv_out.bias", "o"),
+};
+
+struct flis_vae {
+    flis_vae_config config;
+    bool has_decoder, has_encoder;
+    coder decoder, encoder;
+    flis_param quant_w, quant_b;        /* quant_conv [2 embed][2 z][1][1]: after the encoder */
+    flis_param post_w, post_b;          /* post_quant_conv [z][embed][1][1]: before the decoder */
+};
+
+static const flis_key QUANT_KEYS[] = {
+    FLIS_KEY(flis_vae, quant_w, "quant_conv.weight", "qp11"),
+    FLIS_KEY(flis_vae, quant_b, "quant_conv.bias", "q"),
+};
+
+static const flis_key POST_KEYS[] = {
+    FLIS_KEY(flis_vae, post_w, "post_quant_conv.weight", "ze11"),
+    FLIS_KEY(flis_vae, post_b, "post_quant_conv.bias", "z"),
+};
+
+static bool walk_resnet(flis_ctx *ctx, flis_walk *walk, const char *module, resnet *r)
+{
+    const size_t dims[] = {'i', r->in, 'o', r->out, 0};
+    const size_t keys = r->in == r->out ? COUNT(RESNET_KEYS) - 2 : COUNT(RESNET_KEYS);
+    return flis_walk_keys(ctx, walk, module, RESNET_KEYS, keys, r, dims);
+}
+
+static bool walk_coder(flis_ctx *ctx, flis_walk *walk, coder *c, size_t levels)
+{
+    const bool decodes = c->name[0] == 'd';
+    const size_t dims[] = {'f', c->first_width, 'i', c->in, 'l', c->last_width, 'o', c->out, 'c', c->middle_width, 0};
+    char module[96];
+#define MODULE(...) (snprintf(module, sizeof module, __VA_ARGS__), module)
+    if (!flis_walk_keys(ctx, walk, c->name, IN_KEYS, COUNT(IN_KEYS), c, dims)) return false;
+    for (size_t i = 0; i < levels; i++) {
+        level *l = &c->level[i];
+        const size_t level_dims[] = {'c', l->width, 0};
+        const char *list = decodes ? "up" : "down", *sample = decodes ? "upsample" : "downsample";
+        for (size_t k = 0; k < l->resnets; k++)
+            if (!walk_resnet(ctx, walk, MODULE("%s%s.%zu.block.%zu.", c->name, list, i, k), &l->block[k])) return false;
+        if (l->resamples && !flis_walk_keys(ctx, walk, MODULE("%s%s.%zu.%s.", c->name, list, i, sample), SAMPLE_KEYS,
+                                            COUNT(SAMPLE_KEYS), l, level_dims))
+            return false;
+    }
+    return walk_resnet(ctx, walk, MODULE("%smid.block_1.", c->name), &c->middle1) &&
+           flis_walk_keys(ctx, walk, MODULE("%smid.attn_1.", c->name), ATTENTION_KEYS, COUNT(ATTENTION_KEYS), &c->attention, dims) &&
+           walk_resnet(ctx, walk, MODULE("%smid.block_2.", c->name), &c->middle2) &&
+           flis_walk_keys(ctx, walk, c->name, OUT_KEYS, COUNT(OUT_KEYS), c, dims);
+#undef MODULE
+}
+
+bool flis_vae_walk(flis_ctx *ctx, flis_vae *vae, flis_visit *visit, void *user)
+{
+    const flis_vae_config *config = &vae->config;
+    const size_t dims[] = {'q', 2 * config->embed, 'p', 2 * config->z, 'z', config->z, 'e', config->embed, 0};
+    flis_walk walk = {visit, user, PREFIX};
+    if (vae->has_encoder && !(walk_coder(ctx, &walk, &vae->encoder, config->levels) &&
+                              flis_walk_keys(ctx, &walk, "", QUANT_KEYS, COUNT(QUANT_KEYS), vae, dims)))
+        return false;
+    return !vae->has_decoder || (flis_walk_keys(ctx, &walk, "", POST_KEYS, COUNT(POST_KEYS), vae, dims) &&
+                                 walk_coder(ctx, &walk, &vae->decoder, config->levels));
+}
+
+/* ---- Shape of the network -------------------------------------------------------------------------------------- */
+
+/* model.py Encoder.__init__ and Decoder.__init__. The encoder goes down the levels with `blocks` resnets each, the decoder
+   up with one more. */
+static void lay_out(coder *c, const char *name, const flis_vae_config *config)
+{
+    const bool decodes = name[0] == 'd';
+    const size_t last = config->levels - 1, widest = config->channels * config->mult[last];
+    c->name = name;
+    c->in = decodes ? config->z : 3;
+    c->out = decodes ? 3 : 2 * config->z;
+    c->first_width = decodes ? widest : config->channels;
+    c->last_width = decodes ? config->channels * config->mult[0] : widest;
+    c->middle_width = c->middle1.in = c->middle1.out = c->middle2.in = c->middle2.out = widest;
+    size_t width = c->first_width;
+    for (size_t step = 0; step < config->levels; step++) {
+        size_t i = decodes ? last - step : step;
+        level *l = &c->level[i];
+        l->width = config->channels * config->mult[i];
+        l->resnets = config->blocks + (decodes ? 1 : 0);
+        l->resamples = decodes ? i > 0 : i < last;
+        for (size_t k = 0; k < l->resnets; k++) {
+            l->block[k].in = k ? l->width : width;
+            l->block[k].out = l->width;
+        }
+        width = l->width;
+    }
+}
+
+flis_vae *flis_vae_new(flis_ctx *ctx, const flis_vae_config *config, bool decoder, bool encoder)
+{
+    const size_t most = 1 << 16;
+    bool sane = config->levels == 4 && config->blocks >= 1 && config->blocks < MAX_RESNETS && config->z >= 1 &&
+                config->embed >= 1 && config->z <= most && config->embed <= most && config->channels <= most;
+    for (size_t i = 0; sane && i < config->levels; i++)
+        sane = config->mult[i] >= 1 && config->mult[i] <= 64 && config->channels * config->mult[i] % 32 == 0;
+    if (!sane) {
+        flis_fail(ctx, "the autoencoder's shape is not one that Stable Diffusion's code can build with factor %d: channels %zu, "
+                  "levels %zu, blocks %zu; widths must be multiples of 32", FLIS_FACTOR, config->channels, config->levels,
+                  config->blocks);
+        return NULL;
+    }
+    flis_vae *vae = flis_alloc(ctx, 1, sizeof *vae);
+    if (!vae) return NULL;
+    vae->config = *config;
+    vae->has_decoder = decoder;
+    vae->has_encoder = encoder;
+    lay_out(&vae->decoder, "decoder.", config);
+    lay_out(&vae->encoder, "encoder.", config);
+    return vae;
+}
+
+void flis_vae_free(flis_vae *vae)
+{
+    if (!vae) return;
+    flis_ctx calm = {.threads = 1};     /* a failed context would stop the walk */
+    flis_vae_walk(&calm, vae, flis_free_visit, NULL);
+    free(vae);
+}
+
+const flis_vae_config *flis_vae_get_config(const flis_vae *vae)
+{
+    return &vae->config;
+}
+
+static size_t dimension(const flis_file *file, const char *name, int which)
+{
+    const flis_entry *entry = flis_file_find(file, name);
+    return entry && entry->rank > which ? (size_t)entry->shape[which] : 0;
+}
+
+/* What the shapes tell; from the decoder or the encoder, whichever is asked for. */
+static bool config_read(flis_ctx *ctx, const flis_file *file, bool decoder, flis_vae_config *config)
+{
+    const char *coder_name = decoder ? "decoder.up" : "encoder.down";
+    char name[128];
+    size_t width[FLIS_MAX_LEVELS] = {0};
+    for (size_t i = 0; i < FLIS_MAX_LEVELS; i++) {
+        snprintf(name, sizeof name, PREFIX "%s.%zu.block.0.norm2.weight", coder_name, i);
+        if (!(width[i] = dimension(file, name, 0))) break;
+        config->levels++;
+    }
+    if (!config->levels)
+        return flis_fail(ctx, "%s: no autoencoder in it: " PREFIX "%s.0.block.0.norm2.weight is missing", file->path, coder_name);
+    size_t resnets = 0;
+    for (;; resnets++) {
+        snprintf(name, sizeof name, PREFIX "%s.0.block.%zu.norm1.weight", coder_name, resnets);
+        if (!flis_file_find(file, name)) break;
+    }
+    config->blocks = decoder && resnets ? resnets - 1 : resnets;
+    config->channels = dimension(file, PREFIX "encoder.conv_in.weight", 0);
+    if (!config->channels) config->channels = width[0];
+    for (size_t i = 0; i < config->levels; i++) config->mult[i] = width[i] / config->channels;
+    config->z = decoder ? dimension(file, PREFIX "post_quant_conv.weight", 0) : dimension(file, PREFIX "quant_conv.weight", 1) / 2;
+    config->embed = decoder ? dimension(file, PREFIX "post_quant_conv.weight", 1)
+                            : dimension(file, PREFIX "quant_conv.weight", 0) / 2;
+    if (!config->z || !config->embed)
+        return flis_fail(ctx, "%s: " PREFIX "%squant_conv.weight is missing", file->path, decoder ? "post_" : "");
+    const char *factor = flis_file_metadata(file, "vae.scale_factor");
+    config->scale_factor = factor ? strtod(factor, NULL) : 0.18215;     /* no shape tells; Stable Diffusion v1's */
+    if (!(config->scale_factor > 0 && config->scale_factor < 1e6))
+        return flis_fail(ctx, "%s: vae.scale_factor: got %s, wanted a positive number", file->path, factor);
+    return true;
+}
+
+flis_vae *flis_vae_load(flis_ctx *ctx, flis_file *file, bool decoder, bool encoder)
+{
+    flis_vae_config config = {0};
+    if (!flis_ok(ctx) || !config_read(ctx, file, decoder, &config)) return NULL;
+    flis_vae *vae = flis_vae_new(ctx, &config, decoder, encoder);
+    if (!vae) return NULL;
+    flis_loader loader = {.file = file};
+    flis_vae_walk(ctx, vae, flis_count_visit, &loader.total);
+    flis_vae_walk(ctx, vae, flis_load_visit, &loader);
+    if (flis_load_finish(ctx, &loader)) return vae;
+    flis_vae_free(vae);
+    return NULL;
+}
+
+/* ---- Forward --------------------------------------------------------------------------------------------------- */
+
+/* y = skip(x) + conv2(silu(gn2(conv1(silu(gn1(x)))))). model.py ResnetBlock.forward. */
+static flis_tensor *resnet_forward(flis_ctx *ctx, const resnet *r, const flis_tensor *x, const char *name)
+{
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *y = flis_group_norm(ctx, x, &r->gain1, &r->bias1, VAE_EPS, true);
+    y = flis_keep(ctx, mark, flis_conv(ctx, y, &r->w1, &r->b1, FLIS_SAME, NULL));
+    y = flis_group_norm(ctx, y, &r->gain2, &r->bias2, VAE_EPS, true);
+    const flis_tensor *skip = r->in == r->out ? x : flis_conv(ctx, x, &r->skip_w, &r->skip_b, FLIS_SAME, NULL);
+    y = flis_conv(ctx, y, &r->w2, &r->b2, FLIS_SAME, skip);
+    flis_trace(ctx, y, "%s", name);
+    return flis_keep(ctx, mark, y);
+}
+
+/* y = x + proj_out(attention(q(n), k(n), v(n))), n = gn(x); one head, scale c^-0.5. model.py AttnBlock.forward. */
+static flis_tensor *attention_forward(flis_ctx *ctx, const self_attention *a, const flis_tensor *x, const char *name)
+{
+    if (!x) return NULL;
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *normed = flis_group_norm(ctx, x, &a->gain, &a->bias, VAE_EPS, false);
+    flis_tensor *q = flis_conv(ctx, normed, &a->q_w, &a->q_b, FLIS_SAME, NULL);
+    flis_tensor *k = flis_conv(ctx, normed, &a->k_w, &a->k_b, FLIS_SAME, NULL);
+    flis_tensor *v = flis_conv(ctx, normed, &a->v_w, &a->v_b, FLIS_SAME, NULL);
+    flis_mask all = {0};
+    flis_tensor *y = flis_attention(ctx, flis_as_rows(ctx, q), flis_as_rows(ctx, k), flis_as_rows(ctx, v), 1,
+                                    1.0 / sqrt((double)x->c), all);
+    y = flis_conv(ctx, flis_as_image(ctx, y, x->h, x->w), &a->out_w, &a->out_b, FLIS_SAME, x);
+    flis_trace(ctx, y, "%s", name);
+    return flis_keep(ctx, mark, y);
+}
+
+#define NAME(...) (snprintf(name, sizeof name, __VA_ARGS__), name)
+
+static flis_tensor *middle_forward(flis_ctx *ctx, const coder *c, const flis_tensor *x)
+{
+    char name[80];
+    flis_tensor *y = resnet_forward(ctx, &c->middle1, x, NAME("%smid.block_1", c->name));
+    y = attention_forward(ctx, &c->attention, y, NAME("%smid.attn_1", c->name));
+    return resnet_forward(ctx, &c->middle2, y, NAME("%smid.block_2", c->name));
+}
+
+static flis_tensor *out_forward(flis_ctx *ctx, const coder *c, const flis_tensor *x)
+{
+    flis_tensor *y = flis_group_norm(ctx, x, &c->out_gain, &c->out_bias, VAE_EPS, !ctx->trace);
+    if (ctx->trace) {                   /* norm_out is the norm alone */
+        flis_trace(ctx, y, "%snorm_out", c->name);
+        y = flis_silu(ctx, y);
+    }
+    y = flis_conv(ctx, y, &c->out_w, &c->out_b, FLIS_SAME, NULL);
+    flis_trace(ctx, y, "%sconv_out", c->name);
+    return y;
+}
+
+/* post_quant_conv, conv_in, middle, then up the levels from the smallest; model.py Decoder.forward. */
+static flis_tensor *decode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *z)
+{
+    const coder *c = &vae->decoder;
+    char name[80];
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *y = flis_conv(ctx, z, &vae->post_w, &vae->post_b, FLIS_SAME, NULL);
+    flis_trace(ctx, y, "post_quant_conv");
+    y = flis_conv(ctx, y, &c->in_w, &c->in_b, FLIS_SAME, NULL);
+    flis_trace(ctx, y, "decoder.conv_in");
+    y = flis_keep(ctx, mark, middle_forward(ctx, c, y));
+    for (size_t i = vae->config.levels; i-- > 0;) {
+        const level *l = &c->level[i];
+        for (size_t k = 0; k < l->resnets; k++)
+            y = flis_keep(ctx, mark, resnet_forward(ctx, &l->block[k], y, NAME("decoder.up.%zu.block.%zu", i, k)));
+        if (l->resamples) {
+            y = flis_keep(ctx, mark, flis_conv(ctx, y, &l->sample_w, &l->sample_b, FLIS_UPSAMPLED, NULL));
+            flis_trace(ctx, y, "decoder.up.%zu.upsample", i);
+        }
+        if (ctx->progress && !ctx->dry)
+            ctx->progress(ctx->progress_user, "decode", vae->config.levels - i, vae->config.levels);
+    }
+    return flis_keep(ctx, mark, out_forward(ctx, c, y));
+}
+
+/* conv_in, down the levels, middle, conv_out, quant_conv: mean and log variance side by side; model.py Encoder.forward. */
+static flis_tensor *encode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *image)
+{
+    const coder *c = &vae->encoder;
+    char name[80];
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *y = flis_conv(ctx, image, &c->in_w, &c->in_b, FLIS_SAME, NULL);
+    flis_trace(ctx, y, "encoder.conv_in");
+    for (size_t i = 0; i < vae->config.levels; i++) {
+        const level *l = &c->level[i];
+        for (size_t k = 0; k < l->resnets; k++)
+            y = flis_keep(ctx, mark, resnet_forward(ctx, &l->block[k], y, NAME("encoder.down.%zu.block.%zu", i, k)));
+        if (l->resamples) {             /* zeros only right and below: symmetric padding would shift the picture */
+            y = flis_keep(ctx, mark, flis_conv(ctx, y, &l->sample_w, &l->sample_b, FLIS_DOWN_AFTER, NULL));
+            flis_trace(ctx, y, "encoder.down.%zu.downsample", i);
+        }
+    }
+    y = out_forward(ctx, c, middle_forward(ctx, c, y));
+    y = flis_conv(ctx, y, &vae->quant_w, &vae->quant_b, FLIS_SAME, NULL);
+    flis_trace(ctx, y, "quant_conv");
+    return flis_keep(ctx, mark, y);
+}
+
+flis_tensor *flis_vae_decode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *z)
+{
+    if (!z || !flis_ok(ctx)) return NULL;
+    if (!vae->has_decoder || z->c != vae->config.embed || !z->h || !z->w) {
+        flis_fail(ctx, "decode: got latents [%zu,%zu,%zu,%zu], wanted [n,%zu,h,w]%s", z->n, z->c, z->h, z->w, vae->config.embed,
+                  vae->has_decoder ? "" : " and a decoder, which was not loaded");
+        return NULL;
+    }
+    flis_dry dry;
+    if (flis_dry_begin(ctx, &dry)) {
+        decode(ctx, vae, z);
+        flis_dry_end(ctx, &dry);
+    }
+    return decode(ctx, vae, z);
+}
+
+flis_tensor *flis_vae_encode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *image)
+{
+    if (!image || !flis_ok(ctx)) return NULL;
+    if (!vae->has_encoder || image->c != 3 || image->h % FLIS_FACTOR || image->w % FLIS_FACTOR || !image->h || !image->w) {
+        flis_fail(ctx, "encode: got a picture [%zu,%zu,%zu,%zu], wanted [n,3,H,W], H and W multiples of %d%s", image->n, image->c,
+                  image->h, image->w, FLIS_FACTOR, vae->has_encoder ? "" : ", and an encoder, which was not loaded");
+        return NULL;
+    }
+    flis_dry dry;
+    if (flis_dry_begin(ctx, &dry)) {
+        encode(ctx, vae, image);
+        flis_dry_end(ctx, &dry);
+    }
+    return encode(ctx, vae, image);
+}
