@@ -1077,6 +1077,14 @@ flis_tensor *flis_clip_encode(flis_ctx *ctx, const flis_clip *clip, const int32_
     return flis_keep(ctx, mark, x);
 }
 
+/* Hugging Face keeps the text model's own names; the checkpoint puts its module path before them. */
+bool flis_clip_rename(void *unused, const char *name, char *out, size_t room)
+{
+    (void)unused;
+    if (strncmp(name, "text_model.", 11) != 0) return false;
+    return snprintf(out, room, TEXT_PREFIX "%s", name + 11) > 0;
+}
+
 /* ---- Tables, printed by tools/unicode_tables.py ------------------------------------------------------------------ */
 
 /* \p{L} under the pattern, ranges first, last. regex 2022.10.31, Unicode 15.0. */

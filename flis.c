@@ -1192,7 +1192,6 @@ static bool png_palette(png *p, const png_chunk *c)
 {
     if (p->color == PNG_GRAY) return png_fail(p, "a palette in a gray picture");
     if (p->has_palette) return png_fail(p, "a second palette");
-    if (p->data.count) return png_fail(p, "a palette behind the pixels");
     if (!c->length || c->length % 3 || c->length / 3 > (size_t)1 << p->depth)
         return png_fail(p, "a palette of %zu bytes for %u bits", c->length, p->depth);
     p->has_palette = true;      /* its colours do not matter, nor how many: the index is the label */
@@ -1757,6 +1756,158 @@ void flis_label_torch(const uint8_t *in, size_t h, size_t w, uint8_t *out, size_
     }
 }
 
+/* ---- Models: one file, shards, a diffusers folder ---------------------------------------------------------------- */
+
+enum { PATH_ROOM = 4096, LARGEST_CONFIG = 1 << 24 };
+
+static bool path_ends(const char *path, const char *tail)
+{
+    const size_t length = strlen(path), end = strlen(tail);
+    return length >= end && strcmp(path + length - end, tail) == 0;
+}
+
+/* folder + "/" + name, or "" where that is too long. */
+static const char *path_in(char *out, const char *folder, size_t folder_length, const char *name)
+{
+    int length = snprintf(out, PATH_ROOM, "%.*s%s%s", (int)folder_length, folder,
+                          folder_length && folder[folder_length - 1] != '/' ? "/" : "", name);
+    if (length < 0 || length >= PATH_ROOM) out[0] = 0;
+    return out;
+}
+
+static bool readable(const char *path)
+{
+    FILE *stream = *path ? fopen(path, "rb") : NULL;
+    if (stream) fclose(stream);
+    return stream != NULL;
+}
+
+static flis_json *read_json(flis_ctx *ctx, const char *path)
+{
+    size_t length = 0;
+    char *text = flis_read_file(ctx, path, LARGEST_CONFIG, &length);
+    flis_json *json = text ? flis_json_parse(ctx, path, text, length) : NULL;
+    free(text);
+    if (json && json->type != FLIS_OBJECT) flis_fail(ctx, "%s: wanted a JSON object", path);
+    return json;
+}
+
+/* {"weight_map": {"tensor": "file", …}}: every file that it names, once each, beside the index. Each tensor must be in the
+   file that the map says. */
+static bool append_index(flis_ctx *ctx, flis_file *file, const char *index, flis_rename *rename_tensor, void *user)
+{
+    char path[PATH_ROOM];
+    const char *slash = strrchr(index, '/');
+    const size_t folder = slash ? (size_t)(slash - index) + 1 : 0;
+    flis_json *json = read_json(ctx, index);
+    const flis_json *map = json && flis_ok(ctx) ? flis_json_get(json, "weight_map") : NULL;
+    if (json && (!map || map->type != FLIS_OBJECT)) flis_fail(ctx, "%s: weight_map: wanted an object", index);
+    for (size_t i = 0; flis_ok(ctx) && i < map->count; i++) {
+        const flis_json *name = &map->item[i];
+        if (name->type != FLIS_STRING || !name->length || strpbrk(name->string, "/\\") || strlen(name->string) != name->length) {
+            flis_fail(ctx, "%s: weight_map: \"%s\": wanted the name of a file beside the index", index, map->key[i].string);
+            break;
+        }
+        path_in(path, index, folder, name->string);
+        size_t known = 0;
+        while (known < file->shards && strcmp(file->shard[known].path, path) != 0) known++;
+        if (known == file->shards) flis_file_append(ctx, file, path, rename_tensor, user);
+    }
+    for (size_t i = 0; flis_ok(ctx) && i < map->count; i++) {
+        char renamed[512];
+        const char *tensor = map->key[i].string;
+        if (rename_tensor && rename_tensor(user, tensor, renamed, sizeof renamed)) tensor = renamed;
+        path_in(path, index, folder, map->item[i].string);
+        size_t k = 0;
+        while (k < file->count && (strcmp(file->entry[k].name, tensor) != 0 ||
+                                   strcmp(file->shard[file->entry[k].shard].path, path) != 0)) k++;
+        if (k == file->count) flis_fail(ctx, "%s: tensor \"%s\" is not in %s", index, map->key[i].string, path);
+    }
+    flis_json_free(json);
+    return flis_ok(ctx);
+}
+
+/* A part of a diffusers folder: its weights under any of the names that diffusers gives them. */
+static bool append_part(flis_ctx *ctx, flis_file *file, const char *folder, const char *part, flis_rename *rename_tensor, void *user)
+{
+    static const char *const names[] = {
+        "diffusion_pytorch_model.safetensors", "model.safetensors", "diffusion_pytorch_model.safetensors.index.json",
+        "model.safetensors.index.json", "diffusion_pytorch_model.fp16.safetensors", "model.fp16.safetensors",
+    };
+    char path[PATH_ROOM], name[96];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(name, sizeof name, "%s/%s", part, names[i]);
+        if (!readable(path_in(path, folder, strlen(folder), name))) continue;
+        return path_ends(path, ".json") ? append_index(ctx, file, path, rename_tensor, user)
+                                        : flis_file_append(ctx, file, path, rename_tensor, user);
+    }
+    return flis_fail(ctx, "%s: %s: no weights: wanted diffusion_pytorch_model.safetensors or model.safetensors there (of .bin "
+                     "files, tools/ckpt2safetensors makes them)", folder, part);
+}
+
+static double number_in(const flis_json *config, const char *key, double otherwise)
+{
+    const flis_json *value = config ? flis_json_get(config, key) : NULL;
+    if (value && value->type == FLIS_ARRAY && value->count) value = &value->item[0];
+    return value && value->type == FLIS_NUMBER ? value->number : otherwise;
+}
+
+static void set_number(flis_ctx *ctx, flis_file *file, const char *key, double number)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.17g", number);
+    flis_file_set_metadata(ctx, file, key, text);
+}
+
+/* unet/, vae/ and text_encoder/ with their config.json: what shapes do not tell becomes metadata. diffusers calls the
+   number of heads attention_head_dim. */
+static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder)
+{
+    char path[PATH_ROOM];
+    const size_t length = strlen(folder);
+    flis_json *unet = read_json(ctx, path_in(path, folder, length, "unet/config.json"));
+    flis_json *vae = flis_ok(ctx) ? read_json(ctx, path_in(path, folder, length, "vae/config.json")) : NULL;
+    flis_json *text = flis_ok(ctx) ? read_json(ctx, path_in(path, folder, length, "text_encoder/config.json")) : NULL;
+    flis_diffusers unet_names = {.blocks = 2}, vae_names = {.levels = 4};
+    double blocks = number_in(unet, "layers_per_block", 2);
+    if (!(blocks >= 1 && blocks <= 64)) flis_fail(ctx, "%s/unet/config.json: layers_per_block: got %g", folder, blocks);
+    else unet_names.blocks = (size_t)blocks;
+    const flis_json *up = unet ? flis_json_get(unet, "up_block_types") : NULL;
+    for (size_t i = 0; i < FLIS_MAX_LEVELS; i++)    /* Stable Diffusion v1: all but the first */
+        unet_names.up_attention[i] = up && up->type == FLIS_ARRAY && i < up->count && up->item[i].type == FLIS_STRING
+                                         ? strncmp(up->item[i].string, "CrossAttn", 9) == 0 : i > 0;
+    const flis_json *widths = vae ? flis_json_get(vae, "block_out_channels") : NULL;
+    if (widths && widths->type == FLIS_ARRAY) vae_names.levels = widths->count;
+    if (flis_ok(ctx)) {
+        set_number(ctx, file, "unet.num_heads", number_in(unet, "num_attention_heads", number_in(unet, "attention_head_dim", 8)));
+        set_number(ctx, file, "vae.scale_factor", number_in(vae, "scaling_factor", 0.18215));
+        set_number(ctx, file, "clip.num_heads", number_in(text, "num_attention_heads", 12));
+    }
+    flis_json_free(unet);
+    flis_json_free(vae);
+    flis_json_free(text);
+    return flis_ok(ctx) && append_part(ctx, file, folder, "unet", flis_unet_rename, &unet_names) &&
+           append_part(ctx, file, folder, "vae", flis_vae_rename, &vae_names) &&
+           append_part(ctx, file, folder, "text_encoder", flis_clip_rename, NULL);
+}
+
+flis_file *flis_model_open(flis_ctx *ctx, const char *path)
+{
+    char config[PATH_ROOM];
+    if (path_ends(path, ".ckpt") || path_ends(path, ".pt") || path_ends(path, ".pth") || path_ends(path, ".bin")) {
+        flis_fail(ctx, "%s: a PyTorch checkpoint must be converted first: tools/ckpt2safetensors %s OUT.safetensors", path, path);
+        return NULL;
+    }
+    flis_file *file = flis_file_new(ctx, path);
+    if (!file) return NULL;
+    if (path_ends(path, ".index.json")) append_index(ctx, file, path, NULL, NULL);
+    else if (readable(path_in(config, path, strlen(path), "unet/config.json"))) append_folder(ctx, file, path);
+    else flis_file_append(ctx, file, path, NULL, NULL);
+    if (flis_file_ready(ctx, file)) return file;
+    flis_file_close(file);
+    return NULL;
+}
+
 /* ---- 9. The whole ------------------------------------------------------------------------------------------------ */
 
 void flis_options_default(flis_options *options)
@@ -2038,7 +2189,6 @@ static void generation_step(flis_ctx *ctx, void *user, const flis_step *step)
     trace_latent(ctx, g, step->pred_x0, "pred_x0");
     g->step++;
     g->evaluation = 0;
-    if (ctx->progress) ctx->progress(ctx->progress_user, "sample", g->step, step->total);
     if (g->options->step) g->options->step(ctx, g->options->step_user, step);
 }
 
@@ -2050,7 +2200,6 @@ static bool sample(flis_ctx *ctx, flis_file *file, generation *g)
     g->guided.unet = unet;
     ctx->scope[0] = 0;
     trace_latent(ctx, g, g->x, "x_T");
-    if (ctx->progress) ctx->progress(ctx->progress_user, "sample", 0, g->steps);
     bool ok = flis_sample(ctx, &g->options->sampling, g->count, g->x, &model);
     flis_unet_free(unet);
     return ok;
@@ -2093,7 +2242,7 @@ bool flis_generate(flis_ctx *ctx, const char *model, const flis_vocab *vocab, co
     memset(out, 0, sizeof *out);
     if (!flis_ok(ctx)) return false;
     memcpy(scope, ctx->scope, sizeof scope);
-    bool ok = check_options(ctx, options, &g) && make_noise(ctx, &g) && (file = flis_file_open(ctx, model)) != NULL &&
+    bool ok = check_options(ctx, options, &g) && make_noise(ctx, &g) && (file = flis_model_open(ctx, model)) != NULL &&
               check_model(ctx, file, vocab) && flis_prompt_make(ctx, vocab, layout->phrase, layout->count, &g.prompt) &&
               make_rca(ctx, layout, &g) && encode_prompts(ctx, file, vocab, &g) && sample(ctx, file, &g) &&
               decode(ctx, file, &g, out);

@@ -215,12 +215,15 @@ typedef struct flis_entry {
     int rank;
     uint64_t shape[FLIS_MAX_DIMS];
     uint64_t begin, end;                /* bytes, from the start of the data section */
+    size_t shard;                       /* which of flis_file's shards holds it */
 } flis_entry;
 
+/* The tensors of one file, or of several that are seen as one: shards, or the parts of a diffusers folder. */
+typedef struct flis_shard { char *path; FILE *stream; uint64_t data; } flis_shard;     /* data: offset of the data section */
 typedef struct flis_file {
-    char *path;
-    FILE *stream;
-    uint64_t data;                      /* file offset of the data section */
+    char *path;                         /* as the user gave it */
+    size_t shards;
+    flis_shard *shard;
     size_t count;
     flis_entry *entry;                  /* sorted by name */
     size_t metadata_count;
@@ -233,6 +236,14 @@ const char *flis_dtype_name(flis_dtype dtype);      /* as safetensors writes it:
 uint64_t flis_entry_count(const flis_entry *entry);
 /* Opens and checks a safetensors file: every rule of the format is enforced. Close with flis_file_close. */
 flis_file *flis_file_open(flis_ctx *ctx, const char *path);
+/* The same in steps, for models of several files: new, append each (renaming its tensors where rename is given; it writes
+   the new name and returns true, or returns false to leave the name), metadata, then ready. A failed file is closed by the
+   caller. */
+typedef bool flis_rename(void *user, const char *name, char *out, size_t room);
+flis_file *flis_file_new(flis_ctx *ctx, const char *path);
+bool flis_file_append(flis_ctx *ctx, flis_file *file, const char *path, flis_rename *rename, void *user);
+bool flis_file_set_metadata(flis_ctx *ctx, flis_file *file, const char *key, const char *value);
+bool flis_file_ready(flis_ctx *ctx, flis_file *file);
 void flis_file_close(flis_file *file);              /* NULL is fine */
 const flis_entry *flis_file_find(const flis_file *file, const char *name);
 const char *flis_file_metadata(const flis_file *file, const char *key);     /* NULL: absent */
@@ -425,6 +436,11 @@ typedef struct flis_vae_config {
     size_t channels, levels, mult[FLIS_MAX_LEVELS], blocks, z, embed;
     double scale_factor;                /* latents are encodings times this */
 } flis_vae_config;
+/* diffusers' names of U-Net, autoencoder and text encoder weights, turned into the checkpoint's. For flis_file_append. */
+typedef struct flis_diffusers { size_t blocks, levels; bool up_attention[FLIS_MAX_LEVELS]; } flis_diffusers;
+bool flis_unet_rename(void *diffusers, const char *name, char *out, size_t room);
+bool flis_vae_rename(void *diffusers, const char *name, char *out, size_t room);
+bool flis_clip_rename(void *diffusers, const char *name, char *out, size_t room);
 flis_vae *flis_vae_new(flis_ctx *ctx, const flis_vae_config *config, bool decoder, bool encoder);
 bool flis_vae_walk(flis_ctx *ctx, flis_vae *vae, flis_visit *visit, void *user);
 /* Loads the decoder, the encoder, or both. */
@@ -504,6 +520,10 @@ typedef struct flis_options {
 } flis_options;
 void flis_options_default(flis_options *options);
 
+/* A model as people have it: a safetensors file; a sharded one (…safetensors.index.json); or a diffusers folder (unet/,
+   vae/, text_encoder/), whose tensors get their checkpoint names and whose config.json files become metadata. A .ckpt is
+   refused with the line that converts it. */
+flis_file *flis_model_open(flis_ctx *ctx, const char *path);
 /* Text and layout in, picture out. Weights of one part at a time are in memory: CLIP, U-Net, decoder.
    `out` is RGB; free(out->pixels). */
 bool flis_generate(flis_ctx *ctx, const char *model, const flis_vocab *vocab, const flis_layout *layout, const flis_options *options,

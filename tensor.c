@@ -26,13 +26,16 @@
 #error "This target computes floats with excess precision (x87?); add -msse2 -mfpmath=sse, or the bits would differ."
 #endif
 
+/* A loop is shared out only where there is enough work (about 50 microseconds): a thread that another program keeps off
+   its core delays every loop's end, which made small networks a hundred times slower on a busy machine. */
 #ifdef _OPENMP
 #include <omp.h>
-#define PARALLEL_FOR _Pragma("omp parallel for num_threads(ctx->threads) schedule(static)")
-#define PARALLEL_FOR_DYNAMIC _Pragma("omp parallel for num_threads(ctx->threads) schedule(dynamic)")
+#define PRAGMA(text) _Pragma(#text)
+#define PARALLEL_FOR(work) PRAGMA(omp parallel for num_threads(ctx->threads) schedule(static) if ((work) > 65536))
+#define PARALLEL_FOR_DYNAMIC(macs) PRAGMA(omp parallel for num_threads(ctx->threads) schedule(dynamic) if ((macs) > 2097152))
 #else
-#define PARALLEL_FOR
-#define PARALLEL_FOR_DYNAMIC
+#define PARALLEL_FOR(work)
+#define PARALLEL_FOR_DYNAMIC(macs)
 #endif
 
 #ifdef FLIS_DOUBLE
@@ -862,7 +865,7 @@ static void product_run(flis_ctx *ctx, const product *job)
     size_t wanted = (size_t)ctx->threads * 16, groups = (wanted + bands - 1) / bands;
     if (groups > panels) groups = panels;
     const size_t parts = bands * groups;
-    PARALLEL_FOR_DYNAMIC
+    PARALLEL_FOR_DYNAMIC(job->rows * job->outputs * job->plan->taps * job->plan->channels)
     for (size_t part = 0; part < parts; part++) {
         size_t group = part % groups;
         product_part(job, part / groups * band, group * panels / groups, (group + 1) * panels / groups);
@@ -937,7 +940,7 @@ static void strip_sums(flis_ctx *ctx, const real *x, size_t places, size_t c, co
 {
     const size_t strips = (places + STRIP - 1) / STRIP;
     (void)ctx;
-    PARALLEL_FOR
+    PARALLEL_FOR(places * c)
     for (size_t s = 0; s < strips; s++) {
         double *sum = part + s * c;
         size_t last = (s + 1) * STRIP < places ? (s + 1) * STRIP : places;
@@ -998,7 +1001,7 @@ flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_par
             slope[k] = gain->value[k] / sqrt(variance[k] + eps);
             offset[k] = bias->value[k] - mean[k] * slope[k];
         }
-        PARALLEL_FOR
+        PARALLEL_FOR(places * c)
         for (size_t i = 0; i < places; i++) {
             const real *restrict from = in + i * c;
             real *restrict to = out + i * c;
@@ -1048,7 +1051,7 @@ flis_tensor *flis_layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_par
         return NULL;
     }
     if (idle(ctx)) return y;
-    PARALLEL_FOR
+    PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++) {
         const real *in = x->x + i * c;
         real *out = y->x + i * c;
@@ -1066,7 +1069,7 @@ static flis_tensor *swish_of(flis_ctx *ctx, const flis_tensor *x, double b)
     flis_tensor *y = like(ctx, x);
     if (!y || idle(ctx)) return y;
     const size_t rows = x->n * x->h * x->w, c = x->c;
-    PARALLEL_FOR
+    PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++)
         for (size_t k = 0; k < c; k++) y->x[i * c + k] = swish(x->x[i * c + k], b);
     return y;
@@ -1088,7 +1091,7 @@ flis_tensor *flis_geglu(flis_ctx *ctx, const flis_tensor *x)
     flis_tensor *y = x ? tensor_new(ctx, x->rank, x->n, x->h, x->w, x->c / 2) : NULL;
     if (!y || idle(ctx)) return y;
     const size_t rows = x->n * x->h * x->w, c = x->c / 2;
-    PARALLEL_FOR
+    PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++) {
         const real *restrict value = x->x + i * 2 * c, *restrict gate = value + c;
         real *restrict out = y->x + i * c;
@@ -1103,7 +1106,7 @@ flis_tensor *flis_add(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b)
     flis_tensor *y = like(ctx, a);
     if (!y || idle(ctx)) return y;
     const size_t rows = a->n * a->h * a->w, c = a->c;
-    PARALLEL_FOR
+    PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++)
         for (size_t k = 0; k < c; k++) y->x[i * c + k] = a->x[i * c + k] + b->x[i * c + k];
     return y;
@@ -1119,7 +1122,7 @@ flis_tensor *flis_add_to_all(flis_ctx *ctx, const flis_tensor *x, const flis_ten
     flis_tensor *y = like(ctx, x);
     if (!y || idle(ctx)) return y;
     const size_t places = x->h * x->w, rows = x->n * places, c = x->c;
-    PARALLEL_FOR
+    PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++)
         for (size_t k = 0; k < c; k++) y->x[i * c + k] = x->x[i * c + k] + v->x[i / places * c + k];
     return y;
@@ -1145,7 +1148,7 @@ flis_tensor *flis_concat(flis_ctx *ctx, const flis_tensor *a, const flis_tensor 
     flis_tensor *y = tensor_new(ctx, a->rank, a->n, a->h, a->w, a->c + b->c);
     if (!y || idle(ctx)) return y;
     const size_t rows = a->n * a->h * a->w;
-    PARALLEL_FOR
+    PARALLEL_FOR(rows * y->c)
     for (size_t i = 0; i < rows; i++) {
         memcpy(y->x + i * y->c, a->x + i * a->c, a->c * sizeof(real));
         memcpy(y->x + i * y->c + a->c, b->x + i * b->c, b->c * sizeof(real));
@@ -1266,7 +1269,7 @@ static void turn(flis_ctx *ctx, const flis_tensor *x, real *out)
     const size_t tokens = x->h * x->w, c = x->c, blocks = (tokens + 15) / 16;
     (void)ctx;
     for (size_t n = 0; n < x->n; n++) {
-        PARALLEL_FOR
+        PARALLEL_FOR(tokens * c)
         for (size_t b = 0; b < blocks; b++) {
             size_t last = (b + 1) * 16 < tokens ? (b + 1) * 16 : tokens;
             for (size_t k = 0; k < c; k++)
@@ -1305,7 +1308,7 @@ flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tens
     if (ready) {
         memset(zeros, 0, longest * sizeof *zeros);
         turn(ctx, v, turned);
-        PARALLEL_FOR
+        PARALLEL_FOR(q->n * queries * keys * d / 16)
         for (size_t worker = 0; worker < workers; worker++)
             for (size_t job = worker; job < jobs; job += workers)
                 attention_part(&a, job / blocks / heads, job / blocks % heads, job % blocks * PANEL, work + worker * own,
@@ -1363,16 +1366,25 @@ static char *copy_string(flis_ctx *ctx, const char *path, const flis_json *json)
     return copy_text(ctx, json->string, json->length);
 }
 
-static bool read_metadata(flis_ctx *ctx, flis_file *file, const flis_json *json)
+bool flis_file_set_metadata(flis_ctx *ctx, flis_file *file, const char *key, const char *value)
 {
-    if (json->type != FLIS_OBJECT) return flis_fail(ctx, "%s: __metadata__: wanted an object of strings", file->path);
-    file->metadata = flis_alloc(ctx, json->count, 2 * sizeof *file->metadata);
+    if (!flis_ok(ctx)) return false;
+    char **grown = realloc(file->metadata, (file->metadata_count + 1) * 2 * sizeof *grown);
+    if (!grown) return flis_fail(ctx, "out of memory: metadata of %s", file->path);
+    file->metadata = grown;
+    grown[2 * file->metadata_count] = copy_text(ctx, key, strlen(key));
+    grown[2 * file->metadata_count + 1] = copy_text(ctx, value, strlen(value));
+    file->metadata_count++;
+    return flis_ok(ctx);
+}
+
+static bool read_metadata(flis_ctx *ctx, flis_file *file, const char *path, const flis_json *json)
+{
+    if (json->type != FLIS_OBJECT) return flis_fail(ctx, "%s: __metadata__: wanted an object of strings", path);
     for (size_t i = 0; i < json->count && flis_ok(ctx); i++) {
         if (json->item[i].type != FLIS_STRING)
-            return flis_fail(ctx, "%s: __metadata__: \"%s\": wanted a string", file->path, json->key[i].string);
-        file->metadata[2 * i] = copy_string(ctx, file->path, &json->key[i]);
-        file->metadata[2 * i + 1] = copy_string(ctx, file->path, &json->item[i]);
-        file->metadata_count = i + 1;
+            return flis_fail(ctx, "%s: __metadata__: \"%s\": wanted a string", path, json->key[i].string);
+        flis_file_set_metadata(ctx, file, json->key[i].string, json->item[i].string);
     }
     return flis_ok(ctx);
 }
@@ -1429,44 +1441,50 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const flis_entry *)a)->name, ((const flis_entry *)b)->name);
 }
 
-/* Ranges without holes or overlaps, up to the end of the file; names once each. Leaves the entries sorted by name. */
-static bool check_entries(flis_ctx *ctx, flis_file *file, uint64_t data_size)
+/* Ranges without holes or overlaps, up to the end of the file. */
+static bool check_ranges(flis_ctx *ctx, const char *path, flis_entry *entry, size_t count, uint64_t data_size)
 {
     uint64_t at = 0;
-    qsort(file->entry, file->count, sizeof *file->entry, by_begin);
-    for (size_t i = 0; i < file->count; i++) {
-        const flis_entry *e = &file->entry[i];
+    if (count) qsort(entry, count, sizeof *entry, by_begin);
+    for (size_t i = 0; i < count; i++) {
+        const flis_entry *e = &entry[i];
         if (e->begin != at)
-            return flis_fail(ctx, "%s: tensor \"%s\": got data from byte %llu, wanted %llu: tensors %s", file->path, e->name,
+            return flis_fail(ctx, "%s: tensor \"%s\": got data from byte %llu, wanted %llu: tensors %s", path, e->name,
                              (unsigned long long)e->begin, (unsigned long long)at, e->begin < at ? "overlap" : "leave a hole");
         at = e->end;
     }
     if (at != data_size)
-        return flis_fail(ctx, "%s: got %llu bytes of data, wanted %llu: the file is %s", file->path,
-                         (unsigned long long)data_size, (unsigned long long)at, data_size < at ? "cut short" : "too long");
-    qsort(file->entry, file->count, sizeof *file->entry, by_name);
-    for (size_t i = 1; i < file->count; i++)
-        if (strcmp(file->entry[i - 1].name, file->entry[i].name) == 0)
-            return flis_fail(ctx, "%s: tensor \"%s\" stands twice in the header", file->path, file->entry[i].name);
+        return flis_fail(ctx, "%s: got %llu bytes of data, wanted %llu: the file is %s", path, (unsigned long long)data_size,
+                         (unsigned long long)at, data_size < at ? "cut short" : "too long");
     return true;
 }
 
-static bool read_header(flis_ctx *ctx, flis_file *file, const char *text, size_t length, uint64_t data_size)
+/* Appends the header's entries to the file's. */
+static bool read_header(flis_ctx *ctx, flis_file *file, const char *path, const char *text, size_t length, uint64_t data_size)
 {
-    flis_json *json = flis_json_parse(ctx, file->path, text, length);
-    if (json && json->type != FLIS_OBJECT) flis_fail(ctx, "%s: the header is not a JSON object", file->path);
-    if (json && flis_ok(ctx)) file->entry = flis_alloc(ctx, json->count, sizeof *file->entry);
+    const size_t first = file->count;
+    bool described = false;
+    flis_json *json = flis_json_parse(ctx, path, text, length);
+    if (json && json->type != FLIS_OBJECT) flis_fail(ctx, "%s: the header is not a JSON object", path);
+    if (json && flis_ok(ctx)) {
+        flis_entry *grown = realloc(file->entry, (first + json->count + 1) * sizeof *grown);
+        if (grown) file->entry = grown;
+        else flis_fail(ctx, "out of memory: a header of %zu tensors", json->count);
+    }
     for (size_t i = 0; json && i < json->count && flis_ok(ctx); i++) {
         if (strcmp(json->key[i].string, "__metadata__") == 0) {
-            if (file->metadata) flis_fail(ctx, "%s: __metadata__ stands twice in the header", file->path);
-            else read_metadata(ctx, file, &json->item[i]);
+            if (described) flis_fail(ctx, "%s: __metadata__ stands twice in the header", path);
+            else read_metadata(ctx, file, path, &json->item[i]);
+            described = true;
         } else {
-            file->count++;
-            read_entry(ctx, file->path, &json->key[i], &json->item[i], &file->entry[file->count - 1]);
+            flis_entry *entry = &file->entry[file->count++];
+            memset(entry, 0, sizeof *entry);
+            entry->shard = file->shards - 1;
+            read_entry(ctx, path, &json->key[i], &json->item[i], entry);
         }
     }
     flis_json_free(json);
-    return flis_ok(ctx) && check_entries(ctx, file, data_size);
+    return flis_ok(ctx) && check_ranges(ctx, path, file->entry + first, file->count - first, data_size);
 }
 
 static uint64_t little_endian(const unsigned char *bytes, int count)
@@ -1476,33 +1494,72 @@ static uint64_t little_endian(const unsigned char *bytes, int count)
     return value;
 }
 
-static bool open_stream(flis_ctx *ctx, flis_file *file)
+static bool read_shard(flis_ctx *ctx, flis_file *file, flis_shard *shard)
 {
     unsigned char head[8];
-    if (!(file->stream = fopen(file->path, "rb"))) return flis_fail(ctx, "%s: cannot be opened", file->path);
-    if (SEEK64(file->stream, 0, SEEK_END) != 0) return flis_fail(ctx, "%s: cannot be read from any place", file->path);
-    int64_t size = TELL64(file->stream);
-    rewind(file->stream);
-    if (size < 8 || fread(head, 1, 8, file->stream) != 8)
-        return flis_fail(ctx, "%s: not a safetensors file: got %lld bytes, wanted 8 and more", file->path, (long long)size);
+    const char *path = shard->path;
+    if (!(shard->stream = fopen(path, "rb"))) return flis_fail(ctx, "%s: cannot be opened", path);
+    if (SEEK64(shard->stream, 0, SEEK_END) != 0) return flis_fail(ctx, "%s: cannot be read from any place", path);
+    int64_t size = TELL64(shard->stream);
+    rewind(shard->stream);
+    if (size < 8 || fread(head, 1, 8, shard->stream) != 8)
+        return flis_fail(ctx, "%s: not a safetensors file: got %lld bytes, wanted 8 and more", path, (long long)size);
     uint64_t length = little_endian(head, 8), left = (uint64_t)size - 8;
     if (length > LARGEST_HEADER || length > left)
-        return flis_fail(ctx, "%s: not a safetensors file: its header would be %llu bytes, %s", file->path,
-                         (unsigned long long)length, length > left ? "more than the file has" : "wanted at most 100000000");
+        return flis_fail(ctx, "%s: not a safetensors file: its header would be %llu bytes, %s", path, (unsigned long long)length,
+                         length > left ? "more than the file has" : "wanted at most 100000000");
     char *text = flis_alloc(ctx, (size_t)length + 1, 1);
-    if (text && fread(text, 1, (size_t)length, file->stream) != length) flis_fail(ctx, "%s: cannot be read", file->path);
-    file->data = 8 + length;
-    bool read = flis_ok(ctx) && read_header(ctx, file, text, (size_t)length, left - length);
+    if (text && fread(text, 1, (size_t)length, shard->stream) != length) flis_fail(ctx, "%s: cannot be read", path);
+    shard->data = 8 + length;
+    bool read = flis_ok(ctx) && read_header(ctx, file, path, text, (size_t)length, left - length);
     free(text);
     return read;
 }
 
-flis_file *flis_file_open(flis_ctx *ctx, const char *path)
+flis_file *flis_file_new(flis_ctx *ctx, const char *path)
 {
     flis_file *file = flis_alloc(ctx, 1, sizeof *file);
-    if (!file) return NULL;
-    file->path = copy_text(ctx, path, strlen(path));
-    if (file->path && open_stream(ctx, file)) return file;
+    if (file && (file->path = copy_text(ctx, path, strlen(path)))) return file;
+    free(file);
+    return NULL;
+}
+
+bool flis_file_append(flis_ctx *ctx, flis_file *file, const char *path, flis_rename *rename_tensor, void *user)
+{
+    if (!flis_ok(ctx)) return false;
+    const size_t first = file->count;
+    flis_shard *grown = realloc(file->shard, (file->shards + 1) * sizeof *grown);
+    if (!grown) return flis_fail(ctx, "out of memory: %zu files", file->shards + 1);
+    file->shard = grown;
+    file->shard[file->shards] = (flis_shard){copy_text(ctx, path, strlen(path)), NULL, 0};
+    file->shards++;
+    if (!flis_ok(ctx) || !read_shard(ctx, file, &file->shard[file->shards - 1])) return false;
+    for (size_t i = first; rename_tensor && i < file->count; i++) {
+        char name[512];
+        if (!rename_tensor(user, file->entry[i].name, name, sizeof name)) continue;
+        char *renamed = copy_text(ctx, name, strlen(name));
+        if (!renamed) return false;
+        free(file->entry[i].name);
+        file->entry[i].name = renamed;
+    }
+    return true;
+}
+
+bool flis_file_ready(flis_ctx *ctx, flis_file *file)
+{
+    if (!flis_ok(ctx)) return false;
+    if (file->count) qsort(file->entry, file->count, sizeof *file->entry, by_name);
+    for (size_t i = 1; i < file->count; i++)
+        if (strcmp(file->entry[i - 1].name, file->entry[i].name) == 0)
+            return flis_fail(ctx, "%s: tensor \"%s\" stands twice in the header%s", file->path, file->entry[i].name,
+                             file->shards > 1 ? "s" : "");
+    return true;
+}
+
+flis_file *flis_file_open(flis_ctx *ctx, const char *path)
+{
+    flis_file *file = flis_file_new(ctx, path);
+    if (file && flis_file_append(ctx, file, path, NULL, NULL) && flis_file_ready(ctx, file)) return file;
     flis_file_close(file);
     return NULL;
 }
@@ -1510,11 +1567,15 @@ flis_file *flis_file_open(flis_ctx *ctx, const char *path)
 void flis_file_close(flis_file *file)
 {
     if (!file) return;
-    if (file->stream) fclose(file->stream);
+    for (size_t i = 0; i < file->shards; i++) {
+        if (file->shard[i].stream) fclose(file->shard[i].stream);
+        free(file->shard[i].path);
+    }
     for (size_t i = 0; i < file->count; i++) free(file->entry[i].name);
     for (size_t i = 0; i < 2 * file->metadata_count; i++) free(file->metadata[i]);
     free(file->metadata);
     free(file->entry);
+    free(file->shard);
     free(file->path);
     free(file);
 }
@@ -1565,15 +1626,16 @@ typedef void take_fn(void *out, size_t first, const unsigned char *bytes, size_t
 static bool read_pieces(flis_ctx *ctx, flis_file *file, const flis_entry *entry, take_fn *take, void *out)
 {
     unsigned char bytes[PIECE];
+    const flis_shard *shard = &file->shard[entry->shard];
     const size_t size = flis_dtype_size(entry->dtype);
     if (!flis_ok(ctx)) return false;
-    if (SEEK64(file->stream, file->data + entry->begin, SEEK_SET) != 0)
-        return flis_fail(ctx, "%s: cannot be read at byte %llu", file->path, (unsigned long long)(file->data + entry->begin));
+    if (SEEK64(shard->stream, shard->data + entry->begin, SEEK_SET) != 0)
+        return flis_fail(ctx, "%s: cannot be read at byte %llu", shard->path, (unsigned long long)(shard->data + entry->begin));
     size_t first = 0;
     for (uint64_t left = entry->end - entry->begin; left;) {
         size_t want = left < PIECE ? (size_t)left : PIECE;
-        if (fread(bytes, 1, want, file->stream) != want)
-            return flis_fail(ctx, "%s: tensor \"%s\": the file ended inside it", file->path, entry->name);
+        if (fread(bytes, 1, want, shard->stream) != want)
+            return flis_fail(ctx, "%s: tensor \"%s\": the file ended inside it", shard->path, entry->name);
         take(out, first, bytes, want / size, entry->dtype);
         first += want / size;
         left -= want;
@@ -2070,10 +2132,11 @@ bool flis_load_visit(flis_ctx *ctx, void *user, const char *name, flis_param *pa
         return true;
     }
     uint64_t wanted[4] = {0};
-    bool fits = entry->rank == param->rank;
-    for (int i = 0; i < param->rank; i++) {
-        wanted[i] = param->shape[i];
-        fits = fits && entry->shape[i] == wanted[i];
+    /* [c][c] and [c][c][1][1] hold the same: checkpoints differ in how they write a 1x1 convolution. */
+    bool fits = true;
+    for (int i = 0; i < entry->rank || i < param->rank; i++) {
+        if (i < param->rank) wanted[i] = param->shape[i];
+        fits = fits && (i < entry->rank ? entry->shape[i] : 1) == (i < param->rank ? wanted[i] : 1);
     }
     if (!fits) {
         char got_text[192], wanted_text[96];

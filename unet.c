@@ -539,3 +539,74 @@ flis_tensor *flis_unet_eps(flis_ctx *ctx, const flis_unet *unet, const flis_tens
     }
     return forward(ctx, unet, x, t, context, rca);
 }
+
+/* ---- diffusers' names ------------------------------------------------------------------------------------------ */
+
+/* Replaces what stands before the first dot-separated match: a table of "from" -> "to". */
+typedef struct rename_pair { const char *from, *to; } rename_pair;
+
+static const rename_pair RES_NAMES[] = {
+    {"norm1.", "in_layers.0."}, {"conv1.", "in_layers.2."}, {"time_emb_proj.", "emb_layers.1."}, {"norm2.", "out_layers.0."},
+    {"conv2.", "out_layers.3."}, {"conv_shortcut.", "skip_connection."},
+};
+
+static const rename_pair OUTER_NAMES[] = {
+    {"conv_in.", "input_blocks.0.0."}, {"time_embedding.linear_1.", "time_embed.0."}, {"time_embedding.linear_2.", "time_embed.2."},
+    {"conv_norm_out.", "out.0."}, {"conv_out.", "out.2."}, {"mid_block.attentions.0.", "middle_block.1."},
+};
+
+static bool starts(const char *text, const char *with, const char **rest)
+{
+    const size_t length = strlen(with);
+    if (strncmp(text, with, length) != 0) return false;
+    *rest = text + length;
+    return true;
+}
+
+/* A weight of a ResBlock that stands at `place`. */
+static bool rename_res(const char *place, const char *rest, char *out, size_t room)
+{
+    const char *tail;
+    for (size_t i = 0; i < COUNT(RES_NAMES); i++)
+        if (starts(rest, RES_NAMES[i].from, &tail)) {
+            snprintf(out, room, PREFIX "%s%s%s", place, RES_NAMES[i].to, tail);
+            return true;
+        }
+    return false;
+}
+
+/* diffusers groups a level's blocks (down_blocks.LEVEL.resnets.I, .attentions.I, .downsamplers.0), the checkpoint counts
+   them through: level * (blocks + 1) + I, one on for input_blocks, whose first is conv_in. */
+bool flis_unet_rename(void *user, const char *name, char *out, size_t room)
+{
+    const flis_diffusers *d = user;
+    const char *tail;
+    char place[48];
+    unsigned level, index;
+    int used = 0;
+    const size_t per_level = d->blocks + 1;
+    for (size_t i = 0; i < COUNT(OUTER_NAMES); i++)
+        if (starts(name, OUTER_NAMES[i].from, &tail)) return snprintf(out, room, PREFIX "%s%s", OUTER_NAMES[i].to, tail) > 0;
+    if (sscanf(name, "mid_block.resnets.%1u.%n", &index, &used) == 1 && used) {
+        snprintf(place, sizeof place, "middle_block.%u.", index * 2);
+        return rename_res(place, name + used, out, room);
+    }
+    if (sscanf(name, "down_blocks.%1u.resnets.%2u.%n", &level, &index, &used) == 2 && used) {
+        snprintf(place, sizeof place, "input_blocks.%zu.0.", 1 + level * per_level + index);
+        return rename_res(place, name + used, out, room);
+    }
+    if (sscanf(name, "up_blocks.%1u.resnets.%2u.%n", &level, &index, &used) == 2 && used) {
+        snprintf(place, sizeof place, "output_blocks.%zu.0.", level * per_level + index);
+        return rename_res(place, name + used, out, room);
+    }
+    if (sscanf(name, "down_blocks.%1u.attentions.%2u.%n", &level, &index, &used) == 2 && used)
+        return snprintf(out, room, PREFIX "input_blocks.%zu.1.%s", 1 + level * per_level + index, name + used) > 0;
+    if (sscanf(name, "up_blocks.%1u.attentions.%2u.%n", &level, &index, &used) == 2 && used)
+        return snprintf(out, room, PREFIX "output_blocks.%zu.1.%s", level * per_level + index, name + used) > 0;
+    if (sscanf(name, "down_blocks.%1u.downsamplers.0.conv.%n", &level, &used) == 1 && used)
+        return snprintf(out, room, PREFIX "input_blocks.%zu.0.op.%s", (level + 1) * per_level, name + used) > 0;
+    if (sscanf(name, "up_blocks.%1u.upsamplers.0.conv.%n", &level, &used) == 1 && used && level < FLIS_MAX_LEVELS)
+        return snprintf(out, room, PREFIX "output_blocks.%zu.%d.conv.%s", level * per_level + d->blocks,
+                        d->up_attention[level] ? 2 : 1, name + used) > 0;
+    return false;
+}

@@ -11,6 +11,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define PREFIX "first_stage_model."
 #define COUNT(table) (sizeof(table) / sizeof *(table))
@@ -409,4 +410,47 @@ flis_tensor *flis_vae_encode(flis_ctx *ctx, const flis_vae *vae, const flis_tens
         flis_dry_end(ctx, &dry);
     }
     return encode(ctx, vae, image);
+}
+
+/* ---- diffusers' names ------------------------------------------------------------------------------------------ */
+
+/* Pieces of names, replaced from left to right wherever they stand; a level of the decoder is counted from the other end. */
+static const struct { const char *from, *to; } PIECES[] = {
+    {"mid_block.resnets.0.", "mid.block_1."}, {"mid_block.resnets.1.", "mid.block_2."}, {"mid_block.attentions.0.", "mid.attn_1."},
+    {"conv_norm_out.", "norm_out."}, {"conv_shortcut.", "nin_shortcut."}, {"group_norm.", "norm."}, {"query.", "q."},
+    {"key.", "k."}, {"value.", "v."}, {"proj_attn.", "proj_out."}, {"to_q.", "q."}, {"to_k.", "k."}, {"to_v.", "v."},
+    {"to_out.0.", "proj_out."},
+};
+
+static void replace_pieces(const char *name, char *out, size_t room)
+{
+    size_t used = 0;
+    while (*name && used + 1 < room) {
+        size_t i = 0;
+        while (i < COUNT(PIECES) && strncmp(name, PIECES[i].from, strlen(PIECES[i].from)) != 0) i++;
+        if (i < COUNT(PIECES)) {
+            used += (size_t)snprintf(out + used, room - used, "%s", PIECES[i].to);
+            name += strlen(PIECES[i].from);
+        } else
+            do out[used++] = *name; while (*name++ != '.' && *name && used + 1 < room);
+    }
+    out[used < room ? used : room - 1] = 0;
+}
+
+bool flis_vae_rename(void *user, const char *name, char *out, size_t room)
+{
+    const flis_diffusers *d = user;
+    char plain[256];
+    unsigned which, index;
+    int used = 0;
+    replace_pieces(name, plain, sizeof plain);
+    if (sscanf(plain, "encoder.down_blocks.%1u.resnets.%2u.%n", &which, &index, &used) == 2 && used)
+        return snprintf(out, room, PREFIX "encoder.down.%u.block.%u.%s", which, index, plain + used) > 0;
+    if (sscanf(plain, "encoder.down_blocks.%1u.downsamplers.0.%n", &which, &used) == 1 && used)
+        return snprintf(out, room, PREFIX "encoder.down.%u.downsample.%s", which, plain + used) > 0;
+    if (sscanf(plain, "decoder.up_blocks.%1u.resnets.%2u.%n", &which, &index, &used) == 2 && used && which < d->levels)
+        return snprintf(out, room, PREFIX "decoder.up.%zu.block.%u.%s", d->levels - 1 - which, index, plain + used) > 0;
+    if (sscanf(plain, "decoder.up_blocks.%1u.upsamplers.0.%n", &which, &used) == 1 && used && which < d->levels)
+        return snprintf(out, room, PREFIX "decoder.up.%zu.upsample.%s", d->levels - 1 - which, plain + used) > 0;
+    return snprintf(out, room, PREFIX "%s", plain) > 0;
 }

@@ -22,9 +22,11 @@ table() {
 2 | closed scores are -1, not -max | tensor.c | s/out\[j\] = -REAL_MAX/out[j] = -1/g | test_tensor_attention
 2 | no RCA in the middle block | unet.c | s/&& level \+ 1 < config->levels\) continue/) continue/ | test_unet_blocks_boat
 2 | RCA at full size only | unet.c | s/\.open = \(const uint8_t \*const \*\)pass->open\[level\]/.open = level ? NULL : (const uint8_t *const *)pass->open[level]/ | test_unet_blocks_boat
-3 | the unconditional pass is rectified too | flis.c | s/MUTANT_UNCOND/MUTANT_UNCOND/ | test_pipeline_plms10
-4 | torch's rule used for PIL's | flis.c | s/MUTANT_PIL/MUTANT_PIL/ | test_files_*
-5 | 76 tokens are taken | clip.c | s/MUTANT_75/MUTANT_75/ | test_tokens_*
+3 | the unconditional pass is rectified too | flis.c | s/g->uncond, NULL, "uncond\."/g->uncond, g->rca, "uncond."/ | test_pipeline_plms10
+4 | torch's rule used for PIL's | flis.c | s/\(2 \* \(uint64_t\)y \+ 1\) \* h/(2 * (uint64_t)y) * h/ | test_label_* test_layout_* test_pil_*
+4 | PIL's rule used for torch's | flis.c | s/floor\(\(double\)\(\(float\)i \* scale\)\)/floor(((double)i + 0.5) * scale)/ | test_unet_mask test_label_*
+5 | 76 tokens are taken | clip.c | s/n > FLIS_PHRASE_TOKENS\)/n > FLIS_PHRASE_TOKENS + 1)/; s/out->classes > FLIS_PHRASE_TOKENS\)/out->classes > FLIS_PHRASE_TOKENS + 1)/ | test_tokens_limit
+5 | tokens counted per phrase | clip.c | s/strcspn\(item, " "\)/strlen(item)/ | test_tokens_alignment
 6 | latents taken for square | unet.c | s/w = x->w >> level;/w = h;/ | test_unet_not_square
 7 | ResBlocks with 1e-6 | unet.c | s/RESBLOCK_EPS = 1e-5/RESBLOCK_EPS = 1e-6/ | test_unet_eps_of_norms
 7 | SpatialTransformers with 1e-5 | unet.c | s/TRANSFORMER_EPS = 1e-6/TRANSFORMER_EPS = 1e-5/ | test_unet_eps_of_norms
@@ -38,10 +40,24 @@ table() {
 9 | q scaled before its bias | clip.c | s/flis_scale\(ctx, flis_linear\(ctx, normed, &l->q_w, &l->q_b, NULL\), (1\.0 \/ sqrt\(\(double\)d\))\)/flis_linear(ctx, flis_scale(ctx, normed, $1), &l->q_w, &l->q_b, NULL)/ | test_clip_layers
 10 | sines before cosines | unet.c | s/\(real\)flis_cos\(angle\)/(real)flis_sin(angle)/ | test_unet_time_embedding
 10 | frequencies to half - 1 | unet.c | s/\(double\)i \/ \(double\)half\)/(double)i \/ (double)(half - 1))/ | test_unet_time_embedding
+11 | betas linear | sampler.c | s/root \* root/(0.00085 + (0.0120 - 0.00085) * t \/ 999)/ | test_sampler_schedule
+11 | timesteps without the + 1 | sampler.c | s/i \* stride \+ 1;/i * stride;/ | test_sampler_steps
+11 | crashing step counts are taken | sampler.c | s/\(count - 1\) \* stride \+ 1 >= FLIS_TIMESTEPS/false/ | test_sampler_refused_steps
+12 | alphas_prev[0] = 1 | sampler.c | s/: schedule->alpha_bar32\[0\]/: 1/ | test_sampler_steps
+13 | PLMS steps from the improved x | sampler.c | s/(e_next\)\) return false;)/$1 memcpy(s->x, s->x_prev, s->count * sizeof *s->x);/ | test_sampler_replay
+13 | history holds what was stepped with | sampler.c | s/memcpy\(oldest, s->e,/memcpy(oldest, s->mixed,/ | test_sampler_replay
+13 | one evaluation in the first step | sampler.c | s/if \(!guided_eps\(ctx, s, s->x_prev.*?return false;/memcpy(s->e_next, s->e, s->count * sizeof *s->e);/ | test_sampler_replay
+14 | no noise drawn where sigma is 0 | sampler.c | s/    flis_randn\(&ctx->rng, s->noise, s->count\);/    if (sigma != 0) flis_randn(&ctx->rng, s->noise, s->count);/ | test_sampler_noise_stays_in_step
+15 | the last 16 are not redrawn | sampler.c | s/if \(count % BOX\) \{/if (0) {/g | test_sampler_rng
+15 | vector path below 16 values too | sampler.c | s/if \(count < BOX\) \{/if (count < 1) {/g | test_sampler_rng_sequences
+15 | sine and cosine swapped | sampler.c | s/x\[j\] = radius \* cosine;\n        x\[j \+ BOX \/ 2\] = radius \* sine;/x[j] = radius * sine;\n        x[j + BOX \/ 2] = radius * cosine;/g | test_sampler_rng
+15 | Philox with 9 rounds | sampler.c | s/round < 10/round < 9/ | test_sampler_philox
 16 | attention scaled by all channels | unet.c | s/\(double\)\(x->c \/ heads\)/(double)x->c/ | test_unet_blocks_plain
 16 | no scale in the autoencoder | vae.c | s/1\.0 \/ sqrt\(\(double\)x->c\)/1.0/ | test_vae_decode
 17 | the encoder pads on both sides | vae.c | s/FLIS_DOWN_AFTER/FLIS_DOWN_BOTH/ | test_vae_encode
 17 | the U-Net pads right and below only | unet.c | s/FLIS_DOWN_BOTH/FLIS_DOWN_AFTER/ | test_unet_blocks_plain
+18 | bytes rounded | flis.c | s/\(uint8_t\)\(255 \* v\)/(uint8_t)(255 * v + (real)0.5)/ | test_vae_bytes
+18 | latents divided by nothing | flis.c | s/flis_scale\(ctx, z, \(double\)factor\)/(void)factor, z/; s/flis_vae_decode\(ctx, vae, \(void\)factor, z\)/flis_vae_decode(ctx, vae, ((void)factor, z))/ | test_vae_bytes
 19 | skip before h | unet.c | s/flis_concat\(ctx, y, skip\[--skips\]\)/flis_concat(ctx, skip[--skips], y)/ | test_unet_blocks_plain
 20 | one chain over all of k | tensor.c | s/BLOCK = 256,/BLOCK = 1 << 20,/ | test_tensor_linear
 TABLE

@@ -3,8 +3,9 @@
  *   test_unet_uncond_is_plain, test_unet_time_embedding, test_unet_not_square, test_unet_batch, test_unet_refuses,
  *   test_unet_eps_of_norms
  *
- * Tolerances: float32 PyTorch itself is 3-6e-6 from float64 on these networks (oracle README), and so may we be on the
- * other side: 2e-5 leaves a factor of 1.6; measured here is 8e-6 at most (printed by tests/run -v).
+ * Tolerances: eps within 2e-5 (t = 981, 500) and 1e-5 (t = 1), absolute. Inner tensors reach 21, where PyTorch's float32
+ * is itself up to 3.9e-5 from the truth (flis64), so they are held in units of their largest value, where above 1: 1e-5;
+ * measured is 6.5e-6, in time_embed, which PyTorch computes in float32 and flis in double (FLIS_TEST_ERRORS=1 prints it).
  */
 #include "test.h"
 
@@ -49,13 +50,13 @@ static void blocks(const char *name)
     layout *l = strcmp(name, "plain") == 0 ? NULL : layout_read(name);
     const flis_rca *rca[1] = {l ? &l->rca : NULL};
     flis_tensor *x = test_tensor(&ctx, GOLDEN, "in.x"), *context = test_tensor(&ctx, GOLDEN, "in.context");
-    const double t[] = {981, 500, 1}, tolerance[] = {2e-5, 2e-5, 1e-5};
+    const double t[] = {981, 500, 1}, tolerance[] = {2e-5, 2e-5, 1e-5}, inner = 1e-5;
     for (int i = 0; i < 3; i++) {
         test_trace trace;
         char prefix[64], key[80];
         snprintf(prefix, sizeof prefix, "%s.t%d.", name, (int)t[i]);
         snprintf(key, sizeof key, "%seps", prefix);
-        if (!test_trace_open(&trace, GOLDEN, prefix, tolerance[i])) break;
+        if (!test_trace_open(&trace, GOLDEN, prefix, inner)) break;
         ctx.trace = test_trace_take;
         ctx.trace_user = &trace;
         flis_mark mark = flis_here(&ctx);
@@ -68,7 +69,6 @@ static void blocks(const char *name)
         CHECK(trace.compared == test_trace_expected(&trace), "%s: compared %zu tensors, the golden file has %zu", prefix,
               trace.compared, test_trace_expected(&trace));
         flis_rewind(&ctx, mark);
-        CHECK(trace.worst <= tolerance[i], "worst %s", trace.worst_name);
         if (getenv("FLIS_TEST_ERRORS")) fprintf(stderr, "%s worst %.3g\n", trace.worst_name, trace.worst);
         ctx.trace = NULL;               /* tracing unfuses residuals and norms; the bits must not change */
         eps = flis_unet_eps(&ctx, unet, x, &t[i], context, l ? rca : NULL);

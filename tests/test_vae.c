@@ -1,7 +1,9 @@
 /* test_vae.c - the autoencoder against the authors' PyTorch tensors (golden/tinyvae_B: formula weights, tiny B, 4 x 6).
  * Checks: test_vae_decode, test_vae_encode, test_vae_bytes, test_vae_refuses, test_vae_eps_of_norms
  *
- * Tolerance 1e-5: float32 PyTorch is 3e-6 from float64 on the full-size autoencoder; measured here is 4e-6 at most.
+ * Tolerances: picture and moments within 1e-5, absolute. Inner tensors reach 10, where PyTorch's float32 is itself up to
+ * 1.7e-5 from the truth (flis64), so they are held in units of their largest value, where above 1: 4e-6, twice the 1.9e-6
+ * measured (FLIS_TEST_ERRORS=1 prints it).
  */
 #include "test.h"
 
@@ -23,7 +25,7 @@ static void traced(const char *prefix, const char *in, const char *out, bool dec
     flis_init(&ctx);
     flis_vae *vae = tiny_vae(&ctx);
     test_trace trace;
-    if (test_trace_open(&trace, GOLDEN, prefix, 1e-5)) {
+    if (test_trace_open(&trace, GOLDEN, prefix, 4e-6)) {
         ctx.trace = test_trace_take;
         ctx.trace_user = &trace;
         flis_tensor *x = test_tensor(&ctx, GOLDEN, in);

@@ -125,7 +125,7 @@ typedef struct cli {
     /* Found and made on the way. */
     char model_path[PATH_ROOM], vocab_path[PATH_ROOM];
     tensor_list outputs;        /* of stage, or the traced tensors of generate */
-    struct { char what[24]; double start, drawn; size_t first; bool line_open; } progress;
+    struct { char what[24]; double start, drawn; size_t first, done; bool line_open; } progress;
 } cli;
 
 typedef struct command {
@@ -441,10 +441,6 @@ static bool find_model(cli *c)
     size_t length = strlen(c->model);
     if (length >= PATH_ROOM) return flis_fail(&c->ctx, "%s: the name is too long", c->model);
     memcpy(c->model_path, c->model, length + 1);
-    if (length > 5 && !strcmp(c->model + length - 5, ".ckpt"))
-        return flis_fail(&c->ctx,
-                         "%s: a PyTorch checkpoint must be converted first: tools/ckpt2safetensors %s OUT.safetensors",
-                         c->model, c->model);
     return true;
 }
 
@@ -464,7 +460,11 @@ static flis_vocab *find_vocab(cli *c)
     bool found = false;
     if (c->vocab) return flis_vocab_read(&c->ctx, c->vocab);
     const char *model = c->model ? c->model : *c->model_path ? c->model_path : NULL;
-    if (model) found = vocab_in(c, model, folder_length(model));
+    if (model) {                        /* a diffusers folder has its own in tokenizer/ */
+        int length = snprintf(folder, sizeof folder, "%s/tokenizer", model);
+        found = (length > 0 && length < PATH_ROOM && vocab_in(c, folder, (size_t)length)) ||
+                vocab_in(c, model, folder_length(model));
+    }
     else
         for (int i = 0; !found && default_folder(c, i, folder); i++) found = vocab_in(c, folder, strlen(folder));
     if (found) return flis_vocab_read(&c->ctx, c->vocab_path);
@@ -636,16 +636,18 @@ static void on_progress(void *user, const char *what, size_t done, size_t total)
     cli *c = user;
     double time = now();
     bool sampling = !strcmp(what, "sample"), terminal = stderr_is_terminal();
-    if (strcmp(c->progress.what, what)) {
+    if (strcmp(c->progress.what, what) || done < c->progress.done) {
         end_line(c);
         snprintf(c->progress.what, sizeof c->progress.what, "%s", what);
         c->progress.start = time;
         c->progress.first = done;
         c->progress.drawn = 0;
+    } else if (done == c->progress.done) {
+        return;                         /* sampler and pipeline both tell */
     }
-    if (done >= total) c->progress.what[0] = 0;         /* the next of that name begins anew */
-    if (c->quiet || (terminal ? done < total && time - c->progress.drawn < 0.1 : sampling ? !done : done < total))
-        return;
+    c->progress.done = done;
+    const bool later = terminal ? done < total && time - c->progress.drawn < 0.1 : sampling ? !done : done < total;
+    if (c->quiet || later) return;
     c->progress.drawn = time;
     fprintf(stderr, "%s%s %zu/%zu", terminal ? "\r" : "", sampling ? "step" : what, done, total);
     if (sampling && done > c->progress.first) {
@@ -999,13 +1001,25 @@ typedef struct recording {
 
 /* The user pointer of both the sampler's callbacks. */
 typedef struct sample_user {
-    flis_guided guided;         /* first, so that flis_guided_eps takes a sample_user */
+    flis_guided guided;
     recording record;
+    size_t step, evaluation;    /* for the names of traced tensors */
 } sample_user;
+
+/* As in generate, the trace's names begin with the step; PLMS evaluates a second time in its first. */
+static bool sample_eps(flis_ctx *ctx, void *user, const real *x, int64_t t, real *eps, real *uncond)
+{
+    sample_user *u = user;
+    snprintf(ctx->scope, sizeof ctx->scope, "step.%zu.%s", u->step, u->evaluation++ ? "next." : "");
+    return flis_guided_eps(ctx, &u->guided, x, t, eps, uncond);
+}
 
 static void on_step(flis_ctx *ctx, void *user, const flis_step *step)
 {
-    recording *r = &((sample_user *)user)->record;
+    sample_user *u = user;
+    recording *r = &u->record;
+    u->step++;
+    u->evaluation = 0;
     if (step->number == 0) {
         const uint64_t shape[] = {step->total, 4, r->h, r->w};
         real *start = r->x;             /* x_T, until now */
@@ -1072,7 +1086,7 @@ static void stage_sample(stage *s)
             .guided = {unet, s->dim['h'], s->dim['w'], context, uncond, has_rca ? &r.rca : NULL},
             .record = {.list = &c->outputs, .count = count, .h = s->dim['h'], .w = s->dim['w'], .x = x}
         };
-        const flis_model_fn model = {flis_guided_eps, on_step, &user};
+        const flis_model_fn model = {sample_eps, on_step, &user};
         memcpy(latents, x, count * sizeof *x);
         flis_sample(ctx, &c->options.sampling, count, latents, &model);
         fprintf(stderr, "seed %llu\n", (unsigned long long)c->options.seed);
@@ -1107,7 +1121,7 @@ static int run_stage(cli *c)
     if (!c->out) return usage(c, "-o OUT.safetensors is missing");
     prepare(c);
     if (check_writable(ctx, c->out) && (stages[which].run != stage_sample || check_steps(c)) &&
-        (!stages[which].model || (find_model(c) && (s.model = flis_file_open(ctx, c->model_path)))))
+        (!stages[which].model || (find_model(c) && (s.model = flis_model_open(ctx, c->model_path)))))
         s.in = flis_file_open(ctx, c->in);
     if (c->trace_match) {
         ctx->trace = on_trace;
@@ -1244,19 +1258,19 @@ static int run_info(cli *c)
 {
     flis_ctx *ctx = &c->ctx;
     size_t tensors[PARTS] = {0};
-    uint64_t parameters[PARTS] = {0}, end = 0;
+    uint64_t parameters[PARTS] = {0}, bytes = 0;
     if (!c->words) return usage(c, "MODEL is missing");
     if (c->words > 1) return usage(c, "unexpected argument \"%s\"", c->word[1]);
     c->model = c->word[0];
-    flis_file *file = find_model(c) ? flis_file_open(ctx, c->model_path) : NULL;
+    flis_file *file = find_model(c) ? flis_model_open(ctx, c->model_path) : NULL;
     if (!file) return 1;
     for (size_t i = 0; i < file->count; i++) {
         int part = part_of(file->entry[i].name);
         tensors[part]++;
         parameters[part] += flis_entry_count(&file->entry[i]);
-        if (file->entry[i].end > end) end = file->entry[i].end;
+        bytes += file->entry[i].end - file->entry[i].begin;
     }
-    printf("bytes %llu\ntensors %zu\n", (unsigned long long)(file->data + end), file->count);
+    printf("files %zu\nbytes %llu\ntensors %zu\n", file->shards, (unsigned long long)bytes, file->count);
     for (size_t i = 0; i < file->metadata_count; i++)
         printf("metadata %s %s\n", file->metadata[2 * i], file->metadata[2 * i + 1]);
     for (int part = 0; part < PARTS; part++) print_part(ctx, file, part, tensors[part], parameters[part]);
@@ -1400,7 +1414,8 @@ static const command commands[COMMANDS + 1] = {
      "\nsample's noise is that of --seed behind one draw of x_T's size, as where x_T itself is drawn: with the x_T of\n"
      "the same seed, runs with --eta above 0 equal the authors'. Without x_T, size I32 [2] (h, w) has it drawn.\n"
      "label is at picture size; other integer types and one leading 1 too many are accepted. Outputs are F32 (flis64:\n"
-     "F64). --trace-match adds matching intermediates to the same file, under the names of the authors' modules.\n"},
+     "F64). --trace-match adds matching intermediates to the same file, under the names of the authors' modules\n"
+     "(sample: behind the step and the pass).\n"},
     {"tokens", run_tokens, "[--vocab FILE] [TEXT...]",
      "Token ids of each text (or of each line of stdin), one line per text.",
      "\nBOS and EOS included, at most 75 tokens between them, no padding. A text that begins with - goes after --.\n"},

@@ -86,7 +86,7 @@ static bool synthesise(flis_ctx *ctx, const preset *p, const char *path, flis_dt
 static const char HELP[] =
     "usage: synth [--half] PRESET OUT.safetensors\n"
     "Writes a model with formula weights: pseudo-random, the same on every machine.\n"
-    "  tinyA, tinyB   small networks (9 and 37 MB)\n"
+    "  tinyA, tinyB   small networks (9 and 56 MB)\n"
     "  sd14           Stable Diffusion v1.4 in full size (4.3 GB; 2.1 GB with --half)\n"
     "  --half         store F16: each value rounded to nearest\n"
     "  --help, --version\n"
