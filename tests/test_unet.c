@@ -186,34 +186,6 @@ void test_unet_time_embedding(void)
     free(wanted);
 }
 
-/* Item 6: latents need not be square. A 16 x 32 latent whose halves are the same two pictures is no simple function of
-   them, so this only holds shapes, and that a transposed layout gives another result. */
-void test_unet_not_square(void)
-{
-    flis_ctx ctx;
-    flis_init(&ctx);
-    flis_unet *unet = tiny_unet(&ctx);
-    flis_tensor *context = test_tensor(&ctx, GOLDEN, "in.context"), *x = flis_image(&ctx, 1, 8, 16, 4);
-    uint8_t *label = calloc(64 * 128, 1);
-    for (int i = 0; i < 64 * 128; i++) label[i] = i % 128 < 64 ? 8 : 154;
-    const float ids[2] = {8, 154};
-    flis_rca rca = {label, 64, 128, ids, 2};
-    const flis_rca *some[1] = {&rca};
-    const double t = 500;
-    for (size_t i = 0; i < flis_count(x); i++) x->x[i] = (real)((double)(i * 37 % 101) / 50 - 1);
-    flis_tensor *y = flis_unet_eps(&ctx, unet, x, &t, context, some);
-    CHECK(y && y->h == 8 && y->w == 16 && y->c == 4, "%s", ctx.error);
-    uint8_t mask[8 * 16 * FLIS_TOKENS];
-    CHECK(flis_rca_mask(&ctx, &rca, 8, 16, mask), "%s", ctx.error);
-    for (int i = 0; i < 8; i++)
-        for (int j = 0; j < 16; j++)
-            CHECK(mask[(i * 16 + j) * FLIS_TOKENS + 1] == (j < 8) && mask[(i * 16 + j) * FLIS_TOKENS + 2] == (j >= 8),
-                  "cell %d, %d", i, j);
-    free(label);
-    flis_unet_free(unet);
-    flis_free(&ctx);
-}
-
 /* Two samples in one call equal two calls, to the bit, and with any number of threads. */
 void test_unet_batch(void)
 {
@@ -333,6 +305,44 @@ void test_unet_eps_of_norms(void)
         CHECK(same(y, k[5].x) == !other, "out with eps %g: %s", res_eps, other ? "not noticed" : "differs");
     }
     CHECK(flis_ok(&ctx), "%s", ctx.error);
+    flis_unet_free(unet);
+    flis_free(&ctx);
+    flis_free(&own);
+}
+
+/* Item 6: latents need not be square. At 8 x 16, with a layout of two halves, the first cross-attention is redone beside
+   the U-Net from its traced queries, keys and values and the mask of 8 x 16: it must agree to the bit. */
+void test_unet_not_square(void)
+{
+    flis_ctx ctx, own;
+    flis_init(&ctx);
+    flis_init(&own);
+    flis_unet *unet = tiny_unet(&ctx);
+    flis_tensor *context = test_tensor(&ctx, GOLDEN, "in.context"), *x = flis_image(&ctx, 1, 8, 16, 4);
+    uint8_t *label = calloc(64 * 128, 1), open[8 * 16 * FLIS_TOKENS];
+    for (int i = 0; i < 64 * 128; i++) label[i] = i % 128 < 64 ? 8 : 154;
+    const float ids[2] = {8, 154};
+    const flis_rca rca = {label, 64, 128, ids, 2}, *some[1] = {&rca};
+    const double t = 500;
+    for (size_t i = 0; i < flis_count(x); i++) x->x[i] = (real)((double)(i * 37 % 101) / 50 - 1);
+#define ATTN2 "input_blocks.1.1.transformer_blocks.0.attn2"
+    wanted w[] = {{ATTN2 ".to_out.0.weight", NULL}, {ATTN2 ".to_out.0.bias", NULL}, {NULL, NULL}};
+    kept k[] = {{ATTN2 ".to_q", NULL, &own}, {ATTN2 ".to_k", NULL, &own}, {ATTN2 ".to_v", NULL, &own}, {ATTN2, NULL, &own},
+                {NULL, NULL, NULL}};
+#undef ATTN2
+    flis_unet_walk(&ctx, unet, pick, w);
+    ctx.trace = keep_traced;
+    ctx.trace_user = k;
+    flis_tensor *y = flis_unet_eps(&ctx, unet, x, &t, context, some);
+    ctx.trace = NULL;
+    CHECK(y && y->h == 8 && y->w == 16 && y->c == 4, "%s", ctx.error);
+    CHECK(flis_rca_mask(&ctx, &rca, 8, 16, open), "%s", ctx.error);
+    for (int i = 0; i < 8 * 16; i++)
+        CHECK(open[i * FLIS_TOKENS + 1] == (i % 16 < 8) && open[i * FLIS_TOKENS + 2] == (i % 16 >= 8), "cell %d", i);
+    const uint8_t *masks[1] = {open};
+    flis_tensor *a = flis_attention(&ctx, k[0].x, k[1].x, k[2].x, 4, 1 / sqrt(8.0), (flis_mask){.open = masks});
+    CHECK(same(flis_linear(&ctx, a, w[0].param, w[1].param, NULL), k[3].x), "cross-attention at 8 x 16 differs");
+    free(label);
     flis_unet_free(unet);
     flis_free(&ctx);
     flis_free(&own);
