@@ -57,7 +57,7 @@ LIBS     = $(LDLIBS) -lm
 
 # ---- Targets -------------------------------------------------------------------------------------------------------
 
-.PHONY: all demo test suite tests registered check-shared flis64 install uninstall clean help format FORCE
+.PHONY: all demo test suite tests registered mutants check-shared flis64 install uninstall clean help format FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -88,11 +88,16 @@ registered:
 	 while read -r name; do \
 	    grep -q "($${name}[,)]" tests/run.c || { echo "$$name is not listed in tests/run.c"; exit 1; }; done
 
+mutants:
+	CC=$(CC) sh tests/mutants.sh build/mutants
+
 check-shared: all $(CHECKS:%=build/release/%)
 	@set -e; for c in $(CHECKS); do echo "$$c"; build/release/$$c $(SHARED); done; echo "check-shared: all passed"
 
+ifneq ($(VARIANT),64)
 flis64:
 	@+$(MAKE) --no-print-directory VARIANT=64 flis64 build/64/libflis.a
+endif
 
 install: all
 	mkdir -p "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/pkgconfig" "$(DESTDIR)$(PREFIX)/include" \
@@ -123,6 +128,7 @@ help:
 	@echo "make               flis, libflis.a and tools/*"
 	@echo "make demo          build, then make demo.png with the default model"
 	@echo "make test          build with sanitizers under build/test, run every check (RUN='-q' quick, RUN='-l' list)"
+	@echo "make mutants       put each easy mistake into a copy of the sources; a check must notice it"
 	@echo "make check-shared  checks against the full oracle in SHARED=$(SHARED)"
 	@echo "make flis64        the command and library in double precision: ./flis64, build/64/libflis.a"
 	@echo "make install       to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"

@@ -1037,7 +1037,7 @@ flis_clip *flis_clip_load(flis_ctx *ctx, flis_file *file)
     flis_loader loader = {.file = file};
     flis_clip_walk(ctx, clip, flis_count_visit, &loader.total);
     flis_clip_walk(ctx, clip, flis_load_visit, &loader);
-    if (flis_load_finish(ctx, &loader)) return clip;
+    if (flis_load_finish(ctx, &loader, TEXT_PREFIX)) return clip;
     flis_clip_free(clip);
     return NULL;
 }

@@ -85,6 +85,10 @@ typedef struct flis_ctx {
     void (*trace)(void *user, const char *name, const flis_tensor *tensor);
     void *trace_user;
     char scope[64];             /* put before every trace name, e.g. "step.0.cond." */
+    /* Called with one line for every tensor that a load finds missing, misshaped, not finite, or extra (which is no error);
+       the error sentence has room for the first ones only. May be NULL. */
+    void (*report)(void *user, const char *line);
+    void *report_user;
     /* Polled between operations; a non-zero value makes the context fail with "interrupted". May be NULL. */
     const volatile int *interrupted;
     struct flis_tape *tape;     /* records operations for their backward; NULL: nothing is recorded */
@@ -216,6 +220,7 @@ typedef struct flis_entry {
     uint64_t shape[FLIS_MAX_DIMS];
     uint64_t begin, end;                /* bytes, from the start of the data section */
     size_t shard;                       /* which of flis_file's shards holds it */
+    bool used;                          /* some part of the model asked for it */
 } flis_entry;
 
 /* The tensors of one file, or of several that are seen as one: shards, or the parts of a diffusers folder. */
@@ -284,10 +289,11 @@ typedef struct flis_walk {              /* a visit in progress: where the names 
 bool flis_walk_keys(flis_ctx *ctx, flis_walk *walk, const char *module, const flis_key *keys, size_t count, void *base,
                     const size_t *dims);
 /* A visitor's work when loading: finds `name` in the file, checks its shape, allocates and packs. Every missing or
-   misshaped tensor adds a line to `problems`, so that all are told at once. */
-typedef struct flis_loader { flis_file *file; char problems[3072]; size_t bad; size_t done, total; } flis_loader;
+   misshaped tensor adds a line to `problems` and is reported, so that all are told at once. Dry: checks, reads nothing. */
+typedef struct flis_loader { flis_file *file; char problems[3072]; size_t bad, told, done, total; } flis_loader;
 bool flis_load_visit(flis_ctx *ctx, void *loader, const char *name, flis_param *param);
-bool flis_load_finish(flis_ctx *ctx, flis_loader *loader);  /* turns collected problems into ctx->error */
+/* Turns collected problems into ctx->error, and reports what stands under `prefix` (may be NULL) and nobody asked for. */
+bool flis_load_finish(flis_ctx *ctx, flis_loader *loader, const char *prefix);
 bool flis_count_visit(flis_ctx *ctx, void *size_t_count, const char *name, flis_param *param);
 bool flis_free_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *param);
 /* Formula weights: a model that every port can make for itself, to the bit, from the tensors' names alone. Values

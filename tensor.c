@@ -1580,7 +1580,7 @@ void flis_file_close(flis_file *file)
     free(file);
 }
 
-const flis_entry *flis_file_find(const flis_file *file, const char *name)
+static flis_entry *find_entry(const flis_file *file, const char *name)
 {
     size_t low = 0, high = file->count;
     while (low < high) {
@@ -1591,6 +1591,11 @@ const flis_entry *flis_file_find(const flis_file *file, const char *name)
         else low = middle + 1;
     }
     return NULL;
+}
+
+const flis_entry *flis_file_find(const flis_file *file, const char *name)
+{
+    return find_entry(file, name);
 }
 
 const char *flis_file_metadata(const flis_file *file, const char *key)
@@ -2081,17 +2086,21 @@ bool flis_param_set_half(flis_ctx *ctx, flis_param *param, const uint16_t *value
     return flis_ok(ctx);
 }
 
-/* Adds a line to the loader's list; where the list is full it only counts. */
-static void problem(flis_loader *loader, const char *format, ...)
+/* Adds a line to the loader's list, which has room for the first ones, and reports it. */
+static void problem(flis_ctx *ctx, flis_loader *loader, const char *format, ...)
 {
     size_t used = strlen(loader->problems), room = sizeof loader->problems - used;
-    char line[384];
+    char line[512];
     va_list args;
     va_start(args, format);
     int length = vsnprintf(line, sizeof line, format, args);
     va_end(args);
     loader->bad++;
-    if (length > 0 && (size_t)length + 2 < room) snprintf(loader->problems + used, room, "\n  %s", line);
+    if (length > 0 && (size_t)length + 4 < room) {
+        snprintf(loader->problems + used, room, "\n  %s", line);
+        loader->told++;
+    }
+    if (ctx->report) ctx->report(ctx->report_user, line);
 }
 
 static void shape_text(char *out, size_t room, const uint64_t *shape, int rank)
@@ -2118,19 +2127,20 @@ static void load_values(flis_ctx *ctx, flis_loader *loader, const flis_entry *en
         for (odd = 0; odd < count && x[odd] - x[odd] == 0; odd++) {}
         flis_param_set(ctx, param, x, false);
     }
-    if (odd < count) problem(loader, "%s: value %zu is NaN or infinite", name, odd);
+    if (odd < count) problem(ctx, loader, "%s: value %zu is NaN or infinite", name, odd);
     free(values);
 }
 
 bool flis_load_visit(flis_ctx *ctx, void *user, const char *name, flis_param *param)
 {
     flis_loader *loader = user;
-    const flis_entry *entry = flis_file_find(loader->file, name);
+    flis_entry *entry = find_entry(loader->file, name);
     loader->done++;
     if (!entry) {
-        problem(loader, "%s: missing", name);
+        problem(ctx, loader, "%s: missing", name);
         return true;
     }
+    entry->used = true;
     uint64_t wanted[4] = {0};
     /* [c][c] and [c][c][1][1] hold the same: checkpoints differ in how they write a 1x1 convolution. */
     bool fits = true;
@@ -2142,20 +2152,30 @@ bool flis_load_visit(flis_ctx *ctx, void *user, const char *name, flis_param *pa
         char got_text[192], wanted_text[96];
         shape_text(got_text, sizeof got_text, entry->shape, entry->rank);
         shape_text(wanted_text, sizeof wanted_text, wanted, param->rank);
-        problem(loader, "%s: got shape %s, wanted %s", name, got_text, wanted_text);
+        problem(ctx, loader, "%s: got shape %s, wanted %s", name, got_text, wanted_text);
         return true;
     }
-    if (loader->bad) return true;       /* it will fail: only look for more to tell */
+    if (loader->bad || ctx->dry) return true;   /* it will fail: only look for more to tell */
     load_values(ctx, loader, entry, name, param);
     if (ctx->progress) ctx->progress(ctx->progress_user, "load", loader->done, loader->total);
     return !idle(ctx);
 }
 
-bool flis_load_finish(flis_ctx *ctx, flis_loader *loader)
+bool flis_load_finish(flis_ctx *ctx, flis_loader *loader, const char *prefix)
 {
-    if (!flis_ok(ctx) || !loader->bad) return flis_ok(ctx);
-    return flis_fail(ctx, "%s: %zu tensor%s missing, of another shape, or not finite:%s", loader->file->path, loader->bad,
-                     loader->bad == 1 ? " is" : "s are", loader->problems);
+    if (!flis_ok(ctx)) return false;
+    for (size_t i = 0; prefix && ctx->report && i < loader->file->count; i++) {
+        const flis_entry *entry = &loader->file->entry[i];
+        char line[512];
+        if (entry->used || strncmp(entry->name, prefix, strlen(prefix)) != 0) continue;
+        snprintf(line, sizeof line, "%.400s: extra", entry->name);
+        ctx->report(ctx->report_user, line);
+    }
+    if (!loader->bad) return true;
+    char more[64] = "";
+    if (loader->bad > loader->told) snprintf(more, sizeof more, "\n  and %zu more", loader->bad - loader->told);
+    return flis_fail(ctx, "%s: %zu tensor%s missing, of another shape, or not finite:%s%s", loader->file->path, loader->bad,
+                     loader->bad == 1 ? " is" : "s are", loader->problems, more);
 }
 
 bool flis_count_visit(flis_ctx *ctx, void *count, const char *name, flis_param *param)

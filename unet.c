@@ -334,7 +334,7 @@ flis_unet *flis_unet_load(flis_ctx *ctx, flis_file *file)
     flis_loader loader = {.file = file};
     flis_unet_walk(ctx, unet, flis_count_visit, &loader.total);
     flis_unet_walk(ctx, unet, flis_load_visit, &loader);
-    if (flis_load_finish(ctx, &loader)) return unet;
+    if (flis_load_finish(ctx, &loader, PREFIX)) return unet;
     flis_unet_free(unet);
     return NULL;
 }

@@ -273,7 +273,7 @@ flis_vae *flis_vae_load(flis_ctx *ctx, flis_file *file, bool decoder, bool encod
     flis_loader loader = {.file = file};
     flis_vae_walk(ctx, vae, flis_count_visit, &loader.total);
     flis_vae_walk(ctx, vae, flis_load_visit, &loader);
-    if (flis_load_finish(ctx, &loader)) return vae;
+    if (flis_load_finish(ctx, &loader, decoder && encoder ? PREFIX : NULL)) return vae;
     flis_vae_free(vae);
     return NULL;
 }

@@ -119,7 +119,7 @@ typedef struct cli {
     struct { uint64_t first, last; } trace_step[MAX_RANGES];
     size_t trace_steps;         /* ranges in trace_step; 0: every step */
     uint64_t steps, threads;
-    bool quiet, help;
+    bool quiet, diffable, help;
     int words;                  /* arguments that are no options */
     char **word;
     /* Found and made on the way. */
@@ -202,6 +202,7 @@ static const option option_table[] = {
     {"trace-match", 0, TEXT, AT(trace_match), 0, 0, LONG, "GLOB",
      "only intermediates whose whole name matches (* ? [a-z])"},
     {"trace-steps", 0, RANGES, AT(trace_step), 0, 0, LONG, "LIST", "only those sampler steps, from 0: 0,49 or 0-3"},
+    {"diffable", 0, FLAG, AT(diffable), 0, 0, INFO, NULL, "leave out where in the file each tensor lies"},
     {"quiet", 'q', FLAG, AT(quiet), 0, 0, LONG, NULL, "no progress"},
     {"help", 'h', FLAG, AT(help), 0, 0, ~0u, NULL, "this text"},
 };
@@ -1187,6 +1188,9 @@ static int run_tokens(cli *c)
 static const char *const part_prefix[] = {"cond_stage_model.", "model.diffusion_model.", "first_stage_model.", ""};
 enum { PART_CLIP, PART_UNET, PART_VAE, PART_OTHER, PARTS };
 
+/* What a part of the file adds up to. */
+typedef struct part_sum { size_t tensors; uint64_t parameters; size_t of[FLIS_BOOL + 1]; } part_sum;
+
 static int part_of(const char *name)
 {
     int part = 0;
@@ -1237,28 +1241,60 @@ static void print_vae(flis_ctx *ctx, flis_file *file)
     flis_vae_free(vae);
 }
 
-/* A part's line: tensors, parameters, and the configuration as the library reads it. A dry context loads nothing. */
-static bool print_part(flis_ctx *ctx, flis_file *file, int part, size_t tensors, uint64_t parameters)
+/* Lines that wait for their turn. */
+typedef struct lines { char *text; size_t used; } lines;
+
+static void keep_line(void *user, const char *line)
+{
+    lines *kept = user;
+    size_t length = strlen(line) + 3;
+    char *grown = realloc(kept->text, kept->used + length + 1);
+    if (!grown) return;
+    kept->text = grown;
+    kept->used += (size_t)sprintf(grown + kept->used, "  %s\n", line);
+}
+
+/* A part's line: tensors, parameters, dtypes, and the configuration as the library reads it; below it everything that is
+   missing, misshaped or extra. A dry context loads nothing. */
+static bool print_part(flis_ctx *ctx, flis_file *file, int part, const part_sum *sum)
 {
     static const char *const name[] = {"clip", "unet", "vae", "other"};
     static void (*const print[])(flis_ctx *, flis_file *) = {print_clip, print_unet, print_vae};
     flis_ctx dry;
-    printf("%s tensors %zu parameters %llu", name[part], tensors, (unsigned long long)parameters);
-    if (part == PART_OTHER || !tensors) return printf("\n") > 0;
+    printf("%s tensors %zu parameters %llu", name[part], sum->tensors, (unsigned long long)sum->parameters);
+    for (int k = 0; k <= FLIS_BOOL; k++)
+        if (sum->of[k]) printf(" %s %zu", flis_dtype_name((flis_dtype)k), sum->of[k]);
+    if (part == PART_OTHER || !sum->tensors) return printf("\n") > 0;
     if (!flis_init(&dry)) return flis_fail(ctx, "%s", dry.error);
+    lines found = {NULL, 0};
     dry.dry = true;
+    dry.report = keep_line;
+    dry.report_user = &found;
     print[part](&dry, file);
-    printf("%s\n", flis_ok(&dry) ? "" : " unreadable");
+    printf("%s\n%s", flis_ok(&dry) ? "" : " incomplete", found.text ? found.text : "");
+    free(found.text);
     if (!flis_ok(&dry)) flis_fail(ctx, "%s", dry.error);
     flis_free(&dry);
     return flis_ok(ctx);
 }
 
+/* What kind of model the tensors' names and sizes say it is. */
+static const char *kind_of_model(const flis_file *file, const part_sum *sum)
+{
+    const flis_entry *first = flis_file_find(file, "model.diffusion_model.input_blocks.0.0.weight");
+    if (!sum[PART_CLIP].tensors && !sum[PART_UNET].tensors && !sum[PART_VAE].tensors) return "no model that flis knows";
+    if (!sum[PART_CLIP].tensors || !sum[PART_UNET].tensors || !sum[PART_VAE].tensors) return "a part of a latent diffusion model";
+    if (!first || first->rank != 4 || first->shape[0] != 320) return "a small latent diffusion model with Stable Diffusion v1's topology";
+    if (file->shards == 1) return "Stable Diffusion v1 or FreestyleNet, single file";
+    return file->shards == 3 && !strstr(file->path, ".index.json") ? "Stable Diffusion v1 or FreestyleNet, diffusers folder"
+                                                                   : "Stable Diffusion v1 or FreestyleNet, sharded";
+}
+
 static int run_info(cli *c)
 {
     flis_ctx *ctx = &c->ctx;
-    size_t tensors[PARTS] = {0};
-    uint64_t parameters[PARTS] = {0}, bytes = 0;
+    part_sum sum[PARTS] = {{0, 0, {0}}};
+    uint64_t bytes = 0;
     if (!c->words) return usage(c, "MODEL is missing");
     if (c->words > 1) return usage(c, "unexpected argument \"%s\"", c->word[1]);
     c->model = c->word[0];
@@ -1266,20 +1302,22 @@ static int run_info(cli *c)
     if (!file) return 1;
     for (size_t i = 0; i < file->count; i++) {
         int part = part_of(file->entry[i].name);
-        tensors[part]++;
-        parameters[part] += flis_entry_count(&file->entry[i]);
+        sum[part].tensors++;
+        sum[part].parameters += flis_entry_count(&file->entry[i]);
+        sum[part].of[file->entry[i].dtype]++;
         bytes += file->entry[i].end - file->entry[i].begin;
     }
-    printf("files %zu\nbytes %llu\ntensors %zu\n", file->shards, (unsigned long long)bytes, file->count);
+    printf("kind %s\nfiles %zu\nbytes %llu\ntensors %zu\n", kind_of_model(file, sum), file->shards, (unsigned long long)bytes, file->count);
     for (size_t i = 0; i < file->metadata_count; i++)
         printf("metadata %s %s\n", file->metadata[2 * i], file->metadata[2 * i + 1]);
-    for (int part = 0; part < PARTS; part++) print_part(ctx, file, part, tensors[part], parameters[part]);
+    for (int part = 0; part < PARTS; part++) print_part(ctx, file, part, &sum[part]);
     printf("\n");
     for (size_t i = 0; i < file->count; i++) {
         const flis_entry *e = &file->entry[i];
         printf("%s %s [", e->name, flis_dtype_name(e->dtype));
         for (int k = 0; k < e->rank; k++) printf("%s%llu", k ? "," : "", (unsigned long long)e->shape[k]);
-        printf("]\n");
+        if (c->diffable) printf("]\n");
+        else printf("] %zu:%llu-%llu\n", e->shard, (unsigned long long)e->begin, (unsigned long long)e->end);
     }
     flis_file_close(file);
     return flis_ok(ctx) ? 0 : 1;
@@ -1420,7 +1458,9 @@ static const command commands[COMMANDS + 1] = {
      "Token ids of each text (or of each line of stdin), one line per text.",
      "\nBOS and EOS included, at most 75 tokens between them, no padding. A text that begins with - goes after --.\n"},
     {"info", run_info, "MODEL",
-     "What is in a safetensors checkpoint: sizes, configuration, every tensor; made for diff(1).", ""},
+     "What is in a model: its kind, sizes, configuration, what is missing or extra, every tensor.",
+     "\nMODEL is a safetensors file, an index of shards, or a diffusers folder. Tensors are sorted by name; each line ends\n"
+     "with file:begin-end. Exit status 1 if a part is incomplete.\n"},
     {"layout", run_layout, "LAYOUT.json",
      "What a layout says: phrases, tokens and classes, cells per id at every scale.",
      "\nWarnings on stderr name the phrases whose regions vanish at a scale.\n"},
