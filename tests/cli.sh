@@ -197,10 +197,12 @@ for line in '^tensors [1-9]' '^unet .*channels 32 mult 1,2,4,4 .*blocks 2 heads 
     '^model.diffusion_model.out.2.weight F32 \[4,32,3,3\]'; do
     is "info: $line" has so "$line"
 done
-grep F32 so >names
-is "info: sorted" sort -c names
+is "info: where a tensor lies" has so '^model.diffusion_model.out.2.weight F32 \[4,32,3,3\] 0:[0-9]*-[0-9]*$'
+done_ok "info --diffable" "$flis" info --diffable model.safetensors
+grep '^[a-z_]*[.].* F32' so | sed 's/ .*//' >names
+is "info: sorted" env LC_ALL=C sort -c names
 cp so first
-"$flis" info model.safetensors >so 2>err
+"$flis" info --diffable model.safetensors >so 2>err
 is "info: the same again" cmp -s so first
 done_ok "layout" "$flis" layout layout.json --vocab merges.txt
 is "layout: prompt" has so 'sea sky in oil'
@@ -245,7 +247,7 @@ done_ok "generate --noise" "$flis" $g $s --noise noise.st -q
 rm -f out/*
 broken "noise of another shape" 'noise.st' "$flis" $g --size 128x64 --steps 2 --noise noise.st
 done_ok "generate --trace" "$flis" $g $s -q --trace out/t.st --trace-match '*middle_block*attn2' --trace-steps 1
-"$flis" info out/t.st >so 2>err
+"$flis" info --diffable out/t.st >so 2>err
 is "--trace: the guided step 1 alone" test "$(grep -c 'step.1.*attn2 F32' so)" = 2 -a "$(grep -c 'step.0' so)" = 0
 rm -f out/*
 # A full disk: the PNG is larger than the limit, and the signal that comes with it is ignored.
@@ -281,7 +283,7 @@ broken "stage decode: wrong shape" 'got shape \[1,3,8,8\], wanted \[n,4,h,w\]' "
 shapes() {
     which=$1
     shift
-    "$flis" info out/o.st >so 2>err
+    "$flis" info --diffable out/o.st >so 2>err
     for line; do is "$which: $line" grep -qxF "$line" so; done
     rm -f out/*
 }
