@@ -23,16 +23,16 @@
 #error "flis defines every bit of its results; -ffast-math lets the compiler change them. Build without it."
 #endif
 #if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
-#error "This target computes floats with excess precision (x87?); add -msse2 -mfpmath=sse, or the bits would differ."
+#error "Floats are computed with excess precision here: x87 wants -msse2 -mfpmath=sse, gcc for s390 -fexcess-precision=fast."
 #endif
 
-/* A loop is shared out only where there is enough work (about 50 microseconds): a thread that another program keeps off
+/* A loop is shared out only where there is enough work (some 300 microseconds): a thread that another program keeps off
    its core delays every loop's end, which made small networks a hundred times slower on a busy machine. */
 #ifdef _OPENMP
 #include <omp.h>
 #define PRAGMA(text) _Pragma(#text)
-#define PARALLEL_FOR(work) PRAGMA(omp parallel for num_threads(ctx->threads) schedule(static) if ((work) > 65536))
-#define PARALLEL_FOR_DYNAMIC(macs) PRAGMA(omp parallel for num_threads(ctx->threads) schedule(dynamic) if ((macs) > 2097152))
+#define PARALLEL_FOR(work) PRAGMA(omp parallel for num_threads(ctx->threads) schedule(static) if ((work) > 524288))
+#define PARALLEL_FOR_DYNAMIC(macs) PRAGMA(omp parallel for num_threads(ctx->threads) schedule(dynamic) if ((macs) > 16777216))
 #else
 #define PARALLEL_FOR(work)
 #define PARALLEL_FOR_DYNAMIC(macs)
