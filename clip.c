@@ -233,10 +233,24 @@ static bool read_lines(reader *r, const uint8_t *s, size_t n)
     return true;
 }
 
+/* The most merges that n bytes can hold ("a b" and an end of line each), and the size of a table, a power of two, that
+   stays under half full of their symbols. */
+static size_t merges_in(size_t n)
+{
+    return n / 4 + 1 < MOST_MERGES ? n / 4 + 1 : MOST_MERGES;
+}
+
+static size_t table_size(size_t n)
+{
+    size_t size = BYTES * 4;
+    while (size < 2 * (BYTES * 2 + merges_in(n))) size *= 2;
+    return size;
+}
+
 static bool read_symbols(reader *r, const uint8_t *s, size_t n)
 {
-    r->mask = (1 << 17) - 1;    /* above twice the symbols */
-    r->symbols = flis_alloc(r->ctx, BYTES * 2 + MOST_MERGES, sizeof *r->symbols);
+    r->mask = table_size(n) - 1;
+    r->symbols = flis_alloc(r->ctx, BYTES * 2 + merges_in(n), sizeof *r->symbols);
     r->slots = flis_alloc(r->ctx, r->mask + 1, sizeof *r->slots);
     r->pool = flis_alloc(r->ctx, n + BYTES * 2, 1);
     for (unsigned end = 0; end < 2 && flis_ok(r->ctx); end++) {
@@ -265,7 +279,7 @@ flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path)
     flis_vocab *vocab = path && !bytes ? NULL : flis_alloc(ctx, 1, sizeof *vocab);
     if (vocab) {
         reader r = {.ctx = ctx, .path = path, .vocab = vocab};
-        vocab->mask = (1 << 17) - 1;
+        vocab->mask = table_size(length) - 1;
         vocab->pair = flis_alloc(ctx, vocab->mask + 1, sizeof *vocab->pair);
         vocab->merged = flis_alloc(ctx, vocab->mask + 1, sizeof *vocab->merged);
         bool good = flis_ok(ctx) && read_symbols(&r, bytes, length);
@@ -795,7 +809,7 @@ static void encode_text(encoder *e, cleaner *w, const codes *text)
         }
         i += length ? length : 1;
     }
-    if (flis_ok(e->ctx)) encode_segment(e, w, text->at + from, text->count - from);
+    if (flis_ok(e->ctx) && from < text->count) encode_segment(e, w, text->at + from, text->count - from);
 }
 
 long flis_tokenize(flis_ctx *ctx, const flis_vocab *vocab, const char *text, size_t length, int32_t **ids)

@@ -3,8 +3,8 @@
  * Random numbers are PyTorch's: torch.randn on a CPU to the bit (ATen/native/cpu/DistributionTemplates.h and
  * avx_mathfun.h of 1.13, as the shared RNG notes give them), on CUDA within rounding. Schedule and samplers transcribe
  * FreestyleNet@5dcb8b8 ldm/models/diffusion/ddpm.py, plms.py and ddim.py, and ldm/modules/diffusionmodules/util.py.
- * What this file is not: it does not know the U-Net; it asks for eps through a callback, and sees latents as flat arrays
- * in PyTorch's order [4][h][w].
+ * What this file is not: it does not know the U-Net; it asks for eps through a callback, and sees latents as flat
+ * arrays in PyTorch's order [4][h][w].
  */
 #include "flis.h"
 
@@ -70,8 +70,8 @@ void flis_randint(flis_rng *rng, int64_t *out, size_t count, uint32_t high)
 /* ---- Twice the precision --------------------------------------------------------------------------------------- */
 
 /* PyTorch's scalar path calls libm's log1p, sin and cos, which are correctly rounded in nearly all cases. These are
-   computed to about 30 digits as unevaluated sums high + low, and rounded once. Products by Dekker's splitting, so that no
-   fma is needed. */
+   computed to about 30 digits as unevaluated sums high + low, and rounded once. Products by Dekker's splitting, so that
+   no fma is needed. */
 typedef struct pair { double high, low; } pair;
 
 static pair quick_sum(double a, double b)       /* |a| >= |b| */
@@ -123,6 +123,11 @@ static pair whole(double x)
     return (pair){x, 0};
 }
 
+static pair one_less(pair x)            /* 1 - x */
+{
+    return add(whole(1), (pair){-x.high, -x.low});
+}
+
 /* log x = e ln 2 + 2 (s + s^3/3 + s^5/5 + …), s = (m - 1) / (m + 1), m in [sqrt(1/2), sqrt 2) */
 static double log_rounded(double x)
 {
@@ -149,10 +154,10 @@ static void sin_cos_rounded(double x, double *sine, double *cosine)
     pair r = add(whole(x), multiply(half_pi, whole(-k)));
     r = add(r, whole(-k * half_pi_rest));
     pair z = multiply(r, r), s = whole(0), c = whole(0);
-    for (int i = 29; i >= 3; i -= 2) s = divide(multiply(z, add(whole(1), (pair){-s.high, -s.low})), whole(i * (i - 1)));
-    for (int i = 30; i >= 2; i -= 2) c = divide(multiply(z, add(whole(1), (pair){-c.high, -c.low})), whole(i * (i - 1)));
-    s = multiply(r, add(whole(1), (pair){-s.high, -s.low}));
-    c = add(whole(1), (pair){-c.high, -c.low});
+    for (int i = 29; i >= 3; i -= 2) s = divide(multiply(z, one_less(s)), whole(i * (i - 1)));
+    for (int i = 30; i >= 2; i -= 2) c = divide(multiply(z, one_less(c)), whole(i * (i - 1)));
+    s = multiply(r, one_less(s));
+    c = one_less(c);
     const double a = s.high + s.low, b = c.high + c.low;
     switch ((int)k & 3) {
     case 0: *sine = a; *cosine = b; break;
@@ -167,8 +172,8 @@ static void sin_cos_rounded(double x, double *sine, double *cosine)
 static const double TWO_PI = 6.2831853071795865;
 enum { BOX = 16 };                      /* PyTorch's vector path starts at 16 values and works on 16 at a time */
 
-/* Below 16 values: Box-Muller in double; the sine's half is kept for the next call. 1 - u is exact, so that log1p(-u) is
-   log(1 - u). */
+/* Below 16 values: Box-Muller in double; the sine's half is kept for the next call. 1 - u is exact, so that log1p(-u)
+   is log(1 - u). */
 static double normal_scalar(flis_rng *rng)
 {
     if (rng->has_next_normal) {
@@ -196,8 +201,9 @@ static float fused(float a, float b, float c)
 /* Cephes' logf as in PyTorch's AVX2 kernels, contracted to fma where their compiler did. */
 static float log_avx2(float x)
 {
-    static const float p[9] = {7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f,
-                               -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f};
+    static const float p[9] = {7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f,
+                               -1.2420140846e-1f, 1.4249322787e-1f, -1.6668057665e-1f,
+                               2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f};
     int exponent = 0;
     x = frexpf(x < 0x1p-126f ? 0x1p-126f : x, &exponent);      /* in [0.5, 1) */
     float e = (float)exponent;
@@ -324,9 +330,9 @@ void flis_randn_f64(flis_rng *rng, double *out, size_t count)
 
 /* ---- Schedule -------------------------------------------------------------------------------------------------- */
 
-/* beta_t = (sqrt(0.00085) … sqrt(0.0120) in even steps)^2; alpha_bar_t = product of 1 - beta up to t; both in double, then
-   float32. The steps are torch.linspace's, to the bit: four at a time, the first of four by one fma from the start (in the
-   second half of the range from the end), the others by adding multiples of the step.
+/* beta_t = (sqrt(0.00085) … sqrt(0.0120) in even steps)^2; alpha_bar_t = product of 1 - beta up to t; both in double,
+   then float32. The steps are torch.linspace's, to the bit: four at a time, the first of four by one fma from the start
+   (in the second half of the range from the end), the others by adding multiples of the step.
    ddpm.py:117-160 register_schedule, util.py make_beta_schedule "linear". */
 void flis_schedule_make(flis_schedule *schedule)
 {
@@ -353,19 +359,31 @@ static double sigma_of(double eta, float a, double before, bool single)
     return (float)eta * sqrtf(ratio * rest);
 }
 
-/* Timesteps are range(0, 1000, 1000 / steps) + 1, whose count is what was asked only if that divides; where the last would
-   be 1000 the authors' arrays end and their code crashes: 3, 9, 27, 36, 37, 101-111, 251-333, 501-1000.
+/* The last of range(0, 1000, 1000 / steps) + 1 is 1000, where the stride divides 999. */
+static bool beyond_schedule(int steps)
+{
+    const int stride = FLIS_TIMESTEPS / steps, count = (FLIS_TIMESTEPS + stride - 1) / stride;
+    return (count - 1) * stride + 1 >= FLIS_TIMESTEPS;
+}
+
+/* Timesteps are range(0, 1000, 1000 / steps) + 1, whose count is what was asked only if that divides; where the last
+   would be 1000 the authors' arrays end and their code crashes: 3, 9, 27, 36, 37, 101-111, 251-333, 501-1000.
    util.py make_ddim_timesteps "uniform", make_ddim_sampling_parameters. */
-bool flis_steps_make(flis_ctx *ctx, const flis_schedule *schedule, flis_sampler_kind kind, int steps, double eta, flis_steps *out)
+bool flis_steps_make(flis_ctx *ctx, const flis_schedule *schedule, flis_sampler_kind kind, int steps, double eta,
+                     flis_steps *out)
 {
     if (!flis_ok(ctx)) return false;
     if (steps < 1 || steps > FLIS_TIMESTEPS) return flis_fail(ctx, "steps: got %d, wanted 1 to 500", steps);
     if (!(eta >= 0 && eta <= 1e3)) return flis_fail(ctx, "eta: got %g, wanted 0 or more", eta);
-    if (kind == FLIS_PLMS && eta != 0) return flis_fail(ctx, "eta: got %g, wanted 0: PLMS adds no noise (DDIM does)", eta);
+    if (kind == FLIS_PLMS && eta != 0)
+        return flis_fail(ctx, "eta: got %g, wanted 0: PLMS adds no noise (DDIM does)", eta);
+    if (beyond_schedule(steps)) {
+        int other = steps < FLIS_TIMESTEPS / 2 ? steps : FLIS_TIMESTEPS / 2;
+        while (beyond_schedule(other)) other++;
+        return flis_fail(ctx, "steps: got %d, whose last timestep would be 1000, one beyond the schedule (the authors' "
+                         "code crashes on it); wanted another count, such as %d", steps, other);
+    }
     const int stride = FLIS_TIMESTEPS / steps, count = (FLIS_TIMESTEPS + stride - 1) / stride;
-    if ((count - 1) * stride + 1 >= FLIS_TIMESTEPS)
-        return flis_fail(ctx, "steps: got %d, whose last timestep would be 1000, one beyond the schedule (the authors' code "
-                         "crashes on it); wanted another count, such as %d", steps, steps > 500 ? 500 : steps + (steps < 100 ? 1 : 100));
     memset(out, 0, sizeof *out);
     out->count = (size_t)count;
     for (int i = 0; i < count; i++) {
@@ -388,7 +406,8 @@ typedef struct sampler {
     flis_steps steps;
     size_t count;                       /* values of a latent */
     real *x;                            /* the caller's latents */
-    real *e, *uncond, *e_next, *mixed;  /* guided eps; the unconditional pass; PLMS' second evaluation; what is stepped with */
+    real *e, *uncond;                   /* guided eps; the unconditional pass */
+    real *e_next, *mixed;               /* PLMS: the first step's second evaluation; what is stepped with */
     real *x_prev, *pred_x0;
     real *old[HISTORY];                 /* guided eps of earlier steps, the newest first */
     size_t olds;
@@ -406,13 +425,13 @@ static bool guided_eps(flis_ctx *ctx, const sampler *s, const real *x, int64_t t
 }
 
 /* pred_x0 = (x - sqrt(1 - a) e) / sqrt(a);  x_prev = sqrt(a_prev) pred_x0 + sqrt(1 - a_prev - sigma^2) e + sigma noise,
-   rounding after each operation as PyTorch does; coefficients enter as float32. Noise is drawn even where sigma is 0, so
-   that the stream stays in step. plms.py:200-217 get_x_prev_and_pred_x0, ddim.py:190-208 */
+   rounding after each operation as PyTorch does; coefficients enter as float32. Noise is drawn even where sigma is 0,
+   so that the stream stays in step. plms.py:200-217 get_x_prev_and_pred_x0, ddim.py:190-208 */
 static void step_from(flis_ctx *ctx, sampler *s, size_t index, const real *e)
 {
-    const float a = s->steps.alpha[index], before = (float)s->steps.alpha_prev[index], sigma = (float)s->steps.sigma[index];
-    const float one_less = 1.0f - before, square = sigma * sigma;
-    const real root = sqrtf(a), root_before = sqrtf(before), direction = sqrtf(one_less - square);
+    const float a = s->steps.alpha[index], before = (float)s->steps.alpha_prev[index];
+    const float sigma = (float)s->steps.sigma[index], rest = 1.0f - before, square = sigma * sigma;
+    const real root = sqrtf(a), root_before = sqrtf(before), direction = sqrtf(rest - square);
     const real root_rest = s->steps.sqrt_one_minus_alpha[index];
     flis_randn(&ctx->rng, s->noise, s->count);
     for (size_t i = 0; i < s->count; i++) {
@@ -421,8 +440,8 @@ static void step_from(flis_ctx *ctx, sampler *s, size_t index, const real *e)
     }
 }
 
-/* Adams-Bashforth over the guided eps of earlier steps; the first step is a pseudo improved Euler step, which evaluates a
-   second time at the next timestep and then steps from the *original* x. plms.py:219-236 */
+/* Adams-Bashforth over the guided eps of earlier steps; the first step is a pseudo improved Euler step, which evaluates
+   a second time at the next timestep and then steps from the *original* x. plms.py:219-236 */
 static bool plms_eps(flis_ctx *ctx, sampler *s, size_t index)
 {
     const real *e = s->e, *o1 = s->old[0], *o2 = s->old[1], *o3 = s->old[2];
@@ -452,6 +471,7 @@ static bool run(flis_ctx *ctx, sampler *s)
     const size_t total = s->steps.count;
     for (size_t i = 0; i < total; i++) {
         const size_t index = total - 1 - i;
+        if (!flis_ok(ctx)) return false;        /* a step callback may have failed (a full disk): no more evaluations */
         if (ctx->progress) ctx->progress(ctx->progress_user, "sample", i, total);
         if (ctx->interrupted && *ctx->interrupted) return flis_fail(ctx, "interrupted");
         if (!guided_eps(ctx, s, s->x, s->steps.t[index], s->e)) return false;
@@ -478,7 +498,8 @@ bool flis_sample(flis_ctx *ctx, const flis_sampling *options, size_t count, real
     real *memory = count <= SIZE_MAX / ARRAYS ? flis_alloc(ctx, count * ARRAYS, sizeof *memory) : NULL;
     bool done = false;
     if (schedule && s && memory && (s->noise = flis_alloc(ctx, count, sizeof *s->noise))) {
-        real **arrays[ARRAYS] = {&s->e, &s->uncond, &s->e_next, &s->mixed, &s->x_prev, &s->pred_x0, &s->old[0], &s->old[1], &s->old[2]};
+        real **arrays[ARRAYS] = {&s->e, &s->uncond, &s->e_next, &s->mixed, &s->x_prev, &s->pred_x0,
+                                 &s->old[0], &s->old[1], &s->old[2]};
         for (size_t i = 0; i < ARRAYS; i++) *arrays[i] = memory + i * count;
         s->options = options;
         s->model = model;
