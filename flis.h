@@ -300,7 +300,8 @@ bool flis_free_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *
    first..first+count-1 (flat index, checkpoint's order) of tensor `name`: with h = FNV-1a-64 of the name, z = splitmix64's
    finaliser of h + (i+1) * 0x9E3779B97F4A7C15, u = ((z >> 40) - 2^23) * 2^-23:
      two or more dimensions, fan_in = product of shape[1..]: u * 2^round(log2(sqrt(3 / fan_in)));
-     one dimension: 1 + u * 2^-4 if the name ends in "weight", else u * 2^-6. */
+     one dimension: 1 + u * 2^-4 if the name ends in "weight", else u * 2^-6;
+   rounded to float32 (only the gains need it). The logarithm's ties, at fan_in 6 * 4^k, go to the even exponent. */
 void flis_formula_weights(const char *name, int rank, const size_t *shape, size_t first, size_t count, real *out);
 bool flis_formula_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *param);  /* fills one param with them */
 /* Fills a param from values in the checkpoint's order: packs matrices and kernels, copies vectors and embeddings. */

@@ -374,7 +374,7 @@ bool flis_steps_make(flis_ctx *ctx, const flis_schedule *schedule, flis_sampler_
 {
     if (!flis_ok(ctx)) return false;
     if (steps < 1 || steps > FLIS_TIMESTEPS) return flis_fail(ctx, "steps: got %d, wanted 1 to 500", steps);
-    if (!(eta >= 0 && eta <= 1e3)) return flis_fail(ctx, "eta: got %g, wanted 0 or more", eta);
+    if (!(eta >= 0 && eta <= 1)) return flis_fail(ctx, "eta: got %g, wanted 0 to 1", eta);
     if (kind == FLIS_PLMS && eta != 0)
         return flis_fail(ctx, "eta: got %g, wanted 0: PLMS adds no noise (DDIM does)", eta);
     if (beyond_schedule(steps)) {

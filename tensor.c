@@ -2223,7 +2223,7 @@ void flis_formula_weights(const char *name, int rank, const size_t *shape, size_
         z = (z ^ z >> 27) * 0x94D049BB133111EBu;
         z ^= z >> 31;
         double u = ((double)(z >> 40) - 8388608.0) * 0x1p-23;
-        out[i] = (real)((is_gain ? 1.0 : 0.0) + u * scale);
+        out[i] = (float)((is_gain ? 1.0 : 0.0) + u * scale);   /* 1 + u / 16 needs 28 bits: rounded, in flis64 too */
     }
 }
 
