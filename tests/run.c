@@ -174,6 +174,14 @@ enum { FAST, SLOW };
 
 #define CHECKS(X) \
     X(test_runner_nan_is_an_error, FAST) \
+    /* test_checkpoints.c */ \
+    X(test_checkpoints_convert, FAST) \
+    X(test_checkpoints_views, FAST) \
+    X(test_checkpoints_ema, FAST) \
+    X(test_checkpoints_half, FAST) \
+    X(test_checkpoints_damaged, FAST) \
+    X(test_checkpoints_cut_short, FAST) \
+    X(test_checkpoints_flipped, FAST) \
     /* test_clip.c */ \
     X(test_clip_layers, FAST) \
     X(test_clip_refuses, FAST) \

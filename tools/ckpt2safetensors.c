@@ -804,7 +804,7 @@ static bool read_legacy(checkpoint *c)
 
 /* ---- Writing --------------------------------------------------------------------------------------------------- */
 
-typedef struct options { bool ema, all, half; size_t sets; char **set; const char *in, *out; } options;
+typedef struct options { bool ema, all, half, quiet; size_t sets; char **set; const char *in, *out; } options;
 
 typedef struct item { const char *name; const value *tensor; } item;
 
@@ -938,7 +938,7 @@ static void write_all(checkpoint *c, const options *o)
     }
     for (size_t i = 0; writer && i < count; i++)
         if (!copy_values(c, writer, list[i].tensor, narrows(o, list[i].tensor->u.tensor.storage->dtype))) break;
-    if (writer && flis_write_end(c->ctx, writer)) fprintf(stderr, "%s: %zu tensors\n", o->out, count);
+    if (writer && flis_write_end(c->ctx, writer) && !o->quiet) fprintf(stderr, "%s: %zu tensors\n", o->out, count);
     free(list);
 }
 
