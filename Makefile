@@ -7,7 +7,7 @@ VERSION := $(shell sed -n 's/^\#define FLIS_VERSION "\(.*\)"/\1/p' flis.h)
 
 LIBRARY := flis tensor clip unet vae sampler
 TOOLS   := $(filter-out cli,$(notdir $(basename $(wildcard tools/*.c))))
-TESTS   := $(filter-out run shared_%,$(notdir $(basename $(wildcard tests/*.c))))
+TESTS   := $(filter-out run fuzz shared_%,$(notdir $(basename $(wildcard tests/*.c))))
 CHECKS  := $(notdir $(basename $(wildcard tests/shared_*.c)))
 
 # ---- What the compiler takes ----------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ LIBS     = $(LDLIBS) -lm
 
 # ---- Targets -------------------------------------------------------------------------------------------------------
 
-.PHONY: all demo test suite tests registered mutants check-shared flis64 install uninstall clean help format FORCE
+.PHONY: all demo test suite tests registered mutants fuzz check-shared flis64 install uninstall clean help format FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -79,7 +79,8 @@ $(MODEL): | tools/synth
 test:
 	@+$(MAKE) --no-print-directory VARIANT=$(if $(filter test%,$(VARIANT)),$(VARIANT),test) suite
 
-suite: all $(B)/run registered
+suite: all $(B)/run $(B)/replay registered
+	@for d in tests/corpus/*; do $(B)/replay $${d##*/} $$d/* || { echo "replay: $$d failed"; exit 1; }; done
 	@$(if $(SANITIZE),,echo "note: $(CC) has no address and undefined sanitizers; testing without them";) \
 	 sh tests/cli.sh $(FLIS) $(O)tools/synth $(B)/cli.count; $(B)/run -a $(B)/cli.count $(RUN)
 
@@ -89,6 +90,20 @@ registered:
 	@cat /dev/null $(wildcard tests/test_*.c) | sed -n 's/^void \(test_[a-zA-Z0-9_]*\)(void).*/\1/p' | \
 	 while read -r name; do \
 	    grep -q "($${name}[,)]" tests/run.c || { echo "$$name is not listed in tests/run.c"; exit 1; }; done
+
+# The corpora that fuzzing found, replayed by the suite; and the fuzzer itself (clang).
+$(B)/replay: tests/fuzz.c tools/ckpt2safetensors.c $(LIB) $(B)/flags
+	$(COMPILE) -DREPLAY tests/fuzz.c $(LIB) $(LDFLAGS) $(LIBS) -o $@
+
+RUNS    ?= 10000000
+TARGETS ?= $(notdir $(wildcard tests/corpus/*))
+fuzz:
+	@mkdir -p build/fuzz
+	clang -O1 -g -std=c99 -ffp-contract=off -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -I. \
+	    tests/fuzz.c $(LIBRARY:%=%.c) -lm -o build/fuzz/fuzz
+	for t in $(TARGETS); do mkdir -p build/fuzz/$$t; echo "fuzz: $$t, see build/fuzz/$$t.log"; \
+	    FLIS_FUZZ=$$t build/fuzz/fuzz -runs=$(RUNS) -max_len=512 -timeout=20 -print_final_stats=1 \
+	    -artifact_prefix=build/fuzz/crash-$$t- build/fuzz/$$t tests/corpus/$$t >build/fuzz/$$t.log 2>&1 || exit 1; done
 
 mutants:
 	CC=$(CC) sh tests/mutants.sh build/mutants
@@ -131,6 +146,7 @@ help:
 	@echo "make demo          build, then make demo.png with the default model"
 	@echo "make test          build with sanitizers under build/test, run every check (RUN='-q' quick, RUN='-l' list)"
 	@echo "make mutants       put each easy mistake into a copy of the sources; a check must notice it"
+	@echo "make fuzz          clang's fuzzer on every reader (RUNS=$(RUNS), TARGETS='png json')"
 	@echo "make check-shared  checks against the full oracle in SHARED=$(SHARED)"
 	@echo "make flis64        the command and library in double precision: ./flis64, build/64/libflis.a"
 	@echo "make install       to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
