@@ -904,8 +904,8 @@ static uint8_t *read_back(const char *path, size_t channels, size_t *w, size_t *
     for (size_t y = 0; raw && y < *h; y++)
         for (size_t i = 0; i < row; i++) {
             uint8_t *now = out + y * row + i;
-            const int a = i >= channels ? now[0 - channels] : 0, up = y ? now[0 - row] : 0;
-            const int c = y && i >= channels ? now[0 - row - channels] : 0;
+            const int a = i >= channels ? *(now - channels) : 0, up = y ? *(now - row) : 0;
+            const int c = y && i >= channels ? *(now - row - channels) : 0;
             const int guess[5] = {0, a, up, (a + up) / 2, paeth(a, up, c)};
             *now = (uint8_t)(raw[y * (row + 1) + 1 + i] + guess[raw[y * (row + 1)] % 5]);
         }
