@@ -102,7 +102,7 @@ fuzz:
 	clang -O1 -g -std=c99 -ffp-contract=off -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -I. \
 	    tests/fuzz.c $(LIBRARY:%=%.c) -lm -o build/fuzz/fuzz
 	for t in $(TARGETS); do mkdir -p build/fuzz/$$t; echo "fuzz: $$t, see build/fuzz/$$t.log"; \
-	    FLIS_FUZZ=$$t build/fuzz/fuzz -runs=$(RUNS) -max_len=512 -timeout=20 -print_final_stats=1 \
+	    FLIS_FUZZ=$$t build/fuzz/fuzz -runs=$(RUNS) -max_len=8192 -timeout=20 -print_final_stats=1 \
 	    -artifact_prefix=build/fuzz/crash-$$t- build/fuzz/$$t tests/corpus/$$t >build/fuzz/$$t.log 2>&1 || exit 1; done
 
 mutants:

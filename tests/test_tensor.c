@@ -592,7 +592,7 @@ void test_tensor_file_round_trip(void)
     flis_free(&ctx);
 }
 
-/* Damaged files and the words that the sentence must have. The table of 60 belongs to the next issue. */
+/* Damaged files and the words that the sentence must have. Checkpoints have theirs in test_checkpoints.c. */
 void test_tensor_file_damaged(void)
 {
     const struct { const char *header; size_t data; const char *says; } cases[] = {
