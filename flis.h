@@ -273,6 +273,15 @@ bool flis_write_raw(flis_ctx *ctx, flis_writer *writer, const unsigned char *byt
 bool flis_write_end(flis_ctx *ctx, flis_writer *writer);    /* frees the writer, also when it fails */
 void flis_write_abort(flis_writer *writer);                 /* removes the temporary, frees; NULL is fine */
 
+/* SHA-256 (FIPS 180-4), in pieces: begin, add as often as wanted, end. hex gets 64 digits and a NUL. */
+typedef struct flis_sha256 { uint32_t h[8]; uint64_t length; uint8_t block[64]; } flis_sha256;
+void flis_sha256_begin(flis_sha256 *s);
+void flis_sha256_add(flis_sha256 *s, const void *bytes, size_t count);
+void flis_sha256_end(flis_sha256 *s, char hex[65]);
+/* The digest of a tensor: of its values' little-endian IEEE bytes, in the order that files have ([n][c][h][w] for images),
+   as float32 (flis64: float64). */
+void flis_tensor_digest(const flis_tensor *x, char hex[65]);
+
 /* Key tables. A module's weights are a struct of flis_param; its table gives each one's name, its shape as letters that
    the module's own dimensions resolve ("oi33": [o][i][3][3]), and its place in the struct. The loader, the inspector
    and synth walk the same tables, through a visitor. */

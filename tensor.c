@@ -1977,6 +1977,99 @@ bool flis_write_end(flis_ctx *ctx, flis_writer *writer)
     return flis_ok(ctx);
 }
 
+/* ---- Digests: SHA-256 (FIPS 180-4) ----------------------------------------------------------------------------- */
+
+static const uint32_t SHA256_K[64] = {
+    0x428a2f98u, 0x71374491u, 0xb5c0fbcfu, 0xe9b5dba5u, 0x3956c25bu, 0x59f111f1u, 0x923f82a4u, 0xab1c5ed5u,
+    0xd807aa98u, 0x12835b01u, 0x243185beu, 0x550c7dc3u, 0x72be5d74u, 0x80deb1feu, 0x9bdc06a7u, 0xc19bf174u,
+    0xe49b69c1u, 0xefbe4786u, 0x0fc19dc6u, 0x240ca1ccu, 0x2de92c6fu, 0x4a7484aau, 0x5cb0a9dcu, 0x76f988dau,
+    0x983e5152u, 0xa831c66du, 0xb00327c8u, 0xbf597fc7u, 0xc6e00bf3u, 0xd5a79147u, 0x06ca6351u, 0x14292967u,
+    0x27b70a85u, 0x2e1b2138u, 0x4d2c6dfcu, 0x53380d13u, 0x650a7354u, 0x766a0abbu, 0x81c2c92eu, 0x92722c85u,
+    0xa2bfe8a1u, 0xa81a664bu, 0xc24b8b70u, 0xc76c51a3u, 0xd192e819u, 0xd6990624u, 0xf40e3585u, 0x106aa070u,
+    0x19a4c116u, 0x1e376c08u, 0x2748774cu, 0x34b0bcb5u, 0x391c0cb3u, 0x4ed8aa4au, 0x5b9cca4fu, 0x682e6ff3u,
+    0x748f82eeu, 0x78a5636fu, 0x84c87814u, 0x8cc70208u, 0x90befffau, 0xa4506cebu, 0xbef9a3f7u, 0xc67178f2u,
+};
+
+static uint32_t rotate_right(uint32_t x, int by)
+{
+    return x >> by | x << (32 - by);
+}
+
+/* FIPS 180-4 section 6.2.2: the message schedule w, then 64 rounds on a copy of h. */
+static void sha256_block(uint32_t h[8], const uint8_t *block)
+{
+    uint32_t w[64], v[8];
+    for (int t = 0; t < 16; t++)
+        w[t] = (uint32_t)block[4 * t] << 24 | (uint32_t)block[4 * t + 1] << 16 | (uint32_t)block[4 * t + 2] << 8 | block[4 * t + 3];
+    for (int t = 16; t < 64; t++) {
+        uint32_t a = w[t - 15], b = w[t - 2];
+        w[t] = (rotate_right(b, 17) ^ rotate_right(b, 19) ^ b >> 10) + w[t - 7] +
+               (rotate_right(a, 7) ^ rotate_right(a, 18) ^ a >> 3) + w[t - 16];
+    }
+    memcpy(v, h, sizeof v);
+    for (int t = 0; t < 64; t++) {
+        uint32_t e = v[4], a = v[0];
+        uint32_t t1 = v[7] + (rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25)) + ((e & v[5]) ^ (~e & v[6])) +
+                      SHA256_K[t] + w[t];
+        uint32_t t2 = (rotate_right(a, 2) ^ rotate_right(a, 13) ^ rotate_right(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
+        memmove(v + 1, v, 7 * sizeof *v);
+        v[4] += t1;
+        v[0] = t1 + t2;
+    }
+    for (int i = 0; i < 8; i++) h[i] += v[i];
+}
+
+void flis_sha256_begin(flis_sha256 *s)
+{
+    static const uint32_t start[8] = {
+        0x6a09e667u, 0xbb67ae85u, 0x3c6ef372u, 0xa54ff53au,
+        0x510e527fu, 0x9b05688cu, 0x1f83d9abu, 0x5be0cd19u,
+    };
+    memcpy(s->h, start, sizeof start);
+    s->length = 0;
+}
+
+void flis_sha256_add(flis_sha256 *s, const void *bytes, size_t count)
+{
+    const uint8_t *in = bytes;
+    while (count) {
+        size_t at = (size_t)(s->length % 64), piece = 64 - at < count ? 64 - at : count;
+        memcpy(s->block + at, in, piece);
+        s->length += piece;
+        in += piece;
+        count -= piece;
+        if (at + piece == 64) sha256_block(s->h, s->block);
+    }
+}
+
+void flis_sha256_end(flis_sha256 *s, char hex[65])
+{
+    static const uint8_t padding[64] = {0x80};
+    const uint64_t bits = s->length * 8;
+    uint8_t tail[8];
+    for (int i = 0; i < 8; i++) tail[i] = (uint8_t)(bits >> (56 - 8 * i));
+    flis_sha256_add(s, padding, 1 + (size_t)((119 - s->length % 64) % 64));
+    flis_sha256_add(s, tail, 8);
+    for (int i = 0; i < 8; i++) snprintf(hex + 8 * i, 9, "%08lx", (unsigned long)s->h[i]);
+}
+
+void flis_tensor_digest(const flis_tensor *x, char hex[65])
+{
+    flis_sha256 s;
+    unsigned char bytes[sizeof(real)];
+    const size_t places = x->h * x->w;
+    const size_t inner = x->rank == 4 ? places : 1, outer = x->rank == 4 ? 1 : places;     /* around the channels */
+    flis_sha256_begin(&s);
+    for (size_t n = 0; n < x->n; n++)
+        for (size_t i = 0; i < outer; i++)
+            for (size_t c = 0; c < x->c; c++)
+                for (size_t j = 0; j < inner; j++) {
+                    value_to(bytes, sizeof(real) == 8 ? FLIS_F64 : FLIS_F32, x->x[(n * places + i + j) * x->c + c]);
+                    flis_sha256_add(&s, bytes, sizeof bytes);
+                }
+    flis_sha256_end(&s, hex);
+}
+
 /* ---- Weights: key tables, loading, packing --------------------------------------------------------------------- */
 
 /* The size that a shape's letter stands for: a digit itself, else from the pairs letter, size. */

@@ -248,6 +248,7 @@ enum { FAST, SLOW };
     X(test_tensor_attention, FAST) \
     X(test_tensor_soft_fma, FAST) \
     X(test_tensor_half, FAST) \
+    X(test_tensor_sha256, FAST) \
     X(test_tensor_arena, FAST) \
     X(test_tensor_file_round_trip, FAST) \
     X(test_tensor_file_damaged, FAST) \

@@ -2,7 +2,7 @@
  * elementary functions against libm; number formats exhaustively; the arena; files of tensors.
  * Checks: test_tensor_linear, test_tensor_conv, test_tensor_group_norm, test_tensor_layer_norm, test_tensor_elementwise,
  *   test_tensor_attention, test_tensor_blocks_beat_one_chain, test_tensor_soft_fma, test_tensor_functions, test_tensor_half,
- *   test_tensor_arena, test_tensor_file_round_trip, test_tensor_file_damaged, test_tensor_formula, test_tensor_load_lists
+ *   test_tensor_sha256, test_tensor_arena, test_tensor_file_round_trip, test_tensor_file_damaged, test_tensor_formula, test_tensor_load_lists
  */
 #include "test.h"
 
@@ -682,5 +682,51 @@ void test_tensor_load_lists(void)
           strstr(ctx.error, "final_layer_norm.weight: missing") && strstr(ctx.error, "final_layer_norm.bias: missing"),
           "%s", ctx.error);
     flis_file_close(file);
+    flis_free(&ctx);
+}
+
+/* FIPS 180-4's examples (NIST's SHA256.pdf), in one piece and byte by byte; the lengths around a block's end against
+   sha256sum(1); and a tensor's digest against its values written in files' order. */
+void test_tensor_sha256(void)
+{
+    static const struct { const char *text; size_t times; const char *hex; } CASES[] = {
+        {"", 1, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+        {"abc", 1, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+        {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1,
+         "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
+        {"a", 1000000, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"},
+        {"a", 55, "9f4390f8d30c2dd92ec9f095b65e2b9ae9b0a925a5258e241c9f1e910f734318"},
+        {"a", 56, "b35439a4ac6f0948b6d6f9e3c6af0f5f590ce20f1bde7090ef7970686ec6738a"},
+        {"a", 63, "7d3e74a05d7db15bce4ad9ec0658ea98e3f06eeecf16b4c6fff2da457ddc2f34"},
+        {"a", 64, "ffe054fe7ae0cb6dc65c3af9b61d5209f439851db43d0ba5997337df154668eb"},
+    };
+    char hex[65];
+    flis_sha256 s;
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        flis_sha256_begin(&s);
+        for (size_t t = 0; t < CASES[i].times; t++) flis_sha256_add(&s, CASES[i].text, strlen(CASES[i].text));
+        flis_sha256_end(&s, hex);
+        CHECK(strcmp(hex, CASES[i].hex) == 0, "case %zu: got %s, wanted %s", i, hex, CASES[i].hex);
+    }
+    flis_ctx ctx;
+    flis_init(&ctx);
+    flis_tensor *x = flis_image(&ctx, 2, 3, 5, 7);
+    fill(x->x, flis_count(x), 99);
+    real out[2 * 3 * 5 * 7];
+    unsigned char bytes[sizeof out];
+    flis_to_nchw(x, out);
+    for (size_t i = 0; i < sizeof out / sizeof *out; i++) {
+        unsigned char b[sizeof(real)];
+        memcpy(b, &out[i], sizeof b);
+        const uint16_t one = 1;
+        bool little = *(const unsigned char *)&one == 1;
+        for (size_t k = 0; k < sizeof b; k++) bytes[i * sizeof b + k] = b[little ? k : sizeof b - 1 - k];
+    }
+    char want[65];
+    flis_sha256_begin(&s);
+    flis_sha256_add(&s, bytes, sizeof bytes);
+    flis_sha256_end(&s, want);
+    flis_tensor_digest(x, hex);
+    CHECK(strcmp(hex, want) == 0, "tensor: got %s, wanted %s", hex, want);
     flis_free(&ctx);
 }
