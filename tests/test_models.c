@@ -137,7 +137,7 @@ static void same(const char *what, digests a, digests b)
 
 static const weight **listed(const weights *all)
 {
-    const weight **list = malloc(all->count * sizeof *list);
+    const weight **list = calloc(all->count, sizeof *list);
     for (size_t i = 0; i < all->count; i++) list[i] = &all->at[i];
     return list;
 }
