@@ -59,7 +59,7 @@ LIBS     = $(LDLIBS) -lm
 
 # ---- Targets -------------------------------------------------------------------------------------------------------
 
-.PHONY: all demo test suite tests registered mutants fuzz check-shared flis64 install uninstall clean help format FORCE
+.PHONY: all demo test suite tests registered spec mutants fuzz check-shared flis64 install uninstall clean help format FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -79,7 +79,7 @@ $(MODEL): | tools/synth
 test:
 	@+$(MAKE) --no-print-directory VARIANT=$(if $(filter test%,$(VARIANT)),$(VARIANT),test) suite
 
-suite: all $(B)/run $(B)/replay registered
+suite: all $(B)/run $(B)/replay registered spec
 	@for d in tests/corpus/*; do $(B)/replay $${d##*/} $$d/* || { echo "replay: $$d failed"; exit 1; }; done
 	@$(if $(SANITIZE),,echo "note: $(CC) has no address and undefined sanitizers; testing without them";) \
 	 sh tests/cli.sh $(FLIS) $(O)tools/synth $(B)/cli.count; $(B)/run -a $(B)/cli.count $(RUN)
@@ -90,6 +90,10 @@ registered:
 	@cat /dev/null $(wildcard tests/test_*.c) | sed -n 's/^void \(test_[a-zA-Z0-9_]*\)(void).*/\1/p' | \
 	 while read -r name; do \
 	    grep -q "($${name}[,)]" tests/run.c || { echo "$$name is not listed in tests/run.c"; exit 1; }; done
+
+# SPEC.md and the sources name each other; `sh tests/spec.sh -w` rewrites the index.
+spec:
+	@sh tests/spec.sh
 
 # The corpora that fuzzing found, replayed by the suite; and the fuzzer itself (clang).
 $(B)/replay: tests/fuzz.c tools/ckpt2safetensors.c $(LIB) $(B)/flags

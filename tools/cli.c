@@ -713,7 +713,7 @@ static char *prompt_text(flis_ctx *ctx, const flis_layout *layout)
     return text;
 }
 
-/* The shortest text that reads back as the same number. */
+/* The shortest text that reads back as the same number. SPEC 9.2. */
 static void number_text(double x, char out[32])
 {
     for (int digits = 1; digits <= 17; digits++) {
@@ -722,7 +722,8 @@ static void number_text(double x, char out[32])
     }
 }
 
-/* Everything that makes the picture again goes into it. No folders: the bytes must not depend on where it was made. */
+/* Everything that makes the picture again goes into it. No folders: the bytes must not depend on where it was made.
+   SPEC 9.2. */
 static bool write_picture(cli *c, const flis_picture *picture, const flis_layout *layout)
 {
     const flis_options *o = &c->options;
@@ -914,6 +915,7 @@ static flis_tensor *image_input(stage *s, const char *name, const char *pattern,
 
 /* ---- stage: the stages ------------------------------------------------------------------------------------------- */
 
+/* SPEC 10.14. */
 static void stage_clip(stage *s)
 {
     flis_ctx *ctx = &s->c->ctx;
@@ -934,6 +936,7 @@ static void stage_clip(stage *s)
     flis_clip_free(clip);
 }
 
+/* SPEC 10.14. */
 static void stage_rca(stage *s)
 {
     flis_ctx *ctx = &s->c->ctx;
@@ -948,6 +951,7 @@ static void stage_rca(stage *s)
     free(size);
 }
 
+/* SPEC 10.14. */
 static void stage_unet(stage *s)
 {
     flis_ctx *ctx = &s->c->ctx;
@@ -971,6 +975,7 @@ static void stage_unet(stage *s)
     free(t);
 }
 
+/* SPEC 10.14. */
 static void stage_decode(stage *s)
 {
     flis_ctx *ctx = &s->c->ctx;
@@ -980,6 +985,7 @@ static void stage_decode(stage *s)
     flis_vae_free(vae);
 }
 
+/* SPEC 10.14. */
 static void stage_encode(stage *s)
 {
     flis_ctx *ctx = &s->c->ctx;
@@ -1066,6 +1072,7 @@ static real *starting_noise(stage *s)
     return x;
 }
 
+/* SPEC 10.14. */
 static void stage_sample(stage *s)
 {
     cli *c = s->c;
