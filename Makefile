@@ -97,7 +97,7 @@ spec:
 
 # The corpora that fuzzing found, replayed by the suite; and the fuzzer itself (clang).
 $(B)/replay: tests/fuzz.c tools/ckpt2safetensors.c $(LIB) $(B)/flags
-	$(COMPILE) -DREPLAY tests/fuzz.c $(LIB) $(LDFLAGS) $(LIBS) -o $@
+	$(COMPILE) -DREPLAY -DFUZZ_VOCAB='"$(CURDIR)/models/vocab.txt"' tests/fuzz.c $(LIB) $(LDFLAGS) $(LIBS) -o $@
 
 RUNS    ?= 10000000
 TARGETS ?= $(notdir $(wildcard tests/corpus/*))
@@ -105,8 +105,9 @@ fuzz:
 	@mkdir -p build/fuzz
 	clang -O1 -g -std=c99 -ffp-contract=off -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -I. \
 	    tests/fuzz.c $(LIBRARY:%=%.c) -lm -o build/fuzz/fuzz
-	for t in $(TARGETS); do mkdir -p build/fuzz/$$t; echo "fuzz: $$t, see build/fuzz/$$t.log"; \
-	    FLIS_FUZZ=$$t build/fuzz/fuzz -runs=$(RUNS) -max_len=8192 -timeout=20 -print_final_stats=1 \
+	for t in $(TARGETS); do case $$t in pickle) l=8192;; json|layout) l=2048;; pgm|vocab) l=1024;; tokens) l=256;; *) l=4096;; esac; \
+	    mkdir -p build/fuzz/$$t; echo "fuzz: $$t, see build/fuzz/$$t.log"; \
+	    FLIS_FUZZ=$$t build/fuzz/fuzz -runs=$(RUNS) -max_len=$$l -timeout=20 -print_final_stats=1 \
 	    -artifact_prefix=build/fuzz/crash-$$t- build/fuzz/$$t tests/corpus/$$t >build/fuzz/$$t.log 2>&1 || exit 1; done
 
 mutants:
