@@ -149,7 +149,7 @@ faults() {
     index_of "$1" >"$dir/index"
     sed '1,/^## 15\./d' "$1/SPEC.md" | grep '^[- ] ' >"$dir/stands" || :
     cmp -s "$dir/index" "$dir/stands" ||
-        echo "SPEC.md: section 15 is not what sh tests/spec.sh -i prints"
+        echo "SPEC.md: section 15 is not what sh tests/spec.sh -i prints (-w writes it)"
 }
 
 mkdir "$dir" || exit 2
