@@ -1718,7 +1718,7 @@ static void digest_layout(digest_run *r, size_t levels)
 {
     enum { H = 44, W = 50 };
     static uint8_t small[H * W], mask[DIGEST_LATENT * DIGEST_LATENT * FLIS_TOKENS];
-    char name[32];
+    char name[64];
     for (size_t i = 0; i < H * W; i++) small[i] = (uint8_t)(1 + i % W * 3 / W + i / W * 2 / H * 3);
     flis_label_pil(small, H, W, r->label, DIGEST_SIZE, DIGEST_SIZE);
     r->rca = (flis_rca){r->label, DIGEST_SIZE, DIGEST_SIZE, r->prompt.class_ids, r->prompt.classes};
