@@ -15,8 +15,8 @@ MAKE=${MAKE:-make}
 jobs=$(nproc 2>/dev/null || echo 2)
 
 # name|compiler|CFLAGS (empty: the Makefile's, -O3 -march=native)|make's arguments|emulator|digest's arguments|packages
-# A name ending in 64 is the double-precision build; "x87" must be refused. A row whose build is =NAME runs that row's
-# binary.
+# A name ending in -64 is the double-precision build. A row whose compiler is =NAME runs that row's binary. "x87" must be
+# refused. "fma" is not the digest, but fma without hardware against the processor's or the C library's, 10^8 times.
 table() {
     cat <<'END'
 gcc-O0|gcc|-O0||||gcc libc6-dev
@@ -45,6 +45,7 @@ ppc64le|powerpc64le-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-ppc64le||gcc-powerpc6
 s390x|s390x-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-s390x||gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user
 mips|mips-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-mips||gcc-mips-linux-gnu libc6-dev-mips-cross qemu-user
 s390x-file|=s390x|||qemu-s390x|-m build/tinyA.safetensors|
+fma|gcc|||||gcc libc6-dev
 gcc-native-64|gcc|||||gcc libc6-dev
 gcc-m32-64|i686-linux-gnu-gcc|-O2 -msse2 -mfpmath=sse|OPENMP=0 LDFLAGS=-static|||gcc-i686-linux-gnu libc6-dev-i386-cross
 aarch64-64|aarch64-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-aarch64||gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
@@ -164,11 +165,28 @@ END
     usable || { install "$packages" && usable; } ||
         { skip "cannot make and run a program here; Debian's packages: $packages"; return; }
     what=$(describe)
-    [ "$name" != x87 ] || { must_refuse; return; }
+    case $name in
+    x87) must_refuse; return ;;
+    fma) check_fma; return ;;
+    esac
     build || { differs - "does not build: $(grep -m 1 -i error "build/platform-$of/log")"; return; }
     case $arguments in *tinyA*) make_model || { skip "tools/synth cannot be built here"; return; } ;; esac
     what="$what${arguments:+, $arguments}"
     measure
+}
+
+check_fma() {
+    program=build/platform-fma/run
+    build || { differs - "does not build: $(grep -m 1 -i error build/platform-fma/log)"; return; }
+    start=$(date +%s)
+    FLIS_FMA_CASES=${FMA_CASES:-100000000} $program 'fma_*' >build/platform-fma/out 2>&1
+    status=$?
+    seconds=$(($(date +%s) - start))
+    cases=$(awk '/^fma .*: [0-9]+ cases/ { sub(/.*: /, ""); n += $1 } END { print n + 0 }' build/platform-fma/out)
+    if [ $status = 0 ]; then
+        say "$name" "$what" "$cases cases" same "$seconds s"
+        same=$((same + 1))
+    else differs "$cases cases" "$seconds s; see build/platform-fma/out"; fi
 }
 
 # The digest's own weights, in a file: written here, read there.
