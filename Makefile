@@ -18,10 +18,11 @@ comma := ,
 try = $(shell mkdir -p build && p=build/probe.$$$$ && echo '$(or $(2),int main(void) { return 0; })' | \
         tr '@' '\n' > $$p.c && $(CC) -Werror $(1) $$p.c -o $$p >/dev/null 2>&1 && echo '$(1)'; rm -rf build/probe.$$$$*)
 
-ifneq ($(filter-out clean help uninstall format,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out clean help uninstall format platforms,$(or $(MAKECMDGOALS),all)),)
 NATIVE := $(or $(call try,-march=native),$(call try,-mcpu=native)) $(call try,-mprefer-vector-width=512)
 # gcc for s390 would otherwise widen floats to double in ISO C mode; elsewhere this changes nothing (x87 stays refused).
 FLOATS := $(call try,-fexcess-precision=fast)
+DEPS   := $(or $(call try,-MMD -MP),$(call try,-MD))
 ifneq ($(OPENMP),0)
 OMP := $(call try,-fopenmp,$(hash)include <omp.h>@int main(void) { return omp_get_max_threads() < 1; })
 endif
@@ -59,7 +60,7 @@ LIBS     = $(LDLIBS) -lm
 
 # ---- Targets -------------------------------------------------------------------------------------------------------
 
-.PHONY: all demo test suite tests registered spec mutants fuzz check-shared flis64 install uninstall clean help format FORCE
+.PHONY: all demo test suite tests registered spec mutants fuzz platforms check-shared flis64 install uninstall clean help format FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -113,6 +114,9 @@ fuzz:
 mutants:
 	CC=$(CC) sh tests/mutants.sh build/mutants
 
+platforms:
+	@MAKE='$(MAKE)' sh tests/platforms.sh $(PLATFORMS)
+
 check-shared: all $(CHECKS:%=build/release/%)
 	@set -e; for c in $(CHECKS); do echo "$$c"; build/release/$$c $(SHARED); done; echo "check-shared: all passed"
 
@@ -152,6 +156,7 @@ help:
 	@echo "make test          build with sanitizers under build/test, run every check (RUN='-q' quick, RUN='-l' list)"
 	@echo "make mutants       put each easy mistake into a copy of the sources; a check must notice it"
 	@echo "make fuzz          clang's fuzzer on every reader (RUNS=$(RUNS), TARGETS='png json')"
+	@echo "make platforms     the same digest from other compilers and machines (PLATFORMS='gcc-O0 s390x'; -l lists them)"
 	@echo "make check-shared  checks against the full oracle in SHARED=$(SHARED)"
 	@echo "make flis64        the command and library in double precision: ./flis64, build/64/libflis.a"
 	@echo "make install       to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
@@ -172,7 +177,7 @@ DEFINES_cli := -DFLIS_DATADIR='"$(PREFIX)/share/flis"'
 DEFINES_run := -DTESTS_DIR='"$(CURDIR)/tests"'
 
 $(B)/%.o: %.c $(B)/flags
-	$(COMPILE) $(DEFINES_$(*F)) -MMD -MP -c $< -o $@
+	$(COMPILE) $(DEFINES_$(*F)) $(DEPS) -c $< -o $@
 
 $(LIB): $(LIBRARY:%=$(B)/%.o)
 	rm -f $@
@@ -189,7 +194,7 @@ $(B)/run: $(B)/tests/run.o $(TESTS:%=$(B)/tests/%.o) $(LIB)
 
 # What test.h promises, without the runner's table: for programs beside the suite.
 $(B)/tests/helpers.o: tests/run.c $(B)/flags
-	$(COMPILE) -DTEST_HELPERS_ONLY $(DEFINES_run) -MMD -MP -c $< -o $@
+	$(COMPILE) -DTEST_HELPERS_ONLY $(DEFINES_run) $(DEPS) -c $< -o $@
 
 $(CHECKS:%=$(B)/%): $(B)/%: $(B)/tests/%.o $(B)/tests/helpers.o $(LIB)
 	$(LINK) $^ $(LIBS) -o $@

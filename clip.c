@@ -277,13 +277,11 @@ static uint8_t *read_plain(flis_ctx *ctx, const char *path, size_t *length)
 }
 
 /* SPEC 2.8. */
-flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path)
+static flis_vocab *vocab_of(flis_ctx *ctx, const char *name, const uint8_t *bytes, size_t length)
 {
-    size_t length = 0;
-    uint8_t *bytes = path && flis_ok(ctx) ? read_plain(ctx, path, &length) : NULL;
-    flis_vocab *vocab = path && !bytes ? NULL : flis_alloc(ctx, 1, sizeof *vocab);
+    flis_vocab *vocab = flis_alloc(ctx, 1, sizeof *vocab);
     if (vocab) {
-        reader r = {.ctx = ctx, .path = path, .vocab = vocab};
+        reader r = {.ctx = ctx, .path = name, .vocab = vocab};
         vocab->mask = table_size(length) - 1;
         vocab->pair = flis_alloc(ctx, vocab->mask + 1, sizeof *vocab->pair);
         vocab->merged = flis_alloc(ctx, vocab->mask + 1, sizeof *vocab->merged);
@@ -296,8 +294,23 @@ flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path)
             vocab = NULL;
         }
     }
+    return vocab;
+}
+
+/* SPEC 2.8. */
+flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path)
+{
+    size_t length = 0;
+    uint8_t *bytes = path && flis_ok(ctx) ? read_plain(ctx, path, &length) : NULL;
+    flis_vocab *vocab = path && !bytes ? NULL : vocab_of(ctx, path, bytes, length);
     free(bytes);
     return vocab;
+}
+
+/* SPEC 2.8. */
+flis_vocab *flis_vocab_parse(flis_ctx *ctx, const char *name, const char *text, size_t length)
+{
+    return vocab_of(ctx, name, (const uint8_t *)text, length);
 }
 
 /* SPEC 2.8. */

@@ -1560,22 +1560,40 @@ static bool put_pixels(flis_ctx *ctx, bytes *out, const flis_picture *picture)
 }
 
 /* SPEC 9.2. */
-bool flis_write_png(flis_ctx *ctx, const char *path, const flis_picture *picture, const char *const *text)
+static bool put_png(flis_ctx *ctx, const char *name, const flis_picture *picture, const char *const *text, bytes *out)
 {
     const uint32_t w = (uint32_t)picture->width, h = (uint32_t)picture->height;
-    bytes out = {0};
-    if (!flis_ok(ctx) || !size_fits(ctx, path, picture->width, picture->height)) return false;
+    if (!flis_ok(ctx) || !size_fits(ctx, name, picture->width, picture->height)) return false;
     if (picture->channels != 1 && picture->channels != 3)
-        return flis_fail(ctx, "%s: got a picture of %zu channels, wanted 1 (gray) or 3 (RGB)", path, picture->channels);
+        return flis_fail(ctx, "%s: got a picture of %zu channels, wanted 1 (gray) or 3 (RGB)", name, picture->channels);
     const uint8_t header[13] = {
         (uint8_t)(w >> 24), (uint8_t)(w >> 16), (uint8_t)(w >> 8), (uint8_t)w, (uint8_t)(h >> 24), (uint8_t)(h >> 16),
         (uint8_t)(h >> 8), (uint8_t)h, 8, picture->channels == 3 ? 2 : PNG_GRAY, 0, 0, 0
     };
-    bytes_put(ctx, &out, PNG_SIGNATURE, sizeof PNG_SIGNATURE);
-    put_chunk(ctx, &out, "IHDR", header, sizeof header);
-    for (; text && text[0] && flis_ok(ctx); text += 2) put_text(ctx, &out, text[0], text[1]);
-    if (flis_ok(ctx) && put_pixels(ctx, &out, picture)) put_chunk(ctx, &out, "IEND", "", 0);
-    if (flis_ok(ctx)) write_file(ctx, path, &out);
+    bytes_put(ctx, out, PNG_SIGNATURE, sizeof PNG_SIGNATURE);
+    put_chunk(ctx, out, "IHDR", header, sizeof header);
+    for (; text && text[0] && flis_ok(ctx); text += 2) put_text(ctx, out, text[0], text[1]);
+    if (flis_ok(ctx) && put_pixels(ctx, out, picture)) put_chunk(ctx, out, "IEND", "", 0);
+    return flis_ok(ctx);
+}
+
+/* SPEC 9.2. */
+uint8_t *flis_png_bytes(flis_ctx *ctx, const flis_picture *picture, const char *const *text, size_t *length)
+{
+    bytes out = {0};
+    if (!put_png(ctx, "PNG", picture, text, &out)) {
+        free(out.at);
+        return NULL;
+    }
+    *length = out.count;
+    return out.at;
+}
+
+/* SPEC 9.2. */
+bool flis_write_png(flis_ctx *ctx, const char *path, const flis_picture *picture, const char *const *text)
+{
+    bytes out = {0};
+    if (put_png(ctx, path, picture, text, &out)) write_file(ctx, path, &out);
     free(out.at);
     return flis_ok(ctx);
 }
