@@ -297,6 +297,7 @@ static flis_tensor *tensor_new(flis_ctx *ctx, int rank, size_t n, size_t h, size
     flis_tensor *y = arena_take(ctx, sizeof *y, bytes);
     if (!y) return NULL;
     y->rank = rank;
+    y->bytes = false;
     y->n = n;
     y->h = h;
     y->w = w;
@@ -313,6 +314,11 @@ flis_tensor *flis_image(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t c)
 flis_tensor *flis_rows(flis_ctx *ctx, size_t n, size_t t, size_t c)
 {
     return tensor_new(ctx, 3, n, t, 1, c);
+}
+
+flis_tensor *flis_vectors(flis_ctx *ctx, size_t n, size_t c)
+{
+    return tensor_new(ctx, 2, n, 1, 1, c);
 }
 
 size_t flis_count(const flis_tensor *x)
@@ -389,16 +395,30 @@ void flis_to_nchw(const flis_tensor *x, real *out)
             for (size_t i = 0; i < places; i++) out[(s * c + k) * places + i] = x->x[(s * places + i) * c + k];
 }
 
+enum { TRACE_NAME = 64 + 256 };         /* ctx->scope and a module's path */
+
 void flis_trace(flis_ctx *ctx, const flis_tensor *x, const char *format, ...)
 {
     if (!ctx->trace || !x || idle(ctx)) return;
-    char name[sizeof ctx->scope + 256];
+    char name[TRACE_NAME];
     size_t start = (size_t)snprintf(name, sizeof name, "%s", ctx->scope);
     va_list args;
     va_start(args, format);
     vsnprintf(name + start, sizeof name - start, format, args);
     va_end(args);
     ctx->trace(ctx->trace_user, name, x);
+}
+
+bool flis_trace_wants(flis_ctx *ctx, size_t count, const char *format, ...)
+{
+    if (!ctx->trace || !ctx->trace_wants || idle(ctx)) return false;
+    char name[TRACE_NAME];
+    size_t start = (size_t)snprintf(name, sizeof name, "%s", ctx->scope);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name + start, sizeof name - start, format, args);
+    va_end(args);
+    return ctx->trace_wants(ctx->trace_user, name, count);
 }
 
 /* ---- Elementary functions -------------------------------------------------------------------------------------- */
@@ -1318,6 +1338,129 @@ flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tens
     return y;
 }
 
+/* ---- An attention's insides, for the trace --------------------------------------------------------------------- */
+
+/* [n][t][heads d] as [n heads][t][d]: the authors' rearrange(x, 'b n (h d) -> (b h) n d'). */
+static void trace_heads(flis_ctx *ctx, const flis_tensor *x, size_t heads, const char *name, const char *part)
+{
+    const size_t tokens = x->h * x->w, d = x->c / heads;
+    if (!flis_trace_wants(ctx, flis_count(x), "%s%s", name, part)) return;
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *y = flis_rows(ctx, x->n * heads, tokens, d);
+    for (size_t i = 0; y && i < x->n * heads * tokens; i++) {
+        const size_t n = i / tokens / heads, head = i / tokens % heads, t = i % tokens;
+        memcpy(y->x + i * d, x->x + (n * tokens + t) * x->c + head * d, d * sizeof(real));
+    }
+    flis_trace(ctx, y, "%s%s", name, part);
+    flis_rewind(ctx, mark);
+}
+
+static void trace_mask(flis_ctx *ctx, const flis_mask *mask, size_t n, size_t queries, size_t keys, const char *name)
+{
+    bool any = false;
+    for (size_t i = 0; mask->open && i < n; i++) any = any || mask->open[i];
+    if (!any || !flis_trace_wants(ctx, n * queries * keys, "%s.mask", name)) return;
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *y = n == 1 ? flis_vectors(ctx, queries, keys) : flis_rows(ctx, n, queries, keys);
+    for (size_t i = 0; y && i < n * queries * keys; i++) {
+        const uint8_t *open = mask->open[i / (queries * keys)];
+        y->x[i] = open ? open[i % (queries * keys)] : 1;
+    }
+    if (y) y->bytes = true;
+    flis_trace(ctx, y, "%s.mask", name);
+    flis_rewind(ctx, mark);
+}
+
+/* out[j] = (q . k[j]) * scale for every key: the canonical dot product, vectorised across the keys. k_turned [d][keys]. */
+static void scores_row(const real *q, const real *k_turned, size_t d, size_t keys, real scale, real *out)
+{
+    enum { WIDE = 64 };
+    for (size_t key = 0; key < keys; key += WIDE) {
+        const size_t lanes = keys - key < WIDE ? keys - key : WIDE;
+        real total[WIDE] = {0};
+        for (size_t first = 0; first < d; first += BLOCK) {
+            const size_t last = d - first < BLOCK ? d : first + BLOCK;
+            real sum[WIDE] = {0};
+            for (size_t k = first; k < last; k++)
+                for (size_t j = 0; j < lanes; j++) sum[j] = fused(q[k], k_turned[k * keys + key + j], sum[j]);
+            for (size_t j = 0; j < lanes; j++) total[j] += sum[j];
+        }
+        for (size_t j = 0; j < lanes; j++) out[key + j] = total[j] * scale;
+    }
+}
+
+/* weight[j] = e[j] / sum of e, e and its sum as in flis_attention; query i's row of scores, closed where the mask closes. */
+static void weights_row(const real *score, const flis_mask *mask, size_t n, size_t query, size_t keys, real *out)
+{
+    const uint8_t *open = mask->open && mask->open[n] ? mask->open[n] + query * keys : NULL;
+    real largest = -REAL_MAX;
+    double sum = 0;
+    for (size_t j = 0; j < keys; j++) {
+        out[j] = (open && !open[j]) || (mask->causal && j > query) ? -REAL_MAX : score[j];
+        largest = out[j] > largest ? out[j] : largest;
+    }
+    for (size_t j = 0; j < keys; j++) sum += out[j] = (real)exp_fast((double)out[j] - largest);
+    for (size_t j = 0; j < keys; j++) out[j] = (real)(out[j] / sum);
+}
+
+static flis_tensor *attention_scores(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, size_t heads, double scale)
+{
+    const size_t queries = q->h * q->w, keys = k->h * k->w, d = q->c / heads;
+    flis_tensor *y = flis_rows(ctx, q->n * heads, queries, keys);
+    real *turned = flis_scratch(ctx, flis_count(k), sizeof *turned);
+    if (!y || !turned) return NULL;
+    turn(ctx, k, turned);
+    PARALLEL_FOR(q->n * heads * queries * keys)
+    for (size_t i = 0; i < q->n * heads * queries; i++) {
+        const size_t n = i / queries / heads, head = i / queries % heads, query = i % queries;
+        scores_row(q->x + (n * queries + query) * q->c + head * d, turned + (n * k->c + head * d) * keys, d, keys, (real)scale,
+                   y->x + i * keys);
+    }
+    return y;
+}
+
+void flis_trace_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
+                          double scale, flis_mask mask, const char *name)
+{
+    if (!ctx->trace_wants || !q || !k || !v || idle(ctx) || !attention_fits(ctx, q, k, v, heads)) return;
+    const size_t queries = q->h * q->w, keys = k->h * k->w, count = q->n * heads * queries * keys;
+    trace_heads(ctx, q, heads, name, ".q");
+    trace_heads(ctx, k, heads, name, ".k");
+    trace_heads(ctx, v, heads, name, ".v");
+    const bool scores = flis_trace_wants(ctx, count, "%s.scores", name), weights = flis_trace_wants(ctx, count, "%s.weights", name);
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *y = scores || weights ? attention_scores(ctx, q, k, heads, scale) : NULL;
+    if (scores) flis_trace(ctx, y, "%s.scores", name);
+    trace_mask(ctx, &mask, q->n, queries, keys, name);
+    if (weights && y) {
+        PARALLEL_FOR(count)
+        for (size_t i = 0; i < q->n * heads * queries; i++)
+            weights_row(y->x + i * keys, &mask, i / queries / heads, i % queries, keys, y->x + i * keys);
+        flis_trace(ctx, y, "%s.weights", name);
+    }
+    flis_rewind(ctx, mark);
+}
+
+/* ---- What a trace sees apart ----------------------------------------------------------------------------------- */
+
+flis_tensor *flis_norm_silu(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, double eps,
+                            const char *name, const char *part)
+{
+    flis_tensor *y = flis_group_norm(ctx, x, gain, bias, eps, !ctx->trace);
+    if (!ctx->trace) return y;
+    flis_trace(ctx, y, "%s%s", name, part);
+    return flis_silu(ctx, y);
+}
+
+flis_tensor *flis_conv_add(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, const flis_tensor *add,
+                           const char *name, const char *part)
+{
+    if (!ctx->trace) return flis_conv(ctx, x, w, b, FLIS_SAME, add);
+    flis_tensor *y = flis_conv(ctx, x, w, b, FLIS_SAME, NULL);
+    flis_trace(ctx, y, "%s%s", name, part);
+    return flis_add(ctx, y, add);
+}
+
 /* ---- Safetensors: reading -------------------------------------------------------------------------------------- */
 
 /* The format: 8 bytes little-endian N, N bytes of JSON {"name": {"dtype", "shape", "data_offsets": [begin, end]}, …,
@@ -2053,21 +2196,57 @@ void flis_sha256_end(flis_sha256 *s, char hex[65])
     for (int i = 0; i < 8; i++) snprintf(hex + 8 * i, 9, "%08lx", (unsigned long)s->h[i]);
 }
 
+/* Value i in the order that files have: images with the channels before the places. */
+static real in_file_order(const flis_tensor *x, size_t i)
+{
+    const size_t places = x->h * x->w;
+    if (x->rank != 4) return x->x[i];
+    return x->x[(i / (places * x->c) * places + i % places) * x->c + i / places % x->c];
+}
+
 void flis_tensor_digest(const flis_tensor *x, char hex[65])
 {
+    enum { PIECE_VALUES = 1024 };
     flis_sha256 s;
-    unsigned char bytes[sizeof(real)];
-    const size_t places = x->h * x->w;
-    const size_t inner = x->rank == 4 ? places : 1, outer = x->rank == 4 ? 1 : places;     /* around the channels */
+    unsigned char bytes[PIECE_VALUES * sizeof(real)];
+    const flis_dtype dtype = x->bytes ? FLIS_U8 : sizeof(real) == 8 ? FLIS_F64 : FLIS_F32;
+    const size_t count = flis_count(x), size = flis_dtype_size(dtype);
     flis_sha256_begin(&s);
-    for (size_t n = 0; n < x->n; n++)
-        for (size_t i = 0; i < outer; i++)
-            for (size_t c = 0; c < x->c; c++)
-                for (size_t j = 0; j < inner; j++) {
-                    value_to(bytes, sizeof(real) == 8 ? FLIS_F64 : FLIS_F32, x->x[(n * places + i + j) * x->c + c]);
-                    flis_sha256_add(&s, bytes, sizeof bytes);
-                }
+    for (size_t first = 0; first < count; first += PIECE_VALUES) {
+        const size_t now = count - first < PIECE_VALUES ? count - first : PIECE_VALUES;
+        for (size_t i = 0; i < now; i++) value_to(bytes + i * size, dtype, in_file_order(x, first + i));
+        flis_sha256_add(&s, bytes, now * size);
+    }
     flis_sha256_end(&s, hex);
+}
+
+/* Sums in double, in the order that files have; the deviation from the mean in a second pass. */
+void flis_tensor_summary(const flis_tensor *x, flis_summary *out)
+{
+    const size_t count = flis_count(x);
+    double sum = 0, squares = 0;
+    memset(out, 0, sizeof *out);
+    out->count = count;
+    for (size_t i = 0; i < count; i++) {
+        const double value = in_file_order(x, i), size = fabs(value);
+        const bool finite = size <= DBL_MAX;
+        sum += value;
+        if (finite ? !out->not_finite && size > out->largest : !out->not_finite) {
+            out->largest = size;
+            out->largest_at = i;
+        }
+        out->not_finite += !finite;
+    }
+    out->mean = count ? sum / (double)count : 0;
+    for (size_t i = 0; i < count; i++) {
+        const double difference = in_file_order(x, i) - out->mean;
+        squares += difference * difference;
+    }
+    out->deviation = count ? sqrt(squares / (double)count) : 0;
+    out->stride = count / FLIS_SAMPLES ? count / FLIS_SAMPLES : 1;
+    for (; out->samples < FLIS_SAMPLES && out->samples < count; out->samples++)
+        out->sample[out->samples] = in_file_order(x, out->samples * out->stride);
+    flis_tensor_digest(x, out->sha256);
 }
 
 /* ---- Weights: key tables, loading, packing --------------------------------------------------------------------- */

@@ -107,6 +107,16 @@ typedef struct tensor_list {
     size_t count, room;
 } tensor_list;
 
+/* Text that grows by appending; free(at). */
+typedef struct buffer {
+    char *at;
+    size_t length, room;
+} buffer;
+
+/* What makes a run again, as keys and values. */
+enum { MAX_FACTS = 32 };
+typedef struct fact { const char *key; char *value; } fact;
+
 enum { MAX_RANGES = 64, PATH_ROOM = 4096 };
 
 typedef struct cli {
@@ -115,7 +125,7 @@ typedef struct cli {
     const struct command *command;
     /* Options, as given. */
     flis_options options;
-    const char *model, *layout, *in, *out, *vocab, *trace, *trace_match;
+    const char *model, *layout, *in, *out, *vocab, *trace, *trace_digest, *trace_match;
     struct { uint64_t first, last; } trace_step[MAX_RANGES];
     size_t trace_steps;         /* ranges in trace_step; 0: every step */
     uint64_t steps, threads;
@@ -124,7 +134,10 @@ typedef struct cli {
     char **word;
     /* Found and made on the way. */
     char model_path[PATH_ROOM], vocab_path[PATH_ROOM];
-    tensor_list outputs;        /* of stage, or the traced tensors of generate */
+    tensor_list outputs, traced;        /* of stage; for --trace */
+    fact fact[MAX_FACTS];       /* what a trace says of its run */
+    size_t facts;
+    struct { FILE *stream; size_t tensors; } digest;    /* --trace-digest, while it is being written */
     struct { char what[24]; double start, drawn; size_t first, done; bool line_open; } progress;
 } cli;
 
@@ -198,10 +211,12 @@ static const option option_table[] = {
     {"noise", 0, TEXT, AT(options.noise), 0, 0, GENERATE, "FILE",
      "safetensors with x_T [1,4,h,w]; default: from the seed"},
     {"threads", 0, WHOLE, AT(threads), 1, 4096, LONG, "N", "no bit of the result depends on it; default: all cores"},
-    {"trace", 0, TEXT, AT(trace), 0, 0, GENERATE, "FILE", "write intermediates to this safetensors file"},
+    {"trace", 0, TEXT, AT(trace), 0, 0, LONG, "FILE", "write intermediates to this safetensors file"},
     {"trace-match", 0, TEXT, AT(trace_match), 0, 0, LONG, "GLOB",
      "only intermediates whose whole name matches (* ? [a-z])"},
     {"trace-steps", 0, RANGES, AT(trace_step), 0, 0, LONG, "LIST", "only those sampler steps, from 0: 0,49 or 0-3"},
+    {"trace-digest", 0, TEXT, AT(trace_digest), 0, 0, LONG, "FILE",
+     "write every intermediate's digest and statistics to this JSON file"},
     {"diffable", 0, FLAG, AT(diffable), 0, 0, INFO, NULL, "leave out where in the file each tensor lies"},
     {"quiet", 'q', FLAG, AT(quiet), 0, 0, LONG, NULL, "no progress"},
     {"help", 'h', FLAG, AT(help), 0, 0, ~0u, NULL, "this text"},
@@ -528,18 +543,26 @@ static void *add_tensor(flis_ctx *ctx, tensor_list *list, const char *name, flis
     return t->values;
 }
 
-/* Adds an activation: [n][h][w][c] as [n,c,h,w], [n][t][c] as it is. */
+/* [n][h][w][c] is [n,c,h,w] in a file, [n][t][c] and [n][c] are as they are. */
+static void file_shape(const flis_tensor *x, uint64_t shape[4])
+{
+    shape[0] = x->n;
+    shape[1] = x->rank == 3 ? x->h * x->w : x->c;
+    shape[2] = x->rank == 3 ? x->c : x->h;
+    shape[3] = x->w;
+}
+
+/* Adds an activation in the order that files have. */
 static void add_activation(flis_ctx *ctx, tensor_list *list, const char *name, const flis_tensor *x)
 {
     if (!x || !flis_ok(ctx)) return;
-    const uint64_t image[] = {x->n, x->c, x->h, x->w}, rows[] = {x->n, x->h * x->w, x->c}, vectors[] = {x->n, x->c};
-    const char *last = strrchr(name, '.');
-    const bool flat = !strcmp(last ? last + 1 : name, "time_embed");     /* one vector a sample: no t in PyTorch */
-    const uint64_t *shape = x->rank == 4 ? image : flat ? vectors : rows;
-    real *values = add_tensor(ctx, list, name, REAL_TYPE, flat ? 2 : x->rank, shape);
+    uint64_t shape[4];
+    file_shape(x, shape);
+    void *values = add_tensor(ctx, list, name, x->bytes ? FLIS_U8 : REAL_TYPE, x->rank, shape);
     if (!values) return;
     if (x->rank == 4) flis_to_nchw(x, values);
-    else memcpy(values, x->x, flis_count(x) * sizeof *values);
+    else if (!x->bytes) memcpy(values, x->x, flis_count(x) * sizeof *x->x);
+    for (size_t i = 0; x->bytes && i < flis_count(x); i++) ((uint8_t *)values)[i] = (uint8_t)x->x[i];
 }
 
 static void free_tensors(tensor_list *list)
@@ -552,9 +575,10 @@ static void free_tensors(tensor_list *list)
     *list = (tensor_list){0};
 }
 
-static bool save_tensors(flis_ctx *ctx, const char *path, const tensor_list *list)
+static bool save_tensors(flis_ctx *ctx, const char *path, const tensor_list *list, const fact *facts, size_t fact_count)
 {
     flis_writer *writer = flis_ok(ctx) ? flis_write_begin(ctx, path) : NULL;
+    for (size_t i = 0; writer && i < fact_count; i++) flis_write_metadata(ctx, writer, facts[i].key, facts[i].value);
     for (size_t i = 0; writer && i < list->count; i++) {
         const named_tensor *t = &list->item[i];
         flis_write_declare(ctx, writer, t->name, t->dtype, t->rank, t->shape);
@@ -622,13 +646,6 @@ static bool step_wanted(const cli *c, const char *name)
     return end == name + 5;
 }
 
-static void on_trace(void *user, const char *name, const flis_tensor *x)
-{
-    cli *c = user;
-    if ((!c->trace_match || glob(c->trace_match, name)) && step_wanted(c, name))
-        add_activation(&c->ctx, &c->outputs, name, x);
-}
-
 /* ---- Progress ---------------------------------------------------------------------------------------------------- */
 
 /* "step 3/50, 1.25 s/step, 0:59 left", or "load 310/686". Redrawn on a terminal; else lines, one per sampler step. */
@@ -660,6 +677,313 @@ static void on_progress(void *user, const char *what, size_t done, size_t total)
     c->progress.line_open = terminal;
     if (done >= total) end_line(c);
     fflush(stderr);
+}
+
+/* ---- Traces ------------------------------------------------------------------------------------------------------ */
+
+static void put_text(flis_ctx *ctx, buffer *t, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int length = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    if (length < 0 || !flis_ok(ctx)) return;
+    if (t->room - t->length <= (size_t)length) {
+        size_t room = 2 * t->room + (size_t)length + 64;
+        char *larger = flis_alloc(ctx, room, 1);
+        if (!larger) return;
+        if (t->length) memcpy(larger, t->at, t->length);
+        free(t->at);
+        t->at = larger;
+        t->room = room;
+    }
+    va_start(args, format);
+    vsnprintf(t->at + t->length, t->room - t->length, format, args);
+    va_end(args);
+    t->length += (size_t)length;
+}
+
+static void put_json_string(flis_ctx *ctx, buffer *t, const char *string)
+{
+    put_text(ctx, t, "\"");
+    for (const unsigned char *s = (const unsigned char *)string; *s; s++) {
+        if (*s == '"' || *s == '\\') put_text(ctx, t, "\\%c", *s);
+        else if (*s < ' ') put_text(ctx, t, "\\u%04x", (unsigned)*s);
+        else put_text(ctx, t, "%c", *s);
+    }
+    put_text(ctx, t, "\"");
+}
+
+/* A number that reads back as the same; JSON has none for NaN and infinity, so they are strings. */
+static void put_json_number(flis_ctx *ctx, buffer *t, double x, int digits)
+{
+    if (x != x) put_text(ctx, t, "\"NaN\"");
+    else if (x - x != 0) put_text(ctx, t, x > 0 ? "\"Infinity\"" : "\"-Infinity\"");
+    else put_text(ctx, t, "%.*g", digits, x);
+}
+
+/* The shortest text that reads back as the same number. */
+static void number_text(double x, char out[32])
+{
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(out, 32, "%.*g", digits, x);
+        if (strtod(out, NULL) == x) return;
+    }
+}
+
+/* Notes what a trace will say of its run. Takes the text over. */
+static void add_fact(cli *c, const char *key, buffer *value)
+{
+    if (flis_ok(&c->ctx) && c->facts < MAX_FACTS) c->fact[c->facts++] = (fact){key, value->at};
+    else free(value->at);
+}
+
+static void note(cli *c, const char *key, const char *format, ...)
+{
+    char small[512];
+    buffer value = {NULL, 0, 0};
+    va_list args;
+    va_start(args, format);
+    vsnprintf(small, sizeof small, format, args);
+    va_end(args);
+    put_text(&c->ctx, &value, "%s", small);
+    add_fact(c, key, &value);
+}
+
+static void note_number(cli *c, const char *key, double x)
+{
+    char number[32];
+    number_text(x, number);
+    note(c, key, "%s", number);
+}
+
+static void free_facts(cli *c)
+{
+    for (size_t i = 0; i < c->facts; i++) free(c->fact[i].value);
+    c->facts = 0;
+}
+
+/* Adds a file's bytes to a digest; done and total are told as progress, in megabytes. */
+static bool digest_file(cli *c, flis_sha256 *sum, const char *path, uint64_t *done, uint64_t total)
+{
+    enum { PIECE = 1 << 20 };
+    flis_ctx *ctx = &c->ctx;
+    size_t got = PIECE;
+    unsigned char *bytes = flis_alloc(ctx, PIECE, 1);
+    FILE *file = bytes ? fopen(path, "rb") : NULL;
+    if (bytes && !file) flis_fail(ctx, "%s: cannot be opened", path);
+    while (file && got == PIECE && flis_ok(ctx)) {
+        got = fread(bytes, 1, PIECE, file);
+        flis_sha256_add(sum, bytes, got);
+        *done += got;
+        if (total >> 20 && *done <= total) on_progress(c, "digest", (size_t)(*done >> 20), (size_t)(total >> 20));
+        if (interrupted) flis_fail(ctx, "interrupted");
+    }
+    if (file && ferror(file)) flis_fail(ctx, "%s: cannot be read", path);
+    if (file) fclose(file);
+    free(bytes);
+    return flis_ok(ctx);
+}
+
+static void note_file(cli *c, const char *key, const char *digest_key, const char *path)
+{
+    flis_sha256 sum;
+    char hex[65];
+    uint64_t done = 0;
+    flis_sha256_begin(&sum);
+    if (!flis_ok(&c->ctx) || !digest_file(c, &sum, path, &done, 0)) return;
+    flis_sha256_end(&sum, hex);
+    note(c, key, "%s", base_name(path));
+    note(c, digest_key, "%s", hex);
+}
+
+/* The digest of a model is of its files' bytes, one file after the other in the order of `flis info`: for a single file what
+   sha256sum prints. */
+static void note_model(cli *c)
+{
+    flis_sha256 sum;
+    char hex[65];
+    uint64_t done = 0, total = 0;
+    flis_file *file = flis_ok(&c->ctx) ? flis_model_open(&c->ctx, c->model_path) : NULL;
+    if (!file) return;
+    for (size_t i = 0; i < file->count; i++) total += file->entry[i].end - file->entry[i].begin;
+    flis_sha256_begin(&sum);
+    for (size_t i = 0; i < file->shards && flis_ok(&c->ctx); i++) digest_file(c, &sum, file->shard[i].path, &done, total);
+    flis_sha256_end(&sum, hex);
+    note(c, "model", "%s", base_name(c->model_path));
+    note(c, "model.sha256", "%s", hex);
+    flis_file_close(file);
+}
+
+static void note_sampling(cli *c)
+{
+    const flis_options *o = &c->options;
+    note(c, "seed", "%llu", (unsigned long long)o->seed);
+    note(c, "rng", "%s", o->rng == FLIS_RNG_CPU ? "cpu" : "cuda");
+    note(c, "steps", "%d", o->sampling.steps);
+    note(c, "sampler", "%s", o->sampling.kind == FLIS_PLMS ? "plms" : "ddim");
+    note_number(c, "eta", o->sampling.eta);
+    note_number(c, "scale", o->sampling.scale);
+}
+
+/* The phrases as JSON, the tokens and their classes, and the label map by the digest of its values. */
+static void note_layout(cli *c, const flis_vocab *vocab, const flis_layout *layout)
+{
+    flis_ctx *ctx = &c->ctx;
+    flis_prompt prompt = {0};
+    buffer phrases = {NULL, 0, 0}, ids = {NULL, 0, 0}, classes = {NULL, 0, 0};
+    flis_sha256 sum;
+    char hex[65];
+    put_text(ctx, &phrases, "[");
+    for (size_t i = 0; i < layout->count; i++) {
+        put_text(ctx, &phrases, i ? ", [" : "[");
+        put_json_string(ctx, &phrases, layout->phrase[i].text);
+        put_text(ctx, &phrases, ", %d]", layout->phrase[i].id);
+    }
+    put_text(ctx, &phrases, "]");
+    add_fact(c, "phrases", &phrases);
+    if (!flis_prompt_make(ctx, vocab, layout->phrase, layout->count, &prompt)) return;
+    for (size_t i = 0; i < prompt.tokens + 2; i++) put_text(ctx, &ids, i ? " %ld" : "%ld", (long)prompt.ids[i]);
+    put_text(ctx, &classes, "%s", "");
+    for (size_t i = 0; i < prompt.classes; i++) put_text(ctx, &classes, i ? " %.0f" : "%.0f", (double)prompt.class_ids[i]);
+    add_fact(c, "ids", &ids);
+    add_fact(c, "class_ids", &classes);
+    flis_prompt_free(&prompt);
+    note(c, "layout", "%s", c->options.no_layout || !layout->label.width ? "none" : base_name(c->layout));
+    if (c->options.no_layout || !layout->label.width) return;
+    flis_sha256_begin(&sum);
+    flis_sha256_add(&sum, layout->label.pixels, layout->label.width * layout->label.height);
+    flis_sha256_end(&sum, hex);
+    note(c, "layout.size", "%zux%zu", layout->label.width, layout->label.height);
+    note(c, "layout.sha256", "%s", hex);
+}
+
+static void digest_path(const cli *c, char out[PATH_ROOM])
+{
+    snprintf(out, PATH_ROOM, "%s.partial", c->trace_digest);
+}
+
+/* Begins the JSON file with what is known of the run; a line per tensor follows, in order of execution. */
+static bool digest_begin(cli *c)
+{
+    char partial[PATH_ROOM];
+    buffer head = {NULL, 0, 0};
+    digest_path(c, partial);
+    if (!flis_ok(&c->ctx) || !(c->digest.stream = fopen(partial, "wb")))
+        return flis_fail(&c->ctx, "%s: cannot be written", c->trace_digest);
+    put_text(&c->ctx, &head, "{\"metadata\": {");
+    for (size_t i = 0; i < c->facts; i++) {
+        put_text(&c->ctx, &head, "%s\n  \"%s\": ", i ? "," : "", c->fact[i].key);
+        put_json_string(&c->ctx, &head, c->fact[i].value);
+    }
+    put_text(&c->ctx, &head, "},\n\"tensors\": [");
+    if (flis_ok(&c->ctx)) fputs(head.at, c->digest.stream);
+    free(head.at);
+    return flis_ok(&c->ctx);
+}
+
+static void digest_tensor(cli *c, const char *name, const flis_tensor *x)
+{
+    flis_ctx *ctx = &c->ctx;
+    const int digits = sizeof(real) == 8 ? 17 : 9;
+    flis_summary s;
+    uint64_t shape[4];
+    buffer line = {NULL, 0, 0};
+    flis_tensor_summary(x, &s);
+    file_shape(x, shape);
+    put_text(ctx, &line, "%s\n{\"name\": ", c->digest.tensors++ ? "," : "");
+    put_json_string(ctx, &line, name);
+    put_text(ctx, &line, ", \"dtype\": \"%s\", \"shape\": [", flis_dtype_name(x->bytes ? FLIS_U8 : REAL_TYPE));
+    for (int i = 0; i < x->rank; i++) put_text(ctx, &line, i ? ", %llu" : "%llu", (unsigned long long)shape[i]);
+    put_text(ctx, &line, "], \"mean\": ");
+    put_json_number(ctx, &line, s.mean, 17);
+    put_text(ctx, &line, ", \"std\": ");
+    put_json_number(ctx, &line, s.deviation, 17);
+    put_text(ctx, &line, ", \"largest\": ");
+    put_json_number(ctx, &line, s.largest, digits);
+    put_text(ctx, &line, ", \"largest_at\": %zu, \"not_finite\": %zu, \"stride\": %zu, \"samples\": [", s.largest_at,
+             s.not_finite, s.stride);
+    for (size_t i = 0; i < s.samples; i++) {
+        if (i) put_text(ctx, &line, ", ");
+        put_json_number(ctx, &line, s.sample[i], digits);
+    }
+    put_text(ctx, &line, "], \"sha256\": \"%s\"}", s.sha256);
+    if (flis_ok(ctx)) fputs(line.at, c->digest.stream);
+    free(line.at);
+}
+
+/* Ends the file and gives it its name; where the run failed, removes it. */
+static bool digest_end(cli *c)
+{
+    char partial[PATH_ROOM];
+    FILE *stream = c->digest.stream;
+    if (!stream) return flis_ok(&c->ctx);
+    c->digest.stream = NULL;
+    digest_path(c, partial);
+    fputs("\n]}\n", stream);
+    const bool bad = ferror(stream) != 0;
+    if (fclose(stream) != 0 || bad) flis_fail(&c->ctx, "%s: cannot be written: the disk may be full", c->trace_digest);
+#ifdef _WIN32
+    if (flis_ok(&c->ctx)) remove(c->trace_digest);
+#endif
+    if (flis_ok(&c->ctx) && rename(partial, c->trace_digest) != 0) flis_fail(&c->ctx, "%s: cannot be written", c->trace_digest);
+    if (!flis_ok(&c->ctx)) remove(partial);
+    return flis_ok(&c->ctx);
+}
+
+/* Whether the trace file gets a tensor of that name. */
+static bool selected(const cli *c, const char *name)
+{
+    return (c->trace || c->trace_match) && (!c->trace_match || glob(c->trace_match, name)) && step_wanted(c, name);
+}
+
+/* An attention's insides are left out where they are large (self-attention at full size: 512 MB a layer), unless a glob asks
+   for them. */
+static bool on_trace_wants(void *user, const char *name, size_t count)
+{
+    enum { LARGEST_UNASKED = 1 << 24 };
+    const cli *c = user;
+    if (c->trace_match && selected(c, name)) return true;
+    return count <= LARGEST_UNASKED && (selected(c, name) || (c->digest.stream && step_wanted(c, name)));
+}
+
+static void on_trace(void *user, const char *name, const flis_tensor *x)
+{
+    cli *c = user;
+    if (c->digest.stream && step_wanted(c, name)) digest_tensor(c, name, x);
+    if (selected(c, name)) add_activation(&c->ctx, c->trace ? &c->traced : &c->outputs, name, x);
+}
+
+static bool tracing(const cli *c)
+{
+    return c->trace || c->trace_match || c->trace_digest;
+}
+
+static void trace_begin(cli *c)
+{
+    if (!tracing(c) || !flis_ok(&c->ctx) || (c->trace_digest && !digest_begin(c))) return;
+    c->ctx.trace = on_trace;
+    c->ctx.trace_wants = on_trace_wants;
+    c->ctx.trace_user = c;
+}
+
+static bool trace_paths_writable(cli *c)
+{
+    return (!c->trace || check_writable(&c->ctx, c->trace)) && (!c->trace_digest || check_writable(&c->ctx, c->trace_digest));
+}
+
+/* Writes both files of a trace, or none. */
+static bool trace_end(cli *c)
+{
+    bool ok = !c->trace || save_tensors(&c->ctx, c->trace, &c->traced, c->fact, c->facts);
+    if (!digest_end(c) && ok && c->trace) remove(c->trace);
+    return flis_ok(&c->ctx);
+}
+
+static void trace_remove(const cli *c)
+{
+    if (c->trace) remove(c->trace);
+    if (c->trace_digest) remove(c->trace_digest);
 }
 
 /* What long commands share: threads, progress, Ctrl-C, and a step count that the sampler will take. */
@@ -713,15 +1037,6 @@ static char *prompt_text(flis_ctx *ctx, const flis_layout *layout)
     return text;
 }
 
-/* The shortest text that reads back as the same number. */
-static void number_text(double x, char out[32])
-{
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(out, 32, "%.*g", digits, x);
-        if (strtod(out, NULL) == x) return;
-    }
-}
-
 /* Everything that makes the picture again goes into it. No folders: the bytes must not depend on where it was made. */
 static bool write_picture(cli *c, const flis_picture *picture, const flis_layout *layout)
 {
@@ -745,6 +1060,18 @@ static bool write_picture(cli *c, const flis_picture *picture, const flis_layout
     return ok;
 }
 
+static void generate_facts(cli *c, const flis_vocab *vocab, const flis_layout *layout)
+{
+    note(c, "flis.version", FLIS_VERSION);
+    note(c, "flis.real", "%s", flis_dtype_name(REAL_TYPE));
+    note(c, "command", "generate");
+    note_model(c);
+    note_layout(c, vocab, layout);
+    note(c, "size", "%zux%zu", c->options.width, c->options.height);
+    note_sampling(c);
+    if (c->options.noise) note_file(c, "noise", "noise.sha256", c->options.noise);
+}
+
 static int run_generate(cli *c)
 {
     flis_ctx *ctx = &c->ctx;
@@ -753,24 +1080,20 @@ static int run_generate(cli *c)
     if (c->words) return usage(c, "unexpected argument \"%s\"", c->word[0]);
     if (!c->layout) return usage(c, "-j LAYOUT.json is missing");
     if (!c->out) return usage(c, "-o OUT.png is missing");
-    if (!c->trace && (c->trace_match || c->trace_steps)) return usage(c, "--trace FILE is missing");
+    if (!c->trace && (c->trace_match || (c->trace_steps && !c->trace_digest))) return usage(c, "--trace FILE is missing");
     prepare(c);
     flis_vocab *vocab = NULL;
-    if (check_steps(c) && check_writable(ctx, c->out) && (!c->trace || check_writable(ctx, c->trace)) &&
-        find_model(c) && flis_layout_read(ctx, c->layout, &layout))
+    if (check_steps(c) && check_writable(ctx, c->out) && trace_paths_writable(c) && find_model(c) &&
+        flis_layout_read(ctx, c->layout, &layout))
         vocab = find_vocab(c);
-    if (c->trace) {
-        ctx->trace = on_trace;
-        ctx->trace_user = c;
-    }
-    if (vocab) {
+    if (vocab && tracing(c)) generate_facts(c, vocab, &layout);
+    if (vocab) trace_begin(c);
+    if (vocab && flis_ok(ctx)) {
         fprintf(stderr, "seed %llu\n", (unsigned long long)c->options.seed);
-        bool ok = flis_generate(ctx, c->model_path, vocab, &layout, &c->options, &picture);
+        flis_generate(ctx, c->model_path, vocab, &layout, &c->options, &picture);
         end_line(c);
-        if (ok && (!c->trace || save_tensors(ctx, c->trace, &c->outputs)) && !write_picture(c, &picture, &layout) &&
-            c->trace)
-            remove(c->trace);           /* all or nothing */
     }
+    if (trace_end(c) && !write_picture(c, &picture, &layout)) trace_remove(c);     /* all or nothing */
     free(picture.pixels);
     flis_vocab_free(vocab);
     flis_layout_free(&layout);
@@ -1121,18 +1444,24 @@ static int run_stage(cli *c)
     if (!c->in) return usage(c, "-i IN.safetensors is missing");
     if (!c->out) return usage(c, "-o OUT.safetensors is missing");
     prepare(c);
-    if (check_writable(ctx, c->out) && (stages[which].run != stage_sample || check_steps(c)) &&
+    if (check_writable(ctx, c->out) && trace_paths_writable(c) && (stages[which].run != stage_sample || check_steps(c)) &&
         (!stages[which].model || (find_model(c) && (s.model = flis_model_open(ctx, c->model_path)))))
         s.in = flis_file_open(ctx, c->in);
-    if (c->trace_match) {
-        ctx->trace = on_trace;
-        ctx->trace_user = c;
+    if (s.in && tracing(c)) {
+        note(c, "flis.version", FLIS_VERSION);
+        note(c, "flis.real", "%s", flis_dtype_name(REAL_TYPE));
+        note(c, "command", "stage %s", stages[which].name);
+        if (s.model) note_model(c);
+        note_file(c, "input", "input.sha256", c->in);
+        if (stages[which].run == stage_sample) note_sampling(c);
     }
-    if (s.in) stages[which].run(&s);
+    if (s.in) trace_begin(c);
+    if (s.in && flis_ok(ctx)) stages[which].run(&s);
     end_line(c);
     flis_file_close(s.in);
     flis_file_close(s.model);
-    if (flis_ok(ctx)) save_tensors(ctx, c->out, &c->outputs);
+    const size_t facts = c->trace ? 0 : c->facts;       /* they belong to the file that has the intermediates */
+    if (trace_end(c) && !save_tensors(ctx, c->out, &c->outputs, c->fact, facts)) trace_remove(c);
     return flis_ok(ctx) ? 0 : 1;
 }
 
@@ -1452,8 +1781,8 @@ static const command commands[COMMANDS + 1] = {
      "\nsample's noise is that of --seed behind one draw of x_T's size, as where x_T itself is drawn: with the x_T of\n"
      "the same seed, runs with --eta above 0 equal the authors'. Without x_T, size I32 [2] (h, w) has it drawn.\n"
      "label is at picture size; other integer types and one leading 1 too many are accepted. Outputs are F32 (flis64:\n"
-     "F64). --trace-match adds matching intermediates to the same file, under the names of the authors' modules\n"
-     "(sample: behind the step and the pass).\n"},
+     "F64). Intermediates have the names of the authors' modules (sample: behind the step and the pass); --trace-match\n"
+     "without --trace adds those that match to the output file.\n"},
     {"tokens", run_tokens, "[--vocab FILE] [TEXT...]",
      "Token ids of each text (or of each line of stdin), one line per text.",
      "\nBOS and EOS included, at most 75 tokens between them, no padding. A text that begins with - goes after --.\n"},
@@ -1505,6 +1834,8 @@ int main(int argc, char **argv)
     end_line(&c);
     if (!flis_ok(&c.ctx) && status != 2) fprintf(stderr, "flis: %s\n", c.ctx.error);
     free_tensors(&c.outputs);
+    free_tensors(&c.traced);
+    free_facts(&c);
     flis_free(&c.ctx);
     return finish(status);
 }
