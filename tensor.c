@@ -2138,8 +2138,9 @@ static uint32_t rotate_right(uint32_t x, int by)
     return x >> by | x << (32 - by);
 }
 
-/* FIPS 180-4 section 6.2.2: the message schedule w, then 64 rounds on a copy of h. */
-static void sha256_block(uint32_t h[8], const uint8_t *block)
+/* FIPS 180-4 section 6.2.2: the message schedule w, then 64 rounds. A round changes two of the eight variables, so that
+   renaming them takes the place of moving them. */
+static void sha256_block(uint32_t hash[8], const uint8_t *block)
 {
     uint32_t w[64], v[8];
     for (int t = 0; t < 16; t++)
@@ -2149,17 +2150,26 @@ static void sha256_block(uint32_t h[8], const uint8_t *block)
         w[t] = (rotate_right(b, 17) ^ rotate_right(b, 19) ^ b >> 10) + w[t - 7] +
                (rotate_right(a, 7) ^ rotate_right(a, 18) ^ a >> 3) + w[t - 16];
     }
-    memcpy(v, h, sizeof v);
-    for (int t = 0; t < 64; t++) {
-        uint32_t e = v[4], a = v[0];
-        uint32_t t1 = v[7] + (rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25)) + ((e & v[5]) ^ (~e & v[6])) +
-                      SHA256_K[t] + w[t];
-        uint32_t t2 = (rotate_right(a, 2) ^ rotate_right(a, 13) ^ rotate_right(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
-        memmove(v + 1, v, 7 * sizeof *v);
-        v[4] += t1;
-        v[0] = t1 + t2;
+    memcpy(v, hash, sizeof v);
+#define ROUND(a, b, c, d, e, f, g, h, i) do { \
+        uint32_t t1 = v[h] + (rotate_right(v[e], 6) ^ rotate_right(v[e], 11) ^ rotate_right(v[e], 25)) + \
+                      (v[g] ^ (v[e] & (v[f] ^ v[g]))) + SHA256_K[t + (i)] + w[t + (i)]; \
+        v[d] += t1; \
+        v[h] = t1 + (rotate_right(v[a], 2) ^ rotate_right(v[a], 13) ^ rotate_right(v[a], 22)) + \
+               ((v[a] & v[b]) | (v[c] & (v[a] | v[b]))); \
+    } while (0)
+    for (int t = 0; t < 64; t += 8) {
+        ROUND(0, 1, 2, 3, 4, 5, 6, 7, 0);
+        ROUND(7, 0, 1, 2, 3, 4, 5, 6, 1);
+        ROUND(6, 7, 0, 1, 2, 3, 4, 5, 2);
+        ROUND(5, 6, 7, 0, 1, 2, 3, 4, 3);
+        ROUND(4, 5, 6, 7, 0, 1, 2, 3, 4);
+        ROUND(3, 4, 5, 6, 7, 0, 1, 2, 5);
+        ROUND(2, 3, 4, 5, 6, 7, 0, 1, 6);
+        ROUND(1, 2, 3, 4, 5, 6, 7, 0, 7);
     }
-    for (int i = 0; i < 8; i++) h[i] += v[i];
+#undef ROUND
+    for (int i = 0; i < 8; i++) hash[i] += v[i];
 }
 
 void flis_sha256_begin(flis_sha256 *s)
@@ -2196,56 +2206,83 @@ void flis_sha256_end(flis_sha256 *s, char hex[65])
     for (int i = 0; i < 8; i++) snprintf(hex + 8 * i, 9, "%08lx", (unsigned long)s->h[i]);
 }
 
-/* Value i in the order that files have: images with the channels before the places. */
-static real in_file_order(const flis_tensor *x, size_t i)
+/* Values first.. in the order that files have: images with the channels before the places. */
+static void file_order(const flis_tensor *x, size_t first, size_t count, real *out)
 {
+    if (x->rank != 4) {
+        memcpy(out, x->x + first, count * sizeof *out);
+        return;
+    }
     const size_t places = x->h * x->w;
-    if (x->rank != 4) return x->x[i];
-    return x->x[(i / (places * x->c) * places + i % places) * x->c + i / places % x->c];
+    size_t n = first / places / x->c, c = first / places % x->c, place = first % places;
+    for (size_t i = 0; i < count; i++) {
+        out[i] = x->x[(n * places + place) * x->c + c];
+        if (++place < places) continue;
+        place = 0;
+        if (++c < x->c) continue;
+        c = 0;
+        n++;
+    }
 }
+
+enum { STRETCH = 1024 };                /* values that are looked at together */
 
 void flis_tensor_digest(const flis_tensor *x, char hex[65])
 {
-    enum { PIECE_VALUES = 1024 };
     flis_sha256 s;
-    unsigned char bytes[PIECE_VALUES * sizeof(real)];
-    const flis_dtype dtype = x->bytes ? FLIS_U8 : sizeof(real) == 8 ? FLIS_F64 : FLIS_F32;
-    const size_t count = flis_count(x), size = flis_dtype_size(dtype);
+    real values[STRETCH];
+    unsigned char bytes[STRETCH * sizeof *values];
+    const size_t count = flis_count(x), size = x->bytes ? 1 : sizeof(real);
     flis_sha256_begin(&s);
-    for (size_t first = 0; first < count; first += PIECE_VALUES) {
-        const size_t now = count - first < PIECE_VALUES ? count - first : PIECE_VALUES;
-        for (size_t i = 0; i < now; i++) value_to(bytes + i * size, dtype, in_file_order(x, first + i));
+    for (size_t first = 0; first < count; first += STRETCH) {
+        const size_t now = count - first < STRETCH ? count - first : STRETCH;
+        file_order(x, first, now, values);
+        if (x->bytes)
+            for (size_t i = 0; i < now; i++) bytes[i] = (uint8_t)values[i];
+        else                            /* a constant type: twice as fast */
+            for (size_t i = 0; i < now; i++) value_to(bytes + i * sizeof(real), sizeof(real) == 8 ? FLIS_F64 : FLIS_F32, values[i]);
         flis_sha256_add(&s, bytes, now * size);
     }
     flis_sha256_end(&s, hex);
 }
 
-/* Sums in double, in the order that files have; the deviation from the mean in a second pass. */
+/* Adds the values' sum, or that of their squared distance from the mean, and (first pass) finds the largest. */
+static double summary_pass(const flis_tensor *x, flis_summary *out, bool first_pass)
+{
+    real values[STRETCH];
+    double sum = 0;
+    for (size_t first = 0; first < out->count; first += STRETCH) {
+        const size_t now = out->count - first < STRETCH ? out->count - first : STRETCH;
+        file_order(x, first, now, values);
+        for (size_t i = 0; i < now; i++) {
+            const double value = values[i], size = fabs(value), difference = value - out->mean;
+            sum += first_pass ? value : difference * difference;
+            if (!first_pass) continue;
+            const bool finite = size <= DBL_MAX;
+            if (!out->not_finite && (!finite || size > out->largest)) {
+                out->largest = size;
+                out->largest_at = first + i;
+            }
+            out->not_finite += !finite;
+        }
+    }
+    return sum;
+}
+
+/* Sums in double, in the order that files have. */
 void flis_tensor_summary(const flis_tensor *x, flis_summary *out)
 {
     const size_t count = flis_count(x);
-    double sum = 0, squares = 0;
     memset(out, 0, sizeof *out);
     out->count = count;
-    for (size_t i = 0; i < count; i++) {
-        const double value = in_file_order(x, i), size = fabs(value);
-        const bool finite = size <= DBL_MAX;
-        sum += value;
-        if (finite ? !out->not_finite && size > out->largest : !out->not_finite) {
-            out->largest = size;
-            out->largest_at = i;
-        }
-        out->not_finite += !finite;
-    }
-    out->mean = count ? sum / (double)count : 0;
-    for (size_t i = 0; i < count; i++) {
-        const double difference = in_file_order(x, i) - out->mean;
-        squares += difference * difference;
-    }
-    out->deviation = count ? sqrt(squares / (double)count) : 0;
+    if (count) out->mean = summary_pass(x, out, true) / (double)count;
+    if (count) out->deviation = sqrt(summary_pass(x, out, false) / (double)count);
     out->stride = count / FLIS_SAMPLES ? count / FLIS_SAMPLES : 1;
-    for (; out->samples < FLIS_SAMPLES && out->samples < count; out->samples++)
-        out->sample[out->samples] = in_file_order(x, out->samples * out->stride);
+    for (; out->samples < FLIS_SAMPLES && out->samples < count; out->samples++) {
+        real value;
+        file_order(x, out->samples * out->stride, 1, &value);
+        out->sample[out->samples] = value;
+    }
     flis_tensor_digest(x, out->sha256);
 }
 

@@ -270,6 +270,13 @@ enum { FAST, SLOW };
     X(test_tokens_damaged, FAST) \
     X(test_tokens_gzip, FAST) \
     X(test_tokens_long, FAST) \
+    /* test_trace.c */ \
+    X(test_trace_changes_nothing, FAST) \
+    X(test_trace_insides, FAST) \
+    X(test_trace_weights_are_attention, FAST) \
+    X(test_trace_asks, FAST) \
+    X(test_trace_summary, FAST) \
+    X(test_trace_summary_not_finite, FAST) \
     /* test_unet.c */ \
     X(test_unet_blocks_mix, FAST) \
     X(test_unet_blocks_boat, SLOW) \
