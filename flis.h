@@ -70,6 +70,11 @@ typedef struct flis_rng {
     uint32_t calls;             /* Philox: normal calls since seeding */
 } flis_rng;
 
+/* A format that arithmetic can be made to look like: each operation's result is rounded to it, and so are the operands of
+   products (weights and biases too); for tf32 the operands alone, to 10 bits, while results are float32. Sums are
+   accumulated as ever, in `real`; norms and softmax work in double inside. How far a right port in that format may be off. */
+typedef enum { FLIS_EXACT, FLIS_AS_F32, FLIS_AS_TF32, FLIS_AS_F16, FLIS_AS_BF16 } flis_precision;
+
 typedef struct flis_ctx {
     char error[4096];           /* the first failure, one sentence (several lines where it lists tensors); "" if none */
     int threads;                /* OpenMP threads; the bits do not depend on it */
@@ -77,6 +82,7 @@ typedef struct flis_ctx {
     uint64_t macs;              /* multiply-adds that operations did (or, dry, would have done) */
     flis_arena arena;
     flis_rng rng;
+    flis_precision precision;   /* FLIS_EXACT: nothing is emulated, at no cost */
     /* Called by long work; `what` is "load", "sample", "decode"…; done goes from 0 to total. May be NULL. */
     void (*progress)(void *user, const char *what, size_t done, size_t total);
     void *progress_user;

@@ -663,6 +663,58 @@ uint16_t flis_float_to_bf16(float x)
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
+/* ---- Emulated formats ------------------------------------------------------------------------------------------ */
+
+/* x as an operation's result would be stored. */
+static real stored(real x, flis_precision precision)
+{
+    switch (precision) {
+    case FLIS_EXACT: break;
+    case FLIS_AS_F32: case FLIS_AS_TF32: return (real)(float)x;
+    case FLIS_AS_F16: return flis_half_to_float(flis_float_to_half((float)x));
+    case FLIS_AS_BF16: return flis_bf16_to_float(flis_float_to_bf16((float)x));
+    }
+    return x;
+}
+
+/* x as a product's operand. tf32 keeps 10 bits behind the point: to nearest, ties away from zero (PTX cvt.rna.tf32.f32). */
+static real operand(real x, flis_precision precision)
+{
+    float y = (float)stored(x, precision);
+    uint32_t u;
+    if (precision == FLIS_EXACT) return x;
+    if (precision != FLIS_AS_TF32 || !(y - y == 0)) return y;
+    memcpy(&u, &y, sizeof u);
+    u = (u + 0x1000u) & 0xffffe000u;
+    memcpy(&y, &u, sizeof y);
+    return y;
+}
+
+static void store_all(flis_ctx *ctx, real *x, size_t count)
+{
+    PARALLEL_FOR(count)
+    for (size_t i = 0; i < count; i++) x[i] = stored(x[i], ctx->precision);
+}
+
+/* The end of every operation. */
+static flis_tensor *finished(flis_ctx *ctx, flis_tensor *y)
+{
+    if (ctx->precision && y && y->x && flis_ok(ctx)) store_all(ctx, y->x, flis_count(y));
+    return y;
+}
+
+/* x itself, or a copy whose values are rounded as operands. */
+static const flis_tensor *operands(flis_ctx *ctx, const flis_tensor *x)
+{
+    if (!ctx->precision) return x;
+    flis_tensor *y = like(ctx, x);
+    if (!y || !y->x) return y;
+    const size_t count = flis_count(x);
+    PARALLEL_FOR(count)
+    for (size_t i = 0; i < count; i++) y->x[i] = operand(x->x[i], ctx->precision);
+    return y;
+}
+
 /* ---- Dot products: the one kernel ------------------------------------------------------------------------------ */
 
 /* A dot product over k = 0..K-1 is defined as: k cut into blocks of 256; in each block one chain s = fma(a[k], b[k], s)
@@ -808,6 +860,7 @@ typedef struct {
     const real *bias, *add;             /* may be NULL */
     real *y;
     size_t rows, outputs;
+    flis_precision precision;
 } product;
 
 /* A half is widened exactly: its exponent and fraction, moved to a float's place, are its value times 2^-112. */
@@ -835,13 +888,15 @@ static void widen_bf16(const uint16_t *in, real *out, size_t count)
     }
 }
 
-/* Block b of panel p: in place where the weights are packed as reals, else widened into `wide`. */
-static const real *panel_block(const flis_param *w, size_t inner, size_t p, size_t b, real *wide)
+/* Block b of panel p: in place where the weights are packed as reals, else widened (or, emulating, rounded) into `wide`. */
+static const real *panel_block(const flis_param *w, size_t inner, size_t p, size_t b, flis_precision precision, real *wide)
 {
     const size_t at = (p * inner + b * BLOCK) * PANEL, left = inner - b * BLOCK, count = (left < BLOCK ? left : BLOCK) * PANEL;
-    if (w->packed) return w->packed + at;
-    if (w->half_is_bf16) widen_bf16(w->half + at, wide, count);
+    if (w->packed && !precision) return w->packed + at;
+    if (w->packed) memcpy(wide, w->packed + at, count * sizeof *wide);
+    else if (w->half_is_bf16) widen_bf16(w->half + at, wide, count);
     else widen_half(w->half + at, wide, count);
+    for (size_t i = 0; precision && i < count; i++) wide[i] = operand(wide[i], precision);
     return wide;
 }
 
@@ -863,7 +918,7 @@ static void product_part(const product *job, size_t first_row, size_t first_pane
         for (size_t tile = 0; tile < tiles; tile++)
             for (int i = 0; i < ROWS * PANEL; i++) total[tile][i] = 0;
         for (size_t b = 0; b < job->plan->blocks; b++) {
-            const real *panel = panel_block(job->w, inner, p, b, wide);
+            const real *panel = panel_block(job->w, inner, p, b, job->precision, wide);
             const size_t first = job->plan->first[b], pieces = job->plan->first[b + 1] - first;
             for (size_t tile = 0; tile < tiles; tile++)
                 block_kernel(job->plan->plan + first, pieces, (const real *const(*)[ROWS])row[tile], panel, total[tile]);
@@ -909,19 +964,24 @@ static flis_tensor *product_into(flis_ctx *ctx, flis_tensor *y, const gather *so
     if (!y || (add && !same_shape(ctx, "the tensor to be added", y, add))) return NULL;
     flis_mark mark = flis_here(ctx);
     gather g = *source;
-    real *zeros = flis_scratch(ctx, g.x->c, sizeof *zeros);
+    const flis_tensor *later = ctx->precision ? add : NULL;     /* emulating, the product and the sum are two operations */
+    real *zeros = flis_scratch(ctx, g.x->c, sizeof *zeros), *bias = b && ctx->precision ? flis_scratch(ctx, y->c, sizeof *bias) : NULL;
     k_plan plan;
+    if (!(g.x = operands(ctx, g.x))) return NULL;
     bool ready = plan_make(ctx, &plan, g.taps, g.x->c);
     size_t rows = y->n * y->h * y->w;
     ctx->macs += (uint64_t)rows * y->c * g.taps * g.x->c;
     if (ready) {
         for (size_t k = 0; k < g.x->c; k++) zeros[k] = 0;
         g.zeros = zeros;
-        product job = {&g, &plan, w, b ? b->value : NULL, add ? add->x : NULL, y->x, rows, y->c};
+        for (size_t i = 0; bias && i < y->c; i++) bias[i] = stored(b->value[i], ctx->precision);
+        product job = {&g, &plan, w, bias ? bias : b ? b->value : NULL, add && !later ? add->x : NULL, y->x, rows, y->c, ctx->precision};
         product_run(ctx, &job);
     }
     flis_rewind(ctx, mark);
-    return y;
+    finished(ctx, y);
+    for (size_t i = 0; ready && later && i < rows * y->c; i++) y->x[i] += later->x[i];
+    return later ? finished(ctx, y) : y;
 }
 
 flis_tensor *flis_linear(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, const flis_tensor *add)
@@ -999,6 +1059,7 @@ static void group_means(const double *part, size_t places, size_t c, double *out
 flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, double eps,
                              bool silu)
 {
+    if (silu && ctx->precision) return flis_silu(ctx, flis_group_norm(ctx, x, gain, bias, eps, false));
     flis_tensor *y = like(ctx, x);
     if (!y) return NULL;
     const size_t c = x->c, places = x->h * x->w;
@@ -1031,7 +1092,7 @@ flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_par
         }
     }
     flis_rewind(ctx, mark);
-    return y;
+    return finished(ctx, y);
 }
 
 enum { LANES = 16 };                    /* interleaved sums of a row (part of the bits) */
@@ -1079,7 +1140,7 @@ flis_tensor *flis_layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_par
         double scale = 1.0 / sqrt(row_sum(in, c, mean, true) / (double)c + 1e-5);
         for (size_t k = 0; k < c; k++) out[k] = (real)((in[k] - mean) * scale * gain->value[k] + bias->value[k]);
     }
-    return y;
+    return finished(ctx, y);
 }
 
 /* ---- Elementwise ----------------------------------------------------------------------------------------------- */
@@ -1092,7 +1153,7 @@ static flis_tensor *swish_of(flis_ctx *ctx, const flis_tensor *x, double b)
     PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++)
         for (size_t k = 0; k < c; k++) y->x[i * c + k] = swish(x->x[i * c + k], b);
-    return y;
+    return finished(ctx, y);
 }
 
 flis_tensor *flis_silu(flis_ctx *ctx, const flis_tensor *x)
@@ -1115,9 +1176,12 @@ flis_tensor *flis_geglu(flis_ctx *ctx, const flis_tensor *x)
     for (size_t i = 0; i < rows; i++) {
         const real *restrict value = x->x + i * 2 * c, *restrict gate = value + c;
         real *restrict out = y->x + i * c;
-        for (size_t k = 0; k < c; k++) out[k] = value[k] * gelu(gate[k]);
+        if (!ctx->precision)
+            for (size_t k = 0; k < c; k++) out[k] = value[k] * gelu(gate[k]);
+        else
+            for (size_t k = 0; k < c; k++) out[k] = value[k] * stored(gelu(gate[k]), ctx->precision);
     }
-    return y;
+    return finished(ctx, y);
 }
 
 flis_tensor *flis_add(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b)
@@ -1129,7 +1193,7 @@ flis_tensor *flis_add(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b)
     PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++)
         for (size_t k = 0; k < c; k++) y->x[i * c + k] = a->x[i * c + k] + b->x[i * c + k];
-    return y;
+    return finished(ctx, y);
 }
 
 flis_tensor *flis_add_to_all(flis_ctx *ctx, const flis_tensor *x, const flis_tensor *v)
@@ -1145,7 +1209,7 @@ flis_tensor *flis_add_to_all(flis_ctx *ctx, const flis_tensor *x, const flis_ten
     PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++)
         for (size_t k = 0; k < c; k++) y->x[i * c + k] = x->x[i * c + k] + v->x[i / places * c + k];
-    return y;
+    return finished(ctx, y);
 }
 
 flis_tensor *flis_scale(flis_ctx *ctx, const flis_tensor *x, double factor)
@@ -1155,7 +1219,7 @@ flis_tensor *flis_scale(flis_ctx *ctx, const flis_tensor *x, double factor)
     const size_t count = flis_count(x);
     const real by = (real)factor;
     for (size_t i = 0; i < count; i++) y->x[i] = x->x[i] * by;
-    return y;
+    return finished(ctx, y);
 }
 
 flis_tensor *flis_concat(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b)
@@ -1190,7 +1254,7 @@ flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_
         const real *from = token->value + (size_t)ids[i] * c, *place = position->value + i % tokens * c;
         for (size_t k = 0; k < c; k++) y->x[i * c + k] = from[k] + place[k];
     }
-    return y;
+    return finished(ctx, y);
 }
 
 /* ---- Attention ------------------------------------------------------------------------------------------------- */
@@ -1211,6 +1275,7 @@ typedef struct {
     k_plan over_d, over_keys;
     const real *zeros;
     real *y;
+    flis_precision precision;
 } attention;
 
 /* e^T in place of S^T, and each lane's sum. */
@@ -1236,6 +1301,14 @@ static void softmax_columns(real *score, size_t keys, double *sum)
     }
 }
 
+/* e as operands of the weighted sum. PyTorch's softmax divides first, which in half formats makes small weights subnormal. */
+static void weights_emulate(flis_precision precision, real *e, size_t keys, double *sum)
+{
+    const bool half = precision == FLIS_AS_F16 || precision == FLIS_AS_BF16;
+    for (size_t i = 0; i < keys * PANEL; i++) e[i] = operand(half ? (real)(e[i] / sum[i % PANEL]) : e[i], precision);
+    for (int j = 0; half && j < PANEL; j++) sum[j] = 1;
+}
+
 /* Scales a tile of scores and closes what the mask closes. Lanes beyond the last query compute on zeros. */
 static void scores_store(const attention *a, const real *total, real *score, size_t n, size_t query, size_t lanes, size_t key,
                          size_t rows)
@@ -1245,6 +1318,8 @@ static void scores_store(const attention *a, const real *total, real *score, siz
     for (size_t i = 0; i < rows; i++) {
         real *out = score + (key + i) * PANEL;
         for (int j = 0; j < PANEL; j++) out[j] = total[i * PANEL + (size_t)j] * scale;
+        for (size_t j = 0; a->precision && j < PANEL; j++)
+            out[j] = stored(stored(total[i * PANEL + j], a->precision) * scale, a->precision);
         if (a->mask.causal)
             for (size_t j = 0; j < lanes; j++)
                 if (key + i > query + j) out[j] = -REAL_MAX;
@@ -1273,6 +1348,7 @@ static void attention_part(const attention *a, size_t n, size_t head, size_t que
         scores_store(a, total, score, n, query, lanes, key, rows);
     }
     softmax_columns(score, a->keys, sum);
+    if (a->precision) weights_emulate(a->precision, score, a->keys, sum);
     for (size_t at = 0; at < a->d; at += ROWS) {
         size_t rows = a->d - at < ROWS ? a->d - at : ROWS;
         for (size_t i = 0; i < ROWS; i++) row[0][i] = i < rows ? v + (at + i) * a->keys : a->zeros;
@@ -1317,11 +1393,15 @@ flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tens
     const size_t d = q->c / heads, keys = k->h * k->w, queries = q->h * q->w, blocks = panels_of(queries);
     const size_t jobs = q->n * heads * blocks, workers = (size_t)ctx->threads < jobs ? (size_t)ctx->threads : jobs;
     const size_t longest = keys > d ? keys : d, own = (keys + d) * PANEL;
+    q = operands(ctx, q);
+    k = operands(ctx, k);
+    v = operands(ctx, v);
+    if (!q || !k || !v) return NULL;
     real *turned = flis_scratch(ctx, flis_count(v), sizeof *turned);
     real *zeros = flis_scratch(ctx, longest, sizeof *zeros);
     real *work = flis_scratch(ctx, workers * own, sizeof *work);
     attention a = {.q = q, .k = k, .v = v, .v_turned = turned, .heads = heads, .d = d, .keys = keys, .scale = scale,
-                   .mask = mask, .zeros = zeros, .y = y ? y->x : NULL};
+                   .mask = mask, .zeros = zeros, .y = y ? y->x : NULL, .precision = ctx->precision};
     bool ready = plan_make(ctx, &a.over_d, 1, d);
     ready = plan_make(ctx, &a.over_keys, 1, keys) && ready;
     ctx->macs += (uint64_t)q->n * queries * keys * q->c * 2;
@@ -1335,7 +1415,7 @@ flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tens
                                work + worker * own + keys * PANEL);
     }
     flis_rewind(ctx, mark);
-    return y;
+    return finished(ctx, y);
 }
 
 /* ---- An attention's insides, for the trace --------------------------------------------------------------------- */
@@ -1372,7 +1452,7 @@ static void trace_mask(flis_ctx *ctx, const flis_mask *mask, size_t n, size_t qu
 }
 
 /* out[j] = (q . k[j]) * scale for every key: the canonical dot product, vectorised across the keys. k_turned [d][keys]. */
-static void scores_row(const real *q, const real *k_turned, size_t d, size_t keys, real scale, real *out)
+static void scores_row(const real *q, const real *k_turned, size_t d, size_t keys, real scale, flis_precision precision, real *out)
 {
     enum { WIDE = 64 };
     for (size_t key = 0; key < keys; key += WIDE) {
@@ -1385,12 +1465,13 @@ static void scores_row(const real *q, const real *k_turned, size_t d, size_t key
                 for (size_t j = 0; j < lanes; j++) sum[j] = fused(q[k], k_turned[k * keys + key + j], sum[j]);
             for (size_t j = 0; j < lanes; j++) total[j] += sum[j];
         }
-        for (size_t j = 0; j < lanes; j++) out[key + j] = total[j] * scale;
+        for (size_t j = 0; j < lanes; j++) out[key + j] = stored(stored(total[j], precision) * scale, precision);
     }
 }
 
 /* weight[j] = e[j] / sum of e, e and its sum as in flis_attention; query i's row of scores, closed where the mask closes. */
-static void weights_row(const real *score, const flis_mask *mask, size_t n, size_t query, size_t keys, real *out)
+static void weights_row(const real *score, const flis_mask *mask, size_t n, size_t query, size_t keys, flis_precision precision,
+                        real *out)
 {
     const uint8_t *open = mask->open && mask->open[n] ? mask->open[n] + query * keys : NULL;
     real largest = -REAL_MAX;
@@ -1400,7 +1481,7 @@ static void weights_row(const real *score, const flis_mask *mask, size_t n, size
         largest = out[j] > largest ? out[j] : largest;
     }
     for (size_t j = 0; j < keys; j++) sum += out[j] = (real)exp_fast((double)out[j] - largest);
-    for (size_t j = 0; j < keys; j++) out[j] = (real)(out[j] / sum);
+    for (size_t j = 0; j < keys; j++) out[j] = stored((real)(out[j] / sum), precision);
 }
 
 static flis_tensor *attention_scores(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, size_t heads, double scale)
@@ -1408,13 +1489,15 @@ static flis_tensor *attention_scores(flis_ctx *ctx, const flis_tensor *q, const 
     const size_t queries = q->h * q->w, keys = k->h * k->w, d = q->c / heads;
     flis_tensor *y = flis_rows(ctx, q->n * heads, queries, keys);
     real *turned = flis_scratch(ctx, flis_count(k), sizeof *turned);
-    if (!y || !turned) return NULL;
+    q = operands(ctx, q);
+    k = operands(ctx, k);
+    if (!y || !turned || !q || !k) return NULL;
     turn(ctx, k, turned);
     PARALLEL_FOR(q->n * heads * queries * keys)
     for (size_t i = 0; i < q->n * heads * queries; i++) {
         const size_t n = i / queries / heads, head = i / queries % heads, query = i % queries;
         scores_row(q->x + (n * queries + query) * q->c + head * d, turned + (n * k->c + head * d) * keys, d, keys, (real)scale,
-                   y->x + i * keys);
+                   ctx->precision, y->x + i * keys);
     }
     return y;
 }
@@ -1435,7 +1518,7 @@ void flis_trace_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor
     if (weights && y) {
         PARALLEL_FOR(count)
         for (size_t i = 0; i < q->n * heads * queries; i++)
-            weights_row(y->x + i * keys, &mask, i / queries / heads, i % queries, keys, y->x + i * keys);
+            weights_row(y->x + i * keys, &mask, i / queries / heads, i % queries, keys, ctx->precision, y->x + i * keys);
         flis_trace(ctx, y, "%s.weights", name);
     }
     flis_rewind(ctx, mark);
