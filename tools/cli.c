@@ -1,4 +1,4 @@
-/* cli.c - the `flis` command: generate, stage, tokens, info, layout.
+/* cli.c - the `flis` command: generate, stage, noise, tokens, info, layout.
  *
  * Nothing is computed here: each command reads its arguments, calls the library, and writes what came back. Data goes
  * to stdout, everything else to stderr. Exit 0: done; 1: failed, one sentence says why and nothing was written;
@@ -23,6 +23,8 @@
 #include "flis.h"
 
 #include <errno.h>
+#include <float.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,7 +127,7 @@ typedef struct cli {
     const struct command *command;
     /* Options, as given. */
     flis_options options;
-    const char *model, *layout, *in, *out, *vocab, *trace, *trace_digest, *trace_match;
+    const char *model, *layout, *in, *out, *vocab, *trace, *trace_digest, *trace_match, *truth, *json;
     struct { uint64_t first, last; } trace_step[MAX_RANGES];
     size_t trace_steps;         /* ranges in trace_step; 0: every step */
     uint64_t steps, threads;
@@ -175,7 +177,7 @@ static void warn(void *user, const char *sentence)
 
 /* ---- Options ----------------------------------------------------------------------------------------------------- */
 
-enum { GENERATE = 1, STAGE = 2, TOKENS = 4, INFO = 8, LAYOUT = 16, LONG = GENERATE | STAGE };
+enum { GENERATE = 1, STAGE = 2, TOKENS = 4, INFO = 8, LAYOUT = 16, NOISE = 32, LONG = GENERATE | STAGE };
 
 typedef enum { FLAG, TEXT, WHOLE, NUMBER, SIZE, SAMPLER, RNG, RANGES } option_kind;
 
@@ -191,7 +193,7 @@ typedef struct option {
 
 #define AT(field) offsetof(cli, field)
 static const option option_table[] = {
-    {"model", 'm', TEXT, AT(model), 0, 0, LONG | TOKENS | LAYOUT, "FILE",
+    {"model", 'm', TEXT, AT(model), 0, 0, LONG | TOKENS | LAYOUT | NOISE, "FILE",
      "safetensors checkpoint; default: the small model"},
     {"json", 'j', TEXT, AT(layout), 0, 0, GENERATE, "FILE", "the phrases, and the layout they act in"},
     {"input", 'i', TEXT, AT(in), 0, 0, STAGE, "FILE", "safetensors with the stage's inputs"},
@@ -202,23 +204,27 @@ static const option option_table[] = {
     {"sampler", 0, SAMPLER, AT(options.sampling.kind), 0, 0, LONG, "NAME", "plms or ddim; default plms"},
     {"eta", 0, NUMBER, AT(options.sampling.eta), 0, 1, LONG, "X", "DDIM's noise, 0 to 1; default 0"},
     {"scale", 0, NUMBER, AT(options.sampling.scale), -1000, 1000, LONG, "X", "guidance; 1: none; default 2"},
-    {"seed", 0, WHOLE, AT(options.seed), 0, 0, LONG, "N", "of the noise, 0 to 2^64-1; default 42"},
+    {"seed", 0, WHOLE, AT(options.seed), 0, 0, LONG | NOISE, "N", "of the noise, 0 to 2^64-1; default 42"},
     {"rng", 0, RNG, AT(options.rng), 0, 0, LONG, "KIND", "PyTorch's generator: cpu or cuda; default cpu"},
     {"size", 0, SIZE, AT(options), 0, 0, GENERATE | LAYOUT, "WxH",
      "of the picture, multiples of 64, or one number; default 512"},
+    {"size", 0, SIZE, AT(options), 0, 0, NOISE, "WxH", "of the picture, multiples of 64, or one number; default 128"},
+    {"truth", 0, TEXT, AT(truth), 0, 0, NOISE, "FILE", "compare with this: what flis64 noise --trace wrote"},
+    {"json", 0, TEXT, AT(json), 0, 0, NOISE, "FILE", "write the table to this JSON file too"},
     {"no-layout", 0, FLAG, AT(options.no_layout), 0, 0, GENERATE, NULL,
      "plain Stable Diffusion: the phrases act everywhere"},
     {"noise", 0, TEXT, AT(options.noise), 0, 0, GENERATE, "FILE",
      "safetensors with x_T [1,4,h,w]; default: from the seed"},
-    {"threads", 0, WHOLE, AT(threads), 1, 4096, LONG, "N", "no bit of the result depends on it; default: all cores"},
+    {"threads", 0, WHOLE, AT(threads), 1, 4096, LONG | NOISE, "N", "no bit of the result depends on it; default: all cores"},
     {"trace", 0, TEXT, AT(trace), 0, 0, LONG, "FILE", "write intermediates to this safetensors file"},
+    {"trace", 0, TEXT, AT(trace), 0, 0, NOISE, "FILE", "write the reference and its inputs to this safetensors file"},
     {"trace-match", 0, TEXT, AT(trace_match), 0, 0, LONG, "GLOB",
      "only intermediates whose whole name matches (* ? [a-z])"},
     {"trace-steps", 0, RANGES, AT(trace_step), 0, 0, LONG, "LIST", "only those sampler steps, from 0: 0,49 or 0-3"},
     {"trace-digest", 0, TEXT, AT(trace_digest), 0, 0, LONG, "FILE",
      "write every intermediate's digest and statistics to this JSON file"},
     {"diffable", 0, FLAG, AT(diffable), 0, 0, INFO, NULL, "leave out where in the file each tensor lies"},
-    {"quiet", 'q', FLAG, AT(quiet), 0, 0, LONG, NULL, "no progress"},
+    {"quiet", 'q', FLAG, AT(quiet), 0, 0, LONG | NOISE, NULL, "no progress"},
     {"help", 'h', FLAG, AT(help), 0, 0, ~0u, NULL, "this text"},
 };
 enum { OPTIONS = sizeof option_table / sizeof *option_table };
@@ -377,7 +383,7 @@ static int parse_arguments(cli *c, int argc, char **argv, unsigned commands)
 
 /* ---- Help -------------------------------------------------------------------------------------------------------- */
 
-enum { COMMANDS = 5 };
+enum { COMMANDS = 6 };
 static const command commands[COMMANDS + 1];
 
 static unsigned command_bit(const command *which)
@@ -858,9 +864,35 @@ static void note_layout(cli *c, const flis_vocab *vocab, const flis_layout *layo
     note(c, "layout.sha256", "%s", hex);
 }
 
-static void digest_path(const cli *c, char out[PATH_ROOM])
+/* What a file is called while it is being written. */
+static void partial_path(const char *path, char out[PATH_ROOM])
 {
-    snprintf(out, PATH_ROOM, "%s.partial", c->trace_digest);
+    snprintf(out, PATH_ROOM, "%s.partial", path);
+}
+
+/* Closes a file that was written under its partial name, and gives it its name; where anything failed, removes it. */
+static bool close_partial(cli *c, FILE *stream, const char *path)
+{
+    char partial[PATH_ROOM];
+    partial_path(path, partial);
+    const bool bad = ferror(stream) != 0;
+    if (fclose(stream) != 0 || bad) flis_fail(&c->ctx, "%s: cannot be written: the disk may be full", path);
+#ifdef _WIN32
+    if (flis_ok(&c->ctx)) remove(path);
+#endif
+    if (flis_ok(&c->ctx) && rename(partial, path) != 0) flis_fail(&c->ctx, "%s: cannot be written", path);
+    if (!flis_ok(&c->ctx)) remove(partial);
+    return flis_ok(&c->ctx);
+}
+
+static bool write_text(cli *c, const char *path, const buffer *t)
+{
+    char partial[PATH_ROOM];
+    partial_path(path, partial);
+    FILE *stream = flis_ok(&c->ctx) ? fopen(partial, "wb") : NULL;
+    if (!stream) return flis_fail(&c->ctx, "%s: cannot be written", path);
+    fwrite(t->at, 1, t->length, stream);
+    return close_partial(c, stream, path);
 }
 
 /* Begins the JSON file with what is known of the run; a line per tensor follows, in order of execution. */
@@ -868,7 +900,7 @@ static bool digest_begin(cli *c)
 {
     char partial[PATH_ROOM];
     buffer head = {NULL, 0, 0};
-    digest_path(c, partial);
+    partial_path(c->trace_digest, partial);
     if (!flis_ok(&c->ctx) || !(c->digest.stream = fopen(partial, "wb")))
         return flis_fail(&c->ctx, "%s: cannot be written", c->trace_digest);
     put_text(&c->ctx, &head, "{\"metadata\": {");
@@ -915,20 +947,11 @@ static void digest_tensor(cli *c, const char *name, const flis_tensor *x)
 /* Ends the file and gives it its name; where the run failed, removes it. */
 static bool digest_end(cli *c)
 {
-    char partial[PATH_ROOM];
     FILE *stream = c->digest.stream;
     if (!stream) return flis_ok(&c->ctx);
     c->digest.stream = NULL;
-    digest_path(c, partial);
     fputs("\n]}\n", stream);
-    const bool bad = ferror(stream) != 0;
-    if (fclose(stream) != 0 || bad) flis_fail(&c->ctx, "%s: cannot be written: the disk may be full", c->trace_digest);
-#ifdef _WIN32
-    if (flis_ok(&c->ctx)) remove(c->trace_digest);
-#endif
-    if (flis_ok(&c->ctx) && rename(partial, c->trace_digest) != 0) flis_fail(&c->ctx, "%s: cannot be written", c->trace_digest);
-    if (!flis_ok(&c->ctx)) remove(partial);
-    return flis_ok(&c->ctx);
+    return close_partial(c, stream, c->trace_digest);
 }
 
 /* Whether the trace file gets a tensor of that name. */
@@ -1465,6 +1488,433 @@ static int run_stage(cli *c)
     return flis_ok(ctx) ? 0 : 1;
 }
 
+/* ---- noise ------------------------------------------------------------------------------------------------------- */
+
+enum { FORMATS = 4 };
+static const struct { const char *name; flis_precision precision; } formats[FORMATS] = {
+    {"f32", sizeof(real) == 8 ? FLIS_AS_F32 : FLIS_EXACT},      /* flis is float32 itself */
+    {"tf32", FLIS_AS_TF32}, {"fp16", FLIS_AS_F16}, {"bf16", FLIS_AS_BF16},
+};
+
+/* One tensor's deviations. */
+typedef struct deviation { double largest, rms; size_t not_finite; } deviation;
+typedef struct noise_row {
+    char *name;
+    size_t count;
+    double rms;                 /* of the reference */
+    deviation of[FORMATS];
+} noise_row;
+
+typedef struct noise_run {
+    cli *c;
+    flis_file *model, *truth;   /* truth: NULL, or what stands for the reference pass */
+    noise_row *row;
+    size_t rows, room;
+    size_t at;                  /* the next row in this pass */
+    int format;                 /* of this pass; -1: the reference */
+    size_t h, w;                /* of the latent */
+    real *x, *z, *context;      /* inputs: [1,4,h,w], the same for the decoder, [1,77,d] */
+    size_t width;               /* d */
+} noise_run;
+
+static bool noise_wants(void *user, const char *name, size_t count)
+{
+    (void)user;
+    (void)name;
+    return count <= (size_t)1 << 24;
+}
+
+/* The reference's values of a row, from this stage's own pass or from the file. free() them. */
+static double *noise_reference(noise_run *n, const noise_row *row)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    double *values = flis_alloc(ctx, row->count, sizeof *values);
+    if (values && n->truth) {
+        const flis_entry *entry = flis_file_find(n->truth, row->name);
+        if (!entry || flis_entry_count(entry) != row->count)
+            flis_fail(ctx, "%s: tensor \"%s\": %s, wanted %zu values", n->c->truth, row->name,
+                      entry ? "of another size" : "missing", row->count);
+        else flis_file_read_f64(ctx, n->truth, entry, values);
+    }
+    for (size_t i = n->c->traced.count; values && !n->truth && i-- > 0;) {
+        const named_tensor *t = &n->c->traced.item[i];
+        if (strcmp(t->name, row->name) != 0) continue;
+        for (size_t k = 0; k < row->count; k++) values[k] = ((const real *)t->values)[k];
+        break;
+    }
+    return values;
+}
+
+static noise_row *noise_new_row(noise_run *n, const char *name, size_t count)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    if (n->rows == n->room) {
+        size_t room = n->room ? 2 * n->room : 256;
+        noise_row *larger = flis_alloc(ctx, room, sizeof *larger);
+        if (!larger) return NULL;
+        if (n->rows) memcpy(larger, n->row, n->rows * sizeof *larger);
+        free(n->row);
+        n->row = larger;
+        n->room = room;
+    }
+    noise_row *row = &n->row[n->rows];
+    memset(row, 0, sizeof *row);
+    row->count = count;
+    if (!(row->name = flis_alloc(ctx, strlen(name) + 1, 1))) return NULL;
+    strcpy(row->name, name);
+    n->rows++;
+    return row;
+}
+
+/* Compares one tensor of a pass; in the pass that comes first, makes its row (and keeps the reference's values). */
+static void noise_take(void *user, const char *name, const flis_tensor *x)
+{
+    noise_run *n = user;
+    flis_ctx *ctx = &n->c->ctx;
+    if (x->bytes || !flis_ok(ctx)) return;
+    if (n->format < 0) add_activation(ctx, &n->c->traced, name, x);
+    noise_row *row = n->at == n->rows ? noise_new_row(n, name, flis_count(x)) : &n->row[n->at];
+    n->at++;
+    double *wanted = row ? noise_reference(n, row) : NULL, square = 0, error = 0;
+    real *got = wanted ? flis_alloc(ctx, row->count, sizeof *got) : NULL;
+    if (got && x->rank == 4) flis_to_nchw(x, got);
+    else if (got) memcpy(got, x->x, row->count * sizeof *got);
+    deviation none = {0}, *d = row && n->format >= 0 ? &row->of[n->format] : &none;
+    for (size_t i = 0; got && flis_ok(ctx) && i < row->count; i++) {
+        const double size = fabs((double)got[i] - wanted[i]);
+        square += wanted[i] * wanted[i];
+        error += size * size;
+        if (!(size <= DBL_MAX)) d->not_finite++;
+        else if (size > d->largest) d->largest = size;
+    }
+    if (got && n->format < 0 && d->not_finite) flis_fail(ctx, "%s: %zu values of the reference are not finite", name, d->not_finite);
+    if (row) row->rms = sqrt(square / (double)row->count);
+    d->rms = row ? sqrt(error / (double)row->count) : 0;
+    if (d->not_finite) d->rms = d->largest = HUGE_VAL;
+    free(got);
+    free(wanted);
+}
+
+/* What the stages work on: tokens, latents from the seed, a layout of four quarters. All of it fits any model. */
+enum { NOISE_PHRASE = 8 };
+static const float NOISE_CLASSES[NOISE_PHRASE] = {0, 0, 1, 2, 3, -1, 3, 1};
+
+static bool noise_clip(noise_run *n, const flis_clip *clip)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    const flis_clip_config *k = flis_clip_get_config(clip);
+    int32_t ids[FLIS_TOKENS];
+    for (size_t i = 0; i < FLIS_TOKENS; i++) ids[i] = (int32_t)k->vocab - 1;
+    ids[0] = (int32_t)k->vocab - 2;
+    for (size_t i = 1; i <= NOISE_PHRASE; i++) ids[i] = (int32_t)((i * 1009 + 320) % (k->vocab - 2));
+    flis_mark mark = flis_here(ctx);
+    const flis_tensor *y = flis_clip_encode(ctx, clip, ids, 1);
+    if (y && n->format < 0) {           /* float32 numbers, so that flis and flis64 continue from the same */
+        n->width = y->c;
+        n->context = flis_alloc(ctx, flis_count(y), sizeof *n->context);
+        for (size_t i = 0; n->context && i < flis_count(y); i++) n->context[i] = (float)y->x[i];
+    }
+    flis_rewind(ctx, mark);
+    return flis_ok(ctx);
+}
+
+static bool noise_unet(noise_run *n, const flis_unet *unet)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    const size_t height = n->h * FLIS_FACTOR, width = n->w * FLIS_FACTOR;
+    const double t = 981;
+    flis_mark mark = flis_here(ctx);
+    uint8_t *label = flis_alloc(ctx, height, width);
+    for (size_t i = 0; label && i < height * width; i++)
+        label[i] = (uint8_t)((i / width >= height / 2) * 2 + (i % width >= width / 2));
+    const flis_rca rca = {label, height, width, NOISE_CLASSES, NOISE_PHRASE}, *one = &rca;
+    flis_tensor *context = flis_rows(ctx, 1, FLIS_TOKENS, n->width);
+    if (context) memcpy(context->x, n->context, flis_count(context) * sizeof *n->context);
+    flis_unet_eps(ctx, unet, flis_from_nchw(ctx, n->x, 1, 4, n->h, n->w), &t, context, &one);
+    free(label);
+    flis_rewind(ctx, mark);
+    return flis_ok(ctx);
+}
+
+static bool noise_decode(noise_run *n, const flis_vae *vae)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    flis_mark mark = flis_here(ctx);
+    flis_vae_decode(ctx, vae, flis_from_nchw(ctx, n->z, 1, 4, n->h, n->w));
+    flis_rewind(ctx, mark);
+    return flis_ok(ctx);
+}
+
+/* One stage: the reference, unless a file has it, then each format. Its weights and values are in memory alone. */
+static bool noise_stage(noise_run *n, const char *scope)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    flis_clip *clip = *scope == 'c' ? flis_clip_load(ctx, n->model) : NULL;
+    flis_unet *unet = *scope == 'u' ? flis_unet_load(ctx, n->model) : NULL;
+    flis_vae *vae = *scope == 'd' ? flis_vae_load(ctx, n->model, true, false) : NULL;
+    const size_t first = n->rows;
+    char what[16];
+    snprintf(what, sizeof what, "%.*s", (int)strlen(scope) - 1, scope);
+    if (!n->c->trace) free_tensors(&n->c->traced);
+    snprintf(ctx->scope, sizeof ctx->scope, "%s", scope);
+    ctx->progress = NULL;               /* the decoder's own would come between */
+    for (n->format = n->truth ? 0 : -1; n->format < FORMATS && flis_ok(ctx); n->format++) {
+        if (!n->truth && n->format >= 0 && formats[n->format].precision == FLIS_EXACT) continue;   /* the reference itself */
+        n->at = first;
+        ctx->precision = n->format < 0 ? FLIS_EXACT : formats[n->format].precision;
+        if (clip) noise_clip(n, clip);
+        if (unet) noise_unet(n, unet);
+        if (vae) noise_decode(n, vae);
+        if (flis_ok(ctx)) on_progress(n->c, what, (size_t)(n->format + 1), FORMATS);
+    }
+    ctx->precision = FLIS_EXACT;
+    ctx->progress = on_progress;
+    flis_clip_free(clip);
+    flis_unet_free(unet);
+    flis_vae_free(vae);
+    return flis_ok(ctx);
+}
+
+/* An input from the file that has the truth. */
+static real *noise_input(noise_run *n, const char *name, size_t count)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    const flis_entry *entry = flis_file_find(n->truth, name);
+    real *values = flis_alloc(ctx, count, sizeof *values);
+    if (!entry || flis_entry_count(entry) != count)
+        flis_fail(ctx, "%s: tensor \"%s\": %s: is this what flis64 noise --trace wrote, of the same size?", n->c->truth, name,
+                  entry ? "of another size" : "missing");
+    else if (values) flis_file_read_real(ctx, n->truth, entry, values);
+    return values;
+}
+
+static void noise_inputs(noise_run *n)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    const size_t count = 4 * n->h * n->w;
+    const char *factor = flis_file_metadata(n->model, "vae.scale_factor");
+    const float by = (float)(1 / (factor ? strtod(factor, NULL) : 0.18215));
+    float *drawn = flis_alloc(ctx, count, sizeof *drawn);
+    n->x = flis_alloc(ctx, count, sizeof *n->x);
+    n->z = flis_alloc(ctx, count, sizeof *n->z);
+    flis_rng_seed(&ctx->rng, FLIS_RNG_CPU, n->c->options.seed);
+    if (drawn && n->x && n->z) flis_randn(&ctx->rng, drawn, count);
+    for (size_t i = 0; flis_ok(ctx) && i < count; i++) {
+        n->x[i] = drawn[i];
+        n->z[i] = drawn[i] * by;
+    }
+    free(drawn);
+    if (!n->truth || !flis_ok(ctx)) return;
+    const flis_entry *context = flis_file_find(n->truth, "in.context");
+    n->width = context && context->rank == 3 ? (size_t)context->shape[2] : 0;
+    n->context = noise_input(n, "in.context", FLIS_TOKENS * n->width);
+    real *x = noise_input(n, "in.x", count);
+    if (x && memcmp(x, n->x, count * sizeof *x) != 0)
+        flis_fail(ctx, "%s: its inputs are others: wanted the same --size and --seed", n->c->truth);
+    free(x);
+    const char *model = flis_file_metadata(n->truth, "model.sha256");
+    for (size_t i = 0; i < n->c->facts; i++)
+        if (strcmp(n->c->fact[i].key, "model.sha256") == 0 && (!model || strcmp(model, n->c->fact[i].value) != 0))
+            flis_fail(ctx, "%s: was made with another model", n->c->truth);
+}
+
+/* The reference with its inputs, for flis --truth. */
+static void noise_save(noise_run *n)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    const uint64_t latent[] = {1, 4, n->h, n->w}, text[] = {1, FLIS_TOKENS, n->width};
+    const size_t count = 4 * n->h * n->w;
+    real *x = add_tensor(ctx, &n->c->traced, "in.x", REAL_TYPE, 4, latent);
+    real *z = add_tensor(ctx, &n->c->traced, "in.z", REAL_TYPE, 4, latent);
+    real *context = add_tensor(ctx, &n->c->traced, "in.context", REAL_TYPE, 3, text);
+    if (x) memcpy(x, n->x, count * sizeof *x);
+    if (z) memcpy(z, n->z, count * sizeof *z);
+    if (context) memcpy(context, n->context, FLIS_TOKENS * n->width * sizeof *context);
+    save_tensors(ctx, n->c->trace, &n->c->traced, n->c->fact, n->c->facts);
+}
+
+/* ---- noise: what is told ----------------------------------------------------------------------------------------- */
+
+static int by_size(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* A stage and a format: of rms error over rms, the median and the worst; the worst largest error over rms; the last tensor's
+   rms error over rms, which is the stage's result. */
+typedef struct noise_summary {
+    size_t tensors, not_finite;         /* not_finite: tensors with such a value */
+    double median, worst, peak, result;
+    const noise_row *worst_row, *peak_row, *bad_row;
+} noise_summary;
+
+static double relative(double error, double rms)
+{
+    return rms > 0 ? error / rms : error > 0 ? HUGE_VAL : 0;
+}
+
+static noise_summary noise_summarise(const noise_run *n, const char *scope, int format)
+{
+    noise_summary s = {0};
+    double *all = calloc(n->rows ? n->rows : 1, sizeof *all);
+    for (size_t i = 0; all && i < n->rows; i++) {
+        const noise_row *row = &n->row[i];
+        const deviation *d = &row->of[format];
+        if (strncmp(row->name, scope, strlen(scope)) != 0) continue;
+        const double error = relative(d->rms, row->rms), peak = relative(d->largest, row->rms);
+        all[s.tensors++] = error;
+        s.result = error;
+        if (d->not_finite && !s.not_finite++) s.bad_row = row;
+        if (!s.worst_row || error > s.worst) {
+            s.worst = error;
+            s.worst_row = row;
+        }
+        if (!s.peak_row || peak > s.peak) {
+            s.peak = peak;
+            s.peak_row = row;
+        }
+    }
+    if (s.tensors) qsort(all, s.tensors, sizeof *all, by_size);
+    if (s.tensors) s.median = all[s.tensors / 2];
+    free(all);
+    return s;
+}
+
+static const char *const noise_scopes[] = {"clip.", "unet.", "decode."};
+enum { NOISE_STAGES = sizeof noise_scopes / sizeof *noise_scopes };
+
+/* The first format that was compared: without a truth, float's own column would be zero. */
+static int first_format(const noise_run *n)
+{
+    return !n->truth && formats[0].precision == FLIS_EXACT;
+}
+
+static void noise_print(const noise_run *n)
+{
+    printf("tensor\trms");
+    for (int f = first_format(n); f < FORMATS; f++) printf("\t%s max\t%s rms\t%s relative", formats[f].name, formats[f].name, formats[f].name);
+    printf("\n");
+    for (size_t i = 0; i < n->rows; i++) {
+        const noise_row *row = &n->row[i];
+        printf("%s\t%.3g", row->name, row->rms);
+        for (int f = first_format(n); f < FORMATS; f++)
+            printf("\t%.3g\t%.3g\t%.3g", row->of[f].largest, row->of[f].rms, relative(row->of[f].rms, row->rms));
+        printf("\n");
+    }
+    printf("\nstage\tformat\ttensors\tmedian relative\tworst relative\tof\tworst max / rms\tof\tresult's relative\tnot finite\tfirst\n");
+    for (int k = 0; k < NOISE_STAGES; k++)
+        for (int f = first_format(n); f < FORMATS; f++) {
+            const noise_summary s = noise_summarise(n, noise_scopes[k], f);
+            printf("%.*s\t%s\t%zu\t%.3g\t%.3g\t%s\t%.3g\t%s\t%.3g\t%zu\t%s\n", (int)strlen(noise_scopes[k]) - 1, noise_scopes[k],
+                   formats[f].name, s.tensors, s.median, s.worst, s.worst_row ? s.worst_row->name : "-", s.peak,
+                   s.peak_row ? s.peak_row->name : "-", s.result, s.not_finite, s.bad_row ? s.bad_row->name : "-");
+        }
+}
+
+static void put_number(flis_ctx *ctx, buffer *t, const char *name, double x)
+{
+    put_text(ctx, t, ", \"%s\": ", name);
+    put_json_number(ctx, t, x, 9);
+}
+
+static void noise_json_row(flis_ctx *ctx, buffer *t, const noise_run *n, const noise_row *row)
+{
+    put_text(ctx, t, "{\"name\": ");
+    put_json_string(ctx, t, row->name);
+    put_text(ctx, t, ", \"count\": %zu", row->count);
+    put_number(ctx, t, "rms", row->rms);
+    for (int f = first_format(n); f < FORMATS; f++) {
+        put_text(ctx, t, ", \"%s\": {\"not_finite\": %zu", formats[f].name, row->of[f].not_finite);
+        put_number(ctx, t, "max", row->of[f].largest);
+        put_number(ctx, t, "rms", row->of[f].rms);
+        put_number(ctx, t, "relative", relative(row->of[f].rms, row->rms));
+        put_text(ctx, t, "}");
+    }
+    put_text(ctx, t, "}");
+}
+
+static void noise_json_summary(flis_ctx *ctx, buffer *t, const noise_run *n, int stage_number, int f)
+{
+    const noise_summary s = noise_summarise(n, noise_scopes[stage_number], f);
+    put_text(ctx, t, "{\"stage\": \"%.*s\", \"format\": \"%s\", \"tensors\": %zu, \"not_finite\": %zu",
+             (int)strlen(noise_scopes[stage_number]) - 1, noise_scopes[stage_number], formats[f].name, s.tensors, s.not_finite);
+    put_number(ctx, t, "median_relative", s.median);
+    put_number(ctx, t, "worst_relative", s.worst);
+    put_number(ctx, t, "worst_max_over_rms", s.peak);
+    put_number(ctx, t, "result_relative", s.result);
+    put_text(ctx, t, "}");
+}
+
+static void noise_json(noise_run *n)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    buffer t = {NULL, 0, 0};
+    put_text(ctx, &t, "{\"metadata\": {");
+    for (size_t i = 0; i < n->c->facts; i++) {
+        put_text(ctx, &t, "%s\n  \"%s\": ", i ? "," : "", n->c->fact[i].key);
+        put_json_string(ctx, &t, n->c->fact[i].value);
+    }
+    put_text(ctx, &t, "},\n\"summary\": [");
+    for (int k = 0; k < NOISE_STAGES; k++)
+        for (int f = first_format(n); f < FORMATS; f++) {
+            put_text(ctx, &t, k || f > first_format(n) ? ",\n" : "\n");
+            noise_json_summary(ctx, &t, n, k, f);
+        }
+    put_text(ctx, &t, "],\n\"tensors\": [");
+    for (size_t i = 0; i < n->rows; i++) {
+        put_text(ctx, &t, i ? ",\n" : "\n");
+        noise_json_row(ctx, &t, n, &n->row[i]);
+    }
+    put_text(ctx, &t, "]}\n");
+    write_text(n->c, n->c->json, &t);
+    free(t.at);
+}
+
+static void noise_facts(cli *c)
+{
+    note(c, "flis.version", FLIS_VERSION);
+    note(c, "flis.real", "%s", flis_dtype_name(REAL_TYPE));
+    note(c, "command", "noise");
+    note_model(c);
+    note(c, "seed", "%llu", (unsigned long long)c->options.seed);
+    note(c, "size", "%zux%zu", c->options.width, c->options.height);
+    if (c->truth) note_file(c, "truth", "truth.sha256", c->truth);
+    note(c, "reference", "%s", c->truth ? "truth" : sizeof(real) == 8 ? "double" : "float");
+}
+
+static int run_noise(cli *c)
+{
+    flis_ctx *ctx = &c->ctx;
+    noise_run n = {.c = c, .h = c->options.height / FLIS_FACTOR, .w = c->options.width / FLIS_FACTOR};
+    if (c->words) return usage(c, "unexpected argument \"%s\"", c->word[0]);
+    if (c->truth && c->trace) return usage(c, "--trace writes the reference, which --truth has already");
+    prepare(c);
+    if ((!c->json || check_writable(ctx, c->json)) && (!c->trace || check_writable(ctx, c->trace)) && find_model(c))
+        n.model = flis_model_open(ctx, c->model_path);
+    if (n.model && (c->json || c->trace || c->truth)) noise_facts(c);
+    if (n.model && c->truth) n.truth = flis_file_open(ctx, c->truth);
+    if (n.model && flis_ok(ctx)) noise_inputs(&n);
+    if (sizeof(real) == 4 && !c->truth && flis_ok(ctx))
+        fprintf(stderr, "flis: note: the reference is float32 itself; for the truth use flis64 noise, or --truth\n");
+    ctx->trace = noise_take;
+    ctx->trace_wants = noise_wants;
+    ctx->trace_user = &n;
+    for (int k = 0; k < NOISE_STAGES && flis_ok(ctx); k++) noise_stage(&n, noise_scopes[k]);
+    end_line(c);
+    if (c->trace && flis_ok(ctx)) noise_save(&n);
+    if (c->json && flis_ok(ctx)) noise_json(&n);
+    if (flis_ok(ctx)) noise_print(&n);
+    for (size_t i = 0; i < n.rows; i++) free(n.row[i].name);
+    free(n.row);
+    free(n.x);
+    free(n.z);
+    free(n.context);
+    flis_file_close(n.truth);
+    flis_file_close(n.model);
+    return flis_ok(ctx) ? 0 : 1;
+}
+
 /* ---- tokens ------------------------------------------------------------------------------------------------------ */
 
 /* BOS, at most 75 tokens, EOS: what the text encoder sees, without padding. */
@@ -1793,6 +2243,13 @@ static const command commands[COMMANDS + 1] = {
     {"layout", run_layout, "LAYOUT.json",
      "What a layout says: phrases, tokens and classes, cells per id at every scale.",
      "\nWarnings on stderr name the phrases whose regions vanish at a scale.\n"},
+    {"noise", run_noise, "[-m MODEL] [options]",
+     "How far a right port may be off: every intermediate in float32, tf32, fp16 and bf16, held against the truth.",
+     "\nRuns text encoder, U-Net (t = 981, a layout of four quarters) and decoder on fixed inputs. Each operation's result is\n"
+     "rounded to the format, and so are the operands of products (tf32: the operands alone, to 10 bits). flis64 holds all\n"
+     "against double. flis compares with its own float, or, with --truth, everything (its float too) with flis64's double.\n"
+     "One line per tensor: root mean square, and of each format the largest error, the root mean square error, and that\n"
+     "relative to the tensor's; then a line per stage and format. NaN and infinity are counted and named.\n"},
     {NULL, NULL, NULL, NULL, NULL}};
 
 /* What was printed must have arrived. */
@@ -1809,7 +2266,7 @@ int main(int argc, char **argv)
 {
     static cli c;               /* large, and zero */
     c.program = argc ? argv[0] : "";
-    if (argc < 2) return usage(&c, "a command is missing: generate, stage, tokens, info or layout");
+    if (argc < 2) return usage(&c, "a command is missing: generate, stage, noise, tokens, info or layout");
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
         help_all();
         return finish(0);
@@ -1827,6 +2284,7 @@ int main(int argc, char **argv)
     c.command = which;
     bool sane = flis_init(&c.ctx);
     flis_options_default(&c.options);
+    if (which->run == run_noise) c.options.width = c.options.height = 128;
     c.steps = (uint64_t)c.options.sampling.steps;
     int status = parse_arguments(&c, argc - 2, argv + 2, command_bit(which));
     if (!status && c.help) help_command(which);
