@@ -59,7 +59,7 @@ LIBS     = $(LDLIBS) -lm
 
 # ---- Targets -------------------------------------------------------------------------------------------------------
 
-.PHONY: all demo test suite tests registered mutants fuzz check-shared flis64 install uninstall clean help format FORCE
+.PHONY: all demo test suite tests registered mutants fuzz check-shared check-torch check-truth flis64 install uninstall clean help format FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -111,6 +111,14 @@ mutants:
 check-shared: all $(CHECKS:%=build/release/%)
 	@set -e; for c in $(CHECKS); do echo "$$c"; build/release/$$c $(SHARED); done; echo "check-shared: all passed"
 
+# Checks beside the product, which need Python: PyTorch for one, numpy and 12 GB of memory for the other.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+check-torch: all
+	$(PYTHON) tests/torch_check.py ./flis tools/synth
+
+check-truth: all flis64
+	$(PYTHON) tests/truth.py ./flis64 tools/synth $(SHARED)/oracle
+
 ifneq ($(VARIANT),64)
 flis64:
 	@+$(MAKE) --no-print-directory VARIANT=64 flis64 build/64/libflis.a
@@ -148,6 +156,8 @@ help:
 	@echo "make mutants       put each easy mistake into a copy of the sources; a check must notice it"
 	@echo "make fuzz          clang's fuzzer on every reader (RUNS=$(RUNS), TARGETS='png json')"
 	@echo "make check-shared  checks against the full oracle in SHARED=$(SHARED)"
+	@echo "make check-torch   tools/torch_trace.py against flis's traces (skipped without PyTorch)"
+	@echo "make check-truth   flis64 against the float64 oracle, full size (minutes, 12 GB)"
 	@echo "make flis64        the command and library in double precision: ./flis64, build/64/libflis.a"
 	@echo "make install       to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
 	@echo "make clean         remove what was built (models stay)"
