@@ -227,6 +227,10 @@ enum { FAST, SLOW };
     X(test_pipeline_plms4_scale1, FAST) \
     X(test_pipeline_text, FAST) \
     X(test_pipeline_generate, SLOW) \
+    /* test_precision.c */ \
+    X(test_precision_everywhere, FAST) \
+    X(test_precision_products, FAST) \
+    X(test_precision_overflow, FAST) \
     /* test_sampler.c */ \
     X(test_sampler_rng, FAST) \
     X(test_sampler_rng_sequences, FAST) \
