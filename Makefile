@@ -60,7 +60,7 @@ LIBS     = $(LDLIBS) -lm
 
 # ---- Targets -------------------------------------------------------------------------------------------------------
 
-.PHONY: all demo test suite tests registered spec mutants fuzz platforms check-shared flis64 install uninstall clean help format FORCE
+.PHONY: all demo test suite tests registered spec mutants fuzz platforms check-shared check-torch check-truth flis64 install uninstall clean help format FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -120,6 +120,14 @@ platforms:
 check-shared: all $(CHECKS:%=build/release/%)
 	@set -e; for c in $(CHECKS); do echo "$$c"; build/release/$$c $(SHARED); done; echo "check-shared: all passed"
 
+# Checks beside the product, which need Python: PyTorch for one, numpy and 12 GB of memory for the other.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+check-torch: all
+	$(PYTHON) tests/torch_check.py ./flis tools/synth
+
+check-truth: all flis64
+	$(PYTHON) tests/truth.py ./flis64 tools/synth $(SHARED)/oracle
+
 ifneq ($(VARIANT),64)
 flis64:
 	@+$(MAKE) --no-print-directory VARIANT=64 flis64 build/64/libflis.a
@@ -158,6 +166,8 @@ help:
 	@echo "make fuzz          clang's fuzzer on every reader (RUNS=$(RUNS), TARGETS='png json')"
 	@echo "make platforms     the same digest from other compilers and machines (PLATFORMS='gcc-O0 s390x'; -l lists them)"
 	@echo "make check-shared  checks against the full oracle in SHARED=$(SHARED)"
+	@echo "make check-torch   tools/torch_trace.py against flis's traces (skipped without PyTorch)"
+	@echo "make check-truth   flis64 against the float64 oracle, full size (minutes, 12 GB)"
 	@echo "make flis64        the command and library in double precision: ./flis64, build/64/libflis.a"
 	@echo "make install       to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
 	@echo "make clean         remove what was built (models stay)"

@@ -70,6 +70,11 @@ typedef struct flis_rng {
     uint32_t calls;             /* Philox: normal calls since seeding */
 } flis_rng;
 
+/* A format that arithmetic can be made to look like: each operation's result is rounded to it, and so are the operands of
+   products (weights and biases too); for tf32 the operands alone, to 10 bits, while results are float32. Sums are
+   accumulated as ever, in `real`; norms and softmax work in double inside. How far a right port in that format may be off. */
+typedef enum { FLIS_EXACT, FLIS_AS_F32, FLIS_AS_TF32, FLIS_AS_F16, FLIS_AS_BF16 } flis_precision;
+
 typedef struct flis_ctx {
     char error[4096];           /* the first failure, one sentence (several lines where it lists tensors); "" if none */
     int threads;                /* OpenMP threads; the bits do not depend on it */
@@ -77,12 +82,15 @@ typedef struct flis_ctx {
     uint64_t macs;              /* multiply-adds that operations did (or, dry, would have done) */
     flis_arena arena;
     flis_rng rng;
+    flis_precision precision;   /* FLIS_EXACT: nothing is emulated, at no cost */
     /* Called by long work; `what` is "load", "sample", "decode"…; done goes from 0 to total. May be NULL. */
     void (*progress)(void *user, const char *what, size_t done, size_t total);
     void *progress_user;
     /* Called with every named intermediate, in order of execution. May be NULL. The name is the module path of the
        authors' code, after ctx->scope. The tensor is the operation's own memory: read it before returning. */
     void (*trace)(void *user, const char *name, const flis_tensor *tensor);
+    /* Asked before something of `count` values is computed for the trace alone: the insides of an attention. NULL: no. */
+    bool (*trace_wants)(void *user, const char *name, size_t count);
     void *trace_user;
     char scope[64];             /* put before every trace name, e.g. "step.0.cond." */
     /* Called with one line for every tensor that a load finds missing, misshaped, not finite, or extra (which is no error);
@@ -125,15 +133,17 @@ void *flis_scratch(flis_ctx *ctx, size_t count, size_t size);
 
 /* ---- 2. Tensors and operations (tensor.c) ---------------------------------------------------------------------- */
 
-/* An activation in the arena. rank 4: [n][h][w][c]. rank 3: [n][t][c], stored with h = t, w = 1. */
+/* An activation in the arena. rank 4: [n][h][w][c]. rank 3: [n][t][c], stored with h = t, w = 1. rank 2: [n][c], h = w = 1. */
 struct flis_tensor {
     int rank;
+    bool bytes;                 /* a traced mask: its values are 0 and 1, and files hold them as U8 */
     size_t n, h, w, c;
     real *x;                    /* n*h*w*c values; NULL while dry */
 };
 
 flis_tensor *flis_image(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t c);
 flis_tensor *flis_rows(flis_ctx *ctx, size_t n, size_t t, size_t c);
+flis_tensor *flis_vectors(flis_ctx *ctx, size_t n, size_t c);
 size_t flis_count(const flis_tensor *x);
 /* The same values seen as [n][h*w][c], or as [n][h][w][c] with h*w = t. No copy. */
 flis_tensor *flis_as_rows(flis_ctx *ctx, const flis_tensor *x);
@@ -143,6 +153,8 @@ flis_tensor *flis_from_nchw(flis_ctx *ctx, const real *x, size_t n, size_t c, si
 void flis_to_nchw(const flis_tensor *x, real *out);
 /* Hands x to ctx->trace under scope + the formatted name. Costs nothing without a trace. */
 void flis_trace(flis_ctx *ctx, const flis_tensor *x, const char *format, ...);
+/* Whether the trace wants something of `count` values that would be computed for it alone. */
+bool flis_trace_wants(flis_ctx *ctx, size_t count, const char *format, ...);
 
 typedef enum {
     FLIS_F64, FLIS_F32, FLIS_F16, FLIS_BF16, FLIS_I64, FLIS_I32, FLIS_I16, FLIS_I8, FLIS_U8, FLIS_BOOL
@@ -198,6 +210,18 @@ typedef struct flis_mask {
    weighted sum of v. q [n][tq][c], k and v [n][tk][c]. Never holds more than 32 query rows of scores per thread. */
 flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
                             double scale, flis_mask mask);
+
+/* What that attention computes inside, for the trace and only where ctx->trace_wants it, under name + ".q", ".k", ".v"
+   [n heads][t][d]; ".scores" (scaled, before the mask) and ".weights" (after softmax) [n heads][tq][tk]; ".mask" [tq][tk], for
+   n > 1 [n][tq][tk], where mask.open is given. */
+void flis_trace_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
+                          double scale, flis_mask mask, const char *name);
+/* Two operations that are done in one where no trace wants to see between them; the bits are the same. Group norm, traced
+   under name + part, then SiLU; and a convolution, traced likewise, to which `add` is added. */
+flis_tensor *flis_norm_silu(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, double eps,
+                            const char *name, const char *part);
+flis_tensor *flis_conv_add(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, const flis_tensor *add,
+                           const char *name, const char *part);
 
 /* Own elementary functions: + - * / alone, in double, so that every machine agrees. Errors below 1 ulp of double. */
 double flis_exp(double x);
@@ -279,8 +303,19 @@ void flis_sha256_begin(flis_sha256 *s);
 void flis_sha256_add(flis_sha256 *s, const void *bytes, size_t count);
 void flis_sha256_end(flis_sha256 *s, char hex[65]);
 /* The digest of a tensor: of its values' little-endian IEEE bytes, in the order that files have ([n][c][h][w] for images),
-   as float32 (flis64: float64). */
+   as float32 (flis64: float64); of a traced mask, its bytes. */
 void flis_tensor_digest(const flis_tensor *x, char hex[65]);
+/* What is told of a tensor instead of its values. Indices count in the order that files have. */
+enum { FLIS_SAMPLES = 64 };
+typedef struct flis_summary {
+    size_t count, not_finite;           /* values; how many of them are NaN or infinite */
+    double mean, deviation;             /* population standard deviation; NaN or infinite where a value is */
+    double largest; size_t largest_at;  /* |x|, and where first; of the first value that is not finite, if there is one */
+    size_t samples, stride;             /* sample[i] is value i * stride, stride = count / 64, at least 1 */
+    double sample[FLIS_SAMPLES];
+    char sha256[65];
+} flis_summary;
+void flis_tensor_summary(const flis_tensor *x, flis_summary *out);
 
 /* Key tables. A module's weights are a struct of flis_param; its table gives each one's name, its shape as letters that
    the module's own dimensions resolve ("oi33": [o][i][3][3]), and its place in the struct. The loader, the inspector

@@ -308,6 +308,7 @@ static flis_tensor *tensor_new(flis_ctx *ctx, int rank, size_t n, size_t h, size
     flis_tensor *y = arena_take(ctx, sizeof *y, bytes);
     if (!y) return NULL;
     y->rank = rank;
+    y->bytes = false;
     y->n = n;
     y->h = h;
     y->w = w;
@@ -326,6 +327,12 @@ flis_tensor *flis_image(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t c)
 flis_tensor *flis_rows(flis_ctx *ctx, size_t n, size_t t, size_t c)
 {
     return tensor_new(ctx, 3, n, t, 1, c);
+}
+
+/* SPEC 0.1. */
+flis_tensor *flis_vectors(flis_ctx *ctx, size_t n, size_t c)
+{
+    return tensor_new(ctx, 2, n, 1, 1, c);
 }
 
 /* SPEC 0.1. */
@@ -408,17 +415,32 @@ void flis_to_nchw(const flis_tensor *x, real *out)
             for (size_t i = 0; i < places; i++) out[(s * c + k) * places + i] = x->x[(s * places + i) * c + k];
 }
 
+enum { TRACE_NAME = 64 + 256 };         /* ctx->scope and a module's path */
+
 /* SPEC 10.12. */
 void flis_trace(flis_ctx *ctx, const flis_tensor *x, const char *format, ...)
 {
     if (!ctx->trace || !x || idle(ctx)) return;
-    char name[sizeof ctx->scope + 256];
+    char name[TRACE_NAME];
     size_t start = (size_t)snprintf(name, sizeof name, "%s", ctx->scope);
     va_list args;
     va_start(args, format);
     vsnprintf(name + start, sizeof name - start, format, args);
     va_end(args);
     ctx->trace(ctx->trace_user, name, x);
+}
+
+/* SPEC 10.12. */
+bool flis_trace_wants(flis_ctx *ctx, size_t count, const char *format, ...)
+{
+    if (!ctx->trace || !ctx->trace_wants || idle(ctx)) return false;
+    char name[TRACE_NAME];
+    size_t start = (size_t)snprintf(name, sizeof name, "%s", ctx->scope);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name + start, sizeof name - start, format, args);
+    va_end(args);
+    return ctx->trace_wants(ctx->trace_user, name, count);
 }
 
 /* ---- Elementary functions -------------------------------------------------------------------------------------- */
@@ -679,6 +701,58 @@ uint16_t flis_float_to_bf16(float x)
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
+/* ---- Emulated formats ------------------------------------------------------------------------------------------ */
+
+/* x as an operation's result would be stored. */
+static real stored(real x, flis_precision precision)
+{
+    switch (precision) {
+    case FLIS_EXACT: break;
+    case FLIS_AS_F32: case FLIS_AS_TF32: return (real)(float)x;
+    case FLIS_AS_F16: return flis_half_to_float(flis_float_to_half((float)x));
+    case FLIS_AS_BF16: return flis_bf16_to_float(flis_float_to_bf16((float)x));
+    }
+    return x;
+}
+
+/* x as a product's operand. tf32 keeps 10 bits behind the point: to nearest, ties away from zero (PTX cvt.rna.tf32.f32). */
+static real operand(real x, flis_precision precision)
+{
+    float y = (float)stored(x, precision);
+    uint32_t u;
+    if (precision == FLIS_EXACT) return x;
+    if (precision != FLIS_AS_TF32 || !(y - y == 0)) return y;
+    memcpy(&u, &y, sizeof u);
+    u = (u + 0x1000u) & 0xffffe000u;
+    memcpy(&y, &u, sizeof y);
+    return y;
+}
+
+static void store_all(flis_ctx *ctx, real *x, size_t count)
+{
+    PARALLEL_FOR(count)
+    for (size_t i = 0; i < count; i++) x[i] = stored(x[i], ctx->precision);
+}
+
+/* The end of every operation. */
+static flis_tensor *finished(flis_ctx *ctx, flis_tensor *y)
+{
+    if (ctx->precision && y && y->x && flis_ok(ctx)) store_all(ctx, y->x, flis_count(y));
+    return y;
+}
+
+/* x itself, or a copy whose values are rounded as operands. */
+static const flis_tensor *operands(flis_ctx *ctx, const flis_tensor *x)
+{
+    if (!ctx->precision) return x;
+    flis_tensor *y = like(ctx, x);
+    if (!y || !y->x) return y;
+    const size_t count = flis_count(x);
+    PARALLEL_FOR(count)
+    for (size_t i = 0; i < count; i++) y->x[i] = operand(x->x[i], ctx->precision);
+    return y;
+}
+
 /* ---- Dot products: the one kernel ------------------------------------------------------------------------------ */
 
 /* A dot product over k = 0..K-1 is defined as: k cut into blocks of 256; in each block one chain s = fma(a[k], b[k], s)
@@ -839,6 +913,7 @@ typedef struct {
     const real *bias, *add;             /* may be NULL */
     real *y;
     size_t rows, outputs;
+    flis_precision precision;
 } product;
 
 /* A half is widened exactly: its exponent and fraction, moved to a float's place, are its value times 2^-112.
@@ -868,13 +943,15 @@ static void widen_bf16(const uint16_t *in, real *out, size_t count)
     }
 }
 
-/* Block b of panel p: in place where the weights are packed as reals, else widened into `wide`. SPEC 14.3. */
-static const real *panel_block(const flis_param *w, size_t inner, size_t p, size_t b, real *wide)
+/* Block b of panel p: in place where the weights are packed as reals, else widened (or, emulating, rounded) into `wide`. SPEC 14.3. */
+static const real *panel_block(const flis_param *w, size_t inner, size_t p, size_t b, flis_precision precision, real *wide)
 {
     const size_t at = (p * inner + b * BLOCK) * PANEL, left = inner - b * BLOCK, count = (left < BLOCK ? left : BLOCK) * PANEL;
-    if (w->packed) return w->packed + at;
-    if (w->half_is_bf16) widen_bf16(w->half + at, wide, count);
+    if (w->packed && !precision) return w->packed + at;
+    if (w->packed) memcpy(wide, w->packed + at, count * sizeof *wide);
+    else if (w->half_is_bf16) widen_bf16(w->half + at, wide, count);
     else widen_half(w->half + at, wide, count);
+    for (size_t i = 0; precision && i < count; i++) wide[i] = operand(wide[i], precision);
     return wide;
 }
 
@@ -896,7 +973,7 @@ static void product_part(const product *job, size_t first_row, size_t first_pane
         for (size_t tile = 0; tile < tiles; tile++)
             for (int i = 0; i < ROWS * PANEL; i++) total[tile][i] = 0;
         for (size_t b = 0; b < job->plan->blocks; b++) {
-            const real *panel = panel_block(job->w, inner, p, b, wide);
+            const real *panel = panel_block(job->w, inner, p, b, job->precision, wide);
             const size_t first = job->plan->first[b], pieces = job->plan->first[b + 1] - first;
             for (size_t tile = 0; tile < tiles; tile++)
                 block_kernel(job->plan->plan + first, pieces, (const real *const(*)[ROWS])row[tile], panel, total[tile]);
@@ -942,19 +1019,24 @@ static flis_tensor *product_into(flis_ctx *ctx, flis_tensor *y, const gather *so
     if (!y || (add && !same_shape(ctx, "the tensor to be added", y, add))) return NULL;
     flis_mark mark = flis_here(ctx);
     gather g = *source;
-    real *zeros = flis_scratch(ctx, g.x->c, sizeof *zeros);
+    const flis_tensor *later = ctx->precision ? add : NULL;     /* emulating, the product and the sum are two operations */
+    real *zeros = flis_scratch(ctx, g.x->c, sizeof *zeros), *bias = b && ctx->precision ? flis_scratch(ctx, y->c, sizeof *bias) : NULL;
     k_plan plan;
+    if (!(g.x = operands(ctx, g.x))) return NULL;
     bool ready = plan_make(ctx, &plan, g.taps, g.x->c);
     size_t rows = y->n * y->h * y->w;
     ctx->macs += (uint64_t)rows * y->c * g.taps * g.x->c;
     if (ready) {
         for (size_t k = 0; k < g.x->c; k++) zeros[k] = 0;
         g.zeros = zeros;
-        product job = {&g, &plan, w, b ? b->value : NULL, add ? add->x : NULL, y->x, rows, y->c};
+        for (size_t i = 0; bias && i < y->c; i++) bias[i] = stored(b->value[i], ctx->precision);
+        product job = {&g, &plan, w, bias ? bias : b ? b->value : NULL, add && !later ? add->x : NULL, y->x, rows, y->c, ctx->precision};
         product_run(ctx, &job);
     }
     flis_rewind(ctx, mark);
-    return y;
+    finished(ctx, y);
+    for (size_t i = 0; ready && later && i < rows * y->c; i++) y->x[i] += later->x[i];
+    return later ? finished(ctx, y) : y;
 }
 
 /* SPEC 1.3. */
@@ -1036,6 +1118,7 @@ static void group_means(const double *part, size_t places, size_t c, double *out
 flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, double eps,
                              bool silu)
 {
+    if (silu && ctx->precision) return flis_silu(ctx, flis_group_norm(ctx, x, gain, bias, eps, false));
     flis_tensor *y = like(ctx, x);
     if (!y) return NULL;
     const size_t c = x->c, places = x->h * x->w;
@@ -1068,7 +1151,7 @@ flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_par
         }
     }
     flis_rewind(ctx, mark);
-    return y;
+    return finished(ctx, y);
 }
 
 enum { LANES = 16 };                    /* interleaved sums of a row (part of the bits) */
@@ -1117,7 +1200,7 @@ flis_tensor *flis_layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_par
         double scale = 1.0 / sqrt(row_sum(in, c, mean, true) / (double)c + 1e-5);
         for (size_t k = 0; k < c; k++) out[k] = (real)((in[k] - mean) * scale * gain->value[k] + bias->value[k]);
     }
-    return y;
+    return finished(ctx, y);
 }
 
 /* ---- Elementwise ----------------------------------------------------------------------------------------------- */
@@ -1130,7 +1213,7 @@ static flis_tensor *swish_of(flis_ctx *ctx, const flis_tensor *x, double b)
     PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++)
         for (size_t k = 0; k < c; k++) y->x[i * c + k] = swish(x->x[i * c + k], b);
-    return y;
+    return finished(ctx, y);
 }
 
 /* SPEC 1.8. */
@@ -1155,9 +1238,12 @@ flis_tensor *flis_geglu(flis_ctx *ctx, const flis_tensor *x)
     for (size_t i = 0; i < rows; i++) {
         const real *restrict value = x->x + i * 2 * c, *restrict gate = value + c;
         real *restrict out = y->x + i * c;
-        for (size_t k = 0; k < c; k++) out[k] = value[k] * gelu(gate[k]);
+        if (!ctx->precision)
+            for (size_t k = 0; k < c; k++) out[k] = value[k] * gelu(gate[k]);
+        else
+            for (size_t k = 0; k < c; k++) out[k] = value[k] * stored(gelu(gate[k]), ctx->precision);
     }
-    return y;
+    return finished(ctx, y);
 }
 
 /* SPEC 1.4. */
@@ -1170,7 +1256,7 @@ flis_tensor *flis_add(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b)
     PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++)
         for (size_t k = 0; k < c; k++) y->x[i * c + k] = a->x[i * c + k] + b->x[i * c + k];
-    return y;
+    return finished(ctx, y);
 }
 
 /* SPEC 1.4. */
@@ -1187,7 +1273,7 @@ flis_tensor *flis_add_to_all(flis_ctx *ctx, const flis_tensor *x, const flis_ten
     PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++)
         for (size_t k = 0; k < c; k++) y->x[i * c + k] = x->x[i * c + k] + v->x[i / places * c + k];
-    return y;
+    return finished(ctx, y);
 }
 
 /* SPEC 1.4. */
@@ -1198,7 +1284,7 @@ flis_tensor *flis_scale(flis_ctx *ctx, const flis_tensor *x, double factor)
     const size_t count = flis_count(x);
     const real by = (real)factor;
     for (size_t i = 0; i < count; i++) y->x[i] = x->x[i] * by;
-    return y;
+    return finished(ctx, y);
 }
 
 /* SPEC 1.4. */
@@ -1234,7 +1320,7 @@ flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_
         const real *from = token->value + (size_t)ids[i] * c, *place = position->value + i % tokens * c;
         for (size_t k = 0; k < c; k++) y->x[i * c + k] = from[k] + place[k];
     }
-    return y;
+    return finished(ctx, y);
 }
 
 /* ---- Attention ------------------------------------------------------------------------------------------------- */
@@ -1255,6 +1341,7 @@ typedef struct {
     k_plan over_d, over_keys;
     const real *zeros;
     real *y;
+    flis_precision precision;
 } attention;
 
 /* e^T in place of S^T, and each lane's sum. SPEC 1.11. */
@@ -1280,6 +1367,14 @@ static void softmax_columns(real *score, size_t keys, double *sum)
     }
 }
 
+/* e as operands of the weighted sum. PyTorch's softmax divides first, which in half formats makes small weights subnormal. */
+static void weights_emulate(flis_precision precision, real *e, size_t keys, double *sum)
+{
+    const bool half = precision == FLIS_AS_F16 || precision == FLIS_AS_BF16;
+    for (size_t i = 0; i < keys * PANEL; i++) e[i] = operand(half ? (real)(e[i] / sum[i % PANEL]) : e[i], precision);
+    for (int j = 0; half && j < PANEL; j++) sum[j] = 1;
+}
+
 /* Scales a tile of scores and closes what the mask closes. Lanes beyond the last query compute on zeros. SPEC 1.11. */
 static void scores_store(const attention *a, const real *total, real *score, size_t n, size_t query, size_t lanes, size_t key,
                          size_t rows)
@@ -1289,6 +1384,8 @@ static void scores_store(const attention *a, const real *total, real *score, siz
     for (size_t i = 0; i < rows; i++) {
         real *out = score + (key + i) * PANEL;
         for (int j = 0; j < PANEL; j++) out[j] = total[i * PANEL + (size_t)j] * scale;
+        for (size_t j = 0; a->precision && j < PANEL; j++)
+            out[j] = stored(stored(total[i * PANEL + j], a->precision) * scale, a->precision);
         if (a->mask.causal)
             for (size_t j = 0; j < lanes; j++)
                 if (key + i > query + j) out[j] = -REAL_MAX;
@@ -1317,6 +1414,7 @@ static void attention_part(const attention *a, size_t n, size_t head, size_t que
         scores_store(a, total, score, n, query, lanes, key, rows);
     }
     softmax_columns(score, a->keys, sum);
+    if (a->precision) weights_emulate(a->precision, score, a->keys, sum);
     for (size_t at = 0; at < a->d; at += ROWS) {
         size_t rows = a->d - at < ROWS ? a->d - at : ROWS;
         for (size_t i = 0; i < ROWS; i++) row[0][i] = i < rows ? v + (at + i) * a->keys : a->zeros;
@@ -1362,11 +1460,15 @@ flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tens
     const size_t d = q->c / heads, keys = k->h * k->w, queries = q->h * q->w, blocks = panels_of(queries);
     const size_t jobs = q->n * heads * blocks, workers = (size_t)ctx->threads < jobs ? (size_t)ctx->threads : jobs;
     const size_t longest = keys > d ? keys : d, own = (keys + d) * PANEL;
+    q = operands(ctx, q);
+    k = operands(ctx, k);
+    v = operands(ctx, v);
+    if (!q || !k || !v) return NULL;
     real *turned = flis_scratch(ctx, flis_count(v), sizeof *turned);
     real *zeros = flis_scratch(ctx, longest, sizeof *zeros);
     real *work = flis_scratch(ctx, workers * own, sizeof *work);
     attention a = {.q = q, .k = k, .v = v, .v_turned = turned, .heads = heads, .d = d, .keys = keys, .scale = scale,
-                   .mask = mask, .zeros = zeros, .y = y ? y->x : NULL};
+                   .mask = mask, .zeros = zeros, .y = y ? y->x : NULL, .precision = ctx->precision};
     bool ready = plan_make(ctx, &a.over_d, 1, d);
     ready = plan_make(ctx, &a.over_keys, 1, keys) && ready;
     ctx->macs += (uint64_t)q->n * queries * keys * q->c * 2;
@@ -1380,7 +1482,136 @@ flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tens
                                work + worker * own + keys * PANEL);
     }
     flis_rewind(ctx, mark);
+    return finished(ctx, y);
+}
+
+/* ---- An attention's insides, for the trace --------------------------------------------------------------------- */
+
+/* [n][t][heads d] as [n heads][t][d]: the authors' rearrange(x, 'b n (h d) -> (b h) n d'). */
+static void trace_heads(flis_ctx *ctx, const flis_tensor *x, size_t heads, const char *name, const char *part)
+{
+    const size_t tokens = x->h * x->w, d = x->c / heads;
+    if (!flis_trace_wants(ctx, flis_count(x), "%s%s", name, part)) return;
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *y = flis_rows(ctx, x->n * heads, tokens, d);
+    for (size_t i = 0; y && i < x->n * heads * tokens; i++) {
+        const size_t n = i / tokens / heads, head = i / tokens % heads, t = i % tokens;
+        memcpy(y->x + i * d, x->x + (n * tokens + t) * x->c + head * d, d * sizeof(real));
+    }
+    flis_trace(ctx, y, "%s%s", name, part);
+    flis_rewind(ctx, mark);
+}
+
+static void trace_mask(flis_ctx *ctx, const flis_mask *mask, size_t n, size_t queries, size_t keys, const char *name)
+{
+    bool any = false;
+    for (size_t i = 0; mask->open && i < n; i++) any = any || mask->open[i];
+    if (!any || !flis_trace_wants(ctx, n * queries * keys, "%s.mask", name)) return;
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *y = n == 1 ? flis_vectors(ctx, queries, keys) : flis_rows(ctx, n, queries, keys);
+    for (size_t i = 0; y && i < n * queries * keys; i++) {
+        const uint8_t *open = mask->open[i / (queries * keys)];
+        y->x[i] = open ? open[i % (queries * keys)] : 1;
+    }
+    if (y) y->bytes = true;
+    flis_trace(ctx, y, "%s.mask", name);
+    flis_rewind(ctx, mark);
+}
+
+/* out[j] = (q . k[j]) * scale for every key: the canonical dot product, vectorised across the keys. k_turned [d][keys]. */
+static void scores_row(const real *q, const real *k_turned, size_t d, size_t keys, real scale, flis_precision precision, real *out)
+{
+    enum { WIDE = 64 };
+    for (size_t key = 0; key < keys; key += WIDE) {
+        const size_t lanes = keys - key < WIDE ? keys - key : WIDE;
+        real total[WIDE] = {0};
+        for (size_t first = 0; first < d; first += BLOCK) {
+            const size_t last = d - first < BLOCK ? d : first + BLOCK;
+            real sum[WIDE] = {0};
+            for (size_t k = first; k < last; k++)
+                for (size_t j = 0; j < lanes; j++) sum[j] = fused(q[k], k_turned[k * keys + key + j], sum[j]);
+            for (size_t j = 0; j < lanes; j++) total[j] += sum[j];
+        }
+        for (size_t j = 0; j < lanes; j++) out[key + j] = stored(stored(total[j], precision) * scale, precision);
+    }
+}
+
+/* weight[j] = e[j] / sum of e, e and its sum as in flis_attention; query i's row of scores, closed where the mask closes. */
+static void weights_row(const real *score, const flis_mask *mask, size_t n, size_t query, size_t keys, flis_precision precision,
+                        real *out)
+{
+    const uint8_t *open = mask->open && mask->open[n] ? mask->open[n] + query * keys : NULL;
+    real largest = -REAL_MAX;
+    double sum = 0;
+    for (size_t j = 0; j < keys; j++) {
+        out[j] = (open && !open[j]) || (mask->causal && j > query) ? -REAL_MAX : score[j];
+        largest = out[j] > largest ? out[j] : largest;
+    }
+    for (size_t j = 0; j < keys; j++) sum += out[j] = (real)exp_fast((double)out[j] - largest);
+    for (size_t j = 0; j < keys; j++) out[j] = stored((real)(out[j] / sum), precision);
+}
+
+static flis_tensor *attention_scores(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, size_t heads, double scale)
+{
+    const size_t queries = q->h * q->w, keys = k->h * k->w, d = q->c / heads;
+    flis_tensor *y = flis_rows(ctx, q->n * heads, queries, keys);
+    real *turned = flis_scratch(ctx, flis_count(k), sizeof *turned);
+    q = operands(ctx, q);
+    k = operands(ctx, k);
+    if (!y || !turned || !q || !k) return NULL;
+    turn(ctx, k, turned);
+    PARALLEL_FOR(q->n * heads * queries * keys)
+    for (size_t i = 0; i < q->n * heads * queries; i++) {
+        const size_t n = i / queries / heads, head = i / queries % heads, query = i % queries;
+        scores_row(q->x + (n * queries + query) * q->c + head * d, turned + (n * k->c + head * d) * keys, d, keys, (real)scale,
+                   ctx->precision, y->x + i * keys);
+    }
     return y;
+}
+
+/* SPEC 10.12. */
+void flis_trace_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
+                          double scale, flis_mask mask, const char *name)
+{
+    if (!ctx->trace_wants || !q || !k || !v || idle(ctx) || !attention_fits(ctx, q, k, v, heads)) return;
+    const size_t queries = q->h * q->w, keys = k->h * k->w, count = q->n * heads * queries * keys;
+    trace_heads(ctx, q, heads, name, ".q");
+    trace_heads(ctx, k, heads, name, ".k");
+    trace_heads(ctx, v, heads, name, ".v");
+    const bool scores = flis_trace_wants(ctx, count, "%s.scores", name), weights = flis_trace_wants(ctx, count, "%s.weights", name);
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *y = scores || weights ? attention_scores(ctx, q, k, heads, scale) : NULL;
+    if (scores) flis_trace(ctx, y, "%s.scores", name);
+    trace_mask(ctx, &mask, q->n, queries, keys, name);
+    if (weights && y) {
+        PARALLEL_FOR(count)
+        for (size_t i = 0; i < q->n * heads * queries; i++)
+            weights_row(y->x + i * keys, &mask, i / queries / heads, i % queries, keys, ctx->precision, y->x + i * keys);
+        flis_trace(ctx, y, "%s.weights", name);
+    }
+    flis_rewind(ctx, mark);
+}
+
+/* ---- What a trace sees apart ----------------------------------------------------------------------------------- */
+
+/* SPEC 10.12. */
+flis_tensor *flis_norm_silu(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, double eps,
+                            const char *name, const char *part)
+{
+    flis_tensor *y = flis_group_norm(ctx, x, gain, bias, eps, !ctx->trace);
+    if (!ctx->trace) return y;
+    flis_trace(ctx, y, "%s%s", name, part);
+    return flis_silu(ctx, y);
+}
+
+/* SPEC 10.12. */
+flis_tensor *flis_conv_add(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, const flis_tensor *add,
+                           const char *name, const char *part)
+{
+    if (!ctx->trace) return flis_conv(ctx, x, w, b, FLIS_SAME, add);
+    flis_tensor *y = flis_conv(ctx, x, w, b, FLIS_SAME, NULL);
+    flis_trace(ctx, y, "%s%s", name, part);
+    return flis_add(ctx, y, add);
 }
 
 /* ---- Safetensors: reading -------------------------------------------------------------------------------------- */
@@ -2093,8 +2324,9 @@ static uint32_t rotate_right(uint32_t x, int by)
     return x >> by | x << (32 - by);
 }
 
-/* FIPS 180-4 section 6.2.2: the message schedule w, then 64 rounds on a copy of h. SPEC 10.13. */
-static void sha256_block(uint32_t h[8], const uint8_t *block)
+/* FIPS 180-4 section 6.2.2: the message schedule w, then 64 rounds. A round changes two of the eight variables, so that
+   renaming them takes the place of moving them. SPEC 10.13. */
+static void sha256_block(uint32_t hash[8], const uint8_t *block)
 {
     uint32_t w[64], v[8];
     for (int t = 0; t < 16; t++)
@@ -2104,17 +2336,26 @@ static void sha256_block(uint32_t h[8], const uint8_t *block)
         w[t] = (rotate_right(b, 17) ^ rotate_right(b, 19) ^ b >> 10) + w[t - 7] +
                (rotate_right(a, 7) ^ rotate_right(a, 18) ^ a >> 3) + w[t - 16];
     }
-    memcpy(v, h, sizeof v);
-    for (int t = 0; t < 64; t++) {
-        uint32_t e = v[4], a = v[0];
-        uint32_t t1 = v[7] + (rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25)) + ((e & v[5]) ^ (~e & v[6])) +
-                      SHA256_K[t] + w[t];
-        uint32_t t2 = (rotate_right(a, 2) ^ rotate_right(a, 13) ^ rotate_right(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
-        memmove(v + 1, v, 7 * sizeof *v);
-        v[4] += t1;
-        v[0] = t1 + t2;
+    memcpy(v, hash, sizeof v);
+#define ROUND(a, b, c, d, e, f, g, h, i) do { \
+        uint32_t t1 = v[h] + (rotate_right(v[e], 6) ^ rotate_right(v[e], 11) ^ rotate_right(v[e], 25)) + \
+                      (v[g] ^ (v[e] & (v[f] ^ v[g]))) + SHA256_K[t + (i)] + w[t + (i)]; \
+        v[d] += t1; \
+        v[h] = t1 + (rotate_right(v[a], 2) ^ rotate_right(v[a], 13) ^ rotate_right(v[a], 22)) + \
+               ((v[a] & v[b]) | (v[c] & (v[a] | v[b]))); \
+    } while (0)
+    for (int t = 0; t < 64; t += 8) {
+        ROUND(0, 1, 2, 3, 4, 5, 6, 7, 0);
+        ROUND(7, 0, 1, 2, 3, 4, 5, 6, 1);
+        ROUND(6, 7, 0, 1, 2, 3, 4, 5, 2);
+        ROUND(5, 6, 7, 0, 1, 2, 3, 4, 3);
+        ROUND(4, 5, 6, 7, 0, 1, 2, 3, 4);
+        ROUND(3, 4, 5, 6, 7, 0, 1, 2, 5);
+        ROUND(2, 3, 4, 5, 6, 7, 0, 1, 6);
+        ROUND(1, 2, 3, 4, 5, 6, 7, 0, 7);
     }
-    for (int i = 0; i < 8; i++) h[i] += v[i];
+#undef ROUND
+    for (int i = 0; i < 8; i++) hash[i] += v[i];
 }
 
 /* SPEC 10.13. */
@@ -2154,22 +2395,85 @@ void flis_sha256_end(flis_sha256 *s, char hex[65])
     for (int i = 0; i < 8; i++) snprintf(hex + 8 * i, 9, "%08lx", (unsigned long)s->h[i]);
 }
 
+/* Values first.. in the order that files have: images with the channels before the places. */
+static void file_order(const flis_tensor *x, size_t first, size_t count, real *out)
+{
+    if (x->rank != 4) {
+        memcpy(out, x->x + first, count * sizeof *out);
+        return;
+    }
+    const size_t places = x->h * x->w;
+    size_t n = first / places / x->c, c = first / places % x->c, place = first % places;
+    for (size_t i = 0; i < count; i++) {
+        out[i] = x->x[(n * places + place) * x->c + c];
+        if (++place < places) continue;
+        place = 0;
+        if (++c < x->c) continue;
+        c = 0;
+        n++;
+    }
+}
+
+enum { STRETCH = 1024 };                /* values that are looked at together */
+
 /* SPEC 10.13. */
 void flis_tensor_digest(const flis_tensor *x, char hex[65])
 {
     flis_sha256 s;
-    unsigned char bytes[sizeof(real)];
-    const size_t places = x->h * x->w;
-    const size_t inner = x->rank == 4 ? places : 1, outer = x->rank == 4 ? 1 : places;     /* around the channels */
+    real values[STRETCH];
+    unsigned char bytes[STRETCH * sizeof *values];
+    const size_t count = flis_count(x), size = x->bytes ? 1 : sizeof(real);
     flis_sha256_begin(&s);
-    for (size_t n = 0; n < x->n; n++)
-        for (size_t i = 0; i < outer; i++)
-            for (size_t c = 0; c < x->c; c++)
-                for (size_t j = 0; j < inner; j++) {
-                    value_to(bytes, sizeof(real) == 8 ? FLIS_F64 : FLIS_F32, x->x[(n * places + i + j) * x->c + c]);
-                    flis_sha256_add(&s, bytes, sizeof bytes);
-                }
+    for (size_t first = 0; first < count; first += STRETCH) {
+        const size_t now = count - first < STRETCH ? count - first : STRETCH;
+        file_order(x, first, now, values);
+        if (x->bytes)
+            for (size_t i = 0; i < now; i++) bytes[i] = (uint8_t)values[i];
+        else                            /* a constant type: twice as fast */
+            for (size_t i = 0; i < now; i++) value_to(bytes + i * sizeof(real), sizeof(real) == 8 ? FLIS_F64 : FLIS_F32, values[i]);
+        flis_sha256_add(&s, bytes, now * size);
+    }
     flis_sha256_end(&s, hex);
+}
+
+/* Adds the values' sum, or that of their squared distance from the mean, and (first pass) finds the largest. */
+static double summary_pass(const flis_tensor *x, flis_summary *out, bool first_pass)
+{
+    real values[STRETCH];
+    double sum = 0;
+    for (size_t first = 0; first < out->count; first += STRETCH) {
+        const size_t now = out->count - first < STRETCH ? out->count - first : STRETCH;
+        file_order(x, first, now, values);
+        for (size_t i = 0; i < now; i++) {
+            const double value = values[i], size = fabs(value), difference = value - out->mean;
+            sum += first_pass ? value : difference * difference;
+            if (!first_pass) continue;
+            const bool finite = size <= DBL_MAX;
+            if (!out->not_finite && (!finite || size > out->largest)) {
+                out->largest = size;
+                out->largest_at = first + i;
+            }
+            out->not_finite += !finite;
+        }
+    }
+    return sum;
+}
+
+/* Sums in double, in the order that files have. SPEC 10.13. */
+void flis_tensor_summary(const flis_tensor *x, flis_summary *out)
+{
+    const size_t count = flis_count(x);
+    memset(out, 0, sizeof *out);
+    out->count = count;
+    if (count) out->mean = summary_pass(x, out, true) / (double)count;
+    if (count) out->deviation = sqrt(summary_pass(x, out, false) / (double)count);
+    out->stride = count / FLIS_SAMPLES ? count / FLIS_SAMPLES : 1;
+    for (; out->samples < FLIS_SAMPLES && out->samples < count; out->samples++) {
+        real value;
+        file_order(x, out->samples * out->stride, 1, &value);
+        out->sample[out->samples] = value;
+    }
+    flis_tensor_digest(x, out->sha256);
 }
 
 /* ---- Weights: key tables, loading, packing --------------------------------------------------------------------- */

@@ -374,10 +374,11 @@ void flis_time_embedding(double t, size_t dim, real *out)
 static flis_tensor *time_embed(flis_ctx *ctx, const flis_unet *unet, const double *t, size_t n)
 {
     const size_t channels = unet->config.channels;
-    flis_tensor *wave = flis_rows(ctx, n, 1, channels);
+    flis_tensor *wave = flis_vectors(ctx, n, channels);
     for (size_t i = 0; wave && wave->x && i < n; i++) flis_time_embedding(t[i], channels, wave->x + i * channels);
-    flis_tensor *y = flis_silu(ctx, flis_linear(ctx, wave, &unet->time0_w, &unet->time0_b, NULL));
-    y = flis_linear(ctx, y, &unet->time2_w, &unet->time2_b, NULL);
+    flis_tensor *y = flis_linear(ctx, wave, &unet->time0_w, &unet->time0_b, NULL);
+    flis_trace(ctx, y, "time_embed.0");
+    y = flis_linear(ctx, flis_silu(ctx, y), &unet->time2_w, &unet->time2_b, NULL);
     flis_trace(ctx, y, "time_embed");
     return flis_silu(ctx, y);
 }
@@ -386,12 +387,15 @@ static flis_tensor *time_embed(flis_ctx *ctx, const flis_unet *unet, const doubl
 static flis_tensor *resblock_forward(flis_ctx *ctx, const forward_pass *pass, const resblock *r, const flis_tensor *x, const char *name)
 {
     flis_mark mark = flis_here(ctx);
-    flis_tensor *y = flis_group_norm(ctx, x, &r->in_gain, &r->in_bias, RESBLOCK_EPS, true);
+    flis_tensor *y = flis_norm_silu(ctx, x, &r->in_gain, &r->in_bias, RESBLOCK_EPS, name, ".in_layers.0");
     y = flis_conv(ctx, y, &r->in_w, &r->in_b, FLIS_SAME, NULL);
-    y = flis_add_to_all(ctx, y, flis_linear(ctx, pass->emb, &r->emb_w, &r->emb_b, NULL));
-    y = flis_group_norm(ctx, y, &r->out_gain, &r->out_bias, RESBLOCK_EPS, true);
+    flis_trace(ctx, y, "%s.in_layers.2", name);
+    flis_tensor *emb = flis_linear(ctx, pass->emb, &r->emb_w, &r->emb_b, NULL);
+    flis_trace(ctx, emb, "%s.emb_layers.1", name);
+    y = flis_norm_silu(ctx, flis_add_to_all(ctx, y, emb), &r->out_gain, &r->out_bias, RESBLOCK_EPS, name, ".out_layers.0");
     const flis_tensor *skip = r->in == r->out ? x : flis_conv(ctx, x, &r->skip_w, &r->skip_b, FLIS_SAME, NULL);
-    y = flis_conv(ctx, y, &r->out_w, &r->out_b, FLIS_SAME, skip);
+    if (r->in != r->out) flis_trace(ctx, skip, "%s.skip_connection", name);
+    y = flis_conv_add(ctx, y, &r->out_w, &r->out_b, skip, name, ".out_layers.3");
     flis_trace(ctx, y, "%s", name);
     return flis_keep(ctx, mark, y);
 }
@@ -405,6 +409,15 @@ static flis_tensor *project_and_add(flis_ctx *ctx, const flis_tensor *x, const f
     flis_tensor *y = flis_linear(ctx, x, w, b, NULL);
     flis_trace(ctx, y, "%s.transformer_blocks.0.%s", name, module);
     return flis_add(ctx, y, residual);
+}
+
+static void trace_insides(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads, double scale,
+                          flis_mask mask, const char *name, const char *module)
+{
+    char path[128];
+    if (!ctx->trace_wants) return;
+    snprintf(path, sizeof path, "%s.transformer_blocks.0.%s", name, module);
+    flis_trace_attention(ctx, q, k, v, heads, scale, mask, path);
 }
 
 /* x + to_out(attention(to_q(norm x), to_k(source), to_v(source))). source: the text (cross), else the normed x itself.
@@ -423,8 +436,17 @@ static flis_tensor *attention_forward(flis_ctx *ctx, const forward_pass *pass, c
     flis_trace(ctx, k, "%s.transformer_blocks.0.%s.to_k", name, module);
     flis_trace(ctx, v, "%s.transformer_blocks.0.%s.to_v", name, module);
     double scale = x ? 1.0 / sqrt((double)(x->c / heads)) : 1.0;    /* of a head's width, not of all channels */
+    trace_insides(ctx, q, k, v, heads, scale, mask, name, module);
     flis_tensor *y = flis_attention(ctx, q, k, v, heads, scale, mask);
     return flis_keep(ctx, mark, project_and_add(ctx, y, &a->out_w, &a->out_b, x, name, module));
+}
+
+static flis_tensor *layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, const char *name,
+                               int number)
+{
+    flis_tensor *y = flis_layer_norm(ctx, x, gain, bias);
+    flis_trace(ctx, y, "%s.transformer_blocks.0.norm%d", name, number);
+    return y;
 }
 
 /* proj_out(block(proj_in(norm x))) + x, block: x += attn1(norm1 x); x += attn2(norm2 x, text); x += ff(norm3 x).
@@ -435,20 +457,23 @@ static flis_tensor *transformer_forward(flis_ctx *ctx, const forward_pass *pass,
     if (!x) return NULL;
     flis_mark mark = flis_here(ctx);
     flis_tensor *y = flis_group_norm(ctx, x, &a->gain, &a->bias, TRANSFORMER_EPS, false);
+    flis_trace(ctx, y, "%s.norm", name);
     y = flis_conv(ctx, y, &a->in_w, &a->in_b, FLIS_SAME, NULL);
     flis_trace(ctx, y, "%s.proj_in", name);
     y = flis_keep(ctx, mark, y);
     flis_mark inner = flis_here(ctx);
     y = flis_as_rows(ctx, y);
     flis_mask all = {0}, rectified = {.open = (const uint8_t *const *)pass->open[level]};
-    y = attention_forward(ctx, pass, &a->self, y, flis_layer_norm(ctx, y, &a->gain1, &a->bias1), NULL, all, name);
-    y = attention_forward(ctx, pass, &a->cross, y, flis_layer_norm(ctx, y, &a->gain2, &a->bias2), pass->context, rectified, name);
+    y = attention_forward(ctx, pass, &a->self, y, layer_norm(ctx, y, &a->gain1, &a->bias1, name, 1), NULL, all, name);
+    y = attention_forward(ctx, pass, &a->cross, y, layer_norm(ctx, y, &a->gain2, &a->bias2, name, 2), pass->context, rectified, name);
     y = flis_keep(ctx, inner, y);
-    flis_tensor *f = flis_layer_norm(ctx, y, &a->gain3, &a->bias3);
-    f = flis_geglu(ctx, flis_linear(ctx, f, &a->gate_w, &a->gate_b, NULL));
+    flis_tensor *f = flis_linear(ctx, layer_norm(ctx, y, &a->gain3, &a->bias3, name, 3), &a->gate_w, &a->gate_b, NULL);
+    flis_trace(ctx, f, "%s.transformer_blocks.0.ff.net.0.proj", name);
+    f = flis_geglu(ctx, f);
+    flis_trace(ctx, f, "%s.transformer_blocks.0.ff.net.0", name);
     y = project_and_add(ctx, f, &a->ff_w, &a->ff_b, y, name, "ff");
     flis_trace(ctx, y, "%s.transformer_blocks.0", name);
-    y = flis_conv(ctx, flis_as_image(ctx, y, x->h, x->w), &a->out_w, &a->out_b, FLIS_SAME, x);
+    y = flis_conv_add(ctx, flis_as_image(ctx, y, x->h, x->w), &a->out_w, &a->out_b, x, name, ".proj_out");
     flis_trace(ctx, y, "%s", name);
     return flis_keep(ctx, mark, y);
 }
@@ -515,11 +540,7 @@ static flis_tensor *forward(flis_ctx *ctx, const flis_unet *unet, const flis_ten
         flis_tensor *joined = flis_concat(ctx, y, skip[--skips]);
         y = flis_keep(ctx, before, block_forward(ctx, &pass, &unet->output[i], joined, name));
     }
-    y = flis_group_norm(ctx, y, &unet->out_gain, &unet->out_bias, RESBLOCK_EPS, !ctx->trace);
-    if (ctx->trace) {                   /* out.0 is the norm alone; out.1 the SiLU */
-        flis_trace(ctx, y, "out.0");
-        y = flis_silu(ctx, y);
-    }
+    y = flis_norm_silu(ctx, y, &unet->out_gain, &unet->out_bias, RESBLOCK_EPS, "out", ".0");
     y = flis_conv(ctx, y, &unet->out_w, &unet->out_b, FLIS_SAME, NULL);
     flis_trace(ctx, y, "out");
     return flis_keep(ctx, mark, y);

@@ -291,11 +291,13 @@ flis_vae *flis_vae_load(flis_ctx *ctx, flis_file *file, bool decoder, bool encod
 static flis_tensor *resnet_forward(flis_ctx *ctx, const resnet *r, const flis_tensor *x, const char *name)
 {
     flis_mark mark = flis_here(ctx);
-    flis_tensor *y = flis_group_norm(ctx, x, &r->gain1, &r->bias1, VAE_EPS, true);
+    flis_tensor *y = flis_norm_silu(ctx, x, &r->gain1, &r->bias1, VAE_EPS, name, ".norm1");
     y = flis_keep(ctx, mark, flis_conv(ctx, y, &r->w1, &r->b1, FLIS_SAME, NULL));
-    y = flis_group_norm(ctx, y, &r->gain2, &r->bias2, VAE_EPS, true);
+    flis_trace(ctx, y, "%s.conv1", name);
+    y = flis_norm_silu(ctx, y, &r->gain2, &r->bias2, VAE_EPS, name, ".norm2");
     const flis_tensor *skip = r->in == r->out ? x : flis_conv(ctx, x, &r->skip_w, &r->skip_b, FLIS_SAME, NULL);
-    y = flis_conv(ctx, y, &r->w2, &r->b2, FLIS_SAME, skip);
+    if (r->in != r->out) flis_trace(ctx, skip, "%s.nin_shortcut", name);
+    y = flis_conv_add(ctx, y, &r->w2, &r->b2, skip, name, ".conv2");
     flis_trace(ctx, y, "%s", name);
     return flis_keep(ctx, mark, y);
 }
@@ -310,10 +312,14 @@ static flis_tensor *attention_forward(flis_ctx *ctx, const self_attention *a, co
     flis_tensor *q = flis_conv(ctx, normed, &a->q_w, &a->q_b, FLIS_SAME, NULL);
     flis_tensor *k = flis_conv(ctx, normed, &a->k_w, &a->k_b, FLIS_SAME, NULL);
     flis_tensor *v = flis_conv(ctx, normed, &a->v_w, &a->v_b, FLIS_SAME, NULL);
+    flis_trace(ctx, normed, "%s.norm", name);
+    flis_trace(ctx, q, "%s.q", name);
+    flis_trace(ctx, k, "%s.k", name);
+    flis_trace(ctx, v, "%s.v", name);
     flis_mask all = {0};
     flis_tensor *y = flis_attention(ctx, flis_as_rows(ctx, q), flis_as_rows(ctx, k), flis_as_rows(ctx, v), 1,
                                     1.0 / sqrt((double)x->c), all);
-    y = flis_conv(ctx, flis_as_image(ctx, y, x->h, x->w), &a->out_w, &a->out_b, FLIS_SAME, x);
+    y = flis_conv_add(ctx, flis_as_image(ctx, y, x->h, x->w), &a->out_w, &a->out_b, x, name, ".proj_out");
     flis_trace(ctx, y, "%s", name);
     return flis_keep(ctx, mark, y);
 }
@@ -332,11 +338,7 @@ static flis_tensor *middle_forward(flis_ctx *ctx, const coder *c, const flis_ten
 /* SPEC 6.3. */
 static flis_tensor *out_forward(flis_ctx *ctx, const coder *c, const flis_tensor *x)
 {
-    flis_tensor *y = flis_group_norm(ctx, x, &c->out_gain, &c->out_bias, VAE_EPS, !ctx->trace);
-    if (ctx->trace) {                   /* norm_out is the norm alone */
-        flis_trace(ctx, y, "%snorm_out", c->name);
-        y = flis_silu(ctx, y);
-    }
+    flis_tensor *y = flis_norm_silu(ctx, x, &c->out_gain, &c->out_bias, VAE_EPS, c->name, "norm_out");
     y = flis_conv(ctx, y, &c->out_w, &c->out_b, FLIS_SAME, NULL);
     flis_trace(ctx, y, "%sconv_out", c->name);
     return y;

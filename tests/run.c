@@ -231,6 +231,10 @@ enum { FAST, SLOW };
     X(test_pipeline_plms4_scale1, FAST) \
     X(test_pipeline_text, FAST) \
     X(test_pipeline_generate, SLOW) \
+    /* test_precision.c */ \
+    X(test_precision_everywhere, FAST) \
+    X(test_precision_products, FAST) \
+    X(test_precision_overflow, FAST) \
     /* test_sampler.c */ \
     X(test_sampler_rng, FAST) \
     X(test_sampler_rng_sequences, FAST) \
@@ -273,6 +277,13 @@ enum { FAST, SLOW };
     X(test_tokens_damaged, FAST) \
     X(test_tokens_gzip, FAST) \
     X(test_tokens_long, FAST) \
+    /* test_trace.c */ \
+    X(test_trace_changes_nothing, FAST) \
+    X(test_trace_insides, FAST) \
+    X(test_trace_weights_are_attention, FAST) \
+    X(test_trace_asks, FAST) \
+    X(test_trace_summary, FAST) \
+    X(test_trace_summary_not_finite, FAST) \
     /* test_unet.c */ \
     X(test_unet_blocks_mix, FAST) \
     X(test_unet_blocks_boat, SLOW) \
