@@ -22,6 +22,8 @@ ifneq ($(filter-out clean help uninstall format,$(or $(MAKECMDGOALS),all)),)
 NATIVE := $(or $(call try,-march=native),$(call try,-mcpu=native)) $(call try,-mprefer-vector-width=512)
 # gcc for s390 would otherwise widen floats to double in ISO C mode; elsewhere this changes nothing (x87 stays refused).
 FLOATS := $(call try,-fexcess-precision=fast)
+# Roots stay in vector loops when nobody asks for errno; this changes no bit.
+ERRNO := $(call try,-fno-math-errno)
 ifneq ($(OPENMP),0)
 OMP := $(call try,-fopenmp,$(hash)include <omp.h>@int main(void) { return omp_get_max_threads() < 1; })
 endif
@@ -52,7 +54,7 @@ EXTRA    :=
 endif
 
 LIB     := $(O)libflis.a
-STRICT  := -std=c99 -pedantic -Wall -Wextra -Wshadow -ffp-contract=off $(FLOATS) $(if $(filter 1,$(WERROR)),-Werror)
+STRICT  := -std=c99 -pedantic -Wall -Wextra -Wshadow -ffp-contract=off $(FLOATS) $(ERRNO) $(if $(filter 1,$(WERROR)),-Werror)
 COMPILE  = $(CC) $(CPPFLAGS) -I. $(DEFINES) $(CFLAGS) $(STRICT) $(EXTRA) $(OMP)
 LINK     = $(CC) $(CFLAGS) $(EXTRA) $(OMP) $(LDFLAGS)
 LIBS     = $(LDLIBS) -lm

@@ -215,6 +215,13 @@ enum { FAST, SLOW };
     X(test_label_pil_rule, FAST) \
     X(test_generate_refuses, FAST) \
     X(test_guided_passes, SLOW) \
+    /* test_grad.c */ \
+    X(test_grad_linear, FAST) \
+    X(test_grad_conv, FAST) \
+    X(test_grad_product_bits, FAST) \
+    X(test_grad_norms, FAST) \
+    X(test_grad_elementwise, FAST) \
+    X(test_grad_attention, FAST) \
     /* test_models.c */ \
     X(test_models_sharded, SLOW) \
     X(test_models_diffusers, SLOW) \
