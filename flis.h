@@ -571,9 +571,10 @@ bool flis_guided_eps(flis_ctx *ctx, void *guided, const real *x, int64_t t, real
 
 /* With a tape in the context, the operations of section 2 record themselves wherever a gradient is wanted: for weights
    that flis_grad_visit has seen, for tensors that flis_watch names, and for what is computed from either. What needs no
-   gradient (a frozen text encoder) is not recorded and no gradient is computed into it. The whole models of sections 5 to
-   7 are made of these operations, so they train as they infer. Results and gradients do not depend on the number of
-   threads. A step, with tape and training set up once:
+   gradient (a frozen text encoder) is not recorded, and none is computed into it. What a recorded operation was given
+   (tensors, weights, masks) must last, unchanged, until flis_backward. The whole models of sections 5 to 7 are made of
+   these operations, so they train as they infer. Results and gradients do not depend on the number of threads.
+   A step, with tape and training set up once:
 
      flis_mark mark = flis_here(ctx);
      flis_tape_begin(ctx, &tape);

@@ -222,6 +222,15 @@ enum { FAST, SLOW };
     X(test_grad_norms, FAST) \
     X(test_grad_elementwise, FAST) \
     X(test_grad_attention, FAST) \
+    X(test_grad_losses, FAST) \
+    X(test_grad_loss_values, FAST) \
+    X(test_grad_frozen, FAST) \
+    X(test_grad_refuses, FAST) \
+    X(test_grad_unet, SLOW) \
+    X(test_grad_clip, FAST) \
+    X(test_grad_vae, SLOW) \
+    X(test_grad_same_bits, SLOW) \
+    X(test_grad_half, FAST) \
     /* test_models.c */ \
     X(test_models_sharded, SLOW) \
     X(test_models_diffusers, SLOW) \
@@ -277,6 +286,13 @@ enum { FAST, SLOW };
     X(test_tokens_damaged, FAST) \
     X(test_tokens_gzip, FAST) \
     X(test_tokens_long, FAST) \
+    /* test_train.c */ \
+    X(test_train_adamw, FAST) \
+    X(test_train_clip, FAST) \
+    X(test_train_resume, FAST) \
+    X(test_train_swap, FAST) \
+    X(test_train_refuses, FAST) \
+    X(test_train_learns, FAST) \
     /* test_unet.c */ \
     X(test_unet_blocks_mix, FAST) \
     X(test_unet_blocks_boat, SLOW) \
