@@ -23,6 +23,8 @@ NATIVE := $(or $(call try,-march=native),$(call try,-mcpu=native)) $(call try,-m
 # gcc for s390 would otherwise widen floats to double in ISO C mode; elsewhere this changes nothing (x87 stays refused).
 FLOATS := $(call try,-fexcess-precision=fast)
 DEPS   := $(or $(call try,-MMD -MP),$(call try,-MD))
+# Roots stay in vector loops when nobody asks for errno; this changes no bit.
+ERRNO := $(call try,-fno-math-errno)
 ifneq ($(OPENMP),0)
 OMP := $(call try,-fopenmp,$(hash)include <omp.h>@int main(void) { return omp_get_max_threads() < 1; })
 endif
@@ -53,7 +55,7 @@ EXTRA    :=
 endif
 
 LIB     := $(O)libflis.a
-STRICT  := -std=c99 -pedantic -Wall -Wextra -Wshadow -ffp-contract=off $(FLOATS) $(if $(filter 1,$(WERROR)),-Werror)
+STRICT  := -std=c99 -pedantic -Wall -Wextra -Wshadow -ffp-contract=off $(FLOATS) $(ERRNO) $(if $(filter 1,$(WERROR)),-Werror)
 COMPILE  = $(CC) $(CPPFLAGS) -I. $(DEFINES) $(CFLAGS) $(STRICT) $(EXTRA) $(OMP)
 LINK     = $(CC) $(CFLAGS) $(EXTRA) $(OMP) $(LDFLAGS)
 LIBS     = $(LDLIBS) -lm

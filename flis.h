@@ -3,7 +3,7 @@
  * This header is the table of contents, in reading order: a context that carries everything that changes (1), tensors
  * and the canonical operations on them (2), files of tensors (3), then the pipeline as data flows through it: pictures
  * and layouts (4), text (5), the U-Net with rectified cross-attention (6), the autoencoder (7), noise, schedules and
- * samplers (8), and the whole (9).
+ * samplers (8), the whole (9), and training (10).
  *
  * The algorithm is FreestyleNet (Xue et al., CVPR 2023, arXiv 2303.14412). "FreestyleNet@5dcb8b8" in a comment means
  * the authors' repository at that commit. Operations are defined to the bit; SPEC.md and DESIGN notes in tensor.c say how.
@@ -139,6 +139,7 @@ struct flis_tensor {
     bool bytes;                 /* a traced mask: its values are 0 and 1, and files hold them as U8 */
     size_t n, h, w, c;
     real *x;                    /* n*h*w*c values; NULL while dry */
+    struct flis_grad *grad;     /* gathers the loss's gradient (section 10), views' too; NULL: none is wanted */
 };
 
 flis_tensor *flis_image(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t c);
@@ -170,6 +171,10 @@ typedef struct flis_param {
     real *packed;               /* panels (matrices and kernels); else NULL */
     uint16_t *half;             /* the same panels as F16 or BF16, widened where they are used: half the memory */
     bool half_is_bf16;
+    /* Training (section 10): allocated by flis_grad_visit, in the checkpoint's order like value, which is kept then. */
+    real *grad;                 /* d loss / d value, gathered over backward passes; NULL: frozen */
+    real *m, *v;                /* AdamW's moments */
+    real *ema;                  /* exponential moving average of value; NULL: none is kept */
 } flis_param;
 
 /* Each operation returns a new tensor in the arena and leaves its inputs alone. The equation stands above it in
@@ -351,6 +356,9 @@ bool flis_formula_visit(flis_ctx *ctx, void *unused, const char *name, flis_para
 /* Fills a param from values in the checkpoint's order: packs matrices and kernels, copies vectors and embeddings. */
 bool flis_param_set(flis_ctx *ctx, flis_param *param, const real *values, bool keep_unpacked);
 bool flis_param_set_half(flis_ctx *ctx, flis_param *param, const uint16_t *values, bool bf16);     /* to be multiplied only */
+/* The values in the checkpoint's order, however they are kept (halves: widened). */
+void flis_param_get(const flis_param *param, real *out);
+size_t flis_param_count(const flis_param *param);
 
 /* ---- 4. Pictures, JSON, layouts (flis.c) ----------------------------------------------------------------------- */
 
@@ -597,6 +605,100 @@ typedef struct flis_guided {
     const flis_rca *rca;                /* NULL: plain */
 } flis_guided;
 bool flis_guided_eps(flis_ctx *ctx, void *guided, const real *x, int64_t t, real *eps, real *uncond);
+
+/* ---- 10. Training (tensor.c) ------------------------------------------------------------------------------------ */
+
+/* With a tape in the context, the operations of section 2 record themselves wherever a gradient is wanted: for weights
+   that flis_grad_visit has seen, for tensors that flis_watch names, and for what is computed from either. What needs no
+   gradient (a frozen text encoder) is not recorded, and none is computed into it. What a recorded operation was given
+   (tensors, weights, masks) must last, unchanged, until flis_backward. The whole models of sections 5 to 7 are made of
+   these operations, so they train as they infer. Results and gradients do not depend on the number of threads.
+   A step, with tape and training set up once:
+
+     flis_mark mark = flis_here(ctx);
+     flis_tape_begin(ctx, &tape);
+     eps = flis_unet_eps(ctx, unet, z, t, text, rca);
+     loss = flis_mse(ctx, eps, noise, NULL, 1.0);
+     flis_backward(ctx);
+     flis_tape_end(ctx);
+     flis_rewind(ctx, mark);
+     flis_adamw(ctx, &training);
+
+   All but the last may be repeated before it, on other samples: weights' gradients add up (seed losses with 1/count). */
+
+/* The gradient of one tensor; in the arena. */
+typedef struct flis_grad {
+    real *x;                    /* like the tensor's values; NULL: nothing has flowed in yet */
+    size_t count;
+    bool watched;               /* stays after flis_backward, until flis_tape_end */
+    struct flis_buffer *buffer; /* whose memory x is */
+} flis_grad;
+
+typedef struct flis_tape {      /* all zero to begin with; kept from step to step, because fresh pages are slow */
+    bool checkpoint;            /* set it: flis_checkpoint keeps only what goes in and out, and computes it again later */
+    struct flis_node *last;     /* the newest recorded operation */
+    struct flis_buffer *buffers;        /* memory for tensors' gradients */
+    size_t bytes;               /* of it */
+} flis_tape;
+bool flis_tape_begin(flis_ctx *ctx, flis_tape *tape);   /* fails when already recording, or while dry */
+void flis_tape_end(flis_ctx *ctx);                      /* stops recording, forgets; tensors' gradients are gone */
+void flis_tape_free(flis_tape *tape);
+/* Wants the gradient of x, an input or something computed: x->grad->x after flis_backward. Before x is used. */
+void flis_watch(flis_ctx *ctx, flis_tensor *x);
+/* Runs what was recorded, newest first, from the gradients that losses seeded; then the tape is empty. Gradients add to
+   what weights' grad holds. */
+bool flis_backward(flis_ctx *ctx);
+/* block(ctx, user, in), where in holds `count` tensors. With tape->checkpoint set it runs unrecorded, so that nothing but
+   its result stays in memory, and once more, recorded, when its backward is due: the same bits for less memory. user,
+   what it points to and the tensors must last until flis_backward, so they belong in the arena; `in` is copied. */
+typedef flis_tensor *flis_block(flis_ctx *ctx, void *user, flis_tensor *const *in);
+flis_tensor *flis_checkpoint(flis_ctx *ctx, flis_block *block, void *user, flis_tensor *const *in, size_t count);
+
+/* Losses. Each returns its value (0 when failed), summed in double, and seeds y's gradient with `scale` times its
+   derivative; without a tape it only returns. target: like y's values; weight: one for each place [n][h][w], NULL: 1. */
+/* Mean over all values of weight (y - target)^2. */
+double flis_mse(flis_ctx *ctx, const flis_tensor *y, const real *target, const real *weight, double scale);
+/* Mean over all values of weight |y - target|. */
+double flis_l1(flis_ctx *ctx, const flis_tensor *y, const real *target, const real *weight, double scale);
+/* Mean over the places whose label is not void_label (-1: every place counts) of log sum_c exp(y[c]) - y[label]; label
+   [n][h][w]; 0 where no place counts. */
+double flis_cross_entropy(flis_ctx *ctx, const flis_tensor *y, const uint8_t *label, int void_label, double scale);
+/* Moments [n][h][w][2z], as flis_vae_encode gives them: means, then log variances, which are cut to [-30, 20].
+   1/2 sum of mean^2 + variance - 1 - log variance, over n. CompVis' ldm/modules/distributions/distributions.py. */
+double flis_kl(flis_ctx *ctx, const flis_tensor *moments, double scale);
+/* mean + exp(log variance / 2) noise, [n][h][w][z]; noise like it; an operation, recorded as the others. */
+flis_tensor *flis_posterior_sample(flis_ctx *ctx, const flis_tensor *moments, const flis_tensor *noise);
+
+/* The weights in training, in the order in which they were visited, and how they are updated. */
+typedef struct flis_training {
+    double rate, beta1, beta2, eps, decay;      /* AdamW: 1e-4, 0.9, 0.999, 1e-8, 0.01; decay is decoupled */
+    double clip;                /* largest norm of all gradients as one vector; above it they are scaled. 0: no limit */
+    double ema;                 /* decay of the average, at most (1 + step) / (10 + step); 0: none is kept */
+    uint64_t step;              /* updates done */
+    double norm;                /* of the last update's gradients, before clipping */
+    size_t count, room;
+    struct flis_trained { char *name; flis_param *param; } *item;
+} flis_training;
+void flis_training_default(flis_training *training);
+/* A visitor: from now on the weight is trained. Keeps its values unpacked beside the panels (halves are widened), and
+   allocates its gradient, moments and, where training->ema is set, average. Wrap it to train a choice of weights. */
+bool flis_grad_visit(flis_ctx *ctx, void *training, const char *name, flis_param *param);
+/* One update from the gathered gradients, which are then set to zero; packs the weights anew. Fails where a gradient is
+   NaN or infinite, and then changes nothing. With step = 1, 2, …, in real, per value (torch.optim.AdamW's order):
+     p = p (1 - rate decay); m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g g;
+     p = p - rate / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps); ema = ema - (1 - d)(ema - p). */
+bool flis_adamw(flis_ctx *ctx, flis_training *training);
+void flis_grad_zero(flis_training *training);
+/* Exchanges every weight with its average: to sample with, to write the model; and once more, to train on. */
+bool flis_training_swap(flis_ctx *ctx, flis_training *training);
+/* The state with which a resumed training gives the same bits: declare it with the other tensors of a file, write it in
+   the same place; read sets weights, moments, averages and step. Tensors: each weight under its own name, and that after
+   "adamw.m.", "adamw.v.", "ema."; metadata "adamw.step". F32 (flis64: F64). */
+bool flis_training_declare(flis_ctx *ctx, flis_writer *writer, const flis_training *training);
+bool flis_training_write(flis_ctx *ctx, flis_writer *writer, const flis_training *training);
+bool flis_training_read(flis_ctx *ctx, flis_file *file, flis_training *training);
+/* Frees the list. The weights keep what they have, until flis_free_visit. */
+void flis_training_free(flis_training *training);
 
 #ifdef __cplusplus
 }

@@ -478,13 +478,14 @@ static flis_tensor *transformer_forward(flis_ctx *ctx, const forward_pass *pass,
     return flis_keep(ctx, mark, y);
 }
 
-/* One TimestepEmbedSequential; `name` is its path. SPEC 5.2. */
-static flis_tensor *block_forward(flis_ctx *ctx, const forward_pass *pass, const block *b, flis_tensor *x, const char *name)
+/* One TimestepEmbedSequential, on x or, going up, on [x, skip]; `name` is its path. SPEC 5.2. */
+static flis_tensor *block_forward(flis_ctx *ctx, const forward_pass *pass, const block *b, flis_tensor *x, const flis_tensor *skip,
+                                  const char *name)
 {
     char part_name[80];
     size_t part = 0;
     flis_mark mark = flis_here(ctx);
-    flis_tensor *y = x;
+    flis_tensor *y = skip ? flis_concat(ctx, x, skip) : x;
 #define PART (snprintf(part_name, sizeof part_name, "%s.%zu", name, part), part++, part_name)
     if (b->has_res) y = resblock_forward(ctx, pass, &b->res, y, PART);
     if (b->has_attention) y = transformer_forward(ctx, pass, &b->attention, b->level, y, PART);
@@ -496,6 +497,28 @@ static flis_tensor *block_forward(flis_ctx *ctx, const forward_pass *pass, const
 #undef PART
     flis_trace(ctx, y, "%s", name);
     return flis_keep(ctx, mark, y);
+}
+
+/* What flis_checkpoint runs a block from, twice. */
+typedef struct block_call { const forward_pass *pass; const block *b; bool joins; char name[48]; } block_call;
+
+static flis_tensor *block_again(flis_ctx *ctx, void *user, flis_tensor *const *in)
+{
+    const block_call *call = user;
+    return block_forward(ctx, call->pass, call->b, in[0], call->joins ? in[1] : NULL, call->name);
+}
+
+/* A block, kept whole on a tape or, where the tape says so, only its result. */
+static flis_tensor *block_run(flis_ctx *ctx, const forward_pass *pass, const block *b, flis_tensor *x, flis_tensor *skip,
+                              const char *name)
+{
+    if (!ctx->tape || !ctx->tape->checkpoint || !x) return block_forward(ctx, pass, b, x, skip, name);
+    block_call *call = flis_scratch(ctx, 1, sizeof *call);
+    flis_tensor *in[2] = {x, skip};
+    if (!call) return NULL;
+    *call = (block_call){.pass = pass, .b = b, .joins = skip != NULL};
+    snprintf(call->name, sizeof call->name, "%s", name);
+    return flis_checkpoint(ctx, block_again, call, in, skip ? 2 : 1);
 }
 
 /* The RCA mask of every level that has attention, for every sample with a layout. SPEC 4.4. */
@@ -522,23 +545,23 @@ static flis_tensor *forward(flis_ctx *ctx, const flis_unet *unet, const flis_ten
     char name[48];
     flis_tensor *skip[MAX_BLOCKS + 1];
     size_t skips = 0;
-    forward_pass pass = {.unet = unet, .context = context};
+    forward_pass on_stack, *pass = ctx->tape ? flis_scratch(ctx, 1, sizeof *pass) : &on_stack;   /* a tape comes back to it */
+    if (!pass) return NULL;
+    *pass = (forward_pass){.unet = unet, .context = context};
     flis_mark mark = flis_here(ctx);
-    masks_make(ctx, &pass, x, rca);
-    pass.emb = time_embed(ctx, unet, t, x->n);
+    masks_make(ctx, pass, x, rca);
+    pass->emb = time_embed(ctx, unet, t, x->n);
     flis_tensor *y = flis_conv(ctx, x, &unet->in_w, &unet->in_b, FLIS_SAME, NULL);
     flis_trace(ctx, y, "input_blocks.0");
     skip[skips++] = y;
     for (size_t i = 0; i < unet->inputs; i++) {
         snprintf(name, sizeof name, "input_blocks.%zu", i + 1);
-        skip[skips++] = y = block_forward(ctx, &pass, &unet->input[i], y, name);
+        skip[skips++] = y = block_run(ctx, pass, &unet->input[i], y, NULL, name);
     }
-    y = block_forward(ctx, &pass, &unet->middle, y, "middle_block");
+    y = block_run(ctx, pass, &unet->middle, y, NULL, "middle_block");
     for (size_t i = 0; i < unet->outputs; i++) {
         snprintf(name, sizeof name, "output_blocks.%zu", i);
-        flis_mark before = flis_here(ctx);
-        flis_tensor *joined = flis_concat(ctx, y, skip[--skips]);
-        y = flis_keep(ctx, before, block_forward(ctx, &pass, &unet->output[i], joined, name));
+        y = block_run(ctx, pass, &unet->output[i], y, skip[--skips], name);
     }
     y = flis_norm_silu(ctx, y, &unet->out_gain, &unet->out_bias, RESBLOCK_EPS, "out", ".0");
     y = flis_conv(ctx, y, &unet->out_w, &unet->out_b, FLIS_SAME, NULL);

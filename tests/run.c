@@ -219,6 +219,22 @@ enum { FAST, SLOW };
     X(test_label_pil_rule, FAST) \
     X(test_generate_refuses, FAST) \
     X(test_guided_passes, SLOW) \
+    /* test_grad.c */ \
+    X(test_grad_linear, FAST) \
+    X(test_grad_conv, FAST) \
+    X(test_grad_product_bits, FAST) \
+    X(test_grad_norms, FAST) \
+    X(test_grad_elementwise, FAST) \
+    X(test_grad_attention, FAST) \
+    X(test_grad_losses, FAST) \
+    X(test_grad_loss_values, FAST) \
+    X(test_grad_frozen, FAST) \
+    X(test_grad_refuses, FAST) \
+    X(test_grad_unet, SLOW) \
+    X(test_grad_clip, FAST) \
+    X(test_grad_vae, SLOW) \
+    X(test_grad_same_bits, SLOW) \
+    X(test_grad_half, FAST) \
     /* test_models.c */ \
     X(test_models_sharded, SLOW) \
     X(test_models_diffusers, SLOW) \
@@ -284,6 +300,13 @@ enum { FAST, SLOW };
     X(test_trace_asks, FAST) \
     X(test_trace_summary, FAST) \
     X(test_trace_summary_not_finite, FAST) \
+    /* test_train.c */ \
+    X(test_train_adamw, FAST) \
+    X(test_train_clip, FAST) \
+    X(test_train_resume, FAST) \
+    X(test_train_swap, FAST) \
+    X(test_train_refuses, FAST) \
+    X(test_train_learns, FAST) \
     /* test_unet.c */ \
     X(test_unet_blocks_mix, FAST) \
     X(test_unet_blocks_boat, SLOW) \
