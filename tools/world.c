@@ -170,51 +170,51 @@ static float texture(const float *tile, float u, float v)
 
 /* ---- Names ------------------------------------------------------------------------------------------------------- */
 
-enum { IN_SKY = 1, ON_GRASS = 2, ON_SNOW = 4, ON_SAND = 8, ON_WATER = 16, ON_ROAD = 32, BY_THE_SEA = 64 };
+enum { IN_SKY = 1, ON_GRASS = 2, ON_SNOW = 4, ON_SAND = 8, ON_WATER = 16, ON_ROAD = 32, BY_THE_SEA = 64, IN_DESERT = 128 };
 #define COLOUR(c) (1u << (c))
 #define ANY_COLOUR 0x3FEu
 
-/* stuff: fills its region; things have a place. colours, patterns: which may be bound to it. size: of the larger side, in
+/* stuff: fills its region; things have a place. colours, patterns: which may be bound to it. low, high: of the larger side, in
    pixels; w and h: the box as shares of it. */
 static const struct class_row {
     const char *name;
     bool stuff, layout;         /* layout: in the layout training set */
     unsigned colours, patterns;
-    int zones;
+    int zones, weight;          /* weight: how often it is picked where several things could stand */
     float low, high, w, h;
 } CLASS[WORLD_CLASSES + 1] = {
-    [SKY] = {"sky", 1, 1, COLOUR(PINK) | COLOUR(ORANGE) | COLOUR(PURPLE) | COLOUR(YELLOW) | COLOUR(GREEN) | COLOUR(RED), 0, 0, 0, 0, 0, 0},
-    [SEA] = {"sea", 1, 1, COLOUR(GREEN) | COLOUR(PURPLE) | COLOUR(PINK) | COLOUR(RED) | COLOUR(ORANGE), 0, 0, 0, 0, 0, 0},
-    [BOAT] = {"boat", 0, 1, ANY_COLOUR, 6, ON_WATER, 40, 58, 0.95f, 1.0f},
-    [SUN] = {"sun", 0, 1, COLOUR(RED) | COLOUR(BLUE) | COLOUR(GREEN), 0, IN_SKY, 22, 32, 1, 1},
-    [MOUNTAIN] = {"mountain", 1, 1, COLOUR(RED) | COLOUR(PURPLE) | COLOUR(GREEN) | COLOUR(ORANGE) | COLOUR(PINK), 0, 0, 0, 0, 0, 0},
-    [SAND] = {"sand", 1, 1, COLOUR(PINK) | COLOUR(WHITE) | COLOUR(BLACK) | COLOUR(RED), 0, 0, 0, 0, 0, 0},
-    [HOUSE] = {"house", 0, 1, ANY_COLOUR, 6, ON_GRASS | ON_SNOW, 40, 60, 1, 0.86f},
-    [GRASS] = {"grass", 1, 1, COLOUR(YELLOW) | COLOUR(PURPLE) | COLOUR(BLUE) | COLOUR(PINK) | COLOUR(RED), 0, 0, 0, 0, 0, 0},
-    [TREE] = {"tree", 0, 1, ANY_COLOUR & ~COLOUR(GREEN) & ~COLOUR(BLACK), 0, ON_GRASS | ON_SNOW, 48, 68, 0.72f, 1},
-    [ROAD] = {"road", 1, 1, 0, 0, 0, 0, 0, 0, 0},
-    [CAR] = {"car", 0, 1, ANY_COLOUR, 6, ON_ROAD, 42, 56, 1, 0.5f},
-    [SNOW] = {"snow", 1, 1, 0, 0, 0, 0, 0, 0, 0},
-    [FOREST] = {"forest", 1, 1, COLOUR(RED) | COLOUR(ORANGE) | COLOUR(YELLOW) | COLOUR(PURPLE) | COLOUR(BLUE), 0, 0, 0, 0, 0, 0},
-    [CLOUD] = {"cloud", 0, 1, COLOUR(PINK) | COLOUR(PURPLE) | COLOUR(ORANGE) | COLOUR(BLACK), 0, IN_SKY, 36, 52, 1, 0.5f},
-    [ROCK] = {"rock", 0, 1, 0, 0, ON_GRASS | ON_SNOW | ON_SAND, 24, 40, 1, 0.72f},
-    [FLOWER] = {"flower", 0, 1, ANY_COLOUR & ~COLOUR(GREEN), 0, ON_GRASS, 34, 48, 0.66f, 1},
-    [BALL] = {"ball", 0, 1, ANY_COLOUR, 6, ON_GRASS | ON_SAND | ON_SNOW, 22, 34, 1, 1},
-    [BIRD] = {"bird", 0, 1, ANY_COLOUR & ~COLOUR(BLACK), 0, IN_SKY, 30, 40, 1, 0.7f},
-    [MOON] = {"moon", 0, 1, COLOUR(RED) | COLOUR(BLUE) | COLOUR(GREEN), 0, IN_SKY, 22, 32, 1, 1},
-    [NIGHT_SKY] = {"night sky", 1, 1, 0, 0, 0, 0, 0, 0, 0},
-    [FIELD] = {"field", 1, 0, COLOUR(GREEN) | COLOUR(PURPLE) | COLOUR(RED), 0, 0, 0, 0, 0, 0},
-    [LAKE] = {"lake", 1, 0, COLOUR(GREEN) | COLOUR(PURPLE) | COLOUR(PINK), 0, 0, 0, 0, 0, 0},
-    [BALLOON] = {"balloon", 0, 0, ANY_COLOUR, 6, IN_SKY, 42, 56, 0.74f, 1},
-    [MUSHROOM] = {"mushroom", 0, 0, ANY_COLOUR, 6, ON_GRASS, 28, 44, 1, 0.95f},
-    [SNOWMAN] = {"snowman", 0, 0, 0, 0, ON_SNOW, 42, 58, 0.72f, 1},
-    [LIGHTHOUSE] = {"lighthouse", 0, 0, ANY_COLOUR & ~COLOUR(WHITE), 0, BY_THE_SEA, 54, 74, 0.36f, 1},
-    [CACTUS] = {"cactus", 0, 0, COLOUR(PURPLE) | COLOUR(PINK) | COLOUR(BLUE) | COLOUR(RED), 0, ON_SAND, 38, 56, 0.66f, 1},
-    [UMBRELLA] = {"umbrella", 0, 0, ANY_COLOUR, 6, ON_SAND, 40, 54, 1, 0.95f},
-    [TENT] = {"tent", 0, 0, ANY_COLOUR, 6, ON_GRASS | ON_SAND | ON_SNOW, 38, 54, 1, 0.72f},
-    [FISH] = {"fish", 0, 0, ANY_COLOUR, 6, ON_WATER, 30, 40, 1, 0.75f},
-    [STAR] = {"star", 0, 0, ANY_COLOUR & ~COLOUR(BLACK) & ~COLOUR(YELLOW), 0, IN_SKY, 20, 28, 1, 1},
-    [WINDMILL] = {"windmill", 0, 0, ANY_COLOUR, 0, ON_GRASS, 56, 74, 0.8f, 1},
+    [SKY] = {"sky", 1, 1, COLOUR(PINK) | COLOUR(ORANGE) | COLOUR(PURPLE) | COLOUR(YELLOW) | COLOUR(GREEN) | COLOUR(RED), 0, 0, 0, 0, 0, 0, 0},
+    [SEA] = {"sea", 1, 1, COLOUR(GREEN) | COLOUR(PURPLE) | COLOUR(PINK) | COLOUR(RED) | COLOUR(ORANGE), 0, 0, 0, 0, 0, 0, 0},
+    [BOAT] = {"boat", 0, 1, ANY_COLOUR, 6, ON_WATER, 3, 40, 58, 0.95f, 1.0f},
+    [SUN] = {"sun", 0, 1, COLOUR(RED) | COLOUR(BLUE) | COLOUR(GREEN), 0, IN_SKY, 4, 22, 32, 1, 1},
+    [MOUNTAIN] = {"mountain", 1, 1, COLOUR(RED) | COLOUR(PURPLE) | COLOUR(GREEN) | COLOUR(ORANGE) | COLOUR(PINK), 0, 0, 0, 0, 0, 0, 0},
+    [SAND] = {"sand", 1, 1, COLOUR(PINK) | COLOUR(WHITE) | COLOUR(BLACK) | COLOUR(RED), 0, 0, 0, 0, 0, 0, 0},
+    [HOUSE] = {"house", 0, 1, ANY_COLOUR, 6, ON_GRASS | ON_SNOW | ON_SAND, 5, 40, 60, 1, 0.86f},
+    [GRASS] = {"grass", 1, 1, COLOUR(YELLOW) | COLOUR(PURPLE) | COLOUR(BLUE) | COLOUR(PINK) | COLOUR(RED), 0, 0, 0, 0, 0, 0, 0},
+    [TREE] = {"tree", 0, 1, ANY_COLOUR & ~COLOUR(GREEN) & ~COLOUR(BLACK), 0, ON_GRASS | ON_SNOW | ON_SAND, 4, 48, 68, 0.72f, 1},
+    [ROAD] = {"road", 1, 1, 0, 0, 0, 0, 0, 0, 0, 0},
+    [CAR] = {"car", 0, 1, ANY_COLOUR, 6, ON_ROAD, 3, 42, 56, 1, 0.5f},
+    [SNOW] = {"snow", 1, 1, 0, 0, 0, 0, 0, 0, 0, 0},
+    [FOREST] = {"forest", 1, 1, COLOUR(RED) | COLOUR(ORANGE) | COLOUR(YELLOW) | COLOUR(PURPLE) | COLOUR(BLUE), 0, 0, 0, 0, 0, 0, 0},
+    [CLOUD] = {"cloud", 0, 1, COLOUR(PINK) | COLOUR(PURPLE) | COLOUR(ORANGE) | COLOUR(BLACK), 0, IN_SKY, 3, 36, 52, 1, 0.5f},
+    [ROCK] = {"rock", 0, 1, 0, 0, ON_GRASS | ON_SNOW | ON_SAND, 2, 24, 40, 1, 0.72f},
+    [FLOWER] = {"flower", 0, 1, ANY_COLOUR & ~COLOUR(GREEN), 0, ON_GRASS, 4, 34, 48, 0.66f, 1},
+    [BALL] = {"ball", 0, 1, ANY_COLOUR, 6, ON_GRASS | ON_SAND | ON_SNOW, 2, 22, 34, 1, 1},
+    [BIRD] = {"bird", 0, 1, ANY_COLOUR & ~COLOUR(BLACK), 0, IN_SKY, 3, 30, 40, 1, 0.7f},
+    [MOON] = {"moon", 0, 1, COLOUR(RED) | COLOUR(BLUE) | COLOUR(GREEN), 0, IN_SKY, 4, 22, 32, 1, 1},
+    [NIGHT_SKY] = {"night sky", 1, 1, 0, 0, 0, 0, 0, 0, 0, 0},
+    [FIELD] = {"field", 1, 0, COLOUR(GREEN) | COLOUR(PURPLE) | COLOUR(RED), 0, 0, 0, 0, 0, 0, 0},
+    [LAKE] = {"lake", 1, 0, COLOUR(GREEN) | COLOUR(PURPLE) | COLOUR(PINK), 0, 0, 0, 0, 0, 0, 0},
+    [BALLOON] = {"balloon", 0, 0, ANY_COLOUR, 6, IN_SKY, 2, 42, 56, 0.74f, 1},
+    [MUSHROOM] = {"mushroom", 0, 0, ANY_COLOUR, 6, ON_GRASS, 3, 28, 44, 1, 0.95f},
+    [SNOWMAN] = {"snowman", 0, 0, 0, 0, ON_SNOW, 4, 42, 58, 0.72f, 1},
+    [LIGHTHOUSE] = {"lighthouse", 0, 0, ANY_COLOUR & ~COLOUR(WHITE), 0, BY_THE_SEA, 5, 54, 74, 0.36f, 1},
+    [CACTUS] = {"cactus", 0, 0, COLOUR(PURPLE) | COLOUR(PINK) | COLOUR(BLUE) | COLOUR(RED), 0, IN_DESERT, 4, 38, 56, 0.66f, 1},
+    [UMBRELLA] = {"umbrella", 0, 0, ANY_COLOUR, 6, ON_SAND, 3, 40, 54, 1, 0.95f},
+    [TENT] = {"tent", 0, 0, ANY_COLOUR, 6, ON_GRASS | ON_SAND | ON_SNOW, 2, 38, 54, 1, 0.72f},
+    [FISH] = {"fish", 0, 0, ANY_COLOUR, 6, ON_WATER, 2, 30, 40, 1, 0.75f},
+    [STAR] = {"star", 0, 0, ANY_COLOUR & ~COLOUR(BLACK) & ~COLOUR(YELLOW), 0, IN_SKY, 3, 20, 28, 1, 1},
+    [WINDMILL] = {"windmill", 0, 0, ANY_COLOUR, 0, ON_GRASS, 3, 56, 74, 0.8f, 1},
 };
 
 static const struct { const char *name; tint value; } COLOURS[WORLD_COLOURS + 1] = {
@@ -441,8 +441,9 @@ static tint gore_colour(const brush *b, float x, float y)
 {
     float v = (y - b->cy) / b->ry, w = 1 - v * v, u = (x - b->cx) / (b->rx * sqrtf(w > 0.06f ? w : 0.06f));
     float s = (u * (1.25f - 0.25f * u * u) + 1) * 0.5f * (float)b->gores;       /* the sphere bends away at the sides */
-    int i = s < 0 ? 0 : (int)s;
-    return b->paint[i % 3];
+    float whole = floorf(s), width = (float)b->gores / (2 * b->rx), share = smooth((s - whole) / (width < 0.4f ? width : 0.4f));
+    int i = whole < 0 ? 0 : (int)whole;
+    return mixed(b->paint[(i + 2) % 3], b->paint[i % 3], i ? share : 1);
 }
 
 static tint brush_colour(const world_scene *s, const brush *b, float x, float y, float d)
@@ -462,7 +463,7 @@ static tint brush_colour(const world_scene *s, const brush *b, float x, float y,
     return c;
 }
 
-static const tint MOONLIGHT = {0.52f, 0.57f, 0.78f};
+static const tint MOONLIGHT = {0.60f, 0.65f, 0.86f};
 
 static void put(world_scene *s, int x, int y, tint c, float alpha, int label, bool glow)
 {
@@ -534,7 +535,7 @@ typedef struct plan {
 static tint dyed(tint c, int colour, float middle)
 {
     if (!colour) return c;
-    tint d = COLOURS[colour].value;
+    tint d = world_colour_tint(colour);
     float k = luma(c) / middle;
     return k < 1 ? scaled(d, 0.35f + 0.65f * k) : mixed(d, (tint){1, 1, 1}, clamp01((k - 1) * 0.9f));
 }
@@ -554,7 +555,7 @@ static void draw_sky(world_scene *s, const layer *l)
             tint c = mixed(zenith[kind], rim[kind], t * (1.6f - 0.6f * t));
             float n = texture(s->soft, ox + (float)x * 0.22f, oy + (float)y * 0.62f);
             c = lighter(c, wisps * smooth((n - 0.5f) * 3.2f));
-            put(s, x, y, dyed(c, l->colour, 0.72f), 1, l->label, true);
+            put(s, x, y, dyed(c, l->colour, 0.64f), 1, l->label, true);
         }
 }
 
@@ -769,7 +770,7 @@ typedef struct sitter {
     dice d;
     float x, y, k;              /* foot and size */
     int label;
-    bool snowy;
+    int ground;                 /* the land it stands on: firs in snow, palms on sand */
     tint main;
 } sitter;
 
@@ -1009,7 +1010,7 @@ static void draw_house(sitter *m)
     bool gable = chance(&m->d, 50), mirrored = chance(&m->d, 50);
     float f = mirrored ? -1.0f : 1.0f;
     tint brick = jittered(&m->d, chance(&m->d, 60) ? (tint){0.58f, 0.30f, 0.23f} : (tint){0.36f, 0.36f, 0.42f}, 0.04f);
-    tint roof = m->snowy ? (tint){0.95f, 0.97f, 1} : brick;
+    tint roof = (m->ground == SNOW) ? (tint){0.95f, 0.97f, 1} : brick;
     brush wall = surface(m, x - 0.4f * k, y - 0.3f * k, x + 0.4f * k, y);
     wall.from = lighter(m->main, 0.10f), wall.to = scaled(m->main, 0.84f);
     shadow(m->s, x + 0.05f * k, y, 0.48f * k, 0.055f * k, 0.35f);
@@ -1025,7 +1026,7 @@ static void draw_house(sitter *m)
         paint(m->s, box(x - 0.42f * k, y - 0.47f * k, x + 0.42f * k, y, 0), grained(wall, 0.05f, 0.6f, 1));
         shadow(m->s, x, y - 0.42f * k, 0.42f * k, 0.03f * k, 0.3f);
         paint(m->s, polygon(4, side, x, y, k, k), grained(down(m->label, lighter(roof, 0.12f), scaled(roof, 0.82f), y - 0.8f * k,
-              y - 0.44f * k), m->snowy ? 0.03f : 0.22f, 0.5f, 1.1f));
+              y - 0.44f * k), (m->ground == SNOW) ? 0.03f : 0.22f, 0.5f, 1.1f));
     }
     paint(m->s, box(x - f * 0.07f * k - 0.075f * k, y - 0.29f * k, x - f * 0.07f * k + 0.075f * k, y, 0.6f),
           across(m->label, scaled(WOOD, 1.15f), scaled(WOOD, 0.75f), x - 0.1f * k, y, x + 0.1f * k, y));
@@ -1048,15 +1049,42 @@ static void conifer(world_scene *s, int label, float x, float y, float h, tint c
     }
 }
 
+static void palm(sitter *m)
+{
+    static const float frond[8][2] = {{-0.15f, 0.20f}, {0.18f, 0.19f}, {-0.36f, 0.06f}, {0.37f, 0.08f}, {-0.32f, -0.14f}, {0.33f, -0.12f},
+                                      {-0.12f, -0.24f}, {0.15f, -0.23f}};
+    float k = m->k, f = chance(&m->d, 50) ? 1.0f : -1.0f, x = m->x, y = m->y, cx = x + f * 0.10f * k, cy = y - 0.74f * k;
+    const float bend[4] = {0, -0.02f, 0.02f, 0.10f};
+    shadow(m->s, x + 0.04f * k, y, 0.20f * k, 0.04f * k, 0.4f);
+    for (int i = 0; i < 3; i++) {
+        float x0 = x + f * bend[i] * k, x1 = x + f * bend[i + 1] * k, r = (0.045f - 0.006f * (float)i) * k;
+        paint(m->s, stroke(x0, y - 0.25f * k * (float)i, x1, y - 0.25f * k * (float)(i + 1), r, r * 0.86f),
+              grained(across(m->label, lighter(WOOD, 0.28f), scaled(WOOD, 0.9f), x0 - r, y, x0 + r, y), 0.25f, 0.3f, 1));
+    }
+    for (int i = 0; i < 8; i++) {
+        float dx = frond[i][0], dy = frond[i][1] + spread(&m->d, -0.02f, 0.02f);
+        const float leaf[5][2] = {{0, 0.02f}, {dx * 0.35f, dy * 0.5f - 0.10f}, {dx * 0.75f, dy * 0.8f - 0.06f}, {dx, dy + 0.02f},
+                                  {dx * 0.50f, dy * 0.5f + 0.025f}};
+        float dim = i < 4 ? 0.78f : 1.05f;
+        brush b = around(m->label, lighter(scaled(m->main, dim), 0.12f), scaled(m->main, dim * 0.72f), cx, cy - 0.1f * k, 0.4f * k);
+        paint(m->s, polygon(5, leaf, cx, cy, k, k), grained(b, 0.2f, 0.9f, 0.9f));
+    }
+    for (int i = -1; i < 2; i++) paint(m->s, disc(cx + (float)i * 0.045f * k, cy + 0.03f * k, 0.032f * k), flat(m->label, scaled(WOOD, 0.7f)));
+}
+
 static void draw_tree(sitter *m)
 {
     static const float crown[7][3] = {{-0.17f, -0.44f, 0.18f}, {0.17f, -0.44f, 0.18f}, {0, -0.46f, 0.20f}, {-0.16f, -0.66f, 0.19f},
                                       {0.15f, -0.64f, 0.19f}, {0.0f, -0.78f, 0.19f}, {-0.05f, -0.62f, 0.19f}};
     float k = m->k, x = m->x, y = m->y;
-    bool pine = m->snowy || chance(&m->d, 25);
+    bool pine = m->ground == SNOW || chance(&m->d, 25);
+    if (m->ground == SAND) {
+        palm(m);
+        return;
+    }
     shadow(m->s, x + 0.05f * k, y, (pine ? 0.26f : 0.22f) * k, 0.045f * k, 0.4f);
     if (pine) {
-        conifer(m->s, m->label, x, y, k, m->t->colour ? m->main : scaled(m->main, 0.80f), m->snowy);
+        conifer(m->s, m->label, x, y, k, m->t->colour ? m->main : scaled(m->main, 0.80f), (m->ground == SNOW));
         return;
     }
     static const float trunk[6][2] = {{-0.07f, 0}, {-0.04f, -0.18f}, {-0.05f, -0.5f}, {0.05f, -0.5f}, {0.04f, -0.18f}, {0.07f, 0}};
@@ -1119,7 +1147,7 @@ static void draw_rock(sitter *m)
     shadow(m->s, x + 0.04f * k, y, 0.5f * k, 0.06f * k, 0.4f);
     brush b = down(m->label, m->main, scaled(m->main, 0.66f), y - h, y);
     paint(m->s, polygon(8, (const float (*)[2])outline, x, y, k, h), grained(b, 0.22f, 0.8f, 0.8f));
-    paint(m->s, polygon(5, (const float (*)[2])facet, x, y, k, h), grained(flat(m->label, lighter(m->main, m->snowy ? 0.85f : 0.26f)), 0.14f, 0.8f, 0.8f));
+    paint(m->s, polygon(5, (const float (*)[2])facet, x, y, k, h), grained(flat(m->label, lighter(m->main, (m->ground == SNOW) ? 0.85f : 0.26f)), 0.14f, 0.8f, 0.8f));
     paint(m->s, polygon(4, (const float (*)[2])dark, x, y, k, h), grained(flat(m->label, scaled(m->main, 0.66f)), 0.2f, 0.8f, 0.8f));
 }
 
@@ -1311,7 +1339,7 @@ static void draw_windmill(sitter *m)
     paint(m->s, disc(x, hy, 0.035f * k), flat(m->label, DARK));
 }
 
-static void draw_thing(world_scene *s, const thing *t, bool snowy)
+static void draw_thing(world_scene *s, const thing *t, int ground)
 {
     static void (*const draw[WORLD_CLASSES + 1])(sitter *) = {
         [BOAT] = draw_boat, [SUN] = draw_sun, [HOUSE] = draw_house, [TREE] = draw_tree, [CAR] = draw_car, [CLOUD] = draw_cloud,
@@ -1320,7 +1348,7 @@ static void draw_thing(world_scene *s, const thing *t, bool snowy)
         [CACTUS] = draw_cactus, [UMBRELLA] = draw_umbrella, [TENT] = draw_tent, [FISH] = draw_fish, [STAR] = draw_star,
         [WINDMILL] = draw_windmill,
     };
-    sitter m = {.s = s, .t = t, .d = {t->seed}, .x = (float)t->x, .y = (float)t->y, .k = (float)t->size, .label = t->label, .snowy = snowy};
+    sitter m = {.s = s, .t = t, .d = {t->seed}, .x = (float)t->x, .y = (float)t->y, .k = (float)t->size, .label = t->label, .ground = ground};
     m.main = main_colour(t, &m.d);
     draw[t->class](&m);
 }
@@ -1692,7 +1720,7 @@ static int find_zones(const plan *p, zone *z)
     z[n++] = (zone){IN_SKY, 26, h + 4, 0, WORLD_SIDE};
     const layer *last = &p->layer[p->layers - 1];
     int ground = last->class == ROAD || last->class == LAKE ? last[-1].class : last->class;
-    int on = ground == SNOW ? ON_SNOW : ground == SAND ? ON_SAND : ON_GRASS;
+    int on = ground == SNOW ? ON_SNOW : ground == SAND ? ON_SAND | IN_DESERT : ON_GRASS;
     if (p->kind == SEASIDE) {
         bool shore = last->class == SAND;
         z[n++] = (zone){ON_WATER, h + 16, shore ? last->y - 4 : 118, 0, WORLD_SIDE};
@@ -1761,11 +1789,12 @@ static bool place(plan *p, dice *d, const zone *z, thing *t)
 
 static bool pick_class(const plan *p, dice *d, const world_rules *r, const zone *z, thing *t)
 {
-    int candidate[WORLD_CLASSES], n = 0;
+    int candidate[WORLD_CLASSES * 8], n = 0;
     for (int c = 1; c <= WORLD_CLASSES; c++) {
         bool lamp = c == SUN || c == MOON, taken = false;
         for (int i = 0; i < p->things; i++) taken = taken || (lamp && p->thing[i].class == c);
-        if (!taken && has(r, c) && CLASS[c].zones & z->on && in_this_light(p, c)) candidate[n++] = c;
+        if (taken || !has(r, c) || !(CLASS[c].zones & z->on) || !in_this_light(p, c)) continue;
+        for (int i = 0; i < CLASS[c].weight; i++) candidate[n++] = c;
     }
     if (n) t->class = (uint8_t)candidate[roll(d, n)];
     return n > 0;
@@ -1905,14 +1934,15 @@ static void draw_plan(world_scene *s, const plan *p, dice *d)
     noise_tile(d, 16, 3, s->fine);
     draw_layer(s, p, &p->layer[0]);
     for (int i = 0; i < p->things; i++)
-        if (is_far(p->thing[i].class)) draw_thing(s, &p->thing[i], false);
-    bool snowy = false;
+        if (is_far(p->thing[i].class)) draw_thing(s, &p->thing[i], 0);
+    int ground = 0;
     for (int i = 1; i < p->layers; i++) {
+        int class = p->layer[i].class;
         draw_layer(s, p, &p->layer[i]);
-        snowy = snowy || p->layer[i].class == SNOW;
+        if (class == SNOW || class == SAND) ground = class;
     }
     for (int i = 0; i < p->things; i++)
-        if (!is_far(p->thing[i].class)) draw_thing(s, &p->thing[i], snowy);
+        if (!is_far(p->thing[i].class)) draw_thing(s, &p->thing[i], ground);
     for (int i = 0; i < WORLD_PIXELS; i++) {
         tint *c = &s->pixel[i];
         *c = (tint){clamp01(c->r), clamp01(c->g), clamp01(c->b)};
@@ -1934,8 +1964,8 @@ static void add_phrase(world_scene *s, int label, int class, int colour, int pat
         if (s->phrase[i].id == label) return;
     world_phrase *f = &s->phrase[s->phrases++];
     *f = (world_phrase){.id = label, .class = (uint8_t)class, .colour = (uint8_t)colour, .pattern = (uint8_t)pattern};
-    snprintf(f->text, sizeof f->text, "%s%s%s%s%s", colour ? COLOURS[colour].name : "", colour ? " " : "", PATTERN_NAME[pattern],
-             pattern ? " " : "", CLASS[class].name);
+    snprintf(f->text, sizeof f->text, "%s%s%s%s%s", colour ? world_colour_name(colour) : "", colour ? " " : "",
+             world_pattern_name(pattern), pattern ? " " : "", world_class_name(class));
 }
 
 /* A phrase for each label that the plan has, in random order, the style last; false if one can hardly be seen. */
@@ -1960,7 +1990,7 @@ static bool make_phrases(world_scene *s, const plan *p, dice *d)
     if (p->style) {
         world_phrase *f = &s->phrase[s->phrases++];
         *f = (world_phrase){.id = p->style_label ? p->style_label : -1, .style = (uint8_t)p->style};
-        snprintf(f->text, sizeof f->text, "%s", STYLE_NAME[p->style]);
+        snprintf(f->text, sizeof f->text, "%s", world_style_name(p->style));
     }
     return true;
 }
@@ -2010,7 +2040,7 @@ static void say_grounds(world_scene *s, const plan *p, const char *before)
 static void make_caption(world_scene *s, const plan *p, const world_rules *r, dice *d)
 {
     int kind = r->plain ? 0 : roll(d, 10);
-    const char *style = p->style ? STYLE_NAME[p->style] : NULL, *sky = phrase_of(s, p->layer[0].label);
+    const char *style = p->style ? world_style_name(p->style) : NULL, *sky = phrase_of(s, p->layer[0].label);
     bool in_front = style && kind > 2 && chance(d, 50) && p->style != VAN_GOGH;
     *s->caption = 0;
     if (in_front) say(s, style, " of ");
@@ -2175,7 +2205,7 @@ static bool write_folder(program *p)
 /* Neighbouring numbers get hues far apart. */
 static void label_colour(int label, uint8_t *rgb)
 {
-    float turn = (float)(label % WORLD_SECOND) * 0.618034f, bright = label > WORLD_SECOND ? 0.75f : 1;
+    float turn = (float)world_class_of(label) * 0.618034f, bright = label > WORLD_SECOND ? 0.75f : 1;
     for (int i = 0; i < 3; i++) rgb[i] = (uint8_t)(255 * bright * (0.55f + 0.44f * sine(turn + (float)i / 3)));
 }
 
@@ -2210,7 +2240,7 @@ static bool print_captions(program *p)
 static bool print_classes(flis_ctx *ctx)
 {
     for (int c = 1; c <= WORLD_CLASSES; c++)
-        printf("%d\t%s\t%s\t%s\n", c, CLASS[c].name, CLASS[c].stuff ? "stuff" : "thing", CLASS[c].layout ? "layout" : "new");
+        printf("%d\t%s\t%s\t%s\n", c, world_class_name(c), world_is_stuff(c) ? "stuff" : "thing", CLASS[c].layout ? "layout" : "new");
     return fflush(stdout) == 0 || flis_fail(ctx, "stdout: cannot be written");
 }
 
