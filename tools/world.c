@@ -208,9 +208,9 @@ static const struct class_row {
     [BALLOON] = {"balloon", 0, 0, ANY_COLOUR, 6, IN_SKY, 2, 42, 56, 0.74f, 1},
     [MUSHROOM] = {"mushroom", 0, 0, ANY_COLOUR, 6, ON_GRASS, 3, 28, 44, 1, 0.95f},
     [SNOWMAN] = {"snowman", 0, 0, 0, 0, ON_SNOW, 4, 42, 58, 0.72f, 1},
-    [LIGHTHOUSE] = {"lighthouse", 0, 0, ANY_COLOUR & ~COLOUR(WHITE), 0, BY_THE_SEA, 5, 54, 74, 0.36f, 1},
+    [LIGHTHOUSE] = {"lighthouse", 0, 0, ANY_COLOUR & ~COLOUR(WHITE), 0, BY_THE_SEA, 12, 54, 74, 0.36f, 1},
     [CACTUS] = {"cactus", 0, 0, COLOUR(PURPLE) | COLOUR(PINK) | COLOUR(BLUE) | COLOUR(RED), 0, IN_DESERT, 4, 38, 56, 0.66f, 1},
-    [UMBRELLA] = {"umbrella", 0, 0, ANY_COLOUR, 6, ON_SAND, 3, 40, 54, 1, 0.95f},
+    [UMBRELLA] = {"umbrella", 0, 0, ANY_COLOUR, 6, ON_SAND, 5, 40, 54, 1, 0.95f},
     [TENT] = {"tent", 0, 0, ANY_COLOUR, 6, ON_GRASS | ON_SAND | ON_SNOW, 2, 38, 54, 1, 0.72f},
     [FISH] = {"fish", 0, 0, ANY_COLOUR, 6, ON_WATER, 2, 30, 40, 1, 0.75f},
     [STAR] = {"star", 0, 0, ANY_COLOUR & ~COLOUR(BLACK) & ~COLOUR(YELLOW), 0, IN_SKY, 3, 20, 28, 1, 1},
@@ -1353,7 +1353,7 @@ static void draw_thing(world_scene *s, const thing *t, int ground)
     draw[t->class](&m);
 }
 
-/* ---- Styles: filters from s->pixel (which may be spoilt) to s->other ------------------------------------------------------------------- */
+/* ---- Styles: filters from s->pixel (which they may spoil) to s->other --------------------------------------------- */
 
 static int within(int i) { return i < 0 ? 0 : i >= WORLD_SIDE ? WORLD_SIDE - 1 : i; }
 static tint at(const world_scene *s, int x, int y) { return s->pixel[within(y) * WORLD_SIDE + within(x)]; }
@@ -1405,16 +1405,16 @@ static void sepia(world_scene *s)
 /* Lines where a pixel is darker than its surroundings, hatching in the shadows, on white paper. */
 static void pencil(world_scene *s)
 {
-    luma_plane(s);
+    for (int i = 0; i < WORLD_PIXELS; i++) s->plane[0][i] = sqrtf(luma(s->pixel[i]));     /* or nights would be black */
     memcpy(s->other, s->plane[0], sizeof s->plane[0]);
     const float *g = (const float *)s->other;
     blur(s->plane[0], s->plane[1], 2);
     for (int i = WORLD_PIXELS - 1; i >= 0; i--) {
         int x = i % WORLD_SIDE, y = i / WORLD_SIDE;
-        float v = g[i], line = clamp01((s->plane[0][i] - v) * 5.5f + 0.03f), tone = 0.22f * (1 - v);
+        float v = g[i], line = clamp01((s->plane[0][i] - v) * 5.5f + 0.03f), tone = 0.30f * (1 - v);
         float wobble = 2 * grain_at(s, x, y, 0.3f);
         float hatch = 0.5f + 0.5f * sine((float)(x + y) / 5 + wobble), cross = 0.5f + 0.5f * sine((float)(x - y) / 5 + wobble);
-        float dark = tone + line * 0.85f + hatch * clamp01((0.62f - v) * 1.1f) + cross * clamp01((0.34f - v) * 1.3f);
+        float dark = tone + line * 0.85f + hatch * clamp01((0.74f - v) * 1.2f) + cross * clamp01((0.50f - v) * 1.3f);
         float paper = 0.97f + 0.05f * grain_at(s, x, y, 1);
         s->plane[1][i] = clamp01(paper - clamp01(dark) * 0.86f);
     }
@@ -1436,20 +1436,18 @@ static tint mean_of(const world_scene *s, int x0, int y0, int x1, int y1)
     return scaled(c, 1 / n);
 }
 
-/* 24 x 24 tiles of 5 or 6 pixels with light joints. */
+/* 32 x 32 tiles, each fired a little differently, in dark joints. */
 static void mosaic(world_scene *s, dice *d)
 {
-    for (int j = 0; j < 24; j++)
-        for (int i = 0; i < 24; i++) {
-            int x0 = (i * 16 + 2) / 3, y0 = (j * 16 + 2) / 3, x1 = (i * 16 + 18) / 3, y1 = (j * 16 + 18) / 3;
-            tint c = saturated(mean_of(s, x0, y0, x1, y1), 1.25f);
-            c = scaled(c, spread(d, 0.88f, 1.10f));
-            for (int y = y0; y < y1; y++)
-                for (int x = x0; x < x1; x++) {
-                    bool joint = x == x1 - 1 || y == y1 - 1, edge = x == x0 || y == y0;
-                    s->other[y * WORLD_SIDE + x] = joint ? mixed(scaled(c, 0.6f), (tint){0.80f, 0.78f, 0.72f}, 0.75f)
-                                                         : edge ? lighter(c, 0.22f) : c;
-                }
+    for (int y = 0; y < WORLD_SIDE; y += 4)
+        for (int x = 0; x < WORLD_SIDE; x += 4) {
+            tint c = lighter(saturated(mean_of(s, x, y, x + 4, y + 4), 1.3f), 0.12f);
+            c = scaled(c, spread(d, 0.78f, 1.16f));
+            for (int i = 0; i < 16; i++) {
+                bool joint = i % 4 == 3 || i / 4 == 3, edge = i % 4 == 0 || i / 4 == 0;
+                s->other[(y + i / 4) * WORLD_SIDE + x + i % 4] = joint ? mixed(scaled(c, 0.62f), (tint){0.30f, 0.28f, 0.26f}, 0.30f)
+                                                                 : edge ? lighter(c, 0.20f) : c;
+            }
         }
 }
 
@@ -1529,16 +1527,16 @@ static void pixel_art(world_scene *s)
 {
     for (int y = 0; y < WORLD_SIDE; y += 4)
         for (int x = 0; x < WORLD_SIDE; x += 4) {
-            tint c = saturated(mean_of(s, x, y, x + 4, y + 4), 1.35f);
-            c = (tint){floorf(c.r * 5 + 0.5f) / 5, floorf(c.g * 5 + 0.5f) / 5, floorf(c.b * 5 + 0.5f) / 5};
+            tint c = scaled(saturated(mean_of(s, x, y, x + 4, y + 4), 1.35f), 1.08f);
+            c = (tint){floorf(c.r * 6 + 0.6f) / 6, floorf(c.g * 6 + 0.6f) / 6, floorf(c.b * 6 + 0.6f) / 6};
             for (int i = 0; i < 16; i++) s->other[(y + i / 4) * WORLD_SIDE + x + i % 4] = c;
         }
 }
 
-/* Cells around 12 x 12 scattered points, cut where regions meet; each piece in its mean colour, leaded. */
+/* Cells around 9 x 9 scattered points, cut where regions meet; each piece in its mean colour, leaded. */
 static void stained_glass(world_scene *s, dice *d)
 {
-    enum { GRID = 12, PIECES = GRID * GRID * WORLD_PHRASES };
+    enum { GRID = 9, PIECES = GRID * GRID * WORLD_PHRASES };
     float point[GRID * GRID][2];
     uint8_t labels[WORLD_PHRASES + 1];
     int known = 0;
@@ -1562,7 +1560,7 @@ static void stained_glass(world_scene *s, dice *d)
         while (l < known && labels[l] != s->label[i]) l++;
         if (l == known && known < WORLD_PHRASES) labels[known++] = s->label[i];
         int piece = best * WORLD_PHRASES + (l < WORLD_PHRASES ? l : 0);
-        bool lead = sqrtf(second) - sqrtf(first) < 1.5f || s->label[i] != s->label[y * WORLD_SIDE + within(x + 1)] ||
+        bool lead = sqrtf(second) - sqrtf(first) < 1.3f || s->label[i] != s->label[y * WORLD_SIDE + within(x + 1)] ||
                     s->label[i] != s->label[within(y + 1) * WORLD_SIDE + x];
         s->plane[0][i] = (float)(lead ? -1 : piece);
         if (lead) continue;
@@ -1580,34 +1578,33 @@ static void stained_glass(world_scene *s, dice *d)
     }
 }
 
-/* Brush strokes: colours and bristles averaged along a flow that swirls. */
+/* Brush strokes along a flow that swirls: bristles averaged over the whole stroke, colours over its middle, so that things
+   keep their outlines. */
 static void van_gogh(world_scene *s)
 {
+    enum { REACH = 7, MIDDLE = 3 };
     for (int i = 0; i < WORLD_PIXELS; i++) {
-        int x0 = i % WORLD_SIDE, y0 = i / WORLD_SIDE;
         tint c = {0, 0, 0};
-        float bristle = 0, n = 0;
+        float bristle = 0;
         for (int way = -1; way < 2; way += 2) {
-            float x = (float)x0, y = (float)y0;
-            for (int k = 0; k < 7; k++) {
-                float u = x * 0.20f, v = y * 0.20f;
-                float gx = texture(s->soft, u + 1, v) - texture(s->soft, u - 1, v), gy = texture(s->soft, u, v + 1) - texture(s->soft, u, v - 1);
-                float fx = gy + 0.03f, fy = -gx, size = sqrtf(fx * fx + fy * fy) + 1e-6f;
-                if (k || way > 0) {
+            float x = (float)(i % WORLD_SIDE), y = (float)(i / WORLD_SIDE);
+            for (int k = 0; k < REACH; k++) {
+                float u = x * 0.15f, v = y * 0.15f;
+                float fx = texture(s->soft, u, v + 1) - texture(s->soft, u, v - 1) + 0.06f;
+                float fy = texture(s->soft, u - 1, v) - texture(s->soft, u + 1, v), size = sqrtf(fx * fx + fy * fy) + 1e-6f;
+                bristle += texture(s->fine, x * 0.8f, y * 0.8f) / (2 * REACH);
+                if (k < MIDDLE) {
                     tint p = at(s, (int)(x + 0.5f), (int)(y + 0.5f));
-                    c.r += p.r, c.g += p.g, c.b += p.b;
-                    bristle += texture(s->fine, x * 0.85f, y * 0.85f);
-                    n += 1;
+                    c.r += p.r / (2 * MIDDLE), c.g += p.g / (2 * MIDDLE), c.b += p.b / (2 * MIDDLE);
                 }
-                x += (float)way * fx / size * 1.1f;
-                y += (float)way * fy / size * 1.1f;
+                x += (float)way * fx / size;
+                y += (float)way * fy / size;
             }
         }
-        c = saturated(scaled(c, 1 / n), 1.45f);
-        c = scaled(c, 1 + 2.6f * (bristle / n - 0.5f));
-        float g = luma(c);
-        c = mixed(c, g > 0.5f ? (tint){0.98f, 0.86f, 0.36f} : (tint){0.10f, 0.22f, 0.50f}, 0.16f);
-        s->other[i] = c;
+        float stroke_light = (bristle - 0.5f) * 5;
+        c = saturated(c, 1.4f);
+        c = mixed(c, luma(c) + stroke_light * 0.2f > 0.52f ? (tint){0.99f, 0.88f, 0.40f} : (tint){0.08f, 0.20f, 0.52f}, 0.15f);
+        s->other[i] = scaled(c, 1 + 0.30f * (stroke_light < -1 ? -1 : stroke_light > 1 ? 1 : stroke_light));
     }
 }
 
@@ -1853,7 +1850,7 @@ static void plan_things(plan *p, dice *d, const world_rules *r)
     zone zones[4];
     int n = find_zones(p, zones);
     for (int i = 0; i < n; i++) {
-        int percent = roll(d, 100), more = zones[i].on == IN_SKY ? (percent < 15 ? 0 : percent < 65 ? 1 : 2)
+        int percent = roll(d, 100), more = zones[i].on == ON_ROAD ? 1 + percent / 70 : zones[i].on == IN_SKY ? (percent < 15 ? 0 : percent < 65 ? 1 : 2)
                                             : n > 2 ? (percent < 25 ? 0 : percent < 85 ? 1 : 2) : 1 + percent / 40;
         while (more-- > 0) plan_thing(p, d, r, &zones[i]);
     }
@@ -2004,7 +2001,7 @@ static void say(world_scene *s, const char *before, const char *text)
 static const char *article(const char *text) { return strchr("aeiou", *text) ? "an " : "a "; }
 
 /* The things in one place as "a red house, a tree and a ball"; returns how many. */
-static int say_things(world_scene *s, const plan *p, const char *before, bool sky)
+static int say_things(world_scene *s, const char *before, bool sky)
 {
     const world_phrase *list[WORLD_PHRASES];
     int n = 0;
@@ -2017,7 +2014,6 @@ static int say_things(world_scene *s, const plan *p, const char *before, bool sk
         say(s, i == 0 ? before : i == n - 1 ? " and " : ", ", article(list[i]->text));
         say(s, "", list[i]->text);
     }
-    (void)p;
     return n;
 }
 
@@ -2050,19 +2046,19 @@ static void make_caption(world_scene *s, const plan *p, const world_rules *r, di
         return;
     }
     if (kind < 6) {
-        bool things = say_things(s, p, "", false) > 0;
-        say_grounds(s, p, things ? (p->kind == SEASIDE || p->kind == LAKESIDE ? " with " : " on ") : "");
+        bool things = say_things(s, "", false) > 0;
+        say_grounds(s, p, things ? (p->kind == SEASIDE || p->kind == LAKESIDE ? " by " : " on ") : "");
         say(s, " under ", article(sky));
         say(s, "", sky);
-        say_things(s, p, " with ", true);
+        say_things(s, " with ", true);
     } else if (kind < 8) {
         say(s, article(sky), sky);
-        say_things(s, p, " with ", true);
+        say_things(s, " with ", true);
         say_grounds(s, p, " above ");
-        say_things(s, p, " with ", false);
+        say_things(s, " with ", false);
     } else {
-        if (say_things(s, p, "", false)) say(s, ", ", "");
-        if (say_things(s, p, "", true)) say(s, ", ", "");
+        if (say_things(s, "", false)) say(s, ", ", "");
+        if (say_things(s, "", true)) say(s, ", ", "");
         say_grounds(s, p, "");
         say(s, ", the ", sky);
     }
