@@ -50,6 +50,27 @@ static inline bool confusion_score(flis_ctx *ctx, const confusion *c, iou_score 
 /* a [na][d], b [nb][d] (both are spoilt), at least 2 samples each. */
 static inline bool frechet_distance(flis_ctx *ctx, double *a, size_t na, double *b, size_t nb, size_t d, double *out);
 
+/* Measures of attributes, on a region of a picture: the pixels whose label is `id` (-1: all). Made for the small world's
+   colours, patterns and styles; what they are worth on its own scenes, where the truth is known, is told by
+   `evaluate attributes` on a folder that tools/world wrote. */
+typedef struct region {
+    const uint8_t *rgb, *label; /* [height][width][3], [height][width] */
+    size_t width, height;
+    int id;
+    bool night;                 /* moonlight is taken out before colours are named */
+} region;
+/* The named colour (world_colour) that most of the region has, 0: none. Where a hue covers a quarter of it, white and black
+   are taken for the rest of the thing. share [WORLD_COLOURS + 1] may be NULL. */
+static inline int measure_colour(const region *r, double *share);
+/* What has looked at scenes of the world's training half: of each style, and of each thing without pattern, striped and
+   spotted, the mean of some statistics and their covariance (quadratic discriminant analysis). */
+typedef struct judges judges;
+static inline judges *judges_learn(flis_ctx *ctx);     /* free() it; takes a few seconds */
+/* The world_style that the region is most likely in, 0: none. */
+static inline int measure_style(const judges *j, const region *r);
+/* STRIPED, SPOTTED or 0, for a thing that can have patterns. */
+static inline int measure_pattern(flis_ctx *ctx, const judges *j, const region *r, int class);
+
 /* ---- Label maps and mIoU ----------------------------------------------------------------------------------------- */
 
 static inline bool confusion_make(flis_ctx *ctx, confusion *c, int first, int classes, int void_label, int modulo)
@@ -311,6 +332,325 @@ static inline bool frechet_distance(flis_ctx *ctx, double *a, size_t na, double 
     return good;
 }
 
+/* ---- Measures of attributes -------------------------------------------------------------------------------------- */
+
+static bool inside(const region *r, size_t i) { return r->id < 0 || r->label[i] == r->id; }
+
+static tint pixel_of(const region *r, size_t i)
+{
+    return (tint){(float)r->rgb[3 * i] / 255, (float)r->rgb[3 * i + 1] / 255, (float)r->rgb[3 * i + 2] / 255};
+}
+
+/* The name for one colour, 0: none. Boundaries lie between the hues of the world's palette; brown and teal have no name. */
+static int name_colour(tint c)
+{
+    float high = c.r > c.g ? (c.r > c.b ? c.r : c.b) : c.g > c.b ? c.g : c.b;
+    float low = c.r < c.g ? (c.r < c.b ? c.r : c.b) : c.g < c.b ? c.g : c.b, chroma = high - low;
+    if (chroma < 0.12f) return high > 0.66f ? WHITE : high < 0.30f ? BLACK : 0;
+    if (high < 0.20f) return BLACK;
+    float hue = high == c.r ? (c.g - c.b) / chroma : high == c.g ? 2 + (c.b - c.r) / chroma : 4 + (c.r - c.g) / chroma;
+    hue = 60 * (hue < 0 ? hue + 6 : hue);
+    float share = chroma / high;
+    if (hue >= 345 || hue < 13) return share < 0.5f && high > 0.8f ? PINK : share > 0.45f ? RED : 0;
+    if (hue < 41) return share > 0.55f && high > 0.55f ? ORANGE : 0;
+    if (hue < 68) return share > 0.45f && high > 0.45f ? YELLOW : 0;
+    if (hue < 170) return GREEN;
+    if (hue < 200) return 0;
+    if (hue < 252) return share > 0.35f ? BLUE : 0;
+    if (hue < 312) return PURPLE;
+    return PINK;
+}
+
+static inline int measure_colour(const region *r, double *share)
+{
+    size_t count[WORLD_COLOURS + 1] = {0}, total = 0;
+    for (size_t i = 0; i < r->width * r->height; i++) {
+        if (!inside(r, i)) continue;
+        tint c = pixel_of(r, i);
+        if (r->night) c = (tint){c.r / MOONLIGHT.r, c.g / MOONLIGHT.g, c.b / MOONLIGHT.b};
+        count[name_colour(c)]++;
+        total++;
+    }
+    int best = WHITE, hue = RED;
+    for (int c = RED; c <= WORLD_COLOURS; c++) {
+        if (share) share[c] = total ? (double)count[c] / (double)total : 0;
+        if (c < WHITE && count[c] > count[hue]) hue = c;
+    }
+    if (share) share[0] = total ? (double)count[0] / (double)total : 0;
+    if (count[BLACK] > count[WHITE]) best = BLACK;
+    if (4 * count[hue] >= total || count[hue] > count[best]) best = hue;
+    return 5 * count[best] >= total && total ? best : 0;
+}
+
+/* The largest connected piece of a region: `piece` gets 1 for its pixels. */
+static bool largest_piece(flis_ctx *ctx, const region *r, uint8_t *piece)
+{
+    size_t n = r->width * r->height, best = 0, best_size = 0;
+    uint32_t *mark = flis_alloc(ctx, n, sizeof *mark), *stack = flis_alloc(ctx, n, sizeof *stack), marks = 0;
+    for (size_t start = 0; mark && stack && start < n; start++) {
+        if (mark[start] || !inside(r, start)) continue;
+        size_t top = 0, size = 0;
+        stack[top++] = (uint32_t)start;
+        mark[start] = ++marks;
+        while (top) {
+            size_t i = stack[--top], x = i % r->width, y = i / r->width;
+            const size_t next[4] = {x ? i - 1 : i, x + 1 < r->width ? i + 1 : i, y ? i - r->width : i, y + 1 < r->height ? i + r->width : i};
+            size++;
+            for (int k = 0; k < 4; k++)
+                if (!mark[next[k]] && inside(r, next[k])) mark[next[k]] = marks, stack[top++] = (uint32_t)next[k];
+        }
+        if (size > best_size) best = marks, best_size = size;
+    }
+    for (size_t i = 0; mark && i < n; i++) piece[i] = mark[i] && mark[i] == best;
+    free(mark);
+    free(stack);
+    return flis_ok(ctx) && best_size > 0;
+}
+
+/* Values along the main axis of the piece's colours (power iteration on their covariance), mean zero; 0 outside. Returns
+   their sum of squares. */
+static double main_axis(const region *r, const uint8_t *piece, double *value)
+{
+    double mean[3] = {0}, s[6] = {0}, v[3] = {0.577, 0.578, 0.576}, count = 0, total = 0;
+    size_t n = r->width * r->height;
+    for (size_t i = 0; i < n; i++) {
+        if (!piece[i]) continue;
+        for (int k = 0; k < 3; k++) mean[k] += r->rgb[3 * i + (size_t)k];
+        count++;
+    }
+    for (int k = 0; k < 3; k++) mean[k] /= count;
+    for (size_t i = 0; i < n; i++) {
+        if (!piece[i]) continue;
+        double a = r->rgb[3 * i] - mean[0], b = r->rgb[3 * i + 1] - mean[1], c = r->rgb[3 * i + 2] - mean[2];
+        s[0] += a * a, s[1] += a * b, s[2] += a * c, s[3] += b * b, s[4] += b * c, s[5] += c * c;
+    }
+    for (int k = 0; k < 40; k++) {
+        double x = s[0] * v[0] + s[1] * v[1] + s[2] * v[2], y = s[1] * v[0] + s[3] * v[1] + s[4] * v[2];
+        double z = s[2] * v[0] + s[4] * v[1] + s[5] * v[2], length = sqrt(x * x + y * y + z * z) + 1e-30;
+        v[0] = x / length, v[1] = y / length, v[2] = z / length;
+    }
+    for (size_t i = 0; i < n; i++) {
+        value[i] = 0;
+        if (!piece[i]) continue;
+        for (int k = 0; k < 3; k++) value[i] += (r->rgb[3 * i + (size_t)k] - mean[k]) * v[k];
+        total += value[i] * value[i];
+    }
+    return total;
+}
+
+/* Share of the variance (total) of the piece's values at the spatial frequency (fx, fy). */
+static double energy(const region *r, const uint8_t *piece, const double *value, double total, double fx, double fy)
+{
+    double re = 0, im = 0, count = 0;
+    for (size_t y = 0; y < r->height; y++)
+        for (size_t x = 0; x < r->width; x++) {
+            size_t i = y * r->width + x;
+            if (!piece[i]) continue;
+            float turn = (float)((double)x * fx + (double)y * fy);
+            re += value[i] * (double)sine(turn + 0.25f);
+            im += value[i] * (double)sine(turn);
+            count++;
+        }
+    return total > 0 ? 2 * (re * re + im * im) / (count * total) : 0;
+}
+
+/* The most that stripes and spots in the world's directions explain, over their periods. */
+static void grating(const region *r, const uint8_t *piece, const double *value, double total, double *stripes, double *spots)
+{
+    for (double period = 7; period < 14.6; period += 0.5) {
+        double s = energy(r, piece, value, total, 0.9 / period, 0.45 / period);
+        double p = energy(r, piece, value, total, 1 / period, 0.625 / period) + energy(r, piece, value, total, 0, 1.25 / period) +
+                   energy(r, piece, value, total, 1 / period, -0.625 / period);
+        *stripes = s > *stripes ? s : *stripes;
+        *spots = p > *spots ? p : *spots;
+    }
+}
+
+/* Gaussians, one for each kind. While learning, `factor` holds sums of products; then the Cholesky factors of the
+   covariances, each drawn a fifth of the way to their common mean so that few samples do. */
+enum { MOST_KINDS = WORLD_STYLES + 1, MOST_FEATURES = 16 };
+typedef struct judge {
+    int kinds, features;
+    double count[MOST_KINDS], mean[MOST_KINDS][MOST_FEATURES], log_det[MOST_KINDS];
+    double factor[MOST_KINDS][MOST_FEATURES][MOST_FEATURES];
+} judge;
+struct judges { judge picture, part, thing[WORLD_CLASSES + 1]; };
+
+static void judge_see(judge *j, int kind, const double *x)
+{
+    j->count[kind]++;
+    for (int a = 0; a < j->features; a++) {
+        j->mean[kind][a] += x[a];
+        for (int b = 0; b <= a; b++) j->factor[kind][a][b] += x[a] * x[b];
+    }
+}
+
+/* In place; false: not positive definite. The sum of the logarithms of the squared diagonal is the determinant's. */
+static bool cholesky(double (*m)[MOST_FEATURES], int n, double *log_det)
+{
+    *log_det = 0;
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k <= i; k++) {
+            double s = m[i][k];
+            for (int l = 0; l < k; l++) s -= m[i][l] * m[k][l];
+            if (i == k && !(s > 0)) return false;
+            m[i][k] = i == k ? sqrt(s) : s / m[k][k];
+            if (i == k) *log_det += flis_log(s);
+        }
+    return true;
+}
+
+static bool judge_ready(judge *j)
+{
+    double common[MOST_FEATURES][MOST_FEATURES] = {{0}}, all = 0;
+    for (int k = 0; k < j->kinds; k++) {
+        if (j->count[k] < 2) return false;
+        all += j->count[k];
+        for (int a = 0; a < j->features; a++) j->mean[k][a] /= j->count[k];
+        for (int a = 0; a < j->features; a++)
+            for (int b = 0; b <= a; b++) {
+                double s = j->factor[k][a][b] - j->count[k] * j->mean[k][a] * j->mean[k][b];
+                common[a][b] += s;
+                j->factor[k][a][b] = s / (j->count[k] - 1);
+            }
+    }
+    bool good = true;
+    for (int k = 0; k < j->kinds && good; k++) {
+        for (int a = 0; a < j->features; a++)
+            for (int b = 0; b <= a; b++)
+                j->factor[k][a][b] = 0.8 * j->factor[k][a][b] + 0.2 * common[a][b] / (all - j->kinds) + (a == b ? 1e-6 : 0);
+        good = cholesky(j->factor[k], j->features, &j->log_det[k]);
+    }
+    return good;
+}
+
+static int judge_tell(const judge *j, const double *x)
+{
+    double best = 0;
+    int kind = 0;
+    for (int k = 0; k < j->kinds; k++) {
+        double u[MOST_FEATURES], d = j->log_det[k];
+        for (int a = 0; a < j->features; a++) {
+            u[a] = x[a] - j->mean[k][a];
+            for (int b = 0; b < a; b++) u[a] -= j->factor[k][a][b] * u[b];
+            u[a] /= j->factor[k][a][a];
+            d += u[a] * u[a];
+        }
+        if (k == 0 || d < best) best = d, kind = k;
+    }
+    return kind;
+}
+
+/* What patterns are told by: how well a grating and a lattice fit the region's largest piece. */
+static bool pattern_features(flis_ctx *ctx, const region *r, double *out)
+{
+    size_t n = r->width * r->height;
+    uint8_t *piece = flis_alloc(ctx, n, 1);
+    double *value = flis_alloc(ctx, n, sizeof *value);
+    out[0] = out[1] = 0;
+    if (piece && value && largest_piece(ctx, r, piece)) grating(r, piece, value, main_axis(r, piece, value), &out[0], &out[1]);
+    free(piece);
+    free(value);
+    return flis_ok(ctx);
+}
+
+/* What styles are told by, over the pairs of neighbours that lie within the region: statistics of colour (spread, darkness,
+   how far the hues agree) and of steps between pixels (size, flatness, where in a grid of 4 they lie). */
+enum { COLOURFUL, LUMA, LUMA2, DARK_SHARE, BRIGHT_SHARE, HUE_A, HUE_B, AGREED, STEP, FLAT, SHARP, PHASE, STYLE_FEATURES = PHASE + 4 };
+static bool style_features(const region *r, double *out)
+{
+    double n = 0, pairs = 0, phase[4] = {0};
+    memset(out, 0, STYLE_FEATURES * sizeof *out);
+    for (size_t y = 0; y < r->height; y++)
+        for (size_t x = 0; x < r->width; x++) {
+            size_t i = y * r->width + x;
+            if (!inside(r, i)) continue;
+            tint c = pixel_of(r, i);
+            double l = (double)luma(c), a = (double)(c.r - c.g), b = (double)((c.r + c.g) / 2 - c.b), chroma = sqrt(a * a + b * b);
+            n++;
+            out[COLOURFUL] += chroma, out[LUMA] += l, out[LUMA2] += l * l, out[HUE_A] += a, out[HUE_B] += b;
+            out[DARK_SHARE] += l < 0.12, out[BRIGHT_SHARE] += chroma > 0.5;
+            for (int way = 0; way < 2; way++) {
+                size_t k = way ? i + r->width : i + 1, at_edge = way ? y : x;
+                if (at_edge + 1 == (way ? r->height : r->width) || !inside(r, k)) continue;
+                double step = fabs((double)luma(pixel_of(r, k)) - l);
+                pairs++;
+                out[STEP] += step, out[FLAT] += step < 0.004, out[SHARP] += step > 0.18, phase[at_edge % 4] += step;
+            }
+        }
+    if (n == 0 || pairs == 0) return false;
+    out[AGREED] = sqrt(out[HUE_A] * out[HUE_A] + out[HUE_B] * out[HUE_B]) / (out[COLOURFUL] + 1e-9);
+    for (int k = COLOURFUL; k <= HUE_B; k++) out[k] /= n;
+    out[LUMA2] = sqrt(fabs(out[LUMA2] - out[LUMA] * out[LUMA]));
+    for (int k = 0; k < 4; k++) out[PHASE + k] = phase[k] / (out[STEP] + 1e-9);
+    for (int k = STEP; k <= SHARP; k++) out[k] /= pairs;
+    return true;
+}
+
+static inline int measure_style(const judges *j, const region *r)
+{
+    double x[STYLE_FEATURES];
+    return style_features(r, x) ? judge_tell(r->id < 0 ? &j->picture : &j->part, x) : 0;
+}
+
+static inline int measure_pattern(flis_ctx *ctx, const judges *j, const region *r, int class)
+{
+    double x[2];
+    return j->thing[class].kinds && pattern_features(ctx, r, x) ? judge_tell(&j->thing[class], x) : 0;
+}
+
+static region region_of(const world_scene *s, int id)
+{
+    return (region){s->rgb, s->label, WORLD_SIDE, WORLD_SIDE, id, s->night};
+}
+
+/* Shows every judge scenes of the training half with all classes: styles on pictures and on regions, patterns on things. */
+static bool show_scenes(flis_ctx *ctx, judges *j, world_scene *s)
+{
+    enum { STYLED = 1500, PATTERNED = 2500 };
+    world_rules rules = *world_set("text2image");
+    double x[MOST_FEATURES];
+    rules.styles = 90;
+    for (uint64_t seed = 0; seed < 2 * STYLED; seed++) {
+        rules.style_in_region = seed >= STYLED;
+        rules.attributes = rules.style_in_region ? 20 : 40;
+        if (!world_draw(seed, &rules, s)) continue;
+        const world_phrase *last = &s->phrase[s->phrases - 1];
+        region r = region_of(s, !rules.style_in_region ? -1 : last->style ? last->id : s->label[seed % WORLD_PIXELS]);
+        if (style_features(&r, x)) judge_see(rules.style_in_region ? &j->part : &j->picture, last->style, x);
+    }
+    rules.styles = 0;
+    rules.attributes = 90;
+    for (uint64_t seed = 0; seed < PATTERNED && flis_ok(ctx); seed++) {
+        if (!world_draw(seed, &rules, s)) continue;
+        for (int i = 0; i < s->phrases; i++) {
+            judge *one = &j->thing[s->phrase[i].class];
+            region r = region_of(s, s->phrase[i].id);
+            if (one->kinds && pattern_features(ctx, &r, x)) judge_see(one, s->phrase[i].pattern, x);
+        }
+    }
+    return flis_ok(ctx);
+}
+
+static inline judges *judges_learn(flis_ctx *ctx)
+{
+    judges *j = flis_alloc(ctx, 1, sizeof *j);
+    world_scene *s = flis_alloc(ctx, 1, sizeof *s);
+    if (j && s) {
+        j->picture.kinds = j->part.kinds = WORLD_STYLES + 1;
+        j->picture.features = j->part.features = STYLE_FEATURES;
+        for (int c = 1; c <= WORLD_CLASSES; c++)
+            if (CLASS[c].patterns) j->thing[c].kinds = WORLD_PATTERNS + 1, j->thing[c].features = 2;
+        bool good = show_scenes(ctx, j, s) && judge_ready(&j->picture) && judge_ready(&j->part);
+        for (int c = 1; good && c <= WORLD_CLASSES; c++) good = !j->thing[c].kinds || judge_ready(&j->thing[c]);
+        if (!good && flis_ok(ctx)) flis_fail(ctx, "the world's scenes do not tell its styles and patterns apart");
+    }
+    free(s);
+    if (flis_ok(ctx)) return j;
+    free(j);
+    return NULL;
+}
+
 #ifndef EVALUATE_NO_MAIN
 
 /* ---- Files ------------------------------------------------------------------------------------------------------- */
@@ -428,11 +768,74 @@ static const char *partner(flis_ctx *ctx, const names *of, size_t i, const names
     return found;
 }
 
+/* ---- Pictures ---------------------------------------------------------------------------------------------------- */
+
+static uint32_t big_endian(const uint8_t *b) { return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3]; }
+
+/* One row's filter undone (PNG, ISO/IEC 15948, section 9); `above` is the row before, zeros at first. */
+static bool unfilter(int filter, uint8_t *row, const uint8_t *above, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        int a = i < 3 ? 0 : row[i - 3], b = above[i], c = i < 3 ? 0 : above[i - 3];
+        int pa = b > c ? b - c : c - b, pb = a > c ? a - c : c - a, pc = a + b - 2 * c;
+        pc = pc < 0 ? -pc : pc;
+        int paeth = pa <= pb && pa <= pc ? a : pb <= pc ? b : c;
+        row[i] = (uint8_t)(row[i] + (filter == 0 ? 0 : filter == 1 ? a : filter == 2 ? b : filter == 3 ? (a + b) / 2 : paeth));
+    }
+    return filter <= 4;
+}
+
+/* The bytes of all IDAT chunks, put together at the file's own beginning. */
+static bool gather_data(flis_ctx *ctx, const char *path, uint8_t *in, size_t length, size_t *data)
+{
+    size_t at = 8;
+    *data = 0;
+    while (at + 12 <= length) {
+        size_t size = big_endian(in + at);
+        if (size > length - at - 12) break;
+        if (memcmp(in + at + 4, "IEND", 4) == 0) return true;
+        if (memcmp(in + at + 4, "IDAT", 4) == 0) {
+            memmove(in + *data, in + at + 8, size);
+            *data += size;
+        }
+        at += size + 12;
+    }
+    return flis_fail(ctx, "%s: damaged PNG: it ends early", path);
+}
+
+/* An 8-bit RGB PNG, as flis, tools/world and most programs write pictures. */
+static bool read_picture(flis_ctx *ctx, const char *path, flis_picture *out)
+{
+    enum { LIMIT = 1 << 28, HEAD = 29 };
+    size_t length = 0, data = 0, got = 0;
+    uint8_t *in = (uint8_t *)flis_read_file(ctx, path, LIMIT, &length), *raw = NULL, *above = NULL;
+    memset(out, 0, sizeof *out);
+    if (in && (length < HEAD || memcmp(in, "\x89PNG\r\n\x1a\n", 8) != 0 || memcmp(in + 12, "IHDR", 4) != 0 || in[24] != 8 || in[25] != 2 || in[28]))
+        flis_fail(ctx, "%s: wanted a picture: an 8-bit RGB PNG that is not interlaced", path);
+    if (flis_ok(ctx)) out->width = big_endian(in + 16), out->height = big_endian(in + 20), out->channels = 3;
+    if (flis_ok(ctx) && (!out->width || !out->height || out->width > 16384 || out->height > 16384 || out->width * out->height > LIMIT / 4))
+        flis_fail(ctx, "%s: got %zu x %zu pixels, wanted at most %d in all", path, out->width, out->height, LIMIT / 4);
+    size_t row = out->width * 3, wanted = (row + 1) * out->height;
+    if (flis_ok(ctx) && gather_data(ctx, path, in, length, &data)) raw = flis_inflate(ctx, path, FLIS_ZLIB, in, data, wanted, &got);
+    if (raw && got != wanted) flis_fail(ctx, "%s: damaged PNG: got %zu bytes of pixels, wanted %zu", path, got, wanted);
+    if (flis_ok(ctx)) out->pixels = flis_alloc(ctx, row, out->height), above = flis_alloc(ctx, row, 1);
+    for (size_t y = 0; flis_ok(ctx) && y < out->height; y++) {
+        uint8_t *line = raw + y * (row + 1);
+        if (!unfilter(line[0], line + 1, y ? line - row : above, row)) flis_fail(ctx, "%s: damaged PNG: filter %d", path, line[0]);
+        memcpy(out->pixels + y * row, line + 1, row);
+    }
+    free(above);
+    free(raw);
+    free(in);
+    return flis_ok(ctx);
+}
+
 /* ---- The program ------------------------------------------------------------------------------------------------- */
 
 static const char HELP[] =
     "usage: evaluate miou --truth FILES --predicted FILES [--first F] [--classes N] [--void L] [--modulo M] [--names FILE] [--json]\n"
     "       evaluate frechet A.safetensors B.safetensors [--tensor NAME] [--json]\n"
+    "       evaluate attributes --layouts FILES --pictures FILES [--json]\n"
     "miou: label maps (PNG gray or palette, PGM) against the ground truth; FILES is a folder, or a text file with one path a\n"
     "  line. Folders are paired by the files' names without ending, lists line by line. Every truth needs a partner of its size.\n"
     "  --first F      the first class; default 0 (ADE20K and tools/world: 1)\n"
@@ -442,12 +845,14 @@ static const char HELP[] =
     "  --names FILE   names for the classes: lines of number, tab, name, as `world --classes` writes them\n"
     "  Means of IoU over the classes present in the ground truth, and over all.\n"
     "frechet: distance of two sets of features, [samples, dimensions]; --tensor: which tensor, where a file has several.\n"
+    "attributes: the small world's colours, patterns and styles where the layouts (JSON) want them, in pictures (8-bit RGB PNG)\n"
+    "  of the same names; how many are right, and of things without a pattern how many are seen without.\n"
     "--json: the same numbers for programs. --help, --version\n"
     "exit status: 0 done, 1 failed (one sentence on stderr), 2 wrong usage\n";
 
 typedef struct program {
     flis_ctx ctx;
-    const char *truth, *predicted, *tensor, *names_path, *file[2];
+    const char *truth, *predicted, *layouts, *pictures, *tensor, *names_path, *file[2];
     int files;
     int first, classes, void_label, modulo;
     bool json;
@@ -588,6 +993,92 @@ static bool run_frechet(program *p)
     return good;
 }
 
+/* What a phrase says; class 0 for a style, and where the class is none of the world's. */
+static world_phrase parse_phrase(const flis_phrase *text)
+{
+    world_phrase f = {.id = text->id};
+    const char *rest = text->text;
+    for (int k = 1; k <= WORLD_STYLES; k++)
+        if (strcmp(rest, world_style_name(k)) == 0) f.style = (uint8_t)k;
+    for (bool more = true; more;) {
+        more = false;
+        for (int k = 1; k <= WORLD_COLOURS + WORLD_PATTERNS; k++) {
+            const char *word = k <= WORLD_COLOURS ? world_colour_name(k) : world_pattern_name(k - WORLD_COLOURS);
+            size_t n = strlen(word);
+            if (strncmp(rest, word, n) != 0 || rest[n] != ' ') continue;
+            if (k <= WORLD_COLOURS) f.colour = (uint8_t)k;
+            else f.pattern = (uint8_t)(k - WORLD_COLOURS);
+            rest += n + 1;
+            more = true;
+        }
+    }
+    for (int c = 1; c <= WORLD_CLASSES; c++)
+        if (strcmp(rest, world_class_name(c)) == 0) f.class = (uint8_t)c;
+    return f;
+}
+
+enum { COLOURS_MEASURED, PATTERNS_MEASURED, PLAIN_MEASURED, STYLES_MEASURED, MEASURES };
+typedef struct tally { long right, all; } tally;
+
+/* Counts one layout's phrases in its picture; phrases without a pixel are left out. */
+static bool judge_picture(program *p, const judges *j, const flis_layout *layout, const flis_picture *picture, tally *t)
+{
+    region r = {picture->pixels, NULL, picture->width, picture->height, -1, false};
+    uint8_t *label = flis_alloc(&p->ctx, r.width, r.height);
+    if (!label) return false;
+    if (layout->label.width) flis_label_pil(layout->label.pixels, layout->label.height, layout->label.width, label, r.height, r.width);
+    r.label = label;
+    for (size_t i = 0; i < layout->count; i++) r.night = r.night || strcmp(layout->phrase[i].text, "night sky") == 0;
+    for (size_t i = 0; i < layout->count; i++) {
+        world_phrase f = parse_phrase(&layout->phrase[i]);
+        r.id = f.id;
+        if (f.id >= 0 && !memchr(label, f.id, r.width * r.height)) continue;
+        if (f.colour) t[COLOURS_MEASURED].all++, t[COLOURS_MEASURED].right += measure_colour(&r, NULL) == f.colour;
+        if (f.style) t[STYLES_MEASURED].all++, t[STYLES_MEASURED].right += measure_style(j, &r) == f.style;
+        if (!f.class || !CLASS[f.class].patterns) continue;
+        tally *which = &t[f.pattern ? PATTERNS_MEASURED : PLAIN_MEASURED];
+        which->all++, which->right += measure_pattern(&p->ctx, j, &r, f.class) == f.pattern;
+    }
+    free(label);
+    return flis_ok(&p->ctx);
+}
+
+static void print_attributes(const program *p, const tally *t, size_t images)
+{
+    static const char *const name[MEASURES] = {"colour", "pattern", "no pattern", "style"};
+    if (p->json) printf("{\"images\": %zu", images);
+    for (int i = 0; i < MEASURES; i++) {
+        if (p->json) printf(", \"%s\": {\"right\": %ld, \"all\": %ld}", name[i], t[i].right, t[i].all);
+        else if (t[i].all) printf("%-10s  %ld of %ld right (%.3f)\n", name[i], t[i].right, t[i].all, (double)t[i].right / (double)t[i].all);
+    }
+    if (p->json) printf("}\n");
+}
+
+static bool run_attributes(program *p)
+{
+    names layouts = {0, 0, NULL}, pictures = {0, 0, NULL};
+    bool folder[2] = {false, false};
+    tally t[MEASURES] = {{0, 0}};
+    bool good = list_files(&p->ctx, p->layouts, ".json", ".json", &layouts, &folder[0]) &&
+                list_files(&p->ctx, p->pictures, ".png", ".png", &pictures, &folder[1]);
+    judges *j = good ? judges_learn(&p->ctx) : NULL;
+    good = j != NULL;
+    for (size_t i = 0; good && i < layouts.count; i++) {
+        const char *other = partner(&p->ctx, &layouts, i, &pictures, folder[0] || folder[1], p->pictures);
+        flis_layout layout = {0};
+        flis_picture picture = {0};
+        good = other && flis_layout_read(&p->ctx, layouts.name[i], &layout) && read_picture(&p->ctx, other, &picture) &&
+               judge_picture(p, j, &layout, &picture, t);
+        flis_layout_free(&layout);
+        free(picture.pixels);
+    }
+    if (good) print_attributes(p, t, layouts.count);
+    names_free(&layouts);
+    names_free(&pictures);
+    free(j);
+    return good;
+}
+
 static int misused(const char *what, const char *why)
 {
     fprintf(stderr, "evaluate: %s%s (see evaluate --help)\n", what, why);
@@ -623,6 +1114,8 @@ static int parse(program *p, int argc, char **argv)
         bool known = true, good = true;
         if (strcmp(name, "--truth") == 0) good = (p->truth = value) != NULL;
         else if (strcmp(name, "--predicted") == 0) good = (p->predicted = value) != NULL;
+        else if (strcmp(name, "--layouts") == 0) good = (p->layouts = value) != NULL;
+        else if (strcmp(name, "--pictures") == 0) good = (p->pictures = value) != NULL;
         else if (strcmp(name, "--names") == 0) good = (p->names_path = value) != NULL;
         else if (strcmp(name, "--tensor") == 0) good = (p->tensor = value) != NULL;
         else if (strcmp(name, "--first") == 0) good = value && whole(value, 0, 255, &p->first);
@@ -643,13 +1136,15 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--help") == 0) return fputs(HELP, stdout) < 0;
     if (argc > 1 && strcmp(argv[1], "--version") == 0) return puts("evaluate " FLIS_VERSION) < 0;
     bool miou = argc > 1 && strcmp(argv[1], "miou") == 0, frechet = argc > 1 && strcmp(argv[1], "frechet") == 0;
-    if (!miou && !frechet) return misused("wanted miou or frechet", "");
+    bool attributes = argc > 1 && strcmp(argv[1], "attributes") == 0;
+    if (!miou && !frechet && !attributes) return misused("wanted miou, frechet or attributes", "");
     int wrong = parse(&p, argc, argv);
     if (wrong) return wrong;
     if (miou && (!p.truth || !p.predicted || p.files)) return misused("miou wants --truth FILES and --predicted FILES", "");
     if (miou && p.first + (p.classes ? p.classes : 1) > 256) return misused("--first and --classes", " go beyond label 255");
     if (frechet && p.files != 2) return misused("frechet wants two files", "");
-    bool done = flis_init(&p.ctx) && (miou ? run_miou(&p) : run_frechet(&p));
+    if (attributes && (!p.layouts || !p.pictures || p.files)) return misused("attributes wants --layouts FILES and --pictures FILES", "");
+    bool done = flis_init(&p.ctx) && (miou ? run_miou(&p) : frechet ? run_frechet(&p) : run_attributes(&p));
     if (done && fflush(stdout) != 0) done = flis_fail(&p.ctx, "stdout: cannot be written");
     if (!done) fprintf(stderr, "evaluate: %s\n", p.ctx.error);
     flis_free(&p.ctx);
