@@ -382,45 +382,69 @@ static inline int measure_colour(const region *r, double *share)
     return 5 * count[best] >= total && total ? best : 0;
 }
 
-/* The largest connected piece of a region: `piece` gets 1 for its pixels. */
-static bool largest_piece(flis_ctx *ctx, const region *r, uint8_t *piece)
+/* The largest connected piece of a region: which pixels, and their values along the main axis of its colours, mean zero. */
+typedef struct piece {
+    uint8_t *in;                /* [height][width] */
+    double *value;
+    size_t x0, y0, x1, y1;
+    double count, total;        /* pixels; sum of their values' squares */
+} piece;
+
+static void piece_free(piece *p)
 {
-    size_t n = r->width * r->height, best = 0, best_size = 0;
-    uint32_t *mark = flis_alloc(ctx, n, sizeof *mark), *stack = flis_alloc(ctx, n, sizeof *stack), marks = 0;
-    for (size_t start = 0; mark && stack && start < n; start++) {
-        if (mark[start] || !inside(r, start)) continue;
-        size_t top = 0, size = 0;
-        stack[top++] = (uint32_t)start;
-        mark[start] = ++marks;
-        while (top) {
-            size_t i = stack[--top], x = i % r->width, y = i / r->width;
-            const size_t next[4] = {x ? i - 1 : i, x + 1 < r->width ? i + 1 : i, y ? i - r->width : i, y + 1 < r->height ? i + r->width : i};
-            size++;
-            for (int k = 0; k < 4; k++)
-                if (!mark[next[k]] && inside(r, next[k])) mark[next[k]] = marks, stack[top++] = (uint32_t)next[k];
-        }
-        if (size > best_size) best = marks, best_size = size;
-    }
-    for (size_t i = 0; mark && i < n; i++) piece[i] = mark[i] && mark[i] == best;
-    free(mark);
-    free(stack);
-    return flis_ok(ctx) && best_size > 0;
+    free(p->in);
+    free(p->value);
 }
 
-/* Values along the main axis of the piece's colours (power iteration on their covariance), mean zero; 0 outside. Returns
-   their sum of squares. */
-static double main_axis(const region *r, const uint8_t *piece, double *value)
+/* Marks the piece that `start` lies in; returns its size. stack: room for as many pixels as there are. */
+static size_t flood(const region *r, size_t start, uint32_t number, uint32_t *mark, uint32_t *stack)
 {
-    double mean[3] = {0}, s[6] = {0}, v[3] = {0.577, 0.578, 0.576}, count = 0, total = 0;
-    size_t n = r->width * r->height;
-    for (size_t i = 0; i < n; i++) {
-        if (!piece[i]) continue;
-        for (int k = 0; k < 3; k++) mean[k] += r->rgb[3 * i + (size_t)k];
-        count++;
+    size_t top = 0, size = 0;
+    stack[top++] = (uint32_t)start;
+    mark[start] = number;
+    while (top) {
+        size_t i = stack[--top], x = i % r->width, y = i / r->width;
+        const size_t next[4] = {x ? i - 1 : i, x + 1 < r->width ? i + 1 : i, y ? i - r->width : i, y + 1 < r->height ? i + r->width : i};
+        size++;
+        for (int k = 0; k < 4; k++)
+            if (!mark[next[k]] && inside(r, next[k])) mark[next[k]] = number, stack[top++] = (uint32_t)next[k];
     }
-    for (int k = 0; k < 3; k++) mean[k] /= count;
+    return size;
+}
+
+/* The mask, and its bounds; false: out of memory, or the region has no pixel. */
+static bool largest_piece(flis_ctx *ctx, const region *r, piece *p)
+{
+    size_t n = r->width * r->height, best_size = 0;
+    uint32_t *mark = flis_alloc(ctx, n, sizeof *mark), *stack = flis_alloc(ctx, n, sizeof *stack), marks = 0, best = 0;
+    for (size_t i = 0; mark && stack && i < n; i++) {
+        if (mark[i] || !inside(r, i)) continue;
+        size_t size = flood(r, i, ++marks, mark, stack);
+        if (size > best_size) best = marks, best_size = size;
+    }
+    *p = (piece){.in = flis_alloc(ctx, n, 1), .value = flis_alloc(ctx, n, sizeof *p->value), .x0 = r->width, .y0 = r->height};
+    p->count = (double)best_size;
+    for (size_t i = 0; flis_ok(ctx) && i < n; i++) {
+        size_t x = i % r->width, y = i / r->width;
+        if (!best || mark[i] != best) continue;
+        p->in[i] = 1;
+        p->x0 = x < p->x0 ? x : p->x0, p->x1 = x + 1 > p->x1 ? x + 1 : p->x1;
+        p->y0 = y < p->y0 ? y : p->y0, p->y1 = y + 1;
+    }
+    free(mark);
+    free(stack);
+    return flis_ok(ctx) && best;
+}
+
+/* Fills the piece's values: power iteration on the covariance of its colours gives the axis. */
+static void main_axis(const region *r, piece *p)
+{
+    double mean[3] = {0}, s[6] = {0}, v[3] = {0.577, 0.578, 0.576};
+    size_t n = r->width * r->height;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < 3 && p->in[i]; k++) mean[k] += r->rgb[3 * i + k] / p->count;
     for (size_t i = 0; i < n; i++) {
-        if (!piece[i]) continue;
+        if (!p->in[i]) continue;
         double a = r->rgb[3 * i] - mean[0], b = r->rgb[3 * i + 1] - mean[1], c = r->rgb[3 * i + 2] - mean[2];
         s[0] += a * a, s[1] += a * b, s[2] += a * c, s[3] += b * b, s[4] += b * c, s[5] += c * c;
     }
@@ -430,40 +454,47 @@ static double main_axis(const region *r, const uint8_t *piece, double *value)
         v[0] = x / length, v[1] = y / length, v[2] = z / length;
     }
     for (size_t i = 0; i < n; i++) {
-        value[i] = 0;
-        if (!piece[i]) continue;
-        for (int k = 0; k < 3; k++) value[i] += (r->rgb[3 * i + (size_t)k] - mean[k]) * v[k];
-        total += value[i] * value[i];
+        if (!p->in[i]) continue;
+        for (size_t k = 0; k < 3; k++) p->value[i] += (r->rgb[3 * i + k] - mean[k]) * v[k];
+        p->total += p->value[i] * p->value[i];
     }
-    return total;
 }
 
-/* Share of the variance (total) of the piece's values at the spatial frequency (fx, fy). */
-static double energy(const region *r, const uint8_t *piece, const double *value, double total, double fx, double fy)
+/* Share of the variance at the spatial frequency (fx, fy), in turns a pixel. */
+static double energy(const region *r, const piece *p, double fx, double fy)
 {
-    double re = 0, im = 0, count = 0;
-    for (size_t y = 0; y < r->height; y++)
-        for (size_t x = 0; x < r->width; x++) {
-            size_t i = y * r->width + x;
-            if (!piece[i]) continue;
-            float turn = (float)((double)x * fx + (double)y * fy);
-            re += value[i] * (double)sine(turn + 0.25f);
-            im += value[i] * (double)sine(turn);
-            count++;
+    const double tau = 6.283185307179586;
+    double re = 0, im = 0, c1 = flis_cos(tau * fx), s1 = flis_sin(tau * fx);
+    for (size_t y = p->y0; y < p->y1; y++) {
+        double turn = tau * ((double)p->x0 * fx + (double)y * fy), c = flis_cos(turn), s = flis_sin(turn);
+        for (size_t x = p->x0; x < p->x1; x++) {
+            double value = p->value[y * r->width + x], next = c * c1 - s * s1;
+            re += value * c, im += value * s;
+            s = s * c1 + c * s1;
+            c = next;
         }
-    return total > 0 ? 2 * (re * re + im * im) / (count * total) : 0;
+    }
+    return p->total > 0 ? 2 * (re * re + im * im) / (p->count * p->total) : 0;
 }
 
-/* The most that stripes and spots in the world's directions explain, over their periods. */
-static void grating(const region *r, const uint8_t *piece, const double *value, double total, double *stripes, double *spots)
+/* What patterns are told by: how much of the variance stripes and spots explain that run as the world's do (pattern_share in
+   world.c), at their best period and at the usual one, and what other directions would. */
+enum { STRIPES, SPOTS, MIRRORED, SPOTS_A, SPOTS_B, SPOTS_C, UPRIGHT, STRIPES_10, SPOTS_11, PATTERN_FEATURES };
+static bool pattern_features(flis_ctx *ctx, const region *r, double *out)
 {
-    for (double period = 7; period < 14.6; period += 0.5) {
-        double s = energy(r, piece, value, total, 0.9 / period, 0.45 / period);
-        double p = energy(r, piece, value, total, 1 / period, 0.625 / period) + energy(r, piece, value, total, 0, 1.25 / period) +
-                   energy(r, piece, value, total, 1 / period, -0.625 / period);
-        *stripes = s > *stripes ? s : *stripes;
-        *spots = p > *spots ? p : *spots;
+    piece p;
+    bool good = largest_piece(ctx, r, &p);
+    for (int i = 0; i < PATTERN_FEATURES; i++) out[i] = 0;
+    if (good) main_axis(r, &p);
+    for (double period = 7; good && period < 14.6; period += 0.5) {
+        const double f = 1 / period, a = energy(r, &p, f, 0.625 * f), b = energy(r, &p, f, -0.625 * f), c = energy(r, &p, 0, 1.25 * f);
+        const double now[UPRIGHT + 1] = {energy(r, &p, 0.9 * f, 0.45 * f), a + b + c, energy(r, &p, 0.9 * f, -0.45 * f), a, b, c, energy(r, &p, f, 0)};
+        for (int i = 0; i <= UPRIGHT; i++) out[i] = now[i] > out[i] ? now[i] : out[i];
+        if (period == 10) out[STRIPES_10] = now[STRIPES];
+        if (period == 11) out[SPOTS_11] = now[SPOTS];
     }
+    piece_free(&p);
+    return good;
 }
 
 /* Gaussians, one for each kind. While learning, `factor` holds sums of products; then the Cholesky factors of the
@@ -541,19 +572,6 @@ static int judge_tell(const judge *j, const double *x)
     return kind;
 }
 
-/* What patterns are told by: how well a grating and a lattice fit the region's largest piece. */
-static bool pattern_features(flis_ctx *ctx, const region *r, double *out)
-{
-    size_t n = r->width * r->height;
-    uint8_t *piece = flis_alloc(ctx, n, 1);
-    double *value = flis_alloc(ctx, n, sizeof *value);
-    out[0] = out[1] = 0;
-    if (piece && value && largest_piece(ctx, r, piece)) grating(r, piece, value, main_axis(r, piece, value), &out[0], &out[1]);
-    free(piece);
-    free(value);
-    return flis_ok(ctx);
-}
-
 /* What styles are told by, over the pairs of neighbours that lie within the region: statistics of colour (spread, darkness,
    how far the hues agree) and of steps between pixels (size, flatness, where in a grid of 4 they lie). */
 enum { COLOURFUL, LUMA, LUMA2, DARK_SHARE, BRIGHT_SHARE, HUE_A, HUE_B, AGREED, STEP, FLAT, SHARP, PHASE, STYLE_FEATURES = PHASE + 4 };
@@ -595,7 +613,7 @@ static inline int measure_style(const judges *j, const region *r)
 
 static inline int measure_pattern(flis_ctx *ctx, const judges *j, const region *r, int class)
 {
-    double x[2];
+    double x[PATTERN_FEATURES];
     return j->thing[class].kinds && pattern_features(ctx, r, x) ? judge_tell(&j->thing[class], x) : 0;
 }
 
@@ -640,7 +658,7 @@ static inline judges *judges_learn(flis_ctx *ctx)
         j->picture.kinds = j->part.kinds = WORLD_STYLES + 1;
         j->picture.features = j->part.features = STYLE_FEATURES;
         for (int c = 1; c <= WORLD_CLASSES; c++)
-            if (CLASS[c].patterns) j->thing[c].kinds = WORLD_PATTERNS + 1, j->thing[c].features = 2;
+            if (CLASS[c].patterns) j->thing[c].kinds = WORLD_PATTERNS + 1, j->thing[c].features = PATTERN_FEATURES;
         bool good = show_scenes(ctx, j, s) && judge_ready(&j->picture) && judge_ready(&j->part);
         for (int c = 1; good && c <= WORLD_CLASSES; c++) good = !j->thing[c].kinds || judge_ready(&j->thing[c]);
         if (!good && flis_ok(ctx)) flis_fail(ctx, "the world's scenes do not tell its styles and patterns apart");

@@ -185,7 +185,7 @@ static const struct class_row {
 } CLASS[WORLD_CLASSES + 1] = {
     [SKY] = {"sky", 1, 1, COLOUR(PINK) | COLOUR(ORANGE) | COLOUR(PURPLE) | COLOUR(YELLOW) | COLOUR(GREEN) | COLOUR(RED), 0, 0, 0, 0, 0, 0, 0},
     [SEA] = {"sea", 1, 1, COLOUR(GREEN) | COLOUR(PURPLE) | COLOUR(PINK) | COLOUR(RED) | COLOUR(ORANGE), 0, 0, 0, 0, 0, 0, 0},
-    [BOAT] = {"boat", 0, 1, ANY_COLOUR, 6, ON_WATER, 3, 40, 58, 0.95f, 1.0f},
+    [BOAT] = {"boat", 0, 1, ANY_COLOUR, 0, ON_WATER, 3, 40, 58, 0.95f, 1.0f},
     [SUN] = {"sun", 0, 1, COLOUR(RED) | COLOUR(BLUE) | COLOUR(GREEN), 0, IN_SKY, 4, 22, 32, 1, 1},
     [MOUNTAIN] = {"mountain", 1, 1, COLOUR(RED) | COLOUR(PURPLE) | COLOUR(GREEN) | COLOUR(ORANGE) | COLOUR(PINK), 0, 0, 0, 0, 0, 0, 0},
     [SAND] = {"sand", 1, 1, COLOUR(PINK) | COLOUR(WHITE) | COLOUR(BLACK) | COLOUR(RED), 0, 0, 0, 0, 0, 0, 0},
@@ -951,17 +951,14 @@ static void draw_boat(sitter *m)
     static const float sail[5][2] = {{0.02f, -0.96f}, {0.20f, -0.66f}, {0.34f, -0.42f}, {0.42f, -0.27f}, {0.02f, -0.27f}};
     static const float jib[4][2] = {{-0.05f, -0.88f}, {-0.05f, -0.29f}, {-0.38f, -0.29f}, {-0.24f, -0.52f}};
     float k = m->k, f = chance(&m->d, 50) ? 1.0f : -1.0f, x = m->x, y = m->y;
-    bool named = m->t->colour || m->t->pattern;
-    tint cloth = named ? m->main : (tint){0.97f, 0.95f, 0.88f};
+    tint cloth = m->t->colour ? m->main : (tint){0.97f, 0.95f, 0.88f};
     shadow(m->s, x, y + 1, 0.46f * k, 0.06f * k, 0.35f);
     paint(m->s, stroke(x - f * 0.015f * k, y - 0.2f * k, x - f * 0.015f * k, y - 1.0f * k, 0.022f * k, 0.014f * k), flat(m->label, WOOD));
-    brush b = surface(m, x - f * 0.1f * k, y - 0.9f * k, x + f * 0.4f * k, y - 0.25f * k);
-    b.from = lighter(cloth, 0.12f), b.to = scaled(cloth, 0.84f);
-    if (!named) b.pattern = 0;
+    brush b = across(m->label, lighter(cloth, 0.12f), scaled(cloth, 0.84f), x - f * 0.1f * k, y - 0.9f * k, x + f * 0.4f * k, y - 0.25f * k);
     paint(m->s, polygon(5, sail, x, y, f * k, k), b);
     b.from = cloth, b.to = scaled(cloth, 0.80f);
     paint(m->s, polygon(4, jib, x, y, f * k, k), b);
-    tint wood = m->t->colour ? scaled(m->main, 0.85f) : named ? (tint){0.52f, 0.34f, 0.20f} : m->main;
+    tint wood = m->t->colour ? scaled(m->main, 0.85f) : m->main;
     paint(m->s, polygon(7, hull, x, y, f * k, k), grained(down(m->label, lighter(wood, 0.12f), scaled(wood, 0.55f), y - 0.22f * k, y),
           0.12f, 0.15f, 1));
     paint(m->s, stroke(x - f * 0.47f * k, y - 0.19f * k, x + f * 0.48f * k, y - 0.215f * k, 0.9f, 0.9f), flat(m->label, lighter(wood, 0.55f)));
