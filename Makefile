@@ -78,14 +78,22 @@ $(MODEL): | tools/synth
 	@mkdir -p $(@D)
 	tools/synth tinyB $@
 
-# The runner's total counts the command line's checks too, so the last line tells all.
+# The runner's total counts the command line's checks too, so the last line tells all; and those of the gradients in double
+# precision, where differences tell most, unless RUN chooses.
+DOUBLE = $(if $(filter-out -q,$(RUN)),,build/64/grad.count)
+
 test:
 	@+$(MAKE) --no-print-directory VARIANT=$(if $(filter test%,$(VARIANT)),$(VARIANT),test) suite
 
-suite: all $(B)/run $(B)/replay registered spec
+build/64/grad.count: FORCE
+	@+$(MAKE) --no-print-directory VARIANT=64 build/64/run
+	@build/64/run $(filter -q,$(RUN)) 'grad_*' 'train_*' > build/64/grad.log || cat build/64/grad.log
+	@tail -n 1 build/64/grad.log > $@
+
+suite: all $(B)/run $(B)/replay registered spec $(DOUBLE)
 	@for d in tests/corpus/*; do $(B)/replay $${d##*/} $$d/* || { echo "replay: $$d failed"; exit 1; }; done
 	@$(if $(SANITIZE),,echo "note: $(CC) has no address and undefined sanitizers; testing without them";) \
-	 sh tests/cli.sh $(FLIS) $(O)tools/synth $(B)/cli.count; $(B)/run -a $(B)/cli.count $(RUN)
+	 sh tests/cli.sh $(FLIS) $(O)tools/synth $(B)/cli.count; $(B)/run -a $(B)/cli.count $(DOUBLE:%=-a %) $(RUN)
 
 tests: all $(B)/run
 

@@ -3,7 +3,8 @@
  *   run [-q] [-l] [-a FILE] [GLOB…]
  *     -l       list the names and stop
  *     -q       quick: skip the checks marked SLOW
- *     -a FILE  add the counts of another program's "N passed, N failed" line to the total (tests/cli.sh writes one)
+ *     -a FILE  add the counts of another program's "N passed, N failed" line to the total (tests/cli.sh writes one);
+ *              up to four times
  *
  * One line per check with its time; the last line is "N passed, N failed". Exit 1 if anything failed or nothing ran.
  * Every void test_X(void) in tests/test_*.c must be in the table below; the Makefile checks that.
@@ -425,12 +426,13 @@ static bool run_one(const struct check *check)
 int main(int argc, char **argv)
 {
     bool quick = false, list = false;
-    const char *other = NULL;
+    const char *other[4];
+    int others = 0;
     int first = 1;
     for (; first < argc && argv[first][0] == '-'; first++) {
         if (!strcmp(argv[first], "-q")) quick = true;
         else if (!strcmp(argv[first], "-l")) list = true;
-        else if (!strcmp(argv[first], "-a") && first + 1 < argc) other = argv[++first];
+        else if (!strcmp(argv[first], "-a") && first + 1 < argc && others < 4) other[others++] = argv[++first];
         else {
             fprintf(stderr, "usage: run [-q] [-l] [-a FILE] [GLOB...]\n");
             return 2;
@@ -446,7 +448,7 @@ int main(int argc, char **argv)
         else failed++;
     }
     if (list) return 0;
-    if (other) add_counts(other, &passed, &failed);
+    for (int i = 0; i < others; i++) add_counts(other[i], &passed, &failed);
     if (!ran) fprintf(stderr, "run: no check has such a name\n");
     printf("%ld passed, %ld failed\n", passed, failed);
     return failed || !ran;
