@@ -3,8 +3,8 @@
 
 A U-Net with rectified cross-attention is written here in PyTorch twice, with the authors' module names and with
 diffusers', loads flis's tinyB weights, and is traced. Both traces must have exactly the names and shapes of `flis stage
-unet --trace`, and its values within float32's noise; digests, the command line and guided passes are checked too. A check
-beside the product: without PyTorch it says so and passes. `make check-torch` runs it.
+unet --trace`, and its values within float32's noise; digests, the command line and guided passes are checked too. A
+check beside the product: without PyTorch it says so and passes. `make check-torch` runs it.
 """
 import json
 import os
@@ -385,8 +385,8 @@ def check_names(c):
            "decoder.up_blocks.1.upsamplers.0": "decoder.up.2.upsample",
            "encoder.down_blocks.2.downsamplers.0": "encoder.down.2.downsample",
            "encoder.down_blocks.2.resnets.0.norm2": "encoder.down.2.block.0.norm2"}
-    text = {f"cond_stage_model.transformer.text_model.{n}": n for n in ("embeddings", "encoder.layers.3.self_attn.q_proj",
-                                                                        "encoder.layers.0.mlp.fc1", "final_layer_norm")}
+    text = ("embeddings", "encoder.layers.3.self_attn.q_proj", "encoder.layers.0.mlp.fc1", "final_layer_norm")
+    text = {f"cond_stage_model.transformer.text_model.{name}": name for name in text}
     for what, table in (("autoencoder", vae), ("text encoder", text)):
         names = torch_trace.Names(list(table))
         for path, wanted in table.items():
