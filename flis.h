@@ -391,6 +391,8 @@ bool flis_read_label(flis_ctx *ctx, const char *path, flis_picture *out);
 /* text: key, value, key, value, …, NULL: kept as tEXt (or iTXt when not Latin-1). Bytes are a pure function of the
    pixels and text. Written to a temporary name and renamed. */
 bool flis_write_png(flis_ctx *ctx, const char *path, const flis_picture *picture, const char *const *text);
+/* The same bytes in memory; free() them. */
+uint8_t *flis_png_bytes(flis_ctx *ctx, const flis_picture *picture, const char *const *text, size_t *length);
 
 typedef struct flis_phrase { char *text; int id; } flis_phrase;    /* id -1: acts everywhere; else 0..255 */
 typedef struct flis_layout {
@@ -415,6 +417,8 @@ typedef struct flis_vocab flis_vocab;
 /* bpe_simple_vocab_16e6.txt, the same .gz, or a merges.txt; at most 48894 merges are used. The number of tokens is
    512 + merges + 2; BOS is the last but one, EOS (also the padding) the last. path NULL: no merges, bytes alone. */
 flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path);
+/* The same from the text of a merges.txt; `name` is used in error sentences. */
+flis_vocab *flis_vocab_parse(flis_ctx *ctx, const char *name, const char *text, size_t length);
 void flis_vocab_free(flis_vocab *vocab);
 size_t flis_vocab_size(const flis_vocab *vocab);
 int32_t flis_vocab_bos(const flis_vocab *vocab);

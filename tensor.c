@@ -56,6 +56,7 @@
 
 /* ---- Context and errors ---------------------------------------------------------------------------------------- */
 
+/* SPEC 14.1. */
 bool flis_fail(flis_ctx *ctx, const char *format, ...)
 {
     if (ctx->error[0]) return false;
@@ -66,11 +67,13 @@ bool flis_fail(flis_ctx *ctx, const char *format, ...)
     return false;
 }
 
+/* SPEC 14.1. */
 bool flis_ok(const flis_ctx *ctx)
 {
     return !ctx->error[0];
 }
 
+/* SPEC 14.1. */
 void *flis_alloc(flis_ctx *ctx, size_t count, size_t size)
 {
     if (!flis_ok(ctx)) return NULL;
@@ -84,7 +87,7 @@ void *flis_alloc(flis_ctx *ctx, size_t count, size_t size)
 }
 
 /* Compilers and start-up code (a -Ofast library linked in is enough) can take IEEE arithmetic away; one product of each
-   kind tells. volatile keeps the compiler from answering with its own arithmetic. */
+   kind tells. volatile keeps the compiler from answering with its own arithmetic. SPEC 1.1. */
 static bool arithmetic_is_ieee(flis_ctx *ctx)
 {
     volatile float tiny = FLT_MIN, half = 0.5f, big = 16777216.0f, one = 1.0f;
@@ -101,6 +104,7 @@ static bool arithmetic_is_ieee(flis_ctx *ctx)
     return true;
 }
 
+/* SPEC 1.1. */
 bool flis_init(flis_ctx *ctx)
 {
     memset(ctx, 0, sizeof *ctx);
@@ -158,6 +162,7 @@ static void chunks_free(struct flis_chunk *chunk)
     }
 }
 
+/* SPEC 14.1. */
 void flis_free(flis_ctx *ctx)
 {
     chunks_free(ctx->arena.top);
@@ -207,6 +212,7 @@ static void *arena_take(flis_ctx *ctx, size_t head, size_t body)
     return p;
 }
 
+/* SPEC 14.2. */
 void *flis_scratch(flis_ctx *ctx, size_t count, size_t size)
 {
     if (size && count > SIZE_MAX / 4 / size) {
@@ -216,6 +222,7 @@ void *flis_scratch(flis_ctx *ctx, size_t count, size_t size)
     return arena_take(ctx, 0, count * size);
 }
 
+/* SPEC 14.2. */
 bool flis_reserve(flis_ctx *ctx, size_t bytes)
 {
     flis_arena *arena = &ctx->arena;
@@ -230,6 +237,7 @@ bool flis_reserve(flis_ctx *ctx, size_t bytes)
     return chunk_push(ctx, bytes);
 }
 
+/* SPEC 14.2. */
 flis_mark flis_here(const flis_ctx *ctx)
 {
     const flis_arena *arena = &ctx->arena;
@@ -237,6 +245,7 @@ flis_mark flis_here(const flis_ctx *ctx)
     return mark;
 }
 
+/* SPEC 14.2. */
 void flis_rewind(flis_ctx *ctx, flis_mark mark)
 {
     flis_arena *arena = &ctx->arena;
@@ -258,6 +267,7 @@ void flis_rewind(flis_ctx *ctx, flis_mark mark)
     arena->used = mark.used;
 }
 
+/* SPEC 14.2. */
 bool flis_dry_begin(flis_ctx *ctx, flis_dry *dry)
 {
     if (ctx->dry || ctx->tape || !flis_ok(ctx)) return false;
@@ -267,6 +277,7 @@ bool flis_dry_begin(flis_ctx *ctx, flis_dry *dry)
     return true;
 }
 
+/* SPEC 14.2. */
 void flis_dry_end(flis_ctx *ctx, const flis_dry *dry)
 {
     size_t most = ctx->arena.peak - dry->mark.used;
@@ -306,21 +317,25 @@ static flis_tensor *tensor_new(flis_ctx *ctx, int rank, size_t n, size_t h, size
     return y;
 }
 
+/* SPEC 0.1. */
 flis_tensor *flis_image(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t c)
 {
     return tensor_new(ctx, 4, n, h, w, c);
 }
 
+/* SPEC 0.1. */
 flis_tensor *flis_rows(flis_ctx *ctx, size_t n, size_t t, size_t c)
 {
     return tensor_new(ctx, 3, n, t, 1, c);
 }
 
+/* SPEC 0.1. */
 flis_tensor *flis_vectors(flis_ctx *ctx, size_t n, size_t c)
 {
     return tensor_new(ctx, 2, n, 1, 1, c);
 }
 
+/* SPEC 0.1. */
 size_t flis_count(const flis_tensor *x)
 {
     return x->n * x->h * x->w * x->c;
@@ -339,6 +354,7 @@ static bool same_shape(flis_ctx *ctx, const char *op, const flis_tensor *a, cons
                      a->c, b->n, b->h, b->w, b->c);
 }
 
+/* SPEC 14.2. */
 flis_tensor *flis_keep(flis_ctx *ctx, flis_mark mark, flis_tensor *y)
 {
     if (!y || ctx->tape) return y;      /* a tape's backward still needs everything */
@@ -363,11 +379,13 @@ static flis_tensor *view(flis_ctx *ctx, const flis_tensor *x, int rank, size_t h
     return y;
 }
 
+/* SPEC 0.1. */
 flis_tensor *flis_as_rows(flis_ctx *ctx, const flis_tensor *x)
 {
     return x ? view(ctx, x, 3, x->h * x->w, 1) : NULL;
 }
 
+/* SPEC 0.1. */
 flis_tensor *flis_as_image(flis_ctx *ctx, const flis_tensor *x, size_t h, size_t w)
 {
     if (x && h * w != x->h * x->w) {
@@ -377,6 +395,7 @@ flis_tensor *flis_as_image(flis_ctx *ctx, const flis_tensor *x, size_t h, size_t
     return view(ctx, x, 4, h, w);
 }
 
+/* SPEC 0.1. */
 flis_tensor *flis_from_nchw(flis_ctx *ctx, const real *x, size_t n, size_t c, size_t h, size_t w)
 {
     flis_tensor *y = flis_image(ctx, n, h, w, c);
@@ -387,6 +406,7 @@ flis_tensor *flis_from_nchw(flis_ctx *ctx, const real *x, size_t n, size_t c, si
     return y;
 }
 
+/* SPEC 0.1. */
 void flis_to_nchw(const flis_tensor *x, real *out)
 {
     size_t c = x->c, places = x->h * x->w;
@@ -397,6 +417,7 @@ void flis_to_nchw(const flis_tensor *x, real *out)
 
 enum { TRACE_NAME = 64 + 256 };         /* ctx->scope and a module's path */
 
+/* SPEC 10.12. */
 void flis_trace(flis_ctx *ctx, const flis_tensor *x, const char *format, ...)
 {
     if (!ctx->trace || !x || idle(ctx)) return;
@@ -409,6 +430,7 @@ void flis_trace(flis_ctx *ctx, const flis_tensor *x, const char *format, ...)
     ctx->trace(ctx->trace_user, name, x);
 }
 
+/* SPEC 10.12. */
 bool flis_trace_wants(flis_ctx *ctx, size_t count, const char *format, ...)
 {
     if (!ctx->trace || !ctx->trace_wants || idle(ctx)) return false;
@@ -443,7 +465,8 @@ static double from_bits(uint64_t u)
 /* exp(x) = 2^k exp(r), k = round(x / ln 2), r = x - k ln 2 in [-0.347, 0.347], exp(r) its Taylor sum of `terms` terms.
    Below -708 the result is 0 (its float has been 0 for long), above 709 it is infinite; NaN stays NaN.
    Adding 1.5 * 2^52 rounds to an integer that stands in the low bits. The ends are cut by masks because gcc turns ?: with
-   floating constants into jumps and then does not vectorise the loops around (measured: attention ten times slower). */
+   floating constants into jumps and then does not vectorise the loops around (measured: attention ten times slower).
+   SPEC 1.5. */
 static inline double exp_with(double x, int terms)
 {
     static const double inverse_factorial[] = {
@@ -462,7 +485,8 @@ static inline double exp_with(double x, int terms)
 }
 
 /* erfc(a) = exp(-a^2) erfcx(a) for a >= 0, erfc(-a) = 2 - erfc(a). erfcx is a polynomial in t = (a - 3) / (a + 3), fitted
-   in Chebyshev's norm on [0, 28] (mpmath, 60 digits): largest error 7e-18 with 23 coefficients, 7e-11 with 13. */
+   in Chebyshev's norm on [0, 28] (mpmath, 60 digits): largest error 7e-18 with 23 coefficients, 7e-11 with 13.
+   SPEC 1.6. */
 static inline double erfc_with(double x, const double *coefficient, int terms, int exp_terms)
 {
     const uint64_t sign = bits_of(x) & 0x8000000000000000u;
@@ -498,36 +522,40 @@ static const double ERFCX_13[13] = {
 #define ERFCX_TERMS 13
 #endif
 
+/* SPEC 1.5. */
 static inline double exp_fast(double x)
 {
     return exp_with(x, EXP_TERMS);
 }
 
-/* x sigmoid(b x) = x / (1 + exp(-b x)) */
+/* x sigmoid(b x) = x / (1 + exp(-b x)). SPEC 1.8. */
 static inline real swish(real x, double b)
 {
     return (real)(x / (1.0 + exp_fast(-b * x)));
 }
 
-/* x Phi(x) = x erfc(-x / sqrt 2) / 2 */
+/* x Phi(x) = x erfc(-x / sqrt 2) / 2. SPEC 1.8. */
 static inline real gelu(real x)
 {
     return (real)(x * 0.5 * erfc_with(x * -0.70710678118654752, ERFCX, ERFCX_TERMS, EXP_TERMS));
 }
 
+/* SPEC 1.5. */
 double flis_exp(double x)
 {
     if (!(x == x)) return x;
     return x > 709.0 ? exp_with(x - 1, 14) * 2.7182818284590452 : exp_with(x, 14);
 }
 
+/* SPEC 1.6. */
 double flis_erfc(double x)
 {
     if (!(x == x)) return x;
     return erfc_with(x, ERFCX_23, 23, 14);
 }
 
-/* log(x) = e ln 2 + log(m), m in [sqrt(1/2), sqrt 2), log(m) = 2 atanh(s) = 2 (s + s^3/3 + …), s = (m - 1) / (m + 1) */
+/* log(x) = e ln 2 + log(m), m in [sqrt(1/2), sqrt 2), log(m) = 2 atanh(s) = 2 (s + s^3/3 + …), s = (m - 1) / (m + 1).
+   SPEC 1.7. */
 double flis_log(double x)
 {
     if (!(x > 0)) return x == 0 ? -HUGE_VAL : NAN;
@@ -543,7 +571,8 @@ double flis_log(double x)
     return e * 0x1.62e42fee00000p-1 + (2 * s + (tail + e * 0x1.a39ef35793c76p-33));
 }
 
-/* r = x - k pi/2 in [-pi/4, pi/4]; pi/2 in three parts of 33 bits, so that k times each is exact for k < 2^20. */
+/* r = x - k pi/2 in [-pi/4, pi/4]; pi/2 in three parts of 33 bits, so that k times each is exact for k < 2^20.
+   SPEC 1.7. */
 static double reduce_quadrant(double x, int *quadrant)
 {
     const double shift = 6755399441055744.0;
@@ -553,6 +582,7 @@ static double reduce_quadrant(double x, int *quadrant)
     return r - k * 0x1.3198a2e037073p-69;
 }
 
+/* SPEC 1.7. */
 static double sin_taylor(double r)
 {
     double z = r * r, sum = 0;
@@ -560,6 +590,7 @@ static double sin_taylor(double r)
     return r - r * sum;
 }
 
+/* SPEC 1.7. */
 static double cos_taylor(double r)
 {
     double z = r * r, sum = 0;
@@ -567,6 +598,7 @@ static double cos_taylor(double r)
     return 1 - sum;
 }
 
+/* SPEC 1.7. */
 double flis_sin(double x)
 {
     int quadrant;
@@ -575,6 +607,7 @@ double flis_sin(double x)
     return quadrant & 2 ? -y : y;
 }
 
+/* SPEC 1.7. */
 double flis_cos(double x)
 {
     int quadrant;
@@ -584,7 +617,7 @@ double flis_cos(double x)
 }
 
 /* a b is exact in double (24 + 24 bits); a b + c is rounded to odd there, and only then to float. Rounding to nearest
-   twice would be wrong when the first rounding lands on a tie of the second. */
+   twice would be wrong when the first rounding lands on a tie of the second. SPEC 1.1. */
 static inline float fma_soft(float a, float b, float c)
 {
     double p = (double)a * b, s = p + c;
@@ -596,12 +629,13 @@ static inline float fma_soft(float a, float b, float c)
     return (float)from_bits(u + (inexact_even ? (away ? 1u : (uint64_t)-1) : 0u));
 }
 
+/* SPEC 1.1. */
 float flis_fma_soft(float a, float b, float c)
 {
     return fma_soft(a, b, c);
 }
 
-/* fma(a, b, c) with one rounding: the hardware's where there is one; a library's is far slower than ours. */
+/* fma(a, b, c) with one rounding: the hardware's where there is one; a library's is far slower than ours. SPEC 1.1. */
 static inline real fused(real a, real b, real c)
 {
 #if defined(FLIS_DOUBLE)
@@ -613,6 +647,7 @@ static inline real fused(real a, real b, real c)
 #endif
 }
 
+/* SPEC 1.12. */
 float flis_half_to_float(uint16_t bits)
 {
     uint32_t sign = (uint32_t)(bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 1023, u;
@@ -626,6 +661,7 @@ float flis_half_to_float(uint16_t bits)
     return x;
 }
 
+/* SPEC 1.12. */
 uint16_t flis_float_to_half(float x)
 {
     uint32_t u;
@@ -647,6 +683,7 @@ uint16_t flis_float_to_half(float x)
     return (uint16_t)(sign | ((rounded_bits - 0x38000000) >> 13));
 }
 
+/* SPEC 1.12. */
 float flis_bf16_to_float(uint16_t bits)
 {
     uint32_t u = (uint32_t)bits << 16;
@@ -655,6 +692,7 @@ float flis_bf16_to_float(uint16_t bits)
     return x;
 }
 
+/* SPEC 1.12. */
 uint16_t flis_float_to_bf16(float x)
 {
     uint32_t u;
@@ -721,33 +759,36 @@ static const flis_tensor *operands(flis_ctx *ctx, const flis_tensor *x)
    from zero; the block sums added in order to a total that starts from zero; then the bias, then what is to be added.
    Outputs do not meet in a sum, so tiles, panels and threads cannot change a bit.
 
-   A tile is ROWS rows by PANEL lanes of outputs. Measured with gcc 12 and clang 14 on AVX-512 and AVX2 machines: rows as
-   named arrays, one lane loop per row, arithmetic at head and tail; a plain copy of the accumulators becomes memcpy and
-   pins them to the stack, an array of rows spills under one compiler or the other (up to 20 times slower). */
-#if defined(FLIS_DOUBLE) && defined(__AVX512F__)
-enum { ROWS = 12, PANEL = 16 };
-#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
-#elif defined(__AVX512F__)
-enum { ROWS = 12, PANEL = 32 };
-#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+   A tile is ROWS rows by PANEL lanes of outputs, its accumulators all of a machine's registers but a few. The form is
+   what gcc 12 and clang 14 both keep in registers: rows as named arrays, one lane loop per row, arithmetic at head and
+   tail; a plain copy of the accumulators becomes memcpy and pins them to the stack, and an array of rows spills. Measured
+   on one core of Zen 4 (peak 118 GFLOP/s, the products of the U-Net, gcc / clang): AVX-512 8 rows of 32: 105 / 106,
+   12 of 32: 99 / 82; AVX2 4 of 24: 95 / 25, 2 of 32 with two k at once: 84 / 85. */
+#define EIGHT_ROWS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#if defined(__AVX512F__)
+enum { ROWS = 8, PANEL = 128 / sizeof(real), TWO_AT_ONCE = 0 };
+#define EACH_ROW(X) EIGHT_ROWS(X)
+#elif defined(__AVX__) && defined(__clang__)
+enum { ROWS = 2, PANEL = 32, TWO_AT_ONCE = 1 };
+#define EACH_ROW(X) X(0) X(1)
 #elif defined(__AVX__) || defined(__aarch64__)
-enum { ROWS = 4, PANEL = 24 };
+enum { ROWS = 4, PANEL = 24, TWO_AT_ONCE = 0 };
 #define EACH_ROW(X) X(0) X(1) X(2) X(3)
 #else
-enum { ROWS = 2, PANEL = 24 };
+enum { ROWS = 2, PANEL = 24, TWO_AT_ONCE = 0 };
 #define EACH_ROW(X) X(0) X(1)
 #endif
 
 enum {
     BLOCK = 256,                        /* k per chain: part of the definition of the bits */
     MAX_TAPS = 9,                       /* places of a 3x3 kernel */
-    TILES = 8                           /* tiles that share a panel while it is in the nearest cache */
+    TILES = 12                          /* tiles that share a panel while it is in the nearest cache */
 };
 
 /* A piece of a block: `length` values of k that are contiguous in one tap, from `offset` channels into it. */
 typedef struct { size_t tap, offset, length; } segment;
 
-/* One block: total[i][j] += chain over the block's segments of row[tap][i][offset + k] * panel[k][j]. */
+/* One block: total[i][j] += chain over the block's segments of row[tap][i][offset + k] * panel[k][j]. SPEC 1.2. */
 static void block_kernel(const segment *piece, size_t pieces, const real *const (*row)[ROWS], const real *restrict panel,
                          real *restrict total)
 {
@@ -756,14 +797,24 @@ static void block_kernel(const segment *piece, size_t pieces, const real *const 
 #undef DECLARE
     for (size_t s = 0; s < pieces; s++) {
         const size_t length = piece[s].length;
-#define POINT(i) const real *row##i = row[piece[s].tap][i] + piece[s].offset;
+#define POINT(i) const real *restrict row##i = row[piece[s].tap][i] + piece[s].offset;
         EACH_ROW(POINT)
 #undef POINT
-        for (size_t k = 0; k < length; k++, panel += PANEL) {
-#define CHAIN(i) { const real a = row##i[k]; for (int j = 0; j < PANEL; j++) sum##i[j] = fused(a, panel[j], sum##i[j]); }
+#define CHAIN(i) { const real a = row##i[k]; for (int j = 0; j < PANEL; j++) sum##i[j] = fused(a, b[j], sum##i[j]); }
+        const real *restrict b = panel;
+        size_t k = 0;
+        if (TWO_AT_ONCE)
+            for (; k + 1 < length; k++, b += PANEL) {
+                EACH_ROW(CHAIN)
+                k++;
+                b += PANEL;
+                EACH_ROW(CHAIN)
+            }
+        for (; k < length; k++, b += PANEL) {
             EACH_ROW(CHAIN)
-#undef CHAIN
         }
+#undef CHAIN
+        panel += length * PANEL;
     }
 #define FINISH(i) for (int j = 0; j < PANEL; j++) total[i * PANEL + j] += sum##i[j];
     EACH_ROW(FINISH)
@@ -777,6 +828,7 @@ typedef struct {
     size_t *first;
 } k_plan;
 
+/* SPEC 1.2. */
 static bool plan_make(flis_ctx *ctx, k_plan *plan, size_t taps, size_t channels)
 {
     size_t inner = taps * channels;
@@ -798,7 +850,7 @@ static bool plan_make(flis_ctx *ctx, k_plan *plan, size_t taps, size_t channels)
     return true;
 }
 
-/* total[i][j] for one tile: every block in order. panel [K][PANEL]. */
+/* total[i][j] for one tile: every block in order. panel [K][PANEL]. SPEC 1.2. */
 static void tile_kernel(const k_plan *plan, const real *const (*row)[ROWS], const real *panel, real *total)
 {
     for (int i = 0; i < ROWS * PANEL; i++) total[i] = 0;
@@ -823,7 +875,8 @@ typedef struct {
     const real *zeros;                  /* what a tap outside the picture reads: c zeros */
 } gather;
 
-/* Row m = (n, y, x) of the output reads at tap (kh, kw) the input's (y * stride + kh - pad, …), or zeros outside. */
+/* Row m = (n, y, x) of the output reads at tap (kh, kw) the input's (y * stride + kh - pad, …), or zeros outside.
+   SPEC 1.3. */
 static const real *tap_address(const gather *g, size_t m, size_t tap)
 {
     const flis_tensor *x = g->x;
@@ -840,7 +893,7 @@ static const real *tap_address(const gather *g, size_t m, size_t tap)
     return x->x + ((n * x->h + (size_t)row) * x->w + (size_t)col) * x->c;
 }
 
-/* Stores a tile: bias is added after the dot product, then what is to be added. */
+/* Stores a tile: bias is added after the dot product, then what is to be added. SPEC 1.2. */
 static void tile_store(const real *total, real *y, const real *add, const real *bias, size_t row_length, size_t rows,
                        size_t lanes)
 {
@@ -863,7 +916,8 @@ typedef struct {
     flis_precision precision;
 } product;
 
-/* A half is widened exactly: its exponent and fraction, moved to a float's place, are its value times 2^-112. */
+/* A half is widened exactly: its exponent and fraction, moved to a float's place, are its value times 2^-112.
+   SPEC 1.12. */
 static void widen_half(const uint16_t *in, real *out, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -878,6 +932,7 @@ static void widen_half(const uint16_t *in, real *out, size_t count)
     }
 }
 
+/* SPEC 1.12. */
 static void widen_bf16(const uint16_t *in, real *out, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -888,7 +943,8 @@ static void widen_bf16(const uint16_t *in, real *out, size_t count)
     }
 }
 
-/* Block b of panel p: in place where the weights are packed as reals, else widened (emulating: rounded) into `wide`. */
+/* Block b of panel p: in place where the weights are packed as reals, else widened (emulating: rounded) into `wide`.
+   SPEC 14.3. */
 static const real *panel_block(const flis_param *w, size_t inner, size_t p, size_t b, flis_precision precision,
                                real *wide)
 {
@@ -902,7 +958,7 @@ static const real *panel_block(const flis_param *w, size_t inner, size_t p, size
 }
 
 /* Rows first_row.. (at most TILES tiles) times panels first_panel..last_panel-1. A block of a panel is 32 KB: the tiles go
-   over it one after the other while it is in the nearest cache. */
+   over it one after the other while it is in the nearest cache. SPEC 14.3. */
 static void product_part(const product *job, size_t first_row, size_t first_panel, size_t last_panel)
 {
     const real *row[TILES][MAX_TAPS][ROWS];
@@ -988,6 +1044,7 @@ static flis_tensor *product_into(flis_ctx *ctx, flis_tensor *y, const gather *so
     return later ? finished(ctx, y) : y;
 }
 
+/* SPEC 1.3. */
 flis_tensor *flis_linear(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, const flis_tensor *add)
 {
     if (!x || !flis_ok(ctx) || !weights_fit(ctx, "linear", x, w, b)) return NULL;
@@ -996,6 +1053,7 @@ flis_tensor *flis_linear(flis_ctx *ctx, const flis_tensor *x, const flis_param *
     return product_into(ctx, y, &source, w, b, add);
 }
 
+/* SPEC 1.3. */
 flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, flis_conv_kind kind,
                        const flis_tensor *add)
 {
@@ -1019,7 +1077,8 @@ flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w,
 
 enum { GROUPS = 32, STRIP = 256 };      /* groups of channels; places summed in one chain (part of the bits) */
 
-/* part[strip][c] = sum over the strip's places of f(x), one chain per channel in double; f is x, or (x - mean)^2. */
+/* part[strip][c] = sum over the strip's places of f(x), one chain per channel in double; f is x, or (x - mean)^2.
+   SPEC 1.9. */
 static void strip_sums(flis_ctx *ctx, const real *x, size_t places, size_t c, const double *mean, double *part)
 {
     const size_t strips = (places + STRIP - 1) / STRIP;
@@ -1042,7 +1101,8 @@ static void strip_sums(flis_ctx *ctx, const real *x, size_t places, size_t c, co
     }
 }
 
-/* out[k] = the mean over k's group of what strip_sums gave: strips in order per channel, then channels in order. */
+/* out[k] = the mean over k's group of what strip_sums gave: strips in order per channel, then channels in order.
+   SPEC 1.9. */
 static void group_means(const double *part, size_t places, size_t c, double *out)
 {
     const size_t strips = (places + STRIP - 1) / STRIP, width = c / GROUPS;
@@ -1059,7 +1119,7 @@ static void group_means(const double *part, size_t places, size_t c, double *out
 
 /* y = (x - mean) / sqrt(variance + eps) * gain + bias, mean and variance over the places and channels of a group, in
    double: y = real(x * slope + offset), slope = gain / sqrt(variance + eps), offset = bias - mean * slope.
-   With silu: then y = y sigmoid(y), from the rounded y, so that it equals the two operations. */
+   With silu: then y = y sigmoid(y), from the rounded y, so that it equals the two operations. SPEC 1.9. */
 flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, double eps,
                              bool silu)
 {
@@ -1101,7 +1161,7 @@ flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_par
 
 enum { LANES = 16 };                    /* interleaved sums of a row (part of the bits) */
 
-/* Lane j sums items j, j + 16, …; then the lanes are added pairwise: 8 apart, 4, 2, 1. */
+/* Lane j sums items j, j + 16, …; then the lanes are added pairwise: 8 apart, 4, 2, 1. SPEC 1.10. */
 static double lanes_total(double *lane)
 {
     for (int step = LANES / 2; step > 0; step /= 2)
@@ -1109,6 +1169,7 @@ static double lanes_total(double *lane)
     return lane[0];
 }
 
+/* SPEC 1.10. */
 static double row_sum(const real *x, size_t c, double shift, bool square)
 {
     double lane[LANES] = {0};
@@ -1125,7 +1186,7 @@ static double row_sum(const real *x, size_t c, double shift, bool square)
     return lanes_total(lane);
 }
 
-/* y = (x - mean) / sqrt(variance + 1e-5) * gain + bias over each row of c, in double, rounded once. */
+/* y = (x - mean) / sqrt(variance + 1e-5) * gain + bias over each row of c, in double, rounded once. SPEC 1.10. */
 flis_tensor *flis_layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias)
 {
     flis_tensor *y = like(ctx, x);
@@ -1160,17 +1221,19 @@ static flis_tensor *swish_of(flis_ctx *ctx, const flis_tensor *x, double b)
     return finished(ctx, y);
 }
 
+/* SPEC 1.8. */
 flis_tensor *flis_silu(flis_ctx *ctx, const flis_tensor *x)
 {
     return swish_of(ctx, x, 1.0);
 }
 
+/* SPEC 1.8. */
 flis_tensor *flis_quick_gelu(flis_ctx *ctx, const flis_tensor *x)
 {
     return swish_of(ctx, x, 1.702);
 }
 
-/* y[k] = x[k] gelu(x[c/2 + k]): the *second* half is the gate. */
+/* y[k] = x[k] gelu(x[c/2 + k]): the *second* half is the gate. SPEC 1.8. */
 flis_tensor *flis_geglu(flis_ctx *ctx, const flis_tensor *x)
 {
     flis_tensor *y = x ? tensor_new(ctx, x->rank, x->n, x->h, x->w, x->c / 2) : NULL;
@@ -1188,6 +1251,7 @@ flis_tensor *flis_geglu(flis_ctx *ctx, const flis_tensor *x)
     return finished(ctx, y);
 }
 
+/* SPEC 1.4. */
 flis_tensor *flis_add(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b)
 {
     if (!a || !b || !flis_ok(ctx) || !same_shape(ctx, "add", a, b)) return NULL;
@@ -1200,6 +1264,7 @@ flis_tensor *flis_add(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b)
     return finished(ctx, y);
 }
 
+/* SPEC 1.4. */
 flis_tensor *flis_add_to_all(flis_ctx *ctx, const flis_tensor *x, const flis_tensor *v)
 {
     if (!x || !v || !flis_ok(ctx)) return NULL;
@@ -1216,6 +1281,7 @@ flis_tensor *flis_add_to_all(flis_ctx *ctx, const flis_tensor *x, const flis_ten
     return finished(ctx, y);
 }
 
+/* SPEC 1.4. */
 flis_tensor *flis_scale(flis_ctx *ctx, const flis_tensor *x, double factor)
 {
     flis_tensor *y = like(ctx, x);
@@ -1226,6 +1292,7 @@ flis_tensor *flis_scale(flis_ctx *ctx, const flis_tensor *x, double factor)
     return finished(ctx, y);
 }
 
+/* SPEC 1.4. */
 flis_tensor *flis_concat(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b)
 {
     if (!a || !b || !flis_ok(ctx)) return NULL;
@@ -1244,7 +1311,7 @@ flis_tensor *flis_concat(flis_ctx *ctx, const flis_tensor *a, const flis_tensor 
     return y;
 }
 
-/* y[n][t] = token[ids[n][t]] + position[t], t = 0..rows of position */
+/* y[n][t] = token[ids[n][t]] + position[t], t = 0..rows of position. SPEC 1.4. */
 flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_param *token, const flis_param *position)
 {
     const size_t tokens = position->shape[0], c = token->shape[1];
@@ -1282,7 +1349,7 @@ typedef struct {
     flis_precision precision;
 } attention;
 
-/* e^T in place of S^T, and each lane's sum. */
+/* e^T in place of S^T, and each lane's sum. SPEC 1.11. */
 static void softmax_columns(real *score, size_t keys, double *sum)
 {
     real largest[PANEL];
@@ -1313,7 +1380,7 @@ static void weights_emulate(flis_precision precision, real *e, size_t keys, doub
     for (int j = 0; half && j < PANEL; j++) sum[j] = 1;
 }
 
-/* Scales a tile of scores and closes what the mask closes. Lanes beyond the last query compute on zeros. */
+/* Scales a tile of scores and closes what the mask closes. Lanes beyond the last query compute on zeros. SPEC 1.11. */
 static void scores_store(const attention *a, const real *total, real *score, size_t n, size_t query, size_t lanes, size_t key,
                          size_t rows)
 {
@@ -1333,7 +1400,7 @@ static void scores_store(const attention *a, const real *total, real *score, siz
     }
 }
 
-/* One head's PANEL queries from `query` on. score [keys][PANEL] and turned [d][PANEL] are this thread's. */
+/* One head's PANEL queries from `query` on. score [keys][PANEL] and turned [d][PANEL] are this thread's. SPEC 1.11. */
 static void attention_part(const attention *a, size_t n, size_t head, size_t query, real *score, real *turned)
 {
     const size_t c = a->q->c, queries = a->q->h * a->q->w, lanes = queries - query < PANEL ? queries - query : PANEL;
@@ -1388,6 +1455,7 @@ static bool attention_fits(flis_ctx *ctx, const flis_tensor *q, const flis_tenso
     return true;
 }
 
+/* SPEC 1.11. */
 flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
                             double scale, flis_mask mask)
 {
@@ -1508,6 +1576,7 @@ static flis_tensor *attention_scores(flis_ctx *ctx, const flis_tensor *q, const 
     return y;
 }
 
+/* SPEC 10.12. */
 void flis_trace_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
                           double scale, flis_mask mask, const char *name)
 {
@@ -1534,6 +1603,7 @@ void flis_trace_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor
 
 /* ---- What a trace sees apart ----------------------------------------------------------------------------------- */
 
+/* SPEC 10.12. */
 flis_tensor *flis_norm_silu(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias,
                             double eps, const char *name, const char *part)
 {
@@ -1543,6 +1613,7 @@ flis_tensor *flis_norm_silu(flis_ctx *ctx, const flis_tensor *x, const flis_para
     return flis_silu(ctx, y);
 }
 
+/* SPEC 10.12. */
 flis_tensor *flis_conv_add(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
                            const flis_tensor *add, const char *name, const char *part)
 {
@@ -1566,16 +1637,19 @@ static const struct { const char *name; size_t size; } DTYPES[] = {
 enum { DTYPE_COUNT = sizeof DTYPES / sizeof *DTYPES };
 static const uint64_t LARGEST_HEADER = 100000000;
 
+/* SPEC 10.1. */
 size_t flis_dtype_size(flis_dtype dtype)
 {
     return DTYPES[dtype].size;
 }
 
+/* SPEC 10.1. */
 const char *flis_dtype_name(flis_dtype dtype)
 {
     return DTYPES[dtype].name;
 }
 
+/* SPEC 10.1. */
 uint64_t flis_entry_count(const flis_entry *entry)
 {
     uint64_t count = 1;
@@ -1600,6 +1674,7 @@ static char *copy_string(flis_ctx *ctx, const char *path, const flis_json *json)
     return copy_text(ctx, json->string, json->length);
 }
 
+/* SPEC 10.1. */
 bool flis_file_set_metadata(flis_ctx *ctx, flis_file *file, const char *key, const char *value)
 {
     if (!flis_ok(ctx)) return false;
@@ -1623,6 +1698,7 @@ static bool read_metadata(flis_ctx *ctx, flis_file *file, const char *path, cons
     return flis_ok(ctx);
 }
 
+/* SPEC 10.1. */
 static bool read_shape(flis_ctx *ctx, const char *path, const flis_json *json, flis_entry *entry)
 {
     const flis_json *shape = flis_json_get(json, "shape");
@@ -1646,6 +1722,7 @@ static bool read_shape(flis_ctx *ctx, const char *path, const flis_json *json, f
     return true;
 }
 
+/* SPEC 10.1. */
 static bool read_entry(flis_ctx *ctx, const char *path, const flis_json *key, const flis_json *json, flis_entry *entry)
 {
     if (!(entry->name = copy_string(ctx, path, key))) return false;
@@ -1675,7 +1752,7 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const flis_entry *)a)->name, ((const flis_entry *)b)->name);
 }
 
-/* Ranges without holes or overlaps, up to the end of the file. */
+/* Ranges without holes or overlaps, up to the end of the file. SPEC 10.1. */
 static bool check_ranges(flis_ctx *ctx, const char *path, flis_entry *entry, size_t count, uint64_t data_size)
 {
     uint64_t at = 0;
@@ -1693,7 +1770,7 @@ static bool check_ranges(flis_ctx *ctx, const char *path, flis_entry *entry, siz
     return true;
 }
 
-/* Appends the header's entries to the file's. */
+/* Appends the header's entries to the file's. SPEC 10.1. */
 static bool read_header(flis_ctx *ctx, flis_file *file, const char *path, const char *text, size_t length, uint64_t data_size)
 {
     const size_t first = file->count;
@@ -1728,6 +1805,7 @@ static uint64_t little_endian(const unsigned char *bytes, int count)
     return value;
 }
 
+/* SPEC 10.1. */
 static bool read_shard(flis_ctx *ctx, flis_file *file, flis_shard *shard)
 {
     unsigned char head[8];
@@ -1750,6 +1828,7 @@ static bool read_shard(flis_ctx *ctx, flis_file *file, flis_shard *shard)
     return read;
 }
 
+/* SPEC 10.1. */
 flis_file *flis_file_new(flis_ctx *ctx, const char *path)
 {
     flis_file *file = flis_alloc(ctx, 1, sizeof *file);
@@ -1758,6 +1837,7 @@ flis_file *flis_file_new(flis_ctx *ctx, const char *path)
     return NULL;
 }
 
+/* SPEC 10.1. */
 bool flis_file_append(flis_ctx *ctx, flis_file *file, const char *path, flis_rename *rename_tensor, void *user)
 {
     if (!flis_ok(ctx)) return false;
@@ -1779,6 +1859,7 @@ bool flis_file_append(flis_ctx *ctx, flis_file *file, const char *path, flis_ren
     return true;
 }
 
+/* SPEC 10.1. */
 bool flis_file_ready(flis_ctx *ctx, flis_file *file)
 {
     if (!flis_ok(ctx)) return false;
@@ -1790,6 +1871,7 @@ bool flis_file_ready(flis_ctx *ctx, flis_file *file)
     return true;
 }
 
+/* SPEC 10.1. */
 flis_file *flis_file_open(flis_ctx *ctx, const char *path)
 {
     flis_file *file = flis_file_new(ctx, path);
@@ -1798,6 +1880,7 @@ flis_file *flis_file_open(flis_ctx *ctx, const char *path)
     return NULL;
 }
 
+/* SPEC 10.1. */
 void flis_file_close(flis_file *file)
 {
     if (!file) return;
@@ -1827,11 +1910,13 @@ static flis_entry *find_entry(const flis_file *file, const char *name)
     return NULL;
 }
 
+/* SPEC 10.1. */
 const flis_entry *flis_file_find(const flis_file *file, const char *name)
 {
     return find_entry(file, name);
 }
 
+/* SPEC 10.1. */
 const char *flis_file_metadata(const flis_file *file, const char *key)
 {
     for (size_t i = 0; i < file->metadata_count; i++)
@@ -1839,6 +1924,7 @@ const char *flis_file_metadata(const flis_file *file, const char *key)
     return NULL;
 }
 
+/* SPEC 10.1. */
 static double value_from(const unsigned char *bytes, flis_dtype dtype)
 {
     uint64_t u = little_endian(bytes, (int)DTYPES[dtype].size);
@@ -1921,16 +2007,19 @@ static void take_u8(void *out, size_t first, const unsigned char *bytes, size_t 
     memcpy((uint8_t *)out + first, bytes, count);
 }
 
+/* SPEC 10.1. */
 bool flis_file_read_real(flis_ctx *ctx, flis_file *file, const flis_entry *entry, real *out)
 {
     return read_pieces(ctx, file, entry, take_real, out);
 }
 
+/* SPEC 10.1. */
 bool flis_file_read_f64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, double *out)
 {
     return read_pieces(ctx, file, entry, take_f64, out);
 }
 
+/* SPEC 10.1. */
 bool flis_file_read_i64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, int64_t *out)
 {
     if (entry->dtype == FLIS_F64 || entry->dtype == FLIS_F32 || entry->dtype == FLIS_F16 || entry->dtype == FLIS_BF16)
@@ -1938,6 +2027,7 @@ bool flis_file_read_i64(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
     return read_pieces(ctx, file, entry, take_i64, out);
 }
 
+/* SPEC 10.1. */
 bool flis_file_read_u16(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint16_t *out)
 {
     if (entry->dtype != FLIS_F16 && entry->dtype != FLIS_BF16)
@@ -1945,6 +2035,7 @@ bool flis_file_read_u16(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
     return read_pieces(ctx, file, entry, take_u16, out);
 }
 
+/* SPEC 10.1. */
 bool flis_file_read_u8(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint8_t *out)
 {
     if (entry->dtype != FLIS_U8 && entry->dtype != FLIS_BOOL)
@@ -1966,6 +2057,7 @@ struct flis_writer {
     uint64_t values;
 };
 
+/* SPEC 10.2. */
 void flis_write_abort(flis_writer *writer)
 {
     if (!writer) return;
@@ -1982,6 +2074,7 @@ void flis_write_abort(flis_writer *writer)
     free(writer);
 }
 
+/* SPEC 10.2. */
 flis_writer *flis_write_begin(flis_ctx *ctx, const char *path)
 {
     flis_writer *writer = flis_alloc(ctx, 1, sizeof *writer);
@@ -1999,6 +2092,7 @@ flis_writer *flis_write_begin(flis_ctx *ctx, const char *path)
     return NULL;
 }
 
+/* SPEC 10.2. */
 bool flis_write_metadata(flis_ctx *ctx, flis_writer *writer, const char *key, const char *value)
 {
     if (!writer || !flis_ok(ctx)) return false;
@@ -2011,6 +2105,7 @@ bool flis_write_metadata(flis_ctx *ctx, flis_writer *writer, const char *key, co
     return flis_ok(ctx);
 }
 
+/* SPEC 10.2. */
 bool flis_write_declare(flis_ctx *ctx, flis_writer *writer, const char *name, flis_dtype dtype, int rank, const uint64_t *shape)
 {
     if (!writer || !flis_ok(ctx)) return false;
@@ -2034,6 +2129,7 @@ bool flis_write_declare(flis_ctx *ctx, flis_writer *writer, const char *name, fl
     return true;
 }
 
+/* SPEC 10.2. */
 static size_t write_json_string(FILE *stream, const char *text)
 {
     size_t length = 2;
@@ -2051,7 +2147,7 @@ static size_t write_json_string(FILE *stream, const char *text)
     return length;
 }
 
-/* Writes the header, or only measures it (stream NULL): both by the same lines, so that they agree. */
+/* Writes the header, or only measures it (stream NULL): both by the same lines, so that they agree. SPEC 10.2. */
 static size_t write_header(const flis_writer *writer, FILE *stream)
 {
     size_t length = 1;
@@ -2079,6 +2175,7 @@ static size_t write_header(const flis_writer *writer, FILE *stream)
     return length;
 }
 
+/* SPEC 10.2. */
 static bool header_out(flis_ctx *ctx, flis_writer *writer)
 {
     if (writer->header_written) return true;
@@ -2091,6 +2188,7 @@ static bool header_out(flis_ctx *ctx, flis_writer *writer)
     return true;
 }
 
+/* SPEC 10.2. */
 static void value_to(unsigned char *bytes, flis_dtype dtype, double value)
 {
     uint64_t u = 0;
@@ -2164,31 +2262,37 @@ static void fill_raw(unsigned char *bytes, const void *x, size_t first, size_t c
     memcpy(bytes, (const unsigned char *)x + first * size, count * size);
 }
 
+/* SPEC 10.2. */
 bool flis_write_raw(flis_ctx *ctx, flis_writer *writer, const unsigned char *bytes, size_t count)
 {
     return write_pieces(ctx, writer, bytes, count, fill_raw);
 }
 
+/* SPEC 10.2. */
 bool flis_write_real(flis_ctx *ctx, flis_writer *writer, const real *x, size_t count)
 {
     return write_pieces(ctx, writer, x, count, fill_real);
 }
 
+/* SPEC 10.2. */
 bool flis_write_f64(flis_ctx *ctx, flis_writer *writer, const double *x, size_t count)
 {
     return write_pieces(ctx, writer, x, count, fill_f64);
 }
 
+/* SPEC 10.2. */
 bool flis_write_i64(flis_ctx *ctx, flis_writer *writer, const int64_t *x, size_t count)
 {
     return write_pieces(ctx, writer, x, count, fill_i64);
 }
 
+/* SPEC 10.2. */
 bool flis_write_u8(flis_ctx *ctx, flis_writer *writer, const uint8_t *x, size_t count)
 {
     return write_pieces(ctx, writer, x, count, fill_u8);
 }
 
+/* SPEC 10.2. */
 bool flis_write_end(flis_ctx *ctx, flis_writer *writer)
 {
     if (!writer) return false;
@@ -2230,7 +2334,7 @@ static uint32_t rotate_right(uint32_t x, int by)
 }
 
 /* FIPS 180-4 section 6.2.2: the message schedule w, then 64 rounds. A round changes two of the eight variables, so that
-   renaming them takes the place of moving them. */
+   renaming them takes the place of moving them. SPEC 10.13. */
 static void sha256_block(uint32_t hash[8], const uint8_t *block)
 {
     uint32_t w[64], v[8];
@@ -2263,6 +2367,7 @@ static void sha256_block(uint32_t hash[8], const uint8_t *block)
     for (int i = 0; i < 8; i++) hash[i] += v[i];
 }
 
+/* SPEC 10.13. */
 void flis_sha256_begin(flis_sha256 *s)
 {
     static const uint32_t start[8] = {
@@ -2273,6 +2378,7 @@ void flis_sha256_begin(flis_sha256 *s)
     s->length = 0;
 }
 
+/* SPEC 10.13. */
 void flis_sha256_add(flis_sha256 *s, const void *bytes, size_t count)
 {
     const uint8_t *in = bytes;
@@ -2286,6 +2392,7 @@ void flis_sha256_add(flis_sha256 *s, const void *bytes, size_t count)
     }
 }
 
+/* SPEC 10.13. */
 void flis_sha256_end(flis_sha256 *s, char hex[65])
 {
     static const uint8_t padding[64] = {0x80};
@@ -2318,6 +2425,7 @@ static void file_order(const flis_tensor *x, size_t first, size_t count, real *o
 
 enum { STRETCH = 1024 };                /* values that are looked at together */
 
+/* SPEC 10.13. */
 void flis_tensor_digest(const flis_tensor *x, char hex[65])
 {
     flis_sha256 s;
@@ -2361,7 +2469,7 @@ static double summary_pass(const flis_tensor *x, flis_summary *out, bool first_p
     return sum;
 }
 
-/* Sums in double, in the order that files have. */
+/* Sums in double, in the order that files have. SPEC 10.13. */
 void flis_tensor_summary(const flis_tensor *x, flis_summary *out)
 {
     const size_t count = flis_count(x);
@@ -2380,7 +2488,7 @@ void flis_tensor_summary(const flis_tensor *x, flis_summary *out)
 
 /* ---- Weights: key tables, loading, packing --------------------------------------------------------------------- */
 
-/* The size that a shape's letter stands for: a digit itself, else from the pairs letter, size. */
+/* The size that a shape's letter stands for: a digit itself, else from the pairs letter, size. SPEC 10.5. */
 static size_t letter_size(const size_t *dims, char letter)
 {
     if (letter >= '1' && letter <= '9') return (size_t)(letter - '0');
@@ -2389,6 +2497,7 @@ static size_t letter_size(const size_t *dims, char letter)
     return 0;
 }
 
+/* SPEC 10.3. */
 bool flis_walk_keys(flis_ctx *ctx, flis_walk *walk, const char *module, const flis_key *keys, size_t count, void *base,
                     const size_t *dims)
 {
@@ -2464,6 +2573,7 @@ static size_t packed_count(const flis_param *param)
     return param->shape[0] ? panels_of(param->shape[0]) * PANEL * (param_count(param) / param->shape[0]) : 0;
 }
 
+/* SPEC 10.3. */
 bool flis_param_set(flis_ctx *ctx, flis_param *param, const real *values, bool keep_unpacked)
 {
     if (!flis_ok(ctx)) return false;
@@ -2478,6 +2588,7 @@ bool flis_param_set(flis_ctx *ctx, flis_param *param, const real *values, bool k
     return flis_ok(ctx);
 }
 
+/* SPEC 10.3. */
 bool flis_param_set_half(flis_ctx *ctx, flis_param *param, const uint16_t *values, bool bf16)
 {
     if (!flis_ok(ctx)) return false;
@@ -2512,7 +2623,7 @@ static void shape_text(char *out, size_t room, const uint64_t *shape, int rank)
     if (used < room) snprintf(out + used, room - used, "]");
 }
 
-/* Halves that will be multiplied stay halves; everything else becomes reals. */
+/* Halves that will be multiplied stay halves; everything else becomes reals. SPEC 10.3. */
 static void load_values(flis_ctx *ctx, flis_loader *loader, const flis_entry *entry, const char *name, flis_param *param)
 {
     const size_t count = param_count(param);
@@ -2532,6 +2643,7 @@ static void load_values(flis_ctx *ctx, flis_loader *loader, const flis_entry *en
     free(values);
 }
 
+/* SPEC 10.3. */
 bool flis_load_visit(flis_ctx *ctx, void *user, const char *name, flis_param *param)
 {
     flis_loader *loader = user;
@@ -2562,6 +2674,7 @@ bool flis_load_visit(flis_ctx *ctx, void *user, const char *name, flis_param *pa
     return !idle(ctx);
 }
 
+/* SPEC 10.3. */
 bool flis_load_finish(flis_ctx *ctx, flis_loader *loader, const char *prefix)
 {
     if (!flis_ok(ctx)) return false;
@@ -2579,6 +2692,7 @@ bool flis_load_finish(flis_ctx *ctx, flis_loader *loader, const char *prefix)
                      loader->bad == 1 ? " is" : "s are", loader->problems, more);
 }
 
+/* SPEC 10.3. */
 bool flis_count_visit(flis_ctx *ctx, void *count, const char *name, flis_param *param)
 {
     (void)name;
@@ -2587,6 +2701,7 @@ bool flis_count_visit(flis_ctx *ctx, void *count, const char *name, flis_param *
     return flis_ok(ctx);
 }
 
+/* SPEC 10.3. */
 bool flis_free_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *param)
 {
     (void)ctx;
@@ -2601,7 +2716,7 @@ bool flis_free_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *
 }
 
 /* round(log2(sqrt(3 / fan_in))): the e with 2^(2e-1) <= 3 / fan_in < 2^(2e+1), found by comparing integers, which is
-   exact. At 3 / fan_in = 2^(2e-1), fan_in 6, 24, 96, …, it is a tie, which goes to the even e. */
+   exact. At 3 / fan_in = 2^(2e-1), fan_in 6, 24, 96, …, it is a tie, which goes to the even e. SPEC 11.1. */
 static int formula_exponent(uint64_t fan_in)
 {
     int e = 0;
@@ -2610,6 +2725,7 @@ static int formula_exponent(uint64_t fan_in)
     return (uint64_t)6 << -2 * e == fan_in && e % 2 ? e - 1 : e;
 }
 
+/* SPEC 11.1. */
 void flis_formula_weights(const char *name, int rank, const size_t *shape, size_t first, size_t count, real *out)
 {
     uint64_t hash = 0xcbf29ce484222325u, fan_in = 1;
@@ -2628,6 +2744,7 @@ void flis_formula_weights(const char *name, int rank, const size_t *shape, size_
     }
 }
 
+/* SPEC 11.1. */
 bool flis_formula_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *param)
 {
     (void)unused;

@@ -25,7 +25,7 @@ static const double RESBLOCK_EPS = 1e-5, TRANSFORMER_EPS = 1e-6;
 /* Paper section 3.3: a text token acts only on the image tokens of its region. With the label map at this scale,
      open[i][k + 1] = (label[i] == class_ids[k])     for the prompt's tokens k = 0..classes-1 (column 0 is BOS)
    and 1 everywhere else: BOS, EOS and padding, and tokens of class -1. A class that does not occur at this scale closes
-   its column everywhere. attention_FLIS.py:203-226. */
+   its column everywhere. attention_FLIS.py:203-226. SPEC 4.3. */
 bool flis_rca_mask(flis_ctx *ctx, const flis_rca *rca, size_t h, size_t w, uint8_t *mask)
 {
     if (!flis_ok(ctx)) return false;
@@ -162,6 +162,7 @@ static const flis_key TAIL_KEYS[] = {
 
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
+/* SPEC 10.5. */
 static bool walk_resblock(flis_ctx *ctx, flis_walk *walk, const char *module, resblock *r, size_t e)
 {
     const size_t dims[] = {'i', r->in, 'o', r->out, 'e', e, 0};
@@ -169,6 +170,7 @@ static bool walk_resblock(flis_ctx *ctx, flis_walk *walk, const char *module, re
     return flis_walk_keys(ctx, walk, module, RESBLOCK_KEYS, keys, r, dims);
 }
 
+/* SPEC 10.5. */
 static bool walk_block(flis_ctx *ctx, flis_walk *walk, const char *list, size_t index, block *b, const flis_unet_config *config)
 {
     char module[64];
@@ -188,6 +190,7 @@ static bool walk_block(flis_ctx *ctx, flis_walk *walk, const char *list, size_t 
     return true;
 }
 
+/* SPEC 5.1. */
 bool flis_unet_walk(flis_ctx *ctx, flis_unet *unet, flis_visit *visit, void *user)
 {
     const flis_unet_config *config = &unet->config;
@@ -204,6 +207,7 @@ bool flis_unet_walk(flis_ctx *ctx, flis_unet *unet, flis_visit *visit, void *use
 
 /* ---- Shape of the network -------------------------------------------------------------------------------------- */
 
+/* SPEC 5.2. */
 static void block_res(block *b, size_t level, size_t in, size_t out, bool attention)
 {
     b->level = level;
@@ -216,7 +220,7 @@ static void block_res(block *b, size_t level, size_t in, size_t out, bool attent
 }
 
 /* openaimodel_FLIS.py UNetModel.__init__: down through the levels, remembering every output's width for the skip
-   connections; the middle; up again, each output block taking one skip. */
+   connections; the middle; up again, each output block taking one skip. SPEC 5.2. */
 static void lay_out(flis_unet *unet)
 {
     const flis_unet_config *config = &unet->config;
@@ -249,6 +253,7 @@ static void lay_out(flis_unet *unet)
         }
 }
 
+/* SPEC 5.1. */
 flis_unet *flis_unet_new(flis_ctx *ctx, const flis_unet_config *config)
 {
     const size_t most = 1 << 16;
@@ -272,6 +277,7 @@ flis_unet *flis_unet_new(flis_ctx *ctx, const flis_unet_config *config)
     return unet;
 }
 
+/* SPEC 5.1. */
 void flis_unet_free(flis_unet *unet)
 {
     if (!unet) return;
@@ -280,6 +286,7 @@ void flis_unet_free(flis_unet *unet)
     free(unet);
 }
 
+/* SPEC 5.1. */
 const flis_unet_config *flis_unet_get_config(const flis_unet *unet)
 {
     return &unet->config;
@@ -292,7 +299,7 @@ static const flis_entry *find(const flis_file *file, const char *format, size_t 
     return flis_file_find(file, name);
 }
 
-/* What the shapes tell. A level's blocks are those up to its downsample. */
+/* What the shapes tell. A level's blocks are those up to its downsample. SPEC 5.1. */
 static bool config_read(flis_ctx *ctx, const flis_file *file, flis_unet_config *config)
 {
     const flis_entry *first = flis_file_find(file, PREFIX "input_blocks.0.0.weight");
@@ -325,6 +332,7 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, flis_unet_config *
     return true;
 }
 
+/* SPEC 5.1. */
 flis_unet *flis_unet_load(flis_ctx *ctx, flis_file *file)
 {
     flis_unet_config config = {0};
@@ -350,7 +358,7 @@ typedef struct forward_pass {
 } forward_pass;
 
 /* out[i] = cos(t f_i), out[half + i] = sin(t f_i), f_i = exp(-ln(10000) i / half): cosines first. In double, rounded
-   once; PyTorch works in float32, which is up to 6e-5 away at t = 981. openaimodel's timestep_embedding. */
+   once; PyTorch works in float32, which is up to 6e-5 away at t = 981. openaimodel's timestep_embedding. SPEC 5.4. */
 void flis_time_embedding(double t, size_t dim, real *out)
 {
     const size_t half = dim / 2;
@@ -362,7 +370,7 @@ void flis_time_embedding(double t, size_t dim, real *out)
     if (dim % 2) out[dim - 1] = 0;
 }
 
-/* emb = W2 silu(W0 embedding(t) + b0) + b2; every ResBlock wants silu(emb). */
+/* emb = W2 silu(W0 embedding(t) + b0) + b2; every ResBlock wants silu(emb). SPEC 5.4. */
 static flis_tensor *time_embed(flis_ctx *ctx, const flis_unet *unet, const double *t, size_t n)
 {
     const size_t channels = unet->config.channels;
@@ -375,7 +383,7 @@ static flis_tensor *time_embed(flis_ctx *ctx, const flis_unet *unet, const doubl
     return flis_silu(ctx, y);
 }
 
-/* y = skip(x) + conv(silu(gn(conv(silu(gn(x))) + W silu(emb)))). openaimodel_FLIS.py ResBlock._forward. */
+/* y = skip(x) + conv(silu(gn(conv(silu(gn(x))) + W silu(emb)))). openaimodel_FLIS.py ResBlock._forward. SPEC 5.5. */
 static flis_tensor *resblock_forward(flis_ctx *ctx, const forward_pass *pass, const resblock *r, const flis_tensor *x, const char *name)
 {
     flis_mark mark = flis_here(ctx);
@@ -393,7 +401,8 @@ static flis_tensor *resblock_forward(flis_ctx *ctx, const forward_pass *pass, co
     return flis_keep(ctx, mark, y);
 }
 
-/* W x + b, traced under the module's name, then the residual. Without a trace both in one; the bits are the same. */
+/* W x + b, traced under the module's name, then the residual. Without a trace both in one; the bits are the same.
+   SPEC 5.6. */
 static flis_tensor *project_and_add(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
                                     const flis_tensor *residual, const char *name, const char *module)
 {
@@ -413,7 +422,7 @@ static void trace_insides(flis_ctx *ctx, const flis_tensor *q, const flis_tensor
 }
 
 /* x + to_out(attention(to_q(norm x), to_k(source), to_v(source))). source: the text (cross), else the normed x itself.
-   attention_FLIS.py CrossAttention.forward. */
+   attention_FLIS.py CrossAttention.forward. SPEC 5.6. */
 static flis_tensor *attention_forward(flis_ctx *ctx, const forward_pass *pass, const attention_weights *a, const flis_tensor *x,
                                       const flis_tensor *normed, const flis_tensor *text, flis_mask mask, const char *name)
 {
@@ -442,7 +451,7 @@ static flis_tensor *layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_p
 }
 
 /* proj_out(block(proj_in(norm x))) + x, block: x += attn1(norm1 x); x += attn2(norm2 x, text); x += ff(norm3 x).
-   attention_FLIS.py SpatialTransformer.forward, BasicTransformerBlock._forward, GEGLU. */
+   attention_FLIS.py SpatialTransformer.forward, BasicTransformerBlock._forward, GEGLU. SPEC 5.6. */
 static flis_tensor *transformer_forward(flis_ctx *ctx, const forward_pass *pass, const transformer *a, size_t level, const flis_tensor *x,
                                         const char *name)
 {
@@ -471,7 +480,7 @@ static flis_tensor *transformer_forward(flis_ctx *ctx, const forward_pass *pass,
     return flis_keep(ctx, mark, y);
 }
 
-/* One TimestepEmbedSequential; `name` is its path. */
+/* One TimestepEmbedSequential; `name` is its path. SPEC 5.2. */
 static flis_tensor *block_forward(flis_ctx *ctx, const forward_pass *pass, const block *b, flis_tensor *x, const char *name)
 {
     char part_name[80];
@@ -491,7 +500,7 @@ static flis_tensor *block_forward(flis_ctx *ctx, const forward_pass *pass, const
     return flis_keep(ctx, mark, y);
 }
 
-/* The RCA mask of every level that has attention, for every sample with a layout. */
+/* The RCA mask of every level that has attention, for every sample with a layout. SPEC 4.4. */
 static void masks_make(flis_ctx *ctx, forward_pass *pass, const flis_tensor *x, const flis_rca *const *rca)
 {
     const flis_unet_config *config = &pass->unet->config;
@@ -508,7 +517,7 @@ static void masks_make(flis_ctx *ctx, forward_pass *pass, const flis_tensor *x, 
     }
 }
 
-/* UNetModel.forward: down, remembering every block's output; the middle; up, each block on [y, skip]; out. */
+/* UNetModel.forward: down, remembering every block's output; the middle; up, each block on [y, skip]; out. SPEC 5.7. */
 static flis_tensor *forward(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *x, const double *t,
                             const flis_tensor *context, const flis_rca *const *rca)
 {
@@ -539,6 +548,7 @@ static flis_tensor *forward(flis_ctx *ctx, const flis_unet *unet, const flis_ten
     return flis_keep(ctx, mark, y);
 }
 
+/* SPEC 5.7. */
 static bool inputs_fit(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *x, const flis_tensor *context)
 {
     const size_t unit = (size_t)1 << (unet->config.levels - 1);
@@ -551,6 +561,7 @@ static bool inputs_fit(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *
     return true;
 }
 
+/* SPEC 5.7. */
 flis_tensor *flis_unet_eps(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *x, const double *t,
                            const flis_tensor *context, const flis_rca *const *rca)
 {
@@ -586,7 +597,7 @@ static bool starts(const char *text, const char *with, const char **rest)
     return true;
 }
 
-/* A weight of a ResBlock that stands at `place`. */
+/* A weight of a ResBlock that stands at `place`. SPEC 10.4. */
 static bool rename_res(const char *place, const char *rest, char *out, size_t room)
 {
     const char *tail;
@@ -599,7 +610,7 @@ static bool rename_res(const char *place, const char *rest, char *out, size_t ro
 }
 
 /* diffusers groups a level's blocks (down_blocks.LEVEL.resnets.I, .attentions.I, .downsamplers.0), the checkpoint counts
-   them through: level * (blocks + 1) + I, one on for input_blocks, whose first is conv_in. */
+   them through: level * (blocks + 1) + I, one on for input_blocks, whose first is conv_in. SPEC 10.4. */
 bool flis_unet_rename(void *user, const char *name, char *out, size_t room)
 {
     const flis_diffusers *d = user;

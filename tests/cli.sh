@@ -10,6 +10,7 @@ absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 flis=$(absolute "$1")
 synth=$(absolute "$2")
 counts=${3:+$(absolute "$3")}
+golden=$(cd "$(dirname "$0")" && pwd)/golden
 [ -z "$counts" ] || rm -f "$counts"
 dir=${TMPDIR:-/tmp}/flis-cli.$$
 mkdir "$dir" || exit 1
@@ -95,7 +96,7 @@ is "--help says nothing on stderr" test ! -s err
 done_ok "-h" "$flis" -h
 done_ok "--version" "$flis" --version
 is "--version's line" has so '^flis [0-9]'
-for command in generate stage noise tokens info layout; do
+for command in generate stage noise tokens info layout digest; do
     done_ok "$command --help" "$flis" $command --help
     is "$command --help on stdout" has so "usage: flis $command"
     is "$command --help has options" has so '^  -h, --help'
@@ -142,6 +143,7 @@ wrong "info without a model" 'MODEL' "$flis" info
 wrong "info with two" 'unexpected argument' "$flis" info model.safetensors model.safetensors
 wrong "layout without a file" 'LAYOUT.json' "$flis" layout
 wrong "layout with two" 'unexpected argument' "$flis" layout layout.json layout.json
+wrong "digest with a word" 'unexpected argument "word"' "$flis" digest word
 wrong "generate's option at stage" 'unknown option --no-layout' "$flis" stage rca --no-layout
 
 # ---- Failures: a sentence, and nothing written ------------------------------------------------------------------
@@ -175,6 +177,8 @@ cp model.safetensors alone/
 broken "no vocabulary" 'no vocabulary' "$flis" generate -m alone/model.safetensors -j layout.json -o out/p.png
 awk 'NR <= 20' merges.txt >few.txt
 broken "a vocabulary of another size" '[0-9]' "$flis" $g --size 64 --steps 2 --vocab few.txt
+broken "digest: no such model" 'absent' "$flis" digest -m absent
+broken "digest: no such vocabulary" 'absent' "$flis" digest --vocab absent
 broken "info: no such file" 'absent' "$flis" info absent.safetensors
 broken "info: not a model" 'merges.txt' "$flis" info merges.txt
 broken "layout: no such file" 'absent' "$flis" layout absent.json
@@ -369,8 +373,30 @@ shapes "stage sample" 'latents F32 [1,4,8,8]' 't I64 [4]' 'e_t F32 [4,4,8,8]' 'x
     'pred_x0 F32 [4,4,8,8]' 'x F32 [4,4,8,8]' 'step.3.cond.time_embed F32 [1,128]'
 broken "stage sample: uncond missing" '"uncond": missing' "$flis" stage sample $m -i in.st --steps 4
 
-# ---- noise ------------------------------------------------------------------------------------------------------
+# ---- digest -----------------------------------------------------------------------------------------------------
+# The bits that every machine must give, from an empty directory; a difference is told by its first stage.
+digest=$golden/digest.txt
+"$flis" --version >so && has so 'double' && digest=$golden/digest64.txt
+# same_digest NAME ARGUMENT…
+same_digest() {
+    name=$1
+    shift
+    done_ok "$name" "$flis" digest "$@"
+    is "$name: every stage" diff "$digest" so
+}
+mkdir empty
+cd empty || exit 1
+same_digest "digest, 1 thread" --threads 1
+cd .. || exit 1
+same_digest "digest, 3 threads" --threads 3
 done_ok "synth tinyA" "$synth" tinyA small.safetensors
+same_digest "digest of the same weights from a file" -m small.safetensors
+if command -v sha256sum >/dev/null; then
+    is "digest: the last line" test "$(sed '$d' so | sha256sum | cut -d' ' -f1)" = "$(sed -n 's/^all  //p' so)"
+fi
+done_ok "digest of another model" "$flis" digest -m model.safetensors
+is "digest of another model: other bits" test "$(tail -n 1 so)" != "$(tail -n 1 "$digest")"
+# ---- noise ------------------------------------------------------------------------------------------------------
 done_ok "noise" "$flis" noise -m small.safetensors --size 64 -q --json out/n.json --trace out/ref.st
 is "noise: a line per tensor" grep -q '^unet.middle_block.1.transformer_blocks.0.attn2.weights	' so
 for format in tf32 fp16 bf16; do is "noise: $format" grep -q "^unet	$format	[1-9]" so; done

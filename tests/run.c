@@ -185,6 +185,10 @@ enum { FAST, SLOW };
     /* test_clip.c */ \
     X(test_clip_layers, FAST) \
     X(test_clip_refuses, FAST) \
+    /* test_fma.c */ \
+    X(test_fma_random, FAST) \
+    X(test_fma_hard, FAST) \
+    X(test_fma_special, FAST) \
     /* test_files.c */ \
     X(test_json_values, FAST) \
     X(test_json_refuses, FAST) \
@@ -250,7 +254,6 @@ enum { FAST, SLOW };
     X(test_tensor_elementwise, FAST) \
     X(test_tensor_functions, FAST) \
     X(test_tensor_attention, FAST) \
-    X(test_tensor_soft_fma, FAST) \
     X(test_tensor_half, FAST) \
     X(test_tensor_sha256, FAST) \
     X(test_tensor_arena, FAST) \
