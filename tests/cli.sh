@@ -410,6 +410,16 @@ is "noise --truth: with itself it agrees" grep -q '^unet	f32	[0-9]*	0	0	' so
 is "noise --truth: the others are as before" test "$(grep '^[a-z]*	bf16	' so)" = "$(grep '^[a-z]*	bf16	' first)"
 mv out/ref.st ref.st
 rm -f out/*
+# A bias of 100000, which fp16 does not have and bf16 has.
+"$flis" info small.safetensors >so 2>err
+start=$(($(wc -c <small.safetensors) - $(sed -n 's/.* 0:[0-9]*-\([0-9]*\)$/\1/p' so | sort -n | tail -1)))
+begin=$(sed -n 's/^model.diffusion_model.input_blocks.0.0.bias .* 0:\([0-9]*\)-.*/\1/p' so)
+cp small.safetensors hot.safetensors
+printf '\000\120\303\107' | dd of=hot.safetensors bs=1 seek=$((start + begin)) conv=notrunc 2>/dev/null
+done_ok "noise: overflow" "$flis" noise -m hot.safetensors --size 64 -q --json hot.json
+is "noise: fp16 overflows, and where first" grep -q '^unet	fp16	.*	inf	.*	unet.input_blocks.0$' so
+is "noise: bf16 does not" grep -q '^unet	bf16	.*	0	-$' so
+is "noise: JSON has an infinity" has hot.json '"name": "unet.input_blocks.0", .*"fp16": {"not_finite": 64, "max": "Infinity"'
 n="--size 64 -q --truth ref.st"
 broken "noise --truth of another seed" 'its inputs are others' "$flis" noise -m small.safetensors $n --seed 7
 broken "noise --truth of another model" 'another model' "$flis" noise -m model.safetensors $n

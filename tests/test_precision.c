@@ -79,7 +79,7 @@ static void run_all(flis_ctx *ctx, watch *w)
     flis_vae_walk(ctx, vae, flis_formula_visit, NULL);
     flis_clip_walk(ctx, clip, flis_formula_visit, NULL);
     flis_tensor *x = flis_image(ctx, 1, 8, 8, 4), *context = flis_rows(ctx, 1, FLIS_TOKENS, 24);
-    flis_tensor *z = flis_image(ctx, 1, 4, 4, 4);
+    flis_tensor *z = flis_image(ctx, 1, 2, 3, 4);
     fill(x, 3);
     fill(context, 11);
     fill(z, 5);
