@@ -70,9 +70,9 @@ typedef struct flis_rng {
     uint32_t calls;             /* Philox: normal calls since seeding */
 } flis_rng;
 
-/* A format that arithmetic can be made to look like: each operation's result is rounded to it, and so are the operands of
-   products (weights and biases too); for tf32 the operands alone, to 10 bits, while results are float32. Sums are
-   accumulated as ever, in `real`; norms and softmax work in double inside. How far a right port in that format may be off. */
+/* A format that arithmetic can be made to look like: each operation's result is rounded to it, and so are the operands
+   of products (weights and biases too); for tf32 the operands alone, to 10 bits, while results are float32. Sums are
+   accumulated as ever, in `real`; norms and softmax work in double inside. Tells how far a right port may be off. */
 typedef enum { FLIS_EXACT, FLIS_AS_F32, FLIS_AS_TF32, FLIS_AS_F16, FLIS_AS_BF16 } flis_precision;
 
 typedef struct flis_ctx {
@@ -89,7 +89,7 @@ typedef struct flis_ctx {
     /* Called with every named intermediate, in order of execution. May be NULL. The name is the module path of the
        authors' code, after ctx->scope. The tensor is the operation's own memory: read it before returning. */
     void (*trace)(void *user, const char *name, const flis_tensor *tensor);
-    /* Asked before something of `count` values is computed for the trace alone: the insides of an attention. NULL: no. */
+    /* Asked before something of `count` values is computed for the trace alone: an attention's insides. NULL: no. */
     bool (*trace_wants)(void *user, const char *name, size_t count);
     void *trace_user;
     char scope[64];             /* put before every trace name, e.g. "step.0.cond." */
@@ -133,7 +133,8 @@ void *flis_scratch(flis_ctx *ctx, size_t count, size_t size);
 
 /* ---- 2. Tensors and operations (tensor.c) ---------------------------------------------------------------------- */
 
-/* An activation in the arena. rank 4: [n][h][w][c]. rank 3: [n][t][c], stored with h = t, w = 1. rank 2: [n][c], h = w = 1. */
+/* An activation in the arena. rank 4: [n][h][w][c]. rank 3: [n][t][c], stored with h = t, w = 1. rank 2: [n][c], stored
+   with h = w = 1. */
 struct flis_tensor {
     int rank;
     bool bytes;                 /* a traced mask: its values are 0 and 1, and files hold them as U8 */
@@ -217,16 +218,16 @@ flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tens
                             double scale, flis_mask mask);
 
 /* What that attention computes inside, for the trace and only where ctx->trace_wants it, under name + ".q", ".k", ".v"
-   [n heads][t][d]; ".scores" (scaled, before the mask) and ".weights" (after softmax) [n heads][tq][tk]; ".mask" [tq][tk], for
-   n > 1 [n][tq][tk], where mask.open is given. */
+   [n heads][t][d]; ".scores" (scaled, before the mask) and ".weights" (after softmax) [n heads][tq][tk]; ".mask"
+   [tq][tk], for n > 1 [n][tq][tk], where mask.open is given. */
 void flis_trace_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
                           double scale, flis_mask mask, const char *name);
-/* Two operations that are done in one where no trace wants to see between them; the bits are the same. Group norm, traced
-   under name + part, then SiLU; and a convolution, traced likewise, to which `add` is added. */
-flis_tensor *flis_norm_silu(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, double eps,
-                            const char *name, const char *part);
-flis_tensor *flis_conv_add(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, const flis_tensor *add,
-                           const char *name, const char *part);
+/* Two operations that are done in one where no trace wants to see between them; the bits are the same. Group norm,
+   traced under name + part, then SiLU; and a convolution, traced likewise, to which `add` is added. */
+flis_tensor *flis_norm_silu(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias,
+                            double eps, const char *name, const char *part);
+flis_tensor *flis_conv_add(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
+                           const flis_tensor *add, const char *name, const char *part);
 
 /* Own elementary functions: + - * / alone, in double, so that every machine agrees. Errors below 1 ulp of double. */
 double flis_exp(double x);
@@ -315,7 +316,8 @@ enum { FLIS_SAMPLES = 64 };
 typedef struct flis_summary {
     size_t count, not_finite;           /* values; how many of them are NaN or infinite */
     double mean, deviation;             /* population standard deviation; NaN or infinite where a value is */
-    double largest; size_t largest_at;  /* |x|, and where first; of the first value that is not finite, if there is one */
+    double largest;                     /* |x|; where a value is not finite, that of the first such */
+    size_t largest_at;                  /* where it is first */
     size_t samples, stride;             /* sample[i] is value i * stride, stride = count / 64, at least 1 */
     double sample[FLIS_SAMPLES];
     char sha256[65];

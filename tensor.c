@@ -951,7 +951,7 @@ static real stored(real x, flis_precision precision)
     return x;
 }
 
-/* x as a product's operand. tf32 keeps 10 bits behind the point: to nearest, ties away from zero (PTX cvt.rna.tf32.f32). */
+/* x as a product's operand. tf32 keeps 10 bits behind the point: to nearest, ties away from zero (PTX cvt.rna.tf32). */
 static real operand(real x, flis_precision precision)
 {
     float y = (float)stored(x, precision);
@@ -1202,8 +1202,10 @@ static void widen_bf16(const uint16_t *in, real *out, size_t count)
     }
 }
 
-/* Block b of panel p: in place where the weights are packed as reals, else widened (or, emulating, rounded) into `wide`. SPEC 14.3. */
-static const real *panel_block(const flis_param *w, size_t inner, size_t p, size_t b, flis_precision precision, real *wide)
+/* Block b of panel p: in place where the weights are packed as reals, else widened (emulating: rounded) into `wide`.
+   SPEC 14.3. */
+static const real *panel_block(const flis_param *w, size_t inner, size_t p, size_t b, flis_precision precision,
+                               real *wide)
 {
     const size_t at = (p * inner + b * BLOCK) * PANEL, left = inner - b * BLOCK, count = (left < BLOCK ? left : BLOCK) * PANEL;
     if (w->packed && !precision) return w->packed + at;
@@ -1279,9 +1281,10 @@ static flis_tensor *product_into(flis_ctx *ctx, flis_tensor *y, const gather *so
     if (!y || (add && !same_shape(ctx, "the tensor to be added", y, add))) return NULL;
     flis_mark mark = flis_here(ctx);
     gather g = *source;
-    const flis_tensor *later = ctx->precision ? add : NULL;     /* emulating, the product and the sum are two operations */
-    real *zeros = flis_scratch(ctx, g.x->c, sizeof *zeros), *bias = b && ctx->precision ? flis_scratch(ctx, y->c, sizeof *bias) : NULL;
+    const flis_tensor *later = ctx->precision ? add : NULL;     /* emulating, product and sum are two operations */
+    real *zeros = flis_scratch(ctx, g.x->c, sizeof *zeros), *rounded_bias = NULL;
     k_plan plan;
+    if (b && ctx->precision) rounded_bias = flis_scratch(ctx, y->c, sizeof *rounded_bias);
     if (!(g.x = operands(ctx, g.x))) return NULL;
     bool ready = plan_make(ctx, &plan, g.taps, g.x->c);
     size_t rows = y->n * y->h * y->w;
@@ -1289,8 +1292,10 @@ static flis_tensor *product_into(flis_ctx *ctx, flis_tensor *y, const gather *so
     if (ready) {
         for (size_t k = 0; k < g.x->c; k++) zeros[k] = 0;
         g.zeros = zeros;
-        for (size_t i = 0; bias && i < y->c; i++) bias[i] = stored(b->value[i], ctx->precision);
-        product job = {&g, &plan, w, bias ? bias : b ? b->value : NULL, add && !later ? add->x : NULL, y->x, rows, y->c, ctx->precision};
+        const real *residual = add && !later ? add->x : NULL;
+        product job = {&g, &plan, w, b ? b->value : NULL, residual, y->x, rows, y->c, ctx->precision};
+        for (size_t i = 0; rounded_bias && i < y->c; i++) rounded_bias[i] = stored(b->value[i], ctx->precision);
+        if (rounded_bias) job.bias = rounded_bias;
         product_run(ctx, &job);
     }
     flis_rewind(ctx, mark);
@@ -2216,7 +2221,7 @@ static void softmax_columns(real *score, size_t keys, real *largest, double *sum
     }
 }
 
-/* e as operands of the weighted sum. PyTorch's softmax divides first, which in half formats makes small weights subnormal. */
+/* e as operands of the weighted sum. PyTorch's softmax divides first, which makes small weights subnormal in fp16. */
 static void weights_emulate(flis_precision precision, real *e, size_t keys, double *sum)
 {
     const bool half = precision == FLIS_AS_F16 || precision == FLIS_AS_BF16;
@@ -2576,8 +2581,9 @@ static void trace_mask(flis_ctx *ctx, const flis_mask *mask, size_t n, size_t qu
     flis_rewind(ctx, mark);
 }
 
-/* out[j] = (q . k[j]) * scale for every key: the canonical dot product, vectorised across the keys. k_turned [d][keys]. */
-static void scores_row(const real *q, const real *k_turned, size_t d, size_t keys, real scale, flis_precision precision, real *out)
+/* out[j] = (q . k[j]) * scale for every key: the canonical dot product, vectorised across keys. k_turned [d][keys]. */
+static void scores_row(const real *q, const real *k_turned, size_t d, size_t keys, real scale, flis_precision precision,
+                       real *out)
 {
     enum { WIDE = 64 };
     for (size_t key = 0; key < keys; key += WIDE) {
@@ -2594,9 +2600,9 @@ static void scores_row(const real *q, const real *k_turned, size_t d, size_t key
     }
 }
 
-/* weight[j] = e[j] / sum of e, e and its sum as in flis_attention; query i's row of scores, closed where the mask closes. */
-static void weights_row(const real *score, const flis_mask *mask, size_t n, size_t query, size_t keys, flis_precision precision,
-                        real *out)
+/* weight[j] = e[j] / sum of e, both as in flis_attention, from a query's row of scores, closed as the mask says. */
+static void weights_row(const real *score, const flis_mask *mask, size_t n, size_t query, size_t keys,
+                        flis_precision precision, real *out)
 {
     const uint8_t *open = mask->open && mask->open[n] ? mask->open[n] + query * keys : NULL;
     real largest = -REAL_MAX;
@@ -2609,7 +2615,8 @@ static void weights_row(const real *score, const flis_mask *mask, size_t n, size
     for (size_t j = 0; j < keys; j++) out[j] = stored((real)(out[j] / sum), precision);
 }
 
-static flis_tensor *attention_scores(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, size_t heads, double scale)
+static flis_tensor *attention_scores(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, size_t heads,
+                                     double scale)
 {
     const size_t queries = q->h * q->w, keys = k->h * k->w, d = q->c / heads;
     flis_tensor *y = flis_rows(ctx, q->n * heads, queries, keys);
@@ -2621,8 +2628,8 @@ static flis_tensor *attention_scores(flis_ctx *ctx, const flis_tensor *q, const 
     PARALLEL_FOR(q->n * heads * queries * keys)
     for (size_t i = 0; i < q->n * heads * queries; i++) {
         const size_t n = i / queries / heads, head = i / queries % heads, query = i % queries;
-        scores_row(q->x + (n * queries + query) * q->c + head * d, turned + (n * k->c + head * d) * keys, d, keys, (real)scale,
-                   ctx->precision, y->x + i * keys);
+        scores_row(q->x + (n * queries + query) * q->c + head * d, turned + (n * k->c + head * d) * keys, d, keys,
+                   (real)scale, ctx->precision, y->x + i * keys);
     }
     return y;
 }
@@ -2636,7 +2643,8 @@ void flis_trace_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor
     trace_heads(ctx, q, heads, name, ".q");
     trace_heads(ctx, k, heads, name, ".k");
     trace_heads(ctx, v, heads, name, ".v");
-    const bool scores = flis_trace_wants(ctx, count, "%s.scores", name), weights = flis_trace_wants(ctx, count, "%s.weights", name);
+    const bool scores = flis_trace_wants(ctx, count, "%s.scores", name);
+    const bool weights = flis_trace_wants(ctx, count, "%s.weights", name);
     flis_mark mark = flis_here(ctx);
     flis_tensor *y = scores || weights ? attention_scores(ctx, q, k, heads, scale) : NULL;
     if (scores) flis_trace(ctx, y, "%s.scores", name);
@@ -2644,7 +2652,8 @@ void flis_trace_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor
     if (weights && y) {
         PARALLEL_FOR(count)
         for (size_t i = 0; i < q->n * heads * queries; i++)
-            weights_row(y->x + i * keys, &mask, i / queries / heads, i % queries, keys, ctx->precision, y->x + i * keys);
+            weights_row(y->x + i * keys, &mask, i / queries / heads, i % queries, keys, ctx->precision,
+                        y->x + i * keys);
         flis_trace(ctx, y, "%s.weights", name);
     }
     flis_rewind(ctx, mark);
@@ -2653,8 +2662,8 @@ void flis_trace_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor
 /* ---- What a trace sees apart ----------------------------------------------------------------------------------- */
 
 /* SPEC 10.12. */
-flis_tensor *flis_norm_silu(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, double eps,
-                            const char *name, const char *part)
+flis_tensor *flis_norm_silu(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias,
+                            double eps, const char *name, const char *part)
 {
     flis_tensor *y = flis_group_norm(ctx, x, gain, bias, eps, !ctx->trace);
     if (!ctx->trace) return y;
@@ -2663,8 +2672,8 @@ flis_tensor *flis_norm_silu(flis_ctx *ctx, const flis_tensor *x, const flis_para
 }
 
 /* SPEC 10.12. */
-flis_tensor *flis_conv_add(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, const flis_tensor *add,
-                           const char *name, const char *part)
+flis_tensor *flis_conv_add(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
+                           const flis_tensor *add, const char *name, const char *part)
 {
     if (!ctx->trace) return flis_conv(ctx, x, w, b, FLIS_SAME, add);
     flis_tensor *y = flis_conv(ctx, x, w, b, FLIS_SAME, NULL);
@@ -3620,7 +3629,8 @@ void flis_tensor_digest(const flis_tensor *x, char hex[65])
         if (x->bytes)
             for (size_t i = 0; i < now; i++) bytes[i] = (uint8_t)values[i];
         else                            /* a constant type: twice as fast */
-            for (size_t i = 0; i < now; i++) value_to(bytes + i * sizeof(real), sizeof(real) == 8 ? FLIS_F64 : FLIS_F32, values[i]);
+            for (size_t i = 0; i < now; i++)
+                value_to(bytes + i * sizeof(real), sizeof(real) == 8 ? FLIS_F64 : FLIS_F32, values[i]);
         flis_sha256_add(&s, bytes, now * size);
     }
     flis_sha256_end(&s, hex);

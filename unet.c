@@ -392,7 +392,8 @@ static flis_tensor *resblock_forward(flis_ctx *ctx, const forward_pass *pass, co
     flis_trace(ctx, y, "%s.in_layers.2", name);
     flis_tensor *emb = flis_linear(ctx, pass->emb, &r->emb_w, &r->emb_b, NULL);
     flis_trace(ctx, emb, "%s.emb_layers.1", name);
-    y = flis_norm_silu(ctx, flis_add_to_all(ctx, y, emb), &r->out_gain, &r->out_bias, RESBLOCK_EPS, name, ".out_layers.0");
+    y = flis_norm_silu(ctx, flis_add_to_all(ctx, y, emb), &r->out_gain, &r->out_bias, RESBLOCK_EPS, name,
+                       ".out_layers.0");
     const flis_tensor *skip = r->in == r->out ? x : flis_conv(ctx, x, &r->skip_w, &r->skip_b, FLIS_SAME, NULL);
     if (r->in != r->out) flis_trace(ctx, skip, "%s.skip_connection", name);
     y = flis_conv_add(ctx, y, &r->out_w, &r->out_b, skip, name, ".out_layers.3");
@@ -411,8 +412,8 @@ static flis_tensor *project_and_add(flis_ctx *ctx, const flis_tensor *x, const f
     return flis_add(ctx, y, residual);
 }
 
-static void trace_insides(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads, double scale,
-                          flis_mask mask, const char *name, const char *module)
+static void trace_insides(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
+                          double scale, flis_mask mask, const char *name, const char *module)
 {
     char path[128];
     if (!ctx->trace_wants) return;
@@ -441,8 +442,8 @@ static flis_tensor *attention_forward(flis_ctx *ctx, const forward_pass *pass, c
     return flis_keep(ctx, mark, project_and_add(ctx, y, &a->out_w, &a->out_b, x, name, module));
 }
 
-static flis_tensor *layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, const char *name,
-                               int number)
+static flis_tensor *layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias,
+                               const char *name, int number)
 {
     flis_tensor *y = flis_layer_norm(ctx, x, gain, bias);
     flis_trace(ctx, y, "%s.transformer_blocks.0.norm%d", name, number);
@@ -465,7 +466,8 @@ static flis_tensor *transformer_forward(flis_ctx *ctx, const forward_pass *pass,
     y = flis_as_rows(ctx, y);
     flis_mask all = {0}, rectified = {.open = (const uint8_t *const *)pass->open[level]};
     y = attention_forward(ctx, pass, &a->self, y, layer_norm(ctx, y, &a->gain1, &a->bias1, name, 1), NULL, all, name);
-    y = attention_forward(ctx, pass, &a->cross, y, layer_norm(ctx, y, &a->gain2, &a->bias2, name, 2), pass->context, rectified, name);
+    y = attention_forward(ctx, pass, &a->cross, y, layer_norm(ctx, y, &a->gain2, &a->bias2, name, 2), pass->context,
+                          rectified, name);
     y = flis_keep(ctx, inner, y);
     flis_tensor *f = flis_linear(ctx, layer_norm(ctx, y, &a->gain3, &a->bias3, name, 3), &a->gate_w, &a->gate_b, NULL);
     flis_trace(ctx, f, "%s.transformer_blocks.0.ff.net.0.proj", name);

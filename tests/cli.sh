@@ -159,7 +159,8 @@ broken "no such noise" 'absent.st' "$flis" $g --size 64 --noise absent.st
 broken "output in no folder" 'out/no/p.png' "$flis" generate -m model.safetensors -j layout.json -o out/no/p.png
 broken "trace in no folder" 'out/no/t.st' "$flis" $g --trace out/no/t.st
 broken "digest in no folder" 'out/no/d.json' "$flis" $g --trace-digest out/no/d.json
-broken "a trace that fails later" 'absent.st' "$flis" $g --size 64 --noise absent.st --trace out/t.st --trace-digest out/d.json
+broken "a trace that fails later" 'absent.st' \
+    "$flis" $g --size 64 --noise absent.st --trace out/t.st --trace-digest out/d.json
 broken "noise: no such model" 'absent.safetensors' "$flis" noise -m absent.safetensors --json out/n.json
 broken "noise: a truth that is none" 'in.context' "$flis" noise -m model.safetensors --size 64 --truth noise.st
 broken "output is a folder" 'is a directory' "$flis" generate -m model.safetensors -j layout.json -o "$dir"
@@ -264,7 +265,7 @@ done_ok "generate --trace" "$flis" $g $s -q --trace out/t.st --trace-match '*mid
 "$flis" info --diffable out/t.st >so 2>err
 is "--trace: the guided step 1 alone" test "$(grep -c 'step.1.*attn2 F32' so)" = 2 -a "$(grep -c 'step.0' so)" = 0
 rm -f out/*
-# Digests: every tensor, with the SHA-256 of the values in the trace file. (stage, below: JSON that our strict reader takes.)
+# Digests: every tensor, with the SHA-256 of the values in the trace file. (Below, stage: JSON for our strict reader.)
 d="--trace out/t.st --trace-match *attn2.mask --trace-digest out/d.json"
 set -f
 done_ok "generate --trace-digest" "$flis" $g $s -q $d
@@ -275,12 +276,14 @@ is "--trace-digest: a line per tensor" test "$(lines lines)" -gt 1000
 is "--trace-digest: in order of execution" test "$(sed -n '1s/{"name": "\([^"]*\)".*/\1/p' lines)" = clip.embeddings
 is "--trace-digest: what makes it again" has out/d.json '"model.sha256": "[0-9a-f]*"'
 "$flis" info out/t.st >so 2>err
-for key in flis.version flis.real command model.sha256 phrases ids class_ids layout.sha256 size seed rng steps sampler eta scale; do
+for key in flis.version flis.real command model.sha256 phrases ids class_ids layout.sha256 size seed rng steps sampler \
+    eta scale; do
     is "trace: metadata $key" has so "^metadata $key "
 done
 is "trace: token ids" has so '^metadata ids 998 .* 999$'
 if command -v sha256sum >sha 2>err; then
-    is "trace: the model's digest is its file's" has so "^metadata model.sha256 $(sha256sum <model.safetensors | sed 's/ .*//')"
+    digest=$(sha256sum <model.safetensors | sed 's/ .*//')
+    is "trace: the model's digest is its file's" has so "^metadata model.sha256 $digest"
     start=$(($(wc -c <out/t.st) - $(sed -n 's/.* 0:[0-9]*-\([0-9]*\)$/\1/p' so | sort -n | tail -1)))
     sed -n 's/^\(step[^ ]*\) U8 .* 0:\([0-9]*\)-\([0-9]*\)$/\1 \2 \3/p' so >masks
     is "trace: masks" test "$(lines masks)" = 48
@@ -343,7 +346,8 @@ h=$h'"context":{"dtype":"F32","shape":[1,77,48],"data_offsets":[1032,15816]}'
 tensors in.st "$h}" 15816
 done_ok "stage unet" "$flis" stage unet $m -i in.st --trace-match 'middle_block.1.*attn[2]'
 shapes "stage unet" 'eps F32 [1,4,8,8]' 'middle_block.1.transformer_blocks.0.attn2 F32 [1,1,128]'
-done_ok "stage unet --trace" "$flis" stage unet $m -i in.st --trace out/t.st --trace-match '*attn2*' --trace-digest out/d.json
+done_ok "stage unet --trace" \
+    "$flis" stage unet $m -i in.st --trace out/t.st --trace-match '*attn2*' --trace-digest out/d.json
 "$flis" info --diffable out/t.st >so 2>err
 for line in 'middle_block.1.transformer_blocks.0.attn2.weights F32 [4,1,77]' \
     'middle_block.1.transformer_blocks.0.attn2.q F32 [4,1,32]' 'metadata command stage unet' 'tensors 144'; do
@@ -406,8 +410,19 @@ is "noise --truth: with itself it agrees" grep -q '^unet	f32	[0-9]*	0	0	' so
 is "noise --truth: the others are as before" test "$(grep '^[a-z]*	bf16	' so)" = "$(grep '^[a-z]*	bf16	' first)"
 mv out/ref.st ref.st
 rm -f out/*
-broken "noise --truth of another seed" 'its inputs are others' "$flis" noise -m small.safetensors --size 64 -q --truth ref.st --seed 7
-broken "noise --truth of another model" 'another model' "$flis" noise -m model.safetensors --size 64 -q --truth ref.st
+# A bias of 100000, which fp16 does not have and bf16 has.
+"$flis" info small.safetensors >so 2>err
+start=$(($(wc -c <small.safetensors) - $(sed -n 's/.* 0:[0-9]*-\([0-9]*\)$/\1/p' so | sort -n | tail -1)))
+begin=$(sed -n 's/^model.diffusion_model.input_blocks.0.0.bias .* 0:\([0-9]*\)-.*/\1/p' so)
+cp small.safetensors hot.safetensors
+printf '\000\120\303\107' | dd of=hot.safetensors bs=1 seek=$((start + begin)) conv=notrunc 2>/dev/null
+done_ok "noise: overflow" "$flis" noise -m hot.safetensors --size 64 -q --json hot.json
+is "noise: fp16 overflows, and where first" grep -q '^unet	fp16	.*	inf	.*	unet.input_blocks.0$' so
+is "noise: bf16 does not" grep -q '^unet	bf16	.*	0	-$' so
+is "noise: JSON has an infinity" has hot.json '"name": "unet.input_blocks.0", .*"fp16": {"not_finite": 64, "max": "Infinity"'
+n="--size 64 -q --truth ref.st"
+broken "noise --truth of another seed" 'its inputs are others' "$flis" noise -m small.safetensors $n --seed 7
+broken "noise --truth of another model" 'another model' "$flis" noise -m model.safetensors $n
 
 # ---- The end ----------------------------------------------------------------------------------------------------
 rm -f err

@@ -1,4 +1,4 @@
-/* test_trace.c - what traces show: the insides of attentions, every layer by name, and the summaries that stand for values.
+/* test_trace.c - what traces show: the insides of attentions, every layer by name, summaries that stand for values.
  * Checks: test_trace_changes_nothing, test_trace_insides, test_trace_weights_are_attention, test_trace_asks,
  *   test_trace_summary, test_trace_summary_not_finite
  */
@@ -148,7 +148,8 @@ void test_trace_changes_nothing(void)
                              flis_clip_encode(ctx, clip, ids, 1)};
         for (int i = 0; i < 4; i++) {
             if (!run) plain[i] = y[i];
-            CHECK(same(y[i], plain[i]), "result %d is another when traced with limit %zu: %s", i, run ? r->limit : 0, ctx->error);
+            CHECK(same(y[i], plain[i]), "result %d is another when traced with limit %zu: %s", i, run ? r->limit : 0,
+                  ctx->error);
         }
         CHECK(!r || r->count > 100, "only %zu tensors were traced", r ? r->count : 0);
         CHECK(!r || r->limit || r->wanted > 10, "the trace was asked %zu times", r ? r->wanted : 0);
@@ -185,12 +186,15 @@ static real score_of(const flis_tensor *q, const flis_tensor *k, size_t head, si
 static void check_insides(const record *r, const network *n, const char *module, bool cross)
 {
     const flis_tensor *q = find(r, module, ".q"), *k = find(r, module, ".k"), *v = find(r, module, ".v");
-    const flis_tensor *to_v = find(r, module, ".to_v"), *scores = find(r, module, ".scores"), *weights = find(r, module, ".weights");
+    const flis_tensor *to_v = find(r, module, ".to_v"), *scores = find(r, module, ".scores");
+    const flis_tensor *weights = find(r, module, ".weights");
     const flis_tensor *mask = cross ? find(r, module, ".mask") : NULL;
     const size_t keys = cross ? FLIS_TOKENS : H * W, heads = SMALL.heads, d = SMALL.channels / heads, samples = n->x->n;
     if (!q || !k || !v || !to_v || !scores || !weights || (cross && !mask)) return;
-    CHECK(q->rank == 3 && q->n == samples * heads && q->h == H * W && q->c == d, "%s.q: [%zu,%zu,%zu]", module, q->n, q->h, q->c);
-    CHECK(weights->rank == 3 && weights->n == samples * heads && weights->h == H * W && weights->c == keys, "%s.weights: shape", module);
+    CHECK(q->rank == 3 && q->n == samples * heads && q->h == H * W && q->c == d, "%s.q: [%zu,%zu,%zu]", module, q->n,
+          q->h, q->c);
+    CHECK(weights->rank == 3 && weights->n == samples * heads && weights->h == H * W && weights->c == keys,
+          "%s.weights: shape", module);
     size_t wrong_scores = 0, wrong_v = 0, wrong_mask = 0;
     double error = 0;
     for (size_t b = 0; b < samples * heads; b++)
@@ -207,14 +211,18 @@ static void check_insides(const record *r, const network *n, const char *module,
                 if (open && s[j] > largest) largest = s[j];
             }
             for (size_t j = 0; j < keys; j++) sum += w[j] != 0 ? exp(s[j] - largest) : 0;
-            for (size_t j = 0; j < keys; j++) error = fmax(error, fabs((w[j] != 0 ? exp(s[j] - largest) / sum : 0) - w[j]));
+            for (size_t j = 0; j < keys; j++)
+                error = fmax(error, fabs((w[j] != 0 ? exp(s[j] - largest) / sum : 0) - w[j]));
             for (size_t e = 0; e < d && i < keys; e++)
-                wrong_v += v->x[(b * keys + i) * d + e] != to_v->x[(b / heads * keys + i) * SMALL.channels + b % heads * d + e];
+                wrong_v += v->x[(b * keys + i) * d + e] !=
+                           to_v->x[(b / heads * keys + i) * SMALL.channels + b % heads * d + e];
         }
-    CHECK(!wrong_scores && !wrong_v && !wrong_mask, "%s: %zu scores, %zu values of v, %zu places of the mask are wrong", module,
-          wrong_scores, wrong_v, wrong_mask);
-    CHECK(error <= (sizeof(real) == 8 ? 1e-14 : 7e-8), "%s.weights: error %.3g against softmax of the scores", module, error);
-    CHECK(!mask || (mask->bytes && mask->rank == (samples > 1 ? 3 : 2)), "%s.mask: rank %d", module, mask ? mask->rank : 0);
+    CHECK(!wrong_scores && !wrong_v && !wrong_mask, "%s: %zu scores, %zu values of v, %zu places of the mask are wrong",
+          module, wrong_scores, wrong_v, wrong_mask);
+    CHECK(error <= (sizeof(real) == 8 ? 1e-14 : 7e-8), "%s.weights: error %.3g against softmax of the scores", module,
+          error);
+    CHECK(!mask || (mask->bytes && mask->rank == (samples > 1 ? 3 : 2)), "%s.mask: rank %d", module,
+          mask ? mask->rank : 0);
 }
 
 void test_trace_insides(void)
@@ -230,15 +238,16 @@ void test_trace_insides(void)
     }
 }
 
-/* Attention over values that are 1 at one key and 0 at the others gives that key's weight: dot(e, v) is e itself, and the
-   division is the same. So the traced weights must be what flis_attention works with, to the bit; and weights times v must
-   be its output, but for the roundings that the order of division makes. */
+/* Attention over values that are 1 at one key and 0 at the others gives that key's weight: dot(e, v) is e itself, and
+   the division is the same. So the traced weights must be what flis_attention works with, to the bit; weights times v
+   must be its output, but for the roundings that the order of division makes. */
 void test_trace_weights_are_attention(void)
 {
     enum { HEADS = 3, D = 5, TQ = 37, TK = 21 };
     flis_ctx ctx;
     flis_init(&ctx);
-    flis_tensor *q = flis_rows(&ctx, 2, TQ, HEADS * D), *k = flis_rows(&ctx, 2, TK, HEADS * D), *v = flis_rows(&ctx, 2, TK, HEADS * D);
+    flis_tensor *q = flis_rows(&ctx, 2, TQ, HEADS * D), *k = flis_rows(&ctx, 2, TK, HEADS * D);
+    flis_tensor *v = flis_rows(&ctx, 2, TK, HEADS * D);
     uint8_t open[TQ * TK];
     fill(q, 1);
     fill(k, 50);
@@ -268,7 +277,8 @@ void test_trace_weights_are_attention(void)
             const size_t query = i / (HEADS * D) % TQ, head = i % (HEADS * D) / D, n = i / (HEADS * D) / TQ;
             double sum = 0;
             for (size_t key = 0; key < TK; key++)
-                sum += (double)weights->x[((n * HEADS + head) * TQ + query) * TK + key] * v->x[(n * TK + key) * HEADS * D + i % (HEADS * D)];
+                sum += (double)weights->x[((n * HEADS + head) * TQ + query) * TK + key] *
+                       v->x[(n * TK + key) * HEADS * D + i % (HEADS * D)];
             error = fmax(error, fabs(sum - y->x[i]));
         }
         CHECK(error <= (sizeof(real) == 8 ? 1e-15 : 2.5e-7), "mask %d: weights times v: error %.3g", m, error);
@@ -298,8 +308,10 @@ void test_trace_asks(void)
     }
     CHECK(insides && !large, "%zu insides, of which %zu are larger than wanted", insides, large);
     for (size_t i = 0; i < none->count; i++)
-        CHECK(!strstr(none->item[i].name, ".scores") && !strstr(none->item[i].name, ".mask"), "%s was not asked for", none->item[i].name);
-    CHECK(none->count < small->count && small->count < all->count, "%zu, %zu, %zu tensors", none->count, small->count, all->count);
+        CHECK(!strstr(none->item[i].name, ".scores") && !strstr(none->item[i].name, ".mask"), "%s was not asked for",
+              none->item[i].name);
+    CHECK(none->count < small->count && small->count < all->count, "%zu, %zu, %zu tensors", none->count, small->count,
+          all->count);
     record_free(&n->ctx, all);
     record_free(&n->ctx, none);
     record_free(&n->ctx, small);
@@ -331,7 +343,8 @@ void test_trace_summary(void)
             memcpy(&u32, &values[i], sizeof u32);
             u = u32;
         }
-        for (size_t b = 0; b < sizeof(real); b++) bytes[(size_t)i * sizeof(real) + b] = (unsigned char)(u >> 8 * b & 255);
+        for (size_t b = 0; b < sizeof(real); b++)
+            bytes[(size_t)i * sizeof(real) + b] = (unsigned char)(u >> 8 * b & 255);
     }
     flis_sha256 hash;
     char hex[65];
@@ -340,9 +353,10 @@ void test_trace_summary(void)
     flis_sha256_end(&hash, hex);
     flis_summary s;
     flis_tensor_summary(x, &s);
-    CHECK(s.count == COUNT && !s.not_finite && s.mean == sum / COUNT && s.deviation == sqrt(squares / COUNT), "mean %.17g, deviation %.17g",
-          s.mean, s.deviation);
-    CHECK(s.largest == 9 && s.largest_at == ((1 * C + 1) * HEIGHT + 2) * WIDTH + 3, "largest %g at %zu", s.largest, s.largest_at);
+    CHECK(s.count == COUNT && !s.not_finite && s.mean == sum / COUNT && s.deviation == sqrt(squares / COUNT),
+          "mean %.17g, deviation %.17g", s.mean, s.deviation);
+    CHECK(s.largest == 9 && s.largest_at == ((1 * C + 1) * HEIGHT + 2) * WIDTH + 3, "largest %g at %zu", s.largest,
+          s.largest_at);
     CHECK(s.stride == COUNT / 64 && s.samples == 64, "%zu samples, stride %zu", s.samples, s.stride);
     for (size_t i = 0; i < s.samples; i++) CHECK(s.sample[i] == values[i * s.stride], "sample %zu", i);
     CHECK(strcmp(s.sha256, hex) == 0, "digest %s, wanted %s", s.sha256, hex);
@@ -370,10 +384,11 @@ void test_trace_summary_not_finite(void)
     memcpy(x->x, values, sizeof values);
     flis_summary s;
     flis_tensor_summary(x, &s);
-    CHECK(s.not_finite == 2 && s.largest_at == 2 && s.largest > DBL_MAX && s.mean != s.mean, "%zu at %zu, mean %g", s.not_finite,
-          s.largest_at, s.mean);
+    CHECK(s.not_finite == 2 && s.largest_at == 2 && s.largest > DBL_MAX && s.mean != s.mean, "%zu at %zu, mean %g",
+          s.not_finite, s.largest_at, s.mean);
     x->x[2] = (real)NAN;
     flis_tensor_summary(x, &s);
-    CHECK(s.not_finite == 2 && s.largest_at == 2 && s.largest != s.largest, "%zu at %zu, largest %g", s.not_finite, s.largest_at, s.largest);
+    CHECK(s.not_finite == 2 && s.largest_at == 2 && s.largest != s.largest, "%zu at %zu, largest %g", s.not_finite,
+          s.largest_at, s.largest);
     flis_free(&ctx);
 }

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """torch_check.py FLIS SYNTH: tools/torch_trace.py against flis's own traces.
 
-A U-Net with rectified cross-attention is written here in PyTorch twice, with the authors' module names and with diffusers',
-loads flis's tinyB weights, and is traced. Both traces must have exactly the names and shapes of `flis stage unet --trace`,
-and its values within float32's noise; so must digests, command line, and guided passes. A check beside the product: without
-PyTorch it says so and passes. `make check-torch` runs it.
+A U-Net with rectified cross-attention is written here in PyTorch twice, with the authors' module names and with
+diffusers', loads flis's tinyB weights, and is traced. Both traces must have exactly the names and shapes of `flis stage
+unet --trace`, and its values within float32's noise; digests, the command line and guided passes are checked too. A
+check beside the product: without PyTorch it says so and passes. `make check-torch` runs it.
 """
 import json
 import os
@@ -32,7 +32,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TOLERANCE = 2e-5
 
 
-# ---- The parts, which both models share -------------------------------------------------------------------------------
+# ---- The parts, which both models share ------------------------------------------------------------------------------
 
 class Attention(nn.Module):
     def __init__(self, width, source):
@@ -43,7 +43,8 @@ class Attention(nn.Module):
 
     def forward(self, x, text=None, mask=None):
         source = x if text is None else text
-        q, k, v = (t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (self.to_q(x), self.to_k(source), self.to_v(source)))
+        q, k, v = self.to_q(x), self.to_k(source), self.to_v(source)
+        q, k, v = (t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
         scores = q @ k.transpose(2, 3) * self.scale
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.finfo(scores.dtype).max)
@@ -100,14 +101,15 @@ def wave(t, width):
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
-# ---- The authors' names -----------------------------------------------------------------------------------------------
+# ---- The authors' names ----------------------------------------------------------------------------------------------
 
 class ResBlock(nn.Module):
     def __init__(self, width, out):
         super().__init__()
         self.in_layers = nn.Sequential(nn.GroupNorm(32, width), nn.SiLU(), nn.Conv2d(width, out, 3, padding=1))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(4 * CHANNELS, out))
-        self.out_layers = nn.Sequential(nn.GroupNorm(32, out), nn.SiLU(), nn.Dropout(0.0), nn.Conv2d(out, out, 3, padding=1))
+        self.out_layers = nn.Sequential(nn.GroupNorm(32, out), nn.SiLU(), nn.Dropout(0.0),
+                                        nn.Conv2d(out, out, 3, padding=1))
         self.skip_connection = nn.Identity() if width == out else nn.Conv2d(width, out, 1)
 
     def forward(self, x, emb):
@@ -136,7 +138,8 @@ class Up(nn.Module):
 class Sequence(nn.Sequential):
     def forward(self, x, emb, text, masks):
         for part in self:
-            x = part(x, emb) if isinstance(part, ResBlock) else part(x, text, masks) if isinstance(part, Transformer) else part(x)
+            more = (emb,) if isinstance(part, ResBlock) else (text, masks) if isinstance(part, Transformer) else ()
+            x = part(x, *more)
         return x
 
 
@@ -145,7 +148,8 @@ class Authors(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.time_embed = nn.Sequential(nn.Linear(CHANNELS, 4 * CHANNELS), nn.SiLU(), nn.Linear(4 * CHANNELS, 4 * CHANNELS))
+        wide = 4 * CHANNELS
+        self.time_embed = nn.Sequential(nn.Linear(CHANNELS, wide), nn.SiLU(), nn.Linear(wide, wide))
         self.input_blocks = nn.ModuleList([Sequence(nn.Conv2d(4, CHANNELS, 3, padding=1))])
         width, skips = CHANNELS, [CHANNELS]
         for level, mult in enumerate(MULT):
@@ -161,8 +165,9 @@ class Authors(nn.Module):
         self.output_blocks = nn.ModuleList()
         for level, mult in reversed(list(enumerate(MULT))):
             for i in range(BLOCKS + 1):
-                parts = [ResBlock(width + skips.pop(), CHANNELS * mult)] + [Transformer(CHANNELS * mult)] * ATTENDS[level]
+                parts = [ResBlock(width + skips.pop(), CHANNELS * mult)]
                 width = CHANNELS * mult
+                parts += [Transformer(width)] * ATTENDS[level]
                 self.output_blocks.append(Sequence(*parts, *[Up(width)] * (level > 0 and i == BLOCKS)))
         self.out = nn.Sequential(nn.GroupNorm(32, width), nn.SiLU(), nn.Conv2d(width, 4, 3, padding=1))
 
@@ -177,7 +182,7 @@ class Authors(nn.Module):
         return self.out(x)
 
 
-# ---- diffusers' names: the same layers, seen otherwise ----------------------------------------------------------------
+# ---- diffusers' names: the same layers, seen otherwise ---------------------------------------------------------------
 
 class ResnetBlock2D(nn.Module):
     def __init__(self, res):
@@ -230,9 +235,11 @@ class Diffusers(nn.Module):
         super().__init__()
         per = BLOCKS + 1
         self.conv_in, self.time_embedding = a.input_blocks[0][0], TimeEmbedding(a.time_embed)
-        self.down_blocks = nn.ModuleList([Level(a.input_blocks[1 + i * per:1 + (i + 1) * per], "downsamplers") for i in range(len(MULT))])
+        down = [a.input_blocks[1 + i * per:1 + (i + 1) * per] for i in range(len(MULT))]
+        up = [a.output_blocks[i * per:(i + 1) * per] for i in range(len(MULT))]
+        self.down_blocks = nn.ModuleList([Level(blocks, "downsamplers") for blocks in down])
         self.mid_block = Level([a.middle_block])
-        self.up_blocks = nn.ModuleList([Level(a.output_blocks[i * per:(i + 1) * per], "upsamplers") for i in range(len(MULT))])
+        self.up_blocks = nn.ModuleList([Level(blocks, "upsamplers") for blocks in up])
         self.conv_norm_out, self.conv_out = a.out[0], a.out[2]
 
     def forward(self, x, t, context, masks=None):
@@ -259,7 +266,7 @@ class Diffusers(nn.Module):
         return self.conv_out(F.silu(self.conv_norm_out(x)))
 
 
-# ---- Checks -----------------------------------------------------------------------------------------------------------
+# ---- Checks ----------------------------------------------------------------------------------------------------------
 
 class Checks:
     def __init__(self, flis, synth, directory):
@@ -270,8 +277,8 @@ class Checks:
         self.x, self.context, self.label = golden["in.x"], golden["in.context"], golden["in.label512"]
         self.classes, self.eps = golden["in.class_ids.mix"].reshape(-1), golden["mix.t981.eps"]
         self.t = torch.tensor([981])
-        torch_trace.write_safetensors(self.path("in.st"), {"x": self.x, "t": self.t, "context": self.context, "label": self.label,
-                                                           "class_ids": self.classes}, {})
+        inputs = {"x": self.x, "t": self.t, "context": self.context, "label": self.label, "class_ids": self.classes}
+        torch_trace.write_safetensors(self.path("in.st"), inputs, {})
         self.model = Authors().eval()
         weights = torch_trace.read_safetensors(self.model_path)
         prefix = "model.diffusion_model."
@@ -281,7 +288,7 @@ class Checks:
         return os.path.join(self.directory, name)
 
     def is_true(self, ok, what):
-        self.passed += ok
+        self.passed += bool(ok)
         self.failed += not ok
         if not ok:
             print(f"FAIL {what}")
@@ -299,8 +306,8 @@ class Checks:
         return out
 
     def run_flis(self, *options):
-        subprocess.run([self.flis, "stage", "unet", "-q", "-m", self.model_path, "-i", self.path("in.st"), "-o", self.path("out.st"),
-                        *options], check=True)
+        subprocess.run([self.flis, "stage", "unet", "-q", "-m", self.model_path, "-i", self.path("in.st"),
+                        "-o", self.path("out.st"), *options], check=True)
 
     def run_torch(self, model, path, **options):
         with torch.no_grad(), torch_trace.trace(model, path, **options):
@@ -312,7 +319,8 @@ class Checks:
         worst, where = 0.0, ""
         for name in set(mine) & set(theirs):
             a, b = mine[name], theirs[name]
-            self.is_true(a.shape == b.shape and a.dtype == b.dtype, f"{what}: {name}: {a.shape} {a.dtype}, {b.shape} {b.dtype}")
+            self.is_true(a.shape == b.shape and a.dtype == b.dtype,
+                         f"{what}: {name}: {a.shape} {a.dtype}, {b.shape} {b.dtype}")
             if a.shape != b.shape:
                 continue
             error = float((a.double() - b.double()).abs().max() / max(1.0, float(a.double().abs().max())))
@@ -338,8 +346,53 @@ def check_values(c):
         whole.model.diffusion_model(c.x, c.t, c.context, c.masks())
     masks = torch_trace.read_safetensors(c.path("whole.st"))
     c.same("a part of a whole, and a glob", {k: v for k, v in mine.items() if k.endswith("attn2.mask")}, masks, 0.0)
-    plain = {k: v for k, v in theirs.items() if k.endswith(".weights")}
-    c.is_true(len(plain) == 32 and all(float((v.sum(-1) - 1).abs().max()) < 1e-5 for v in plain.values()), "weights do not add up to 1")
+    off = [float((v.sum(-1) - 1).abs().max()) for k, v in theirs.items() if k.endswith(".weights")]
+    c.is_true(len(off) == 32 and max(off) < 1e-5, "weights do not add up to 1")
+
+
+def check_fused(c):
+    """A port that calls scaled_dot_product_attention: the weights are computed beside it."""
+    def fused(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False):
+        scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+        if attn_mask is not None:
+            scores = scores.masked_fill(~attn_mask, -torch.finfo(scores.dtype).max)
+        e = (scores - scores.amax(-1, keepdim=True)).exp()
+        return e / e.sum(-1, keepdim=True) @ v
+
+    def forward(self, x, text=None, mask=None):
+        source = x if text is None else text
+        q, k, v = self.to_q(x), self.to_k(source), self.to_v(source)
+        q, k, v = (t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
+        return self.to_out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
+    had, plain = getattr(F, "scaled_dot_product_attention", None), Attention.forward
+    F.scaled_dot_product_attention, Attention.forward = had or fused, forward
+    c.run_torch(c.model, c.path("fused.st"))
+    Attention.forward = plain
+    if had is None:
+        del F.scaled_dot_product_attention
+    mine, theirs = (torch_trace.read_safetensors(c.path(name)) for name in ("flis.st", "fused.st"))
+    c.same("fused attention", mine, theirs, TOLERANCE)
+
+
+def check_names(c):
+    """What no network here has: diffusers' autoencoder, and text encoders."""
+    vae = {"decoder.up_blocks.0.resnets.1.conv1": "decoder.up.3.block.1.conv1", "post_quant_conv": "post_quant_conv",
+           "decoder.mid_block.attentions.0.to_out.0": "decoder.mid.attn_1.proj_out",
+           "decoder.mid_block.attentions.0.query": "decoder.mid.attn_1.q", "decoder.conv_norm_out": "decoder.norm_out",
+           "decoder.mid_block.resnets.1": "decoder.mid.block_2", "encoder.conv_in": "encoder.conv_in",
+           "decoder.mid_block.attentions.0.group_norm": "decoder.mid.attn_1.norm",
+           "decoder.up_blocks.3.resnets.0.conv_shortcut": "decoder.up.0.block.0.nin_shortcut",
+           "decoder.up_blocks.1.upsamplers.0": "decoder.up.2.upsample",
+           "encoder.down_blocks.2.downsamplers.0": "encoder.down.2.downsample",
+           "encoder.down_blocks.2.resnets.0.norm2": "encoder.down.2.block.0.norm2"}
+    text = ("embeddings", "encoder.layers.3.self_attn.q_proj", "encoder.layers.0.mlp.fc1", "final_layer_norm")
+    text = {f"cond_stage_model.transformer.text_model.{name}": name for name in text}
+    for what, table in (("autoencoder", vae), ("text encoder", text)):
+        names = torch_trace.Names(list(table))
+        for path, wanted in table.items():
+            c.is_true(names.of(path) == [wanted], f"{what}: {path} is {names.of(path)}, wanted {wanted}")
+            c.is_true(torch_trace.FLIS_NAMES.fullmatch(wanted), f"{what}: {wanted} is not recorded")
+    c.is_true(not torch_trace.FLIS_NAMES.fullmatch("input_blocks.1.0.in_layers"), "a container is recorded")
 
 
 def check_digest(c):
@@ -351,37 +404,43 @@ def check_digest(c):
     c.is_true(len(keys) == 1, f"digests: fields differ: {keys}")
     for name, t in theirs.items():
         m, largest = mine[name], max(1.0, mine[name]["largest"])
-        errors = [abs(x - y) for x, y in zip(t["samples"], m["samples"])] + [abs(t[k] - m[k]) for k in ("mean", "std", "largest")]
-        c.is_true(max(errors) <= TOLERANCE * largest and t["stride"] == m["stride"] and t["shape"] == m["shape"], f"digest of {name}")
+        errors = [abs(x - y) for x, y in zip(t["samples"], m["samples"])]
+        errors += [abs(t[k] - m[k]) for k in ("mean", "std", "largest")]
+        c.is_true(max(errors) <= TOLERANCE * largest and t["stride"] == m["stride"] and t["shape"] == m["shape"],
+                  f"digest of {name}")
         c.is_true(m["dtype"] != "U8" or t["sha256"] == m["sha256"], f"SHA-256 of {name}")
     print(f"digests: {len(mine)} tensors")
 
 
 def check_passes(c):
     """As a PLMS sampler of two steps calls the U-Net: step 0 twice, each conditional and unconditional."""
-    with torch.no_grad(), torch_trace.trace(c.model, c.path("passes.st"), match="*middle_block", passes="guided", steps=[0]):
+    with torch.no_grad(), torch_trace.trace(c.model, c.path("passes.st"), match="*middle_block", passes="guided",
+                                            steps=[0]):
         for call in range(6):
             c.model(c.x * (1 + call), c.t, c.context)
     got = torch_trace.read_safetensors(c.path("passes.st"))
-    c.is_true(list(got) == [f"step.0.{n}{s}.middle_block" for n in ("", "next.") for s in ("cond", "uncond")], f"passes: {list(got)}")
-    with torch.no_grad(), torch_trace.trace(c.model, c.path("batch.st"), match="*.middle_block", passes="guided", sampler="ddim",
-                                            batch=["uncond", "cond"]):
+    names = [f"step.0.{n}{s}.middle_block" for n in ("", "next.") for s in ("cond", "uncond")]
+    c.is_true(list(got) == names, f"passes: {list(got)}")
+    with torch.no_grad(), torch_trace.trace(c.model, c.path("batch.st"), match="*.middle_block", passes="guided",
+                                            sampler="ddim", batch=["uncond", "cond"]):
         c.model(torch.cat([2 * c.x, c.x]), c.t, c.context.expand(2, -1, -1))
     batch = torch_trace.read_safetensors(c.path("batch.st"))
-    c.is_true(list(batch) == ["step.0.uncond.middle_block", "step.0.cond.middle_block"], f"a batch of two passes: {list(batch)}")
-    for name, other in (("step.0.cond.middle_block", "step.0.cond.middle_block"), ("step.0.uncond.middle_block", "step.0.uncond.middle_block")):
-        error = float((batch[name] - got[other]).abs().max())
+    c.is_true(list(batch) == names[1::-1], f"a batch of two passes: {list(batch)}")
+    for name in batch:
+        error = float((batch[name] - got[name]).abs().max())
         c.is_true(error <= 1e-4, f"a batch of two passes: {name} is {error:.3g} off")
     c.is_true(not any(m._forward_hooks or m._forward_pre_hooks for m in c.model.modules()), "hooks stay behind")
 
 
 def check_command(c):
     with open(c.path("port.py"), "w", encoding="utf-8") as file:
-        file.write(f"import sys\nsys.path.insert(0, {HERE!r})\nsys.dont_write_bytecode = True\nimport torch, torch_check\n"
+        file.write(f"import sys\nsys.path.insert(0, {HERE!r})\nsys.dont_write_bytecode = True\n"
+                   "import torch, torch_check\n"
                    "def make():\n    torch.manual_seed(1)\n    return torch_check.Authors()\n")
     torch_trace.write_safetensors(c.path("plain.st"), {"x": c.x, "t": c.t, "context": c.context}, {})
     command = [sys.executable, os.path.join(HERE, "..", "tools", "torch_trace.py")]
-    ran = subprocess.run(command + ["--match", "*attn2*", "--prefix", "mine.", "port:make", "plain.st", "out2.st"], cwd=c.directory, check=False)
+    options = ["--match", "*attn2*", "--prefix", "mine."]
+    ran = subprocess.run(command + options + ["port:make", "plain.st", "out2.st"], cwd=c.directory, check=False)
     names = list(torch_trace.read_safetensors(c.path("out2.st"))) if ran.returncode == 0 else []
     c.is_true(len(names) == 16 * 9 and all(n.startswith("mine.") for n in names), f"command line: {len(names)} names")
     wrong = subprocess.run(command + ["port"], cwd=c.directory, capture_output=True, check=False)
@@ -394,7 +453,7 @@ def main():
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as directory:
         c = Checks(os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), directory)
-        for check in (check_values, check_digest, check_passes, check_command):
+        for check in (check_values, check_fused, check_names, check_digest, check_passes, check_command):
             check(c)
     print(f"torch_check: {c.passed} passed, {c.failed} failed")
     sys.exit(c.failed != 0)

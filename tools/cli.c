@@ -217,7 +217,8 @@ static const option option_table[] = {
      "plain Stable Diffusion: the phrases act everywhere"},
     {"noise", 0, TEXT, AT(options.noise), 0, 0, GENERATE, "FILE",
      "safetensors with x_T [1,4,h,w]; default: from the seed"},
-    {"threads", 0, WHOLE, AT(threads), 1, 4096, LONG | NOISE | DIGEST, "N", "no bit of the result depends on it; default: all cores"},
+    {"threads", 0, WHOLE, AT(threads), 1, 4096, LONG | NOISE | DIGEST, "N",
+     "no bit of the result depends on it; default: all cores"},
     {"trace", 0, TEXT, AT(trace), 0, 0, LONG, "FILE", "write intermediates to this safetensors file"},
     {"trace", 0, TEXT, AT(trace), 0, 0, NOISE, "FILE", "write the reference and its inputs to this safetensors file"},
     {"trace-match", 0, TEXT, AT(trace_match), 0, 0, LONG, "GLOB",
@@ -805,8 +806,8 @@ static void note_file(cli *c, const char *key, const char *digest_key, const cha
     note(c, digest_key, "%s", hex);
 }
 
-/* The digest of a model is of its files' bytes, one file after the other in the order of `flis info`: for a single file what
-   sha256sum prints. */
+/* The digest of a model is of its files' bytes, one file after the other in the order of `flis info`: for a single file
+   what sha256sum prints. */
 static void note_model(cli *c)
 {
     flis_sha256 sum;
@@ -816,7 +817,8 @@ static void note_model(cli *c)
     if (!file) return;
     for (size_t i = 0; i < file->count; i++) total += file->entry[i].end - file->entry[i].begin;
     flis_sha256_begin(&sum);
-    for (size_t i = 0; i < file->shards && flis_ok(&c->ctx); i++) trace_digest_file(c, &sum, file->shard[i].path, &done, total);
+    for (size_t i = 0; i < file->shards && flis_ok(&c->ctx); i++)
+        trace_digest_file(c, &sum, file->shard[i].path, &done, total);
     flis_sha256_end(&sum, hex);
     note(c, "model", "%s", base_name(c->model_path));
     note(c, "model.sha256", "%s", hex);
@@ -853,7 +855,8 @@ static void note_layout(cli *c, const flis_vocab *vocab, const flis_layout *layo
     if (!flis_prompt_make(ctx, vocab, layout->phrase, layout->count, &prompt)) return;
     for (size_t i = 0; i < prompt.tokens + 2; i++) put_text(ctx, &ids, i ? " %ld" : "%ld", (long)prompt.ids[i]);
     put_text(ctx, &classes, "%s", "");
-    for (size_t i = 0; i < prompt.classes; i++) put_text(ctx, &classes, i ? " %.0f" : "%.0f", (double)prompt.class_ids[i]);
+    for (size_t i = 0; i < prompt.classes; i++)
+        put_text(ctx, &classes, i ? " %.0f" : "%.0f", (double)prompt.class_ids[i]);
     add_fact(c, "ids", &ids);
     add_fact(c, "class_ids", &classes);
     flis_prompt_free(&prompt);
@@ -962,8 +965,8 @@ static bool selected(const cli *c, const char *name)
     return (c->trace || c->trace_match) && (!c->trace_match || glob(c->trace_match, name)) && step_wanted(c, name);
 }
 
-/* An attention's insides are left out where they are large (self-attention at full size: 512 MB a layer), unless a glob asks
-   for them. */
+/* An attention's insides are left out where they are large (self-attention at full size: 512 MB a layer), unless a glob
+   asks for them. */
 static bool on_trace_wants(void *user, const char *name, size_t count)
 {
     enum { LARGEST_UNASKED = 1 << 24 };
@@ -994,7 +997,8 @@ static void trace_begin(cli *c)
 
 static bool trace_paths_writable(cli *c)
 {
-    return (!c->trace || check_writable(&c->ctx, c->trace)) && (!c->trace_digest || check_writable(&c->ctx, c->trace_digest));
+    return (!c->trace || check_writable(&c->ctx, c->trace)) &&
+           (!c->trace_digest || check_writable(&c->ctx, c->trace_digest));
 }
 
 /* Writes both files of a trace, or none. */
@@ -1106,7 +1110,8 @@ static int run_generate(cli *c)
     if (c->words) return usage(c, "unexpected argument \"%s\"", c->word[0]);
     if (!c->layout) return usage(c, "-j LAYOUT.json is missing");
     if (!c->out) return usage(c, "-o OUT.png is missing");
-    if (!c->trace && (c->trace_match || (c->trace_steps && !c->trace_digest))) return usage(c, "--trace FILE is missing");
+    if (!c->trace && (c->trace_match || (c->trace_steps && !c->trace_digest)))
+        return usage(c, "--trace FILE is missing");
     prepare(c);
     flis_vocab *vocab = NULL;
     if (check_steps(c) && check_writable(ctx, c->out) && trace_paths_writable(c) && find_model(c) &&
@@ -1476,7 +1481,8 @@ static int run_stage(cli *c)
     if (!c->in) return usage(c, "-i IN.safetensors is missing");
     if (!c->out) return usage(c, "-o OUT.safetensors is missing");
     prepare(c);
-    if (check_writable(ctx, c->out) && trace_paths_writable(c) && (stages[which].run != stage_sample || check_steps(c)) &&
+    if (check_writable(ctx, c->out) && trace_paths_writable(c) &&
+        (stages[which].run != stage_sample || check_steps(c)) &&
         (!stages[which].model || (find_model(c) && (s.model = flis_model_open(ctx, c->model_path)))))
         s.in = flis_file_open(ctx, c->in);
     if (s.in && tracing(c)) {
@@ -1596,7 +1602,8 @@ static void noise_take(void *user, const char *name, const flis_tensor *x)
         if (!(size <= DBL_MAX)) d->not_finite++;
         else if (size > d->largest) d->largest = size;
     }
-    if (got && n->format < 0 && d->not_finite) flis_fail(ctx, "%s: %zu values of the reference are not finite", name, d->not_finite);
+    if (got && n->format < 0 && d->not_finite)
+        flis_fail(ctx, "%s: %zu values of the reference are not finite", name, d->not_finite);
     if (row) row->rms = sqrt(square / (double)row->count);
     d->rms = row ? sqrt(error / (double)row->count) : 0;
     if (d->not_finite) d->rms = d->largest = HUGE_VAL;
@@ -1668,7 +1675,8 @@ static bool noise_stage(noise_run *n, const char *scope)
     snprintf(ctx->scope, sizeof ctx->scope, "%s", scope);
     ctx->progress = NULL;               /* the decoder's own would come between */
     for (n->format = n->truth ? 0 : -1; n->format < FORMATS && flis_ok(ctx); n->format++) {
-        if (!n->truth && n->format >= 0 && formats[n->format].precision == FLIS_EXACT) continue;   /* the reference itself */
+        if (!n->truth && n->format >= 0 && formats[n->format].precision == FLIS_EXACT)
+            continue; /* the reference itself */
         n->at = first;
         ctx->precision = n->format < 0 ? FLIS_EXACT : formats[n->format].precision;
         if (clip) noise_clip(n, clip);
@@ -1691,8 +1699,8 @@ static real *noise_input(noise_run *n, const char *name, size_t count)
     const flis_entry *entry = flis_file_find(n->truth, name);
     real *values = flis_alloc(ctx, count, sizeof *values);
     if (!entry || flis_entry_count(entry) != count)
-        flis_fail(ctx, "%s: tensor \"%s\": %s: is this what flis64 noise --trace wrote, of the same size?", n->c->truth, name,
-                  entry ? "of another size" : "missing");
+        flis_fail(ctx, "%s: tensor \"%s\": %s: is this what flis64 noise --trace wrote, of the same size?", n->c->truth,
+                  name, entry ? "of another size" : "missing");
     else if (values) flis_file_read_real(ctx, n->truth, entry, values);
     return values;
 }
@@ -1750,8 +1758,8 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* A stage and a format: of rms error over rms, the median and the worst; the worst largest error over rms; the last tensor's
-   rms error over rms, which is the stage's result. */
+/* A stage and a format: of rms error over rms, the median and the worst; the worst largest error over rms; the last
+   tensor's rms error over rms, which is the stage's result. */
 typedef struct noise_summary {
     size_t tensors, not_finite;         /* not_finite: tensors with such a value */
     double median, worst, peak, result;
@@ -1802,7 +1810,8 @@ static int first_format(const noise_run *n)
 static void noise_print(const noise_run *n)
 {
     printf("tensor\trms");
-    for (int f = first_format(n); f < FORMATS; f++) printf("\t%s max\t%s rms\t%s relative", formats[f].name, formats[f].name, formats[f].name);
+    for (int f = first_format(n); f < FORMATS; f++)
+        printf("\t%s max\t%s rms\t%s relative", formats[f].name, formats[f].name, formats[f].name);
     printf("\n");
     for (size_t i = 0; i < n->rows; i++) {
         const noise_row *row = &n->row[i];
@@ -1811,11 +1820,13 @@ static void noise_print(const noise_run *n)
             printf("\t%.3g\t%.3g\t%.3g", row->of[f].largest, row->of[f].rms, relative(row->of[f].rms, row->rms));
         printf("\n");
     }
-    printf("\nstage\tformat\ttensors\tmedian relative\tworst relative\tof\tworst max / rms\tof\tresult's relative\tnot finite\tfirst\n");
+    printf("\nstage\tformat\ttensors\tmedian relative\tworst relative\tof\tworst max / rms\tof\tresult's relative\t"
+           "not finite\tfirst\n");
     for (int k = 0; k < NOISE_STAGES; k++)
         for (int f = first_format(n); f < FORMATS; f++) {
             const noise_summary s = noise_summarise(n, noise_scopes[k], f);
-            printf("%.*s\t%s\t%zu\t%.3g\t%.3g\t%s\t%.3g\t%s\t%.3g\t%zu\t%s\n", (int)strlen(noise_scopes[k]) - 1, noise_scopes[k],
+            const int length = (int)strlen(noise_scopes[k]) - 1;
+            printf("%.*s\t%s\t%zu\t%.3g\t%.3g\t%s\t%.3g\t%s\t%.3g\t%zu\t%s\n", length, noise_scopes[k],
                    formats[f].name, s.tensors, s.median, s.worst, s.worst_row ? s.worst_row->name : "-", s.peak,
                    s.peak_row ? s.peak_row->name : "-", s.result, s.not_finite, s.bad_row ? s.bad_row->name : "-");
         }
@@ -1847,7 +1858,8 @@ static void noise_json_summary(flis_ctx *ctx, buffer *t, const noise_run *n, int
 {
     const noise_summary s = noise_summarise(n, noise_scopes[stage_number], f);
     put_text(ctx, t, "{\"stage\": \"%.*s\", \"format\": \"%s\", \"tensors\": %zu, \"not_finite\": %zu",
-             (int)strlen(noise_scopes[stage_number]) - 1, noise_scopes[stage_number], formats[f].name, s.tensors, s.not_finite);
+             (int)strlen(noise_scopes[stage_number]) - 1, noise_scopes[stage_number], formats[f].name, s.tensors,
+             s.not_finite);
     put_number(ctx, t, "median_relative", s.median);
     put_number(ctx, t, "worst_relative", s.worst);
     put_number(ctx, t, "worst_max_over_rms", s.peak);
@@ -2690,7 +2702,8 @@ static const command commands[COMMANDS + 1] = {
      "\nThe seed is printed on stderr and kept in the PNG, with everything else that makes the picture again. Ctrl-C\n"
      "stops between two operations and leaves no partial file. Traced tensors are named after the authors' modules,\n"
      "behind the step and the pass, and are in PyTorch's order; they are kept in memory until the end, and without\n"
-     "--trace-match that is all of them.\n"},
+     "--trace-match that is all of them (but scores and weights of more than 2^24 values). Traces and digests say\n"
+     "what makes the run again; for that the model's SHA-256 is computed, which takes some 20 s for 4 GB.\n"},
     {"stage", run_stage, "NAME [-m MODEL] -i IN.safetensors -o OUT.safetensors [options]",
      "One stage of the pipeline on given tensors, in PyTorch's order, batch first.",
      "\n  clip    ids I32 [n,77]                                     -> last_hidden_state [n,77,d]\n"
@@ -2705,8 +2718,8 @@ static const command commands[COMMANDS + 1] = {
      "\nsample's noise is that of --seed behind one draw of x_T's size, as where x_T itself is drawn: with the x_T of\n"
      "the same seed, runs with --eta above 0 equal the authors'. Without x_T, size I32 [2] (h, w) has it drawn.\n"
      "label is at picture size; other integer types and one leading 1 too many are accepted. Outputs are F32 (flis64:\n"
-     "F64). Intermediates have the names of the authors' modules (sample: behind the step and the pass); --trace-match\n"
-     "without --trace adds those that match to the output file.\n"},
+     "F64). Intermediates have the names of the authors' modules (sample: behind the step and the pass).\n"
+     "--trace-match without --trace adds those that match to the output file.\n"},
     {"tokens", run_tokens, "[--vocab FILE] [TEXT...]",
      "Token ids of each text (or of each line of stdin), one line per text.",
      "\nBOS and EOS included, at most 75 tokens between them, no padding. A text that begins with - goes after --.\n"},
@@ -2719,11 +2732,13 @@ static const command commands[COMMANDS + 1] = {
      "\nWarnings on stderr name the phrases whose regions vanish at a scale.\n"},
     {"noise", run_noise, "[-m MODEL] [options]",
      "How far a right port may be off: every intermediate in float32, tf32, fp16 and bf16, held against the truth.",
-     "\nRuns text encoder, U-Net (t = 981, a layout of four quarters) and decoder on fixed inputs. Each operation's result is\n"
-     "rounded to the format, and so are the operands of products (tf32: the operands alone, to 10 bits). flis64 holds all\n"
-     "against double. flis compares with its own float, or, with --truth, everything (its float too) with flis64's double.\n"
-     "One line per tensor: root mean square, and of each format the largest error, the root mean square error, and that\n"
-     "relative to the tensor's; then a line per stage and format. NaN and infinity are counted and named.\n"},
+     "\nRuns text encoder, U-Net (t = 981, a layout of four quarters) and decoder on fixed inputs. Each operation's\n"
+     "result is rounded to the format, and so are the operands of products (tf32: the operands alone, to 10 bits).\n"
+     "flis64 holds all against double (its f32 does not round partial sums: real float32 is 4 to 5 times further\n"
+     "off). flis compares with its own float32, or, with --truth, all four, its float32 among them, with flis64's\n"
+     "double. One line per tensor: root mean square, and of each format the largest error, the root mean square\n"
+     "error, and that relative to the tensor's; then a line per stage and format. Where a format overflows, the\n"
+     "tensors with such values are counted and the first is named.\n"},
     {"digest", run_digest, "[-m MODEL]",
      "One SHA-256 per stage, tokens to PNG, and one over all: the same on every machine.",
      "\nEach line is STAGE, two spaces, and the SHA-256 of the stage's values, little-endian, in PyTorch's order; the last,\n"

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """torch_trace.py - what a PyTorch model computes inside, under flis's names, in the files that flis writes.
 
-Hooks every module of a U-Net, autoencoder or text encoder whose modules are named as in the authors' code (CompVis) or as
-in diffusers (whose names are turned into the authors'), and the insides of attn1 and attn2: q, k, v, scores, mask, weights.
-The result is what `flis generate --trace` and `flis stage --trace` write (safetensors), or --trace-digest (JSON), so that
-tools/compare can say where a port first went wrong. Needs PyTorch and numpy; no safetensors package.
+Hooks the modules of a U-Net, autoencoder or text encoder that are named as in the authors' code (CompVis) or as in
+diffusers (whose names are turned into the authors'), and attn1's and attn2's insides: q, k, v, scores, mask, weights.
+The result is what `flis generate --trace` and `flis stage --trace` write (safetensors), or --trace-digest (JSON), so
+that tools/compare can say where a port first went wrong. Needs PyTorch and numpy; no safetensors package.
 
 In a program:
 
@@ -31,13 +31,14 @@ import sys
 import numpy as np
 import torch
 
-# ---- Names ------------------------------------------------------------------------------------------------------------
+# ---- Names -----------------------------------------------------------------------------------------------------------
 
-PART = r"(input_blocks|output_blocks)\.\d+\.\d+|middle_block\.\d+"
+PART = r"((input_blocks|output_blocks)\.\d+\.\d+|middle_block\.\d+)"
+OF_PART = r"in_layers\.[02]|emb_layers\.1|out_layers\.[03]|skip_connection|norm|proj_in|proj_out"
+OF_BLOCK = r"norm[123]|ff(\.net\.0(\.proj)?)?|attn[12](\.(to_)?[qkv]|\.scores|\.mask|\.weights)?"
 FLIS_NAMES = re.compile("|".join((
     r"time_embed(\.0)?", r"(input_blocks|output_blocks)\.\d+", r"middle_block", r"out(\.0)?",
-    rf"(?!input_blocks\.0\.)({PART})(\.(in_layers\.[02]|emb_layers\.1|out_layers\.[03]|skip_connection|norm|proj_in|proj_out))?",
-    rf"({PART})\.transformer_blocks\.\d+(\.(norm[123]|ff(\.net\.0(\.proj)?)?|attn[12](\.(to_)?[qkv]|\.scores|\.mask|\.weights)?))?",
+    rf"(?!input_blocks\.0\.){PART}(\.({OF_PART}))?", rf"{PART}\.transformer_blocks\.\d+(\.({OF_BLOCK}))?",
     r"(encoder|decoder)\.(conv_in|conv_out|norm_out|(up|down)\.\d+\.(upsample|downsample))", r"(post_)?quant_conv",
     r"(encoder|decoder)\.(mid\.block_[12]|(up|down)\.\d+\.block\.\d+)(\.(norm[12]|conv[12]|nin_shortcut))?",
     r"(encoder|decoder)\.mid\.attn_1(\.(norm|q|k|v|proj_out))?",
@@ -49,9 +50,10 @@ RES_NAMES = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "e
              "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
 OUTER_NAMES = {"conv_in": "input_blocks.0", "time_embedding": "time_embed", "time_embedding.linear_1": "time_embed.0",
                "time_embedding.linear_2": "time_embed.2", "conv_norm_out": "out.0", "conv_out": "out"}
-VAE_PIECES = (("mid_block.resnets.0", "mid.block_1"), ("mid_block.resnets.1", "mid.block_2"), ("mid_block.attentions.0", "mid.attn_1"),
-              ("conv_norm_out", "norm_out"), ("conv_shortcut", "nin_shortcut"), ("group_norm", "norm"), ("query", "q"), ("key", "k"),
-              ("value", "v"), ("proj_attn", "proj_out"), ("to_out.0", "proj_out"), ("to_q", "q"), ("to_k", "k"), ("to_v", "v"))
+VAE_PIECES = {"mid_block.resnets.0": "mid.block_1", "mid_block.resnets.1": "mid.block_2",
+              "mid_block.attentions.0": "mid.attn_1", "conv_norm_out": "norm_out", "conv_shortcut": "nin_shortcut",
+              "group_norm": "norm", "query": "q", "key": "k", "value": "v", "proj_attn": "proj_out",
+              "to_out.0": "proj_out", "to_q": "q", "to_k": "k", "to_v": "v"}
 
 
 class Names:
@@ -65,9 +67,9 @@ class Names:
                 self.root = root
                 break
         inner = [p[len(self.root):] for p in paths if p.startswith(self.root)]
-        numbers = [(int(m[1]), int(m[2])) for m in (re.match(r"down_blocks\.(\d+)\.resnets\.(\d+)$", p) for p in inner) if m]
-        self.diffusers_unet = bool(numbers)
-        self.per_level = max((i for _, i in numbers), default=-1) + 2
+        resnets = [int(m[1]) for m in (re.match(r"down_blocks\.\d+\.resnets\.(\d+)$", p) for p in inner) if m]
+        self.diffusers_unet = bool(resnets)
+        self.per_level = max(resnets, default=-1) + 2
         self.inner = set(inner)
         ups = [int(m[1]) for m in (re.match(r"decoder\.up_blocks\.(\d+)\.", p) for p in inner) if m]
         self.diffusers_vae = bool(ups) or any(p.startswith("encoder.down_blocks.") for p in inner)
@@ -97,7 +99,7 @@ class Names:
         if m:
             number = 1 if m[1] == "attentions" else 2 * int(m[2])
             return self.part(f"middle_block.{number}", "middle_block" if number == 2 else None, m[1], m[3])
-        m = re.fullmatch(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)(?:\.(.+))?", path)
+        m = re.fullmatch(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|(?:down|up)samplers)\.(\d+)(?:\.(.+))?", path)
         if not m:
             return []
         level, kind, index, rest = int(m[2]), m[3], int(m[4]), m[5]
@@ -109,7 +111,8 @@ class Names:
             outer = f"output_blocks.{level * self.per_level + self.per_level - 1}"
             number = 2 if any(p.startswith(f"{block}.attentions.") for p in self.inner) else 1
             return self.part(f"{outer}.{number}", outer, kind, rest)
-        outer = f"input_blocks.{1 + level * self.per_level + index}" if m[1] == "down" else f"output_blocks.{level * self.per_level + index}"
+        number = level * self.per_level + index
+        outer = f"input_blocks.{number + 1}" if m[1] == "down" else f"output_blocks.{number}"
         last = self.last_of_block(block, f"{kind}.{index}")
         return self.part(f"{outer}.{0 if kind == 'resnets' else 1}", outer if last else None, kind, rest)
 
@@ -122,9 +125,10 @@ class Names:
         return [f"{name}.{rest}"]
 
     def vae(self, path):
-        for old, new in VAE_PIECES:
+        for old, new in VAE_PIECES.items():
             path = re.sub(rf"(^|\.){re.escape(old)}(?=\.|$)", lambda m: m[1] + new, path)
-        m = re.fullmatch(r"(encoder\.down|decoder\.up)_blocks\.(\d+)\.(resnets\.(\d+)|(?:down|up)samplers\.0)(\..+)?", path)
+        m = re.fullmatch(r"(encoder\.down|decoder\.up)_blocks\.(\d+)\.(resnets\.(\d+)|(?:down|up)samplers\.0)(\..+)?",
+                         path)
         if not m:
             return [path]
         level = int(m[2]) if m[1] == "encoder.down" else self.vae_levels - 1 - int(m[2])
@@ -132,10 +136,11 @@ class Names:
         return [f"{m[1]}.{level}.{inner}{m[5] or ''}"]
 
 
-# ---- Files ------------------------------------------------------------------------------------------------------------
+# ---- Files -----------------------------------------------------------------------------------------------------------
 
-DTYPES = {torch.float64: ("F64", "<f8"), torch.float32: ("F32", "<f4"), torch.float16: ("F16", "<f2"), torch.bfloat16: ("BF16", "<i2"),
-          torch.uint8: ("U8", "u1"), torch.int64: ("I64", "<i8"), torch.int32: ("I32", "<i4")}
+DTYPES = {torch.float64: ("F64", "<f8"), torch.float32: ("F32", "<f4"), torch.float16: ("F16", "<f2"),
+          torch.bfloat16: ("BF16", "<i2"), torch.uint8: ("U8", "u1"), torch.int64: ("I64", "<i8"),
+          torch.int32: ("I32", "<i4")}
 READ = {name: kind for name, kind in DTYPES.values()}
 
 
@@ -196,8 +201,9 @@ def digest(name, tensor):
     def short(x):
         return finite(float(f"{x:.{digits}g}"))
     return {"name": name, "dtype": dtype, "shape": list(tensor.shape), "mean": finite(mean), "std": finite(std),
-            "largest": short(abs(flat[at])) if count else 0, "largest_at": at, "not_finite": int(bad.sum()), "stride": stride,
-            "samples": [short(x) for x in flat[::stride][:64]], "sha256": hashlib.sha256(values.tobytes()).hexdigest()}
+            "largest": short(abs(flat[at])) if count else 0, "largest_at": at, "not_finite": int(bad.sum()),
+            "stride": stride, "samples": [short(x) for x in flat[::stride][:64]],
+            "sha256": hashlib.sha256(values.tobytes()).hexdigest()}
 
 
 def write_digest(path, lines, metadata):
@@ -208,7 +214,7 @@ def write_digest(path, lines, metadata):
     os.replace(path + ".partial", path)
 
 
-# ---- Hooks ------------------------------------------------------------------------------------------------------------
+# ---- Hooks -----------------------------------------------------------------------------------------------------------
 
 ATTENTION = re.compile(r"transformer_blocks\.\d+\.attn[12]$")
 
@@ -243,7 +249,8 @@ class trace:
                  digest=False, every=False, prefix=""):
         if passes not in ("single", "guided", "unguided"):
             raise ValueError(f"passes: got {passes!r}, wanted single, guided or unguided")
-        self.model, self.path, self.match, self.passes, self.sampler, self.batch = model, path, match, passes, sampler, batch
+        self.model, self.path, self.match = model, path, match
+        self.passes, self.sampler, self.batch = passes, sampler, batch
         self.steps = None if steps is None else set(steps)
         self.insides, self.digest, self.every, self.prefix = insides, digest, every, prefix
         self.tensors, self.lines, self.hooks, self.calls = {}, [], [], 0
@@ -254,6 +261,9 @@ class trace:
     def root_module(self, names):
         root = names.root.rstrip(".")
         return self.model.get_submodule(root) if root else self.model
+
+    def count_call(self, module, inputs):
+        self.calls += 1
 
     def scope(self):
         call = self.calls - 1
@@ -313,7 +323,10 @@ class trace:
             self.record_insides(module, name, self.saved.pop(name), self.softmax.pop())
 
         def keep(part):
-            return lambda module, inputs, output: self.saved[name].__setitem__(part, output) if name in self.saved else None
+            def after_part(module, inputs, output):
+                if name in self.saved:
+                    self.saved[name][part] = output
+            return after_part
         self.hooks.append(module.register_forward_pre_hook(before))
         for part in "qkv":
             self.hooks.append(getattr(module, f"to_{part}").register_forward_hook(keep(part)))
@@ -324,8 +337,7 @@ class trace:
         if len(qkv) != 3 or not heads:
             return
         # rearrange(x, 'b n (h d) -> (b h) n d')
-        split = {p: x.reshape(x.shape[0], x.shape[1], heads, -1).permute(0, 2, 1, 3).reshape(x.shape[0] * heads, x.shape[1], -1)
-                 for p, x in qkv.items()}
+        split = {part: x.unflatten(2, (heads, -1)).transpose(1, 2).flatten(0, 1) for part, x in qkv.items()}
         q, k = split["q"], split["k"]
         for part in "qkv":
             self.put(f"{name}.{part}", split[part])
@@ -357,8 +369,10 @@ class trace:
         def heard(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **kwargs):
             if self.attention and not is_causal:
                 scores = q.detach() @ k.detach().transpose(-2, -1) * (q.shape[-1] ** -0.5 if scale is None else scale)
-                if attn_mask is not None:
-                    scores = scores.masked_fill(~attn_mask, torch.finfo(scores.dtype).min) if attn_mask.dtype == torch.bool else scores + attn_mask
+                if attn_mask is not None and attn_mask.dtype == torch.bool:
+                    scores = scores.masked_fill(~attn_mask, torch.finfo(scores.dtype).min)
+                elif attn_mask is not None:
+                    scores = scores + attn_mask
                 self.softmax[-1].append((scores, self.plain_softmax(scores, dim=-1)))
             if scale is not None:
                 kwargs["scale"] = scale
@@ -383,7 +397,7 @@ class trace:
     def __enter__(self):
         modules = dict(self.model.named_modules())
         names = Names([path for path in modules if path])
-        self.hooks.append(self.root_module(names).register_forward_pre_hook(lambda m, i: setattr(self, "calls", self.calls + 1)))
+        self.hooks.append(self.root_module(names).register_forward_pre_hook(self.count_call))
         for path, module in modules.items():
             mine = names.of(path) if path and (self.every or not isinstance(module, torch.nn.Identity)) else []
             for name in mine:
@@ -401,7 +415,8 @@ class trace:
             hook.remove()
         if kind is not None:
             return False
-        metadata = {"torch": torch.__version__, "command": "torch_trace", "model": type(self.model).__name__, "match": self.match}
+        metadata = {"torch": torch.__version__, "command": "torch_trace", "model": type(self.model).__name__,
+                    "match": self.match}
         if self.digest:
             write_digest(self.path, self.lines, metadata)
         else:
@@ -409,7 +424,7 @@ class trace:
         return False
 
 
-# ---- Command line -----------------------------------------------------------------------------------------------------
+# ---- Command line ----------------------------------------------------------------------------------------------------
 
 def parse_steps(text):
     steps = set()
@@ -420,14 +435,15 @@ def parse_steps(text):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="torch_trace.py", description="Runs a PyTorch model on given tensors and writes what it "
-                                     "computes inside, under flis's names.")
+    parser = argparse.ArgumentParser(prog="torch_trace.py", description="Runs a PyTorch model on given tensors and "
+                                     "writes what it computes inside, under flis's names.")
     parser.add_argument("model", metavar="MODULE:FUNCTION", help="makes the model; MODULE is looked for here first")
     parser.add_argument("inputs", metavar="INPUTS.safetensors", help="arguments of the model's forward, by name")
     parser.add_argument("out", metavar="OUT", help="the file to be written")
     parser.add_argument("--match", default="*", metavar="GLOB", help="only names that match as a whole")
     parser.add_argument("--steps", type=parse_steps, metavar="LIST", help="only those sampler steps: 0,49 or 0-3")
-    parser.add_argument("--passes", default="single", choices=("single", "guided", "unguided"), help="how the model is called")
+    parser.add_argument("--passes", default="single", choices=("single", "guided", "unguided"),
+                        help="how the model is called")
     parser.add_argument("--sampler", default="plms", choices=("plms", "ddim"), help="whose steps the calls are")
     parser.add_argument("--digest", action="store_true", help="write digests and statistics (JSON) instead of values")
     parser.add_argument("--every", action="store_true", help="every module, also those that flis has no name for")
@@ -443,8 +459,8 @@ def main():
     if args.double:
         model = model.double()
         inputs = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
-    with torch.no_grad(), trace(model.eval(), args.out, args.match, args.steps, args.passes, args.sampler, digest=args.digest,
-                                every=args.every, prefix=args.prefix):
+    with torch.no_grad(), trace(model.eval(), args.out, args.match, args.steps, args.passes, args.sampler,
+                                digest=args.digest, every=args.every, prefix=args.prefix):
         model(**inputs)
 
 
