@@ -111,6 +111,8 @@ typedef struct reader {
     flis_ctx *ctx;
     const char *path;
     size_t line;
+    const uint8_t *text;        /* the line that is being read */
+    size_t text_length;
     flis_vocab *vocab;
     symbol *symbols;            /* [BYTES * 2 + MOST_MERGES] */
     int32_t count;
@@ -122,7 +124,9 @@ typedef struct reader {
 
 static bool bad_line(reader *r, const char *problem)
 {
-    return flis_fail(r->ctx, "%s:%zu: %s", r->path, r->line, problem);
+    const char *more = r->text_length > 60 ? "..." : "";
+    return flis_fail(r->ctx, "%s:%zu: \"%.*s%s\" %s", r->path, r->line, (int)(*more ? 60 : r->text_length),
+                     r->text ? (const char *)r->text : "", more, problem);
 }
 
 /* The slot of the symbol with these bytes, or the empty one where it belongs. */
@@ -229,6 +233,8 @@ static bool read_lines(reader *r, const uint8_t *s, size_t n)
         if (stop > i && s[stop - 1] == '\r') stop--;
         r->line++;
         for (size_t k = i; r->line == 1 && k + 8 <= stop; k++) header = header || memcmp(s + k, "#version", 8) == 0;
+        r->text = s + i;
+        r->text_length = stop - i;
         if (!header && !read_merge(r, s + i, stop - i)) return false;
         i = end;
     }
@@ -1087,9 +1093,9 @@ static bool clip_config_read(flis_ctx *ctx, const flis_file *file, flis_clip_con
     }
     const flis_entry *fc1 = flis_file_find(file, TEXT_PREFIX "encoder.layers.0.mlp.fc1.weight");
     config->hidden = fc1 && fc1->rank == 2 ? (size_t)fc1->shape[0] : 4 * config->width;
-    const char *heads = flis_file_metadata(file, "clip.num_heads");
-    config->heads = heads ? (size_t)strtoul(heads, NULL, 10) : config->width / 64;  /* no shape tells; CLIP's are 64 wide */
-    return true;
+    /* No shape tells; CLIP's are 64 wide. */
+    config->heads = (size_t)flis_file_number(ctx, file, "clip.num_heads", true, (double)(config->width / 64));
+    return flis_ok(ctx);
 }
 
 /* SPEC 3.1. */
@@ -1098,7 +1104,7 @@ flis_clip *flis_clip_load(flis_ctx *ctx, flis_file *file)
     flis_clip_config config = {0};
     if (!flis_ok(ctx) || !clip_config_read(ctx, file, &config)) return NULL;
     flis_clip *clip = flis_clip_new(ctx, &config);
-    if (!clip) return NULL;
+    if (!clip) return flis_fail_in(ctx, file->path), NULL;
     flis_loader loader = {.file = file};
     flis_clip_walk(ctx, clip, flis_count_visit, &loader.total);
     flis_clip_walk(ctx, clip, flis_load_visit, &loader);

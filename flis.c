@@ -114,14 +114,14 @@ static size_t utf8_put(char *out, long point)
 
 /* ---- JSON (RFC 8259) --------------------------------------------------------------------------------------------- */
 
-enum { JSON_DEPTH = 64 };
+enum { JSON_DEPTH = 64, JSON_VALUES = 1 << 20 };   /* a value takes up to 200 bytes; a model's header has 10,000 */
 
 typedef struct json_reader {
     flis_ctx *ctx;
     const char *name;
     const uint8_t *at, *end;
     int line, column;           /* of `at`, from 1; columns count characters, as editors do */
-    int depth;
+    int depth, values;
 } json_reader;
 
 static bool json_value(json_reader *r, flis_json *out);
@@ -304,6 +304,10 @@ static bool json_string(json_reader *r, flis_json *out)
 /* A zeroed place behind the `count` members of *items; the array's room is the next power of two. */
 static flis_json *json_append(json_reader *r, flis_json **items, size_t count)
 {
+    if (++r->values > JSON_VALUES) {
+        json_fail(r, "more than %d values", JSON_VALUES);
+        return NULL;
+    }
     if ((count & (count - 1)) == 0) {
         const size_t room = count ? 2 * count : 1;
         flis_json *grown = room <= SIZE_MAX / sizeof *grown ? realloc(*items, room * sizeof *grown) : NULL;
@@ -403,7 +407,7 @@ void flis_json_free(flis_json *json)
 /* text = space value space. SPEC 10.8. */
 flis_json *flis_json_parse(flis_ctx *ctx, const char *name, const char *text, size_t length)
 {
-    json_reader r = {ctx, name, (const uint8_t *)text, (const uint8_t *)text + length, 1, 1, 0};
+    json_reader r = {ctx, name, (const uint8_t *)text, (const uint8_t *)text + length, 1, 1, 0, 0};
     if (length > INT_MAX) {
         flis_fail(ctx, "%s: got %zu bytes of JSON, wanted at most %d", name, length, INT_MAX);
         return NULL;
@@ -442,6 +446,13 @@ bool flis_json_u64(const flis_json *number, uint64_t *out)
     }
     *out = value;
     return true;
+}
+
+/* SPEC 10.8. */
+const char *flis_json_got(const flis_json *json)
+{
+    static const char *const names[] = {"null", "false", "true", "a number", "a string", "an array", "an object"};
+    return !json ? "nothing" : json->type == FLIS_NUMBER ? json->literal : names[json->type];
 }
 
 /* ---- Files ------------------------------------------------------------------------------------------------------- */
@@ -1613,19 +1624,13 @@ static bool layout_fail(flis_ctx *ctx, const char *path, const flis_json *where,
     return flis_fail(ctx, "%s:%d:%d: %s", path, where->line, where->column, what);
 }
 
-static const char *json_type_name(const flis_json *json)
-{
-    static const char *const names[] = {"null", "false", "true", "a number", "a string", "an array", "an object"};
-    return names[json->type];
-}
-
 /* -1: the phrase acts everywhere (a style). 0..255: a class of the label map, whose pixels are bytes. SPEC 10.9. */
 static bool phrase_id(flis_ctx *ctx, const char *path, const char *phrase, const flis_json *json, int *id)
 {
     uint64_t value;
     if (json->type != FLIS_NUMBER)
-        return layout_fail(ctx, path, json, "phrase \"%.200s\": got %s, wanted a class id: an integer from -1 to 255",
-                           phrase, json_type_name(json));
+        return layout_fail(ctx, path, json, "phrase \"%.200s\": got %.40s, wanted a class id: an integer from -1 to 255",
+                           phrase, flis_json_got(json));
     *id = -1;
     if (strcmp(json->literal, "-1") == 0) return true;
     if (!flis_json_u64(json, &value) || value > 255)
@@ -1640,7 +1645,7 @@ static bool phrase_add(flis_ctx *ctx, const char *path, const flis_json *text, c
 {
     flis_phrase *phrase = &out->phrase[out->count];
     if (text->type != FLIS_STRING)
-        return layout_fail(ctx, path, text, "got %s, wanted a phrase in quotes", json_type_name(text));
+        return layout_fail(ctx, path, text, "got %.40s, wanted a phrase in quotes", flis_json_got(text));
     if (strlen(text->string) != text->length) return layout_fail(ctx, path, text, "a phrase has a NUL character in it");
     if (!phrase_id(ctx, path, text->string, id, &phrase->id)) return false;
     phrase->text = flis_alloc(ctx, text->length + 1, 1);
@@ -1657,8 +1662,8 @@ static bool layout_phrases(flis_ctx *ctx, const char *path, const flis_json *map
     const bool object = mapping->type == FLIS_OBJECT;
     if (!object && mapping->type != FLIS_ARRAY)
         return layout_fail(ctx, path, mapping,
-                           "text_label_mapping: got %s, wanted {\"phrase\": id, ...} or [[\"phrase\", id], ...]",
-                           json_type_name(mapping));
+                           "text_label_mapping: got %.40s, wanted {\"phrase\": id, ...} or [[\"phrase\", id], ...]",
+                           flis_json_got(mapping));
     if (mapping->count > MOST_PHRASES)
         return layout_fail(ctx, path, mapping, "text_label_mapping: got %zu phrases, wanted at most %d", mapping->count,
                            MOST_PHRASES);
@@ -1667,7 +1672,7 @@ static bool layout_phrases(flis_ctx *ctx, const char *path, const flis_json *map
         const flis_json *item = &mapping->item[i];
         if (!object) {
             if (item->type != FLIS_ARRAY || item->count != 2)
-                return layout_fail(ctx, path, item, "got %s%s, wanted a pair [\"phrase\", id]", json_type_name(item),
+                return layout_fail(ctx, path, item, "got %.40s%s, wanted a pair [\"phrase\", id]", flis_json_got(item),
                                    item->type == FLIS_ARRAY ? " of another length" : "");
             phrase_add(ctx, path, &item->item[0], &item->item[1], out);
             continue;
@@ -1729,16 +1734,16 @@ static char *layout_find(flis_ctx *ctx, const char *json_path, const flis_json *
 static bool layout_from_json(flis_ctx *ctx, const char *path, const flis_json *json, flis_layout *out)
 {
     if (json->type != FLIS_OBJECT)
-        return layout_fail(ctx, path, json, "got %s, wanted an object with text_label_mapping and layout_path",
-                           json_type_name(json));
+        return layout_fail(ctx, path, json, "got %.40s, wanted an object with text_label_mapping and layout_path",
+                           flis_json_got(json));
     const flis_json *mapping = flis_json_get(json, "text_label_mapping"), *picture = flis_json_get(json, "layout_path");
     if (!mapping) return layout_fail(ctx, path, json, "text_label_mapping is missing");
     if (!layout_phrases(ctx, path, mapping, out)) return false;
     if (!picture) return true;
     if (picture->type != FLIS_STRING || !picture->length || strlen(picture->string) != picture->length)
-        return layout_fail(ctx, path, picture, "layout_path: got %s, wanted the name of a file",
+        return layout_fail(ctx, path, picture, "layout_path: got %.40s, wanted the name of a file",
                            picture->type == FLIS_STRING ? "an empty string or a NUL character"
-                                                        : json_type_name(picture));
+                                                        : flis_json_got(picture));
     char *picture_path = layout_find(ctx, path, picture);
     bool ok = picture_path && flis_read_label(ctx, picture_path, &out->label);
     free(picture_path);
@@ -1833,7 +1838,7 @@ static flis_json *read_json(flis_ctx *ctx, const char *path)
     char *text = flis_read_file(ctx, path, LARGEST_CONFIG, &length);
     flis_json *json = text ? flis_json_parse(ctx, path, text, length) : NULL;
     free(text);
-    if (json && json->type != FLIS_OBJECT) flis_fail(ctx, "%s: wanted a JSON object", path);
+    if (json && json->type != FLIS_OBJECT) flis_fail(ctx, "%s: got %.40s, wanted an object", path, flis_json_got(json));
     return json;
 }
 
@@ -1846,11 +1851,14 @@ static bool append_index(flis_ctx *ctx, flis_file *file, const char *index, flis
     const size_t folder = slash ? (size_t)(slash - index) + 1 : 0;
     flis_json *json = read_json(ctx, index);
     const flis_json *map = json && flis_ok(ctx) ? flis_json_get(json, "weight_map") : NULL;
-    if (json && (!map || map->type != FLIS_OBJECT)) flis_fail(ctx, "%s: weight_map: wanted an object", index);
+    if (json && (!map || map->type != FLIS_OBJECT))
+        flis_fail(ctx, "%s: weight_map: got %.40s, wanted an object", index, flis_json_got(map));
     for (size_t i = 0; flis_ok(ctx) && i < map->count; i++) {
         const flis_json *name = &map->item[i];
-        if (name->type != FLIS_STRING || !name->length || strpbrk(name->string, "/\\") || strlen(name->string) != name->length) {
-            flis_fail(ctx, "%s: weight_map: \"%s\": wanted the name of a file beside the index", index, map->key[i].string);
+        if (name->type != FLIS_STRING || !name->length || name->length > 255 || strpbrk(name->string, "/\\") ||
+            strlen(name->string) != name->length) {
+            flis_fail(ctx, "%s: weight_map: \"%.200s\": got %.200s, wanted the name of a file beside the index", index,
+                      map->key[i].string, name->type == FLIS_STRING ? name->string : flis_json_got(name));
             break;
         }
         path_in(path, index, folder, name->string);
@@ -1858,15 +1866,15 @@ static bool append_index(flis_ctx *ctx, flis_file *file, const char *index, flis
         while (known < file->shards && strcmp(file->shard[known].path, path) != 0) known++;
         if (known == file->shards) flis_file_append(ctx, file, path, rename_tensor, user);
     }
+    flis_file_ready(ctx, file);
     for (size_t i = 0; flis_ok(ctx) && i < map->count; i++) {
         char renamed[512];
         const char *tensor = map->key[i].string;
         if (rename_tensor && rename_tensor(user, tensor, renamed, sizeof renamed)) tensor = renamed;
+        const flis_entry *entry = flis_file_find(file, tensor);
         path_in(path, index, folder, map->item[i].string);
-        size_t k = 0;
-        while (k < file->count && (strcmp(file->entry[k].name, tensor) != 0 ||
-                                   strcmp(file->shard[file->entry[k].shard].path, path) != 0)) k++;
-        if (k == file->count) flis_fail(ctx, "%s: tensor \"%s\" is not in %s", index, map->key[i].string, path);
+        if (!entry || strcmp(file->shard[entry->shard].path, path) != 0)
+            flis_fail(ctx, "%s: weight_map: \"%.200s\" is not in %.200s", index, map->key[i].string, map->item[i].string);
     }
     flis_json_free(json);
     return flis_ok(ctx);
@@ -1890,11 +1898,17 @@ static bool append_part(flis_ctx *ctx, flis_file *file, const char *folder, cons
                      "files, tools/ckpt2safetensors makes them)", folder, part);
 }
 
-static double number_in(const flis_json *config, const char *key, double otherwise)
+/* A member of part/config.json: absent and null (which diffusers writes) mean `otherwise`; of a list the first. */
+static double number_in(flis_ctx *ctx, const char *folder, const char *part, const flis_json *config, const char *key,
+                        double otherwise)
 {
-    const flis_json *value = config ? flis_json_get(config, key) : NULL;
+    const flis_json *value = flis_ok(ctx) ? flis_json_get(config, key) : NULL;
     if (value && value->type == FLIS_ARRAY && value->count) value = &value->item[0];
-    return value && value->type == FLIS_NUMBER ? value->number : otherwise;
+    if (!value || value->type == FLIS_NULL) return otherwise;
+    if (value->type != FLIS_NUMBER || !(value->number > 0 && value->number <= 65536))
+        flis_fail(ctx, "%s/%s/config.json: %s: got %.40s, wanted a number above 0, at most 65536", folder, part, key,
+                  flis_json_got(value));
+    return value->number;
 }
 
 static void set_number(flis_ctx *ctx, flis_file *file, const char *key, double number)
@@ -1914,20 +1928,20 @@ static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder)
     flis_json *vae = flis_ok(ctx) ? read_json(ctx, path_in(path, folder, length, "vae/config.json")) : NULL;
     flis_json *text = flis_ok(ctx) ? read_json(ctx, path_in(path, folder, length, "text_encoder/config.json")) : NULL;
     flis_diffusers unet_names = {.blocks = 2}, vae_names = {.levels = 4};
-    double blocks = number_in(unet, "layers_per_block", 2);
-    if (!(blocks >= 1 && blocks <= 64)) flis_fail(ctx, "%s/unet/config.json: layers_per_block: got %g", folder, blocks);
-    else unet_names.blocks = (size_t)blocks;
+    const double blocks = number_in(ctx, folder, "unet", unet, "layers_per_block", 2);
+    if (flis_ok(ctx) && !(blocks >= 1 && blocks <= 64 && floor(blocks) == blocks))
+        flis_fail(ctx, "%s/unet/config.json: layers_per_block: got %g, wanted a whole number from 1 to 64", folder, blocks);
+    if (flis_ok(ctx)) unet_names.blocks = (size_t)blocks;
     const flis_json *up = unet ? flis_json_get(unet, "up_block_types") : NULL;
     for (size_t i = 0; i < FLIS_MAX_LEVELS; i++)    /* Stable Diffusion v1: all but the first */
         unet_names.up_attention[i] = up && up->type == FLIS_ARRAY && i < up->count && up->item[i].type == FLIS_STRING
                                          ? strncmp(up->item[i].string, "CrossAttn", 9) == 0 : i > 0;
     const flis_json *widths = vae ? flis_json_get(vae, "block_out_channels") : NULL;
     if (widths && widths->type == FLIS_ARRAY) vae_names.levels = widths->count;
-    if (flis_ok(ctx)) {
-        set_number(ctx, file, "unet.num_heads", number_in(unet, "num_attention_heads", number_in(unet, "attention_head_dim", 8)));
-        set_number(ctx, file, "vae.scale_factor", number_in(vae, "scaling_factor", 0.18215));
-        set_number(ctx, file, "clip.num_heads", number_in(text, "num_attention_heads", 12));
-    }
+    const double heads = number_in(ctx, folder, "unet", unet, "attention_head_dim", 8);
+    set_number(ctx, file, "unet.num_heads", number_in(ctx, folder, "unet", unet, "num_attention_heads", heads));
+    set_number(ctx, file, "vae.scale_factor", number_in(ctx, folder, "vae", vae, "scaling_factor", 0.18215));
+    set_number(ctx, file, "clip.num_heads", number_in(ctx, folder, "text_encoder", text, "num_attention_heads", 12));
     flis_json_free(unet);
     flis_json_free(vae);
     flis_json_free(text);

@@ -107,8 +107,11 @@ typedef struct flis_ctx {
 bool flis_init(flis_ctx *ctx);
 /* Frees the arena. The error text stays readable. */
 void flis_free(flis_ctx *ctx);
-/* Records the first error; returns false, so that `return flis_fail(...)` reads well. */
+/* Records the first error; returns false, so that `return flis_fail(...)` reads well. What does not print (names in files may
+   hold anything) becomes '?'. */
 bool flis_fail(flis_ctx *ctx, const char *format, ...);
+/* Puts `where` and a colon before the sentence of a context that failed; true where none has. */
+bool flis_fail_in(flis_ctx *ctx, const char *where);
 bool flis_ok(const flis_ctx *ctx);
 /* malloc that fails the context with a sentence; size count*size is overflow-checked. Zero-filled. free() it. */
 void *flis_alloc(flis_ctx *ctx, size_t count, size_t size);
@@ -282,6 +285,8 @@ bool flis_file_ready(flis_ctx *ctx, flis_file *file);
 void flis_file_close(flis_file *file);              /* NULL is fine */
 const flis_entry *flis_file_find(const flis_file *file, const char *name);
 const char *flis_file_metadata(const flis_file *file, const char *key);     /* NULL: absent */
+/* A metadata string that must be a number above 0, at most 65536; absent: `otherwise`. */
+double flis_file_number(flis_ctx *ctx, const flis_file *file, const char *key, bool whole, double otherwise);
 /* The values, converted. out holds flis_entry_count values. Integers must fit. */
 bool flis_file_read_real(flis_ctx *ctx, flis_file *file, const flis_entry *entry, real *out);
 bool flis_file_read_f64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, double *out);
@@ -381,6 +386,8 @@ flis_json *flis_json_parse(flis_ctx *ctx, const char *name, const char *text, si
 void flis_json_free(flis_json *json);
 const flis_json *flis_json_get(const flis_json *object, const char *key);   /* last of that name, NULL: absent */
 bool flis_json_u64(const flis_json *number, uint64_t *out);                 /* exact non-negative integers only */
+/* For "got X" in sentences: a number's digits, else "a string", "an object"…; NULL: "nothing". */
+const char *flis_json_got(const flis_json *json);
 
 /* A whole file in memory with a NUL after it; fails above `limit` bytes. free() it. */
 char *flis_read_file(flis_ctx *ctx, const char *path, size_t limit, size_t *length);

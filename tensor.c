@@ -56,6 +56,26 @@
 
 /* ---- Context and errors ---------------------------------------------------------------------------------------- */
 
+/* Bytes of the well-formed printable character at p: 0 where there is none (a control character, or no UTF-8). */
+static size_t printable(const unsigned char *p)
+{
+    size_t n = p[0] < 0x80 ? 1 : p[0] < 0xC2 || p[0] > 0xF4 ? 0 : p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : 4;
+    if (p[0] < ' ' || p[0] == 0x7F || (p[0] == 0xC2 && p[1] < 0xA0)) return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((p[i] & 0xC0) != 0x80) return 0;
+    return n;
+}
+
+/* Names come from files: one with a line feed would make two sentences, one with an escape would command the terminal. */
+static void make_printable(char *text)
+{
+    for (unsigned char *p = (unsigned char *)text; *p;) {
+        size_t n = printable(p);
+        if (n) p += n;
+        else *p++ = '?';
+    }
+}
+
 /* SPEC 14.1. */
 bool flis_fail(flis_ctx *ctx, const char *format, ...)
 {
@@ -64,7 +84,18 @@ bool flis_fail(flis_ctx *ctx, const char *format, ...)
     va_start(args, format);
     vsnprintf(ctx->error, sizeof ctx->error, format, args);
     va_end(args);
+    make_printable(ctx->error);
     return false;
+}
+
+/* SPEC 14.1. */
+bool flis_fail_in(flis_ctx *ctx, const char *where)
+{
+    char sentence[sizeof ctx->error];
+    if (flis_ok(ctx)) return true;
+    memcpy(sentence, ctx->error, sizeof sentence);
+    ctx->error[0] = 0;
+    return flis_fail(ctx, "%s: %s", where, sentence);
 }
 
 /* SPEC 14.1. */
@@ -2854,11 +2885,11 @@ static char *copy_text(flis_ctx *ctx, const char *text, size_t length)
     return copy;
 }
 
-/* A key string that a C program can hold: no NUL inside. */
+/* A string that a C program can hold: no NUL inside. */
 static char *copy_string(flis_ctx *ctx, const char *path, const flis_json *json)
 {
     if (strlen(json->string) != json->length) {
-        flis_fail(ctx, "%s: a name in the header has a NUL character in it", path);
+        flis_fail(ctx, "%s:%d:%d: a NUL character in the name \"%.200s\"", path, json->line, json->column, json->string);
         return NULL;
     }
     return copy_text(ctx, json->string, json->length);
@@ -2877,14 +2908,29 @@ bool flis_file_set_metadata(flis_ctx *ctx, flis_file *file, const char *key, con
     return flis_ok(ctx);
 }
 
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
 static bool read_metadata(flis_ctx *ctx, flis_file *file, const char *path, const flis_json *json)
 {
-    if (json->type != FLIS_OBJECT) return flis_fail(ctx, "%s: __metadata__: wanted an object of strings", path);
+    if (json->type != FLIS_OBJECT)
+        return flis_fail(ctx, "%s: __metadata__: got %.40s, wanted an object of strings", path, flis_json_got(json));
+    char **keys = flis_alloc(ctx, json->count, sizeof *keys);
     for (size_t i = 0; i < json->count && flis_ok(ctx); i++) {
-        if (json->item[i].type != FLIS_STRING)
-            return flis_fail(ctx, "%s: __metadata__: \"%s\": wanted a string", path, json->key[i].string);
-        flis_file_set_metadata(ctx, file, json->key[i].string, json->item[i].string);
+        const flis_json *key = &json->key[i], *item = &json->item[i];
+        keys[i] = key->string;
+        if (item->type != FLIS_STRING)
+            flis_fail(ctx, "%s: __metadata__: \"%.200s\": got %.40s, wanted a string", path, key->string, flis_json_got(item));
+        else if (strlen(key->string) != key->length || strlen(item->string) != item->length)
+            flis_fail(ctx, "%s: __metadata__: \"%.200s\": a NUL character in it", path, key->string);
+        else flis_file_set_metadata(ctx, file, key->string, item->string);
     }
+    if (flis_ok(ctx)) qsort(keys, json->count, sizeof *keys, by_text);
+    for (size_t i = 1; i < json->count && flis_ok(ctx); i++)
+        if (strcmp(keys[i - 1], keys[i]) == 0) flis_fail(ctx, "%s: __metadata__: \"%.200s\" stands twice", path, keys[i]);
+    free(keys);
     return flis_ok(ctx);
 }
 
@@ -2893,21 +2939,23 @@ static bool read_shape(flis_ctx *ctx, const char *path, const flis_json *json, f
 {
     const flis_json *shape = flis_json_get(json, "shape");
     if (!shape || shape->type != FLIS_ARRAY)
-        return flis_fail(ctx, "%s: tensor \"%s\": shape: wanted an array", path, entry->name);
+        return flis_fail(ctx, "%s: tensor \"%.200s\": shape: got %.40s, wanted an array", path, entry->name, flis_json_got(shape));
     if (shape->count > FLIS_MAX_DIMS)
-        return flis_fail(ctx, "%s: tensor \"%s\": got %zu dimensions, wanted at most %d", path, entry->name, shape->count,
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got %zu dimensions, wanted at most %d", path, entry->name, shape->count,
                          FLIS_MAX_DIMS);
     uint64_t bytes = flis_dtype_size(entry->dtype);
     entry->rank = (int)shape->count;
     for (size_t i = 0; i < shape->count; i++) {
         if (!flis_json_u64(&shape->item[i], &entry->shape[i]))
-            return flis_fail(ctx, "%s: tensor \"%s\": shape: wanted non-negative integers", path, entry->name);
+            return flis_fail(ctx, "%s: tensor \"%.200s\": got %.40s in its shape, wanted non-negative integers", path, entry->name,
+                             flis_json_got(&shape->item[i]));
         if (entry->shape[i] && bytes > UINT64_MAX / entry->shape[i])
-            return flis_fail(ctx, "%s: tensor \"%s\": its shape is more than 2^64 bytes", path, entry->name);
+            return flis_fail(ctx, "%s: tensor \"%.200s\": got a shape of more than 2^64 bytes, wanted one of %llu", path,
+                             entry->name, (unsigned long long)(entry->end - entry->begin));
         bytes *= entry->shape[i];
     }
     if (entry->end < entry->begin || entry->end - entry->begin != bytes)
-        return flis_fail(ctx, "%s: tensor \"%s\": got data_offsets [%llu, %llu], wanted a range of %llu bytes", path, entry->name,
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got data_offsets [%llu, %llu], wanted a range of %llu bytes", path, entry->name,
                          (unsigned long long)entry->begin, (unsigned long long)entry->end, (unsigned long long)bytes);
     return true;
 }
@@ -2916,17 +2964,23 @@ static bool read_shape(flis_ctx *ctx, const char *path, const flis_json *json, f
 static bool read_entry(flis_ctx *ctx, const char *path, const flis_json *key, const flis_json *json, flis_entry *entry)
 {
     if (!(entry->name = copy_string(ctx, path, key))) return false;
-    if (json->type != FLIS_OBJECT) return flis_fail(ctx, "%s: tensor \"%s\": wanted an object", path, entry->name);
+    static const char *const members[3] = {"dtype", "shape", "data_offsets"};
+    if (json->type != FLIS_OBJECT)
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got %.40s, wanted an object", path, entry->name, flis_json_got(json));
+    for (size_t i = 0, seen[3] = {0}; i < json->count; i++)
+        for (int k = 0; k < 3; k++)
+            if (strcmp(json->key[i].string, members[k]) == 0 && seen[k]++)
+                return flis_fail(ctx, "%s: tensor \"%.200s\": %s stands twice", path, entry->name, members[k]);
     const flis_json *dtype = flis_json_get(json, "dtype"), *offsets = flis_json_get(json, "data_offsets");
     int type = 0;
     while (type < DTYPE_COUNT && !(dtype && dtype->type == FLIS_STRING && strcmp(dtype->string, DTYPES[type].name) == 0)) type++;
     if (type == DTYPE_COUNT)
-        return flis_fail(ctx, "%s: tensor \"%s\": got dtype %s, wanted one of F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL", path,
-                         entry->name, dtype && dtype->type == FLIS_STRING ? dtype->string : "(none)");
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got dtype %.40s, wanted one of F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL", path,
+                         entry->name, dtype && dtype->type == FLIS_STRING ? dtype->string : flis_json_got(dtype));
     entry->dtype = (flis_dtype)type;
     if (!offsets || offsets->type != FLIS_ARRAY || offsets->count != 2 || !flis_json_u64(&offsets->item[0], &entry->begin) ||
         !flis_json_u64(&offsets->item[1], &entry->end))
-        return flis_fail(ctx, "%s: tensor \"%s\": data_offsets: wanted two non-negative integers", path, entry->name);
+        return flis_fail(ctx, "%s: tensor \"%.200s\": data_offsets: wanted two non-negative integers", path, entry->name);
     return read_shape(ctx, path, json, entry);
 }
 
@@ -2950,7 +3004,7 @@ static bool check_ranges(flis_ctx *ctx, const char *path, flis_entry *entry, siz
     for (size_t i = 0; i < count; i++) {
         const flis_entry *e = &entry[i];
         if (e->begin != at)
-            return flis_fail(ctx, "%s: tensor \"%s\": got data from byte %llu, wanted %llu: tensors %s", path, e->name,
+            return flis_fail(ctx, "%s: tensor \"%.200s\": got data from byte %llu, wanted %llu: tensors %s", path, e->name,
                              (unsigned long long)e->begin, (unsigned long long)at, e->begin < at ? "overlap" : "leave a hole");
         at = e->end;
     }
@@ -2966,7 +3020,7 @@ static bool read_header(flis_ctx *ctx, flis_file *file, const char *path, const 
     const size_t first = file->count;
     bool described = false;
     flis_json *json = flis_json_parse(ctx, path, text, length);
-    if (json && json->type != FLIS_OBJECT) flis_fail(ctx, "%s: the header is not a JSON object", path);
+    if (json && json->type != FLIS_OBJECT) flis_fail(ctx, "%s: its header is not a JSON object: got %.40s", path, flis_json_got(json));
     if (json && flis_ok(ctx)) {
         flis_entry *grown = realloc(file->entry, (first + json->count + 1) * sizeof *grown);
         if (grown) file->entry = grown;
@@ -3001,10 +3055,11 @@ static bool read_shard(flis_ctx *ctx, flis_file *file, flis_shard *shard)
     unsigned char head[8];
     const char *path = shard->path;
     if (!(shard->stream = fopen(path, "rb"))) return flis_fail(ctx, "%s: cannot be opened", path);
+    const size_t got = fread(head, 1, 8, shard->stream);
+    if (ferror(shard->stream)) return flis_fail(ctx, "%s: cannot be read", path);       /* a directory can be opened */
     if (SEEK64(shard->stream, 0, SEEK_END) != 0) return flis_fail(ctx, "%s: cannot be read from any place", path);
     int64_t size = TELL64(shard->stream);
-    rewind(shard->stream);
-    if (size < 8 || fread(head, 1, 8, shard->stream) != 8)
+    if (got < 8 || size < 8 || SEEK64(shard->stream, 8, SEEK_SET) != 0)
         return flis_fail(ctx, "%s: not a safetensors file: got %lld bytes, wanted 8 and more", path, (long long)size);
     uint64_t length = little_endian(head, 8), left = (uint64_t)size - 8;
     if (length > LARGEST_HEADER || length > left)
@@ -3056,7 +3111,7 @@ bool flis_file_ready(flis_ctx *ctx, flis_file *file)
     if (file->count) qsort(file->entry, file->count, sizeof *file->entry, by_name);
     for (size_t i = 1; i < file->count; i++)
         if (strcmp(file->entry[i - 1].name, file->entry[i].name) == 0)
-            return flis_fail(ctx, "%s: tensor \"%s\" stands twice in the header%s", file->path, file->entry[i].name,
+            return flis_fail(ctx, "%s: tensor \"%.200s\" stands twice in the header%s", file->path, file->entry[i].name,
                              file->shards > 1 ? "s" : "");
     return true;
 }
@@ -3114,6 +3169,21 @@ const char *flis_file_metadata(const flis_file *file, const char *key)
     return NULL;
 }
 
+/* SPEC 10.6. */
+double flis_file_number(flis_ctx *ctx, const flis_file *file, const char *key, bool whole, double otherwise)
+{
+    flis_ctx quiet = {.threads = 1};    /* what is wrong with it as JSON is not what a user wants to know */
+    const char *text = flis_file_metadata(file, key);
+    if (!text) return otherwise;
+    flis_json *json = flis_json_parse(&quiet, key, text, strlen(text));
+    const double number = json && json->type == FLIS_NUMBER ? json->number : 0;
+    flis_json_free(json);
+    if (!(number > 0 && number <= 65536 && (!whole || floor(number) == number)))
+        flis_fail(ctx, "%s: metadata %s: got \"%.40s\", wanted a %snumber above 0, at most 65536", file->path, key, text,
+                  whole ? "whole " : "");
+    return number;
+}
+
 /* SPEC 10.1. */
 static double value_from(const unsigned char *bytes, flis_dtype dtype)
 {
@@ -3150,7 +3220,7 @@ static bool read_pieces(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
     for (uint64_t left = entry->end - entry->begin; left;) {
         size_t want = left < PIECE ? (size_t)left : PIECE;
         if (fread(bytes, 1, want, shard->stream) != want)
-            return flis_fail(ctx, "%s: tensor \"%s\": the file ended inside it", shard->path, entry->name);
+            return flis_fail(ctx, "%s: tensor \"%.200s\": the file ended inside it", shard->path, entry->name);
         take(out, first, bytes, want / size, entry->dtype);
         first += want / size;
         left -= want;
@@ -3213,7 +3283,7 @@ bool flis_file_read_f64(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
 bool flis_file_read_i64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, int64_t *out)
 {
     if (entry->dtype == FLIS_F64 || entry->dtype == FLIS_F32 || entry->dtype == FLIS_F16 || entry->dtype == FLIS_BF16)
-        return flis_fail(ctx, "%s: tensor \"%s\": got %s, wanted integers", file->path, entry->name, flis_dtype_name(entry->dtype));
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got %s, wanted integers", file->path, entry->name, flis_dtype_name(entry->dtype));
     return read_pieces(ctx, file, entry, take_i64, out);
 }
 
@@ -3221,7 +3291,7 @@ bool flis_file_read_i64(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
 bool flis_file_read_u16(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint16_t *out)
 {
     if (entry->dtype != FLIS_F16 && entry->dtype != FLIS_BF16)
-        return flis_fail(ctx, "%s: tensor \"%s\": got %s, wanted F16 or BF16", file->path, entry->name, flis_dtype_name(entry->dtype));
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got %s, wanted F16 or BF16", file->path, entry->name, flis_dtype_name(entry->dtype));
     return read_pieces(ctx, file, entry, take_u16, out);
 }
 
@@ -3229,7 +3299,7 @@ bool flis_file_read_u16(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
 bool flis_file_read_u8(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint8_t *out)
 {
     if (entry->dtype != FLIS_U8 && entry->dtype != FLIS_BOOL)
-        return flis_fail(ctx, "%s: tensor \"%s\": got %s, wanted U8", file->path, entry->name, flis_dtype_name(entry->dtype));
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got %s, wanted U8", file->path, entry->name, flis_dtype_name(entry->dtype));
     return read_pieces(ctx, file, entry, take_u8, out);
 }
 
@@ -3816,10 +3886,12 @@ static void problem(flis_ctx *ctx, flis_loader *loader, const char *format, ...)
     char line[512];
     va_list args;
     va_start(args, format);
-    int length = vsnprintf(line, sizeof line, format, args);
+    vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    make_printable(line);
+    const size_t length = strlen(line);
     loader->bad++;
-    if (length > 0 && (size_t)length + 4 < room) {
+    if (length + 4 < room) {
         snprintf(loader->problems + used, room, "\n  %s", line);
         loader->told++;
     }
@@ -3894,13 +3966,17 @@ bool flis_load_finish(flis_ctx *ctx, flis_loader *loader, const char *prefix)
         char line[512];
         if (entry->used || strncmp(entry->name, prefix, strlen(prefix)) != 0) continue;
         snprintf(line, sizeof line, "%.400s: extra", entry->name);
+        make_printable(line);
         ctx->report(ctx->report_user, line);
     }
     if (!loader->bad) return true;
     char more[64] = "";
     if (loader->bad > loader->told) snprintf(more, sizeof more, "\n  and %zu more", loader->bad - loader->told);
-    return flis_fail(ctx, "%s: %zu tensor%s missing, of another shape, or not finite:%s%s", loader->file->path, loader->bad,
-                     loader->bad == 1 ? " is" : "s are", loader->problems, more);
+    flis_fail(ctx, "%s: %zu tensor%s missing, of another shape, or not finite:", loader->file->path, loader->bad,
+              loader->bad == 1 ? " is" : "s are");
+    const size_t used = strlen(ctx->error);
+    snprintf(ctx->error + used, sizeof ctx->error - used, "%s%s", loader->problems, more);
+    return false;
 }
 
 /* SPEC 10.3. */

@@ -327,9 +327,8 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, flis_unet_config *
     }
     const flis_entry *k = flis_file_find(file, PREFIX "middle_block.1.transformer_blocks.0.attn2.to_k.weight");
     if (k && k->rank == 2) config->context = (size_t)k->shape[1];
-    const char *heads = flis_file_metadata(file, "unet.num_heads");
-    config->heads = heads ? (size_t)strtoul(heads, NULL, 10) : 8;   /* no shape tells; Stable Diffusion v1 has 8 */
-    return true;
+    config->heads = (size_t)flis_file_number(ctx, file, "unet.num_heads", true, 8); /* no shape tells; Stable Diffusion v1 has 8 */
+    return flis_ok(ctx);
 }
 
 /* SPEC 5.1. */
@@ -338,7 +337,7 @@ flis_unet *flis_unet_load(flis_ctx *ctx, flis_file *file)
     flis_unet_config config = {0};
     if (!flis_ok(ctx) || !config_read(ctx, file, &config)) return NULL;
     flis_unet *unet = flis_unet_new(ctx, &config);
-    if (!unet) return NULL;
+    if (!unet) return flis_fail_in(ctx, file->path), NULL;
     flis_loader loader = {.file = file};
     flis_unet_walk(ctx, unet, flis_count_visit, &loader.total);
     flis_unet_walk(ctx, unet, flis_load_visit, &loader);

@@ -263,11 +263,8 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, bool decoder, flis
                             : dimension(file, PREFIX "quant_conv.weight", 0) / 2;
     if (!config->z || !config->embed)
         return flis_fail(ctx, "%s: " PREFIX "%squant_conv.weight is missing", file->path, decoder ? "post_" : "");
-    const char *factor = flis_file_metadata(file, "vae.scale_factor");
-    config->scale_factor = factor ? strtod(factor, NULL) : 0.18215;     /* no shape tells; Stable Diffusion v1's */
-    if (!(config->scale_factor > 0 && config->scale_factor < 1e6))
-        return flis_fail(ctx, "%s: vae.scale_factor: got %s, wanted a positive number", file->path, factor);
-    return true;
+    config->scale_factor = flis_file_number(ctx, file, "vae.scale_factor", false, 0.18215);     /* no shape tells; v1's */
+    return flis_ok(ctx);
 }
 
 /* SPEC 6.1. */
@@ -276,7 +273,7 @@ flis_vae *flis_vae_load(flis_ctx *ctx, flis_file *file, bool decoder, bool encod
     flis_vae_config config = {0};
     if (!flis_ok(ctx) || !config_read(ctx, file, decoder, &config)) return NULL;
     flis_vae *vae = flis_vae_new(ctx, &config, decoder, encoder);
-    if (!vae) return NULL;
+    if (!vae) return flis_fail_in(ctx, file->path), NULL;
     flis_loader loader = {.file = file};
     flis_vae_walk(ctx, vae, flis_count_visit, &loader.total);
     flis_vae_walk(ctx, vae, flis_load_visit, &loader);

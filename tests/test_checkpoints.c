@@ -271,10 +271,10 @@ void test_checkpoints_damaged(void)
     const struct { const char *what; part parts[3]; size_t count; const char *says; } zips[] = {
         {"no data.pkl", {{"a/data/0", data, sizeof data, 0}}, 1, "without data.pkl"},
         {"no data", {{"a/data.pkl", good, good_size, 0}}, 1, "missing"},
-        {"two pickles", {{"a/data.pkl", good, good_size, 0}, {"b/data.pkl", good, good_size, 0}}, 2, "two entries"},
+        {"two pickles", {{"a/data.pkl", good, good_size, 0}, {"b/data.pkl", good, good_size, 0}}, 2, "a second data.pkl"},
         {"a compressed pickle", {{"a/data.pkl", good, good_size, 8}}, 1, "compressed"},
         {"compressed data", {{"a/data.pkl", good, good_size, 0}, {"a/data/0", data, sizeof data, 8}}, 2, "compressed"},
-        {"big-endian", {{"a/data.pkl", good, good_size, 0}, {"a/byteorder", "big", 3, 0}, {"a/data/0", data, sizeof data, 0}}, 3, "byte order"},
+        {"big-endian", {{"a/data.pkl", good, good_size, 0}, {"a/byteorder", "big", 3, 0}, {"a/data/0", data, sizeof data, 0}}, 3, "got big, wanted little"},
     };
     for (size_t i = 0; i < sizeof zips / sizeof *zips; i++) {
         write_zip(bad, zips[i].parts, zips[i].count);

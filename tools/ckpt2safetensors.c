@@ -15,6 +15,7 @@
 #include "flis.h"
 
 #include <limits.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,7 +37,8 @@ typedef enum { NONE, BOOL, INT, FLOAT, TEXT, TUPLE, LIST, DICT, GLOBAL, STORAGE,
 typedef enum { G_INERT, G_DICT, G_TENSOR2, G_TENSOR, G_PARAMETER, G_STORAGE } global_kind;
 
 typedef struct value value;
-typedef struct storage { uint64_t numel, at; flis_dtype dtype; char *key; bool located; struct storage *next; } storage;
+typedef struct storage { uint64_t numel, at; flis_dtype dtype; char *key; bool located; } storage;
+typedef struct storages { storage **at; size_t count, room; } storages;     /* every storage named so far, sorted by key */
 struct value {
     value_kind kind;
     union {
@@ -51,15 +53,22 @@ struct value {
 };
 
 /* Memory for values, all freed together. */
-typedef struct pool { struct pool_piece { struct pool_piece *next; } *pieces; size_t used; unsigned char *free; size_t left; } pool;
+typedef struct pool {
+    const char *path;                   /* of the checkpoint, for the sentence */
+    struct pool_piece { struct pool_piece *next; } *pieces;
+    size_t used;
+    unsigned char *free;
+    size_t left;
+} pool;
 enum { POOL_PIECE = 1 << 16 };
 static const size_t POOL_LIMIT = (size_t)96 << 20;      /* a checkpoint of 10,000 tensors takes about 10 MB */
+static const size_t MOST_STORAGES = 1 << 16;
 
 static void *pool_take(flis_ctx *ctx, pool *p, size_t size)
 {
     size = (size + 15) / 16 * 16;
     if (size > POOL_LIMIT || p->used + size > POOL_LIMIT) {
-        flis_fail(ctx, "the pickle describes more than %zu MB of values besides its tensors", POOL_LIMIT >> 20);
+        flis_fail(ctx, "%s: the pickle describes more than %zu MB of values besides its tensors", p->path, POOL_LIMIT >> 20);
         return NULL;
     }
     if (size > p->left) {
@@ -93,18 +102,20 @@ typedef struct machine {
     flis_ctx *ctx;
     const char *path;
     FILE *in;
-    uint64_t left;                      /* bytes of the pickle that may still be read */
+    uint64_t left, size;                /* bytes of the pickle (old format: of the file) that may still be read, and all */
+    uint64_t at;                        /* where the present instruction stands among them */
     pool *pool;
     value **stack;
     size_t depth, stack_room;
     value **memo;
     size_t memo_room;
-    storage **storages;                 /* every storage named so far */
+    storages *storages;
 } machine;
 
 static bool bad(machine *m, const char *what)
 {
-    return flis_fail(m->ctx, "%s: not a checkpoint that torch.save wrote: %s", m->path, what);
+    return flis_fail(m->ctx, "%s: not a checkpoint that torch.save wrote: at byte %llu of its pickle: %s", m->path,
+                     (unsigned long long)m->at, what);
 }
 
 static bool get_bytes(machine *m, void *out, size_t count)
@@ -139,11 +150,9 @@ static void push(machine *m, value *v)
     if (!v || !flis_ok(m->ctx)) return;
     if (m->depth == m->stack_room) {
         size_t room = m->stack_room ? 2 * m->stack_room : 256;
-        value **grown = room > POOL_LIMIT / sizeof *grown ? NULL : realloc(m->stack, room * sizeof *grown);
-        if (!grown) {
-            bad(m, "its stack is too deep");
-            return;
-        }
+        value **grown = pool_take(m->ctx, m->pool, room * sizeof *grown);
+        if (!grown) return;
+        if (m->depth) memcpy(grown, m->stack, m->depth * sizeof *grown);
         m->stack = grown;
         m->stack_room = room;
     }
@@ -241,18 +250,22 @@ static value *get_line(machine *m)
     return v;
 }
 
+static const size_t MOST_MEMO = (size_t)1 << 22;
+
 static void remember(machine *m, uint64_t index, value *v)
 {
     if (!v || !flis_ok(m->ctx)) return;
     if (index >= m->memo_room) {
         size_t room = m->memo_room ? m->memo_room : 1024;
-        while (room <= index && room < (size_t)1 << 24) room *= 2;
-        value **grown = index >= room ? NULL : realloc(m->memo, room * sizeof *grown);
-        if (!grown) {
-            bad(m, "its memo is too large");
+        while (room <= index && room < MOST_MEMO) room *= 2;
+        if (index >= room) {
+            bad(m, "a memo of more than 4194304 values");
             return;
         }
-        for (size_t i = m->memo_room; i < room; i++) grown[i] = NULL;
+        value **grown = pool_take(m->ctx, m->pool, room * sizeof *grown);
+        if (!grown) return;
+        if (m->memo_room) memcpy(grown, m->memo, m->memo_room * sizeof *grown);
+        memset(grown + m->memo_room, 0, (room - m->memo_room) * sizeof *grown);
         m->memo = grown;
         m->memo_room = room;
     }
@@ -415,6 +428,49 @@ static value *call(machine *m, const value *f, value *args)
     return NULL;
 }
 
+static int key_order(const storage *s, const char *key, size_t length)
+{
+    const size_t own = strlen(s->key);
+    const int order = memcmp(s->key, key, own < length ? own : length);
+    return order ? order : own < length ? -1 : own > length;
+}
+
+/* Index of the first storage whose key is not before this one. */
+static size_t storage_place(const storages *all, const char *key, size_t length)
+{
+    size_t low = 0, high = all->count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (key_order(all->at[middle], key, length) < 0) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+static storage *storage_find(const storages *all, const char *key, size_t length)
+{
+    const size_t place = storage_place(all, key, length);
+    return place < all->count && key_order(all->at[place], key, length) == 0 ? all->at[place] : NULL;
+}
+
+static bool storage_insert(machine *m, size_t place, storage *s)
+{
+    storages *all = m->storages;
+    if (all->count == MOST_STORAGES) return bad(m, "more than 65536 storages");
+    if (all->count == all->room) {
+        const size_t room = all->room ? 2 * all->room : 256;
+        storage **grown = pool_take(m->ctx, m->pool, room * sizeof *grown);
+        if (!grown) return false;
+        if (all->count) memcpy(grown, all->at, all->count * sizeof *grown);
+        all->at = grown;
+        all->room = room;
+    }
+    memmove(all->at + place + 1, all->at + place, (all->count - place) * sizeof *all->at);
+    all->at[place] = s;
+    all->count++;
+    return true;
+}
+
 /* ('storage', FloatStorage, key, location, numel[, view]). SPEC 10.7. */
 static void push_storage(machine *m, const value *id)
 {
@@ -423,16 +479,16 @@ static void push_storage(machine *m, const value *id)
         bad(m, "a storage without type, key and length");
         return;
     }
-    storage *s = *m->storages;
-    while (s && strcmp(s->key, key->u.text.bytes)) s = s->next;
+    const size_t length = strlen(key->u.text.bytes), place = storage_place(m->storages, key->u.text.bytes, length);
+    storage *s = storage_find(m->storages, key->u.text.bytes, length);
     if (s && (s->numel != (uint64_t)numel->u.integer || s->dtype != type->u.global.dtype)) {
         bad(m, "one storage with two lengths or types");
         return;
     }
     if (!s) {
         if (!(s = pool_take(m->ctx, m->pool, sizeof *s))) return;
-        *s = (storage){(uint64_t)numel->u.integer, 0, type->u.global.dtype, key->u.text.bytes, false, *m->storages};
-        *m->storages = s;
+        *s = (storage){(uint64_t)numel->u.integer, 0, type->u.global.dtype, key->u.text.bytes, false};
+        if (!storage_insert(m, place, s)) return;
     }
     value *v = new_value(m, STORAGE);
     if (v) v->u.storage = s;
@@ -469,14 +525,25 @@ static value *get_double(machine *m)
     return v;
 }
 
+static value *truth(machine *m, bool is)
+{
+    value *v = new_value(m, BOOL);
+    if (v) v->u.integer = is;
+    return v;
+}
+
 static value *text_number(machine *m, bool floating)
 {
     value *line = get_line(m);
     if (!line) return NULL;
-    if (strcmp(line->u.text.bytes, "00") == 0 || strcmp(line->u.text.bytes, "01") == 0) return new_value(m, BOOL);
-    if (!floating) return integer(m, strtoll(line->u.text.bytes, NULL, 10));
+    if (strcmp(line->u.text.bytes, "00") == 0 || strcmp(line->u.text.bytes, "01") == 0) return truth(m, line->u.text.bytes[1] == '1');
+    char *end;
+    const double number = strtod(line->u.text.bytes, &end);
+    const int64_t whole = floating ? 0 : strtoll(line->u.text.bytes, &end, 10);
+    if (end == line->u.text.bytes || (*end && strcmp(end, "L"))) bad(m, "a line that is no number");
+    if (!floating) return integer(m, whole);
     value *v = new_value(m, FLOAT);
-    if (v) v->u.number = strtod(line->u.text.bytes, NULL);
+    if (v) v->u.number = number;
     return v;
 }
 
@@ -521,7 +588,7 @@ static bool step_constant(machine *m, unsigned char op)
 {
     switch (op) {
     case 'N': push(m, new_value(m, NONE)); return true;
-    case 0x88: case 0x89: push(m, new_value(m, BOOL)); return true;             /* NEWTRUE, NEWFALSE */
+    case 0x88: case 0x89: push(m, truth(m, op == 0x88)); return true;           /* NEWTRUE, NEWFALSE */
     case 'J': push(m, integer(m, (int32_t)(uint32_t)get_number(m, 4))); return true;        /* BININT */
     case 'K': push(m, integer(m, (int64_t)get_number(m, 1))); return true;
     case 'M': push(m, integer(m, (int64_t)get_number(m, 2))); return true;
@@ -584,13 +651,14 @@ static bool step_memo(machine *m, unsigned char op)
 }
 
 /* Runs one pickle from the stream's present place to its STOP. SPEC 10.7. */
-static value *unpickle(flis_ctx *ctx, const char *path, FILE *in, uint64_t *left, pool *p, storage **storages)
+static value *unpickle(flis_ctx *ctx, const char *path, FILE *in, uint64_t size, uint64_t *left, pool *p, storages *known)
 {
-    machine m = {.ctx = ctx, .path = path, .in = in, .left = *left, .pool = p, .storages = storages};
+    machine m = {.ctx = ctx, .path = path, .in = in, .left = *left, .size = size, .pool = p, .storages = known};
     value *result = NULL;
     uint64_t memoized = 0;
     while (flis_ok(ctx)) {
         unsigned char op = 0;
+        m.at = m.size - m.left;
         if (!get_bytes(&m, &op, 1)) break;
         if (op == '.') {
             result = pop(&m);
@@ -598,11 +666,10 @@ static value *unpickle(flis_ctx *ctx, const char *path, FILE *in, uint64_t *left
         }
         if (op == 0x94) remember(&m, memoized++, top(&m));      /* MEMOIZE */
         else if (!step_constant(&m, op) && !step_stack(&m, op) && !step_memo(&m, op))
-            flis_fail(ctx, "%s: not a checkpoint that torch.save wrote: pickle instruction 0x%02x", path, op);
+            flis_fail(ctx, "%s: not a checkpoint that torch.save wrote: at byte %llu of its pickle: instruction 0x%02x", path,
+                      (unsigned long long)m.at, op);
     }
     *left = m.left;
-    free(m.stack);
-    free(m.memo);
     return flis_ok(ctx) ? result : NULL;
 }
 
@@ -614,8 +681,9 @@ typedef struct checkpoint {
     FILE *in;
     uint64_t size;
     pool pool;
-    storage *storages;
+    storages storages;
     value *root;
+    uint64_t pickle_at, pickle_size;    /* zip: where data.pkl lies */
 } checkpoint;
 
 static uint64_t number_at(const unsigned char *bytes, int size)
@@ -628,7 +696,8 @@ static uint64_t number_at(const unsigned char *bytes, int size)
 static bool read_at(checkpoint *c, uint64_t offset, void *out, size_t count)
 {
     if (offset > c->size || count > c->size - offset || SEEK64(c->in, offset) != 0 || fread(out, 1, count, c->in) != count)
-        return flis_fail(c->ctx, "%s: the file is cut short or damaged at byte %llu", c->path, (unsigned long long)offset);
+        return flis_fail(c->ctx, "%s: cut short: wanted %zu bytes from byte %llu, got a file of %llu", c->path, count,
+                         (unsigned long long)offset, (unsigned long long)c->size);
     return true;
 }
 
@@ -654,21 +723,44 @@ static bool find_directory(checkpoint *c, directory *d)
             }
     free(tail);
     if (!flis_ok(c->ctx)) return false;
-    if (!found || d->at > c->size || d->size > c->size - d->at || d->entries > d->size / 46)
-        return flis_fail(c->ctx, "%s: the zip file's directory is missing or damaged", c->path);
+    if (!found) return flis_fail(c->ctx, "%s: a zip file without a directory at its end: cut short, or damaged", c->path);
+    if (d->at > c->size || d->size > c->size - d->at || d->entries > d->size / 46)
+        return flis_fail(c->ctx, "%s: the zip file's directory would be %llu entries in %llu bytes from byte %llu, in a file of %llu",
+                         c->path, (unsigned long long)d->entries, (unsigned long long)d->size, (unsigned long long)d->at,
+                         (unsigned long long)c->size);
     return true;
 }
 
-typedef struct zip_entry { const unsigned char *name; size_t name_length; uint64_t size, packed, header; unsigned method; } zip_entry;
+typedef struct zip_entry {
+    const unsigned char *name;
+    size_t name_length;
+    uint64_t size, packed, header;
+    unsigned method, flags;
+} zip_entry;
+
+/* A sentence about an entry: its name, then what is wrong with it. */
+static bool entry_fail(checkpoint *c, const zip_entry *e, const char *format, ...)
+{
+    char what[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(what, sizeof what, format, args);
+    va_end(args);
+    return flis_fail(c->ctx, "%s: entry %.*s: %s", c->path, (int)(e->name_length > 200 ? 200 : e->name_length),
+                     (const char *)e->name, what);
+}
 
 /* One directory record at `p`, `left` bytes before the end; *length is the record's. */
 static bool read_record(checkpoint *c, const unsigned char *p, size_t left, zip_entry *e, size_t *length)
 {
-    if (left < 46 || memcmp(p, "PK\1\2", 4) != 0) return flis_fail(c->ctx, "%s: the zip file's directory is damaged", c->path);
+    if (left < 46 || memcmp(p, "PK\1\2", 4) != 0)
+        return flis_fail(c->ctx, "%s: the zip file's directory: no entry where one should be, %zu bytes before its end", c->path, left);
     size_t name = (size_t)number_at(p + 28, 2), extra = (size_t)number_at(p + 30, 2), comment = (size_t)number_at(p + 32, 2);
     *length = 46 + name + extra + comment;
-    if (*length > left) return flis_fail(c->ctx, "%s: the zip file's directory is damaged", c->path);
-    *e = (zip_entry){p + 46, name, number_at(p + 24, 4), number_at(p + 20, 4), number_at(p + 42, 4), (unsigned)number_at(p + 10, 2)};
+    if (*length > left)
+        return flis_fail(c->ctx, "%s: the zip file's directory: an entry of %zu bytes, %zu bytes before its end", c->path, *length, left);
+    *e = (zip_entry){p + 46, name, number_at(p + 24, 4), number_at(p + 20, 4), number_at(p + 42, 4), (unsigned)number_at(p + 10, 2),
+                     (unsigned)number_at(p + 8, 2)};
     const unsigned char *x = p + 46 + name, *end = x + extra;
     while (end - x >= 4) {              /* zip64's extra field holds those of size, packed, header that are all ones */
         size_t size = (size_t)number_at(x + 2, 2);
@@ -687,17 +779,28 @@ static bool read_record(checkpoint *c, const unsigned char *p, size_t left, zip_
     return true;
 }
 
-/* Where an entry's bytes begin: after its local header, whose extra field differs from the directory's. */
+/* Where an entry's bytes begin: after its local header, whose extra field differs from the directory's, but not its name. */
 static bool locate(checkpoint *c, const zip_entry *e, uint64_t *at)
 {
-    unsigned char header[30];
-    if (e->method != 0 || e->size != e->packed)
-        return flis_fail(c->ctx, "%s: entry %.*s is compressed; torch.save stores", c->path, (int)(e->name_length > 200 ? 200 : e->name_length),
-                         (const char *)e->name);
+    unsigned char header[30], name[256];
+    if (e->flags & 1) return entry_fail(c, e, "encrypted; torch.save writes plain ones");
+    if (e->method != 0) return entry_fail(c, e, "compressed (method %u); torch.save stores", e->method);
+    if (e->size != e->packed)
+        return entry_fail(c, e, "got %llu bytes stored in %llu, wanted the same", (unsigned long long)e->size, (unsigned long long)e->packed);
     if (!read_at(c, e->header, header, sizeof header)) return false;
-    if (memcmp(header, "PK\3\4", 4) != 0) return flis_fail(c->ctx, "%s: the zip file's directory points to no entry", c->path);
+    if (memcmp(header, "PK\3\4", 4) != 0)
+        return entry_fail(c, e, "nothing where the directory points to, at byte %llu", (unsigned long long)e->header);
+    bool same = number_at(header + 26, 2) == e->name_length;
+    for (size_t i = 0, now; same && i < e->name_length; i += now) {
+        now = e->name_length - i < sizeof name ? e->name_length - i : sizeof name;
+        if (!read_at(c, e->header + 30 + i, name, now)) return false;
+        same = memcmp(name, e->name + i, now) == 0;
+    }
+    if (!same) return entry_fail(c, e, "another name where the directory points to, at byte %llu", (unsigned long long)e->header);
     *at = e->header + 30 + number_at(header + 26, 2) + number_at(header + 28, 2);
-    if (*at > c->size || e->size > c->size - *at) return flis_fail(c->ctx, "%s: the file is cut short", c->path);
+    if (*at > c->size || e->size > c->size - *at)
+        return entry_fail(c, e, "wanted %llu bytes from byte %llu, got a file of %llu", (unsigned long long)e->size,
+                          (unsigned long long)*at, (unsigned long long)c->size);
     return true;
 }
 
@@ -714,6 +817,38 @@ static size_t root_length(const zip_entry *e)
     return i < e->name_length ? i + 1 : 0;
 }
 
+static bool read_pickle(checkpoint *c, const zip_entry *e)
+{
+    uint64_t left = e->size;
+    if (c->root) return entry_fail(c, e, "a second data.pkl");
+    if (!locate(c, e, &c->pickle_at)) return false;
+    if (SEEK64(c->in, c->pickle_at) != 0) return flis_fail(c->ctx, "%s: cannot be read", c->path);
+    c->pickle_size = e->size;
+    c->root = unpickle(c->ctx, c->path, c->in, e->size, &left, &c->pool, &c->storages);
+    return c->root != NULL;
+}
+
+static bool check_byteorder(checkpoint *c, const zip_entry *e)
+{
+    char order[41] = {0};
+    uint64_t where = 0;
+    const size_t size = e->size < sizeof order ? (size_t)e->size : sizeof order - 1;
+    if (!locate(c, e, &where) || !read_at(c, where, order, size)) return false;
+    return (e->size == 6 && memcmp(order, "little", 6) == 0) || entry_fail(c, e, "got %s, wanted little", order);
+}
+
+static bool find_storage(checkpoint *c, const zip_entry *e, size_t prefix)
+{
+    storage *s = storage_find(&c->storages, (const char *)e->name + prefix, e->name_length - prefix);
+    if (!s) return true;                /* of something that no tensor names */
+    if (s->located) return entry_fail(c, e, "a second one of that name");
+    if (!locate(c, e, &s->at)) return false;
+    if (s->numel > e->size / flis_dtype_size(s->dtype))
+        return flis_fail(c->ctx, "%s: storage %.200s: got %llu bytes, wanted %llu values of %s", c->path, s->key,
+                         (unsigned long long)e->size, (unsigned long long)s->numel, flis_dtype_name(s->dtype));
+    return s->located = true;
+}
+
 /* Walks the directory: first for the pickle, then, with the storages known, for their data. */
 static bool walk_directory(checkpoint *c, const unsigned char *bytes, const directory *d, bool data)
 {
@@ -721,36 +856,49 @@ static bool walk_directory(checkpoint *c, const unsigned char *bytes, const dire
     for (uint64_t i = 0; i < d->entries; i++) {
         zip_entry e;
         size_t length = 0;
-        uint64_t where = 0;
         if (!read_record(c, bytes + at, (size_t)d->size - at, &e, &length)) return false;
         at += length;
-        size_t root = root_length(&e);
-        if (!data && ends_with(&e, "data.pkl", root)) {
-            if (c->root) return flis_fail(c->ctx, "%s: two entries data.pkl", c->path);
-            if (!locate(c, &e, &where)) return false;
-            uint64_t left = e.size;
-            if (SEEK64(c->in, where) != 0) return flis_fail(c->ctx, "%s: cannot be read", c->path);
-            c->root = unpickle(c->ctx, c->path, c->in, &left, &c->pool, &c->storages);
-            if (!c->root) return false;
-        } else if (!data && ends_with(&e, "byteorder", root)) {
-            char order[8] = {0};
-            if (e.size >= sizeof order || !locate(c, &e, &where) || !read_at(c, where, order, (size_t)e.size)) return false;
-            if (strcmp(order, "little") != 0) return flis_fail(c->ctx, "%s: byte order %s; wanted little", c->path, order);
-        } else if (data && e.name_length > root + 5 && memcmp(e.name + root, "data/", 5) == 0) {
-            const char *key = (const char *)e.name + root + 5;
-            size_t key_length = e.name_length - root - 5;
-            for (storage *s = c->storages; s; s = s->next)
-                if (strlen(s->key) == key_length && memcmp(s->key, key, key_length) == 0) {
-                    if (!locate(c, &e, &s->at)) return false;
-                    if (s->numel > e.size / flis_dtype_size(s->dtype))
-                        return flis_fail(c->ctx, "%s: storage %s: got %llu bytes, wanted %llu values of %s", c->path, s->key,
-                                         (unsigned long long)e.size, (unsigned long long)s->numel, flis_dtype_name(s->dtype));
-                    s->located = true;
-                    break;
-                }
-        }
+        const size_t root = root_length(&e);
+        bool good = true;
+        if (!data && ends_with(&e, "data.pkl", root)) good = read_pickle(c, &e);
+        else if (!data && ends_with(&e, "byteorder", root)) good = check_byteorder(c, &e);
+        else if (data && e.name_length > root + 5 && memcmp(e.name + root, "data/", 5) == 0) good = find_storage(c, &e, root + 5);
+        if (!good) return false;
     }
     return true;
+}
+
+static uint64_t storage_size(const storage *s)
+{
+    return s->numel * flis_dtype_size(s->dtype);
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const storage *x = *(storage *const *)a, *y = *(storage *const *)b;
+    return x->at < y->at ? -1 : x->at > y->at ? 1 : strcmp(x->key, y->key);
+}
+
+/* Entries that share bytes are how a small zip file claims to be a large one. */
+static bool check_overlaps(checkpoint *c, const directory *d)
+{
+    const size_t most = c->storages.count;
+    size_t count = 0;
+    storage **list = flis_alloc(c->ctx, most, sizeof *list);
+    for (size_t i = 0; list && i < most; i++)
+        if (c->storages.at[i]->located && c->storages.at[i]->numel) list[count++] = c->storages.at[i];
+    if (list) qsort(list, count, sizeof *list, by_place);
+    for (size_t i = 0; list && i < count && flis_ok(c->ctx); i++) {
+        const storage *s = list[i];
+        const uint64_t end = s->at + storage_size(s);
+        const bool next = i + 1 < count && list[i + 1]->at < end;
+        if (next || end > d->at || (s->at < c->pickle_at + c->pickle_size && end > c->pickle_at))
+            flis_fail(c->ctx, "%s: storage %.200s: bytes %llu to %llu overlap those of %s%.200s", c->path, s->key,
+                      (unsigned long long)s->at, (unsigned long long)end, next ? "storage " : end > d->at ? "the directory" : "data.pkl",
+                      next ? list[i + 1]->key : "");
+    }
+    free(list);
+    return flis_ok(c->ctx);
 }
 
 /* SPEC 10.7. */
@@ -762,9 +910,44 @@ static bool read_zip(checkpoint *c)
     unsigned char *bytes = flis_alloc(c->ctx, (size_t)d.size + 1, 1);
     bool done = bytes && read_at(c, d.at, bytes, (size_t)d.size) && walk_directory(c, bytes, &d, false);
     if (done && !c->root) done = flis_fail(c->ctx, "%s: a zip file without data.pkl: not a checkpoint", c->path);
-    done = done && walk_directory(c, bytes, &d, true);
+    done = done && walk_directory(c, bytes, &d, true) && check_overlaps(c, &d);
     free(bytes);
     return done;
+}
+
+static const value *get(const value *dict, const char *key)
+{
+    const value *found = NULL;
+    for (size_t i = 0; dict && dict->kind == DICT && i + 1 < dict->u.list.count; i += 2)
+        if (dict->u.list.item[i]->kind == TEXT && strcmp(dict->u.list.item[i]->u.text.bytes, key) == 0) found = dict->u.list.item[i + 1];
+    return found;
+}
+
+static value *next_pickle(checkpoint *c, uint64_t *left)
+{
+    return unpickle(c->ctx, c->path, c->in, c->size, left, &c->pool, &c->storages);
+}
+
+/* The number of values of a storage, 8 bytes, and the values. */
+static bool next_storage(checkpoint *c, const value *key, uint64_t *at)
+{
+    unsigned char bytes[8];
+    storage *s = key->kind == TEXT ? storage_find(&c->storages, key->u.text.bytes, strlen(key->u.text.bytes)) : NULL;
+    if (!s)
+        return flis_fail(c->ctx, "%s: data of storage %.200s, which no tensor names", c->path,
+                         key->kind == TEXT ? key->u.text.bytes : "(no name)");
+    if (s->located) return flis_fail(c->ctx, "%s: data of storage %.200s twice", c->path, s->key);
+    if (!read_at(c, *at, bytes, 8)) return false;
+    *at += 8;
+    if (number_at(bytes, 8) != s->numel)
+        return flis_fail(c->ctx, "%s: storage %.200s: got %llu values, wanted %llu", c->path, s->key,
+                         (unsigned long long)number_at(bytes, 8), (unsigned long long)s->numel);
+    if (s->numel > (c->size - *at) / flis_dtype_size(s->dtype))
+        return flis_fail(c->ctx, "%s: storage %.200s: got %llu bytes to the end of the file, wanted %llu values of %s", c->path, s->key,
+                         (unsigned long long)(c->size - *at), (unsigned long long)s->numel, flis_dtype_name(s->dtype));
+    s->at = *at;
+    *at += storage_size(s);
+    return s->located = true;
 }
 
 /* The old format: pickles of a magic number, a protocol number, system information and the object; a list of storage keys;
@@ -773,34 +956,22 @@ static bool read_legacy(checkpoint *c)
 {
     uint64_t left = c->size;
     rewind(c->in);
-    const value *magic = unpickle(c->ctx, c->path, c->in, &left, &c->pool, &c->storages);
+    const value *magic = next_pickle(c, &left);
     if (!magic || magic->kind != TEXT || magic->u.text.length != 10 || memcmp(magic->u.text.bytes, "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 10) != 0) {
         c->ctx->error[0] = 0;           /* whatever the machine found, the reason is this */
         return flis_fail(c->ctx, "%s: neither a zip file nor an old torch.save file", c->path);
     }
-    unpickle(c->ctx, c->path, c->in, &left, &c->pool, &c->storages);
-    unpickle(c->ctx, c->path, c->in, &left, &c->pool, &c->storages);
-    c->root = unpickle(c->ctx, c->path, c->in, &left, &c->pool, &c->storages);
-    const value *keys = unpickle(c->ctx, c->path, c->in, &left, &c->pool, &c->storages);
+    next_pickle(c, &left);              /* the protocol's number */
+    const value *system = next_pickle(c, &left), *little = get(system, "little_endian");
+    if (little && little->kind == BOOL && !little->u.integer)
+        return flis_fail(c->ctx, "%s: its system information: got a big-endian machine, wanted a little-endian one", c->path);
+    c->root = next_pickle(c, &left);
+    const value *keys = next_pickle(c, &left);
     if (!flis_ok(c->ctx)) return false;
-    if (!keys || keys->kind != LIST) return flis_fail(c->ctx, "%s: no list of storages after the pickle", c->path);
-    uint64_t at = TELL64(c->in);
-    for (size_t i = 0; i < keys->u.list.count; i++) {
-        unsigned char bytes[8];
-        const value *key = keys->u.list.item[i];
-        storage *s = c->storages;
-        while (s && !(key->kind == TEXT && strcmp(s->key, key->u.text.bytes) == 0)) s = s->next;
-        if (!s) return flis_fail(c->ctx, "%s: data of a storage that no tensor names", c->path);
-        if (!read_at(c, at, bytes, 8)) return false;
-        uint64_t size = flis_dtype_size(s->dtype);
-        at += 8;
-        if (number_at(bytes, 8) != s->numel || s->numel > (c->size - at) / size)
-            return flis_fail(c->ctx, "%s: storage %s: got %llu values, wanted %llu", c->path, s->key,
-                             (unsigned long long)number_at(bytes, 8), (unsigned long long)s->numel);
-        s->at = at;
-        s->located = true;
-        at += s->numel * size;
-    }
+    if (!keys || keys->kind != LIST) return flis_fail(c->ctx, "%s: no list of storages behind the pickle", c->path);
+    uint64_t at = c->size - left;
+    for (size_t i = 0; i < keys->u.list.count; i++)
+        if (!next_storage(c, keys->u.list.item[i], &at)) return false;
     return true;
 }
 
@@ -851,14 +1022,6 @@ static bool copy_values(checkpoint *c, flis_writer *writer, const value *v, bool
     return true;
 }
 
-static const value *get(const value *dict, const char *key)
-{
-    const value *found = NULL;
-    for (size_t i = 0; dict && dict->kind == DICT && i + 1 < dict->u.list.count; i += 2)
-        if (dict->u.list.item[i]->kind == TEXT && strcmp(dict->u.list.item[i]->u.text.bytes, key) == 0) found = dict->u.list.item[i + 1];
-    return found;
-}
-
 /* LitEma (ldm/modules/ema.py) keeps the average of model.X under model_ema. + X without its dots. SPEC 10.7. */
 static void ema_name(const char *name, char *out, size_t room)
 {
@@ -878,40 +1041,72 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const item *)a)->name, ((const item *)b)->name);
 }
 
-/* The tensors to write, sorted by name; a later entry of the same name replaces an earlier one, as in Python.
-   SPEC 10.7. */
-static item *choose(checkpoint *c, const options *o, size_t *count)
+/* Every tensor of the dictionary, sorted by name; a name that comes twice is refused, where Python would keep the last. */
+static item *list_tensors(checkpoint *c, const value *dict, size_t *count)
 {
-    const value *dict = get(c->root, "state_dict");
-    if (!dict) dict = c->root;
-    if (dict->kind != DICT) {
-        flis_fail(c->ctx, "%s: no dictionary of tensors in it", c->path);
-        return NULL;
-    }
-    size_t pairs = dict->u.list.count / 2, n = 0, averaged = 0;
-    item *all = flis_alloc(c->ctx, pairs + 1, sizeof *all);
+    const size_t pairs = dict->u.list.count / 2;
+    size_t n = 0;
+    item *all = flis_alloc(c->ctx, pairs, sizeof *all);
     for (size_t i = 0; all && i < pairs; i++) {
         const value *key = dict->u.list.item[2 * i], *v = dict->u.list.item[2 * i + 1];
-        if (key->kind != TEXT || v->kind != TENSOR || (starts(key->u.text.bytes, "model_ema.") && !o->all)) continue;
+        if (key->kind != TEXT || v->kind != TENSOR) continue;
+        if (strlen(key->u.text.bytes) != key->u.text.length)
+            flis_fail(c->ctx, "%s: tensor %.200s: a NUL character in its name", c->path, key->u.text.bytes);
         all[n++] = (item){key->u.text.bytes, v};
     }
+    if (all) qsort(all, n, sizeof *all, by_name);
+    for (size_t i = 1; all && i < n; i++)
+        if (strcmp(all[i - 1].name, all[i].name) == 0)
+            flis_fail(c->ctx, "%s: tensor %.200s stands twice", c->path, all[i].name);
+    *count = n;
+    return all;
+}
+
+/* The tensors to write. SPEC 10.7. */
+static item *choose(checkpoint *c, const options *o, size_t *count)
+{
+    static const char *const kinds[] = {"None", "a boolean", "a number", "a number", "a string", "a tuple", "a list", "a dictionary",
+                                        "a global", "a storage", "a tensor", "an object", "a mark"};
+    const value *dict = get(c->root, "state_dict");
+    size_t n = 0, averaged = 0, kept = 0;
+    if (!dict) dict = c->root;
+    if (dict->kind != DICT) {
+        flis_fail(c->ctx, "%s: no dictionary of tensors in it: got %s", c->path, kinds[dict->kind]);
+        return NULL;
+    }
+    item *all = list_tensors(c, dict, &n);
     for (size_t i = 0; all && o->ema && i < n; i++) {
         char name[512];
         if (!starts(all[i].name, "model.")) continue;
         ema_name(all[i].name, name, sizeof name);
-        const value *average = get(dict, name);
-        if (average && average->kind == TENSOR) {
-            all[i].tensor = average;
-            averaged++;
-        }
+        const item wanted = {name, NULL}, *average = bsearch(&wanted, all, n, sizeof *all, by_name);
+        if (!average) continue;
+        all[i].tensor = average->tensor;
+        averaged++;
     }
     if (all && o->ema && !averaged) flis_fail(c->ctx, "%s: --ema: no model_ema.* tensors in it", c->path);
-    if (all && !n) flis_fail(c->ctx, "%s: no tensors in it", c->path);
-    if (all && flis_ok(c->ctx)) qsort(all, n, sizeof *all, by_name);
-    for (size_t i = 1; all && i < n && flis_ok(c->ctx); i++)
-        if (strcmp(all[i - 1].name, all[i].name) == 0) flis_fail(c->ctx, "%s: tensor %s stands twice", c->path, all[i].name);
-    *count = n;
+    for (size_t i = 0; all && i < n; i++)
+        if (o->all || !starts(all[i].name, "model_ema.")) all[kept++] = all[i];
+    if (all && !kept) flis_fail(c->ctx, "%s: no tensors in it", c->path);
+    *count = kept;
     return all;
+}
+
+/* Views may repeat values (a stride of 0) and share storages; a small file must not become one that fills the disk. */
+static bool check_size(checkpoint *c, const item *list, size_t count)
+{
+    const uint64_t most = 8 * c->size + ((uint64_t)16 << 20);
+    uint64_t total = 0;
+    for (size_t i = 0; i < count && total <= most; i++) {
+        const value *v = list[i].tensor;
+        uint64_t bytes = flis_dtype_size(v->u.tensor.storage->dtype);
+        for (int k = 0; k < v->u.tensor.rank; k++) bytes *= v->u.tensor.shape[k];
+        total += bytes;
+        if (total > most)
+            flis_fail(c->ctx, "%s: tensor %.200s: the tensors up to it would take %llu bytes, wanted at most 8 times the file's and 16 MB",
+                      c->path, list[i].name, (unsigned long long)total);
+    }
+    return flis_ok(c->ctx);
 }
 
 static bool narrows(const options *o, flis_dtype dtype)
@@ -925,8 +1120,9 @@ static void write_all(checkpoint *c, const options *o)
     item *list = choose(c, o, &count);
     for (size_t i = 0; list && flis_ok(c->ctx) && i < count; i++)
         if (!list[i].tensor->u.tensor.storage->located)
-            flis_fail(c->ctx, "%s: tensor %s: its data (storage %s) is missing", c->path, list[i].name,
+            flis_fail(c->ctx, "%s: tensor %.200s: its data (storage %.200s) is missing", c->path, list[i].name,
                       list[i].tensor->u.tensor.storage->key);
+    if (list && flis_ok(c->ctx)) check_size(c, list, count);
     flis_writer *writer = flis_ok(c->ctx) ? flis_write_begin(c->ctx, o->out) : NULL;
     for (size_t i = 0; i < o->sets; i++) {
         char *equals = strchr(o->set[i], '=');
@@ -979,7 +1175,7 @@ static int parse(int argc, char **argv, options *o)
 
 static void convert(flis_ctx *ctx, const options *o)
 {
-    checkpoint c = {.ctx = ctx, .path = o->in};
+    checkpoint c = {.ctx = ctx, .path = o->in, .pool = {.path = o->in}};
     unsigned char head[4] = {0};
     if (!(c.in = fopen(o->in, "rb"))) flis_fail(ctx, "%s: cannot be opened", o->in);
     else if (SEEK_LAST(c.in) != 0) flis_fail(ctx, "%s: cannot be read from any place", o->in);
