@@ -325,7 +325,17 @@ enum { FAST, SLOW };
     X(test_vae_encode, FAST) \
     X(test_vae_bytes, FAST) \
     X(test_vae_refuses, FAST) \
-    X(test_vae_eps_of_norms, FAST)
+    X(test_vae_eps_of_norms, FAST) \
+    /* test_world.c */ \
+    X(test_world_pinned, FAST) \
+    X(test_world_repeats, FAST) \
+    X(test_world_labels, FAST) \
+    X(test_world_sets, FAST) \
+    X(test_world_held_out, FAST) \
+    X(test_world_captions, FAST) \
+    X(test_world_prompts, FAST) \
+    X(test_world_styles, FAST) \
+    X(test_world_refuses, FAST)
 
 #define DECLARE(name, speed) test_fn name;
 #define ROW(name, speed) {#name, name, speed},

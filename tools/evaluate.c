@@ -625,7 +625,7 @@ static region region_of(const world_scene *s, int id)
 /* Shows every judge scenes of the training half with all classes: styles on pictures and on regions, patterns on things. */
 static bool show_scenes(flis_ctx *ctx, judges *j, world_scene *s)
 {
-    enum { STYLED = 1500, PATTERNED = 2500 };
+    enum { STYLED = 1200, PATTERNED = 1600 };
     world_rules rules = *world_set("text2image");
     double x[MOST_FEATURES];
     rules.styles = 90;

@@ -469,7 +469,7 @@ static void put(world_scene *s, int x, int y, tint c, float alpha, int label, bo
 {
     tint *p = &s->pixel[y * WORLD_SIDE + x];
     if (s->night && !glow) c = (tint){c.r * MOONLIGHT.r, c.g * MOONLIGHT.g, c.b * MOONLIGHT.b};
-    *p = mixed(*p, c, alpha);
+    *p = alpha >= 1 ? c : mixed(*p, c, alpha);     /* what was there before may not matter, not even by rounding */
     if (label && alpha >= 0.5f) s->label[y * WORLD_SIDE + x] = (uint8_t)label;
 }
 
