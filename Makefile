@@ -18,10 +18,13 @@ comma := ,
 try = $(shell mkdir -p build && p=build/probe.$$$$ && echo '$(or $(2),int main(void) { return 0; })' | \
         tr '@' '\n' > $$p.c && $(CC) -Werror $(1) $$p.c -o $$p >/dev/null 2>&1 && echo '$(1)'; rm -rf build/probe.$$$$*)
 
-ifneq ($(filter-out clean help uninstall format,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out clean help uninstall format platforms,$(or $(MAKECMDGOALS),all)),)
 NATIVE := $(or $(call try,-march=native),$(call try,-mcpu=native)) $(call try,-mprefer-vector-width=512)
 # gcc for s390 would otherwise widen floats to double in ISO C mode; elsewhere this changes nothing (x87 stays refused).
 FLOATS := $(call try,-fexcess-precision=fast)
+DEPS   := $(or $(call try,-MMD -MP),$(call try,-MD))
+# Roots stay in vector loops when nobody asks for errno; this changes no bit.
+ERRNO := $(call try,-fno-math-errno)
 ifneq ($(OPENMP),0)
 OMP := $(call try,-fopenmp,$(hash)include <omp.h>@int main(void) { return omp_get_max_threads() < 1; })
 endif
@@ -52,14 +55,14 @@ EXTRA    :=
 endif
 
 LIB     := $(O)libflis.a
-STRICT  := -std=c99 -pedantic -Wall -Wextra -Wshadow -ffp-contract=off $(FLOATS) $(if $(filter 1,$(WERROR)),-Werror)
+STRICT  := -std=c99 -pedantic -Wall -Wextra -Wshadow -ffp-contract=off $(FLOATS) $(ERRNO) $(if $(filter 1,$(WERROR)),-Werror)
 COMPILE  = $(CC) $(CPPFLAGS) -I. $(DEFINES) $(CFLAGS) $(STRICT) $(EXTRA) $(OMP)
 LINK     = $(CC) $(CFLAGS) $(EXTRA) $(OMP) $(LDFLAGS)
 LIBS     = $(LDLIBS) -lm
 
 # ---- Targets -------------------------------------------------------------------------------------------------------
 
-.PHONY: all demo test suite tests registered mutants fuzz check-shared flis64 install uninstall clean help format FORCE
+.PHONY: all demo test suite tests registered spec mutants fuzz platforms check-shared check-torch check-truth flis64 install uninstall clean help format FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -79,7 +82,7 @@ $(MODEL): | tools/synth
 test:
 	@+$(MAKE) --no-print-directory VARIANT=$(if $(filter test%,$(VARIANT)),$(VARIANT),test) suite
 
-suite: all $(B)/run $(B)/replay registered
+suite: all $(B)/run $(B)/replay registered spec
 	@for d in tests/corpus/*; do $(B)/replay $${d##*/} $$d/* || { echo "replay: $$d failed"; exit 1; }; done
 	@$(if $(SANITIZE),,echo "note: $(CC) has no address and undefined sanitizers; testing without them";) \
 	 sh tests/cli.sh $(FLIS) $(O)tools/synth $(B)/cli.count; $(B)/run -a $(B)/cli.count $(RUN)
@@ -91,9 +94,13 @@ registered:
 	 while read -r name; do \
 	    grep -q "($${name}[,)]" tests/run.c || { echo "$$name is not listed in tests/run.c"; exit 1; }; done
 
+# SPEC.md and the sources name each other; `sh tests/spec.sh -w` rewrites the index.
+spec:
+	@sh tests/spec.sh
+
 # The corpora that fuzzing found, replayed by the suite; and the fuzzer itself (clang).
 $(B)/replay: tests/fuzz.c tools/ckpt2safetensors.c $(LIB) $(B)/flags
-	$(COMPILE) -DREPLAY tests/fuzz.c $(LIB) $(LDFLAGS) $(LIBS) -o $@
+	$(COMPILE) -DREPLAY -DFUZZ_VOCAB='"$(CURDIR)/models/vocab.txt"' tests/fuzz.c $(LIB) $(LDFLAGS) $(LIBS) -o $@
 
 RUNS    ?= 10000000
 TARGETS ?= $(notdir $(wildcard tests/corpus/*))
@@ -101,15 +108,27 @@ fuzz:
 	@mkdir -p build/fuzz
 	clang -O1 -g -std=c99 -ffp-contract=off -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -I. \
 	    tests/fuzz.c $(LIBRARY:%=%.c) -lm -o build/fuzz/fuzz
-	for t in $(TARGETS); do mkdir -p build/fuzz/$$t; echo "fuzz: $$t, see build/fuzz/$$t.log"; \
-	    FLIS_FUZZ=$$t build/fuzz/fuzz -runs=$(RUNS) -max_len=8192 -timeout=20 -print_final_stats=1 \
+	for t in $(TARGETS); do case $$t in pickle) l=8192;; json|layout) l=2048;; pgm|vocab) l=1024;; tokens) l=256;; *) l=4096;; esac; \
+	    mkdir -p build/fuzz/$$t; echo "fuzz: $$t, see build/fuzz/$$t.log"; \
+	    FLIS_FUZZ=$$t build/fuzz/fuzz -runs=$(RUNS) -max_len=$$l -timeout=20 -print_final_stats=1 \
 	    -artifact_prefix=build/fuzz/crash-$$t- build/fuzz/$$t tests/corpus/$$t >build/fuzz/$$t.log 2>&1 || exit 1; done
 
 mutants:
 	CC=$(CC) sh tests/mutants.sh build/mutants
 
+platforms:
+	@MAKE='$(MAKE)' sh tests/platforms.sh $(PLATFORMS)
+
 check-shared: all $(CHECKS:%=build/release/%)
 	@set -e; for c in $(CHECKS); do echo "$$c"; build/release/$$c $(SHARED); done; echo "check-shared: all passed"
+
+# Checks beside the product, which need Python: PyTorch for one, numpy and 12 GB of memory for the other.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+check-torch: all
+	$(PYTHON) tests/torch_check.py ./flis tools/synth
+
+check-truth: all flis64
+	$(PYTHON) tests/truth.py ./flis64 tools/synth $(SHARED)/oracle
 
 ifneq ($(VARIANT),64)
 flis64:
@@ -147,7 +166,10 @@ help:
 	@echo "make test          build with sanitizers under build/test, run every check (RUN='-q' quick, RUN='-l' list)"
 	@echo "make mutants       put each easy mistake into a copy of the sources; a check must notice it"
 	@echo "make fuzz          clang's fuzzer on every reader (RUNS=$(RUNS), TARGETS='png json')"
+	@echo "make platforms     the same digest from other compilers and machines (PLATFORMS='gcc-O0 s390x'; -l lists them)"
 	@echo "make check-shared  checks against the full oracle in SHARED=$(SHARED)"
+	@echo "make check-torch   tools/torch_trace.py against flis's traces (skipped without PyTorch)"
+	@echo "make check-truth   flis64 against the float64 oracle, full size (minutes, 12 GB)"
 	@echo "make flis64        the command and library in double precision: ./flis64, build/64/libflis.a"
 	@echo "make install       to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
 	@echo "make clean         remove what was built (models stay)"
@@ -167,7 +189,7 @@ DEFINES_cli := -DFLIS_DATADIR='"$(PREFIX)/share/flis"'
 DEFINES_run := -DTESTS_DIR='"$(CURDIR)/tests"'
 
 $(B)/%.o: %.c $(B)/flags
-	$(COMPILE) $(DEFINES_$(*F)) -MMD -MP -c $< -o $@
+	$(COMPILE) $(DEFINES_$(*F)) $(DEPS) -c $< -o $@
 
 $(LIB): $(LIBRARY:%=$(B)/%.o)
 	rm -f $@
@@ -184,7 +206,7 @@ $(B)/run: $(B)/tests/run.o $(TESTS:%=$(B)/tests/%.o) $(LIB)
 
 # What test.h promises, without the runner's table: for programs beside the suite.
 $(B)/tests/helpers.o: tests/run.c $(B)/flags
-	$(COMPILE) -DTEST_HELPERS_ONLY $(DEFINES_run) -MMD -MP -c $< -o $@
+	$(COMPILE) -DTEST_HELPERS_ONLY $(DEFINES_run) $(DEPS) -c $< -o $@
 
 $(CHECKS:%=$(B)/%): $(B)/%: $(B)/tests/%.o $(B)/tests/helpers.o $(LIB)
 	$(LINK) $^ $(LIBS) -o $@

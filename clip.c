@@ -64,7 +64,7 @@ struct flis_vocab {
 };
 
 /* CLIP numbers bytes by the characters that stand for them: the 188 that print in Latin-1 stand for themselves and come
-   first, the other 68 are U+0100, U+0101… (openai/CLIP simple_tokenizer.py bytes_to_unicode). */
+   first, the other 68 are U+0100, U+0101… (openai/CLIP simple_tokenizer.py bytes_to_unicode). SPEC 2.7. */
 static int32_t symbol_of_byte(unsigned b)
 {
     if (b >= 33 && b <= 126) return (int32_t)(b - 33);
@@ -74,7 +74,7 @@ static int32_t symbol_of_byte(unsigned b)
     return b == 173 ? 255 : (int32_t)(221 + b - 127);
 }
 
-/* The byte that a character of the file stands for; -1: none. */
+/* The byte that a character of the file stands for; -1: none. SPEC 2.8. */
 static int byte_of_code(uint32_t c)
 {
     if ((c >= 33 && c <= 126) || (c >= 161 && c <= 255 && c != 173)) return (int)c;
@@ -149,7 +149,8 @@ static bool add_symbol(reader *r, symbol s)
 }
 
 /* Step 1. UTF-8, one code point: its length goes to *used. An invalid sequence gives U+FFFD and the length of its
-   maximal subpart: the bytes up to the first that cannot continue it (Unicode 12.1, section 3.9, table 3-7). n > 0. */
+   maximal subpart: the bytes up to the first that cannot continue it (Unicode 12.1, section 3.9, table 3-7). n > 0.
+   SPEC 2.2. */
 static uint32_t decode(const uint8_t *s, size_t n, size_t *used)
 {
     uint32_t c = s[0];
@@ -167,6 +168,7 @@ static uint32_t decode(const uint8_t *s, size_t n, size_t *used)
     return c;
 }
 
+/* SPEC 2.2. */
 static size_t encode(uint32_t c, uint8_t out[4])
 {
     if (c < 0x80) return out[0] = (uint8_t)c, 1;
@@ -176,7 +178,7 @@ static size_t encode(uint32_t c, uint8_t out[4])
     return more + 1;
 }
 
-/* Half a line, as characters that stand for bytes: its bytes go to the end of the pool. */
+/* Half a line, as characters that stand for bytes: its bytes go to the end of the pool. SPEC 2.8. */
 static bool read_half(reader *r, const uint8_t *s, size_t n, symbol *out)
 {
     out->at = r->used;
@@ -193,7 +195,8 @@ static bool read_half(reader *r, const uint8_t *s, size_t n, symbol *out)
     return true;
 }
 
-/* merge := left ' ' right, both made by earlier lines. Their bytes, side by side in the pool, are the new symbol's. */
+/* merge := left ' ' right, both made by earlier lines. Their bytes, side by side in the pool, are the new symbol's.
+   SPEC 2.8. */
 static bool read_merge(reader *r, const uint8_t *s, size_t n)
 {
     symbol left, right;
@@ -215,7 +218,7 @@ static bool read_merge(reader *r, const uint8_t *s, size_t n)
     return true;
 }
 
-/* file := [header with "#version"] {merge '\n'}; lines after the 48894th merge are not looked at. */
+/* file := [header with "#version"] {merge '\n'}; lines after the 48894th merge are not looked at. SPEC 2.8. */
 static bool read_lines(reader *r, const uint8_t *s, size_t n)
 {
     while (n && (s[n - 1] == '\n' || s[n - 1] == '\r')) n--;
@@ -262,6 +265,7 @@ static bool read_symbols(reader *r, const uint8_t *s, size_t n)
     return flis_ok(r->ctx) && (!s || read_lines(r, s, n));
 }
 
+/* SPEC 2.8. */
 static uint8_t *read_plain(flis_ctx *ctx, const char *path, size_t *length)
 {
     const size_t limit = 64u << 20;
@@ -272,13 +276,12 @@ static uint8_t *read_plain(flis_ctx *ctx, const char *path, size_t *length)
     return plain;
 }
 
-flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path)
+/* SPEC 2.8. */
+static flis_vocab *vocab_of(flis_ctx *ctx, const char *name, const uint8_t *bytes, size_t length)
 {
-    size_t length = 0;
-    uint8_t *bytes = path && flis_ok(ctx) ? read_plain(ctx, path, &length) : NULL;
-    flis_vocab *vocab = path && !bytes ? NULL : flis_alloc(ctx, 1, sizeof *vocab);
+    flis_vocab *vocab = flis_alloc(ctx, 1, sizeof *vocab);
     if (vocab) {
-        reader r = {.ctx = ctx, .path = path, .vocab = vocab};
+        reader r = {.ctx = ctx, .path = name, .vocab = vocab};
         vocab->mask = table_size(length) - 1;
         vocab->pair = flis_alloc(ctx, vocab->mask + 1, sizeof *vocab->pair);
         vocab->merged = flis_alloc(ctx, vocab->mask + 1, sizeof *vocab->merged);
@@ -291,10 +294,26 @@ flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path)
             vocab = NULL;
         }
     }
+    return vocab;
+}
+
+/* SPEC 2.8. */
+flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path)
+{
+    size_t length = 0;
+    uint8_t *bytes = path && flis_ok(ctx) ? read_plain(ctx, path, &length) : NULL;
+    flis_vocab *vocab = path && !bytes ? NULL : vocab_of(ctx, path, bytes, length);
     free(bytes);
     return vocab;
 }
 
+/* SPEC 2.8. */
+flis_vocab *flis_vocab_parse(flis_ctx *ctx, const char *name, const char *text, size_t length)
+{
+    return vocab_of(ctx, name, (const uint8_t *)text, length);
+}
+
+/* SPEC 2.8. */
 void flis_vocab_free(flis_vocab *vocab)
 {
     if (!vocab) return;
@@ -303,16 +322,19 @@ void flis_vocab_free(flis_vocab *vocab)
     free(vocab);
 }
 
+/* SPEC 2.7. */
 size_t flis_vocab_size(const flis_vocab *vocab)
 {
     return BYTES * 2 + vocab->merges + 2;
 }
 
+/* SPEC 2.7. */
 int32_t flis_vocab_bos(const flis_vocab *vocab)
 {
     return (int32_t)(BYTES * 2 + vocab->merges);
 }
 
+/* SPEC 2.7. */
 int32_t flis_vocab_eos(const flis_vocab *vocab)
 {
     return flis_vocab_bos(vocab) + 1;
@@ -328,7 +350,7 @@ static int digit_value(char c)
 
 /* &#N; or &#xN;, s pointing behind the #: number of code points, 0 or 1; -1: stays as it is. What is no character is
    U+FFFD, controls and non-characters vanish; `&#59;` stays, because ftfy takes its `;` for the entity's own. C1
-   controls are left to fix_c1. (Python 3.8 html/__init__.py _replace_charref.) */
+   controls are left to fix_c1. (Python 3.8 html/__init__.py _replace_charref.) SPEC 2.4. */
 static int numeric_entity(const char *s, uint32_t *out)
 {
     uint32_t base = *s == 'x' || *s == 'X' ? 16 : 10, value = 0;
@@ -360,7 +382,8 @@ static int read_codes(const char *s, uint32_t *out)
 }
 
 /* &name;: number of code points, at most 3; -1: no such name. A name that HTML writes small may also stand in capitals,
-   for the capital letter (&EACUTE; is É), unless HTML knows a beginning of it (&LTIMES; is `<IMES;` to HTML). */
+   for the capital letter (&EACUTE; is É), unless HTML knows a beginning of it (&LTIMES; is `<IMES;` to HTML).
+   SPEC 2.4. */
 static int named_entity(const char *name, uint32_t *out)
 {
     char small[LONGEST_ENTITY + 2];
@@ -377,7 +400,8 @@ static int named_entity(const char *name, uint32_t *out)
     return row[plain] == '!' ? -1 : read_codes(row[plain] == '^' ? row + plain + 1 : row, out);
 }
 
-/* entity := '&' ['#'] {1,24 of 0-9 A-Z a-z} ';'. Returns its length at s, 0: none; name gets what is between. */
+/* entity := '&' ['#'] {1,24 of 0-9 A-Z a-z} ';'. Returns its length at s, 0: none; name gets what is between.
+   SPEC 2.4. */
 static size_t entity_at(const uint32_t *s, size_t n, char name[LONGEST_ENTITY + 2])
 {
     size_t hash = n > 1 && s[1] == '#', i = 1 + hash;
@@ -391,6 +415,7 @@ static size_t entity_at(const uint32_t *s, size_t n, char name[LONGEST_ENTITY + 
     return i > 1 + hash && i < n && s[i] == ';' ? i + 1 : 0;
 }
 
+/* SPEC 2.4. */
 static void unescape(flis_ctx *ctx, bool entities, const codes *in, codes *out)
 {
     char name[LONGEST_ENTITY + 2];
@@ -405,7 +430,7 @@ static void unescape(flis_ctx *ctx, bool entities, const codes *in, codes *out)
     }
 }
 
-/* C1 control codes are what is left of Windows-1252 text; five bytes mean nothing there and stay. */
+/* C1 control codes are what is left of Windows-1252 text; five bytes mean nothing there and stay. SPEC 2.4. */
 static uint32_t fix_c1(uint32_t c)
 {
     static const uint16_t windows[32] = {
@@ -416,7 +441,7 @@ static uint32_t fix_c1(uint32_t c)
     return c >= 0x80 && c <= 0x9F ? windows[c - 0x80] : c;
 }
 
-/* Ligatures that exist only for old character sets; others (æ, œ) are letters and stay. At most 3 letters. */
+/* Ligatures that exist only for old character sets; others (æ, œ) are letters and stay. At most 3 letters. SPEC 2.4. */
 static int fix_ligature(uint32_t c, uint32_t *out)
 {
     static const uint16_t rows[][4] = {
@@ -434,13 +459,14 @@ static int fix_ligature(uint32_t c, uint32_t *out)
     return 0;
 }
 
+/* SPEC 2.4. */
 static uint32_t uncurl(uint32_t c)
 {
     if (c == 0x2BC || (c >= 0x2018 && c <= 0x201B)) return '\'';
     return c >= 0x201C && c <= 0x201F ? '"' : c;
 }
 
-/* The repairs that look at one code point: C1, ligatures, width, quotes, in this order. */
+/* The repairs that look at one code point: C1, ligatures, width, quotes, in this order. SPEC 2.4. */
 static void fix_characters(flis_ctx *ctx, const codes *in, codes *out)
 {
     out->count = 0;
@@ -453,7 +479,8 @@ static void fix_characters(flis_ctx *ctx, const codes *in, codes *out)
     }
 }
 
-/* escape := ESC '[' {digit | ';'} letter, what terminals obey. Returns its length at s, 0 if there is none. */
+/* escape := ESC '[' {digit | ';'} letter, what terminals obey. Returns its length at s, 0 if there is none.
+   SPEC 2.4. */
 static size_t escape_at(const uint32_t *s, size_t n)
 {
     size_t i = 2;
@@ -462,13 +489,15 @@ static size_t escape_at(const uint32_t *s, size_t n)
     return i < n && s[i] < 0x80 && kind_of(s[i]) == LETTER ? i + 1 : 0;
 }
 
+/* SPEC 2.4. */
 static bool is_deleted(uint32_t c)
 {
     return c <= 8 || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F || (c >= 0x206A && c <= 0x206F) ||
            c == 0xFEFF || (c >= 0xFFF9 && c <= 0xFFFC);
 }
 
-/* (ftfy's repair of line breaks comes before this one; it turns white space into white space: step 4 makes it moot.) */
+/* (ftfy's repair of line breaks comes before this one; it turns white space into white space: step 4 makes it moot.)
+   SPEC 2.4. */
 static void delete_controls(flis_ctx *ctx, const codes *in, codes *out)
 {
     out->count = 0;
@@ -479,7 +508,8 @@ static void delete_controls(flis_ctx *ctx, const codes *in, codes *out)
     }
 }
 
-/* Canonical decomposition; Hangul syllables by arithmetic (Unicode 12.1, 3.12). Second halves decompose no further. */
+/* Canonical decomposition; Hangul syllables by arithmetic (Unicode 12.1, 3.12). Second halves decompose no further.
+   SPEC 2.4. */
 static void decompose(flis_ctx *ctx, uint32_t c, codes *out)
 {
     uint32_t tail[8], first, second;
@@ -500,7 +530,7 @@ static void decompose(flis_ctx *ctx, uint32_t c, codes *out)
 }
 
 /* Marks between two starters go by class, equal classes keeping their order. Counting, because text from outside may
-   be one long run of marks. spare is room for the run. */
+   be one long run of marks. spare is room for the run. SPEC 2.4. */
 static void reorder(flis_ctx *ctx, codes *text, codes *spare)
 {
     for (size_t i = 0, end; i < text->count; i = end) {
@@ -523,6 +553,7 @@ static void reorder(flis_ctx *ctx, codes *text, codes *spare)
     }
 }
 
+/* SPEC 2.4. */
 static uint32_t compose_pair(uint32_t a, uint32_t b)
 {
     if (a >= 0x1100 && a <= 0x1112 && b >= 0x1161 && b <= 0x1175)
@@ -531,7 +562,8 @@ static uint32_t compose_pair(uint32_t a, uint32_t b)
     return b < 0x300 ? 0 : compose(a, b);
 }
 
-/* NFC: decompose, reorder, and compose each mark with its starter unless one of its class or above stands between. */
+/* NFC: decompose, reorder, and compose each mark with its starter unless one of its class or above stands between.
+   SPEC 2.4. */
 static void normalise(flis_ctx *ctx, const codes *in, codes *out, codes *spare)
 {
     size_t starter = SIZE_MAX, count = 0;
@@ -565,7 +597,7 @@ static void swap(codes *a, codes *b)
 }
 
 /* All repairs, again and again until nothing changes: `&amp;eacute;` takes two rounds, and one to see that it is done.
-   Appends to w->fixed. */
+   Appends to w->fixed. SPEC 2.4. */
 static void fix_line(flis_ctx *ctx, cleaner *w, const uint32_t *s, size_t n, bool entities)
 {
     bool stable = false;
@@ -586,7 +618,8 @@ static void fix_line(flis_ctx *ctx, cleaner *w, const uint32_t *s, size_t n, boo
     for (size_t i = 0; i < w->now.count; i++) put(ctx, &w->fixed, w->now.at[i]);
 }
 
-/* Line by line, as ftfy does: from the first line with a `<` on, text is taken for HTML's source and entities stay. */
+/* Line by line, as ftfy does: from the first line with a `<` on, text is taken for HTML's source and entities stay.
+   SPEC 2.4. */
 static void fix_text(flis_ctx *ctx, cleaner *w, const uint32_t *s, size_t n)
 {
     bool entities = true;
@@ -600,6 +633,7 @@ static void fix_text(flis_ctx *ctx, cleaner *w, const uint32_t *s, size_t n)
 
 /* ---- Step 4: white space and lower case -------------------------------------------------------------------------- */
 
+/* SPEC 2.5. */
 static void collapse(flis_ctx *ctx, const codes *in, codes *out)
 {
     bool gap = false;
@@ -612,7 +646,8 @@ static void collapse(flis_ctx *ctx, const codes *in, codes *out)
     }
 }
 
-/* A capital sigma ends a word if a cased letter comes before and none after, looking past case-ignorable ones. */
+/* A capital sigma ends a word if a cased letter comes before and none after, looking past case-ignorable ones.
+   SPEC 2.5. */
 static bool is_final(const codes *in, size_t i)
 {
     size_t before = i, after = i + 1;
@@ -621,6 +656,7 @@ static bool is_final(const codes *in, size_t i)
     return before > 0 && is_cased(in->at[before - 1]) && !(after < in->count && is_cased(in->at[after]));
 }
 
+/* SPEC 2.5. */
 static void lower(flis_ctx *ctx, const codes *in, codes *out)
 {
     out->count = 0;
@@ -692,7 +728,7 @@ static candidate take(encoder *e)
 }
 
 /* Lowest rank first, all its occurrences from the left. A new pair's merge uses the symbol just made, so it ranks after
-   the merge that made it: one queue ordered by (rank, place) does the rounds of the authors' loop. */
+   the merge that made it: one queue ordered by (rank, place) does the rounds of the authors' loop. SPEC 2.7. */
 static void merge_word(encoder *e, uint32_t length)
 {
     e->heaped = 0;
@@ -738,6 +774,7 @@ static bool make_room(encoder *e, size_t length)
     return flis_ok(e->ctx);
 }
 
+/* SPEC 2.7. */
 static void encode_word(encoder *e, const uint32_t *s, size_t n)
 {
     size_t length = 0;
@@ -750,7 +787,8 @@ static void encode_word(encoder *e, const uint32_t *s, size_t n)
 
 static const char bos_text[] = "<|startoftext|>", eos_text[] = "<|endoftext|>";
 
-/* Length of the literal if s begins with it, else 0. `loose`: the pattern ignores case, and ſ is a small s to it. */
+/* Length of the literal if s begins with it, else 0. `loose`: the pattern ignores case, and ſ is a small s to it.
+   SPEC 2.3. */
 static size_t literal_at(const uint32_t *s, size_t n, const char *literal, bool loose)
 {
     size_t i = 0;
@@ -761,7 +799,8 @@ static size_t literal_at(const uint32_t *s, size_t n, const char *literal, bool 
     return i;
 }
 
-/* pattern := <|startoftext|> | <|endoftext|> | 's | 't | 're | 've | 'm | 'll | 'd | letter+ | number | other+ */
+/* pattern := <|startoftext|> | <|endoftext|> | 's | 't | 're | 've | 'm | 'll | 'd | letter+ | number | other+.
+   SPEC 2.6. */
 static size_t word_at(const uint32_t *s, size_t n)
 {
     static const char *const first[] = {bos_text, eos_text, "'s", "'t", "'re", "'ve", "'m", "'ll", "'d"};
@@ -776,6 +815,7 @@ static size_t word_at(const uint32_t *s, size_t n)
     return length;
 }
 
+/* SPEC 2.6. */
 static void encode_words(encoder *e, const codes *text)
 {
     for (size_t i = 0, length; i < text->count && flis_ok(e->ctx); i += length ? length : 1) {
@@ -787,6 +827,7 @@ static void encode_words(encoder *e, const codes *text)
     }
 }
 
+/* SPEC 2.1. */
 static void encode_segment(encoder *e, cleaner *w, const uint32_t *s, size_t n)
 {
     fix_text(e->ctx, w, s, n);
@@ -795,7 +836,7 @@ static void encode_segment(encoder *e, cleaner *w, const uint32_t *s, size_t n)
     encode_words(e, &w->clean);
 }
 
-/* Special tokens written out in the text come first; what is between them is cleaned piece by piece. */
+/* Special tokens written out in the text come first; what is between them is cleaned piece by piece. SPEC 2.1. */
 static void encode_text(encoder *e, cleaner *w, const codes *text)
 {
     size_t from = 0;
@@ -812,6 +853,7 @@ static void encode_text(encoder *e, cleaner *w, const codes *text)
     if (flis_ok(e->ctx) && from < text->count) encode_segment(e, w, text->at + from, text->count - from);
 }
 
+/* SPEC 2.1. */
 long flis_tokenize(flis_ctx *ctx, const flis_vocab *vocab, const char *text, size_t length, int32_t **ids)
 {
     encoder e = {.ctx = ctx, .vocab = vocab};
@@ -841,7 +883,7 @@ long flis_tokenize(flis_ctx *ctx, const flis_vocab *vocab, const char *text, siz
 /* ---- Prompt: FreestyleNet@5dcb8b8 scripts/FLIS.py load_data ------------------------------------------------------ */
 
 /* Number of tokens of a text, which must not contain special tokens: BOS or EOS inside a prompt shifts every token
-   after it against its class (the authors' code gives wrong regions silently). -1: failed. */
+   after it against its class (the authors' code gives wrong regions silently). -1: failed. SPEC 2.9. */
 static long count_tokens(flis_ctx *ctx, const flis_vocab *vocab, const char *text, size_t length, int32_t **ids)
 {
     long n = flis_tokenize(ctx, vocab, text, length, ids);
@@ -858,7 +900,8 @@ static long count_tokens(flis_ctx *ctx, const flis_vocab *vocab, const char *tex
     return n;
 }
 
-/* for item in text.split(' '): class_ids += [id] * number of tokens of the item alone. Counts on above the limit. */
+/* for item in text.split(' '): class_ids += [id] * number of tokens of the item alone. Counts on above the limit.
+   SPEC 2.9. */
 static bool add_phrase(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase *phrase, flis_prompt *out)
 {
     const char *item = phrase->text;
@@ -875,7 +918,7 @@ static bool add_phrase(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase
     }
 }
 
-/* prompt += item + ' ' over all items, and prompt[:-1]: the phrases with a space between them. */
+/* prompt += item + ' ' over all items, and prompt[:-1]: the phrases with a space between them. SPEC 2.9. */
 static char *join_phrases(flis_ctx *ctx, const flis_phrase *phrase, size_t count)
 {
     size_t total = 1, at = 0;
@@ -895,7 +938,8 @@ static char *join_phrases(flis_ctx *ctx, const flis_phrase *phrase, size_t count
 }
 
 /* The prompt is tokenised whole, classes are counted word by word. Where context makes the two counts differ (after
-   `a<b` entities stay as they are), the authors' values are kept: classes sit at the first `classes` tokens. */
+   `a<b` entities stay as they are), the authors' values are kept: classes sit at the first `classes` tokens.
+   SPEC 2.9. */
 bool flis_prompt_make(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase *phrase, size_t count, flis_prompt *out)
 {
     const char *wrong = "CLIP's 77 places leave room for 75; shorten the phrases";
@@ -920,6 +964,7 @@ bool flis_prompt_make(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase 
     return true;
 }
 
+/* SPEC 2.9. */
 void flis_prompt_free(flis_prompt *prompt)
 {
     free(prompt->text);
@@ -978,6 +1023,7 @@ static const flis_key FINAL_KEYS[] = {
     FLIS_KEY(flis_clip, bias, "final_layer_norm.bias", "d"),
 };
 
+/* SPEC 3.1. */
 bool flis_clip_walk(flis_ctx *ctx, flis_clip *clip, flis_visit *visit, void *user)
 {
     const flis_clip_config *config = &clip->config;
@@ -992,6 +1038,7 @@ bool flis_clip_walk(flis_ctx *ctx, flis_clip *clip, flis_visit *visit, void *use
     return flis_walk_keys(ctx, &walk, "", FINAL_KEYS, COUNT(FINAL_KEYS), clip, dims);
 }
 
+/* SPEC 3.1. */
 flis_clip *flis_clip_new(flis_ctx *ctx, const flis_clip_config *config)
 {
     if (!config->heads || config->width % config->heads || !config->width || config->positions != FLIS_TOKENS ||
@@ -1008,6 +1055,7 @@ flis_clip *flis_clip_new(flis_ctx *ctx, const flis_clip_config *config)
     return NULL;
 }
 
+/* SPEC 3.1. */
 void flis_clip_free(flis_clip *clip)
 {
     if (!clip) return;
@@ -1017,11 +1065,13 @@ void flis_clip_free(flis_clip *clip)
     free(clip);
 }
 
+/* SPEC 3.1. */
 const flis_clip_config *flis_clip_get_config(const flis_clip *clip)
 {
     return &clip->config;
 }
 
+/* SPEC 3.1. */
 static bool clip_config_read(flis_ctx *ctx, const flis_file *file, flis_clip_config *config)
 {
     const flis_entry *token = flis_file_find(file, TEXT_PREFIX "embeddings.token_embedding.weight");
@@ -1042,6 +1092,7 @@ static bool clip_config_read(flis_ctx *ctx, const flis_file *file, flis_clip_con
     return true;
 }
 
+/* SPEC 3.1. */
 flis_clip *flis_clip_load(flis_ctx *ctx, flis_file *file)
 {
     flis_clip_config config = {0};
@@ -1057,21 +1108,28 @@ flis_clip *flis_clip_load(flis_ctx *ctx, flis_file *file)
 }
 
 /* x + attn(norm1 x), then x + mlp(norm2 x). Queries are scaled after their bias is added; a token sees itself and those
-   before it; the MLP's activation is x sigmoid(1.702 x). modeling_clip.py CLIPEncoderLayer. */
+   before it; the MLP's activation is x sigmoid(1.702 x). modeling_clip.py CLIPEncoderLayer. SPEC 3.2. */
 static flis_tensor *layer_forward(flis_ctx *ctx, const flis_clip *clip, const text_layer *l, flis_tensor *x, size_t index)
 {
     const size_t heads = clip->config.heads, d = clip->config.width / heads;
     flis_mark mark = flis_here(ctx);
     flis_tensor *normed = flis_layer_norm(ctx, x, &l->gain1, &l->bias1);
     flis_trace(ctx, normed, "encoder.layers.%zu.layer_norm1", index);
-    flis_tensor *q = flis_scale(ctx, flis_linear(ctx, normed, &l->q_w, &l->q_b, NULL), 1.0 / sqrt((double)d));
+    flis_tensor *q = flis_linear(ctx, normed, &l->q_w, &l->q_b, NULL);
     flis_tensor *k = flis_linear(ctx, normed, &l->k_w, &l->k_b, NULL);
     flis_tensor *v = flis_linear(ctx, normed, &l->v_w, &l->v_b, NULL);
+    flis_trace(ctx, q, "encoder.layers.%zu.self_attn.q_proj", index);
+    flis_trace(ctx, k, "encoder.layers.%zu.self_attn.k_proj", index);
+    flis_trace(ctx, v, "encoder.layers.%zu.self_attn.v_proj", index);
+    q = flis_scale(ctx, q, 1.0 / sqrt((double)d));
     flis_tensor *y = flis_attention(ctx, q, k, v, heads, 1.0, (flis_mask){.causal = true});
     y = flis_linear(ctx, y, &l->out_w, &l->out_b, NULL);
     flis_trace(ctx, y, "encoder.layers.%zu.self_attn", index);
     x = flis_add(ctx, y, x);
-    y = flis_linear(ctx, flis_layer_norm(ctx, x, &l->gain2, &l->bias2), &l->fc1_w, &l->fc1_b, NULL);
+    y = flis_layer_norm(ctx, x, &l->gain2, &l->bias2);
+    flis_trace(ctx, y, "encoder.layers.%zu.layer_norm2", index);
+    y = flis_linear(ctx, y, &l->fc1_w, &l->fc1_b, NULL);
+    flis_trace(ctx, y, "encoder.layers.%zu.mlp.fc1", index);
     y = flis_linear(ctx, flis_quick_gelu(ctx, y), &l->fc2_w, &l->fc2_b, NULL);
     flis_trace(ctx, y, "encoder.layers.%zu.mlp", index);
     y = flis_add(ctx, y, x);
@@ -1079,6 +1137,7 @@ static flis_tensor *layer_forward(flis_ctx *ctx, const flis_clip *clip, const te
     return flis_keep(ctx, mark, y);
 }
 
+/* SPEC 3.2. */
 flis_tensor *flis_clip_encode(flis_ctx *ctx, const flis_clip *clip, const int32_t *ids, size_t n)
 {
     if (!flis_ok(ctx)) return NULL;
@@ -1091,7 +1150,7 @@ flis_tensor *flis_clip_encode(flis_ctx *ctx, const flis_clip *clip, const int32_
     return flis_keep(ctx, mark, x);
 }
 
-/* Hugging Face keeps the text model's own names; the checkpoint puts its module path before them. */
+/* Hugging Face keeps the text model's own names; the checkpoint puts its module path before them. SPEC 10.4. */
 bool flis_clip_rename(void *unused, const char *name, char *out, size_t room)
 {
     (void)unused;
@@ -2175,6 +2234,7 @@ static bool in_ranges(const uint32_t *table, size_t rows, uint32_t c)
     return row && c <= row[1];
 }
 
+/* SPEC 2.6. */
 static kind kind_of(uint32_t c)
 {
     if (c < 0x80) {             /* the quick way for most text */
@@ -2193,6 +2253,7 @@ static bool is_digit(uint32_t c)
     return in_ranges(digits, ROWS(digits, 2), c);
 }
 
+/* SPEC 2.5. */
 static uint32_t lower_of(uint32_t c)
 {
     size_t low = 0, high = ROWS(lower_runs, 4);
@@ -2245,7 +2306,7 @@ static uint32_t compose(uint32_t first, uint32_t second)
     return 0;
 }
 
-/* Full- and half-width forms; U+FF01 to U+FF5E are ASCII, shifted. */
+/* Full- and half-width forms; U+FF01 to U+FF5E are ASCII, shifted. SPEC 2.4. */
 static uint32_t narrow_of(uint32_t c)
 {
     if (c == 0x3000) return ' ';

@@ -392,6 +392,7 @@ static void json_clear(flis_json *json)
     free(json->string);
 }
 
+/* SPEC 10.8. */
 void flis_json_free(flis_json *json)
 {
     if (!json) return;
@@ -399,7 +400,7 @@ void flis_json_free(flis_json *json)
     free(json);
 }
 
-/* text = space value space */
+/* text = space value space. SPEC 10.8. */
 flis_json *flis_json_parse(flis_ctx *ctx, const char *name, const char *text, size_t length)
 {
     json_reader r = {ctx, name, (const uint8_t *)text, (const uint8_t *)text + length, 1, 1, 0};
@@ -418,6 +419,7 @@ flis_json *flis_json_parse(flis_ctx *ctx, const char *name, const char *text, si
     return NULL;
 }
 
+/* SPEC 10.8. */
 const flis_json *flis_json_get(const flis_json *object, const char *key)
 {
     const size_t length = strlen(key);
@@ -427,6 +429,7 @@ const flis_json *flis_json_get(const flis_json *object, const char *key)
     return NULL;
 }
 
+/* SPEC 10.8. */
 bool flis_json_u64(const flis_json *number, uint64_t *out)
 {
     uint64_t value = 0;
@@ -443,6 +446,7 @@ bool flis_json_u64(const flis_json *number, uint64_t *out)
 
 /* ---- Files ------------------------------------------------------------------------------------------------------- */
 
+/* SPEC 10.8. */
 char *flis_read_file(flis_ctx *ctx, const char *path, size_t limit, size_t *length)
 {
     bytes b = {0};
@@ -489,7 +493,8 @@ static bool write_file(flis_ctx *ctx, const char *path, const bytes *b)
 
 /* ---- Checksums --------------------------------------------------------------------------------------------------- */
 
-/* CRC-32 of PNG and gzip (reflected 0xEDB88320), four bits at a time: entry i is i times x^4 modulo the polynomial. */
+/* CRC-32 of PNG and gzip (reflected 0xEDB88320), four bits at a time: entry i is i times x^4 modulo the polynomial.
+   SPEC 9.2. */
 static uint32_t crc32(uint32_t crc, const uint8_t *p, size_t count)
 {
     static const uint32_t nibble[16] = {
@@ -505,7 +510,7 @@ static uint32_t crc32(uint32_t crc, const uint8_t *p, size_t count)
     return ~crc;
 }
 
-/* Adler-32 of zlib. 4096 sums of bytes below 65521 + 4096 * 255 stay below 2^32. */
+/* Adler-32 of zlib. 4096 sums of bytes below 65521 + 4096 * 255 stay below 2^32. SPEC 9.3. */
 static uint32_t adler32(const uint8_t *p, size_t count)
 {
     uint32_t a = 1, b = 0;
@@ -597,7 +602,7 @@ static unsigned reversed(unsigned code, unsigned length)
 }
 
 /* From the length of each symbol's code, 0: it has none. Returns how many codes of LONGEST bits are left unused; below
-   zero: there are more than fit. */
+   zero: there are more than fit. SPEC 10.11. */
 static long huffman_make(huffman *h, const uint8_t *length, size_t symbols)
 {
     uint16_t next[LONGEST + 2] = {0};
@@ -733,7 +738,7 @@ static bool read_lengths(inflater *z, uint8_t *length, size_t total)
     return true;
 }
 
-/* Only one code of one bit may be alone: what it leaves unused stands for nothing. */
+/* Only one code of one bit may be alone: what it leaves unused stands for nothing. SPEC 10.11. */
 static bool complete(const huffman *h, long left)
 {
     unsigned longer = 0;
@@ -759,7 +764,7 @@ static bool dynamic_codes(inflater *z)
     return complete(&z->distance, left) || inflate_fail(z, "a distance code that is no complete code");
 }
 
-/* One deflate stream: blocks, of which the last says so. */
+/* One deflate stream: blocks, of which the last says so. SPEC 10.11. */
 static bool inflate_blocks(inflater *z)
 {
     z->begin = z->out.count;
@@ -776,6 +781,7 @@ static bool inflate_blocks(inflater *z)
     return true;
 }
 
+/* SPEC 10.11. */
 static bool inflate_zlib(inflater *z)
 {
     const uint8_t *p = z->in;
@@ -829,7 +835,7 @@ static uint32_t little_endian(const uint8_t *p)
     return (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0];
 }
 
-/* A gzip file is one or more members, whose contents belong together. */
+/* A gzip file is one or more members, whose contents belong together. SPEC 10.11. */
 static bool inflate_gzip(inflater *z)
 {
     do {
@@ -845,6 +851,7 @@ static bool inflate_gzip(inflater *z)
     return true;
 }
 
+/* SPEC 10.11. */
 uint8_t *flis_inflate(flis_ctx *ctx, const char *name, flis_stream_kind kind, const uint8_t *in, size_t length,
                       size_t limit, size_t *out_length)
 {
@@ -890,13 +897,14 @@ typedef struct deflater {
     size_t before[WINDOW];              /* by place modulo WINDOW: the one before it with the same hash, plus 1 */
 } deflater;
 
+/* SPEC 9.4. */
 static void put_bits(deflater *z, unsigned value, unsigned count)
 {
     z->hold |= (uint32_t)value << z->held;
     for (z->held += count; z->held >= 8; z->held -= 8, z->hold >>= 8) bytes_put_u8(z->ctx, z->out, z->hold & 0xFF);
 }
 
-/* The lightest live node; the lowest number among equals, so that everyone builds the same tree. */
+/* The lightest live node; the lowest number among equals, so that everyone builds the same tree. SPEC 9.4. */
 static size_t lightest(const uint32_t *weight, const uint16_t *parent, size_t nodes)
 {
     size_t best = nodes;
@@ -906,7 +914,7 @@ static size_t lightest(const uint32_t *weight, const uint16_t *parent, size_t no
 }
 
 /* Lengths of Huffman codes for symbols that occur frequency[i] times (which this changes), none above `longest`: where
-   the tree gets deeper, frequencies are halved, which flattens it. */
+   the tree gets deeper, frequencies are halved, which flattens it. SPEC 9.4. */
 static void code_lengths(uint32_t *frequency, size_t symbols, unsigned longest, uint8_t *length)
 {
     size_t used = 0;
@@ -940,7 +948,7 @@ static void code_lengths(uint32_t *frequency, size_t symbols, unsigned longest, 
     }
 }
 
-/* The canonical codes of those lengths, in the order of their bits in the stream. */
+/* The canonical codes of those lengths, in the order of their bits in the stream. SPEC 9.4. */
 static void codes_from_lengths(const uint8_t *length, size_t symbols, uint16_t *code)
 {
     unsigned next = 0;
@@ -949,7 +957,8 @@ static void codes_from_lengths(const uint8_t *length, size_t symbols, uint16_t *
             if (length[i] == n) code[i] = (uint16_t)reversed(next++, n);
 }
 
-/* Code lengths as a dynamic block gives them: runs as symbols 16, 17, 18 with extra bits. Returns how many symbols. */
+/* Code lengths as a dynamic block gives them: runs as symbols 16, 17, 18 with extra bits. Returns how many symbols.
+   SPEC 9.4. */
 static size_t run_lengths(const uint8_t *length, size_t total, uint8_t *symbol, uint8_t *extra)
 {
     size_t n = 0;
@@ -974,6 +983,7 @@ static size_t run_lengths(const uint8_t *length, size_t total, uint8_t *symbol, 
     return n;
 }
 
+/* SPEC 9.4. */
 static void put_lengths(deflater *z, const uint8_t *length, size_t total)
 {
     uint8_t symbol[LITERALS + DISTANCES], extra[LITERALS + DISTANCES], own[19];
@@ -993,14 +1003,14 @@ static void put_lengths(deflater *z, const uint8_t *length, size_t total)
     }
 }
 
-/* The last base that is not above the value. */
+/* The last base that is not above the value. SPEC 9.4. */
 static unsigned symbol_of(const uint16_t *base, unsigned count, unsigned value)
 {
     while (base[count - 1] > value) count--;
     return count - 1;
 }
 
-/* Writes the tokens so far as one dynamic block. */
+/* Writes the tokens so far as one dynamic block. SPEC 9.4. */
 static void put_block(deflater *z, bool last)
 {
     enum { L = 286, D = 30 };
@@ -1036,12 +1046,14 @@ static void put_block(deflater *z, bool last)
     z->tokens = 0;
 }
 
+/* SPEC 9.3. */
 static size_t hash_of(const uint8_t *p)
 {
     const uint32_t three = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2];
     return (three * UINT32_C(2654435761) & UINT32_C(0xFFFFFFFF)) >> (32 - HASH_BITS);
 }
 
+/* SPEC 9.3. */
 static size_t longest_match(const deflater *z, size_t at, size_t *distance)
 {
     const size_t most = z->length - at < MAX_MATCH ? z->length - at : MAX_MATCH;
@@ -1062,7 +1074,7 @@ static size_t longest_match(const deflater *z, size_t at, size_t *distance)
     return best < MIN_MATCH ? 0 : best;
 }
 
-/* A zlib stream of `length` > 0 bytes, appended to out. */
+/* A zlib stream of `length` > 0 bytes, appended to out. SPEC 9.3. */
 static bool deflate_zlib(flis_ctx *ctx, const uint8_t *in, size_t length, bytes *out)
 {
     deflater *z = flis_alloc(ctx, 1, sizeof *z);
@@ -1156,7 +1168,7 @@ static bool png_next(png *p, png_chunk *c)
     return true;
 }
 
-/* Refuses a picture that is no label map or too large to be one. */
+/* Refuses a picture that is no label map or too large to be one. SPEC 10.10. */
 static bool size_fits(flis_ctx *ctx, const char *path, size_t width, size_t height)
 {
     if (width >= 1 && width <= LARGEST_SIDE && height >= 1 && height <= LARGEST_SIDE && width <= MOST_PIXELS / height)
@@ -1165,6 +1177,7 @@ static bool size_fits(flis_ctx *ctx, const char *path, size_t width, size_t heig
                      path, width, height, LARGEST_SIDE, MOST_PIXELS);
 }
 
+/* SPEC 10.10. */
 static bool png_header(png *p, const png_chunk *c)
 {
     static const char *const kinds[7] = {
@@ -1198,7 +1211,7 @@ static bool png_palette(png *p, const png_chunk *c)
     return true;
 }
 
-/* All chunks up to IEND; what comes behind it is not ours. */
+/* All chunks up to IEND; what comes behind it is not ours. SPEC 10.10. */
 static bool png_chunks(png *p)
 {
     png_chunk c;
@@ -1226,7 +1239,7 @@ static bool png_chunks(png *p)
     }
 }
 
-/* What a filter expects, from the bytes one pixel to the left, above, and above left. */
+/* What a filter expects, from the bytes one pixel to the left, above, and above left. SPEC 9.2. */
 static unsigned png_predict(unsigned filter, unsigned left, unsigned up, unsigned corner)
 {
     switch (filter) {
@@ -1242,7 +1255,7 @@ static unsigned png_predict(unsigned filter, unsigned left, unsigned up, unsigne
     }
 }
 
-/* Undoes a row's filter in place. above: the row before it in this pass, or NULL. */
+/* Undoes a row's filter in place. above: the row before it in this pass, or NULL. SPEC 10.10. */
 static void png_unfilter(unsigned filter, uint8_t *row, const uint8_t *above, size_t count, size_t pixel)
 {
     for (size_t i = 0; filter && i < count; i++) {
@@ -1258,6 +1271,7 @@ static size_t pass_size(size_t size, unsigned first, unsigned step)
     return size > first ? (size - first + step - 1) / step : 0;
 }
 
+/* SPEC 10.10. */
 static unsigned png_sample(const uint8_t *row, size_t i, unsigned depth)
 {
     if (depth == 16) return (unsigned)row[2 * i] << 8 | row[2 * i + 1];
@@ -1265,13 +1279,14 @@ static unsigned png_sample(const uint8_t *row, size_t i, unsigned depth)
     return (unsigned)row[bit / 8] >> (8 - depth - bit % 8) & ((1u << depth) - 1);
 }
 
+/* SPEC 10.10. */
 static bool label_fits(flis_ctx *ctx, const char *path, unsigned long value, size_t x, size_t y)
 {
     if (value <= 255) return true;
     return flis_fail(ctx, "%s: got %lu at pixel (%zu, %zu), wanted class numbers up to 255", path, value, x, y);
 }
 
-/* One pass: filtered rows of a smaller picture. Moves *data over it. */
+/* One pass: filtered rows of a smaller picture. Moves *data over it. SPEC 10.10. */
 static bool png_pass(const png *p, const uint8_t *pass, uint8_t **data, uint8_t *pixels)
 {
     const size_t w = pass_size(p->width, pass[0], pass[2]), h = pass_size(p->height, pass[1], pass[3]);
@@ -1294,6 +1309,7 @@ static bool png_pass(const png *p, const uint8_t *pass, uint8_t **data, uint8_t 
     return true;
 }
 
+/* SPEC 10.10. */
 static bool png_pixels(png *p, flis_picture *out)
 {
     const unsigned first = p->interlaced ? 0 : 7, stop = p->interlaced ? 7 : 8;
@@ -1315,6 +1331,7 @@ static bool png_pixels(png *p, flis_picture *out)
     return flis_ok(p->ctx);
 }
 
+/* SPEC 10.10. */
 static bool read_png(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, flis_picture *out)
 {
     png p = {.ctx = ctx, .path = path, .in = in, .length = length, .at = sizeof PNG_SIGNATURE};
@@ -1376,7 +1393,7 @@ static bool pgm_pixel(const pgm *p, unsigned long value, unsigned long largest, 
     return true;
 }
 
-/* P5: values of one byte, or of two, high byte first, where the maximum needs it. */
+/* P5: values of one byte, or of two, high byte first, where the maximum needs it. SPEC 10.10. */
 static bool pgm_binary(pgm *p, unsigned long largest, size_t count, flis_picture *out)
 {
     const size_t each = largest > 255 ? 2 : 1, left = p->length - p->at;
@@ -1392,6 +1409,7 @@ static bool pgm_binary(pgm *p, unsigned long largest, size_t count, flis_picture
     return true;
 }
 
+/* SPEC 10.10. */
 static bool read_pgm(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, flis_picture *out)
 {
     pgm p = {ctx, path, in, length, 2};
@@ -1417,6 +1435,7 @@ static bool read_pgm(flis_ctx *ctx, const char *path, const uint8_t *in, size_t 
 
 /* ---- Label maps -------------------------------------------------------------------------------------------------- */
 
+/* SPEC 10.10. */
 bool flis_read_label(flis_ctx *ctx, const char *path, flis_picture *out)
 {
     static const struct {
@@ -1449,6 +1468,7 @@ bool flis_read_label(flis_ctx *ctx, const char *path, flis_picture *out)
 
 /* ---- PNG: pictures out ------------------------------------------------------------------------------------------- */
 
+/* SPEC 9.2. */
 static void put_chunk(flis_ctx *ctx, bytes *out, const char *type, const void *data, size_t length)
 {
     if (length > 0x7FFFFFFF) flis_fail(ctx, "PNG: got %zu bytes for a chunk, wanted at most %d", length, 0x7FFFFFFF);
@@ -1458,7 +1478,8 @@ static void put_chunk(flis_ctx *ctx, bytes *out, const char *type, const void *d
     if (flis_ok(ctx)) bytes_put_u32(ctx, out, crc32(0, out->at + out->count - length - 4, length + 4));
 }
 
-/* A keyword is 1 to 79 printable Latin-1 characters (we take ASCII), without spaces at its ends or two in a row. */
+/* A keyword is 1 to 79 printable Latin-1 characters (we take ASCII), without spaces at its ends or two in a row.
+   SPEC 9.2. */
 static bool keyword_fits(const char *key)
 {
     const size_t length = strlen(key);
@@ -1469,7 +1490,7 @@ static bool keyword_fits(const char *key)
 }
 
 /* tEXt holds Latin-1; whatever else is in UTF-8 goes to iTXt. Bytes that are not UTF-8 (a file name may have some)
-   become U+FFFD, so that a finished picture is not lost to its caption. */
+   become U+FFFD, so that a finished picture is not lost to its caption. SPEC 9.2. */
 static bool put_text(flis_ctx *ctx, bytes *out, const char *key, const char *value)
 {
     const uint8_t *p = (const uint8_t *)value, *end = p + strlen(value);
@@ -1499,7 +1520,7 @@ static bool put_text(flis_ctx *ctx, bytes *out, const char *key, const char *val
 }
 
 /* One row under one filter into out; returns the sum of its bytes as distances from 0, the usual guess at how well it
-   will compress. */
+   will compress. SPEC 9.2. */
 static unsigned long png_filter(unsigned filter, const uint8_t *row, const uint8_t *above, size_t count, size_t pixel,
                                 uint8_t *out)
 {
@@ -1513,7 +1534,7 @@ static unsigned long png_filter(unsigned filter, const uint8_t *row, const uint8
     return sum;
 }
 
-/* Every row under the filter with the least sum, the lowest number among equals. */
+/* Every row under the filter with the least sum, the lowest number among equals. SPEC 9.2. */
 static bool put_pixels(flis_ctx *ctx, bytes *out, const flis_picture *picture)
 {
     const size_t row_bytes = picture->width * picture->channels, each = row_bytes + 1;
@@ -1538,22 +1559,41 @@ static bool put_pixels(flis_ctx *ctx, bytes *out, const flis_picture *picture)
     return flis_ok(ctx);
 }
 
-bool flis_write_png(flis_ctx *ctx, const char *path, const flis_picture *picture, const char *const *text)
+/* SPEC 9.2. */
+static bool put_png(flis_ctx *ctx, const char *name, const flis_picture *picture, const char *const *text, bytes *out)
 {
     const uint32_t w = (uint32_t)picture->width, h = (uint32_t)picture->height;
-    bytes out = {0};
-    if (!flis_ok(ctx) || !size_fits(ctx, path, picture->width, picture->height)) return false;
+    if (!flis_ok(ctx) || !size_fits(ctx, name, picture->width, picture->height)) return false;
     if (picture->channels != 1 && picture->channels != 3)
-        return flis_fail(ctx, "%s: got a picture of %zu channels, wanted 1 (gray) or 3 (RGB)", path, picture->channels);
+        return flis_fail(ctx, "%s: got a picture of %zu channels, wanted 1 (gray) or 3 (RGB)", name, picture->channels);
     const uint8_t header[13] = {
         (uint8_t)(w >> 24), (uint8_t)(w >> 16), (uint8_t)(w >> 8), (uint8_t)w, (uint8_t)(h >> 24), (uint8_t)(h >> 16),
         (uint8_t)(h >> 8), (uint8_t)h, 8, picture->channels == 3 ? 2 : PNG_GRAY, 0, 0, 0
     };
-    bytes_put(ctx, &out, PNG_SIGNATURE, sizeof PNG_SIGNATURE);
-    put_chunk(ctx, &out, "IHDR", header, sizeof header);
-    for (; text && text[0] && flis_ok(ctx); text += 2) put_text(ctx, &out, text[0], text[1]);
-    if (flis_ok(ctx) && put_pixels(ctx, &out, picture)) put_chunk(ctx, &out, "IEND", "", 0);
-    if (flis_ok(ctx)) write_file(ctx, path, &out);
+    bytes_put(ctx, out, PNG_SIGNATURE, sizeof PNG_SIGNATURE);
+    put_chunk(ctx, out, "IHDR", header, sizeof header);
+    for (; text && text[0] && flis_ok(ctx); text += 2) put_text(ctx, out, text[0], text[1]);
+    if (flis_ok(ctx) && put_pixels(ctx, out, picture)) put_chunk(ctx, out, "IEND", "", 0);
+    return flis_ok(ctx);
+}
+
+/* SPEC 9.2. */
+uint8_t *flis_png_bytes(flis_ctx *ctx, const flis_picture *picture, const char *const *text, size_t *length)
+{
+    bytes out = {0};
+    if (!put_png(ctx, "PNG", picture, text, &out)) {
+        free(out.at);
+        return NULL;
+    }
+    *length = out.count;
+    return out.at;
+}
+
+/* SPEC 9.2. */
+bool flis_write_png(flis_ctx *ctx, const char *path, const flis_picture *picture, const char *const *text)
+{
+    bytes out = {0};
+    if (put_png(ctx, path, picture, text, &out)) write_file(ctx, path, &out);
     free(out.at);
     return flis_ok(ctx);
 }
@@ -1579,7 +1619,7 @@ static const char *json_type_name(const flis_json *json)
     return names[json->type];
 }
 
-/* -1: the phrase acts everywhere (a style). 0..255: a class of the label map, whose pixels are bytes. */
+/* -1: the phrase acts everywhere (a style). 0..255: a class of the label map, whose pixels are bytes. SPEC 10.9. */
 static bool phrase_id(flis_ctx *ctx, const char *path, const char *phrase, const flis_json *json, int *id)
 {
     uint64_t value;
@@ -1611,7 +1651,7 @@ static bool phrase_add(flis_ctx *ctx, const char *path, const flis_json *text, c
 }
 
 /* {"phrase": id, …}: as in the authors' Python, a name that comes twice keeps its first place and gets its last id.
-   [["phrase", id], …]: a phrase may come twice. */
+   [["phrase", id], …]: a phrase may come twice. SPEC 10.9. */
 static bool layout_phrases(flis_ctx *ctx, const char *path, const flis_json *mapping, flis_layout *out)
 {
     const bool object = mapping->type == FLIS_OBJECT;
@@ -1662,7 +1702,7 @@ static const char *base_name(const char *path)
 }
 
 /* The layout's picture: beside the JSON, then its base name beside the JSON (the authors write "examples/x.png" in
-   examples/x.json), then from the working directory. malloc'ed. */
+   examples/x.json), then from the working directory. malloc'ed. SPEC 10.9. */
 static char *layout_find(flis_ctx *ctx, const char *json_path, const flis_json *where)
 {
     const char *given = where->string;
@@ -1685,6 +1725,7 @@ static char *layout_find(flis_ctx *ctx, const char *json_path, const flis_json *
     return NULL;
 }
 
+/* SPEC 10.9. */
 static bool layout_from_json(flis_ctx *ctx, const char *path, const flis_json *json, flis_layout *out)
 {
     if (json->type != FLIS_OBJECT)
@@ -1704,6 +1745,7 @@ static bool layout_from_json(flis_ctx *ctx, const char *path, const flis_json *j
     return ok;
 }
 
+/* SPEC 10.9. */
 bool flis_layout_read(flis_ctx *ctx, const char *json_path, flis_layout *out)
 {
     size_t length;
@@ -1717,6 +1759,7 @@ bool flis_layout_read(flis_ctx *ctx, const char *json_path, flis_layout *out)
     return ok;
 }
 
+/* SPEC 10.9. */
 void flis_layout_free(flis_layout *layout)
 {
     if (!layout) return;
@@ -1729,7 +1772,7 @@ void flis_layout_free(flis_layout *layout)
 /* ---- Two rules of nearest ---------------------------------------------------------------------------------------- */
 
 /* PIL looks up the middle of the new pixel: floor((i + 0.5) in / out), in integers floor((2 i + 1) in / (2 out)). The
-   authors bring the file to 512 x 512 so. */
+   authors bring the file to 512 x 512 so. SPEC 4.1. */
 void flis_label_pil(const uint8_t *in, size_t h, size_t w, uint8_t *out, size_t out_h, size_t out_w)
 {
     for (size_t y = 0; y < out_h; y++) {
@@ -1740,7 +1783,8 @@ void flis_label_pil(const uint8_t *in, size_t h, size_t w, uint8_t *out, size_t 
 }
 
 /* torch looks up the corner of the new pixel, with the scale in float: F.interpolate(mode="nearest"), which
-   attention_FLIS.py:203-226 brings the map to each scale with. The middle instead would move regions by half a cell. */
+   attention_FLIS.py:203-226 brings the map to each scale with. The middle instead would move regions by half a cell.
+   SPEC 4.2. */
 static size_t torch_source(size_t i, size_t in, size_t out)
 {
     const float scale = (float)in / (float)out;
@@ -1748,6 +1792,7 @@ static size_t torch_source(size_t i, size_t in, size_t out)
     return source < in ? source : in - 1;
 }
 
+/* SPEC 4.2. */
 void flis_label_torch(const uint8_t *in, size_t h, size_t w, uint8_t *out, size_t out_h, size_t out_w)
 {
     for (size_t y = 0; y < out_h; y++) {
@@ -1793,7 +1838,7 @@ static flis_json *read_json(flis_ctx *ctx, const char *path)
 }
 
 /* {"weight_map": {"tensor": "file", …}}: every file that it names, once each, beside the index. Each tensor must be in the
-   file that the map says. */
+   file that the map says. SPEC 10.3. */
 static bool append_index(flis_ctx *ctx, flis_file *file, const char *index, flis_rename *rename_tensor, void *user)
 {
     char path[PATH_ROOM];
@@ -1827,7 +1872,7 @@ static bool append_index(flis_ctx *ctx, flis_file *file, const char *index, flis
     return flis_ok(ctx);
 }
 
-/* A part of a diffusers folder: its weights under any of the names that diffusers gives them. */
+/* A part of a diffusers folder: its weights under any of the names that diffusers gives them. SPEC 10.3. */
 static bool append_part(flis_ctx *ctx, flis_file *file, const char *folder, const char *part, flis_rename *rename_tensor, void *user)
 {
     static const char *const names[] = {
@@ -1860,7 +1905,7 @@ static void set_number(flis_ctx *ctx, flis_file *file, const char *key, double n
 }
 
 /* unet/, vae/ and text_encoder/ with their config.json: what shapes do not tell becomes metadata. diffusers calls the
-   number of heads attention_head_dim. */
+   number of heads attention_head_dim. SPEC 10.3. */
 static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder)
 {
     char path[PATH_ROOM];
@@ -1891,6 +1936,7 @@ static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder)
            append_part(ctx, file, folder, "text_encoder", flis_clip_rename, NULL);
 }
 
+/* SPEC 10.3. */
 flis_file *flis_model_open(flis_ctx *ctx, const char *path)
 {
     char config[PATH_ROOM];
@@ -1910,6 +1956,7 @@ flis_file *flis_model_open(flis_ctx *ctx, const char *path)
 
 /* ---- 9. The whole ------------------------------------------------------------------------------------------------ */
 
+/* SPEC 8.7. */
 void flis_options_default(flis_options *options)
 {
     memset(options, 0, sizeof *options);
@@ -1925,7 +1972,7 @@ void flis_options_default(flis_options *options)
 enum { SCALES = 5 };
 static const size_t SCALE_FACTOR[SCALES] = {1, 8, 16, 32, 64};
 
-/* seen[s][id]: whether any cell at scale s has that id. */
+/* seen[s][id]: whether any cell at scale s has that id. SPEC 14.4. */
 static bool ids_seen(flis_ctx *ctx, const flis_picture *label, size_t width, size_t height, bool seen[SCALES][256])
 {
     if (height && width > SIZE_MAX / height) return flis_fail(ctx, "%zu x %zu pixels are too many", width, height);
@@ -1943,7 +1990,7 @@ static bool ids_seen(flis_ctx *ctx, const flis_picture *label, size_t width, siz
     return flis_ok(ctx);
 }
 
-/* What has no cell at a scale is closed everywhere there: the phrase does nothing in those layers. */
+/* What has no cell at a scale is closed everywhere there: the phrase does nothing in those layers. SPEC 14.4. */
 void flis_layout_warnings(flis_ctx *ctx, const flis_layout *layout, size_t width, size_t height,
                           void (*warn)(void *user, const char *sentence), void *user)
 {
@@ -1965,7 +2012,7 @@ void flis_layout_warnings(flis_ctx *ctx, const flis_layout *layout, size_t width
     }
 }
 
-/* eps of one pass, in NCHW order, under ctx->scope + suffix. Leaves the arena as it was. */
+/* eps of one pass, in NCHW order, under ctx->scope + suffix. Leaves the arena as it was. SPEC 8.5. */
 static bool guided_pass(flis_ctx *ctx, const flis_guided *g, const real *x, int64_t t, const real *text,
                         const flis_rca *rca, const char *suffix, real *out)
 {
@@ -1988,7 +2035,8 @@ static bool guided_pass(flis_ctx *ctx, const flis_guided *g, const real *x, int6
     return flis_ok(ctx);
 }
 
-/* The layout acts on the conditional pass alone, and the two passes are separate calls, as the authors' are. */
+/* The layout acts on the conditional pass alone, and the two passes are separate calls, as the authors' are.
+   SPEC 8.5. */
 bool flis_guided_eps(flis_ctx *ctx, void *guided, const real *x, int64_t t, real *eps, real *uncond)
 {
     const flis_guided *g = guided;
@@ -1997,6 +2045,7 @@ bool flis_guided_eps(flis_ctx *ctx, void *guided, const real *x, int64_t t, real
     return !uncond || guided_pass(ctx, g, x, t, g->uncond, NULL, "uncond.", uncond);
 }
 
+/* SPEC 9.1. */
 bool flis_decode_picture(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *z, flis_picture *out)
 {
     memset(out, 0, sizeof *out);
@@ -2038,7 +2087,7 @@ typedef struct generation {
     real *x;                    /* [4][h][w]: x_T, in the end the latents */
 } generation;
 
-/* Everything that can be told to be wrong from the options alone. */
+/* Everything that can be told to be wrong from the options alone. SPEC 8.7. */
 static bool check_options(flis_ctx *ctx, const flis_options *options, generation *g)
 {
     const size_t unit = 64, most = 8192;
@@ -2065,7 +2114,7 @@ static bool check_options(flis_ctx *ctx, const flis_options *options, generation
 }
 
 /* Seeds the generator and draws x_T; where a file gives x_T, that replaces what was drawn, so that the noise of later
-   steps stays the same as if it had been drawn. */
+   steps stays the same as if it had been drawn. SPEC 8.7. */
 static bool make_noise(flis_ctx *ctx, generation *g)
 {
     const char *path = g->options->noise;
@@ -2097,7 +2146,8 @@ static bool make_noise(flis_ctx *ctx, generation *g)
     return flis_ok(ctx);
 }
 
-/* One dimension of a tensor must be what another part gives; says so before hours are spent on the other parts. */
+/* One dimension of a tensor must be what another part gives; says so before hours are spent on the other parts.
+   SPEC 13.2. */
 static bool check_dimension(flis_ctx *ctx, const flis_file *file, const char *name, int which, uint64_t wanted,
                             const char *why)
 {
@@ -2109,7 +2159,7 @@ static bool check_dimension(flis_ctx *ctx, const flis_file *file, const char *na
                      why);
 }
 
-/* The parts must fit each other, and the vocabulary the text encoder. */
+/* The parts must fit each other, and the vocabulary the text encoder. SPEC 13.2. */
 static bool check_model(flis_ctx *ctx, const flis_file *file, const flis_vocab *vocab)
 {
     static const char table[] = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight";
@@ -2146,7 +2196,7 @@ static real *encode(flis_ctx *ctx, const flis_clip *clip, const int32_t *ids, co
     return out;
 }
 
-/* Text features of the prompt and, where guidance needs them, of "": BOS, then EOS to the end. */
+/* Text features of the prompt and, where guidance needs them, of "": BOS, then EOS to the end. SPEC 8.7. */
 static bool encode_prompts(flis_ctx *ctx, flis_file *file, const flis_vocab *vocab, generation *g)
 {
     flis_clip *clip = flis_clip_load(ctx, file);
@@ -2163,7 +2213,7 @@ static bool encode_prompts(flis_ctx *ctx, flis_file *file, const flis_vocab *voc
     return flis_ok(ctx);
 }
 
-/* A latent for the trace, under scope + name. */
+/* A latent for the trace, under scope + name. SPEC 10.12. */
 static void trace_latent(flis_ctx *ctx, const generation *g, const real *x, const char *name)
 {
     if (!ctx->trace || !flis_ok(ctx)) return;
@@ -2172,7 +2222,7 @@ static void trace_latent(flis_ctx *ctx, const generation *g, const real *x, cons
     flis_rewind(ctx, mark);
 }
 
-/* Names the step for the trace; PLMS evaluates a second time in its first step, one timestep further. */
+/* Names the step for the trace; PLMS evaluates a second time in its first step, one timestep further. SPEC 8.7. */
 static bool generation_eps(flis_ctx *ctx, void *user, const real *x, int64_t t, real *eps, real *uncond)
 {
     generation *g = user;
@@ -2180,6 +2230,7 @@ static bool generation_eps(flis_ctx *ctx, void *user, const real *x, int64_t t, 
     return flis_guided_eps(ctx, &g->guided, x, t, eps, uncond);
 }
 
+/* SPEC 10.12. */
 static void generation_step(flis_ctx *ctx, void *user, const flis_step *step)
 {
     generation *g = user;
@@ -2192,6 +2243,7 @@ static void generation_step(flis_ctx *ctx, void *user, const flis_step *step)
     if (g->options->step) g->options->step(ctx, g->options->step_user, step);
 }
 
+/* SPEC 8.7. */
 static bool sample(flis_ctx *ctx, flis_file *file, generation *g)
 {
     const flis_model_fn model = {generation_eps, generation_step, g};
@@ -2205,6 +2257,7 @@ static bool sample(flis_ctx *ctx, flis_file *file, generation *g)
     return ok;
 }
 
+/* SPEC 9.1. */
 static bool decode(flis_ctx *ctx, flis_file *file, const generation *g, flis_picture *out)
 {
     flis_vae *vae = flis_vae_load(ctx, file, true, false);
@@ -2217,7 +2270,7 @@ static bool decode(flis_ctx *ctx, flis_file *file, const generation *g, flis_pic
     return ok;
 }
 
-/* Brings the label map to the picture's size, and warns of phrases without a place. */
+/* Brings the label map to the picture's size, and warns of phrases without a place. SPEC 8.7. */
 static bool make_rca(flis_ctx *ctx, const flis_layout *layout, generation *g)
 {
     const flis_options *o = g->options;
@@ -2232,7 +2285,7 @@ static bool make_rca(flis_ctx *ctx, const flis_layout *layout, generation *g)
 }
 
 /* scripts/FLIS.py main: tokens, text features, x_T, sampler, decoder. What needs no weights comes first, so that
-   mistakes show at once; then one part's weights at a time. */
+   mistakes show at once; then one part's weights at a time. SPEC 8.7. */
 bool flis_generate(flis_ctx *ctx, const char *model, const flis_vocab *vocab, const flis_layout *layout,
                    const flis_options *options, flis_picture *out)
 {

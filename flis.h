@@ -3,7 +3,7 @@
  * This header is the table of contents, in reading order: a context that carries everything that changes (1), tensors
  * and the canonical operations on them (2), files of tensors (3), then the pipeline as data flows through it: pictures
  * and layouts (4), text (5), the U-Net with rectified cross-attention (6), the autoencoder (7), noise, schedules and
- * samplers (8), and the whole (9).
+ * samplers (8), the whole (9), and training (10).
  *
  * The algorithm is FreestyleNet (Xue et al., CVPR 2023, arXiv 2303.14412). "FreestyleNet@5dcb8b8" in a comment means
  * the authors' repository at that commit. Operations are defined to the bit; SPEC.md and DESIGN notes in tensor.c say how.
@@ -70,6 +70,11 @@ typedef struct flis_rng {
     uint32_t calls;             /* Philox: normal calls since seeding */
 } flis_rng;
 
+/* A format that arithmetic can be made to look like: each operation's result is rounded to it, and so are the operands of
+   products (weights and biases too); for tf32 the operands alone, to 10 bits, while results are float32. Sums are
+   accumulated as ever, in `real`; norms and softmax work in double inside. How far a right port in that format may be off. */
+typedef enum { FLIS_EXACT, FLIS_AS_F32, FLIS_AS_TF32, FLIS_AS_F16, FLIS_AS_BF16 } flis_precision;
+
 typedef struct flis_ctx {
     char error[4096];           /* the first failure, one sentence (several lines where it lists tensors); "" if none */
     int threads;                /* OpenMP threads; the bits do not depend on it */
@@ -77,12 +82,15 @@ typedef struct flis_ctx {
     uint64_t macs;              /* multiply-adds that operations did (or, dry, would have done) */
     flis_arena arena;
     flis_rng rng;
+    flis_precision precision;   /* FLIS_EXACT: nothing is emulated, at no cost */
     /* Called by long work; `what` is "load", "sample", "decode"…; done goes from 0 to total. May be NULL. */
     void (*progress)(void *user, const char *what, size_t done, size_t total);
     void *progress_user;
     /* Called with every named intermediate, in order of execution. May be NULL. The name is the module path of the
        authors' code, after ctx->scope. The tensor is the operation's own memory: read it before returning. */
     void (*trace)(void *user, const char *name, const flis_tensor *tensor);
+    /* Asked before something of `count` values is computed for the trace alone: the insides of an attention. NULL: no. */
+    bool (*trace_wants)(void *user, const char *name, size_t count);
     void *trace_user;
     char scope[64];             /* put before every trace name, e.g. "step.0.cond." */
     /* Called with one line for every tensor that a load finds missing, misshaped, not finite, or extra (which is no error);
@@ -125,15 +133,18 @@ void *flis_scratch(flis_ctx *ctx, size_t count, size_t size);
 
 /* ---- 2. Tensors and operations (tensor.c) ---------------------------------------------------------------------- */
 
-/* An activation in the arena. rank 4: [n][h][w][c]. rank 3: [n][t][c], stored with h = t, w = 1. */
+/* An activation in the arena. rank 4: [n][h][w][c]. rank 3: [n][t][c], stored with h = t, w = 1. rank 2: [n][c], h = w = 1. */
 struct flis_tensor {
     int rank;
+    bool bytes;                 /* a traced mask: its values are 0 and 1, and files hold them as U8 */
     size_t n, h, w, c;
     real *x;                    /* n*h*w*c values; NULL while dry */
+    struct flis_grad *grad;     /* gathers the loss's gradient (section 10), views' too; NULL: none is wanted */
 };
 
 flis_tensor *flis_image(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t c);
 flis_tensor *flis_rows(flis_ctx *ctx, size_t n, size_t t, size_t c);
+flis_tensor *flis_vectors(flis_ctx *ctx, size_t n, size_t c);
 size_t flis_count(const flis_tensor *x);
 /* The same values seen as [n][h*w][c], or as [n][h][w][c] with h*w = t. No copy. */
 flis_tensor *flis_as_rows(flis_ctx *ctx, const flis_tensor *x);
@@ -143,6 +154,8 @@ flis_tensor *flis_from_nchw(flis_ctx *ctx, const real *x, size_t n, size_t c, si
 void flis_to_nchw(const flis_tensor *x, real *out);
 /* Hands x to ctx->trace under scope + the formatted name. Costs nothing without a trace. */
 void flis_trace(flis_ctx *ctx, const flis_tensor *x, const char *format, ...);
+/* Whether the trace wants something of `count` values that would be computed for it alone. */
+bool flis_trace_wants(flis_ctx *ctx, size_t count, const char *format, ...);
 
 typedef enum {
     FLIS_F64, FLIS_F32, FLIS_F16, FLIS_BF16, FLIS_I64, FLIS_I32, FLIS_I16, FLIS_I8, FLIS_U8, FLIS_BOOL
@@ -158,6 +171,10 @@ typedef struct flis_param {
     real *packed;               /* panels (matrices and kernels); else NULL */
     uint16_t *half;             /* the same panels as F16 or BF16, widened where they are used: half the memory */
     bool half_is_bf16;
+    /* Training (section 10): allocated by flis_grad_visit, in the checkpoint's order like value, which is kept then. */
+    real *grad;                 /* d loss / d value, gathered over backward passes; NULL: frozen */
+    real *m, *v;                /* AdamW's moments */
+    real *ema;                  /* exponential moving average of value; NULL: none is kept */
 } flis_param;
 
 /* Each operation returns a new tensor in the arena and leaves its inputs alone. The equation stands above it in
@@ -198,6 +215,18 @@ typedef struct flis_mask {
    weighted sum of v. q [n][tq][c], k and v [n][tk][c]. Never holds more than 32 query rows of scores per thread. */
 flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
                             double scale, flis_mask mask);
+
+/* What that attention computes inside, for the trace and only where ctx->trace_wants it, under name + ".q", ".k", ".v"
+   [n heads][t][d]; ".scores" (scaled, before the mask) and ".weights" (after softmax) [n heads][tq][tk]; ".mask" [tq][tk], for
+   n > 1 [n][tq][tk], where mask.open is given. */
+void flis_trace_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
+                          double scale, flis_mask mask, const char *name);
+/* Two operations that are done in one where no trace wants to see between them; the bits are the same. Group norm, traced
+   under name + part, then SiLU; and a convolution, traced likewise, to which `add` is added. */
+flis_tensor *flis_norm_silu(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, double eps,
+                            const char *name, const char *part);
+flis_tensor *flis_conv_add(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, const flis_tensor *add,
+                           const char *name, const char *part);
 
 /* Own elementary functions: + - * / alone, in double, so that every machine agrees. Errors below 1 ulp of double. */
 double flis_exp(double x);
@@ -279,8 +308,19 @@ void flis_sha256_begin(flis_sha256 *s);
 void flis_sha256_add(flis_sha256 *s, const void *bytes, size_t count);
 void flis_sha256_end(flis_sha256 *s, char hex[65]);
 /* The digest of a tensor: of its values' little-endian IEEE bytes, in the order that files have ([n][c][h][w] for images),
-   as float32 (flis64: float64). */
+   as float32 (flis64: float64); of a traced mask, its bytes. */
 void flis_tensor_digest(const flis_tensor *x, char hex[65]);
+/* What is told of a tensor instead of its values. Indices count in the order that files have. */
+enum { FLIS_SAMPLES = 64 };
+typedef struct flis_summary {
+    size_t count, not_finite;           /* values; how many of them are NaN or infinite */
+    double mean, deviation;             /* population standard deviation; NaN or infinite where a value is */
+    double largest; size_t largest_at;  /* |x|, and where first; of the first value that is not finite, if there is one */
+    size_t samples, stride;             /* sample[i] is value i * stride, stride = count / 64, at least 1 */
+    double sample[FLIS_SAMPLES];
+    char sha256[65];
+} flis_summary;
+void flis_tensor_summary(const flis_tensor *x, flis_summary *out);
 
 /* Key tables. A module's weights are a struct of flis_param; its table gives each one's name, its shape as letters that
    the module's own dimensions resolve ("oi33": [o][i][3][3]), and its place in the struct. The loader, the inspector
@@ -316,6 +356,9 @@ bool flis_formula_visit(flis_ctx *ctx, void *unused, const char *name, flis_para
 /* Fills a param from values in the checkpoint's order: packs matrices and kernels, copies vectors and embeddings. */
 bool flis_param_set(flis_ctx *ctx, flis_param *param, const real *values, bool keep_unpacked);
 bool flis_param_set_half(flis_ctx *ctx, flis_param *param, const uint16_t *values, bool bf16);     /* to be multiplied only */
+/* The values in the checkpoint's order, however they are kept (halves: widened). */
+void flis_param_get(const flis_param *param, real *out);
+size_t flis_param_count(const flis_param *param);
 
 /* ---- 4. Pictures, JSON, layouts (flis.c) ----------------------------------------------------------------------- */
 
@@ -354,6 +397,8 @@ bool flis_read_label(flis_ctx *ctx, const char *path, flis_picture *out);
 /* text: key, value, key, value, …, NULL: kept as tEXt (or iTXt when not Latin-1). Bytes are a pure function of the
    pixels and text. Written to a temporary name and renamed. */
 bool flis_write_png(flis_ctx *ctx, const char *path, const flis_picture *picture, const char *const *text);
+/* The same bytes in memory; free() them. */
+uint8_t *flis_png_bytes(flis_ctx *ctx, const flis_picture *picture, const char *const *text, size_t *length);
 
 typedef struct flis_phrase { char *text; int id; } flis_phrase;    /* id -1: acts everywhere; else 0..255 */
 typedef struct flis_layout {
@@ -378,6 +423,8 @@ typedef struct flis_vocab flis_vocab;
 /* bpe_simple_vocab_16e6.txt, the same .gz, or a merges.txt; at most 48894 merges are used. The number of tokens is
    512 + merges + 2; BOS is the last but one, EOS (also the padding) the last. path NULL: no merges, bytes alone. */
 flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path);
+/* The same from the text of a merges.txt; `name` is used in error sentences. */
+flis_vocab *flis_vocab_parse(flis_ctx *ctx, const char *name, const char *text, size_t length);
 void flis_vocab_free(flis_vocab *vocab);
 size_t flis_vocab_size(const flis_vocab *vocab);
 int32_t flis_vocab_bos(const flis_vocab *vocab);
@@ -558,6 +605,100 @@ typedef struct flis_guided {
     const flis_rca *rca;                /* NULL: plain */
 } flis_guided;
 bool flis_guided_eps(flis_ctx *ctx, void *guided, const real *x, int64_t t, real *eps, real *uncond);
+
+/* ---- 10. Training (tensor.c) ------------------------------------------------------------------------------------ */
+
+/* With a tape in the context, the operations of section 2 record themselves wherever a gradient is wanted: for weights
+   that flis_grad_visit has seen, for tensors that flis_watch names, and for what is computed from either. What needs no
+   gradient (a frozen text encoder) is not recorded, and none is computed into it. What a recorded operation was given
+   (tensors, weights, masks) must last, unchanged, until flis_backward. The whole models of sections 5 to 7 are made of
+   these operations, so they train as they infer. Results and gradients do not depend on the number of threads.
+   A step, with tape and training set up once:
+
+     flis_mark mark = flis_here(ctx);
+     flis_tape_begin(ctx, &tape);
+     eps = flis_unet_eps(ctx, unet, z, t, text, rca);
+     loss = flis_mse(ctx, eps, noise, NULL, 1.0);
+     flis_backward(ctx);
+     flis_tape_end(ctx);
+     flis_rewind(ctx, mark);
+     flis_adamw(ctx, &training);
+
+   All but the last may be repeated before it, on other samples: weights' gradients add up (seed losses with 1/count). */
+
+/* The gradient of one tensor; in the arena. */
+typedef struct flis_grad {
+    real *x;                    /* like the tensor's values; NULL: nothing has flowed in yet */
+    size_t count;
+    bool watched;               /* stays after flis_backward, until flis_tape_end */
+    struct flis_buffer *buffer; /* whose memory x is */
+} flis_grad;
+
+typedef struct flis_tape {      /* all zero to begin with; kept from step to step, because fresh pages are slow */
+    bool checkpoint;            /* set it: flis_checkpoint keeps only what goes in and out, and computes it again later */
+    struct flis_node *last;     /* the newest recorded operation */
+    struct flis_buffer *buffers;        /* memory for tensors' gradients */
+    size_t bytes;               /* of it */
+} flis_tape;
+bool flis_tape_begin(flis_ctx *ctx, flis_tape *tape);   /* fails when already recording, or while dry */
+void flis_tape_end(flis_ctx *ctx);                      /* stops recording, forgets; tensors' gradients are gone */
+void flis_tape_free(flis_tape *tape);
+/* Wants the gradient of x, an input or something computed: x->grad->x after flis_backward. Before x is used. */
+void flis_watch(flis_ctx *ctx, flis_tensor *x);
+/* Runs what was recorded, newest first, from the gradients that losses seeded; then the tape is empty. Gradients add to
+   what weights' grad holds. */
+bool flis_backward(flis_ctx *ctx);
+/* block(ctx, user, in), where in holds `count` tensors. With tape->checkpoint set it runs unrecorded, so that nothing but
+   its result stays in memory, and once more, recorded, when its backward is due: the same bits for less memory. user,
+   what it points to and the tensors must last until flis_backward, so they belong in the arena; `in` is copied. */
+typedef flis_tensor *flis_block(flis_ctx *ctx, void *user, flis_tensor *const *in);
+flis_tensor *flis_checkpoint(flis_ctx *ctx, flis_block *block, void *user, flis_tensor *const *in, size_t count);
+
+/* Losses. Each returns its value (0 when failed), summed in double, and seeds y's gradient with `scale` times its
+   derivative; without a tape it only returns. target: like y's values; weight: one for each place [n][h][w], NULL: 1. */
+/* Mean over all values of weight (y - target)^2. */
+double flis_mse(flis_ctx *ctx, const flis_tensor *y, const real *target, const real *weight, double scale);
+/* Mean over all values of weight |y - target|. */
+double flis_l1(flis_ctx *ctx, const flis_tensor *y, const real *target, const real *weight, double scale);
+/* Mean over the places whose label is not void_label (-1: every place counts) of log sum_c exp(y[c]) - y[label]; label
+   [n][h][w]; 0 where no place counts. */
+double flis_cross_entropy(flis_ctx *ctx, const flis_tensor *y, const uint8_t *label, int void_label, double scale);
+/* Moments [n][h][w][2z], as flis_vae_encode gives them: means, then log variances, which are cut to [-30, 20].
+   1/2 sum of mean^2 + variance - 1 - log variance, over n. CompVis' ldm/modules/distributions/distributions.py. */
+double flis_kl(flis_ctx *ctx, const flis_tensor *moments, double scale);
+/* mean + exp(log variance / 2) noise, [n][h][w][z]; noise like it; an operation, recorded as the others. */
+flis_tensor *flis_posterior_sample(flis_ctx *ctx, const flis_tensor *moments, const flis_tensor *noise);
+
+/* The weights in training, in the order in which they were visited, and how they are updated. */
+typedef struct flis_training {
+    double rate, beta1, beta2, eps, decay;      /* AdamW: 1e-4, 0.9, 0.999, 1e-8, 0.01; decay is decoupled */
+    double clip;                /* largest norm of all gradients as one vector; above it they are scaled. 0: no limit */
+    double ema;                 /* decay of the average, at most (1 + step) / (10 + step); 0: none is kept */
+    uint64_t step;              /* updates done */
+    double norm;                /* of the last update's gradients, before clipping */
+    size_t count, room;
+    struct flis_trained { char *name; flis_param *param; } *item;
+} flis_training;
+void flis_training_default(flis_training *training);
+/* A visitor: from now on the weight is trained. Keeps its values unpacked beside the panels (halves are widened), and
+   allocates its gradient, moments and, where training->ema is set, average. Wrap it to train a choice of weights. */
+bool flis_grad_visit(flis_ctx *ctx, void *training, const char *name, flis_param *param);
+/* One update from the gathered gradients, which are then set to zero; packs the weights anew. Fails where a gradient is
+   NaN or infinite, and then changes nothing. With step = 1, 2, …, in real, per value (torch.optim.AdamW's order):
+     p = p (1 - rate decay); m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g g;
+     p = p - rate / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps); ema = ema - (1 - d)(ema - p). */
+bool flis_adamw(flis_ctx *ctx, flis_training *training);
+void flis_grad_zero(flis_training *training);
+/* Exchanges every weight with its average: to sample with, to write the model; and once more, to train on. */
+bool flis_training_swap(flis_ctx *ctx, flis_training *training);
+/* The state with which a resumed training gives the same bits: declare it with the other tensors of a file, write it in
+   the same place; read sets weights, moments, averages and step. Tensors: each weight under its own name, and that after
+   "adamw.m.", "adamw.v.", "ema."; metadata "adamw.step". F32 (flis64: F64). */
+bool flis_training_declare(flis_ctx *ctx, flis_writer *writer, const flis_training *training);
+bool flis_training_write(flis_ctx *ctx, flis_writer *writer, const flis_training *training);
+bool flis_training_read(flis_ctx *ctx, flis_file *file, flis_training *training);
+/* Frees the list. The weights keep what they have, until flis_free_visit. */
+void flis_training_free(flis_training *training);
 
 #ifdef __cplusplus
 }

@@ -16,7 +16,7 @@
 
 enum { WORDS = 624, MIDDLE = 397 };
 
-/* Matsumoto and Nishimura's initialisation; PyTorch takes the seed's low 32 bits only. */
+/* Matsumoto and Nishimura's initialisation; PyTorch takes the seed's low 32 bits only. SPEC 7.1. */
 void flis_rng_seed(flis_rng *rng, flis_rng_kind kind, uint64_t seed)
 {
     memset(rng, 0, sizeof *rng);
@@ -27,6 +27,7 @@ void flis_rng_seed(flis_rng *rng, flis_rng_kind kind, uint64_t seed)
     for (uint32_t i = 1; i < WORDS; i++) rng->mt[i] = 1812433253u * (rng->mt[i - 1] ^ rng->mt[i - 1] >> 30) + i;
 }
 
+/* SPEC 7.1. */
 static void refill(flis_rng *rng)
 {
     uint32_t *mt = rng->mt;
@@ -37,6 +38,7 @@ static void refill(flis_rng *rng)
     rng->at = 0;
 }
 
+/* SPEC 7.1. */
 uint32_t flis_rng_u32(flis_rng *rng)
 {
     if (rng->at >= WORDS) refill(rng);
@@ -47,13 +49,13 @@ uint32_t flis_rng_u32(flis_rng *rng)
     return y ^ y >> 18;
 }
 
-/* 24 bits of one word. */
+/* 24 bits of one word. SPEC 7.2. */
 void flis_rand(flis_rng *rng, float *out, size_t count)
 {
     for (size_t i = 0; i < count; i++) out[i] = (float)(flis_rng_u32(rng) & 0xffffffu) * 0x1p-24f;
 }
 
-/* 53 bits of two words, the first drawn above. */
+/* 53 bits of two words, the first drawn above. SPEC 7.2. */
 void flis_rand_f64(flis_rng *rng, double *out, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -62,6 +64,7 @@ void flis_rand_f64(flis_rng *rng, double *out, size_t count)
     }
 }
 
+/* SPEC 7.2. */
 void flis_randint(flis_rng *rng, int64_t *out, size_t count, uint32_t high)
 {
     for (size_t i = 0; i < count; i++) out[i] = flis_rng_u32(rng) % high;
@@ -128,7 +131,7 @@ static pair one_less(pair x)            /* 1 - x */
     return add(whole(1), (pair){-x.high, -x.low});
 }
 
-/* log x = e ln 2 + 2 (s + s^3/3 + s^5/5 + …), s = (m - 1) / (m + 1), m in [sqrt(1/2), sqrt 2) */
+/* log x = e ln 2 + 2 (s + s^3/3 + s^5/5 + …), s = (m - 1) / (m + 1), m in [sqrt(1/2), sqrt 2). SPEC 7.3. */
 static double log_rounded(double x)
 {
     const pair ln2 = {0x1.62e42fefa39efp-1, 0x1.abc9e3b39803fp-56};
@@ -145,7 +148,7 @@ static double log_rounded(double x)
     return sum.high + sum.low;
 }
 
-/* sin x and cos x, 0 <= x < 8: r = x - k pi/2, Taylor sums in r. */
+/* sin x and cos x, 0 <= x < 8: r = x - k pi/2, Taylor sums in r. SPEC 7.3. */
 static void sin_cos_rounded(double x, double *sine, double *cosine)
 {
     const pair half_pi = {0x1.921fb54442d18p+0, 0x1.1a62633145c07p-54};
@@ -173,7 +176,7 @@ static const double TWO_PI = 6.2831853071795865;
 enum { BOX = 16 };                      /* PyTorch's vector path starts at 16 values and works on 16 at a time */
 
 /* Below 16 values: Box-Muller in double; the sine's half is kept for the next call. 1 - u is exact, so that log1p(-u)
-   is log(1 - u). */
+   is log(1 - u). SPEC 7.3. */
 static double normal_scalar(flis_rng *rng)
 {
     if (rng->has_next_normal) {
@@ -189,6 +192,7 @@ static double normal_scalar(flis_rng *rng)
     return radius * cosine;
 }
 
+/* SPEC 7.4. */
 static float fused(float a, float b, float c)
 {
 #if defined(FP_FAST_FMAF) || defined(__FMA__)
@@ -198,7 +202,7 @@ static float fused(float a, float b, float c)
 #endif
 }
 
-/* Cephes' logf as in PyTorch's AVX2 kernels, contracted to fma where their compiler did. */
+/* Cephes' logf as in PyTorch's AVX2 kernels, contracted to fma where their compiler did. SPEC 7.4. */
 static float log_avx2(float x)
 {
     static const float p[9] = {7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f,
@@ -221,7 +225,7 @@ static float log_avx2(float x)
     return fused(e, 0.693359375f, x);
 }
 
-/* Cephes' sinf and cosf likewise, x >= 0. */
+/* Cephes' sinf and cosf likewise, x >= 0. SPEC 7.4. */
 static void sin_cos_avx2(float x, float *sine, float *cosine)
 {
     int j = ((int)(x * 1.27323954473516f) + 1) & ~1;
@@ -243,7 +247,7 @@ static void sin_cos_avx2(float x, float *sine, float *cosine)
     *cosine = (j - 2) & 4 ? from_cosine : -from_cosine;
 }
 
-/* 16 uniform values become normal: u1 = 1 - first eight, u2 = last eight. */
+/* 16 uniform values become normal: u1 = 1 - first eight, u2 = last eight. SPEC 7.4. */
 static void box_muller(float *x)
 {
     for (int j = 0; j < BOX / 2; j++) {
@@ -254,6 +258,7 @@ static void box_muller(float *x)
     }
 }
 
+/* SPEC 7.5. */
 static void box_muller_f64(double *x)
 {
     for (int j = 0; j < BOX / 2; j++) {
@@ -266,7 +271,7 @@ static void box_muller_f64(double *x)
 
 /* ---- Normal numbers on CUDA ------------------------------------------------------------------------------------ */
 
-/* Philox 4x32-10 (Salmon et al., 2011): ten rounds of two multiplications, keys bumped by Weyl constants. */
+/* Philox 4x32-10 (Salmon et al., 2011): ten rounds of two multiplications, keys bumped by Weyl constants. SPEC 7.6. */
 static void philox(uint32_t counter[4], uint64_t seed)
 {
     uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
@@ -280,7 +285,7 @@ static void philox(uint32_t counter[4], uint64_t seed)
     }
 }
 
-/* Value i of call n: counter (n, 0, i, 0); u and v from the first two words; sqrt(-2 log u) sin v. */
+/* Value i of call n: counter (n, 0, i, 0); u and v from the first two words; sqrt(-2 log u) sin v. SPEC 7.6. */
 static double normal_cuda(const flis_rng *rng, size_t i)
 {
     uint32_t word[4] = {rng->calls, 0, (uint32_t)i, 0};
@@ -290,6 +295,7 @@ static double normal_cuda(const flis_rng *rng, size_t i)
     return sqrt(-2.0 * flis_log(u)) * flis_sin(v);
 }
 
+/* SPEC 7.4. */
 void flis_randn(flis_rng *rng, float *out, size_t count)
 {
     if (rng->kind == FLIS_RNG_CUDA) {
@@ -309,6 +315,7 @@ void flis_randn(flis_rng *rng, float *out, size_t count)
     }
 }
 
+/* SPEC 7.5. */
 void flis_randn_f64(flis_rng *rng, double *out, size_t count)
 {
     if (rng->kind == FLIS_RNG_CUDA) {
@@ -333,7 +340,7 @@ void flis_randn_f64(flis_rng *rng, double *out, size_t count)
 /* beta_t = (sqrt(0.00085) … sqrt(0.0120) in even steps)^2; alpha_bar_t = product of 1 - beta up to t; both in double,
    then float32. The steps are torch.linspace's, to the bit: four at a time, the first of four by one fma from the start
    (in the second half of the range from the end), the others by adding multiples of the step.
-   ddpm.py:117-160 register_schedule, util.py make_beta_schedule "linear". */
+   ddpm.py:117-160 register_schedule, util.py make_beta_schedule "linear". SPEC 8.1. */
 void flis_schedule_make(flis_schedule *schedule)
 {
     const double first = sqrt(0.00085), last = sqrt(0.0120), step = (last - first) / (FLIS_TIMESTEPS - 1);
@@ -350,7 +357,7 @@ void flis_schedule_make(flis_schedule *schedule)
 }
 
 /* sigma = eta sqrt((1 - a_prev) / (1 - a) (1 - a / a_prev)), a float32 and a_prev double, rounded where PyTorch rounds;
-   with a single step it takes a_prev for a scalar and works in float32 throughout. */
+   with a single step it takes a_prev for a scalar and works in float32 throughout. SPEC 8.3. */
 static double sigma_of(double eta, float a, double before, bool single)
 {
     const float inverse = 1.0f / (1.0f - a);
@@ -359,7 +366,7 @@ static double sigma_of(double eta, float a, double before, bool single)
     return (float)eta * sqrtf(ratio * rest);
 }
 
-/* The last of range(0, 1000, 1000 / steps) + 1 is 1000, where the stride divides 999. */
+/* The last of range(0, 1000, 1000 / steps) + 1 is 1000, where the stride divides 999. SPEC 8.2. */
 static bool beyond_schedule(int steps)
 {
     const int stride = FLIS_TIMESTEPS / steps, count = (FLIS_TIMESTEPS + stride - 1) / stride;
@@ -368,7 +375,7 @@ static bool beyond_schedule(int steps)
 
 /* Timesteps are range(0, 1000, 1000 / steps) + 1, whose count is what was asked only if that divides; where the last
    would be 1000 the authors' arrays end and their code crashes: 3, 9, 27, 36, 37, 101-111, 251-333, 501-1000.
-   util.py make_ddim_timesteps "uniform", make_ddim_sampling_parameters. */
+   util.py make_ddim_timesteps "uniform", make_ddim_sampling_parameters. SPEC 8.2. */
 bool flis_steps_make(flis_ctx *ctx, const flis_schedule *schedule, flis_sampler_kind kind, int steps, double eta,
                      flis_steps *out)
 {
@@ -414,7 +421,8 @@ typedef struct sampler {
     float *noise;
 } sampler;
 
-/* e = e_uncond + scale (e_cond - e_uncond); scale 1: the conditional pass alone. plms.py:173-189, ddim.py:166-180 */
+/* e = e_uncond + scale (e_cond - e_uncond); scale 1: the conditional pass alone. plms.py:173-189, ddim.py:166-180.
+   SPEC 8.5. */
 static bool guided_eps(flis_ctx *ctx, const sampler *s, const real *x, int64_t t, real *e)
 {
     const bool guided = s->options->scale != 1;
@@ -426,7 +434,7 @@ static bool guided_eps(flis_ctx *ctx, const sampler *s, const real *x, int64_t t
 
 /* pred_x0 = (x - sqrt(1 - a) e) / sqrt(a);  x_prev = sqrt(a_prev) pred_x0 + sqrt(1 - a_prev - sigma^2) e + sigma noise,
    rounding after each operation as PyTorch does; coefficients enter as float32. Noise is drawn even where sigma is 0,
-   so that the stream stays in step. plms.py:200-217 get_x_prev_and_pred_x0, ddim.py:190-208 */
+   so that the stream stays in step. plms.py:200-217 get_x_prev_and_pred_x0, ddim.py:190-208. SPEC 8.4. */
 static void step_from(flis_ctx *ctx, sampler *s, size_t index, const real *e)
 {
     const float a = s->steps.alpha[index], before = (float)s->steps.alpha_prev[index];
@@ -441,7 +449,7 @@ static void step_from(flis_ctx *ctx, sampler *s, size_t index, const real *e)
 }
 
 /* Adams-Bashforth over the guided eps of earlier steps; the first step is a pseudo improved Euler step, which evaluates
-   a second time at the next timestep and then steps from the *original* x. plms.py:219-236 */
+   a second time at the next timestep and then steps from the *original* x. plms.py:219-236. SPEC 8.6. */
 static bool plms_eps(flis_ctx *ctx, sampler *s, size_t index)
 {
     const real *e = s->e, *o1 = s->old[0], *o2 = s->old[1], *o3 = s->old[2];
@@ -457,6 +465,7 @@ static bool plms_eps(flis_ctx *ctx, sampler *s, size_t index)
     return true;
 }
 
+/* SPEC 8.6. */
 static void remember(sampler *s)
 {
     real *oldest = s->old[HISTORY - 1];
@@ -466,6 +475,7 @@ static void remember(sampler *s)
     if (s->olds < HISTORY) s->olds++;
 }
 
+/* SPEC 8.6. */
 static bool run(flis_ctx *ctx, sampler *s)
 {
     const size_t total = s->steps.count;
@@ -490,6 +500,7 @@ static bool run(flis_ctx *ctx, sampler *s)
     return flis_ok(ctx);
 }
 
+/* SPEC 8.6. */
 bool flis_sample(flis_ctx *ctx, const flis_sampling *options, size_t count, real *x, const flis_model_fn *model)
 {
     enum { ARRAYS = 6 + HISTORY };

@@ -56,6 +56,7 @@
 
 /* ---- Context and errors ---------------------------------------------------------------------------------------- */
 
+/* SPEC 14.1. */
 bool flis_fail(flis_ctx *ctx, const char *format, ...)
 {
     if (ctx->error[0]) return false;
@@ -66,11 +67,13 @@ bool flis_fail(flis_ctx *ctx, const char *format, ...)
     return false;
 }
 
+/* SPEC 14.1. */
 bool flis_ok(const flis_ctx *ctx)
 {
     return !ctx->error[0];
 }
 
+/* SPEC 14.1. */
 void *flis_alloc(flis_ctx *ctx, size_t count, size_t size)
 {
     if (!flis_ok(ctx)) return NULL;
@@ -84,7 +87,7 @@ void *flis_alloc(flis_ctx *ctx, size_t count, size_t size)
 }
 
 /* Compilers and start-up code (a -Ofast library linked in is enough) can take IEEE arithmetic away; one product of each
-   kind tells. volatile keeps the compiler from answering with its own arithmetic. */
+   kind tells. volatile keeps the compiler from answering with its own arithmetic. SPEC 1.1. */
 static bool arithmetic_is_ieee(flis_ctx *ctx)
 {
     volatile float tiny = FLT_MIN, half = 0.5f, big = 16777216.0f, one = 1.0f;
@@ -101,6 +104,7 @@ static bool arithmetic_is_ieee(flis_ctx *ctx)
     return true;
 }
 
+/* SPEC 1.1. */
 bool flis_init(flis_ctx *ctx)
 {
     memset(ctx, 0, sizeof *ctx);
@@ -158,6 +162,7 @@ static void chunks_free(struct flis_chunk *chunk)
     }
 }
 
+/* SPEC 14.1. */
 void flis_free(flis_ctx *ctx)
 {
     chunks_free(ctx->arena.top);
@@ -207,6 +212,7 @@ static void *arena_take(flis_ctx *ctx, size_t head, size_t body)
     return p;
 }
 
+/* SPEC 14.2. */
 void *flis_scratch(flis_ctx *ctx, size_t count, size_t size)
 {
     if (size && count > SIZE_MAX / 4 / size) {
@@ -216,6 +222,7 @@ void *flis_scratch(flis_ctx *ctx, size_t count, size_t size)
     return arena_take(ctx, 0, count * size);
 }
 
+/* SPEC 14.2. */
 bool flis_reserve(flis_ctx *ctx, size_t bytes)
 {
     flis_arena *arena = &ctx->arena;
@@ -230,6 +237,7 @@ bool flis_reserve(flis_ctx *ctx, size_t bytes)
     return chunk_push(ctx, bytes);
 }
 
+/* SPEC 14.2. */
 flis_mark flis_here(const flis_ctx *ctx)
 {
     const flis_arena *arena = &ctx->arena;
@@ -237,6 +245,7 @@ flis_mark flis_here(const flis_ctx *ctx)
     return mark;
 }
 
+/* SPEC 14.2. */
 void flis_rewind(flis_ctx *ctx, flis_mark mark)
 {
     flis_arena *arena = &ctx->arena;
@@ -258,6 +267,7 @@ void flis_rewind(flis_ctx *ctx, flis_mark mark)
     arena->used = mark.used;
 }
 
+/* SPEC 14.2. */
 bool flis_dry_begin(flis_ctx *ctx, flis_dry *dry)
 {
     if (ctx->dry || ctx->tape || !flis_ok(ctx)) return false;
@@ -267,6 +277,7 @@ bool flis_dry_begin(flis_ctx *ctx, flis_dry *dry)
     return true;
 }
 
+/* SPEC 14.2. */
 void flis_dry_end(flis_ctx *ctx, const flis_dry *dry)
 {
     size_t most = ctx->arena.peak - dry->mark.used;
@@ -297,24 +308,35 @@ static flis_tensor *tensor_new(flis_ctx *ctx, int rank, size_t n, size_t h, size
     flis_tensor *y = arena_take(ctx, sizeof *y, bytes);
     if (!y) return NULL;
     y->rank = rank;
+    y->bytes = false;
     y->n = n;
     y->h = h;
     y->w = w;
     y->c = c;
     y->x = ctx->dry ? NULL : (real *)((unsigned char *)y + rounded(sizeof *y));
+    y->grad = NULL;
     return y;
 }
 
+/* SPEC 0.1. */
 flis_tensor *flis_image(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t c)
 {
     return tensor_new(ctx, 4, n, h, w, c);
 }
 
+/* SPEC 0.1. */
 flis_tensor *flis_rows(flis_ctx *ctx, size_t n, size_t t, size_t c)
 {
     return tensor_new(ctx, 3, n, t, 1, c);
 }
 
+/* SPEC 0.1. */
+flis_tensor *flis_vectors(flis_ctx *ctx, size_t n, size_t c)
+{
+    return tensor_new(ctx, 2, n, 1, 1, c);
+}
+
+/* SPEC 0.1. */
 size_t flis_count(const flis_tensor *x)
 {
     return x->n * x->h * x->w * x->c;
@@ -333,6 +355,7 @@ static bool same_shape(flis_ctx *ctx, const char *op, const flis_tensor *a, cons
                      a->c, b->n, b->h, b->w, b->c);
 }
 
+/* SPEC 14.2. */
 flis_tensor *flis_keep(flis_ctx *ctx, flis_mark mark, flis_tensor *y)
 {
     if (!y || ctx->tape) return y;      /* a tape's backward still needs everything */
@@ -357,11 +380,13 @@ static flis_tensor *view(flis_ctx *ctx, const flis_tensor *x, int rank, size_t h
     return y;
 }
 
+/* SPEC 0.1. */
 flis_tensor *flis_as_rows(flis_ctx *ctx, const flis_tensor *x)
 {
     return x ? view(ctx, x, 3, x->h * x->w, 1) : NULL;
 }
 
+/* SPEC 0.1. */
 flis_tensor *flis_as_image(flis_ctx *ctx, const flis_tensor *x, size_t h, size_t w)
 {
     if (x && h * w != x->h * x->w) {
@@ -371,6 +396,7 @@ flis_tensor *flis_as_image(flis_ctx *ctx, const flis_tensor *x, size_t h, size_t
     return view(ctx, x, 4, h, w);
 }
 
+/* SPEC 0.1. */
 flis_tensor *flis_from_nchw(flis_ctx *ctx, const real *x, size_t n, size_t c, size_t h, size_t w)
 {
     flis_tensor *y = flis_image(ctx, n, h, w, c);
@@ -381,6 +407,7 @@ flis_tensor *flis_from_nchw(flis_ctx *ctx, const real *x, size_t n, size_t c, si
     return y;
 }
 
+/* SPEC 0.1. */
 void flis_to_nchw(const flis_tensor *x, real *out)
 {
     size_t c = x->c, places = x->h * x->w;
@@ -389,16 +416,253 @@ void flis_to_nchw(const flis_tensor *x, real *out)
             for (size_t i = 0; i < places; i++) out[(s * c + k) * places + i] = x->x[(s * places + i) * c + k];
 }
 
+enum { TRACE_NAME = 64 + 256 };         /* ctx->scope and a module's path */
+
+/* SPEC 10.12. */
 void flis_trace(flis_ctx *ctx, const flis_tensor *x, const char *format, ...)
 {
     if (!ctx->trace || !x || idle(ctx)) return;
-    char name[sizeof ctx->scope + 256];
+    char name[TRACE_NAME];
     size_t start = (size_t)snprintf(name, sizeof name, "%s", ctx->scope);
     va_list args;
     va_start(args, format);
     vsnprintf(name + start, sizeof name - start, format, args);
     va_end(args);
     ctx->trace(ctx->trace_user, name, x);
+}
+
+/* SPEC 10.12. */
+bool flis_trace_wants(flis_ctx *ctx, size_t count, const char *format, ...)
+{
+    if (!ctx->trace || !ctx->trace_wants || idle(ctx)) return false;
+    char name[TRACE_NAME];
+    size_t start = (size_t)snprintf(name, sizeof name, "%s", ctx->scope);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name + start, sizeof name - start, format, args);
+    va_end(args);
+    return ctx->trace_wants(ctx->trace_user, name, count);
+}
+
+/* ---- Tape ------------------------------------------------------------------------------------------------------ */
+
+/* A recorded operation: what its backward needs. Tensors are copied; their values and gradients are shared. */
+typedef struct flis_node flis_node;
+typedef void backward_fn(flis_ctx *ctx, const flis_node *node);
+struct flis_node {
+    flis_node *before;                  /* recorded before this one */
+    backward_fn *backward;
+    flis_tensor y, x[3];                /* result; inputs, all zero where there are fewer */
+    const flis_param *w, *b;            /* weights, or NULL */
+    flis_conv_kind kind;
+    bool silu;
+    double number;                      /* the factor, the scale */
+    size_t count;                       /* heads; inputs of a block */
+    flis_mask mask;
+    const void *saved;                  /* what forward computed and backward wants again; a block's inputs */
+    flis_block *block;                  /* flis_checkpoint's */
+    void *user;
+};
+
+/* Gradients of tensors live outside the arena: they come and go in another order than activations. Freed memory waits here
+   for the next one that it fits. */
+struct flis_buffer {
+    struct flis_buffer *next;
+    size_t count;
+    bool used;
+    real *x;
+};
+
+static void *aligned_new(flis_ctx *ctx, size_t count, size_t size);
+static void aligned_free(void *x);
+
+static bool grad_take(flis_ctx *ctx, flis_grad *g)
+{
+    struct flis_buffer *best = NULL;
+    if (!ctx->tape) return flis_fail(ctx, "a gradient is wanted where no tape is");
+    for (struct flis_buffer *b = ctx->tape->buffers; b; b = b->next)
+        if (!b->used && b->count >= g->count && b->count / 2 <= g->count && (!best || b->count < best->count)) best = b;
+    if (!best) {
+        if (!(best = flis_alloc(ctx, 1, sizeof *best))) return false;
+        if (!(best->x = aligned_new(ctx, g->count, sizeof *best->x))) {
+            free(best);
+            return false;
+        }
+        best->count = g->count;
+        best->next = ctx->tape->buffers;
+        ctx->tape->buffers = best;
+        ctx->tape->bytes += g->count * sizeof *best->x;
+    }
+    best->used = true;
+    g->buffer = best;
+    g->x = best->x;
+    return true;
+}
+
+static void grad_release(flis_grad *g)
+{
+    if (g->buffer) g->buffer->used = false;
+    g->buffer = NULL;
+    g->x = NULL;
+}
+
+/* Where the gradient of t gathers; NULL: none is wanted (or there is no memory). *first: nothing has flowed in yet, the
+   memory holds rubbish, and is to be written, not added to. */
+static real *grad_open(flis_ctx *ctx, const flis_tensor *t, bool *first)
+{
+    flis_grad *g = t->grad;
+    if (!g || !flis_ok(ctx)) return NULL;
+    *first = !g->x;
+    if (!g->x && !grad_take(ctx, g)) return NULL;
+    return g->x;
+}
+
+/* One value into a gradient that is being written (first) or added to. */
+#define FLOW(to, first, value) ((to) = (first) ? (value) : (to) + (value))
+
+/* The last use of a result's gradient: adds it to t's, or hands its memory over where nothing has flowed in yet. */
+static void grad_pass(flis_ctx *ctx, const flis_tensor *y, const flis_tensor *t)
+{
+    flis_grad *from = y->grad, *to = t->grad;
+    (void)ctx;
+    if (!to) return;
+    if (!to->x) {
+        to->x = from->x;
+        to->buffer = from->buffer;
+        from->x = NULL;
+        from->buffer = NULL;
+        return;
+    }
+    const size_t count = to->count, strips = (count + 65535) / 65536;
+    PARALLEL_FOR(count)
+    for (size_t s = 0; s < strips; s++) {
+        size_t last = (s + 1) * 65536 < count ? (s + 1) * 65536 : count;
+        for (size_t i = s * 65536; i < last; i++) to->x[i] += from->x[i];
+    }
+}
+
+static flis_grad *grad_new(flis_ctx *ctx, const flis_tensor *t)
+{
+    flis_grad *g = flis_scratch(ctx, 1, sizeof *g);
+    if (g) *g = (flis_grad){.count = flis_count(t)};
+    return g;
+}
+
+void flis_watch(flis_ctx *ctx, flis_tensor *x)
+{
+    if (!x || !ctx->tape || !flis_ok(ctx)) return;
+    if (!x->grad) x->grad = grad_new(ctx, x);
+    if (x->grad) x->grad->watched = true;
+}
+
+/* Records an operation that made y of a, b, c (each may be NULL) and the weights w, bias (may be NULL); NULL where no
+   gradient is wanted of any of them, so that nothing is recorded. Called before an operation takes its scratch memory. */
+static flis_node *record(flis_ctx *ctx, backward_fn *backward, flis_tensor *y, const flis_tensor *a, const flis_tensor *b,
+                         const flis_tensor *c, const flis_param *w, const flis_param *bias)
+{
+    const flis_tensor *in[3] = {a, b, c};
+    bool wanted = (w && w->grad) || (bias && bias->grad);
+    if (!ctx->tape || !y || !flis_ok(ctx)) return NULL;
+    for (int i = 0; i < 3; i++) wanted = wanted || (in[i] && in[i]->grad);
+    if (!wanted) return NULL;
+    flis_node *node = flis_scratch(ctx, 1, sizeof *node);
+    if (!node || !(y->grad = grad_new(ctx, y))) return NULL;
+    *node = (flis_node){.before = ctx->tape->last, .backward = backward, .y = *y, .w = w, .b = bias};
+    for (int i = 0; i < 3; i++)
+        if (in[i]) node->x[i] = *in[i];
+    return ctx->tape->last = node;
+}
+
+/* A gradient that someone watches survives its operation's backward, which may overwrite or pass on what it is given. */
+static void node_backward(flis_ctx *ctx, const flis_node *node)
+{
+    flis_grad *g = node->y.grad, watched = *g;
+    if (!g->x) return;
+    if (watched.watched) {
+        if (!grad_take(ctx, g)) return;
+        memcpy(g->x, watched.x, g->count * sizeof *g->x);
+    }
+    node->backward(ctx, node);
+    grad_release(g);
+    if (watched.watched) *g = watched;
+}
+
+bool flis_backward(flis_ctx *ctx)
+{
+    if (!flis_ok(ctx)) return false;
+    if (!ctx->tape) return flis_fail(ctx, "backward: nothing was recorded, for the context has no tape");
+    while (ctx->tape->last && !idle(ctx)) {
+        const flis_node *node = ctx->tape->last;
+        ctx->tape->last = node->before;
+        node_backward(ctx, node);
+    }
+    return flis_ok(ctx);
+}
+
+bool flis_tape_begin(flis_ctx *ctx, flis_tape *tape)
+{
+    if (!flis_ok(ctx)) return false;
+    if (ctx->tape || ctx->dry) return flis_fail(ctx, "tape: the context is already %s", ctx->dry ? "dry" : "recording");
+    tape->last = NULL;
+    ctx->tape = tape;
+    return true;
+}
+
+void flis_tape_end(flis_ctx *ctx)
+{
+    if (!ctx->tape) return;
+    for (struct flis_buffer *b = ctx->tape->buffers; b; b = b->next) b->used = false;
+    ctx->tape->last = NULL;
+    ctx->tape = NULL;
+}
+
+void flis_tape_free(flis_tape *tape)
+{
+    while (tape->buffers) {
+        struct flis_buffer *next = tape->buffers->next;
+        aligned_free(tape->buffers->x);
+        free(tape->buffers);
+        tape->buffers = next;
+    }
+    tape->bytes = 0;
+}
+
+/* y = block(in), computed again, this time recorded, and then backward through that. */
+static void checkpoint_backward(flis_ctx *ctx, const flis_node *node)
+{
+    flis_mark mark = flis_here(ctx);
+    flis_node *before = ctx->tape->last;
+    void (*trace)(void *user, const char *name, const flis_tensor *tensor) = ctx->trace;
+    ctx->tape->last = NULL;
+    ctx->trace = NULL;                  /* every intermediate has been seen already */
+    flis_tensor *y = node->block(ctx, node->user, node->saved);
+    if (y && y->grad) {
+        grad_pass(ctx, &node->y, y);
+        flis_backward(ctx);
+    }
+    ctx->trace = trace;
+    ctx->tape->last = before;
+    flis_rewind(ctx, mark);
+}
+
+flis_tensor *flis_checkpoint(flis_ctx *ctx, flis_block *block, void *user, flis_tensor *const *in, size_t count)
+{
+    flis_tape *tape = ctx->tape;
+    if (!flis_ok(ctx)) return NULL;
+    if (!tape || !tape->checkpoint) return block(ctx, user, in);
+    flis_tensor **saved = flis_scratch(ctx, count, sizeof *saved);
+    flis_node *node = flis_scratch(ctx, 1, sizeof *node);
+    if (!saved || !node) return NULL;
+    memcpy(saved, in, count * sizeof *saved);
+    flis_mark mark = flis_here(ctx);
+    ctx->tape = NULL;
+    flis_tensor *y = flis_keep(ctx, mark, block(ctx, user, in));
+    ctx->tape = tape;
+    if (!y || !(y->grad = grad_new(ctx, y))) return NULL;
+    *node = (flis_node){.before = tape->last, .backward = checkpoint_backward, .y = *y, .block = block, .user = user,
+                        .saved = saved, .count = count};
+    tape->last = node;
+    return y;
 }
 
 /* ---- Elementary functions -------------------------------------------------------------------------------------- */
@@ -423,7 +687,8 @@ static double from_bits(uint64_t u)
 /* exp(x) = 2^k exp(r), k = round(x / ln 2), r = x - k ln 2 in [-0.347, 0.347], exp(r) its Taylor sum of `terms` terms.
    Below -708 the result is 0 (its float has been 0 for long), above 709 it is infinite; NaN stays NaN.
    Adding 1.5 * 2^52 rounds to an integer that stands in the low bits. The ends are cut by masks because gcc turns ?: with
-   floating constants into jumps and then does not vectorise the loops around (measured: attention ten times slower). */
+   floating constants into jumps and then does not vectorise the loops around (measured: attention ten times slower).
+   SPEC 1.5. */
 static inline double exp_with(double x, int terms)
 {
     static const double inverse_factorial[] = {
@@ -442,7 +707,8 @@ static inline double exp_with(double x, int terms)
 }
 
 /* erfc(a) = exp(-a^2) erfcx(a) for a >= 0, erfc(-a) = 2 - erfc(a). erfcx is a polynomial in t = (a - 3) / (a + 3), fitted
-   in Chebyshev's norm on [0, 28] (mpmath, 60 digits): largest error 7e-18 with 23 coefficients, 7e-11 with 13. */
+   in Chebyshev's norm on [0, 28] (mpmath, 60 digits): largest error 7e-18 with 23 coefficients, 7e-11 with 13.
+   SPEC 1.6. */
 static inline double erfc_with(double x, const double *coefficient, int terms, int exp_terms)
 {
     const uint64_t sign = bits_of(x) & 0x8000000000000000u;
@@ -478,36 +744,54 @@ static const double ERFCX_13[13] = {
 #define ERFCX_TERMS 13
 #endif
 
+/* SPEC 1.5. */
 static inline double exp_fast(double x)
 {
     return exp_with(x, EXP_TERMS);
 }
 
-/* x sigmoid(b x) = x / (1 + exp(-b x)) */
+/* x sigmoid(b x) = x / (1 + exp(-b x)). SPEC 1.8. */
 static inline real swish(real x, double b)
 {
     return (real)(x / (1.0 + exp_fast(-b * x)));
 }
 
-/* x Phi(x) = x erfc(-x / sqrt 2) / 2 */
+/* x Phi(x) = x erfc(-x / sqrt 2) / 2. SPEC 1.8. */
 static inline real gelu(real x)
 {
     return (real)(x * 0.5 * erfc_with(x * -0.70710678118654752, ERFCX, ERFCX_TERMS, EXP_TERMS));
 }
 
+/* d/dx of x s(b x) = s + b x s (1 - s), s the sigmoid */
+static inline double swish_slope(double x, double b)
+{
+    const double s = 1.0 / (1.0 + exp_fast(-b * x));
+    return s * (1.0 + b * x * (1.0 - s));
+}
+
+/* d/dx of x Phi(x) = Phi(x) + x phi(x) */
+static inline double gelu_slope(double x)
+{
+    return 0.5 * erfc_with(x * -0.70710678118654752, ERFCX, ERFCX_TERMS, EXP_TERMS) +
+           x * 0.39894228040143268 * exp_fast(-0.5 * x * x);
+}
+
+/* SPEC 1.5. */
 double flis_exp(double x)
 {
     if (!(x == x)) return x;
     return x > 709.0 ? exp_with(x - 1, 14) * 2.7182818284590452 : exp_with(x, 14);
 }
 
+/* SPEC 1.6. */
 double flis_erfc(double x)
 {
     if (!(x == x)) return x;
     return erfc_with(x, ERFCX_23, 23, 14);
 }
 
-/* log(x) = e ln 2 + log(m), m in [sqrt(1/2), sqrt 2), log(m) = 2 atanh(s) = 2 (s + s^3/3 + …), s = (m - 1) / (m + 1) */
+/* log(x) = e ln 2 + log(m), m in [sqrt(1/2), sqrt 2), log(m) = 2 atanh(s) = 2 (s + s^3/3 + …), s = (m - 1) / (m + 1).
+   SPEC 1.7. */
 double flis_log(double x)
 {
     if (!(x > 0)) return x == 0 ? -HUGE_VAL : NAN;
@@ -523,7 +807,8 @@ double flis_log(double x)
     return e * 0x1.62e42fee00000p-1 + (2 * s + (tail + e * 0x1.a39ef35793c76p-33));
 }
 
-/* r = x - k pi/2 in [-pi/4, pi/4]; pi/2 in three parts of 33 bits, so that k times each is exact for k < 2^20. */
+/* r = x - k pi/2 in [-pi/4, pi/4]; pi/2 in three parts of 33 bits, so that k times each is exact for k < 2^20.
+   SPEC 1.7. */
 static double reduce_quadrant(double x, int *quadrant)
 {
     const double shift = 6755399441055744.0;
@@ -533,6 +818,7 @@ static double reduce_quadrant(double x, int *quadrant)
     return r - k * 0x1.3198a2e037073p-69;
 }
 
+/* SPEC 1.7. */
 static double sin_taylor(double r)
 {
     double z = r * r, sum = 0;
@@ -540,6 +826,7 @@ static double sin_taylor(double r)
     return r - r * sum;
 }
 
+/* SPEC 1.7. */
 static double cos_taylor(double r)
 {
     double z = r * r, sum = 0;
@@ -547,6 +834,7 @@ static double cos_taylor(double r)
     return 1 - sum;
 }
 
+/* SPEC 1.7. */
 double flis_sin(double x)
 {
     int quadrant;
@@ -555,6 +843,7 @@ double flis_sin(double x)
     return quadrant & 2 ? -y : y;
 }
 
+/* SPEC 1.7. */
 double flis_cos(double x)
 {
     int quadrant;
@@ -564,7 +853,7 @@ double flis_cos(double x)
 }
 
 /* a b is exact in double (24 + 24 bits); a b + c is rounded to odd there, and only then to float. Rounding to nearest
-   twice would be wrong when the first rounding lands on a tie of the second. */
+   twice would be wrong when the first rounding lands on a tie of the second. SPEC 1.1. */
 static inline float fma_soft(float a, float b, float c)
 {
     double p = (double)a * b, s = p + c;
@@ -576,12 +865,13 @@ static inline float fma_soft(float a, float b, float c)
     return (float)from_bits(u + (inexact_even ? (away ? 1u : (uint64_t)-1) : 0u));
 }
 
+/* SPEC 1.1. */
 float flis_fma_soft(float a, float b, float c)
 {
     return fma_soft(a, b, c);
 }
 
-/* fma(a, b, c) with one rounding: the hardware's where there is one; a library's is far slower than ours. */
+/* fma(a, b, c) with one rounding: the hardware's where there is one; a library's is far slower than ours. SPEC 1.1. */
 static inline real fused(real a, real b, real c)
 {
 #if defined(FLIS_DOUBLE)
@@ -593,6 +883,7 @@ static inline real fused(real a, real b, real c)
 #endif
 }
 
+/* SPEC 1.12. */
 float flis_half_to_float(uint16_t bits)
 {
     uint32_t sign = (uint32_t)(bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 1023, u;
@@ -606,6 +897,7 @@ float flis_half_to_float(uint16_t bits)
     return x;
 }
 
+/* SPEC 1.12. */
 uint16_t flis_float_to_half(float x)
 {
     uint32_t u;
@@ -627,6 +919,7 @@ uint16_t flis_float_to_half(float x)
     return (uint16_t)(sign | ((rounded_bits - 0x38000000) >> 13));
 }
 
+/* SPEC 1.12. */
 float flis_bf16_to_float(uint16_t bits)
 {
     uint32_t u = (uint32_t)bits << 16;
@@ -635,6 +928,7 @@ float flis_bf16_to_float(uint16_t bits)
     return x;
 }
 
+/* SPEC 1.12. */
 uint16_t flis_float_to_bf16(float x)
 {
     uint32_t u;
@@ -643,39 +937,94 @@ uint16_t flis_float_to_bf16(float x)
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
+/* ---- Emulated formats ------------------------------------------------------------------------------------------ */
+
+/* x as an operation's result would be stored. */
+static real stored(real x, flis_precision precision)
+{
+    switch (precision) {
+    case FLIS_EXACT: break;
+    case FLIS_AS_F32: case FLIS_AS_TF32: return (real)(float)x;
+    case FLIS_AS_F16: return flis_half_to_float(flis_float_to_half((float)x));
+    case FLIS_AS_BF16: return flis_bf16_to_float(flis_float_to_bf16((float)x));
+    }
+    return x;
+}
+
+/* x as a product's operand. tf32 keeps 10 bits behind the point: to nearest, ties away from zero (PTX cvt.rna.tf32.f32). */
+static real operand(real x, flis_precision precision)
+{
+    float y = (float)stored(x, precision);
+    uint32_t u;
+    if (precision == FLIS_EXACT) return x;
+    if (precision != FLIS_AS_TF32 || !(y - y == 0)) return y;
+    memcpy(&u, &y, sizeof u);
+    u = (u + 0x1000u) & 0xffffe000u;
+    memcpy(&y, &u, sizeof y);
+    return y;
+}
+
+static void store_all(flis_ctx *ctx, real *x, size_t count)
+{
+    PARALLEL_FOR(count)
+    for (size_t i = 0; i < count; i++) x[i] = stored(x[i], ctx->precision);
+}
+
+/* The end of every operation. */
+static flis_tensor *finished(flis_ctx *ctx, flis_tensor *y)
+{
+    if (ctx->precision && y && y->x && flis_ok(ctx)) store_all(ctx, y->x, flis_count(y));
+    return y;
+}
+
+/* x itself, or a copy whose values are rounded as operands. */
+static const flis_tensor *operands(flis_ctx *ctx, const flis_tensor *x)
+{
+    if (!ctx->precision) return x;
+    flis_tensor *y = like(ctx, x);
+    if (!y || !y->x) return y;
+    const size_t count = flis_count(x);
+    PARALLEL_FOR(count)
+    for (size_t i = 0; i < count; i++) y->x[i] = operand(x->x[i], ctx->precision);
+    return y;
+}
+
 /* ---- Dot products: the one kernel ------------------------------------------------------------------------------ */
 
 /* A dot product over k = 0..K-1 is defined as: k cut into blocks of 256; in each block one chain s = fma(a[k], b[k], s)
    from zero; the block sums added in order to a total that starts from zero; then the bias, then what is to be added.
    Outputs do not meet in a sum, so tiles, panels and threads cannot change a bit.
 
-   A tile is ROWS rows by PANEL lanes of outputs. Measured with gcc 12 and clang 14 on AVX-512 and AVX2 machines: rows as
-   named arrays, one lane loop per row, arithmetic at head and tail; a plain copy of the accumulators becomes memcpy and
-   pins them to the stack, an array of rows spills under one compiler or the other (up to 20 times slower). */
-#if defined(FLIS_DOUBLE) && defined(__AVX512F__)
-enum { ROWS = 12, PANEL = 16 };
-#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
-#elif defined(__AVX512F__)
-enum { ROWS = 12, PANEL = 32 };
-#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+   A tile is ROWS rows by PANEL lanes of outputs, its accumulators all of a machine's registers but a few. The form is
+   what gcc 12 and clang 14 both keep in registers: rows as named arrays, one lane loop per row, arithmetic at head and
+   tail; a plain copy of the accumulators becomes memcpy and pins them to the stack, and an array of rows spills. Measured
+   on one core of Zen 4 (peak 118 GFLOP/s, the products of the U-Net, gcc / clang): AVX-512 8 rows of 32: 105 / 106,
+   12 of 32: 99 / 82; AVX2 4 of 24: 95 / 25, 2 of 32 with two k at once: 84 / 85. */
+#define EIGHT_ROWS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#if defined(__AVX512F__)
+enum { ROWS = 8, PANEL = 128 / sizeof(real), TWO_AT_ONCE = 0 };
+#define EACH_ROW(X) EIGHT_ROWS(X)
+#elif defined(__AVX__) && defined(__clang__)
+enum { ROWS = 2, PANEL = 32, TWO_AT_ONCE = 1 };
+#define EACH_ROW(X) X(0) X(1)
 #elif defined(__AVX__) || defined(__aarch64__)
-enum { ROWS = 4, PANEL = 24 };
+enum { ROWS = 4, PANEL = 24, TWO_AT_ONCE = 0 };
 #define EACH_ROW(X) X(0) X(1) X(2) X(3)
 #else
-enum { ROWS = 2, PANEL = 24 };
+enum { ROWS = 2, PANEL = 24, TWO_AT_ONCE = 0 };
 #define EACH_ROW(X) X(0) X(1)
 #endif
 
 enum {
     BLOCK = 256,                        /* k per chain: part of the definition of the bits */
-    MAX_TAPS = 9,                       /* places of a 3x3 kernel */
-    TILES = 8                           /* tiles that share a panel while it is in the nearest cache */
+    MAX_TAPS = 16,                      /* places of a 3x3 kernel are 9; of the gradient of an enlarging one, 16 */
+    TILES = 12                          /* tiles that share a panel while it is in the nearest cache */
 };
 
 /* A piece of a block: `length` values of k that are contiguous in one tap, from `offset` channels into it. */
 typedef struct { size_t tap, offset, length; } segment;
 
-/* One block: total[i][j] += chain over the block's segments of row[tap][i][offset + k] * panel[k][j]. */
+/* One block: total[i][j] += chain over the block's segments of row[tap][i][offset + k] * panel[k][j]. SPEC 1.2. */
 static void block_kernel(const segment *piece, size_t pieces, const real *const (*row)[ROWS], const real *restrict panel,
                          real *restrict total)
 {
@@ -684,14 +1033,24 @@ static void block_kernel(const segment *piece, size_t pieces, const real *const 
 #undef DECLARE
     for (size_t s = 0; s < pieces; s++) {
         const size_t length = piece[s].length;
-#define POINT(i) const real *row##i = row[piece[s].tap][i] + piece[s].offset;
+#define POINT(i) const real *restrict row##i = row[piece[s].tap][i] + piece[s].offset;
         EACH_ROW(POINT)
 #undef POINT
-        for (size_t k = 0; k < length; k++, panel += PANEL) {
-#define CHAIN(i) { const real a = row##i[k]; for (int j = 0; j < PANEL; j++) sum##i[j] = fused(a, panel[j], sum##i[j]); }
+#define CHAIN(i) { const real a = row##i[k]; for (int j = 0; j < PANEL; j++) sum##i[j] = fused(a, b[j], sum##i[j]); }
+        const real *restrict b = panel;
+        size_t k = 0;
+        if (TWO_AT_ONCE)
+            for (; k + 1 < length; k++, b += PANEL) {
+                EACH_ROW(CHAIN)
+                k++;
+                b += PANEL;
+                EACH_ROW(CHAIN)
+            }
+        for (; k < length; k++, b += PANEL) {
             EACH_ROW(CHAIN)
-#undef CHAIN
         }
+#undef CHAIN
+        panel += length * PANEL;
     }
 #define FINISH(i) for (int j = 0; j < PANEL; j++) total[i * PANEL + j] += sum##i[j];
     EACH_ROW(FINISH)
@@ -705,6 +1064,7 @@ typedef struct {
     size_t *first;
 } k_plan;
 
+/* SPEC 1.2. */
 static bool plan_make(flis_ctx *ctx, k_plan *plan, size_t taps, size_t channels)
 {
     size_t inner = taps * channels;
@@ -726,7 +1086,7 @@ static bool plan_make(flis_ctx *ctx, k_plan *plan, size_t taps, size_t channels)
     return true;
 }
 
-/* total[i][j] for one tile: every block in order. panel [K][PANEL]. */
+/* total[i][j] for one tile: every block in order. panel [K][PANEL]. SPEC 1.2. */
 static void tile_kernel(const k_plan *plan, const real *const (*row)[ROWS], const real *panel, real *total)
 {
     for (int i = 0; i < ROWS * PANEL; i++) total[i] = 0;
@@ -743,20 +1103,34 @@ static size_t panels_of(size_t outputs)
     return (outputs + PANEL - 1) / PANEL;
 }
 
+/* A convolution's gradient is a convolution with other taps: at output (y, x), tap t reads (y * stride + y[t], …), and its
+   weights are those of the taps of w in from[t] (bit s: tap s), summed. */
+typedef struct {
+    size_t taps;
+    int stride;
+    int8_t y[MAX_TAPS], x[MAX_TAPS];
+    uint16_t from[MAX_TAPS];
+} spread;
+
 /* What a convolution reads for each output row m, as a product never sees it: where its taps begin. */
 typedef struct {
     const flis_tensor *x;
     size_t out_h, out_w, taps;
     flis_conv_kind kind;
     const real *zeros;                  /* what a tap outside the picture reads: c zeros */
+    const spread *back;                 /* a gradient's taps, in place of kind's; or NULL */
 } gather;
 
-/* Row m = (n, y, x) of the output reads at tap (kh, kw) the input's (y * stride + kh - pad, …), or zeros outside. */
-static const real *tap_address(const gather *g, size_t m, size_t tap)
+/* Output place (n, y, column) reads at tap (kh, kw) the input's (y * stride + kh - pad, …), or zeros outside. SPEC 1.3. */
+static const real *tap_at(const gather *g, size_t n, size_t y, size_t column, size_t tap)
 {
     const flis_tensor *x = g->x;
-    if (g->taps == 1) return x->x + m * x->c;
-    size_t places = g->out_h * g->out_w, n = m / places, y = m % places / g->out_w, column = m % g->out_w;
+    if (g->back) {
+        int64_t at_y = (int64_t)y * g->back->stride + g->back->y[tap], at_x = (int64_t)column * g->back->stride + g->back->x[tap];
+        if (at_y < 0 || at_x < 0 || at_y >= (int64_t)x->h || at_x >= (int64_t)x->w) return g->zeros;
+        return x->x + ((n * x->h + (size_t)at_y) * x->w + (size_t)at_x) * x->c;
+    }
+    if (g->taps == 1) return x->x + ((n * x->h + y) * x->w + column) * x->c;
     /* Signed: the first row of a padded picture lies at -1. */
     int64_t stride = g->kind == FLIS_DOWN_BOTH || g->kind == FLIS_DOWN_AFTER ? 2 : 1;
     int64_t pad = g->kind == FLIS_DOWN_AFTER ? 0 : 1;
@@ -768,7 +1142,14 @@ static const real *tap_address(const gather *g, size_t m, size_t tap)
     return x->x + ((n * x->h + (size_t)row) * x->w + (size_t)col) * x->c;
 }
 
-/* Stores a tile: bias is added after the dot product, then what is to be added. */
+static const real *tap_address(const gather *g, size_t m, size_t tap)
+{
+    if (g->taps == 1 && !g->back) return g->x->x + m * g->x->c;
+    const size_t places = g->out_h * g->out_w;
+    return tap_at(g, m / places, m % places / g->out_w, m % g->out_w, tap);
+}
+
+/* Stores a tile: bias is added after the dot product, then what is to be added. SPEC 1.2. */
 static void tile_store(const real *total, real *y, const real *add, const real *bias, size_t row_length, size_t rows,
                        size_t lanes)
 {
@@ -788,9 +1169,11 @@ typedef struct {
     const real *bias, *add;             /* may be NULL */
     real *y;
     size_t rows, outputs;
+    flis_precision precision;
 } product;
 
-/* A half is widened exactly: its exponent and fraction, moved to a float's place, are its value times 2^-112. */
+/* A half is widened exactly: its exponent and fraction, moved to a float's place, are its value times 2^-112.
+   SPEC 1.12. */
 static void widen_half(const uint16_t *in, real *out, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -805,6 +1188,7 @@ static void widen_half(const uint16_t *in, real *out, size_t count)
     }
 }
 
+/* SPEC 1.12. */
 static void widen_bf16(const uint16_t *in, real *out, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -815,18 +1199,20 @@ static void widen_bf16(const uint16_t *in, real *out, size_t count)
     }
 }
 
-/* Block b of panel p: in place where the weights are packed as reals, else widened into `wide`. */
-static const real *panel_block(const flis_param *w, size_t inner, size_t p, size_t b, real *wide)
+/* Block b of panel p: in place where the weights are packed as reals, else widened (or, emulating, rounded) into `wide`. SPEC 14.3. */
+static const real *panel_block(const flis_param *w, size_t inner, size_t p, size_t b, flis_precision precision, real *wide)
 {
     const size_t at = (p * inner + b * BLOCK) * PANEL, left = inner - b * BLOCK, count = (left < BLOCK ? left : BLOCK) * PANEL;
-    if (w->packed) return w->packed + at;
-    if (w->half_is_bf16) widen_bf16(w->half + at, wide, count);
+    if (w->packed && !precision) return w->packed + at;
+    if (w->packed) memcpy(wide, w->packed + at, count * sizeof *wide);
+    else if (w->half_is_bf16) widen_bf16(w->half + at, wide, count);
     else widen_half(w->half + at, wide, count);
+    for (size_t i = 0; precision && i < count; i++) wide[i] = operand(wide[i], precision);
     return wide;
 }
 
 /* Rows first_row.. (at most TILES tiles) times panels first_panel..last_panel-1. A block of a panel is 32 KB: the tiles go
-   over it one after the other while it is in the nearest cache. */
+   over it one after the other while it is in the nearest cache. SPEC 14.3. */
 static void product_part(const product *job, size_t first_row, size_t first_panel, size_t last_panel)
 {
     const real *row[TILES][MAX_TAPS][ROWS];
@@ -843,7 +1229,7 @@ static void product_part(const product *job, size_t first_row, size_t first_pane
         for (size_t tile = 0; tile < tiles; tile++)
             for (int i = 0; i < ROWS * PANEL; i++) total[tile][i] = 0;
         for (size_t b = 0; b < job->plan->blocks; b++) {
-            const real *panel = panel_block(job->w, inner, p, b, wide);
+            const real *panel = panel_block(job->w, inner, p, b, job->precision, wide);
             const size_t first = job->plan->first[b], pieces = job->plan->first[b + 1] - first;
             for (size_t tile = 0; tile < tiles; tile++)
                 block_kernel(job->plan->plan + first, pieces, (const real *const(*)[ROWS])row[tile], panel, total[tile]);
@@ -889,29 +1275,271 @@ static flis_tensor *product_into(flis_ctx *ctx, flis_tensor *y, const gather *so
     if (!y || (add && !same_shape(ctx, "the tensor to be added", y, add))) return NULL;
     flis_mark mark = flis_here(ctx);
     gather g = *source;
-    real *zeros = flis_scratch(ctx, g.x->c, sizeof *zeros);
+    const flis_tensor *later = ctx->precision ? add : NULL;     /* emulating, the product and the sum are two operations */
+    real *zeros = flis_scratch(ctx, g.x->c, sizeof *zeros), *bias = b && ctx->precision ? flis_scratch(ctx, y->c, sizeof *bias) : NULL;
     k_plan plan;
+    if (!(g.x = operands(ctx, g.x))) return NULL;
     bool ready = plan_make(ctx, &plan, g.taps, g.x->c);
     size_t rows = y->n * y->h * y->w;
     ctx->macs += (uint64_t)rows * y->c * g.taps * g.x->c;
     if (ready) {
         for (size_t k = 0; k < g.x->c; k++) zeros[k] = 0;
         g.zeros = zeros;
-        product job = {&g, &plan, w, b ? b->value : NULL, add ? add->x : NULL, y->x, rows, y->c};
+        for (size_t i = 0; bias && i < y->c; i++) bias[i] = stored(b->value[i], ctx->precision);
+        product job = {&g, &plan, w, bias ? bias : b ? b->value : NULL, add && !later ? add->x : NULL, y->x, rows, y->c, ctx->precision};
         product_run(ctx, &job);
     }
     flis_rewind(ctx, mark);
-    return y;
+    finished(ctx, y);
+    for (size_t i = 0; ready && later && i < rows * y->c; i++) y->x[i] += later->x[i];
+    return later ? finished(ctx, y) : y;
 }
 
+/* ---- Their backward ---- */
+
+/* y[i,o] = sum_k x[i,k] w[o,k] + b[o] + add[i,o]; so with g = d loss / d y, each sum a canonical dot product:
+     d x[i,k] += sum_o g[i,o] w[o,k]     d w[o,k] += sum_i g[i,o] x[i,k]     d b[o] += sum_i g[i,o]     d add += g
+   where x[i,k] of a convolution is what output place i reads at k = (kh, kw, ci). */
+
+/* total[i][j] += chain over k < length of a[k * stride + i] * panel[k][j]: the block of a dot product that runs down the
+   rows of a matrix. */
+static void column_kernel(const real *a, size_t stride, const real *restrict panel, size_t length, real *restrict total)
+{
+#define DECLARE(i) real sum##i[PANEL]; for (int j = 0; j < PANEL; j++) sum##i[j] = 0;
+    EACH_ROW(DECLARE)
+#undef DECLARE
+    for (size_t k = 0; k < length; k++, a += stride, panel += PANEL) {
+#define CHAIN(i) { const real x = a[i]; for (int j = 0; j < PANEL; j++) sum##i[j] = fused(x, panel[j], sum##i[j]); }
+        EACH_ROW(CHAIN)
+#undef CHAIN
+    }
+#define FINISH(i) for (int j = 0; j < PANEL; j++) total[i * PANEL + j] += sum##i[j];
+    EACH_ROW(FINISH)
+#undef FINISH
+}
+
+typedef struct {
+    const gather *source;               /* x */
+    const real *g;                      /* [rows][outputs] */
+    size_t rows, outputs, channels, taps;
+    real *grad;                         /* [outputs][channels][taps] */
+} weight_gradient;
+
+/* panel[i][j] = x[first + i, k + j] for `length` places, zeros where k + j is beyond the last. */
+static void weight_panel(const weight_gradient *job, size_t k, size_t first, size_t length, real *panel)
+{
+    const gather *source = job->source;
+    const size_t inner = job->taps * job->channels, places = source->out_h * source->out_w;
+    for (size_t lane = 0; lane < PANEL;) {
+        const size_t tap = (k + lane) / job->channels, offset = (k + lane) % job->channels;
+        size_t run = job->channels - offset < PANEL - lane ? job->channels - offset : PANEL - lane;
+        size_t n = first / places, y = first % places / source->out_w, column = first % source->out_w;
+        if (k + lane >= inner) run = PANEL - lane;
+        for (size_t i = 0; i < length; i++) {
+            real *to = panel + i * PANEL + lane;
+            const real *from = k + lane < inner ? tap_at(source, n, y, column, tap) + offset : source->zeros;
+            if (run == PANEL)
+                for (int j = 0; j < PANEL; j++) to[j] = from[j];
+            else
+                for (size_t j = 0; j < run; j++) to[j] = from[j];
+            if (++column == source->out_w) {
+                column = 0;
+                if (++y == source->out_h) {
+                    y = 0;
+                    n++;
+                }
+            }
+        }
+        lane += run;
+    }
+}
+
+/* Adds d w of the outputs o.. (at most TILES tiles) and the PANEL inner indices k... */
+static void weight_gradient_part(const weight_gradient *job, size_t k, size_t first_tile, size_t last_tile)
+{
+    real total[TILES][ROWS * PANEL], panel[BLOCK * PANEL], edge[BLOCK * ROWS];
+    const size_t inner = job->taps * job->channels;
+    for (size_t tile = first_tile; tile < last_tile; tile++)
+        for (int i = 0; i < ROWS * PANEL; i++) total[tile - first_tile][i] = 0;
+    for (size_t row = 0; row < job->rows; row += BLOCK) {
+        const size_t length = job->rows - row < BLOCK ? job->rows - row : BLOCK;
+        weight_panel(job, k, row, length, panel);
+        for (size_t tile = first_tile; tile < last_tile; tile++) {
+            const size_t o = tile * ROWS, width = job->outputs - o < ROWS ? job->outputs - o : ROWS;
+            const real *g = job->g + row * job->outputs + o;
+            for (size_t i = 0; width < ROWS && i < length; i++)
+                for (size_t j = 0; j < ROWS; j++) edge[i * ROWS + j] = j < width ? g[i * job->outputs + j] : 0;
+            column_kernel(width < ROWS ? edge : g, width < ROWS ? ROWS : job->outputs, panel, length, total[tile - first_tile]);
+        }
+    }
+    for (size_t o = first_tile * ROWS; o < last_tile * ROWS && o < job->outputs; o++)
+        for (size_t j = 0; j < PANEL && k + j < inner; j++)
+            job->grad[(o * job->channels + (k + j) % job->channels) * job->taps + (k + j) / job->channels] +=
+                total[o / ROWS - first_tile][o % ROWS * PANEL + j];
+}
+
+static void weight_gradient_run(flis_ctx *ctx, const weight_gradient *job)
+{
+    const size_t inner = job->taps * job->channels, panels = panels_of(inner), tiles = (job->outputs + ROWS - 1) / ROWS;
+    const size_t groups = (tiles + TILES - 1) / TILES, parts = panels * groups;
+    ctx->macs += (uint64_t)job->rows * job->outputs * inner;
+    PARALLEL_FOR_DYNAMIC(job->rows * job->outputs * inner)
+    for (size_t part = 0; part < parts; part++) {
+        size_t group = part % groups;
+        weight_gradient_part(job, part / groups * PANEL, group * tiles / groups, (group + 1) * tiles / groups);
+    }
+}
+
+static void strip_sums(flis_ctx *ctx, const real *x, size_t places, size_t c, const double *mean, double *part);
+enum { STRIP = 256 };                   /* places summed in one chain of doubles (part of the bits) */
+
+static size_t strips_of(size_t places)
+{
+    return (places + STRIP - 1) / STRIP;
+}
+
+/* out[k] += sum of the strips' sums in order, rounded once. */
+static void strips_into(const double *part, size_t strips, size_t c, real *out)
+{
+    for (size_t k = 0; k < c; k++) {
+        double total = 0;
+        for (size_t s = 0; s < strips; s++) total += part[s * c + k];
+        out[k] += (real)total;
+    }
+}
+
+static void bias_gradient(flis_ctx *ctx, const real *g, size_t rows, size_t c, real *grad)
+{
+    flis_mark mark = flis_here(ctx);
+    double *part = flis_scratch(ctx, strips_of(rows) * c, sizeof *part);
+    if (part) {
+        strip_sums(ctx, g, rows, c, NULL, part);
+        strips_into(part, strips_of(rows), c, grad);
+    }
+    flis_rewind(ctx, mark);
+}
+
+/* One axis of a convolution's gradient, for input places step * a + parity: output place stride * a + offset[t] read this
+   place through the kernel's rows in kernel[t] (bit s: row s). */
+typedef struct { int step, stride, count; int8_t offset[4]; uint8_t kernel[4]; } axis;
+
+static axis axis_back(size_t taps, flis_conv_kind kind, size_t parity)
+{
+    static const axis one = {1, 1, 1, {0}, {1}}, same = {1, 1, 3, {-1, 0, 1}, {4, 2, 1}};
+    static const axis both[2] = {{2, 1, 1, {0}, {2}}, {2, 1, 2, {0, 1}, {4, 1}}};
+    static const axis after[2] = {{2, 1, 2, {-1, 0}, {4, 1}}, {2, 1, 1, {0}, {2}}};
+    static const axis upsampled = {1, 2, 4, {-1, 0, 1, 2}, {4, 6, 3, 1}};
+    if (taps == 1) return one;
+    return kind == FLIS_DOWN_BOTH ? both[parity] : kind == FLIS_DOWN_AFTER ? after[parity] : kind == FLIS_UPSAMPLED ? upsampled : same;
+}
+
+/* Every pair of the two axes' taps. */
+static void spread_make(axis y, axis x, size_t width, spread *out)
+{
+    out->taps = 0;
+    out->stride = y.stride;
+    for (int i = 0; i < y.count; i++)
+        for (int j = 0; j < x.count; j++, out->taps++) {
+            out->y[out->taps] = y.offset[i];
+            out->x[out->taps] = x.offset[j];
+            out->from[out->taps] = 0;
+            for (size_t s = 0; s < width * width; s++)
+                if (y.kernel[i] >> s / width & 1 && x.kernel[j] >> s % width & 1) out->from[out->taps] |= (uint16_t)(1u << s);
+        }
+}
+
+/* Panels over the input channels ci, k running over (t, o), of the sum over s in from[t] of w[o, ci, s]. */
+static void turn_weights(flis_ctx *ctx, const flis_param *w, const real *packed, const spread *back, real *out)
+{
+    const size_t outputs = w->shape[0], channels = w->shape[1], panels = panels_of(channels);
+    const size_t taps = w->rank == 4 ? w->shape[2] * w->shape[3] : 1, inner = taps * channels;
+    (void)ctx;
+    PARALLEL_FOR(panels * PANEL * back->taps * outputs)
+    for (size_t part = 0; part < panels * back->taps; part++) {
+        const size_t first = part / back->taps * PANEL, t = part % back->taps;
+        real *to = out + part * outputs * PANEL;
+        for (size_t i = 0; i < outputs * PANEL; i++) to[i] = 0;
+        for (size_t s = 0; s < taps; s++)
+            for (size_t p = 0; back->from[t] >> s & 1 && p < panels_of(outputs); p++) {
+                const real *from = packed + (p * inner + s * channels + first) * PANEL;
+                const size_t lanes = channels - first < PANEL ? channels - first : PANEL;
+                for (size_t i = 0; i < PANEL && p * PANEL + i < outputs; i++)
+                    for (size_t j = 0; j < lanes; j++) to[(p * PANEL + i) * PANEL + j] += from[j * PANEL + i];
+            }
+    }
+}
+
+/* d x, for the places of one parity each way (step 2) or all (step 1). */
+static void input_gradient(flis_ctx *ctx, const flis_node *node, const real *packed, axis y, axis x, size_t parity_y,
+                           size_t parity_x, real *grad, bool first)
+{
+    const flis_tensor *in = &node->x[0];
+    const size_t step = (size_t)y.step, c = in->c, width = node->w->rank == 4 ? node->w->shape[3] : 1;
+    flis_tensor g = node->y, part = *in;
+    g.x = node->y.grad->x;
+    part.h = (in->h + step - 1 - parity_y) / step;
+    part.w = (in->w + step - 1 - parity_x) / step;
+    flis_mark mark = flis_here(ctx);
+    spread back;
+    spread_make(y, x, width, &back);
+    flis_param turned = {.rank = 2, .shape = {c, back.taps * g.c}};
+    turned.packed = flis_scratch(ctx, panels_of(c) * PANEL * turned.shape[1], sizeof *turned.packed);
+    part.x = step == 1 ? grad : flis_scratch(ctx, flis_count(&part), sizeof *part.x);
+    if (turned.packed && part.x && flis_count(&part)) {
+        turn_weights(ctx, node->w, packed, &back, turned.packed);
+        gather source = {&g, part.h, part.w, back.taps, FLIS_SAME, NULL, width == 1 ? NULL : &back};
+        product_into(ctx, &part, &source, &turned, NULL, step == 1 && !first ? &part : NULL);
+        for (size_t i = 0; step == 2 && i < part.n * part.h * part.w; i++) {
+            const size_t n = i / part.w / part.h, row = i / part.w % part.h * 2 + parity_y, column = i % part.w * 2 + parity_x;
+            real *to = grad + ((n * in->h + row) * in->w + column) * c;
+            for (size_t k = 0; k < c; k++) FLOW(to[k], first, part.x[i * c + k]);
+        }
+    }
+    flis_rewind(ctx, mark);
+}
+
+static void product_backward(flis_ctx *ctx, const flis_node *node)
+{
+    const flis_tensor *x = &node->x[0], *y = &node->y;
+    const flis_param *w = node->w;
+    const size_t rows = y->n * y->h * y->w, taps = w->rank == 4 ? w->shape[2] * w->shape[3] : 1;
+    flis_mark mark = flis_here(ctx);
+    bool first = false;
+    real *zeros = flis_scratch(ctx, x->c > PANEL ? x->c : PANEL, sizeof *zeros), *grad = grad_open(ctx, x, &first);
+    const real *packed = w->packed;
+    for (size_t k = 0; zeros && (k < x->c || k < PANEL); k++) zeros[k] = 0;
+    if (w->grad && zeros) {
+        gather source = {x, y->h, y->w, taps, node->kind, zeros, NULL};
+        weight_gradient job = {&source, y->grad->x, rows, y->c, x->c, taps, w->grad};
+        weight_gradient_run(ctx, &job);
+    }
+    if (node->b && node->b->grad) bias_gradient(ctx, y->grad->x, rows, y->c, node->b->grad);
+    if (grad && !packed) {
+        real *wide = flis_scratch(ctx, panels_of(w->shape[0]) * PANEL * w->shape[1] * taps, sizeof *wide);
+        if (wide) (w->half_is_bf16 ? widen_bf16 : widen_half)(w->half, wide, panels_of(w->shape[0]) * PANEL * w->shape[1] * taps);
+        packed = wide;
+    }
+    if (grad && packed)
+        for (size_t parity = 0; parity < 4; parity++) {
+            axis down = axis_back(taps, node->kind, parity / 2), across = axis_back(taps, node->kind, parity % 2);
+            if (parity && down.step == 1) break;
+            input_gradient(ctx, node, packed, down, across, parity / 2, parity % 2, grad, first);
+        }
+    flis_rewind(ctx, mark);
+    grad_pass(ctx, y, &node->x[1]);
+}
+
+/* SPEC 1.3. */
 flis_tensor *flis_linear(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, const flis_tensor *add)
 {
     if (!x || !flis_ok(ctx) || !weights_fit(ctx, "linear", x, w, b)) return NULL;
     flis_tensor *y = tensor_new(ctx, x->rank, x->n, x->h, x->w, w->shape[0]);
-    gather source = {x, x->h, x->w, 1, FLIS_SAME, NULL};
+    gather source = {x, x->h, x->w, 1, FLIS_SAME, NULL, NULL};
+    record(ctx, product_backward, y, x, add, NULL, w, b);
     return product_into(ctx, y, &source, w, b, add);
 }
 
+/* SPEC 1.3. */
 flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, flis_conv_kind kind,
                        const flis_tensor *add)
 {
@@ -927,15 +1555,19 @@ flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w,
         h *= 2;
         width *= 2;
     }
-    gather source = {x, h, width, taps, kind, NULL};
-    return product_into(ctx, flis_image(ctx, x->n, h, width, w->shape[0]), &source, w, b, add);
+    gather source = {x, h, width, taps, kind, NULL, NULL};
+    flis_tensor *y = flis_image(ctx, x->n, h, width, w->shape[0]);
+    flis_node *node = record(ctx, product_backward, y, x, add, NULL, w, b);
+    if (node) node->kind = kind;
+    return product_into(ctx, y, &source, w, b, add);
 }
 
 /* ---- Normalisation --------------------------------------------------------------------------------------------- */
 
-enum { GROUPS = 32, STRIP = 256 };      /* groups of channels; places summed in one chain (part of the bits) */
+enum { GROUPS = 32 };                   /* groups of channels */
 
-/* part[strip][c] = sum over the strip's places of f(x), one chain per channel in double; f is x, or (x - mean)^2. */
+/* part[strip][c] = sum over the strip's places of f(x), one chain per channel in double; f is x, or (x - mean)^2.
+   SPEC 1.9. */
 static void strip_sums(flis_ctx *ctx, const real *x, size_t places, size_t c, const double *mean, double *part)
 {
     const size_t strips = (places + STRIP - 1) / STRIP;
@@ -958,7 +1590,8 @@ static void strip_sums(flis_ctx *ctx, const real *x, size_t places, size_t c, co
     }
 }
 
-/* out[k] = the mean over k's group of what strip_sums gave: strips in order per channel, then channels in order. */
+/* out[k] = the mean over k's group of what strip_sums gave: strips in order per channel, then channels in order.
+   SPEC 1.9. */
 static void group_means(const double *part, size_t places, size_t c, double *out)
 {
     const size_t strips = (places + STRIP - 1) / STRIP, width = c / GROUPS;
@@ -973,50 +1606,168 @@ static void group_means(const double *part, size_t places, size_t c, double *out
     }
 }
 
+typedef struct {
+    const real *gain, *bias;
+    size_t places, c;
+    double eps;
+    bool silu;
+} group_norm;
+
+/* One sample. part [strips][c], work [4][c]; saved: mean and 1 / sqrt(variance + eps) of each channel's group, or NULL. */
+static void group_norm_sample(flis_ctx *ctx, const group_norm *a, const real *in, real *out, double *part, double *work, double *saved)
+{
+    const size_t c = a->c, places = a->places;
+    double *mean = work, *variance = work + c, *slope = work + 2 * c, *offset = work + 3 * c;
+    (void)ctx;
+    strip_sums(ctx, in, places, c, NULL, part);
+    group_means(part, places, c, mean);
+    strip_sums(ctx, in, places, c, mean, part);
+    group_means(part, places, c, variance);
+    for (size_t k = 0; k < c; k++) {
+        slope[k] = a->gain[k] / sqrt(variance[k] + a->eps);
+        offset[k] = a->bias[k] - mean[k] * slope[k];
+    }
+    for (size_t k = 0; saved && k < c; k++) {
+        saved[k] = mean[k];
+        saved[c + k] = 1.0 / sqrt(variance[k] + a->eps);
+    }
+    PARALLEL_FOR(places * c)
+    for (size_t i = 0; i < places; i++) {
+        const real *restrict from = in + i * c;
+        real *restrict to = out + i * c;
+        for (size_t k = 0; k < c; k++) to[k] = (real)(from[k] * slope[k] + offset[k]);
+        if (a->silu)
+            for (size_t k = 0; k < c; k++) to[k] = swish(to[k], 1.0);
+    }
+}
+
+/* y = gain xhat + bias, xhat = (x - mean) r, r = 1 / sqrt(variance + eps); then y = silu(y) if asked, whose slope times g
+   takes g's place. With means over the places and channels of a group:
+     d x += r (gain g - mean(gain g) - xhat mean(gain g xhat))     d gain += sum g xhat     d bias += sum g
+   One sample. g is overwritten; sums [2][c] gets the sums of g and g xhat; part [2][strips][c]. */
+static void group_norm_sample_back(flis_ctx *ctx, const group_norm *a, const real *in, real *g, const double *saved, double *part,
+                                   double *sums, real *out, bool first)
+{
+    const size_t c = a->c, places = a->places, strips = strips_of(places), width = c / GROUPS;
+    const double *mean = saved, *r = saved + c;
+    double *sum_g = sums, *sum_gx = sums + c;
+    (void)ctx;
+    PARALLEL_FOR(places * c * 4)
+    for (size_t s = 0; s < strips; s++) {
+        double *restrict part_g = part + s * c, *restrict part_gx = part + (strips + s) * c;
+        for (size_t k = 0; k < c; k++) part_g[k] = part_gx[k] = 0;
+        for (size_t i = s * STRIP; i < (s + 1) * STRIP && i < places; i++) {
+            const real *restrict x = in + i * c;
+            real *restrict gi = g + i * c;
+            if (a->silu)
+                for (size_t k = 0; k < c; k++) {
+                    const double slope = a->gain[k] * r[k];
+                    const real y = (real)(x[k] * slope + (a->bias[k] - mean[k] * slope));
+                    gi[k] = (real)(gi[k] * swish_slope(y, 1.0));
+                }
+            for (size_t k = 0; k < c; k++) {
+                part_g[k] += gi[k];
+                part_gx[k] += gi[k] * ((x[k] - mean[k]) * r[k]);
+            }
+        }
+    }
+    for (size_t k = 0; k < c; k++) {
+        sum_g[k] = sum_gx[k] = 0;
+        for (size_t s = 0; s < strips; s++) sum_g[k] += part[s * c + k];
+        for (size_t s = 0; s < strips; s++) sum_gx[k] += part[(strips + s) * c + k];
+    }
+    if (!out) return;
+    double *by_g = part, *by_x = part + c, *offset = part + 2 * c;
+    for (size_t group = 0; group < GROUPS; group++) {
+        double mean_g = 0, mean_gx = 0;
+        for (size_t k = group * width; k < (group + 1) * width; k++) {
+            mean_g += a->gain[k] * sum_g[k];
+            mean_gx += a->gain[k] * sum_gx[k];
+        }
+        mean_g /= (double)places * (double)width;
+        mean_gx /= (double)places * (double)width;
+        for (size_t k = group * width; k < (group + 1) * width; k++) {
+            by_g[k] = r[k] * a->gain[k];
+            by_x[k] = -r[k] * r[k] * mean_gx;
+            offset[k] = -r[k] * mean_g - mean[k] * by_x[k];
+        }
+    }
+    PARALLEL_FOR(places * c)
+    for (size_t i = 0; i < places; i++) {
+        const real *restrict x = in + i * c, *restrict gi = g + i * c;
+        real *restrict to = out + i * c;
+        for (size_t k = 0; k < c; k++) FLOW(to[k], first, (real)(gi[k] * by_g[k] + (x[k] * by_x[k] + offset[k])));
+    }
+}
+
+static void group_norm_backward(flis_ctx *ctx, const flis_node *node)
+{
+    const flis_tensor *x = &node->x[0];
+    const size_t c = x->c, places = x->h * x->w, size = places * c;
+    const group_norm a = {node->w->value, node->b->value, places, c, node->number, node->silu};
+    const size_t part_size = 2 * strips_of(places) * c > 3 * c ? 2 * strips_of(places) * c : 3 * c;
+    const double *saved = node->saved;
+    bool first = false;
+    flis_mark mark = flis_here(ctx);
+    double *part = flis_scratch(ctx, x->n * part_size, sizeof *part), *sums = flis_scratch(ctx, x->n * 2 * c, sizeof *sums);
+    real *grad = grad_open(ctx, x, &first), *g = node->y.grad->x;
+    if (!flis_ok(ctx)) return;
+    PARALLEL_FOR(x->n > 1 ? x->n * size * 4 : 0)
+    for (size_t n = 0; n < x->n; n++)
+        group_norm_sample_back(ctx, &a, x->x + n * size, g + n * size, saved + n * 2 * c, part + n * part_size, sums + n * 2 * c,
+                               grad ? grad + n * size : NULL, first);
+    for (size_t k = 0; k < c; k++) {
+        double gain = 0, bias = 0;
+        for (size_t n = 0; n < x->n; n++) {
+            bias += sums[n * 2 * c + k];
+            gain += sums[n * 2 * c + c + k];
+        }
+        if (node->w->grad) node->w->grad[k] += (real)gain;
+        if (node->b->grad) node->b->grad[k] += (real)bias;
+    }
+    flis_rewind(ctx, mark);
+}
+
 /* y = (x - mean) / sqrt(variance + eps) * gain + bias, mean and variance over the places and channels of a group, in
    double: y = real(x * slope + offset), slope = gain / sqrt(variance + eps), offset = bias - mean * slope.
-   With silu: then y = y sigmoid(y), from the rounded y, so that it equals the two operations. */
+   With silu: then y = y sigmoid(y), from the rounded y, so that it equals the two operations. SPEC 1.9. */
 flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, double eps,
                              bool silu)
 {
+    if (silu && ctx->precision) return flis_silu(ctx, flis_group_norm(ctx, x, gain, bias, eps, false));
     flis_tensor *y = like(ctx, x);
     if (!y) return NULL;
-    const size_t c = x->c, places = x->h * x->w;
+    const size_t c = x->c, places = x->h * x->w, size = places * c, part_size = strips_of(places) * c;
     if (c % GROUPS || gain->shape[0] != c || bias->shape[0] != c) {
         flis_fail(ctx, "group norm: got %zu channels, wanted %zu, a multiple of %d", c, gain->shape[0], GROUPS);
         return NULL;
     }
+    double *saved = NULL;
+    flis_node *node = record(ctx, group_norm_backward, y, x, NULL, NULL, gain, bias);
+    if (node) {
+        node->number = eps;
+        node->silu = silu;
+        node->saved = saved = flis_scratch(ctx, x->n * 2 * c, sizeof *saved);
+    }
     flis_mark mark = flis_here(ctx);
-    double *part = flis_scratch(ctx, (places + STRIP - 1) / STRIP * c, sizeof *part);
-    double *mean = flis_scratch(ctx, 4 * c, sizeof *mean);
-    for (size_t n = 0; n < x->n && !idle(ctx); n++) {
-        double *variance = mean + c, *slope = mean + 2 * c, *offset = mean + 3 * c;
-        const real *in = x->x + n * places * c;
-        real *out = y->x + n * places * c;
-        strip_sums(ctx, in, places, c, NULL, part);
-        group_means(part, places, c, mean);
-        strip_sums(ctx, in, places, c, mean, part);
-        group_means(part, places, c, variance);
-        for (size_t k = 0; k < c; k++) {
-            slope[k] = gain->value[k] / sqrt(variance[k] + eps);
-            offset[k] = bias->value[k] - mean[k] * slope[k];
-        }
-        PARALLEL_FOR(places * c)
-        for (size_t i = 0; i < places; i++) {
-            const real *restrict from = in + i * c;
-            real *restrict to = out + i * c;
-            for (size_t k = 0; k < c; k++) to[k] = (real)(from[k] * slope[k] + offset[k]);
-            if (silu)
-                for (size_t k = 0; k < c; k++) to[k] = swish(to[k], 1.0);
+    const size_t workers = size < 524288 ? x->n : 1;    /* large samples are shared out place by place instead */
+    double *part = flis_scratch(ctx, workers * part_size, sizeof *part), *work = flis_scratch(ctx, workers * 4 * c, sizeof *work);
+    const group_norm a = {gain->value, bias->value, places, c, eps, silu};
+    if (!idle(ctx)) {
+        PARALLEL_FOR(workers > 1 ? x->n * size * 4 : 0)
+        for (size_t n = 0; n < x->n; n++) {
+            const size_t own = n % workers;
+            group_norm_sample(ctx, &a, x->x + n * size, y->x + n * size, part + own * part_size, work + own * 4 * c,
+                              saved ? saved + n * 2 * c : NULL);
         }
     }
     flis_rewind(ctx, mark);
-    return y;
+    return finished(ctx, y);
 }
 
 enum { LANES = 16 };                    /* interleaved sums of a row (part of the bits) */
 
-/* Lane j sums items j, j + 16, …; then the lanes are added pairwise: 8 apart, 4, 2, 1. */
+/* Lane j sums items j, j + 16, …; then the lanes are added pairwise: 8 apart, 4, 2, 1. SPEC 1.10. */
 static double lanes_total(double *lane)
 {
     for (int step = LANES / 2; step > 0; step /= 2)
@@ -1024,6 +1775,7 @@ static double lanes_total(double *lane)
     return lane[0];
 }
 
+/* SPEC 1.10. */
 static double row_sum(const real *x, size_t c, double shift, bool square)
 {
     double lane[LANES] = {0};
@@ -1040,7 +1792,74 @@ static double row_sum(const real *x, size_t c, double shift, bool square)
     return lanes_total(lane);
 }
 
-/* y = (x - mean) / sqrt(variance + 1e-5) * gain + bias over each row of c, in double, rounded once. */
+static double row_dot(const real *a, const real *b, size_t c)
+{
+    double lane[LANES] = {0};
+    size_t k = 0;
+    for (; k + LANES <= c; k += LANES)
+        for (size_t j = 0; j < LANES; j++) lane[j] += (double)a[k + j] * b[k + j];
+    for (size_t j = 0; k < c; k++, j++) lane[j] += (double)a[k] * b[k];
+    return lanes_total(lane);
+}
+
+/* With xhat = (x - mean) r, r = 1 / sqrt(variance + 1e-5), y = gain xhat + bias; means over a row's channels:
+     d x += r (gain g - mean(gain g) - xhat mean(gain g xhat))     d gain += sum g xhat     d bias += sum g
+   sums [2][c] gathers the last two over the rows of a strip. */
+static void layer_norm_row_back(const real *x, const real *g, const real *gain, size_t c, double *sums, real *out, bool first)
+{
+    const double mean = row_sum(x, c, 0, false) / (double)c, r = 1.0 / sqrt(row_sum(x, c, mean, true) / (double)c + 1e-5);
+    double lane_g[LANES] = {0}, lane_gx[LANES] = {0};
+    size_t k = 0;
+    for (; k + LANES <= c; k += LANES)
+        for (size_t j = 0; j < LANES; j++) {
+            const double scaled = (double)g[k + j] * gain[k + j];
+            lane_g[j] += scaled;
+            lane_gx[j] += scaled * ((x[k + j] - mean) * r);
+        }
+    for (size_t j = 0; k < c; k++, j++) {
+        const double scaled = (double)g[k] * gain[k];
+        lane_g[j] += scaled;
+        lane_gx[j] += scaled * ((x[k] - mean) * r);
+    }
+    const double mean_g = lanes_total(lane_g) / (double)c, mean_gx = lanes_total(lane_gx) / (double)c;
+    for (k = 0; k < c; k++) {
+        sums[k] += g[k];
+        sums[c + k] += g[k] * ((x[k] - mean) * r);
+    }
+    for (k = 0; out && k < c; k++)
+        FLOW(out[k], first, (real)(r * ((double)g[k] * gain[k] - mean_g - (x[k] - mean) * r * mean_gx)));
+}
+
+static void layer_norm_backward(flis_ctx *ctx, const flis_node *node)
+{
+    const flis_tensor *x = &node->x[0];
+    const size_t c = x->c, rows = x->n * x->h * x->w, strips = strips_of(rows);
+    bool first = false;
+    flis_mark mark = flis_here(ctx);
+    double *part = flis_scratch(ctx, strips * 2 * c, sizeof *part);
+    real *grad = grad_open(ctx, x, &first);
+    const real *g = node->y.grad->x;
+    if (!flis_ok(ctx)) return;
+    PARALLEL_FOR(rows * c * 4)
+    for (size_t s = 0; s < strips; s++) {
+        double *sums = part + s * 2 * c;
+        for (size_t k = 0; k < 2 * c; k++) sums[k] = 0;
+        for (size_t i = s * STRIP; i < (s + 1) * STRIP && i < rows; i++)
+            layer_norm_row_back(x->x + i * c, g + i * c, node->w->value, c, sums, grad ? grad + i * c : NULL, first);
+    }
+    for (size_t k = 0; k < c; k++) {
+        double bias = 0, gain = 0;
+        for (size_t s = 0; s < strips; s++) {
+            bias += part[s * 2 * c + k];
+            gain += part[s * 2 * c + c + k];
+        }
+        if (node->w->grad) node->w->grad[k] += (real)gain;
+        if (node->b->grad) node->b->grad[k] += (real)bias;
+    }
+    flis_rewind(ctx, mark);
+}
+
+/* y = (x - mean) / sqrt(variance + 1e-5) * gain + bias over each row of c, in double, rounded once. SPEC 1.10. */
 flis_tensor *flis_layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias)
 {
     flis_tensor *y = like(ctx, x);
@@ -1050,6 +1869,7 @@ flis_tensor *flis_layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_par
         flis_fail(ctx, "layer norm: got %zu channels, wanted %zu", c, gain->shape[0]);
         return NULL;
     }
+    record(ctx, layer_norm_backward, y, x, NULL, NULL, gain, bias);
     if (idle(ctx)) return y;
     PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++) {
@@ -1059,59 +1879,140 @@ flis_tensor *flis_layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_par
         double scale = 1.0 / sqrt(row_sum(in, c, mean, true) / (double)c + 1e-5);
         for (size_t k = 0; k < c; k++) out[k] = (real)((in[k] - mean) * scale * gain->value[k] + bias->value[k]);
     }
-    return y;
+    return finished(ctx, y);
 }
 
 /* ---- Elementwise ----------------------------------------------------------------------------------------------- */
 
+/* y = x s(b x): d x += g d/dx (x s(b x)) */
+static void swish_backward(flis_ctx *ctx, const flis_node *node)
+{
+    const flis_tensor *x = &node->x[0];
+    const size_t rows = x->n * x->h * x->w, c = x->c;
+    const real *restrict g = node->y.grad->x;
+    bool first = false;
+    real *grad = grad_open(ctx, x, &first);
+    if (!grad) return;
+    PARALLEL_FOR(rows * c * 4)
+    for (size_t i = 0; i < rows; i++)
+        for (size_t k = i * c; k < (i + 1) * c; k++) FLOW(grad[k], first, (real)(g[k] * swish_slope(x->x[k], node->number)));
+}
+
 static flis_tensor *swish_of(flis_ctx *ctx, const flis_tensor *x, double b)
 {
     flis_tensor *y = like(ctx, x);
+    flis_node *node = record(ctx, swish_backward, y, x, NULL, NULL, NULL, NULL);
+    if (node) node->number = b;
     if (!y || idle(ctx)) return y;
     const size_t rows = x->n * x->h * x->w, c = x->c;
     PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++)
         for (size_t k = 0; k < c; k++) y->x[i * c + k] = swish(x->x[i * c + k], b);
-    return y;
+    return finished(ctx, y);
 }
 
+/* SPEC 1.8. */
 flis_tensor *flis_silu(flis_ctx *ctx, const flis_tensor *x)
 {
     return swish_of(ctx, x, 1.0);
 }
 
+/* SPEC 1.8. */
 flis_tensor *flis_quick_gelu(flis_ctx *ctx, const flis_tensor *x)
 {
     return swish_of(ctx, x, 1.702);
 }
 
-/* y[k] = x[k] gelu(x[c/2 + k]): the *second* half is the gate. */
+/* y[k] = x[k] gelu(x[c/2 + k]): d x[k] += g[k] gelu(x[c/2 + k]), d x[c/2 + k] += g[k] x[k] gelu'(x[c/2 + k]) */
+static void geglu_backward(flis_ctx *ctx, const flis_node *node)
+{
+    const flis_tensor *x = &node->x[0], *y = &node->y;
+    const size_t rows = y->n * y->h * y->w, c = y->c;
+    bool first = false;
+    real *grad = grad_open(ctx, x, &first);
+    if (!grad) return;
+    PARALLEL_FOR(rows * c * 4)
+    for (size_t i = 0; i < rows; i++) {
+        const real *restrict value = x->x + i * 2 * c, *restrict gate = value + c, *restrict g = y->grad->x + i * c;
+        real *restrict to = grad + i * 2 * c;
+        for (size_t k = 0; k < c; k++) {
+            FLOW(to[k], first, g[k] * gelu(gate[k]));
+            FLOW(to[c + k], first, (real)((double)g[k] * value[k] * gelu_slope(gate[k])));
+        }
+    }
+}
+
+/* y[k] = x[k] gelu(x[c/2 + k]): the *second* half is the gate. SPEC 1.8. */
 flis_tensor *flis_geglu(flis_ctx *ctx, const flis_tensor *x)
 {
     flis_tensor *y = x ? tensor_new(ctx, x->rank, x->n, x->h, x->w, x->c / 2) : NULL;
+    record(ctx, geglu_backward, y, x, NULL, NULL, NULL, NULL);
     if (!y || idle(ctx)) return y;
     const size_t rows = x->n * x->h * x->w, c = x->c / 2;
     PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++) {
         const real *restrict value = x->x + i * 2 * c, *restrict gate = value + c;
         real *restrict out = y->x + i * c;
-        for (size_t k = 0; k < c; k++) out[k] = value[k] * gelu(gate[k]);
+        if (!ctx->precision)
+            for (size_t k = 0; k < c; k++) out[k] = value[k] * gelu(gate[k]);
+        else
+            for (size_t k = 0; k < c; k++) out[k] = value[k] * stored(gelu(gate[k]), ctx->precision);
     }
-    return y;
+    return finished(ctx, y);
 }
 
+/* d to[i] += factor * g[i], n * rows times */
+static void flow_scaled(flis_ctx *ctx, const flis_tensor *t, const real *g, real factor)
+{
+    const size_t rows = t->n * t->h * t->w, c = t->c;
+    bool first = false;
+    real *grad = grad_open(ctx, t, &first);
+    if (!grad) return;
+    PARALLEL_FOR(rows * c)
+    for (size_t i = 0; i < rows; i++)
+        for (size_t k = i * c; k < (i + 1) * c; k++) FLOW(grad[k], first, factor * g[k]);
+}
+
+/* y = a + b: d a += g, d b += g */
+static void add_backward(flis_ctx *ctx, const flis_node *node)
+{
+    flow_scaled(ctx, &node->x[0], node->y.grad->x, 1);
+    grad_pass(ctx, &node->y, &node->x[1]);
+}
+
+/* SPEC 1.4. */
 flis_tensor *flis_add(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b)
 {
     if (!a || !b || !flis_ok(ctx) || !same_shape(ctx, "add", a, b)) return NULL;
     flis_tensor *y = like(ctx, a);
+    record(ctx, add_backward, y, a, b, NULL, NULL, NULL);
     if (!y || idle(ctx)) return y;
     const size_t rows = a->n * a->h * a->w, c = a->c;
     PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++)
         for (size_t k = 0; k < c; k++) y->x[i * c + k] = a->x[i * c + k] + b->x[i * c + k];
-    return y;
+    return finished(ctx, y);
 }
 
+/* y[n,i] = x[n,i] + v[n]: d v[n] += sum_i g[n,i], d x += g */
+static void add_to_all_backward(flis_ctx *ctx, const flis_node *node)
+{
+    const flis_tensor *y = &node->y, *v = &node->x[1];
+    const size_t places = y->h * y->w, c = y->c, strips = strips_of(places);
+    flis_mark mark = flis_here(ctx);
+    bool first = false;
+    real *grad = grad_open(ctx, v, &first);
+    double *part = flis_scratch(ctx, strips * c, sizeof *part);
+    for (size_t n = 0; grad && part && n < y->n; n++) {
+        strip_sums(ctx, y->grad->x + n * places * c, places, c, NULL, part);
+        for (size_t k = 0; first && k < c; k++) grad[n * c + k] = 0;
+        strips_into(part, strips, c, grad + n * c);
+    }
+    flis_rewind(ctx, mark);
+    grad_pass(ctx, y, &node->x[0]);
+}
+
+/* SPEC 1.4. */
 flis_tensor *flis_add_to_all(flis_ctx *ctx, const flis_tensor *x, const flis_tensor *v)
 {
     if (!x || !v || !flis_ok(ctx)) return NULL;
@@ -1120,24 +2021,51 @@ flis_tensor *flis_add_to_all(flis_ctx *ctx, const flis_tensor *x, const flis_ten
         return NULL;
     }
     flis_tensor *y = like(ctx, x);
+    record(ctx, add_to_all_backward, y, x, v, NULL, NULL, NULL);
     if (!y || idle(ctx)) return y;
     const size_t places = x->h * x->w, rows = x->n * places, c = x->c;
     PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++)
         for (size_t k = 0; k < c; k++) y->x[i * c + k] = x->x[i * c + k] + v->x[i / places * c + k];
-    return y;
+    return finished(ctx, y);
 }
 
+/* y = f x: d x += f g */
+static void scale_backward(flis_ctx *ctx, const flis_node *node)
+{
+    flow_scaled(ctx, &node->x[0], node->y.grad->x, (real)node->number);
+}
+
+/* SPEC 1.4. */
 flis_tensor *flis_scale(flis_ctx *ctx, const flis_tensor *x, double factor)
 {
     flis_tensor *y = like(ctx, x);
+    flis_node *node = record(ctx, scale_backward, y, x, NULL, NULL, NULL, NULL);
+    if (node) node->number = factor;
     if (!y || idle(ctx)) return y;
     const size_t count = flis_count(x);
     const real by = (real)factor;
     for (size_t i = 0; i < count; i++) y->x[i] = x->x[i] * by;
-    return y;
+    return finished(ctx, y);
 }
 
+/* y = [a, b]: d a += the first channels of g, d b += the others */
+static void concat_backward(flis_ctx *ctx, const flis_node *node)
+{
+    const size_t rows = node->y.n * node->y.h * node->y.w, c = node->y.c;
+    const real *restrict g = node->y.grad->x;
+    for (int part = 0; part < 2; part++) {
+        const flis_tensor *t = &node->x[part];
+        const size_t own = t->c, from = part ? c - own : 0;
+        bool first = false;
+        real *grad = grad_open(ctx, t, &first);
+        PARALLEL_FOR(grad ? rows * own : 0)
+        for (size_t i = 0; i < rows; i++)
+            for (size_t k = 0; grad && k < own; k++) FLOW(grad[i * own + k], first, g[i * c + from + k]);
+    }
+}
+
+/* SPEC 1.4. */
 flis_tensor *flis_concat(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b)
 {
     if (!a || !b || !flis_ok(ctx)) return NULL;
@@ -1146,6 +2074,7 @@ flis_tensor *flis_concat(flis_ctx *ctx, const flis_tensor *a, const flis_tensor 
         return NULL;
     }
     flis_tensor *y = tensor_new(ctx, a->rank, a->n, a->h, a->w, a->c + b->c);
+    record(ctx, concat_backward, y, a, b, NULL, NULL, NULL);
     if (!y || idle(ctx)) return y;
     const size_t rows = a->n * a->h * a->w;
     PARALLEL_FOR(rows * y->c)
@@ -1156,11 +2085,33 @@ flis_tensor *flis_concat(flis_ctx *ctx, const flis_tensor *a, const flis_tensor 
     return y;
 }
 
-/* y[n][t] = token[ids[n][t]] + position[t], t = 0..rows of position */
+/* d token[id] += g of every place that has this id, in order; d position[t] += g[n][t] */
+static void embed_backward(flis_ctx *ctx, const flis_node *node)
+{
+    const flis_tensor *y = &node->y;
+    const int32_t *ids = node->saved;
+    const size_t tokens = y->h, c = y->c;
+    (void)ctx;
+    for (size_t i = 0; i < y->n * tokens; i++) {
+        const real *g = y->grad->x + i * c;
+        real *token = node->w->grad ? node->w->grad + (size_t)ids[i] * c : NULL;
+        real *position = node->b->grad ? node->b->grad + i % tokens * c : NULL;
+        for (size_t k = 0; token && k < c; k++) token[k] += g[k];
+        for (size_t k = 0; position && k < c; k++) position[k] += g[k];
+    }
+}
+
+/* y[n][t] = token[ids[n][t]] + position[t], t = 0..rows of position SPEC 1.4. */
 flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_param *token, const flis_param *position)
 {
     const size_t tokens = position->shape[0], c = token->shape[1];
     flis_tensor *y = flis_rows(ctx, n, tokens, c);
+    flis_node *node = record(ctx, embed_backward, y, NULL, NULL, NULL, token, position);
+    if (node) {
+        int32_t *copy = flis_scratch(ctx, n * tokens, sizeof *copy);
+        if (copy) memcpy(copy, ids, n * tokens * sizeof *copy);
+        node->saved = copy;
+    }
     if (!y || idle(ctx)) return y;
     for (size_t i = 0; i < n * tokens; i++) {
         if (ids[i] < 0 || (size_t)ids[i] >= token->shape[0]) {
@@ -1170,7 +2121,7 @@ flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_
         const real *from = token->value + (size_t)ids[i] * c, *place = position->value + i % tokens * c;
         for (size_t k = 0; k < c; k++) y->x[i * c + k] = from[k] + place[k];
     }
-    return y;
+    return finished(ctx, y);
 }
 
 /* ---- Attention ------------------------------------------------------------------------------------------------- */
@@ -1191,12 +2142,13 @@ typedef struct {
     k_plan over_d, over_keys;
     const real *zeros;
     real *y;
+    flis_precision precision;
+    double *saved;                      /* for backward, [n][heads][queries][2]: largest score and sum; or NULL */
 } attention;
 
-/* e^T in place of S^T, and each lane's sum. */
-static void softmax_columns(real *score, size_t keys, double *sum)
+/* e^T in place of S^T, and each lane's largest score and sum. SPEC 1.11. */
+static void softmax_columns(real *score, size_t keys, real *largest, double *sum)
 {
-    real largest[PANEL];
     for (int j = 0; j < PANEL; j++) {
         largest[j] = -REAL_MAX;
         sum[j] = 0;
@@ -1216,7 +2168,15 @@ static void softmax_columns(real *score, size_t keys, double *sum)
     }
 }
 
-/* Scales a tile of scores and closes what the mask closes. Lanes beyond the last query compute on zeros. */
+/* e as operands of the weighted sum. PyTorch's softmax divides first, which in half formats makes small weights subnormal. */
+static void weights_emulate(flis_precision precision, real *e, size_t keys, double *sum)
+{
+    const bool half = precision == FLIS_AS_F16 || precision == FLIS_AS_BF16;
+    for (size_t i = 0; i < keys * PANEL; i++) e[i] = operand(half ? (real)(e[i] / sum[i % PANEL]) : e[i], precision);
+    for (int j = 0; half && j < PANEL; j++) sum[j] = 1;
+}
+
+/* Scales a tile of scores and closes what the mask closes. Lanes beyond the last query compute on zeros. SPEC 1.11. */
 static void scores_store(const attention *a, const real *total, real *score, size_t n, size_t query, size_t lanes, size_t key,
                          size_t rows)
 {
@@ -1225,6 +2185,8 @@ static void scores_store(const attention *a, const real *total, real *score, siz
     for (size_t i = 0; i < rows; i++) {
         real *out = score + (key + i) * PANEL;
         for (int j = 0; j < PANEL; j++) out[j] = total[i * PANEL + (size_t)j] * scale;
+        for (size_t j = 0; a->precision && j < PANEL; j++)
+            out[j] = stored(stored(total[i * PANEL + j], a->precision) * scale, a->precision);
         if (a->mask.causal)
             for (size_t j = 0; j < lanes; j++)
                 if (key + i > query + j) out[j] = -REAL_MAX;
@@ -1234,7 +2196,7 @@ static void scores_store(const attention *a, const real *total, real *score, siz
     }
 }
 
-/* One head's PANEL queries from `query` on. score [keys][PANEL] and turned [d][PANEL] are this thread's. */
+/* One head's PANEL queries from `query` on. score [keys][PANEL] and turned [d][PANEL] are this thread's. SPEC 1.11. */
 static void attention_part(const attention *a, size_t n, size_t head, size_t query, real *score, real *turned)
 {
     const size_t c = a->q->c, queries = a->q->h * a->q->w, lanes = queries - query < PANEL ? queries - query : PANEL;
@@ -1244,6 +2206,7 @@ static void attention_part(const attention *a, size_t n, size_t head, size_t que
     real total[ROWS * PANEL];
     const real *row[1][ROWS];
     double sum[PANEL];
+    real largest[PANEL];
     for (size_t i = 0; i < a->d; i++)
         for (size_t j = 0; j < PANEL; j++) turned[i * PANEL + j] = j < lanes ? q[j * c + i] : 0;
     for (size_t key = 0; key < a->keys; key += ROWS) {
@@ -1252,7 +2215,13 @@ static void attention_part(const attention *a, size_t n, size_t head, size_t que
         tile_kernel(&a->over_d, (const real *const(*)[ROWS])row, turned, total);
         scores_store(a, total, score, n, query, lanes, key, rows);
     }
-    softmax_columns(score, a->keys, sum);
+    softmax_columns(score, a->keys, largest, sum);
+    for (size_t j = 0; a->saved && j < lanes; j++) {
+        double *saved = a->saved + ((n * a->heads + head) * queries + query + j) * 2;
+        saved[0] = largest[j];
+        saved[1] = sum[j];
+    }
+    if (a->precision) weights_emulate(a->precision, score, a->keys, sum);
     for (size_t at = 0; at < a->d; at += ROWS) {
         size_t rows = a->d - at < ROWS ? a->d - at : ROWS;
         for (size_t i = 0; i < ROWS; i++) row[0][i] = i < rows ? v + (at + i) * a->keys : a->zeros;
@@ -1288,20 +2257,230 @@ static bool attention_fits(flis_ctx *ctx, const flis_tensor *q, const flis_tenso
     return true;
 }
 
+/* out = P v, P[i][j] = exp(s[i][j] - largest of row i) / sum of row i, s = scale q k^T. With g = d loss / d out and
+   D[i] = sum_d g[i][d] out[i][d]:
+     d v[j] += sum_i P[i][j] g[i]           dS[i][j] = P[i][j] (g[i] . v[j] - D[i]) scale, 0 where closed
+     d q[i] += sum_j dS[i][j] k[j]          d k[j] += sum_i dS[i][j] q[i]
+   each sum a canonical dot product. P is computed again, BLOCK queries at a time; one head of one sample is one job, so
+   that no two threads meet in a sum. Scores have queries as rows and keys as lanes here. */
+typedef struct {
+    const flis_node *node;
+    size_t heads, d, d_tiles, d_panels, keys, panels, queries;
+    k_plan over_d, over_keys;           /* over_keys runs over the panels of dS */
+    const real *zeros;
+    real *q, *k, *v;                    /* gradients, NULL where none is wanted */
+    bool first_q, first_k, first_v;
+} attention_back;
+
+/* One job's memory. */
+typedef struct {
+    real *k_lanes, *v_lanes;            /* [panels][d][PANEL]: keys as lanes */
+    real *k_rows;                       /* [d_panels][panels * PANEL][PANEL]: d as lanes, zeros beyond the last key */
+    real *p, *ds;                       /* [panels][BLOCK][PANEL] */
+    real *q, *g;                        /* [BLOCK][d_tiles * ROWS]: a block's queries and their gradients */
+    real *sum_k, *sum_v;                /* [panels][d_tiles][ROWS][PANEL]: d k and d v, turned */
+} attention_room;
+
+static size_t attention_room_make(const attention_back *a, real *base, attention_room *room)
+{
+    const size_t lanes = a->panels * a->d * PANEL, scores = a->panels * BLOCK * PANEL, slice = BLOCK * a->d_tiles * ROWS;
+    const size_t sums = a->panels * a->d_tiles * ROWS * PANEL, size[] = {
+        lanes, lanes, a->d_panels * a->panels * PANEL * PANEL, scores, scores, slice, slice, sums, sums,
+    };
+    real **part[] = {&room->k_lanes, &room->v_lanes, &room->k_rows, &room->p, &room->ds, &room->q, &room->g, &room->sum_k,
+                     &room->sum_v};
+    size_t used = 0;
+    for (size_t i = 0; i < sizeof size / sizeof *size; i++) {
+        if (base) *part[i] = base + used;
+        used += size[i];
+    }
+    return used;
+}
+
+/* Keys and values of one head as panels; the sums set to zero. */
+static void attention_pack(const attention_back *a, size_t n, size_t head, const attention_room *room)
+{
+    const flis_tensor *k = &a->node->x[1], *v = &a->node->x[2];
+    const size_t c = k->c, d = a->d;
+    for (size_t p = 0; p < a->panels; p++)
+        for (size_t j = 0; j < PANEL; j++) {
+            const size_t key = p * PANEL + j, from = (n * a->keys + key) * c + head * d;
+            for (size_t i = 0; i < d; i++) {
+                room->k_lanes[(p * d + i) * PANEL + j] = key < a->keys ? k->x[from + i] : 0;
+                room->v_lanes[(p * d + i) * PANEL + j] = key < a->keys ? v->x[from + i] : 0;
+            }
+            for (size_t dp = 0; dp < a->d_panels; dp++)
+                for (size_t i = 0; i < PANEL; i++)
+                    room->k_rows[((dp * a->panels + p) * PANEL + j) * PANEL + i] =
+                        key < a->keys && dp * PANEL + i < d ? k->x[from + dp * PANEL + i] : 0;
+        }
+    for (size_t i = 0; i < a->panels * a->d_tiles * ROWS * PANEL; i++) room->sum_k[i] = room->sum_v[i] = 0;
+}
+
+/* Rows of one tile of scores (s, unscaled) and of g v^T (gv) become rows of P and dS. */
+static void attention_tile(const attention_back *a, const real *s, const real *gv, size_t n, size_t head, size_t query,
+                           size_t rows, size_t key, real *p, real *ds)
+{
+    const flis_node *node = a->node;
+    const real scale = (real)node->number;
+    const size_t lanes = a->keys - key < PANEL ? a->keys - key : PANEL, c = node->y.c;
+    const double *saved = (const double *)node->saved + ((n * a->heads + head) * a->queries + query) * 2;
+    for (size_t i = 0; i < rows; i++) {
+        const size_t at = (n * a->queries + query + i) * c + head * a->d;
+        const uint8_t *open = node->mask.open ? node->mask.open[n] : NULL;
+        const double largest = saved[2 * i], over_sum = 1.0 / saved[2 * i + 1];
+        real *to = p + i * PANEL, *slope = ds + i * PANEL, dot = (real)row_dot(node->y.grad->x + at, node->y.x + at, a->d);
+        real score[PANEL], factor[PANEL];   /* factor: scale, or 0 where closed, for -max(real) has no slope */
+        for (size_t j = 0; j < PANEL; j++) {
+            score[j] = s[i * PANEL + j] * scale;
+            factor[j] = scale;
+        }
+        for (size_t j = 0; (node->mask.causal || open) && j < lanes; j++)
+            if ((node->mask.causal && key + j > query + i) || (open && !open[(query + i) * a->keys + key + j])) {
+                score[j] = -REAL_MAX;
+                factor[j] = 0;
+            }
+        for (size_t j = 0; j < PANEL; j++) {
+            to[j] = (real)(exp_fast(score[j] - largest) * over_sum);
+            slope[j] = to[j] * (gv[i * PANEL + j] - dot) * factor[j];
+        }
+        for (size_t j = lanes; j < PANEL; j++) to[j] = slope[j] = 0;
+    }
+}
+
+/* P and dS of the `count` queries from `query` on, and what they add to d k and d v. */
+static void attention_block(const attention_back *a, size_t n, size_t head, size_t query, size_t count, const attention_room *room)
+{
+    const flis_tensor *q = &a->node->x[0];
+    const size_t c = q->c, width = a->d_tiles * ROWS;
+    const real *row[1][ROWS];
+    real s[ROWS * PANEL], gv[ROWS * PANEL];
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < width; k++) {
+            const size_t at = (n * a->queries + query + i) * c + head * a->d + k;
+            room->q[i * width + k] = k < a->d ? q->x[at] : 0;
+            room->g[i * width + k] = k < a->d ? a->node->y.grad->x[at] : 0;
+        }
+    for (size_t p = 0; p < a->panels; p++)
+        for (size_t i = 0; i < count; i += ROWS) {
+            const size_t rows = count - i < ROWS ? count - i : ROWS, at = (p * BLOCK + i) * PANEL;
+            for (size_t k = 0; k < ROWS; k++) row[0][k] = k < rows ? room->q + (i + k) * width : a->zeros;
+            tile_kernel(&a->over_d, (const real *const(*)[ROWS])row, room->k_lanes + p * a->d * PANEL, s);
+            for (size_t k = 0; k < ROWS; k++) row[0][k] = k < rows ? room->g + (i + k) * width : a->zeros;
+            tile_kernel(&a->over_d, (const real *const(*)[ROWS])row, room->v_lanes + p * a->d * PANEL, gv);
+            attention_tile(a, s, gv, n, head, query + i, rows, p * PANEL, room->p + at, room->ds + at);
+        }
+    for (size_t p = 0; p < a->panels; p++)
+        for (size_t t = 0; t < a->d_tiles; t++) {
+            const size_t at = (p * a->d_tiles + t) * ROWS * PANEL;
+            column_kernel(room->g + t * ROWS, width, room->p + p * BLOCK * PANEL, count, room->sum_v + at);
+            column_kernel(room->q + t * ROWS, width, room->ds + p * BLOCK * PANEL, count, room->sum_k + at);
+        }
+}
+
+/* d q of a block: rows of dS times the keys. */
+static void attention_queries(const attention_back *a, size_t n, size_t head, size_t query, size_t count, const attention_room *room)
+{
+    const size_t c = a->node->y.c;
+    const real *row[1][ROWS];
+    real total[ROWS * PANEL];
+    for (size_t i = 0; i < count; i += ROWS)
+        for (size_t dp = 0; dp < a->d_panels; dp++) {
+            const size_t lanes = a->d - dp * PANEL < PANEL ? a->d - dp * PANEL : PANEL;
+            for (size_t k = 0; k < ROWS; k++) row[0][k] = room->ds + (i + k < count ? i + k : i) * PANEL;
+            tile_kernel(&a->over_keys, (const real *const(*)[ROWS])row, room->k_rows + dp * a->panels * PANEL * PANEL, total);
+            for (size_t k = 0; k < ROWS && i + k < count; k++) {
+                real *to = a->q + (n * a->queries + query + i + k) * c + head * a->d + dp * PANEL;
+                for (size_t j = 0; j < lanes; j++) FLOW(to[j], a->first_q, total[k * PANEL + j]);
+            }
+        }
+}
+
+static void attention_head_back(const attention_back *a, size_t n, size_t head, const attention_room *room)
+{
+    const size_t c = a->node->y.c;
+    attention_pack(a, n, head, room);
+    for (size_t query = 0; query < a->queries; query += BLOCK) {
+        const size_t count = a->queries - query < BLOCK ? a->queries - query : BLOCK;
+        attention_block(a, n, head, query, count, room);
+        if (a->q) attention_queries(a, n, head, query, count, room);
+    }
+    for (size_t key = 0; key < a->keys; key++)
+        for (size_t i = 0; i < a->d; i++) {
+            const size_t at = (n * a->keys + key) * c + head * a->d + i;
+            const size_t from = ((key / PANEL * a->d_tiles + i / ROWS) * ROWS + i % ROWS) * PANEL + key % PANEL;
+            if (a->k) FLOW(a->k[at], a->first_k, room->sum_k[from]);
+            if (a->v) FLOW(a->v[at], a->first_v, room->sum_v[from]);
+        }
+}
+
+/* The plan of a dot product over keys that lie in panels: PANEL keys in a row of each, BLOCK rows apart. */
+static bool plan_over_panels(flis_ctx *ctx, k_plan *plan, size_t panels)
+{
+    if (!plan_make(ctx, plan, panels, PANEL)) return false;
+    for (size_t i = 0; i < plan->first[plan->blocks]; i++)
+        plan->plan[i] = (segment){0, plan->plan[i].tap * BLOCK * PANEL + plan->plan[i].offset, plan->plan[i].length};
+    return true;
+}
+
+static void attention_backward(flis_ctx *ctx, const flis_node *node)
+{
+    const flis_tensor *q = &node->x[0], *k = &node->x[1];
+    const size_t d = q->c / node->count, keys = k->h * k->w, jobs = q->n * node->count;
+    const size_t workers = (size_t)ctx->threads < jobs ? (size_t)ctx->threads : jobs;
+    flis_mark mark = flis_here(ctx);
+    attention_back a = {.node = node, .heads = node->count, .d = d, .d_tiles = (d + ROWS - 1) / ROWS, .d_panels = panels_of(d),
+                        .keys = keys, .panels = panels_of(keys), .queries = q->h * q->w};
+    attention_room room;
+    const size_t own = attention_room_make(&a, NULL, &room), width = a.d_tiles * ROWS;
+    real *zeros = flis_scratch(ctx, width, sizeof *zeros), *work = flis_scratch(ctx, workers * own, sizeof *work);
+    for (size_t i = 0; zeros && i < width; i++) zeros[i] = 0;
+    a.zeros = zeros;
+    a.q = grad_open(ctx, q, &a.first_q);
+    a.k = grad_open(ctx, k, &a.first_k);
+    a.v = grad_open(ctx, &node->x[2], &a.first_v);
+    bool ready = plan_make(ctx, &a.over_d, 1, d);
+    ready = plan_over_panels(ctx, &a.over_keys, a.panels) && ready;
+    ctx->macs += (uint64_t)q->n * a.queries * keys * q->c * 5;
+    if (ready) {
+        PARALLEL_FOR(q->n * a.queries * keys * q->c / 8)
+        for (size_t worker = 0; worker < workers; worker++) {
+            attention_room mine;
+            attention_room_make(&a, work + worker * own, &mine);
+            for (size_t job = worker; job < jobs; job += workers) attention_head_back(&a, job / node->count, job % node->count, &mine);
+        }
+    }
+    flis_rewind(ctx, mark);
+}
+
+/* SPEC 1.11. */
 flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
                             double scale, flis_mask mask)
 {
     if (!q || !k || !v || !flis_ok(ctx) || !attention_fits(ctx, q, k, v, heads)) return NULL;
     flis_tensor *y = like(ctx, q);
+    double *saved = NULL;
+    flis_node *node = record(ctx, attention_backward, y, q, k, v, NULL, NULL);
+    if (node) {
+        node->count = heads;
+        node->number = scale;
+        node->mask = mask;
+        node->saved = saved = flis_scratch(ctx, q->n * heads * q->h * q->w * 2, sizeof *saved);
+    }
     flis_mark mark = flis_here(ctx);
     const size_t d = q->c / heads, keys = k->h * k->w, queries = q->h * q->w, blocks = panels_of(queries);
     const size_t jobs = q->n * heads * blocks, workers = (size_t)ctx->threads < jobs ? (size_t)ctx->threads : jobs;
     const size_t longest = keys > d ? keys : d, own = (keys + d) * PANEL;
+    q = operands(ctx, q);
+    k = operands(ctx, k);
+    v = operands(ctx, v);
+    if (!q || !k || !v) return NULL;
     real *turned = flis_scratch(ctx, flis_count(v), sizeof *turned);
     real *zeros = flis_scratch(ctx, longest, sizeof *zeros);
     real *work = flis_scratch(ctx, workers * own, sizeof *work);
     attention a = {.q = q, .k = k, .v = v, .v_turned = turned, .heads = heads, .d = d, .keys = keys, .scale = scale,
-                   .mask = mask, .zeros = zeros, .y = y ? y->x : NULL};
+                   .mask = mask, .zeros = zeros, .y = y ? y->x : NULL, .saved = saved,
+                   .precision = ctx->precision};
     bool ready = plan_make(ctx, &a.over_d, 1, d);
     ready = plan_make(ctx, &a.over_keys, 1, keys) && ready;
     ctx->macs += (uint64_t)q->n * queries * keys * q->c * 2;
@@ -1315,6 +2494,267 @@ flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tens
                                work + worker * own + keys * PANEL);
     }
     flis_rewind(ctx, mark);
+    return finished(ctx, y);
+}
+
+/* ---- An attention's insides, for the trace --------------------------------------------------------------------- */
+
+/* [n][t][heads d] as [n heads][t][d]: the authors' rearrange(x, 'b n (h d) -> (b h) n d'). */
+static void trace_heads(flis_ctx *ctx, const flis_tensor *x, size_t heads, const char *name, const char *part)
+{
+    const size_t tokens = x->h * x->w, d = x->c / heads;
+    if (!flis_trace_wants(ctx, flis_count(x), "%s%s", name, part)) return;
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *y = flis_rows(ctx, x->n * heads, tokens, d);
+    for (size_t i = 0; y && i < x->n * heads * tokens; i++) {
+        const size_t n = i / tokens / heads, head = i / tokens % heads, t = i % tokens;
+        memcpy(y->x + i * d, x->x + (n * tokens + t) * x->c + head * d, d * sizeof(real));
+    }
+    flis_trace(ctx, y, "%s%s", name, part);
+    flis_rewind(ctx, mark);
+}
+
+static void trace_mask(flis_ctx *ctx, const flis_mask *mask, size_t n, size_t queries, size_t keys, const char *name)
+{
+    bool any = false;
+    for (size_t i = 0; mask->open && i < n; i++) any = any || mask->open[i];
+    if (!any || !flis_trace_wants(ctx, n * queries * keys, "%s.mask", name)) return;
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *y = n == 1 ? flis_vectors(ctx, queries, keys) : flis_rows(ctx, n, queries, keys);
+    for (size_t i = 0; y && i < n * queries * keys; i++) {
+        const uint8_t *open = mask->open[i / (queries * keys)];
+        y->x[i] = open ? open[i % (queries * keys)] : 1;
+    }
+    if (y) y->bytes = true;
+    flis_trace(ctx, y, "%s.mask", name);
+    flis_rewind(ctx, mark);
+}
+
+/* out[j] = (q . k[j]) * scale for every key: the canonical dot product, vectorised across the keys. k_turned [d][keys]. */
+static void scores_row(const real *q, const real *k_turned, size_t d, size_t keys, real scale, flis_precision precision, real *out)
+{
+    enum { WIDE = 64 };
+    for (size_t key = 0; key < keys; key += WIDE) {
+        const size_t lanes = keys - key < WIDE ? keys - key : WIDE;
+        real total[WIDE] = {0};
+        for (size_t first = 0; first < d; first += BLOCK) {
+            const size_t last = d - first < BLOCK ? d : first + BLOCK;
+            real sum[WIDE] = {0};
+            for (size_t k = first; k < last; k++)
+                for (size_t j = 0; j < lanes; j++) sum[j] = fused(q[k], k_turned[k * keys + key + j], sum[j]);
+            for (size_t j = 0; j < lanes; j++) total[j] += sum[j];
+        }
+        for (size_t j = 0; j < lanes; j++) out[key + j] = stored(stored(total[j], precision) * scale, precision);
+    }
+}
+
+/* weight[j] = e[j] / sum of e, e and its sum as in flis_attention; query i's row of scores, closed where the mask closes. */
+static void weights_row(const real *score, const flis_mask *mask, size_t n, size_t query, size_t keys, flis_precision precision,
+                        real *out)
+{
+    const uint8_t *open = mask->open && mask->open[n] ? mask->open[n] + query * keys : NULL;
+    real largest = -REAL_MAX;
+    double sum = 0;
+    for (size_t j = 0; j < keys; j++) {
+        out[j] = (open && !open[j]) || (mask->causal && j > query) ? -REAL_MAX : score[j];
+        largest = out[j] > largest ? out[j] : largest;
+    }
+    for (size_t j = 0; j < keys; j++) sum += out[j] = (real)exp_fast((double)out[j] - largest);
+    for (size_t j = 0; j < keys; j++) out[j] = stored((real)(out[j] / sum), precision);
+}
+
+static flis_tensor *attention_scores(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, size_t heads, double scale)
+{
+    const size_t queries = q->h * q->w, keys = k->h * k->w, d = q->c / heads;
+    flis_tensor *y = flis_rows(ctx, q->n * heads, queries, keys);
+    real *turned = flis_scratch(ctx, flis_count(k), sizeof *turned);
+    q = operands(ctx, q);
+    k = operands(ctx, k);
+    if (!y || !turned || !q || !k) return NULL;
+    turn(ctx, k, turned);
+    PARALLEL_FOR(q->n * heads * queries * keys)
+    for (size_t i = 0; i < q->n * heads * queries; i++) {
+        const size_t n = i / queries / heads, head = i / queries % heads, query = i % queries;
+        scores_row(q->x + (n * queries + query) * q->c + head * d, turned + (n * k->c + head * d) * keys, d, keys, (real)scale,
+                   ctx->precision, y->x + i * keys);
+    }
+    return y;
+}
+
+/* SPEC 10.12. */
+void flis_trace_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
+                          double scale, flis_mask mask, const char *name)
+{
+    if (!ctx->trace_wants || !q || !k || !v || idle(ctx) || !attention_fits(ctx, q, k, v, heads)) return;
+    const size_t queries = q->h * q->w, keys = k->h * k->w, count = q->n * heads * queries * keys;
+    trace_heads(ctx, q, heads, name, ".q");
+    trace_heads(ctx, k, heads, name, ".k");
+    trace_heads(ctx, v, heads, name, ".v");
+    const bool scores = flis_trace_wants(ctx, count, "%s.scores", name), weights = flis_trace_wants(ctx, count, "%s.weights", name);
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *y = scores || weights ? attention_scores(ctx, q, k, heads, scale) : NULL;
+    if (scores) flis_trace(ctx, y, "%s.scores", name);
+    trace_mask(ctx, &mask, q->n, queries, keys, name);
+    if (weights && y) {
+        PARALLEL_FOR(count)
+        for (size_t i = 0; i < q->n * heads * queries; i++)
+            weights_row(y->x + i * keys, &mask, i / queries / heads, i % queries, keys, ctx->precision, y->x + i * keys);
+        flis_trace(ctx, y, "%s.weights", name);
+    }
+    flis_rewind(ctx, mark);
+}
+
+/* ---- What a trace sees apart ----------------------------------------------------------------------------------- */
+
+/* SPEC 10.12. */
+flis_tensor *flis_norm_silu(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, double eps,
+                            const char *name, const char *part)
+{
+    flis_tensor *y = flis_group_norm(ctx, x, gain, bias, eps, !ctx->trace);
+    if (!ctx->trace) return y;
+    flis_trace(ctx, y, "%s%s", name, part);
+    return flis_silu(ctx, y);
+}
+
+/* SPEC 10.12. */
+flis_tensor *flis_conv_add(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, const flis_tensor *add,
+                           const char *name, const char *part)
+{
+    if (!ctx->trace) return flis_conv(ctx, x, w, b, FLIS_SAME, add);
+    flis_tensor *y = flis_conv(ctx, x, w, b, FLIS_SAME, NULL);
+    flis_trace(ctx, y, "%s%s", name, part);
+    return flis_add(ctx, y, add);
+}
+
+/* ---- Losses ---------------------------------------------------------------------------------------------------- */
+
+/* A loss seeds the gradient of what it is given at once; sums are taken as in row_sum, over all values as one row. */
+
+static bool loss_ready(flis_ctx *ctx, const flis_tensor *y)
+{
+    return y && !idle(ctx) && flis_count(y);
+}
+
+/* L = mean of w (y - t)^2: d y += 2 w (y - t) / count. absolute: L = mean of w |y - t|: d y += w sign(y - t) / count. */
+static double distance(flis_ctx *ctx, const flis_tensor *y, const real *target, const real *weight, double scale, bool absolute)
+{
+    if (!loss_ready(ctx, y)) return 0;
+    const size_t count = flis_count(y), c = y->c;
+    const double step = scale / (double)count;
+    double lane[LANES] = {0};
+    bool first = false;
+    real *grad = grad_open(ctx, y, &first);
+    for (size_t i = 0; i < count; i++) {
+        const double w = weight ? weight[i / c] : 1.0, d = (double)y->x[i] - target[i];
+        lane[i % LANES] += absolute ? w * fabs(d) : w * d * d;
+        if (grad) FLOW(grad[i], first, (real)(absolute ? step * w * ((d > 0) - (d < 0)) : 2 * step * w * d));
+    }
+    return lanes_total(lane) / (double)count;
+}
+
+double flis_mse(flis_ctx *ctx, const flis_tensor *y, const real *target, const real *weight, double scale)
+{
+    return distance(ctx, y, target, weight, scale, false);
+}
+
+double flis_l1(flis_ctx *ctx, const flis_tensor *y, const real *target, const real *weight, double scale)
+{
+    return distance(ctx, y, target, weight, scale, true);
+}
+
+/* L = mean over places of log sum_c exp(y[c]) - y[label]: d y[c] += (softmax(y)[c] - (c == label)) / places */
+double flis_cross_entropy(flis_ctx *ctx, const flis_tensor *y, const uint8_t *label, int void_label, double scale)
+{
+    if (!loss_ready(ctx, y)) return 0;
+    const size_t places = y->n * y->h * y->w, c = y->c;
+    size_t counted = 0;
+    for (size_t i = 0; i < places; i++) {
+        if (label[i] == void_label) continue;
+        counted++;
+        if (label[i] < c) continue;
+        flis_fail(ctx, "cross entropy: place %zu: got label %u, wanted 0 to %zu", i, (unsigned)label[i], c - 1);
+        return 0;
+    }
+    double total = 0;
+    bool first = false;
+    real *grad = grad_open(ctx, y, &first);
+    for (size_t i = 0; i < places; i++) {
+        const real *in = y->x + i * c;
+        const bool counts = label[i] != void_label;
+        double largest = in[0], sum = 0;
+        for (size_t k = 1; k < c; k++) largest = in[k] > largest ? in[k] : largest;
+        for (size_t k = 0; k < c; k++) sum += flis_exp(in[k] - largest);
+        if (counts) total += flis_log(sum) + largest - in[label[i]];
+        for (size_t k = 0; grad && k < c; k++) {
+            const double slope = flis_exp(in[k] - largest) / sum - (k == label[i]);
+            FLOW(grad[i * c + k], first, (real)(counts ? scale / (double)counted * slope : 0));
+        }
+    }
+    return counted ? total / (double)counted : 0;
+}
+
+static const double LOG_VARIANCE_LEAST = -30, LOG_VARIANCE_MOST = 20;
+
+/* The log variance as it counts; *free: it was not cut, so that a gradient flows. */
+static double log_variance(real x, bool *is_free)
+{
+    *is_free = !(x < LOG_VARIANCE_LEAST || x > LOG_VARIANCE_MOST);
+    return x < LOG_VARIANCE_LEAST ? LOG_VARIANCE_LEAST : x > LOG_VARIANCE_MOST ? LOG_VARIANCE_MOST : x;
+}
+
+/* L = 1/2 sum of m^2 + e^l - 1 - l, over n: d m += m / n, d l += (e^l - 1) / 2n */
+double flis_kl(flis_ctx *ctx, const flis_tensor *moments, double scale)
+{
+    if (!loss_ready(ctx, moments)) return 0;
+    const size_t places = moments->n * moments->h * moments->w, c = moments->c, z = c / 2;
+    const double step = scale / (double)moments->n;
+    double total = 0;
+    bool first = false, is_free;
+    real *grad = grad_open(ctx, moments, &first);
+    for (size_t i = 0; i < places; i++)
+        for (size_t k = 0; k < z; k++) {
+            const double m = moments->x[i * c + k], l = log_variance(moments->x[i * c + z + k], &is_free), variance = flis_exp(l);
+            total += 0.5 * (m * m + variance - 1 - l);
+            if (!grad) continue;
+            FLOW(grad[i * c + k], first, (real)(step * m));
+            FLOW(grad[i * c + z + k], first, (real)(is_free ? step * 0.5 * (variance - 1) : 0));
+        }
+    return total / (double)moments->n;
+}
+
+/* z = m + e^(l/2) noise: d m += g, d l += g noise e^(l/2) / 2 */
+static void posterior_backward(flis_ctx *ctx, const flis_node *node)
+{
+    const flis_tensor *moments = &node->x[0], *noise = &node->x[1];
+    const size_t places = moments->n * moments->h * moments->w, c = moments->c, z = c / 2;
+    const real *g = node->y.grad->x;
+    bool first = false, is_free;
+    real *grad = grad_open(ctx, moments, &first);
+    for (size_t i = 0; grad && i < places; i++)
+        for (size_t k = 0; k < z; k++) {
+            const double l = log_variance(moments->x[i * c + z + k], &is_free);
+            FLOW(grad[i * c + k], first, g[i * z + k]);
+            FLOW(grad[i * c + z + k], first,
+                 (real)(is_free ? 0.5 * (double)g[i * z + k] * noise->x[i * z + k] * flis_exp(0.5 * l) : 0));
+        }
+}
+
+flis_tensor *flis_posterior_sample(flis_ctx *ctx, const flis_tensor *moments, const flis_tensor *noise)
+{
+    if (!moments || !noise || !flis_ok(ctx)) return NULL;
+    flis_tensor shape = *moments;
+    shape.c /= 2;
+    if (moments->c % 2 || !same_shape(ctx, "posterior: moments' half and noise", &shape, noise)) return NULL;
+    flis_tensor *y = like(ctx, &shape);
+    record(ctx, posterior_backward, y, moments, noise, NULL, NULL, NULL);
+    if (!y || idle(ctx)) return y;
+    const size_t places = y->n * y->h * y->w, z = y->c;
+    bool is_free;
+    for (size_t i = 0; i < places; i++)
+        for (size_t k = 0; k < z; k++) {
+            const double l = log_variance(moments->x[i * 2 * z + z + k], &is_free);
+            y->x[i * z + k] = (real)(moments->x[i * 2 * z + k] + flis_exp(0.5 * l) * noise->x[i * z + k]);
+        }
     return y;
 }
 
@@ -1332,16 +2772,19 @@ static const struct { const char *name; size_t size; } DTYPES[] = {
 enum { DTYPE_COUNT = sizeof DTYPES / sizeof *DTYPES };
 static const uint64_t LARGEST_HEADER = 100000000;
 
+/* SPEC 10.1. */
 size_t flis_dtype_size(flis_dtype dtype)
 {
     return DTYPES[dtype].size;
 }
 
+/* SPEC 10.1. */
 const char *flis_dtype_name(flis_dtype dtype)
 {
     return DTYPES[dtype].name;
 }
 
+/* SPEC 10.1. */
 uint64_t flis_entry_count(const flis_entry *entry)
 {
     uint64_t count = 1;
@@ -1366,6 +2809,7 @@ static char *copy_string(flis_ctx *ctx, const char *path, const flis_json *json)
     return copy_text(ctx, json->string, json->length);
 }
 
+/* SPEC 10.1. */
 bool flis_file_set_metadata(flis_ctx *ctx, flis_file *file, const char *key, const char *value)
 {
     if (!flis_ok(ctx)) return false;
@@ -1389,6 +2833,7 @@ static bool read_metadata(flis_ctx *ctx, flis_file *file, const char *path, cons
     return flis_ok(ctx);
 }
 
+/* SPEC 10.1. */
 static bool read_shape(flis_ctx *ctx, const char *path, const flis_json *json, flis_entry *entry)
 {
     const flis_json *shape = flis_json_get(json, "shape");
@@ -1412,6 +2857,7 @@ static bool read_shape(flis_ctx *ctx, const char *path, const flis_json *json, f
     return true;
 }
 
+/* SPEC 10.1. */
 static bool read_entry(flis_ctx *ctx, const char *path, const flis_json *key, const flis_json *json, flis_entry *entry)
 {
     if (!(entry->name = copy_string(ctx, path, key))) return false;
@@ -1441,7 +2887,7 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const flis_entry *)a)->name, ((const flis_entry *)b)->name);
 }
 
-/* Ranges without holes or overlaps, up to the end of the file. */
+/* Ranges without holes or overlaps, up to the end of the file. SPEC 10.1. */
 static bool check_ranges(flis_ctx *ctx, const char *path, flis_entry *entry, size_t count, uint64_t data_size)
 {
     uint64_t at = 0;
@@ -1459,7 +2905,7 @@ static bool check_ranges(flis_ctx *ctx, const char *path, flis_entry *entry, siz
     return true;
 }
 
-/* Appends the header's entries to the file's. */
+/* Appends the header's entries to the file's. SPEC 10.1. */
 static bool read_header(flis_ctx *ctx, flis_file *file, const char *path, const char *text, size_t length, uint64_t data_size)
 {
     const size_t first = file->count;
@@ -1494,6 +2940,7 @@ static uint64_t little_endian(const unsigned char *bytes, int count)
     return value;
 }
 
+/* SPEC 10.1. */
 static bool read_shard(flis_ctx *ctx, flis_file *file, flis_shard *shard)
 {
     unsigned char head[8];
@@ -1516,6 +2963,7 @@ static bool read_shard(flis_ctx *ctx, flis_file *file, flis_shard *shard)
     return read;
 }
 
+/* SPEC 10.1. */
 flis_file *flis_file_new(flis_ctx *ctx, const char *path)
 {
     flis_file *file = flis_alloc(ctx, 1, sizeof *file);
@@ -1524,6 +2972,7 @@ flis_file *flis_file_new(flis_ctx *ctx, const char *path)
     return NULL;
 }
 
+/* SPEC 10.1. */
 bool flis_file_append(flis_ctx *ctx, flis_file *file, const char *path, flis_rename *rename_tensor, void *user)
 {
     if (!flis_ok(ctx)) return false;
@@ -1545,6 +2994,7 @@ bool flis_file_append(flis_ctx *ctx, flis_file *file, const char *path, flis_ren
     return true;
 }
 
+/* SPEC 10.1. */
 bool flis_file_ready(flis_ctx *ctx, flis_file *file)
 {
     if (!flis_ok(ctx)) return false;
@@ -1556,6 +3006,7 @@ bool flis_file_ready(flis_ctx *ctx, flis_file *file)
     return true;
 }
 
+/* SPEC 10.1. */
 flis_file *flis_file_open(flis_ctx *ctx, const char *path)
 {
     flis_file *file = flis_file_new(ctx, path);
@@ -1564,6 +3015,7 @@ flis_file *flis_file_open(flis_ctx *ctx, const char *path)
     return NULL;
 }
 
+/* SPEC 10.1. */
 void flis_file_close(flis_file *file)
 {
     if (!file) return;
@@ -1593,11 +3045,13 @@ static flis_entry *find_entry(const flis_file *file, const char *name)
     return NULL;
 }
 
+/* SPEC 10.1. */
 const flis_entry *flis_file_find(const flis_file *file, const char *name)
 {
     return find_entry(file, name);
 }
 
+/* SPEC 10.1. */
 const char *flis_file_metadata(const flis_file *file, const char *key)
 {
     for (size_t i = 0; i < file->metadata_count; i++)
@@ -1605,6 +3059,7 @@ const char *flis_file_metadata(const flis_file *file, const char *key)
     return NULL;
 }
 
+/* SPEC 10.1. */
 static double value_from(const unsigned char *bytes, flis_dtype dtype)
 {
     uint64_t u = little_endian(bytes, (int)DTYPES[dtype].size);
@@ -1687,16 +3142,19 @@ static void take_u8(void *out, size_t first, const unsigned char *bytes, size_t 
     memcpy((uint8_t *)out + first, bytes, count);
 }
 
+/* SPEC 10.1. */
 bool flis_file_read_real(flis_ctx *ctx, flis_file *file, const flis_entry *entry, real *out)
 {
     return read_pieces(ctx, file, entry, take_real, out);
 }
 
+/* SPEC 10.1. */
 bool flis_file_read_f64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, double *out)
 {
     return read_pieces(ctx, file, entry, take_f64, out);
 }
 
+/* SPEC 10.1. */
 bool flis_file_read_i64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, int64_t *out)
 {
     if (entry->dtype == FLIS_F64 || entry->dtype == FLIS_F32 || entry->dtype == FLIS_F16 || entry->dtype == FLIS_BF16)
@@ -1704,6 +3162,7 @@ bool flis_file_read_i64(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
     return read_pieces(ctx, file, entry, take_i64, out);
 }
 
+/* SPEC 10.1. */
 bool flis_file_read_u16(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint16_t *out)
 {
     if (entry->dtype != FLIS_F16 && entry->dtype != FLIS_BF16)
@@ -1711,6 +3170,7 @@ bool flis_file_read_u16(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
     return read_pieces(ctx, file, entry, take_u16, out);
 }
 
+/* SPEC 10.1. */
 bool flis_file_read_u8(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint8_t *out)
 {
     if (entry->dtype != FLIS_U8 && entry->dtype != FLIS_BOOL)
@@ -1732,6 +3192,7 @@ struct flis_writer {
     uint64_t values;
 };
 
+/* SPEC 10.2. */
 void flis_write_abort(flis_writer *writer)
 {
     if (!writer) return;
@@ -1748,6 +3209,7 @@ void flis_write_abort(flis_writer *writer)
     free(writer);
 }
 
+/* SPEC 10.2. */
 flis_writer *flis_write_begin(flis_ctx *ctx, const char *path)
 {
     flis_writer *writer = flis_alloc(ctx, 1, sizeof *writer);
@@ -1765,6 +3227,7 @@ flis_writer *flis_write_begin(flis_ctx *ctx, const char *path)
     return NULL;
 }
 
+/* SPEC 10.2. */
 bool flis_write_metadata(flis_ctx *ctx, flis_writer *writer, const char *key, const char *value)
 {
     if (!writer || !flis_ok(ctx)) return false;
@@ -1777,6 +3240,7 @@ bool flis_write_metadata(flis_ctx *ctx, flis_writer *writer, const char *key, co
     return flis_ok(ctx);
 }
 
+/* SPEC 10.2. */
 bool flis_write_declare(flis_ctx *ctx, flis_writer *writer, const char *name, flis_dtype dtype, int rank, const uint64_t *shape)
 {
     if (!writer || !flis_ok(ctx)) return false;
@@ -1800,6 +3264,7 @@ bool flis_write_declare(flis_ctx *ctx, flis_writer *writer, const char *name, fl
     return true;
 }
 
+/* SPEC 10.2. */
 static size_t write_json_string(FILE *stream, const char *text)
 {
     size_t length = 2;
@@ -1817,7 +3282,7 @@ static size_t write_json_string(FILE *stream, const char *text)
     return length;
 }
 
-/* Writes the header, or only measures it (stream NULL): both by the same lines, so that they agree. */
+/* Writes the header, or only measures it (stream NULL): both by the same lines, so that they agree. SPEC 10.2. */
 static size_t write_header(const flis_writer *writer, FILE *stream)
 {
     size_t length = 1;
@@ -1845,6 +3310,7 @@ static size_t write_header(const flis_writer *writer, FILE *stream)
     return length;
 }
 
+/* SPEC 10.2. */
 static bool header_out(flis_ctx *ctx, flis_writer *writer)
 {
     if (writer->header_written) return true;
@@ -1857,6 +3323,7 @@ static bool header_out(flis_ctx *ctx, flis_writer *writer)
     return true;
 }
 
+/* SPEC 10.2. */
 static void value_to(unsigned char *bytes, flis_dtype dtype, double value)
 {
     uint64_t u = 0;
@@ -1930,31 +3397,37 @@ static void fill_raw(unsigned char *bytes, const void *x, size_t first, size_t c
     memcpy(bytes, (const unsigned char *)x + first * size, count * size);
 }
 
+/* SPEC 10.2. */
 bool flis_write_raw(flis_ctx *ctx, flis_writer *writer, const unsigned char *bytes, size_t count)
 {
     return write_pieces(ctx, writer, bytes, count, fill_raw);
 }
 
+/* SPEC 10.2. */
 bool flis_write_real(flis_ctx *ctx, flis_writer *writer, const real *x, size_t count)
 {
     return write_pieces(ctx, writer, x, count, fill_real);
 }
 
+/* SPEC 10.2. */
 bool flis_write_f64(flis_ctx *ctx, flis_writer *writer, const double *x, size_t count)
 {
     return write_pieces(ctx, writer, x, count, fill_f64);
 }
 
+/* SPEC 10.2. */
 bool flis_write_i64(flis_ctx *ctx, flis_writer *writer, const int64_t *x, size_t count)
 {
     return write_pieces(ctx, writer, x, count, fill_i64);
 }
 
+/* SPEC 10.2. */
 bool flis_write_u8(flis_ctx *ctx, flis_writer *writer, const uint8_t *x, size_t count)
 {
     return write_pieces(ctx, writer, x, count, fill_u8);
 }
 
+/* SPEC 10.2. */
 bool flis_write_end(flis_ctx *ctx, flis_writer *writer)
 {
     if (!writer) return false;
@@ -1995,8 +3468,9 @@ static uint32_t rotate_right(uint32_t x, int by)
     return x >> by | x << (32 - by);
 }
 
-/* FIPS 180-4 section 6.2.2: the message schedule w, then 64 rounds on a copy of h. */
-static void sha256_block(uint32_t h[8], const uint8_t *block)
+/* FIPS 180-4 section 6.2.2: the message schedule w, then 64 rounds. A round changes two of the eight variables, so that
+   renaming them takes the place of moving them. SPEC 10.13. */
+static void sha256_block(uint32_t hash[8], const uint8_t *block)
 {
     uint32_t w[64], v[8];
     for (int t = 0; t < 16; t++)
@@ -2006,19 +3480,29 @@ static void sha256_block(uint32_t h[8], const uint8_t *block)
         w[t] = (rotate_right(b, 17) ^ rotate_right(b, 19) ^ b >> 10) + w[t - 7] +
                (rotate_right(a, 7) ^ rotate_right(a, 18) ^ a >> 3) + w[t - 16];
     }
-    memcpy(v, h, sizeof v);
-    for (int t = 0; t < 64; t++) {
-        uint32_t e = v[4], a = v[0];
-        uint32_t t1 = v[7] + (rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25)) + ((e & v[5]) ^ (~e & v[6])) +
-                      SHA256_K[t] + w[t];
-        uint32_t t2 = (rotate_right(a, 2) ^ rotate_right(a, 13) ^ rotate_right(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
-        memmove(v + 1, v, 7 * sizeof *v);
-        v[4] += t1;
-        v[0] = t1 + t2;
+    memcpy(v, hash, sizeof v);
+#define ROUND(a, b, c, d, e, f, g, h, i) do { \
+        uint32_t t1 = v[h] + (rotate_right(v[e], 6) ^ rotate_right(v[e], 11) ^ rotate_right(v[e], 25)) + \
+                      (v[g] ^ (v[e] & (v[f] ^ v[g]))) + SHA256_K[t + (i)] + w[t + (i)]; \
+        v[d] += t1; \
+        v[h] = t1 + (rotate_right(v[a], 2) ^ rotate_right(v[a], 13) ^ rotate_right(v[a], 22)) + \
+               ((v[a] & v[b]) | (v[c] & (v[a] | v[b]))); \
+    } while (0)
+    for (int t = 0; t < 64; t += 8) {
+        ROUND(0, 1, 2, 3, 4, 5, 6, 7, 0);
+        ROUND(7, 0, 1, 2, 3, 4, 5, 6, 1);
+        ROUND(6, 7, 0, 1, 2, 3, 4, 5, 2);
+        ROUND(5, 6, 7, 0, 1, 2, 3, 4, 3);
+        ROUND(4, 5, 6, 7, 0, 1, 2, 3, 4);
+        ROUND(3, 4, 5, 6, 7, 0, 1, 2, 5);
+        ROUND(2, 3, 4, 5, 6, 7, 0, 1, 6);
+        ROUND(1, 2, 3, 4, 5, 6, 7, 0, 7);
     }
-    for (int i = 0; i < 8; i++) h[i] += v[i];
+#undef ROUND
+    for (int i = 0; i < 8; i++) hash[i] += v[i];
 }
 
+/* SPEC 10.13. */
 void flis_sha256_begin(flis_sha256 *s)
 {
     static const uint32_t start[8] = {
@@ -2029,6 +3513,7 @@ void flis_sha256_begin(flis_sha256 *s)
     s->length = 0;
 }
 
+/* SPEC 10.13. */
 void flis_sha256_add(flis_sha256 *s, const void *bytes, size_t count)
 {
     const uint8_t *in = bytes;
@@ -2042,6 +3527,7 @@ void flis_sha256_add(flis_sha256 *s, const void *bytes, size_t count)
     }
 }
 
+/* SPEC 10.13. */
 void flis_sha256_end(flis_sha256 *s, char hex[65])
 {
     static const uint8_t padding[64] = {0x80};
@@ -2053,26 +3539,90 @@ void flis_sha256_end(flis_sha256 *s, char hex[65])
     for (int i = 0; i < 8; i++) snprintf(hex + 8 * i, 9, "%08lx", (unsigned long)s->h[i]);
 }
 
+/* Values first.. in the order that files have: images with the channels before the places. */
+static void file_order(const flis_tensor *x, size_t first, size_t count, real *out)
+{
+    if (x->rank != 4) {
+        memcpy(out, x->x + first, count * sizeof *out);
+        return;
+    }
+    const size_t places = x->h * x->w;
+    size_t n = first / places / x->c, c = first / places % x->c, place = first % places;
+    for (size_t i = 0; i < count; i++) {
+        out[i] = x->x[(n * places + place) * x->c + c];
+        if (++place < places) continue;
+        place = 0;
+        if (++c < x->c) continue;
+        c = 0;
+        n++;
+    }
+}
+
+enum { STRETCH = 1024 };                /* values that are looked at together */
+
+/* SPEC 10.13. */
 void flis_tensor_digest(const flis_tensor *x, char hex[65])
 {
     flis_sha256 s;
-    unsigned char bytes[sizeof(real)];
-    const size_t places = x->h * x->w;
-    const size_t inner = x->rank == 4 ? places : 1, outer = x->rank == 4 ? 1 : places;     /* around the channels */
+    real values[STRETCH];
+    unsigned char bytes[STRETCH * sizeof *values];
+    const size_t count = flis_count(x), size = x->bytes ? 1 : sizeof(real);
     flis_sha256_begin(&s);
-    for (size_t n = 0; n < x->n; n++)
-        for (size_t i = 0; i < outer; i++)
-            for (size_t c = 0; c < x->c; c++)
-                for (size_t j = 0; j < inner; j++) {
-                    value_to(bytes, sizeof(real) == 8 ? FLIS_F64 : FLIS_F32, x->x[(n * places + i + j) * x->c + c]);
-                    flis_sha256_add(&s, bytes, sizeof bytes);
-                }
+    for (size_t first = 0; first < count; first += STRETCH) {
+        const size_t now = count - first < STRETCH ? count - first : STRETCH;
+        file_order(x, first, now, values);
+        if (x->bytes)
+            for (size_t i = 0; i < now; i++) bytes[i] = (uint8_t)values[i];
+        else                            /* a constant type: twice as fast */
+            for (size_t i = 0; i < now; i++) value_to(bytes + i * sizeof(real), sizeof(real) == 8 ? FLIS_F64 : FLIS_F32, values[i]);
+        flis_sha256_add(&s, bytes, now * size);
+    }
     flis_sha256_end(&s, hex);
+}
+
+/* Adds the values' sum, or that of their squared distance from the mean, and (first pass) finds the largest. */
+static double summary_pass(const flis_tensor *x, flis_summary *out, bool first_pass)
+{
+    real values[STRETCH];
+    double sum = 0;
+    for (size_t first = 0; first < out->count; first += STRETCH) {
+        const size_t now = out->count - first < STRETCH ? out->count - first : STRETCH;
+        file_order(x, first, now, values);
+        for (size_t i = 0; i < now; i++) {
+            const double value = values[i], size = fabs(value), difference = value - out->mean;
+            sum += first_pass ? value : difference * difference;
+            if (!first_pass) continue;
+            const bool finite = size <= DBL_MAX;
+            if (!out->not_finite && (!finite || size > out->largest)) {
+                out->largest = size;
+                out->largest_at = first + i;
+            }
+            out->not_finite += !finite;
+        }
+    }
+    return sum;
+}
+
+/* Sums in double, in the order that files have. SPEC 10.13. */
+void flis_tensor_summary(const flis_tensor *x, flis_summary *out)
+{
+    const size_t count = flis_count(x);
+    memset(out, 0, sizeof *out);
+    out->count = count;
+    if (count) out->mean = summary_pass(x, out, true) / (double)count;
+    if (count) out->deviation = sqrt(summary_pass(x, out, false) / (double)count);
+    out->stride = count / FLIS_SAMPLES ? count / FLIS_SAMPLES : 1;
+    for (; out->samples < FLIS_SAMPLES && out->samples < count; out->samples++) {
+        real value;
+        file_order(x, out->samples * out->stride, 1, &value);
+        out->sample[out->samples] = value;
+    }
+    flis_tensor_digest(x, out->sha256);
 }
 
 /* ---- Weights: key tables, loading, packing --------------------------------------------------------------------- */
 
-/* The size that a shape's letter stands for: a digit itself, else from the pairs letter, size. */
+/* The size that a shape's letter stands for: a digit itself, else from the pairs letter, size. SPEC 10.5. */
 static size_t letter_size(const size_t *dims, char letter)
 {
     if (letter >= '1' && letter <= '9') return (size_t)(letter - '0');
@@ -2081,6 +3631,7 @@ static size_t letter_size(const size_t *dims, char letter)
     return 0;
 }
 
+/* SPEC 10.3. */
 bool flis_walk_keys(flis_ctx *ctx, flis_walk *walk, const char *module, const flis_key *keys, size_t count, void *base,
                     const size_t *dims)
 {
@@ -2156,6 +3707,7 @@ static size_t packed_count(const flis_param *param)
     return param->shape[0] ? panels_of(param->shape[0]) * PANEL * (param_count(param) / param->shape[0]) : 0;
 }
 
+/* SPEC 10.3. */
 bool flis_param_set(flis_ctx *ctx, flis_param *param, const real *values, bool keep_unpacked)
 {
     if (!flis_ok(ctx)) return false;
@@ -2170,6 +3722,28 @@ bool flis_param_set(flis_ctx *ctx, flis_param *param, const real *values, bool k
     return flis_ok(ctx);
 }
 
+size_t flis_param_count(const flis_param *param)
+{
+    return param_count(param);
+}
+
+void flis_param_get(const flis_param *param, real *out)
+{
+    const size_t count = param_count(param);
+    if (param->value || !multiplies(param)) {
+        if (param->value) memcpy(out, param->value, count * sizeof *out);
+        return;
+    }
+    const size_t channels = param->shape[1], taps = count / (param->shape[0] * channels), inner = channels * taps;
+    for (size_t i = 0; i < count; i++) {
+        const size_t o = i / inner, k = i % taps * channels + i / taps % channels, at = (o / PANEL * inner + k) * PANEL + o % PANEL;
+        if (param->packed) out[i] = param->packed[at];
+        else if (param->half) (param->half_is_bf16 ? widen_bf16 : widen_half)(param->half + at, out + i, 1);
+        else out[i] = 0;
+    }
+}
+
+/* SPEC 10.3. */
 bool flis_param_set_half(flis_ctx *ctx, flis_param *param, const uint16_t *values, bool bf16)
 {
     if (!flis_ok(ctx)) return false;
@@ -2204,7 +3778,7 @@ static void shape_text(char *out, size_t room, const uint64_t *shape, int rank)
     if (used < room) snprintf(out + used, room - used, "]");
 }
 
-/* Halves that will be multiplied stay halves; everything else becomes reals. */
+/* Halves that will be multiplied stay halves; everything else becomes reals. SPEC 10.3. */
 static void load_values(flis_ctx *ctx, flis_loader *loader, const flis_entry *entry, const char *name, flis_param *param)
 {
     const size_t count = param_count(param);
@@ -2224,6 +3798,7 @@ static void load_values(flis_ctx *ctx, flis_loader *loader, const flis_entry *en
     free(values);
 }
 
+/* SPEC 10.3. */
 bool flis_load_visit(flis_ctx *ctx, void *user, const char *name, flis_param *param)
 {
     flis_loader *loader = user;
@@ -2254,6 +3829,7 @@ bool flis_load_visit(flis_ctx *ctx, void *user, const char *name, flis_param *pa
     return !idle(ctx);
 }
 
+/* SPEC 10.3. */
 bool flis_load_finish(flis_ctx *ctx, flis_loader *loader, const char *prefix)
 {
     if (!flis_ok(ctx)) return false;
@@ -2271,6 +3847,7 @@ bool flis_load_finish(flis_ctx *ctx, flis_loader *loader, const char *prefix)
                      loader->bad == 1 ? " is" : "s are", loader->problems, more);
 }
 
+/* SPEC 10.3. */
 bool flis_count_visit(flis_ctx *ctx, void *count, const char *name, flis_param *param)
 {
     (void)name;
@@ -2279,6 +3856,7 @@ bool flis_count_visit(flis_ctx *ctx, void *count, const char *name, flis_param *
     return flis_ok(ctx);
 }
 
+/* SPEC 10.3. */
 bool flis_free_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *param)
 {
     (void)ctx;
@@ -2287,13 +3865,18 @@ bool flis_free_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *
     aligned_free(param->value);
     aligned_free(param->packed);
     aligned_free(param->half);
+    aligned_free(param->grad);
+    aligned_free(param->m);
+    aligned_free(param->v);
+    aligned_free(param->ema);
+    param->grad = param->m = param->v = param->ema = NULL;
     param->value = param->packed = NULL;
     param->half = NULL;
     return true;
 }
 
 /* round(log2(sqrt(3 / fan_in))): the e with 2^(2e-1) <= 3 / fan_in < 2^(2e+1), found by comparing integers, which is
-   exact. At 3 / fan_in = 2^(2e-1), fan_in 6, 24, 96, …, it is a tie, which goes to the even e. */
+   exact. At 3 / fan_in = 2^(2e-1), fan_in 6, 24, 96, …, it is a tie, which goes to the even e. SPEC 11.1. */
 static int formula_exponent(uint64_t fan_in)
 {
     int e = 0;
@@ -2302,6 +3885,7 @@ static int formula_exponent(uint64_t fan_in)
     return (uint64_t)6 << -2 * e == fan_in && e % 2 ? e - 1 : e;
 }
 
+/* SPEC 11.1. */
 void flis_formula_weights(const char *name, int rank, const size_t *shape, size_t first, size_t count, real *out)
 {
     uint64_t hash = 0xcbf29ce484222325u, fan_in = 1;
@@ -2320,6 +3904,7 @@ void flis_formula_weights(const char *name, int rank, const size_t *shape, size_
     }
 }
 
+/* SPEC 11.1. */
 bool flis_formula_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *param)
 {
     (void)unused;
@@ -2331,4 +3916,243 @@ bool flis_formula_visit(flis_ctx *ctx, void *unused, const char *name, flis_para
     }
     free(values);
     return flis_ok(ctx);
+}
+
+/* ---- Training -------------------------------------------------------------------------------------------------- */
+
+void flis_training_default(flis_training *training)
+{
+    memset(training, 0, sizeof *training);
+    training->rate = 1e-4;
+    training->beta1 = 0.9;
+    training->beta2 = 0.999;
+    training->eps = 1e-8;
+    training->decay = 0.01;
+}
+
+static void pack_again(flis_param *param)
+{
+    if (multiplies(param)) PACK(param, param->value, param->packed, real);
+}
+
+/* Values in training: what an update's loops have to do. */
+static size_t training_size(const flis_training *training)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < training->count; i++) size += param_count(training->item[i].param);
+    return size;
+}
+
+static real *zeros_new(flis_ctx *ctx, size_t count)
+{
+    real *x = aligned_new(ctx, count, sizeof *x);
+    for (size_t i = 0; x && i < count; i++) x[i] = 0;
+    return x;
+}
+
+/* Values unpacked beside the panels, both as reals. */
+static bool master_make(flis_ctx *ctx, flis_param *param)
+{
+    if (!param->value && !param->packed && !param->half) return flis_fail(ctx, "training: the weights were not loaded");
+    if (param->value && (param->packed || !multiplies(param))) return true;
+    real *values = flis_alloc(ctx, param_count(param), sizeof *values);
+    if (values) {
+        flis_param_get(param, values);
+        flis_param_set(ctx, param, values, true);
+        aligned_free(param->half);
+        param->half = NULL;
+    }
+    free(values);
+    return flis_ok(ctx);
+}
+
+bool flis_grad_visit(flis_ctx *ctx, void *user, const char *name, flis_param *param)
+{
+    flis_training *training = user;
+    const size_t count = param_count(param);
+    if (!flis_ok(ctx) || !master_make(ctx, param)) return false;
+    if (training->count == training->room) {
+        const size_t room = training->room ? 2 * training->room : 256;
+        struct flis_trained *grown = realloc(training->item, room * sizeof *grown);
+        if (!grown) return flis_fail(ctx, "out of memory: a list of %zu weights", room);
+        training->item = grown;
+        training->room = room;
+    }
+    if (!param->grad) param->grad = zeros_new(ctx, count);
+    if (!param->m) param->m = zeros_new(ctx, count);
+    if (!param->v) param->v = zeros_new(ctx, count);
+    if (training->ema > 0 && !param->ema && (param->ema = zeros_new(ctx, count))) memcpy(param->ema, param->value, count * sizeof(real));
+    char *copy = copy_text(ctx, name, strlen(name));
+    if (copy) training->item[training->count++] = (struct flis_trained){copy, param};
+    return flis_ok(ctx);
+}
+
+void flis_training_free(flis_training *training)
+{
+    for (size_t i = 0; i < training->count; i++) free(training->item[i].name);
+    free(training->item);
+    training->item = NULL;
+    training->count = training->room = 0;
+}
+
+void flis_grad_zero(flis_training *training)
+{
+    for (size_t i = 0; i < training->count; i++)
+        memset(training->item[i].param->grad, 0, param_count(training->item[i].param) * sizeof(real));
+}
+
+/* base^n by squaring: a pure function, where libm's pow is not the same everywhere. */
+static double power(double base, uint64_t n)
+{
+    double result = 1;
+    for (; n; n >>= 1, base *= base)
+        if (n & 1) result *= base;
+    return result;
+}
+
+/* The norm of all gradients: row_sum's lanes for each weight, weights in order. */
+static double gradient_norm(flis_ctx *ctx, const flis_training *training, double *squares)
+{
+    double total = 0;
+    (void)ctx;
+    PARALLEL_FOR_DYNAMIC(training_size(training) * 64)
+    for (size_t i = 0; i < training->count; i++) {
+        const flis_param *p = training->item[i].param;
+        squares[i] = row_sum(p->grad, param_count(p), 0, true);
+    }
+    for (size_t i = 0; i < training->count; i++) total += squares[i];
+    return sqrt(total);
+}
+
+/* What one update's values share. */
+typedef struct { real keep, beta1, beta2, rest1, rest2, rate, root2, eps, ema, clip; } update;
+
+static void update_param(const update *u, flis_param *param)
+{
+    const size_t count = param_count(param);
+    real *restrict p = param->value, *restrict m = param->m, *restrict v = param->v, *restrict g = param->grad, *ema = param->ema;
+    for (size_t i = 0; i < count; i++) {
+        const real slope = g[i] * u->clip;
+        m[i] = m[i] * u->beta1 + slope * u->rest1;
+        v[i] = v[i] * u->beta2 + slope * slope * u->rest2;
+#ifdef FLIS_DOUBLE
+        const real root = sqrt(v[i]);
+#else
+        const real root = sqrtf(v[i]);
+#endif
+        p[i] = p[i] * u->keep - u->rate * (m[i] / (root / u->root2 + u->eps));
+        g[i] = 0;
+    }
+    for (size_t i = 0; ema && i < count; i++) ema[i] -= u->ema * (ema[i] - p[i]);
+    pack_again(param);
+}
+
+bool flis_adamw(flis_ctx *ctx, flis_training *training)
+{
+    double *squares = flis_alloc(ctx, training->count, sizeof *squares);
+    if (!squares) return false;
+    training->norm = gradient_norm(ctx, training, squares);
+    for (size_t i = 0; i < training->count && flis_ok(ctx); i++)
+        if (!(squares[i] <= DBL_MAX))
+            flis_fail(ctx, "%s: step %llu: the gradient is not finite", training->item[i].name, (unsigned long long)training->step + 1);
+    free(squares);
+    if (!flis_ok(ctx)) return false;
+    const uint64_t step = ++training->step;
+    const double most = (1.0 + (double)step) / (10.0 + (double)step), ema = training->ema < most ? training->ema : most;
+    const double clip = training->clip > 0 ? training->clip / (training->norm + 1e-6) : 1.0;
+    const update u = {
+        .keep = (real)(1 - training->rate * training->decay), .beta1 = (real)training->beta1, .beta2 = (real)training->beta2,
+        .rest1 = (real)(1 - training->beta1), .rest2 = (real)(1 - training->beta2),
+        .rate = (real)(training->rate / (1 - power(training->beta1, step))),
+        .root2 = (real)sqrt(1 - power(training->beta2, step)), .eps = (real)training->eps, .ema = (real)(1 - ema),
+        .clip = (real)(clip < 1 ? clip : 1),
+    };
+    PARALLEL_FOR_DYNAMIC(training_size(training) * 64)
+    for (size_t i = 0; i < training->count; i++) update_param(&u, training->item[i].param);
+    return true;
+}
+
+bool flis_training_swap(flis_ctx *ctx, flis_training *training)
+{
+    if (!flis_ok(ctx)) return false;
+    for (size_t i = 0; i < training->count; i++) {
+        flis_param *p = training->item[i].param;
+        if (!p->ema) return flis_fail(ctx, "%s: no average is kept of it", training->item[i].name);
+    }
+    for (size_t i = 0; i < training->count; i++) {
+        flis_param *p = training->item[i].param;
+        real *average = p->ema;
+        p->ema = p->value;
+        p->value = average;
+        pack_again(p);
+    }
+    return true;
+}
+
+/* The tensors of one weight's state, in the order of the file. */
+static const char *const STATE_PREFIX[] = {"", "adamw.m.", "adamw.v.", "ema."};
+enum { STATES = 4 };
+
+static real *state_of(const flis_param *param, int which)
+{
+    return which == 0 ? param->value : which == 1 ? param->m : which == 2 ? param->v : param->ema;
+}
+
+bool flis_training_declare(flis_ctx *ctx, flis_writer *writer, const flis_training *training)
+{
+    char text[320];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)training->step);
+    flis_write_metadata(ctx, writer, "adamw.step", text);
+    for (size_t i = 0; i < training->count; i++)
+        for (int which = 0; which < STATES; which++) {
+            const flis_param *p = training->item[i].param;
+            uint64_t shape[4] = {0};
+            for (int k = 0; k < p->rank; k++) shape[k] = p->shape[k];
+            if (!state_of(p, which)) continue;
+            snprintf(text, sizeof text, "%s%s", STATE_PREFIX[which], training->item[i].name);
+            flis_write_declare(ctx, writer, text, sizeof(real) == 8 ? FLIS_F64 : FLIS_F32, p->rank, shape);
+        }
+    return flis_ok(ctx);
+}
+
+bool flis_training_write(flis_ctx *ctx, flis_writer *writer, const flis_training *training)
+{
+    for (size_t i = 0; i < training->count; i++)
+        for (int which = 0; which < STATES; which++) {
+            const flis_param *p = training->item[i].param;
+            if (state_of(p, which)) flis_write_real(ctx, writer, state_of(p, which), param_count(p));
+        }
+    return flis_ok(ctx);
+}
+
+/* Reads one tensor of the state; it must have the weight's shape. */
+static bool state_read(flis_ctx *ctx, flis_file *file, const char *name, const flis_param *param, real *out)
+{
+    flis_entry *entry = find_entry(file, name);
+    if (!entry) return flis_fail(ctx, "%s: no state of training in it: %s is missing", file->path, name);
+    bool fits = entry->rank == param->rank;
+    for (int k = 0; fits && k < entry->rank; k++) fits = entry->shape[k] == param->shape[k];
+    if (!fits) return flis_fail(ctx, "%s: %s: its shape is another than the model's", file->path, name);
+    entry->used = true;
+    return flis_file_read_real(ctx, file, entry, out);
+}
+
+bool flis_training_read(flis_ctx *ctx, flis_file *file, flis_training *training)
+{
+    char name[320], *end;
+    const char *step = flis_ok(ctx) ? flis_file_metadata(file, "adamw.step") : NULL;
+    if (!flis_ok(ctx)) return false;
+    if (!step || !*step) return flis_fail(ctx, "%s: no state of training in it: adamw.step is missing", file->path);
+    training->step = strtoull(step, &end, 10);
+    if (*end || *step == '-') return flis_fail(ctx, "%s: adamw.step: got %s, wanted a number", file->path, step);
+    for (size_t i = 0; i < training->count; i++) {
+        flis_param *p = training->item[i].param;
+        for (int which = 0; which < STATES; which++) {
+            snprintf(name, sizeof name, "%s%s", STATE_PREFIX[which], training->item[i].name);
+            if (state_of(p, which) && !state_read(ctx, file, name, p, state_of(p, which))) return false;
+        }
+        pack_again(p);
+    }
+    flis_grad_zero(training);
+    return true;
 }

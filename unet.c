@@ -25,7 +25,7 @@ static const double RESBLOCK_EPS = 1e-5, TRANSFORMER_EPS = 1e-6;
 /* Paper section 3.3: a text token acts only on the image tokens of its region. With the label map at this scale,
      open[i][k + 1] = (label[i] == class_ids[k])     for the prompt's tokens k = 0..classes-1 (column 0 is BOS)
    and 1 everywhere else: BOS, EOS and padding, and tokens of class -1. A class that does not occur at this scale closes
-   its column everywhere. attention_FLIS.py:203-226. */
+   its column everywhere. attention_FLIS.py:203-226. SPEC 4.3. */
 bool flis_rca_mask(flis_ctx *ctx, const flis_rca *rca, size_t h, size_t w, uint8_t *mask)
 {
     if (!flis_ok(ctx)) return false;
@@ -162,6 +162,7 @@ static const flis_key TAIL_KEYS[] = {
 
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
+/* SPEC 10.5. */
 static bool walk_resblock(flis_ctx *ctx, flis_walk *walk, const char *module, resblock *r, size_t e)
 {
     const size_t dims[] = {'i', r->in, 'o', r->out, 'e', e, 0};
@@ -169,6 +170,7 @@ static bool walk_resblock(flis_ctx *ctx, flis_walk *walk, const char *module, re
     return flis_walk_keys(ctx, walk, module, RESBLOCK_KEYS, keys, r, dims);
 }
 
+/* SPEC 10.5. */
 static bool walk_block(flis_ctx *ctx, flis_walk *walk, const char *list, size_t index, block *b, const flis_unet_config *config)
 {
     char module[64];
@@ -188,6 +190,7 @@ static bool walk_block(flis_ctx *ctx, flis_walk *walk, const char *list, size_t 
     return true;
 }
 
+/* SPEC 5.1. */
 bool flis_unet_walk(flis_ctx *ctx, flis_unet *unet, flis_visit *visit, void *user)
 {
     const flis_unet_config *config = &unet->config;
@@ -204,6 +207,7 @@ bool flis_unet_walk(flis_ctx *ctx, flis_unet *unet, flis_visit *visit, void *use
 
 /* ---- Shape of the network -------------------------------------------------------------------------------------- */
 
+/* SPEC 5.2. */
 static void block_res(block *b, size_t level, size_t in, size_t out, bool attention)
 {
     b->level = level;
@@ -216,7 +220,7 @@ static void block_res(block *b, size_t level, size_t in, size_t out, bool attent
 }
 
 /* openaimodel_FLIS.py UNetModel.__init__: down through the levels, remembering every output's width for the skip
-   connections; the middle; up again, each output block taking one skip. */
+   connections; the middle; up again, each output block taking one skip. SPEC 5.2. */
 static void lay_out(flis_unet *unet)
 {
     const flis_unet_config *config = &unet->config;
@@ -249,6 +253,7 @@ static void lay_out(flis_unet *unet)
         }
 }
 
+/* SPEC 5.1. */
 flis_unet *flis_unet_new(flis_ctx *ctx, const flis_unet_config *config)
 {
     const size_t most = 1 << 16;
@@ -272,6 +277,7 @@ flis_unet *flis_unet_new(flis_ctx *ctx, const flis_unet_config *config)
     return unet;
 }
 
+/* SPEC 5.1. */
 void flis_unet_free(flis_unet *unet)
 {
     if (!unet) return;
@@ -280,6 +286,7 @@ void flis_unet_free(flis_unet *unet)
     free(unet);
 }
 
+/* SPEC 5.1. */
 const flis_unet_config *flis_unet_get_config(const flis_unet *unet)
 {
     return &unet->config;
@@ -292,7 +299,7 @@ static const flis_entry *find(const flis_file *file, const char *format, size_t 
     return flis_file_find(file, name);
 }
 
-/* What the shapes tell. A level's blocks are those up to its downsample. */
+/* What the shapes tell. A level's blocks are those up to its downsample. SPEC 5.1. */
 static bool config_read(flis_ctx *ctx, const flis_file *file, flis_unet_config *config)
 {
     const flis_entry *first = flis_file_find(file, PREFIX "input_blocks.0.0.weight");
@@ -325,6 +332,7 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, flis_unet_config *
     return true;
 }
 
+/* SPEC 5.1. */
 flis_unet *flis_unet_load(flis_ctx *ctx, flis_file *file)
 {
     flis_unet_config config = {0};
@@ -350,7 +358,7 @@ typedef struct forward_pass {
 } forward_pass;
 
 /* out[i] = cos(t f_i), out[half + i] = sin(t f_i), f_i = exp(-ln(10000) i / half): cosines first. In double, rounded
-   once; PyTorch works in float32, which is up to 6e-5 away at t = 981. openaimodel's timestep_embedding. */
+   once; PyTorch works in float32, which is up to 6e-5 away at t = 981. openaimodel's timestep_embedding. SPEC 5.4. */
 void flis_time_embedding(double t, size_t dim, real *out)
 {
     const size_t half = dim / 2;
@@ -362,33 +370,38 @@ void flis_time_embedding(double t, size_t dim, real *out)
     if (dim % 2) out[dim - 1] = 0;
 }
 
-/* emb = W2 silu(W0 embedding(t) + b0) + b2; every ResBlock wants silu(emb). */
+/* emb = W2 silu(W0 embedding(t) + b0) + b2; every ResBlock wants silu(emb). SPEC 5.4. */
 static flis_tensor *time_embed(flis_ctx *ctx, const flis_unet *unet, const double *t, size_t n)
 {
     const size_t channels = unet->config.channels;
-    flis_tensor *wave = flis_rows(ctx, n, 1, channels);
+    flis_tensor *wave = flis_vectors(ctx, n, channels);
     for (size_t i = 0; wave && wave->x && i < n; i++) flis_time_embedding(t[i], channels, wave->x + i * channels);
-    flis_tensor *y = flis_silu(ctx, flis_linear(ctx, wave, &unet->time0_w, &unet->time0_b, NULL));
-    y = flis_linear(ctx, y, &unet->time2_w, &unet->time2_b, NULL);
+    flis_tensor *y = flis_linear(ctx, wave, &unet->time0_w, &unet->time0_b, NULL);
+    flis_trace(ctx, y, "time_embed.0");
+    y = flis_linear(ctx, flis_silu(ctx, y), &unet->time2_w, &unet->time2_b, NULL);
     flis_trace(ctx, y, "time_embed");
     return flis_silu(ctx, y);
 }
 
-/* y = skip(x) + conv(silu(gn(conv(silu(gn(x))) + W silu(emb)))). openaimodel_FLIS.py ResBlock._forward. */
+/* y = skip(x) + conv(silu(gn(conv(silu(gn(x))) + W silu(emb)))). openaimodel_FLIS.py ResBlock._forward. SPEC 5.5. */
 static flis_tensor *resblock_forward(flis_ctx *ctx, const forward_pass *pass, const resblock *r, const flis_tensor *x, const char *name)
 {
     flis_mark mark = flis_here(ctx);
-    flis_tensor *y = flis_group_norm(ctx, x, &r->in_gain, &r->in_bias, RESBLOCK_EPS, true);
+    flis_tensor *y = flis_norm_silu(ctx, x, &r->in_gain, &r->in_bias, RESBLOCK_EPS, name, ".in_layers.0");
     y = flis_conv(ctx, y, &r->in_w, &r->in_b, FLIS_SAME, NULL);
-    y = flis_add_to_all(ctx, y, flis_linear(ctx, pass->emb, &r->emb_w, &r->emb_b, NULL));
-    y = flis_group_norm(ctx, y, &r->out_gain, &r->out_bias, RESBLOCK_EPS, true);
+    flis_trace(ctx, y, "%s.in_layers.2", name);
+    flis_tensor *emb = flis_linear(ctx, pass->emb, &r->emb_w, &r->emb_b, NULL);
+    flis_trace(ctx, emb, "%s.emb_layers.1", name);
+    y = flis_norm_silu(ctx, flis_add_to_all(ctx, y, emb), &r->out_gain, &r->out_bias, RESBLOCK_EPS, name, ".out_layers.0");
     const flis_tensor *skip = r->in == r->out ? x : flis_conv(ctx, x, &r->skip_w, &r->skip_b, FLIS_SAME, NULL);
-    y = flis_conv(ctx, y, &r->out_w, &r->out_b, FLIS_SAME, skip);
+    if (r->in != r->out) flis_trace(ctx, skip, "%s.skip_connection", name);
+    y = flis_conv_add(ctx, y, &r->out_w, &r->out_b, skip, name, ".out_layers.3");
     flis_trace(ctx, y, "%s", name);
     return flis_keep(ctx, mark, y);
 }
 
-/* W x + b, traced under the module's name, then the residual. Without a trace both in one; the bits are the same. */
+/* W x + b, traced under the module's name, then the residual. Without a trace both in one; the bits are the same.
+   SPEC 5.6. */
 static flis_tensor *project_and_add(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
                                     const flis_tensor *residual, const char *name, const char *module)
 {
@@ -398,8 +411,17 @@ static flis_tensor *project_and_add(flis_ctx *ctx, const flis_tensor *x, const f
     return flis_add(ctx, y, residual);
 }
 
+static void trace_insides(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads, double scale,
+                          flis_mask mask, const char *name, const char *module)
+{
+    char path[128];
+    if (!ctx->trace_wants) return;
+    snprintf(path, sizeof path, "%s.transformer_blocks.0.%s", name, module);
+    flis_trace_attention(ctx, q, k, v, heads, scale, mask, path);
+}
+
 /* x + to_out(attention(to_q(norm x), to_k(source), to_v(source))). source: the text (cross), else the normed x itself.
-   attention_FLIS.py CrossAttention.forward. */
+   attention_FLIS.py CrossAttention.forward. SPEC 5.6. */
 static flis_tensor *attention_forward(flis_ctx *ctx, const forward_pass *pass, const attention_weights *a, const flis_tensor *x,
                                       const flis_tensor *normed, const flis_tensor *text, flis_mask mask, const char *name)
 {
@@ -414,43 +436,56 @@ static flis_tensor *attention_forward(flis_ctx *ctx, const forward_pass *pass, c
     flis_trace(ctx, k, "%s.transformer_blocks.0.%s.to_k", name, module);
     flis_trace(ctx, v, "%s.transformer_blocks.0.%s.to_v", name, module);
     double scale = x ? 1.0 / sqrt((double)(x->c / heads)) : 1.0;    /* of a head's width, not of all channels */
+    trace_insides(ctx, q, k, v, heads, scale, mask, name, module);
     flis_tensor *y = flis_attention(ctx, q, k, v, heads, scale, mask);
     return flis_keep(ctx, mark, project_and_add(ctx, y, &a->out_w, &a->out_b, x, name, module));
 }
 
+static flis_tensor *layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, const char *name,
+                               int number)
+{
+    flis_tensor *y = flis_layer_norm(ctx, x, gain, bias);
+    flis_trace(ctx, y, "%s.transformer_blocks.0.norm%d", name, number);
+    return y;
+}
+
 /* proj_out(block(proj_in(norm x))) + x, block: x += attn1(norm1 x); x += attn2(norm2 x, text); x += ff(norm3 x).
-   attention_FLIS.py SpatialTransformer.forward, BasicTransformerBlock._forward, GEGLU. */
+   attention_FLIS.py SpatialTransformer.forward, BasicTransformerBlock._forward, GEGLU. SPEC 5.6. */
 static flis_tensor *transformer_forward(flis_ctx *ctx, const forward_pass *pass, const transformer *a, size_t level, const flis_tensor *x,
                                         const char *name)
 {
     if (!x) return NULL;
     flis_mark mark = flis_here(ctx);
     flis_tensor *y = flis_group_norm(ctx, x, &a->gain, &a->bias, TRANSFORMER_EPS, false);
+    flis_trace(ctx, y, "%s.norm", name);
     y = flis_conv(ctx, y, &a->in_w, &a->in_b, FLIS_SAME, NULL);
     flis_trace(ctx, y, "%s.proj_in", name);
     y = flis_keep(ctx, mark, y);
     flis_mark inner = flis_here(ctx);
     y = flis_as_rows(ctx, y);
     flis_mask all = {0}, rectified = {.open = (const uint8_t *const *)pass->open[level]};
-    y = attention_forward(ctx, pass, &a->self, y, flis_layer_norm(ctx, y, &a->gain1, &a->bias1), NULL, all, name);
-    y = attention_forward(ctx, pass, &a->cross, y, flis_layer_norm(ctx, y, &a->gain2, &a->bias2), pass->context, rectified, name);
+    y = attention_forward(ctx, pass, &a->self, y, layer_norm(ctx, y, &a->gain1, &a->bias1, name, 1), NULL, all, name);
+    y = attention_forward(ctx, pass, &a->cross, y, layer_norm(ctx, y, &a->gain2, &a->bias2, name, 2), pass->context, rectified, name);
     y = flis_keep(ctx, inner, y);
-    flis_tensor *f = flis_layer_norm(ctx, y, &a->gain3, &a->bias3);
-    f = flis_geglu(ctx, flis_linear(ctx, f, &a->gate_w, &a->gate_b, NULL));
+    flis_tensor *f = flis_linear(ctx, layer_norm(ctx, y, &a->gain3, &a->bias3, name, 3), &a->gate_w, &a->gate_b, NULL);
+    flis_trace(ctx, f, "%s.transformer_blocks.0.ff.net.0.proj", name);
+    f = flis_geglu(ctx, f);
+    flis_trace(ctx, f, "%s.transformer_blocks.0.ff.net.0", name);
     y = project_and_add(ctx, f, &a->ff_w, &a->ff_b, y, name, "ff");
     flis_trace(ctx, y, "%s.transformer_blocks.0", name);
-    y = flis_conv(ctx, flis_as_image(ctx, y, x->h, x->w), &a->out_w, &a->out_b, FLIS_SAME, x);
+    y = flis_conv_add(ctx, flis_as_image(ctx, y, x->h, x->w), &a->out_w, &a->out_b, x, name, ".proj_out");
     flis_trace(ctx, y, "%s", name);
     return flis_keep(ctx, mark, y);
 }
 
-/* One TimestepEmbedSequential; `name` is its path. */
-static flis_tensor *block_forward(flis_ctx *ctx, const forward_pass *pass, const block *b, flis_tensor *x, const char *name)
+/* One TimestepEmbedSequential, on x or, going up, on [x, skip]; `name` is its path. SPEC 5.2. */
+static flis_tensor *block_forward(flis_ctx *ctx, const forward_pass *pass, const block *b, flis_tensor *x, const flis_tensor *skip,
+                                  const char *name)
 {
     char part_name[80];
     size_t part = 0;
     flis_mark mark = flis_here(ctx);
-    flis_tensor *y = x;
+    flis_tensor *y = skip ? flis_concat(ctx, x, skip) : x;
 #define PART (snprintf(part_name, sizeof part_name, "%s.%zu", name, part), part++, part_name)
     if (b->has_res) y = resblock_forward(ctx, pass, &b->res, y, PART);
     if (b->has_attention) y = transformer_forward(ctx, pass, &b->attention, b->level, y, PART);
@@ -464,7 +499,29 @@ static flis_tensor *block_forward(flis_ctx *ctx, const forward_pass *pass, const
     return flis_keep(ctx, mark, y);
 }
 
-/* The RCA mask of every level that has attention, for every sample with a layout. */
+/* What flis_checkpoint runs a block from, twice. */
+typedef struct block_call { const forward_pass *pass; const block *b; bool joins; char name[48]; } block_call;
+
+static flis_tensor *block_again(flis_ctx *ctx, void *user, flis_tensor *const *in)
+{
+    const block_call *call = user;
+    return block_forward(ctx, call->pass, call->b, in[0], call->joins ? in[1] : NULL, call->name);
+}
+
+/* A block, kept whole on a tape or, where the tape says so, only its result. */
+static flis_tensor *block_run(flis_ctx *ctx, const forward_pass *pass, const block *b, flis_tensor *x, flis_tensor *skip,
+                              const char *name)
+{
+    if (!ctx->tape || !ctx->tape->checkpoint || !x) return block_forward(ctx, pass, b, x, skip, name);
+    block_call *call = flis_scratch(ctx, 1, sizeof *call);
+    flis_tensor *in[2] = {x, skip};
+    if (!call) return NULL;
+    *call = (block_call){.pass = pass, .b = b, .joins = skip != NULL};
+    snprintf(call->name, sizeof call->name, "%s", name);
+    return flis_checkpoint(ctx, block_again, call, in, skip ? 2 : 1);
+}
+
+/* The RCA mask of every level that has attention, for every sample with a layout. SPEC 4.4. */
 static void masks_make(flis_ctx *ctx, forward_pass *pass, const flis_tensor *x, const flis_rca *const *rca)
 {
     const flis_unet_config *config = &pass->unet->config;
@@ -481,41 +538,38 @@ static void masks_make(flis_ctx *ctx, forward_pass *pass, const flis_tensor *x, 
     }
 }
 
-/* UNetModel.forward: down, remembering every block's output; the middle; up, each block on [y, skip]; out. */
+/* UNetModel.forward: down, remembering every block's output; the middle; up, each block on [y, skip]; out. SPEC 5.7. */
 static flis_tensor *forward(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *x, const double *t,
                             const flis_tensor *context, const flis_rca *const *rca)
 {
     char name[48];
     flis_tensor *skip[MAX_BLOCKS + 1];
     size_t skips = 0;
-    forward_pass pass = {.unet = unet, .context = context};
+    forward_pass on_stack, *pass = ctx->tape ? flis_scratch(ctx, 1, sizeof *pass) : &on_stack;   /* a tape comes back to it */
+    if (!pass) return NULL;
+    *pass = (forward_pass){.unet = unet, .context = context};
     flis_mark mark = flis_here(ctx);
-    masks_make(ctx, &pass, x, rca);
-    pass.emb = time_embed(ctx, unet, t, x->n);
+    masks_make(ctx, pass, x, rca);
+    pass->emb = time_embed(ctx, unet, t, x->n);
     flis_tensor *y = flis_conv(ctx, x, &unet->in_w, &unet->in_b, FLIS_SAME, NULL);
     flis_trace(ctx, y, "input_blocks.0");
     skip[skips++] = y;
     for (size_t i = 0; i < unet->inputs; i++) {
         snprintf(name, sizeof name, "input_blocks.%zu", i + 1);
-        skip[skips++] = y = block_forward(ctx, &pass, &unet->input[i], y, name);
+        skip[skips++] = y = block_run(ctx, pass, &unet->input[i], y, NULL, name);
     }
-    y = block_forward(ctx, &pass, &unet->middle, y, "middle_block");
+    y = block_run(ctx, pass, &unet->middle, y, NULL, "middle_block");
     for (size_t i = 0; i < unet->outputs; i++) {
         snprintf(name, sizeof name, "output_blocks.%zu", i);
-        flis_mark before = flis_here(ctx);
-        flis_tensor *joined = flis_concat(ctx, y, skip[--skips]);
-        y = flis_keep(ctx, before, block_forward(ctx, &pass, &unet->output[i], joined, name));
+        y = block_run(ctx, pass, &unet->output[i], y, skip[--skips], name);
     }
-    y = flis_group_norm(ctx, y, &unet->out_gain, &unet->out_bias, RESBLOCK_EPS, !ctx->trace);
-    if (ctx->trace) {                   /* out.0 is the norm alone; out.1 the SiLU */
-        flis_trace(ctx, y, "out.0");
-        y = flis_silu(ctx, y);
-    }
+    y = flis_norm_silu(ctx, y, &unet->out_gain, &unet->out_bias, RESBLOCK_EPS, "out", ".0");
     y = flis_conv(ctx, y, &unet->out_w, &unet->out_b, FLIS_SAME, NULL);
     flis_trace(ctx, y, "out");
     return flis_keep(ctx, mark, y);
 }
 
+/* SPEC 5.7. */
 static bool inputs_fit(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *x, const flis_tensor *context)
 {
     const size_t unit = (size_t)1 << (unet->config.levels - 1);
@@ -528,6 +582,7 @@ static bool inputs_fit(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *
     return true;
 }
 
+/* SPEC 5.7. */
 flis_tensor *flis_unet_eps(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *x, const double *t,
                            const flis_tensor *context, const flis_rca *const *rca)
 {
@@ -563,7 +618,7 @@ static bool starts(const char *text, const char *with, const char **rest)
     return true;
 }
 
-/* A weight of a ResBlock that stands at `place`. */
+/* A weight of a ResBlock that stands at `place`. SPEC 10.4. */
 static bool rename_res(const char *place, const char *rest, char *out, size_t room)
 {
     const char *tail;
@@ -576,7 +631,7 @@ static bool rename_res(const char *place, const char *rest, char *out, size_t ro
 }
 
 /* diffusers groups a level's blocks (down_blocks.LEVEL.resnets.I, .attentions.I, .downsamplers.0), the checkpoint counts
-   them through: level * (blocks + 1) + I, one on for input_blocks, whose first is conv_in. */
+   them through: level * (blocks + 1) + I, one on for input_blocks, whose first is conv_in. SPEC 10.4. */
 bool flis_unet_rename(void *user, const char *name, char *out, size_t room)
 {
     const flis_diffusers *d = user;

@@ -116,6 +116,7 @@ static const flis_key POST_KEYS[] = {
     FLIS_KEY(flis_vae, post_b, "post_quant_conv.bias", "z"),
 };
 
+/* SPEC 10.5. */
 static bool walk_resnet(flis_ctx *ctx, flis_walk *walk, const char *module, resnet *r)
 {
     const size_t dims[] = {'i', r->in, 'o', r->out, 0};
@@ -123,6 +124,7 @@ static bool walk_resnet(flis_ctx *ctx, flis_walk *walk, const char *module, resn
     return flis_walk_keys(ctx, walk, module, RESNET_KEYS, keys, r, dims);
 }
 
+/* SPEC 10.5. */
 static bool walk_coder(flis_ctx *ctx, flis_walk *walk, coder *c, size_t levels)
 {
     const bool decodes = c->name[0] == 'd';
@@ -147,6 +149,7 @@ static bool walk_coder(flis_ctx *ctx, flis_walk *walk, coder *c, size_t levels)
 #undef MODULE
 }
 
+/* SPEC 6.1. */
 bool flis_vae_walk(flis_ctx *ctx, flis_vae *vae, flis_visit *visit, void *user)
 {
     const flis_vae_config *config = &vae->config;
@@ -162,7 +165,7 @@ bool flis_vae_walk(flis_ctx *ctx, flis_vae *vae, flis_visit *visit, void *user)
 /* ---- Shape of the network -------------------------------------------------------------------------------------- */
 
 /* model.py Encoder.__init__ and Decoder.__init__. The encoder goes down the levels with `blocks` resnets each, the decoder
-   up with one more. */
+   up with one more. SPEC 6.1. */
 static void lay_out(coder *c, const char *name, const flis_vae_config *config)
 {
     const bool decodes = name[0] == 'd';
@@ -188,6 +191,7 @@ static void lay_out(coder *c, const char *name, const flis_vae_config *config)
     }
 }
 
+/* SPEC 6.1. */
 flis_vae *flis_vae_new(flis_ctx *ctx, const flis_vae_config *config, bool decoder, bool encoder)
 {
     const size_t most = 1 << 16;
@@ -211,6 +215,7 @@ flis_vae *flis_vae_new(flis_ctx *ctx, const flis_vae_config *config, bool decode
     return vae;
 }
 
+/* SPEC 6.1. */
 void flis_vae_free(flis_vae *vae)
 {
     if (!vae) return;
@@ -219,6 +224,7 @@ void flis_vae_free(flis_vae *vae)
     free(vae);
 }
 
+/* SPEC 6.1. */
 const flis_vae_config *flis_vae_get_config(const flis_vae *vae)
 {
     return &vae->config;
@@ -230,7 +236,7 @@ static size_t dimension(const flis_file *file, const char *name, int which)
     return entry && entry->rank > which ? (size_t)entry->shape[which] : 0;
 }
 
-/* What the shapes tell; from the decoder or the encoder, whichever is asked for. */
+/* What the shapes tell; from the decoder or the encoder, whichever is asked for. SPEC 6.1. */
 static bool config_read(flis_ctx *ctx, const flis_file *file, bool decoder, flis_vae_config *config)
 {
     const char *coder_name = decoder ? "decoder.up" : "encoder.down";
@@ -264,6 +270,7 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, bool decoder, flis
     return true;
 }
 
+/* SPEC 6.1. */
 flis_vae *flis_vae_load(flis_ctx *ctx, flis_file *file, bool decoder, bool encoder)
 {
     flis_vae_config config = {0};
@@ -280,20 +287,23 @@ flis_vae *flis_vae_load(flis_ctx *ctx, flis_file *file, bool decoder, bool encod
 
 /* ---- Forward --------------------------------------------------------------------------------------------------- */
 
-/* y = skip(x) + conv2(silu(gn2(conv1(silu(gn1(x)))))). model.py ResnetBlock.forward. */
+/* y = skip(x) + conv2(silu(gn2(conv1(silu(gn1(x)))))). model.py ResnetBlock.forward. SPEC 6.2. */
 static flis_tensor *resnet_forward(flis_ctx *ctx, const resnet *r, const flis_tensor *x, const char *name)
 {
     flis_mark mark = flis_here(ctx);
-    flis_tensor *y = flis_group_norm(ctx, x, &r->gain1, &r->bias1, VAE_EPS, true);
+    flis_tensor *y = flis_norm_silu(ctx, x, &r->gain1, &r->bias1, VAE_EPS, name, ".norm1");
     y = flis_keep(ctx, mark, flis_conv(ctx, y, &r->w1, &r->b1, FLIS_SAME, NULL));
-    y = flis_group_norm(ctx, y, &r->gain2, &r->bias2, VAE_EPS, true);
+    flis_trace(ctx, y, "%s.conv1", name);
+    y = flis_norm_silu(ctx, y, &r->gain2, &r->bias2, VAE_EPS, name, ".norm2");
     const flis_tensor *skip = r->in == r->out ? x : flis_conv(ctx, x, &r->skip_w, &r->skip_b, FLIS_SAME, NULL);
-    y = flis_conv(ctx, y, &r->w2, &r->b2, FLIS_SAME, skip);
+    if (r->in != r->out) flis_trace(ctx, skip, "%s.nin_shortcut", name);
+    y = flis_conv_add(ctx, y, &r->w2, &r->b2, skip, name, ".conv2");
     flis_trace(ctx, y, "%s", name);
     return flis_keep(ctx, mark, y);
 }
 
-/* y = x + proj_out(attention(q(n), k(n), v(n))), n = gn(x); one head, scale c^-0.5. model.py AttnBlock.forward. */
+/* y = x + proj_out(attention(q(n), k(n), v(n))), n = gn(x); one head, scale c^-0.5. model.py AttnBlock.forward.
+   SPEC 6.2. */
 static flis_tensor *attention_forward(flis_ctx *ctx, const self_attention *a, const flis_tensor *x, const char *name)
 {
     if (!x) return NULL;
@@ -302,16 +312,21 @@ static flis_tensor *attention_forward(flis_ctx *ctx, const self_attention *a, co
     flis_tensor *q = flis_conv(ctx, normed, &a->q_w, &a->q_b, FLIS_SAME, NULL);
     flis_tensor *k = flis_conv(ctx, normed, &a->k_w, &a->k_b, FLIS_SAME, NULL);
     flis_tensor *v = flis_conv(ctx, normed, &a->v_w, &a->v_b, FLIS_SAME, NULL);
+    flis_trace(ctx, normed, "%s.norm", name);
+    flis_trace(ctx, q, "%s.q", name);
+    flis_trace(ctx, k, "%s.k", name);
+    flis_trace(ctx, v, "%s.v", name);
     flis_mask all = {0};
     flis_tensor *y = flis_attention(ctx, flis_as_rows(ctx, q), flis_as_rows(ctx, k), flis_as_rows(ctx, v), 1,
                                     1.0 / sqrt((double)x->c), all);
-    y = flis_conv(ctx, flis_as_image(ctx, y, x->h, x->w), &a->out_w, &a->out_b, FLIS_SAME, x);
+    y = flis_conv_add(ctx, flis_as_image(ctx, y, x->h, x->w), &a->out_w, &a->out_b, x, name, ".proj_out");
     flis_trace(ctx, y, "%s", name);
     return flis_keep(ctx, mark, y);
 }
 
 #define NAME(...) (snprintf(name, sizeof name, __VA_ARGS__), name)
 
+/* SPEC 6.2. */
 static flis_tensor *middle_forward(flis_ctx *ctx, const coder *c, const flis_tensor *x)
 {
     char name[80];
@@ -320,19 +335,16 @@ static flis_tensor *middle_forward(flis_ctx *ctx, const coder *c, const flis_ten
     return resnet_forward(ctx, &c->middle2, y, NAME("%smid.block_2", c->name));
 }
 
+/* SPEC 6.3. */
 static flis_tensor *out_forward(flis_ctx *ctx, const coder *c, const flis_tensor *x)
 {
-    flis_tensor *y = flis_group_norm(ctx, x, &c->out_gain, &c->out_bias, VAE_EPS, !ctx->trace);
-    if (ctx->trace) {                   /* norm_out is the norm alone */
-        flis_trace(ctx, y, "%snorm_out", c->name);
-        y = flis_silu(ctx, y);
-    }
+    flis_tensor *y = flis_norm_silu(ctx, x, &c->out_gain, &c->out_bias, VAE_EPS, c->name, "norm_out");
     y = flis_conv(ctx, y, &c->out_w, &c->out_b, FLIS_SAME, NULL);
     flis_trace(ctx, y, "%sconv_out", c->name);
     return y;
 }
 
-/* post_quant_conv, conv_in, middle, then up the levels from the smallest; model.py Decoder.forward. */
+/* post_quant_conv, conv_in, middle, then up the levels from the smallest; model.py Decoder.forward. SPEC 6.3. */
 static flis_tensor *decode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *z)
 {
     const coder *c = &vae->decoder;
@@ -357,7 +369,8 @@ static flis_tensor *decode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor
     return flis_keep(ctx, mark, out_forward(ctx, c, y));
 }
 
-/* conv_in, down the levels, middle, conv_out, quant_conv: mean and log variance side by side; model.py Encoder.forward. */
+/* conv_in, down the levels, middle, conv_out, quant_conv: mean and log variance side by side; model.py Encoder.forward.
+   SPEC 6.4. */
 static flis_tensor *encode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *image)
 {
     const coder *c = &vae->encoder;
@@ -380,6 +393,7 @@ static flis_tensor *encode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor
     return flis_keep(ctx, mark, y);
 }
 
+/* SPEC 6.3. */
 flis_tensor *flis_vae_decode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *z)
 {
     if (!z || !flis_ok(ctx)) return NULL;
@@ -396,6 +410,7 @@ flis_tensor *flis_vae_decode(flis_ctx *ctx, const flis_vae *vae, const flis_tens
     return decode(ctx, vae, z);
 }
 
+/* SPEC 6.4. */
 flis_tensor *flis_vae_encode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *image)
 {
     if (!image || !flis_ok(ctx)) return NULL;
@@ -422,6 +437,7 @@ static const struct { const char *from, *to; } PIECES[] = {
     {"to_out.0.", "proj_out."},
 };
 
+/* SPEC 10.4. */
 static void replace_pieces(const char *name, char *out, size_t room)
 {
     size_t used = 0;
@@ -437,6 +453,7 @@ static void replace_pieces(const char *name, char *out, size_t room)
     out[used < room ? used : room - 1] = 0;
 }
 
+/* SPEC 10.4. */
 bool flis_vae_rename(void *user, const char *name, char *out, size_t room)
 {
     const flis_diffusers *d = user;

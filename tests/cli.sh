@@ -10,6 +10,7 @@ absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 flis=$(absolute "$1")
 synth=$(absolute "$2")
 counts=${3:+$(absolute "$3")}
+golden=$(cd "$(dirname "$0")" && pwd)/golden
 [ -z "$counts" ] || rm -f "$counts"
 dir=${TMPDIR:-/tmp}/flis-cli.$$
 mkdir "$dir" || exit 1
@@ -84,6 +85,7 @@ printf 'P2\n4 4\n255\n3 3 3 3\n3 3 3 3\n7 7 7 7\n7 7 7 7\n' >label.pgm
 printf '{"text_label_mapping": {"sea": 7, "sky": 3, "in oil": -1}, "layout_path": "label.pgm"}\n' >layout.json
 printf '{"text_label_mapping": {"sea": 7, "sky": 3, "in oil": -1}}\n' >plain.json
 printf '{"text_label_mapping": {"sea": 7, "sky" 3}}\n' >bad.json
+tensors noise.st '{"x_T":{"dtype":"F32","shape":[1,4,8,8],"data_offsets":[0,1024]}}' 1024
 printf '{"text_label_mapping": {"sea": 7}, "layout_path": "absent.png"}\n' >nolabel.json
 tensors empty.st '{}' 0
 
@@ -94,7 +96,7 @@ is "--help says nothing on stderr" test ! -s err
 done_ok "-h" "$flis" -h
 done_ok "--version" "$flis" --version
 is "--version's line" has so '^flis [0-9]'
-for command in generate stage tokens info layout; do
+for command in generate stage noise tokens info layout digest; do
     done_ok "$command --help" "$flis" $command --help
     is "$command --help on stdout" has so "usage: flis $command"
     is "$command --help has options" has so '^  -h, --help'
@@ -127,6 +129,11 @@ done
 wrong "--sampler" 'wanted plms or ddim' "$flis" $g --sampler euler
 wrong "--rng" 'wanted cpu or cuda' "$flis" $g --rng gpu
 wrong "--trace-match without --trace" '--trace' "$flis" $g --trace-match '*'
+wrong "--trace-steps without a trace" '--trace' "$flis" $g --trace-steps 1
+wrong "--trace-digest without a name" '--trace-digest needs a value' "$flis" $g --trace-digest
+wrong "noise with a word" 'unexpected argument "word"' "$flis" noise -m model.safetensors word
+wrong "noise --truth and --trace" '--truth' "$flis" noise -m model.safetensors --truth a.st --trace b.st
+wrong "noise --steps" 'unknown option --steps' "$flis" noise --steps 4
 wrong "stage without a name" "stage's name" "$flis" stage -i empty.st -o out/o.st
 wrong "unknown stage" 'unknown stage "paint"' "$flis" stage paint -i empty.st -o out/o.st
 wrong "stage without -i" '-i' "$flis" stage rca -o out/o.st
@@ -136,6 +143,7 @@ wrong "info without a model" 'MODEL' "$flis" info
 wrong "info with two" 'unexpected argument' "$flis" info model.safetensors model.safetensors
 wrong "layout without a file" 'LAYOUT.json' "$flis" layout
 wrong "layout with two" 'unexpected argument' "$flis" layout layout.json layout.json
+wrong "digest with a word" 'unexpected argument "word"' "$flis" digest word
 wrong "generate's option at stage" 'unknown option --no-layout' "$flis" stage rca --no-layout
 
 # ---- Failures: a sentence, and nothing written ------------------------------------------------------------------
@@ -149,6 +157,11 @@ broken "a forbidden step count" '27' "$flis" $g --steps 27
 broken "PLMS with eta" 'eta' "$flis" $g --eta 0.5
 broken "no such noise" 'absent.st' "$flis" $g --size 64 --noise absent.st
 broken "output in no folder" 'out/no/p.png' "$flis" generate -m model.safetensors -j layout.json -o out/no/p.png
+broken "trace in no folder" 'out/no/t.st' "$flis" $g --trace out/no/t.st
+broken "digest in no folder" 'out/no/d.json' "$flis" $g --trace-digest out/no/d.json
+broken "a trace that fails later" 'absent.st' "$flis" $g --size 64 --noise absent.st --trace out/t.st --trace-digest out/d.json
+broken "noise: no such model" 'absent.safetensors' "$flis" noise -m absent.safetensors --json out/n.json
+broken "noise: a truth that is none" 'in.context' "$flis" noise -m model.safetensors --size 64 --truth noise.st
 broken "output is a folder" 'is a directory' "$flis" generate -m model.safetensors -j layout.json -o "$dir"
 broken "trace in no folder" 'out/no/t.st' "$flis" $g --trace out/no/t.st
 [ ! -c /dev/null ] ||
@@ -163,6 +176,8 @@ cp model.safetensors alone/
 broken "no vocabulary" 'no vocabulary' "$flis" generate -m alone/model.safetensors -j layout.json -o out/p.png
 awk 'NR <= 20' merges.txt >few.txt
 broken "a vocabulary of another size" '[0-9]' "$flis" $g --size 64 --steps 2 --vocab few.txt
+broken "digest: no such model" 'absent' "$flis" digest -m absent
+broken "digest: no such vocabulary" 'absent' "$flis" digest --vocab absent
 broken "info: no such file" 'absent' "$flis" info absent.safetensors
 broken "info: not a model" 'merges.txt' "$flis" info merges.txt
 broken "layout: no such file" 'absent' "$flis" layout absent.json
@@ -242,13 +257,39 @@ done_ok "generate without layout_path" "$flis" generate -m model.safetensors -j 
 is "no layout_path is --no-layout" cmp -s out/p.png plain.png
 done_ok "generate: not square, ddim, cuda" \
     "$flis" $g --size 128x64 --steps 2 --sampler ddim --eta 0.5 --rng cuda --scale 1 -q
-tensors noise.st '{"x_T":{"dtype":"F32","shape":[1,4,8,8],"data_offsets":[0,1024]}}' 1024
 done_ok "generate --noise" "$flis" $g $s --noise noise.st -q
 rm -f out/*
 broken "noise of another shape" 'noise.st' "$flis" $g --size 128x64 --steps 2 --noise noise.st
 done_ok "generate --trace" "$flis" $g $s -q --trace out/t.st --trace-match '*middle_block*attn2' --trace-steps 1
 "$flis" info --diffable out/t.st >so 2>err
 is "--trace: the guided step 1 alone" test "$(grep -c 'step.1.*attn2 F32' so)" = 2 -a "$(grep -c 'step.0' so)" = 0
+rm -f out/*
+# Digests: every tensor, with the SHA-256 of the values in the trace file. (stage, below: JSON that our strict reader takes.)
+d="--trace out/t.st --trace-match *attn2.mask --trace-digest out/d.json"
+set -f
+done_ok "generate --trace-digest" "$flis" $g $s -q $d
+set +f
+is "tracing changes no byte" cmp -s out/p.png first.png
+grep '^{"name": ' out/d.json >lines
+is "--trace-digest: a line per tensor" test "$(lines lines)" -gt 1000
+is "--trace-digest: in order of execution" test "$(sed -n '1s/{"name": "\([^"]*\)".*/\1/p' lines)" = clip.embeddings
+is "--trace-digest: what makes it again" has out/d.json '"model.sha256": "[0-9a-f]*"'
+"$flis" info out/t.st >so 2>err
+for key in flis.version flis.real command model.sha256 phrases ids class_ids layout.sha256 size seed rng steps sampler eta scale; do
+    is "trace: metadata $key" has so "^metadata $key "
+done
+is "trace: token ids" has so '^metadata ids 998 .* 999$'
+if command -v sha256sum >sha 2>err; then
+    is "trace: the model's digest is its file's" has so "^metadata model.sha256 $(sha256sum <model.safetensors | sed 's/ .*//')"
+    start=$(($(wc -c <out/t.st) - $(sed -n 's/.* 0:[0-9]*-\([0-9]*\)$/\1/p' so | sort -n | tail -1)))
+    sed -n 's/^\(step[^ ]*\) U8 .* 0:\([0-9]*\)-\([0-9]*\)$/\1 \2 \3/p' so >masks
+    is "trace: masks" test "$(lines masks)" = 48
+    head -3 masks | while read -r name begin end; do
+        digest=$(tail -c +$((start + begin + 1)) out/t.st | head -c $((end - begin)) | sha256sum | sed 's/ .*//')
+        grep "^{\"name\": \"$name\", \"dtype\": \"U8\".*\"sha256\": \"$digest\"}" lines || echo "$name $digest" >>wrong
+    done >so
+    is "trace: the digests are the tensors'" test ! -e wrong
+fi
 rm -f out/*
 # A full disk: the PNG is larger than the limit, and the signal that comes with it is ignored.
 broken "generate: disk full" 'p.png' sh -c "trap '' XFSZ; ulimit -f 8; exec \"\$@\"" sh "$flis" $g $s -q
@@ -302,6 +343,18 @@ h=$h'"context":{"dtype":"F32","shape":[1,77,48],"data_offsets":[1032,15816]}'
 tensors in.st "$h}" 15816
 done_ok "stage unet" "$flis" stage unet $m -i in.st --trace-match 'middle_block.1.*attn[2]'
 shapes "stage unet" 'eps F32 [1,4,8,8]' 'middle_block.1.transformer_blocks.0.attn2 F32 [1,1,128]'
+done_ok "stage unet --trace" "$flis" stage unet $m -i in.st --trace out/t.st --trace-match '*attn2*' --trace-digest out/d.json
+"$flis" info --diffable out/t.st >so 2>err
+for line in 'middle_block.1.transformer_blocks.0.attn2.weights F32 [4,1,77]' \
+    'middle_block.1.transformer_blocks.0.attn2.q F32 [4,1,32]' 'metadata command stage unet' 'tensors 144'; do
+    is "stage unet --trace: $line" grep -qxF "$line" so
+done
+is "stage unet --trace: input's digest" has so '^metadata input.sha256 '
+is "stage unet --trace-digest" has out/d.json '"name": "output_blocks.11.1.transformer_blocks.0.attn1.scores"'
+"$flis" layout out/d.json >so 2>err
+is "--trace-digest: JSON" has err 'text_label_mapping'
+rm -f out/t.st out/d.json
+shapes "stage unet --trace" 'tensors 1' 'eps F32 [1,4,8,8]'
 h=$h',"label":{"dtype":"I64","shape":[1,16,16],"data_offsets":[15816,17864]},"class_ids":{"dtype":"F32","shape":[1,2],'
 h=$h'"data_offsets":[17864,17872]}'
 tensors in.st "$h}" 17872
@@ -315,6 +368,46 @@ done_ok "stage sample" \
 shapes "stage sample" 'latents F32 [1,4,8,8]' 't I64 [4]' 'e_t F32 [4,4,8,8]' 'x_prev F32 [4,4,8,8]' \
     'pred_x0 F32 [4,4,8,8]' 'x F32 [4,4,8,8]' 'step.3.cond.time_embed F32 [1,128]'
 broken "stage sample: uncond missing" '"uncond": missing' "$flis" stage sample $m -i in.st --steps 4
+
+# ---- digest -----------------------------------------------------------------------------------------------------
+# The bits that every machine must give, from an empty directory; a difference is told by its first stage.
+digest=$golden/digest.txt
+"$flis" --version >so && has so 'double' && digest=$golden/digest64.txt
+# same_digest NAME ARGUMENT…
+same_digest() {
+    name=$1
+    shift
+    done_ok "$name" "$flis" digest "$@"
+    is "$name: every stage" diff "$digest" so
+}
+mkdir empty
+cd empty || exit 1
+same_digest "digest, 1 thread" --threads 1
+cd .. || exit 1
+same_digest "digest, 3 threads" --threads 3
+done_ok "synth tinyA" "$synth" tinyA small.safetensors
+same_digest "digest of the same weights from a file" -m small.safetensors
+if command -v sha256sum >/dev/null; then
+    is "digest: the last line" test "$(sed '$d' so | sha256sum | cut -d' ' -f1)" = "$(sed -n 's/^all  //p' so)"
+fi
+done_ok "digest of another model" "$flis" digest -m model.safetensors
+is "digest of another model: other bits" test "$(tail -n 1 so)" != "$(tail -n 1 "$digest")"
+# ---- noise ------------------------------------------------------------------------------------------------------
+done_ok "noise" "$flis" noise -m small.safetensors --size 64 -q --json out/n.json --trace out/ref.st
+is "noise: a line per tensor" grep -q '^unet.middle_block.1.transformer_blocks.0.attn2.weights	' so
+for format in tf32 fp16 bf16; do is "noise: $format" grep -q "^unet	$format	[1-9]" so; done
+is "noise: JSON" has out/n.json '"stage": "decode", "format": "bf16"'
+"$flis" layout out/n.json >first 2>err
+is "noise: JSON that reads" has err 'text_label_mapping'
+cp so first
+done_ok "noise --truth" "$flis" noise -m small.safetensors --size 64 -q --truth out/ref.st
+is "noise --truth: float32 is compared too" grep -q '^unet	f32	' so
+is "noise --truth: with itself it agrees" grep -q '^unet	f32	[0-9]*	0	0	' so
+is "noise --truth: the others are as before" test "$(grep '^[a-z]*	bf16	' so)" = "$(grep '^[a-z]*	bf16	' first)"
+mv out/ref.st ref.st
+rm -f out/*
+broken "noise --truth of another seed" 'its inputs are others' "$flis" noise -m small.safetensors --size 64 -q --truth ref.st --seed 7
+broken "noise --truth of another model" 'another model' "$flis" noise -m model.safetensors --size 64 -q --truth ref.st
 
 # ---- The end ----------------------------------------------------------------------------------------------------
 rm -f err

@@ -185,6 +185,10 @@ enum { FAST, SLOW };
     /* test_clip.c */ \
     X(test_clip_layers, FAST) \
     X(test_clip_refuses, FAST) \
+    /* test_fma.c */ \
+    X(test_fma_random, FAST) \
+    X(test_fma_hard, FAST) \
+    X(test_fma_special, FAST) \
     /* test_files.c */ \
     X(test_json_values, FAST) \
     X(test_json_refuses, FAST) \
@@ -215,6 +219,22 @@ enum { FAST, SLOW };
     X(test_label_pil_rule, FAST) \
     X(test_generate_refuses, FAST) \
     X(test_guided_passes, SLOW) \
+    /* test_grad.c */ \
+    X(test_grad_linear, FAST) \
+    X(test_grad_conv, FAST) \
+    X(test_grad_product_bits, FAST) \
+    X(test_grad_norms, FAST) \
+    X(test_grad_elementwise, FAST) \
+    X(test_grad_attention, FAST) \
+    X(test_grad_losses, FAST) \
+    X(test_grad_loss_values, FAST) \
+    X(test_grad_frozen, FAST) \
+    X(test_grad_refuses, FAST) \
+    X(test_grad_unet, SLOW) \
+    X(test_grad_clip, FAST) \
+    X(test_grad_vae, SLOW) \
+    X(test_grad_same_bits, SLOW) \
+    X(test_grad_half, FAST) \
     /* test_models.c */ \
     X(test_models_sharded, SLOW) \
     X(test_models_diffusers, SLOW) \
@@ -227,6 +247,10 @@ enum { FAST, SLOW };
     X(test_pipeline_plms4_scale1, FAST) \
     X(test_pipeline_text, FAST) \
     X(test_pipeline_generate, SLOW) \
+    /* test_precision.c */ \
+    X(test_precision_everywhere, FAST) \
+    X(test_precision_products, FAST) \
+    X(test_precision_overflow, FAST) \
     /* test_sampler.c */ \
     X(test_sampler_rng, FAST) \
     X(test_sampler_rng_sequences, FAST) \
@@ -246,7 +270,6 @@ enum { FAST, SLOW };
     X(test_tensor_elementwise, FAST) \
     X(test_tensor_functions, FAST) \
     X(test_tensor_attention, FAST) \
-    X(test_tensor_soft_fma, FAST) \
     X(test_tensor_half, FAST) \
     X(test_tensor_sha256, FAST) \
     X(test_tensor_arena, FAST) \
@@ -270,6 +293,20 @@ enum { FAST, SLOW };
     X(test_tokens_damaged, FAST) \
     X(test_tokens_gzip, FAST) \
     X(test_tokens_long, FAST) \
+    /* test_trace.c */ \
+    X(test_trace_changes_nothing, FAST) \
+    X(test_trace_insides, FAST) \
+    X(test_trace_weights_are_attention, FAST) \
+    X(test_trace_asks, FAST) \
+    X(test_trace_summary, FAST) \
+    X(test_trace_summary_not_finite, FAST) \
+    /* test_train.c */ \
+    X(test_train_adamw, FAST) \
+    X(test_train_clip, FAST) \
+    X(test_train_resume, FAST) \
+    X(test_train_swap, FAST) \
+    X(test_train_refuses, FAST) \
+    X(test_train_learns, FAST) \
     /* test_unet.c */ \
     X(test_unet_blocks_mix, FAST) \
     X(test_unet_blocks_boat, SLOW) \

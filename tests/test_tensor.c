@@ -1,7 +1,7 @@
 /* test_tensor.c - every operation against its naive reference, to the bit, for shapes that straddle block edges; the
  * elementary functions against libm; number formats exhaustively; the arena; files of tensors.
  * Checks: test_tensor_linear, test_tensor_conv, test_tensor_group_norm, test_tensor_layer_norm, test_tensor_elementwise,
- *   test_tensor_attention, test_tensor_blocks_beat_one_chain, test_tensor_soft_fma, test_tensor_functions, test_tensor_half,
+ *   test_tensor_attention, test_tensor_blocks_beat_one_chain, test_tensor_functions, test_tensor_half,
  *   test_tensor_sha256, test_tensor_arena, test_tensor_file_round_trip, test_tensor_file_damaged, test_tensor_formula, test_tensor_load_lists
  */
 #include "test.h"
@@ -434,47 +434,6 @@ static float float_of(uint32_t u)
     float x;
     memcpy(&x, &u, sizeof x);
     return x;
-}
-
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t z = *state += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return z ^ z >> 31;
-}
-
-static bool same_float(float a, float b)
-{
-    return (isnan(a) && isnan(b)) || memcmp(&a, &b, sizeof a) == 0;
-}
-
-/* Against C99's fmaf, which IEEE 754 defines to the bit: random bit patterns; sums built to lie on ties and to cancel. */
-void test_tensor_soft_fma(void)
-{
-    uint64_t state = 1;
-    size_t wrong = 0, double_rounding_wrong = 0, total = 1000000;
-    for (size_t i = 0; i < total; i++) {
-        uint64_t r = next_random(&state), s = next_random(&state);
-        float a = float_of((uint32_t)r), b = float_of((uint32_t)(r >> 32)), c = float_of((uint32_t)s);
-        if (i % 2) {                    /* c close to -a b, or half a unit of it: ties and cancellation */
-            a = ldexpf((float)(r & 0xffffff), (int)(s % 40) - 60);
-            b = ldexpf((float)(r >> 24 & 0xffffff), (int)(s >> 8 & 31) - 40);
-            c = ldexpf(a * b, (int)(s >> 16 & 63) - 31) * (s >> 40 & 1 ? 1.0f : -1.0f);
-        }
-        if (i % 8 == 5) {               /* a b a hair off half a unit of c: double rounds it to the tie */
-            float hair = ldexpf((float)(1 + r % 8), -23), sign = s & 1 ? 1.0f : -1.0f;
-            a = 1 + hair;
-            b = (1 - hair) * sign;
-            c = ldexpf((float)((1u << 23) + (s >> 8 & 0x7fffff)), 1);
-        }
-        if (i % 16 == 3) c = ldexpf((float)(s & 0xff), -149);   /* a subnormal, beside subnormal products */
-        float wanted = fmaf(a, b, c), got = flis_fma_soft(a, b, c);
-        if (!same_float(wanted, got)) wrong++;
-        if (!same_float(wanted, (float)((double)a * b + c))) double_rounding_wrong++;
-    }
-    CHECK(wrong == 0, "%zu of %zu differ from fmaf", wrong, total);
-    CHECK(double_rounding_wrong > 0, "these cases would not notice plain double rounding");
 }
 
 void test_tensor_half(void)

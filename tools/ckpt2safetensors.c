@@ -305,6 +305,7 @@ static const struct { const char *module, *name; global_kind call; flis_dtype dt
     {"pytorch_lightning.utilities.parsing", "AttributeDict", G_INERT, FLIS_F32},
 };
 
+/* SPEC 10.7. */
 static void push_global(machine *m, const value *module, const value *name)
 {
     if (!module || !name || module->kind != TEXT || name->kind != TEXT) {
@@ -331,7 +332,7 @@ static const value *argument(const value *args, size_t index, value_kind kind)
     return args->u.list.item[index]->kind == kind ? args->u.list.item[index] : NULL;
 }
 
-/* _rebuild_tensor[_v2](storage, offset, size, stride, …) */
+/* _rebuild_tensor[_v2](storage, offset, size, stride, …). SPEC 10.7. */
 static value *make_tensor(machine *m, const value *args)
 {
     const value *from = argument(args, 0, STORAGE), *offset = argument(args, 1, INT), *size = argument(args, 2, TUPLE);
@@ -379,7 +380,7 @@ static value *make_tensor(machine *m, const value *args)
     return v;
 }
 
-/* REDUCE, NEWOBJ: f(*args), for the f that are allowed. */
+/* REDUCE, NEWOBJ: f(*args), for the f that are allowed. SPEC 10.7. */
 static value *call(machine *m, const value *f, value *args)
 {
     if (!f || !args) return NULL;
@@ -414,7 +415,7 @@ static value *call(machine *m, const value *f, value *args)
     return NULL;
 }
 
-/* ('storage', FloatStorage, key, location, numel[, view]) */
+/* ('storage', FloatStorage, key, location, numel[, view]). SPEC 10.7. */
 static void push_storage(machine *m, const value *id)
 {
     const value *type = argument(id, 1, GLOBAL), *key = argument(id, 2, TEXT), *numel = argument(id, 4, INT);
@@ -582,7 +583,7 @@ static bool step_memo(machine *m, unsigned char op)
     }
 }
 
-/* Runs one pickle from the stream's present place to its STOP. */
+/* Runs one pickle from the stream's present place to its STOP. SPEC 10.7. */
 static value *unpickle(flis_ctx *ctx, const char *path, FILE *in, uint64_t *left, pool *p, storage **storages)
 {
     machine m = {.ctx = ctx, .path = path, .in = in, .left = *left, .pool = p, .storages = storages};
@@ -752,6 +753,7 @@ static bool walk_directory(checkpoint *c, const unsigned char *bytes, const dire
     return true;
 }
 
+/* SPEC 10.7. */
 static bool read_zip(checkpoint *c)
 {
     directory d;
@@ -766,7 +768,7 @@ static bool read_zip(checkpoint *c)
 }
 
 /* The old format: pickles of a magic number, a protocol number, system information and the object; a list of storage keys;
-   then for each key its number of values (8 bytes) and the values. */
+   then for each key its number of values (8 bytes) and the values. SPEC 10.7. */
 static bool read_legacy(checkpoint *c)
 {
     uint64_t left = c->size;
@@ -857,7 +859,7 @@ static const value *get(const value *dict, const char *key)
     return found;
 }
 
-/* LitEma (ldm/modules/ema.py) keeps the average of model.X under model_ema. + X without its dots. */
+/* LitEma (ldm/modules/ema.py) keeps the average of model.X under model_ema. + X without its dots. SPEC 10.7. */
 static void ema_name(const char *name, char *out, size_t room)
 {
     size_t used = (size_t)snprintf(out, room, "model_ema.");
@@ -876,7 +878,8 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const item *)a)->name, ((const item *)b)->name);
 }
 
-/* The tensors to write, sorted by name; a later entry of the same name replaces an earlier one, as in Python. */
+/* The tensors to write, sorted by name; a later entry of the same name replaces an earlier one, as in Python.
+   SPEC 10.7. */
 static item *choose(checkpoint *c, const options *o, size_t *count)
 {
     const value *dict = get(c->root, "state_dict");

@@ -1,4 +1,4 @@
-/* cli.c - the `flis` command: generate, stage, tokens, info, layout.
+/* cli.c - the `flis` command: generate, stage, noise, tokens, info, layout, digest.
  *
  * Nothing is computed here: each command reads its arguments, calls the library, and writes what came back. Data goes
  * to stdout, everything else to stderr. Exit 0: done; 1: failed, one sentence says why and nothing was written;
@@ -23,6 +23,8 @@
 #include "flis.h"
 
 #include <errno.h>
+#include <float.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,6 +109,16 @@ typedef struct tensor_list {
     size_t count, room;
 } tensor_list;
 
+/* Text that grows by appending; free(at). */
+typedef struct buffer {
+    char *at;
+    size_t length, room;
+} buffer;
+
+/* What makes a run again, as keys and values. */
+enum { MAX_FACTS = 32 };
+typedef struct fact { const char *key; char *value; } fact;
+
 enum { MAX_RANGES = 64, PATH_ROOM = 4096 };
 
 typedef struct cli {
@@ -115,7 +127,7 @@ typedef struct cli {
     const struct command *command;
     /* Options, as given. */
     flis_options options;
-    const char *model, *layout, *in, *out, *vocab, *trace, *trace_match;
+    const char *model, *layout, *in, *out, *vocab, *trace, *trace_digest, *trace_match, *truth, *json;
     struct { uint64_t first, last; } trace_step[MAX_RANGES];
     size_t trace_steps;         /* ranges in trace_step; 0: every step */
     uint64_t steps, threads;
@@ -124,7 +136,10 @@ typedef struct cli {
     char **word;
     /* Found and made on the way. */
     char model_path[PATH_ROOM], vocab_path[PATH_ROOM];
-    tensor_list outputs;        /* of stage, or the traced tensors of generate */
+    tensor_list outputs, traced;        /* of stage; for --trace */
+    fact fact[MAX_FACTS];       /* what a trace says of its run */
+    size_t facts;
+    struct { FILE *stream; size_t tensors; } digest;    /* --trace-digest, while it is being written */
     struct { char what[24]; double start, drawn; size_t first, done; bool line_open; } progress;
 } cli;
 
@@ -162,7 +177,7 @@ static void warn(void *user, const char *sentence)
 
 /* ---- Options ----------------------------------------------------------------------------------------------------- */
 
-enum { GENERATE = 1, STAGE = 2, TOKENS = 4, INFO = 8, LAYOUT = 16, LONG = GENERATE | STAGE };
+enum { GENERATE = 1, STAGE = 2, TOKENS = 4, INFO = 8, LAYOUT = 16, NOISE = 32, DIGEST = 64, LONG = GENERATE | STAGE };
 
 typedef enum { FLAG, TEXT, WHOLE, NUMBER, SIZE, SAMPLER, RNG, RANGES } option_kind;
 
@@ -178,32 +193,40 @@ typedef struct option {
 
 #define AT(field) offsetof(cli, field)
 static const option option_table[] = {
-    {"model", 'm', TEXT, AT(model), 0, 0, LONG | TOKENS | LAYOUT, "FILE",
+    {"model", 'm', TEXT, AT(model), 0, 0, LONG | TOKENS | LAYOUT | NOISE, "FILE",
      "safetensors checkpoint; default: the small model"},
+    {"model", 'm', TEXT, AT(model), 0, 0, DIGEST, "FILE", "safetensors checkpoint; default: a tiny one, computed"},
     {"json", 'j', TEXT, AT(layout), 0, 0, GENERATE, "FILE", "the phrases, and the layout they act in"},
     {"input", 'i', TEXT, AT(in), 0, 0, STAGE, "FILE", "safetensors with the stage's inputs"},
     {"output", 'o', TEXT, AT(out), 0, 0, LONG, "FILE", "what to write: a PNG (generate), safetensors (stage)"},
     {"vocab", 0, TEXT, AT(vocab), 0, 0, GENERATE | TOKENS | LAYOUT, "FILE",
      "bpe_simple_vocab_16e6.txt[.gz] or merges.txt; default: beside the model"},
+    {"vocab", 0, TEXT, AT(vocab), 0, 0, DIGEST, "FILE", "merges.txt or the like; default: 1000 tokens, computed"},
     {"steps", 0, WHOLE, AT(steps), 1, FLIS_TIMESTEPS, LONG, "N", "sampler steps; default 50"},
     {"sampler", 0, SAMPLER, AT(options.sampling.kind), 0, 0, LONG, "NAME", "plms or ddim; default plms"},
     {"eta", 0, NUMBER, AT(options.sampling.eta), 0, 1, LONG, "X", "DDIM's noise, 0 to 1; default 0"},
     {"scale", 0, NUMBER, AT(options.sampling.scale), -1000, 1000, LONG, "X", "guidance; 1: none; default 2"},
-    {"seed", 0, WHOLE, AT(options.seed), 0, 0, LONG, "N", "of the noise, 0 to 2^64-1; default 42"},
+    {"seed", 0, WHOLE, AT(options.seed), 0, 0, LONG | NOISE, "N", "of the noise, 0 to 2^64-1; default 42"},
     {"rng", 0, RNG, AT(options.rng), 0, 0, LONG, "KIND", "PyTorch's generator: cpu or cuda; default cpu"},
     {"size", 0, SIZE, AT(options), 0, 0, GENERATE | LAYOUT, "WxH",
      "of the picture, multiples of 64, or one number; default 512"},
+    {"size", 0, SIZE, AT(options), 0, 0, NOISE, "WxH", "of the picture, multiples of 64, or one number; default 128"},
+    {"truth", 0, TEXT, AT(truth), 0, 0, NOISE, "FILE", "compare with this: what flis64 noise --trace wrote"},
+    {"json", 0, TEXT, AT(json), 0, 0, NOISE, "FILE", "write the table to this JSON file too"},
     {"no-layout", 0, FLAG, AT(options.no_layout), 0, 0, GENERATE, NULL,
      "plain Stable Diffusion: the phrases act everywhere"},
     {"noise", 0, TEXT, AT(options.noise), 0, 0, GENERATE, "FILE",
      "safetensors with x_T [1,4,h,w]; default: from the seed"},
-    {"threads", 0, WHOLE, AT(threads), 1, 4096, LONG, "N", "no bit of the result depends on it; default: all cores"},
-    {"trace", 0, TEXT, AT(trace), 0, 0, GENERATE, "FILE", "write intermediates to this safetensors file"},
+    {"threads", 0, WHOLE, AT(threads), 1, 4096, LONG | NOISE | DIGEST, "N", "no bit of the result depends on it; default: all cores"},
+    {"trace", 0, TEXT, AT(trace), 0, 0, LONG, "FILE", "write intermediates to this safetensors file"},
+    {"trace", 0, TEXT, AT(trace), 0, 0, NOISE, "FILE", "write the reference and its inputs to this safetensors file"},
     {"trace-match", 0, TEXT, AT(trace_match), 0, 0, LONG, "GLOB",
      "only intermediates whose whole name matches (* ? [a-z])"},
     {"trace-steps", 0, RANGES, AT(trace_step), 0, 0, LONG, "LIST", "only those sampler steps, from 0: 0,49 or 0-3"},
+    {"trace-digest", 0, TEXT, AT(trace_digest), 0, 0, LONG, "FILE",
+     "write every intermediate's digest and statistics to this JSON file"},
     {"diffable", 0, FLAG, AT(diffable), 0, 0, INFO, NULL, "leave out where in the file each tensor lies"},
-    {"quiet", 'q', FLAG, AT(quiet), 0, 0, LONG, NULL, "no progress"},
+    {"quiet", 'q', FLAG, AT(quiet), 0, 0, LONG | NOISE, NULL, "no progress"},
     {"help", 'h', FLAG, AT(help), 0, 0, ~0u, NULL, "this text"},
 };
 enum { OPTIONS = sizeof option_table / sizeof *option_table };
@@ -362,7 +385,7 @@ static int parse_arguments(cli *c, int argc, char **argv, unsigned commands)
 
 /* ---- Help -------------------------------------------------------------------------------------------------------- */
 
-enum { COMMANDS = 5 };
+enum { COMMANDS = 7 };
 static const command commands[COMMANDS + 1];
 
 static unsigned command_bit(const command *which)
@@ -528,18 +551,26 @@ static void *add_tensor(flis_ctx *ctx, tensor_list *list, const char *name, flis
     return t->values;
 }
 
-/* Adds an activation: [n][h][w][c] as [n,c,h,w], [n][t][c] as it is. */
+/* [n][h][w][c] is [n,c,h,w] in a file, [n][t][c] and [n][c] are as they are. */
+static void file_shape(const flis_tensor *x, uint64_t shape[4])
+{
+    shape[0] = x->n;
+    shape[1] = x->rank == 3 ? x->h * x->w : x->c;
+    shape[2] = x->rank == 3 ? x->c : x->h;
+    shape[3] = x->w;
+}
+
+/* Adds an activation in the order that files have. */
 static void add_activation(flis_ctx *ctx, tensor_list *list, const char *name, const flis_tensor *x)
 {
     if (!x || !flis_ok(ctx)) return;
-    const uint64_t image[] = {x->n, x->c, x->h, x->w}, rows[] = {x->n, x->h * x->w, x->c}, vectors[] = {x->n, x->c};
-    const char *last = strrchr(name, '.');
-    const bool flat = !strcmp(last ? last + 1 : name, "time_embed");     /* one vector a sample: no t in PyTorch */
-    const uint64_t *shape = x->rank == 4 ? image : flat ? vectors : rows;
-    real *values = add_tensor(ctx, list, name, REAL_TYPE, flat ? 2 : x->rank, shape);
+    uint64_t shape[4];
+    file_shape(x, shape);
+    void *values = add_tensor(ctx, list, name, x->bytes ? FLIS_U8 : REAL_TYPE, x->rank, shape);
     if (!values) return;
     if (x->rank == 4) flis_to_nchw(x, values);
-    else memcpy(values, x->x, flis_count(x) * sizeof *values);
+    else if (!x->bytes) memcpy(values, x->x, flis_count(x) * sizeof *x->x);
+    for (size_t i = 0; x->bytes && i < flis_count(x); i++) ((uint8_t *)values)[i] = (uint8_t)x->x[i];
 }
 
 static void free_tensors(tensor_list *list)
@@ -552,9 +583,10 @@ static void free_tensors(tensor_list *list)
     *list = (tensor_list){0};
 }
 
-static bool save_tensors(flis_ctx *ctx, const char *path, const tensor_list *list)
+static bool save_tensors(flis_ctx *ctx, const char *path, const tensor_list *list, const fact *facts, size_t fact_count)
 {
     flis_writer *writer = flis_ok(ctx) ? flis_write_begin(ctx, path) : NULL;
+    for (size_t i = 0; writer && i < fact_count; i++) flis_write_metadata(ctx, writer, facts[i].key, facts[i].value);
     for (size_t i = 0; writer && i < list->count; i++) {
         const named_tensor *t = &list->item[i];
         flis_write_declare(ctx, writer, t->name, t->dtype, t->rank, t->shape);
@@ -622,13 +654,6 @@ static bool step_wanted(const cli *c, const char *name)
     return end == name + 5;
 }
 
-static void on_trace(void *user, const char *name, const flis_tensor *x)
-{
-    cli *c = user;
-    if ((!c->trace_match || glob(c->trace_match, name)) && step_wanted(c, name))
-        add_activation(&c->ctx, &c->outputs, name, x);
-}
-
 /* ---- Progress ---------------------------------------------------------------------------------------------------- */
 
 /* "step 3/50, 1.25 s/step, 0:59 left", or "load 310/686". Redrawn on a terminal; else lines, one per sampler step. */
@@ -660,6 +685,330 @@ static void on_progress(void *user, const char *what, size_t done, size_t total)
     c->progress.line_open = terminal;
     if (done >= total) end_line(c);
     fflush(stderr);
+}
+
+/* ---- Traces ------------------------------------------------------------------------------------------------------ */
+
+static void put_text(flis_ctx *ctx, buffer *t, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int length = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    if (length < 0 || !flis_ok(ctx)) return;
+    if (t->room - t->length <= (size_t)length) {
+        size_t room = 2 * t->room + (size_t)length + 64;
+        char *larger = flis_alloc(ctx, room, 1);
+        if (!larger) return;
+        if (t->length) memcpy(larger, t->at, t->length);
+        free(t->at);
+        t->at = larger;
+        t->room = room;
+    }
+    va_start(args, format);
+    vsnprintf(t->at + t->length, t->room - t->length, format, args);
+    va_end(args);
+    t->length += (size_t)length;
+}
+
+static void put_json_string(flis_ctx *ctx, buffer *t, const char *string)
+{
+    put_text(ctx, t, "\"");
+    for (const unsigned char *s = (const unsigned char *)string; *s; s++) {
+        if (*s == '"' || *s == '\\') put_text(ctx, t, "\\%c", *s);
+        else if (*s < ' ') put_text(ctx, t, "\\u%04x", (unsigned)*s);
+        else put_text(ctx, t, "%c", *s);
+    }
+    put_text(ctx, t, "\"");
+}
+
+/* A number that reads back as the same; JSON has none for NaN and infinity, so they are strings. */
+static void put_json_number(flis_ctx *ctx, buffer *t, double x, int digits)
+{
+    if (x != x) put_text(ctx, t, "\"NaN\"");
+    else if (x - x != 0) put_text(ctx, t, x > 0 ? "\"Infinity\"" : "\"-Infinity\"");
+    else put_text(ctx, t, "%.*g", digits, x);
+}
+
+/* The shortest text that reads back as the same number. SPEC 9.2. */
+static void number_text(double x, char out[32])
+{
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(out, 32, "%.*g", digits, x);
+        if (strtod(out, NULL) == x) return;
+    }
+}
+
+/* Notes what a trace will say of its run. Takes the text over. */
+static void add_fact(cli *c, const char *key, buffer *value)
+{
+    if (flis_ok(&c->ctx) && c->facts < MAX_FACTS) c->fact[c->facts++] = (fact){key, value->at};
+    else free(value->at);
+}
+
+static void note(cli *c, const char *key, const char *format, ...)
+{
+    char small[512];
+    buffer value = {NULL, 0, 0};
+    va_list args;
+    va_start(args, format);
+    vsnprintf(small, sizeof small, format, args);
+    va_end(args);
+    put_text(&c->ctx, &value, "%s", small);
+    add_fact(c, key, &value);
+}
+
+static void note_number(cli *c, const char *key, double x)
+{
+    char number[32];
+    number_text(x, number);
+    note(c, key, "%s", number);
+}
+
+static void free_facts(cli *c)
+{
+    for (size_t i = 0; i < c->facts; i++) free(c->fact[i].value);
+    c->facts = 0;
+}
+
+/* Adds a file's bytes to a digest; done and total are told as progress, in megabytes. */
+static bool trace_digest_file(cli *c, flis_sha256 *sum, const char *path, uint64_t *done, uint64_t total)
+{
+    enum { PIECE = 1 << 20 };
+    flis_ctx *ctx = &c->ctx;
+    size_t got = PIECE;
+    unsigned char *bytes = flis_alloc(ctx, PIECE, 1);
+    FILE *file = bytes ? fopen(path, "rb") : NULL;
+    if (bytes && !file) flis_fail(ctx, "%s: cannot be opened", path);
+    while (file && got == PIECE && flis_ok(ctx)) {
+        got = fread(bytes, 1, PIECE, file);
+        flis_sha256_add(sum, bytes, got);
+        *done += got;
+        if (total >> 20 && *done <= total) on_progress(c, "digest", (size_t)(*done >> 20), (size_t)(total >> 20));
+        if (interrupted) flis_fail(ctx, "interrupted");
+    }
+    if (file && ferror(file)) flis_fail(ctx, "%s: cannot be read", path);
+    if (file) fclose(file);
+    free(bytes);
+    return flis_ok(ctx);
+}
+
+static void note_file(cli *c, const char *key, const char *digest_key, const char *path)
+{
+    flis_sha256 sum;
+    char hex[65];
+    uint64_t done = 0;
+    flis_sha256_begin(&sum);
+    if (!flis_ok(&c->ctx) || !trace_digest_file(c, &sum, path, &done, 0)) return;
+    flis_sha256_end(&sum, hex);
+    note(c, key, "%s", base_name(path));
+    note(c, digest_key, "%s", hex);
+}
+
+/* The digest of a model is of its files' bytes, one file after the other in the order of `flis info`: for a single file what
+   sha256sum prints. */
+static void note_model(cli *c)
+{
+    flis_sha256 sum;
+    char hex[65];
+    uint64_t done = 0, total = 0;
+    flis_file *file = flis_ok(&c->ctx) ? flis_model_open(&c->ctx, c->model_path) : NULL;
+    if (!file) return;
+    for (size_t i = 0; i < file->count; i++) total += file->entry[i].end - file->entry[i].begin;
+    flis_sha256_begin(&sum);
+    for (size_t i = 0; i < file->shards && flis_ok(&c->ctx); i++) trace_digest_file(c, &sum, file->shard[i].path, &done, total);
+    flis_sha256_end(&sum, hex);
+    note(c, "model", "%s", base_name(c->model_path));
+    note(c, "model.sha256", "%s", hex);
+    flis_file_close(file);
+}
+
+static void note_sampling(cli *c)
+{
+    const flis_options *o = &c->options;
+    note(c, "seed", "%llu", (unsigned long long)o->seed);
+    note(c, "rng", "%s", o->rng == FLIS_RNG_CPU ? "cpu" : "cuda");
+    note(c, "steps", "%d", o->sampling.steps);
+    note(c, "sampler", "%s", o->sampling.kind == FLIS_PLMS ? "plms" : "ddim");
+    note_number(c, "eta", o->sampling.eta);
+    note_number(c, "scale", o->sampling.scale);
+}
+
+/* The phrases as JSON, the tokens and their classes, and the label map by the digest of its values. */
+static void note_layout(cli *c, const flis_vocab *vocab, const flis_layout *layout)
+{
+    flis_ctx *ctx = &c->ctx;
+    flis_prompt prompt = {0};
+    buffer phrases = {NULL, 0, 0}, ids = {NULL, 0, 0}, classes = {NULL, 0, 0};
+    flis_sha256 sum;
+    char hex[65];
+    put_text(ctx, &phrases, "[");
+    for (size_t i = 0; i < layout->count; i++) {
+        put_text(ctx, &phrases, i ? ", [" : "[");
+        put_json_string(ctx, &phrases, layout->phrase[i].text);
+        put_text(ctx, &phrases, ", %d]", layout->phrase[i].id);
+    }
+    put_text(ctx, &phrases, "]");
+    add_fact(c, "phrases", &phrases);
+    if (!flis_prompt_make(ctx, vocab, layout->phrase, layout->count, &prompt)) return;
+    for (size_t i = 0; i < prompt.tokens + 2; i++) put_text(ctx, &ids, i ? " %ld" : "%ld", (long)prompt.ids[i]);
+    put_text(ctx, &classes, "%s", "");
+    for (size_t i = 0; i < prompt.classes; i++) put_text(ctx, &classes, i ? " %.0f" : "%.0f", (double)prompt.class_ids[i]);
+    add_fact(c, "ids", &ids);
+    add_fact(c, "class_ids", &classes);
+    flis_prompt_free(&prompt);
+    note(c, "layout", "%s", c->options.no_layout || !layout->label.width ? "none" : base_name(c->layout));
+    if (c->options.no_layout || !layout->label.width) return;
+    flis_sha256_begin(&sum);
+    flis_sha256_add(&sum, layout->label.pixels, layout->label.width * layout->label.height);
+    flis_sha256_end(&sum, hex);
+    note(c, "layout.size", "%zux%zu", layout->label.width, layout->label.height);
+    note(c, "layout.sha256", "%s", hex);
+}
+
+/* What a file is called while it is being written. */
+static void partial_path(const char *path, char out[PATH_ROOM])
+{
+    snprintf(out, PATH_ROOM, "%s.partial", path);
+}
+
+/* Closes a file that was written under its partial name, and gives it its name; where anything failed, removes it. */
+static bool close_partial(cli *c, FILE *stream, const char *path)
+{
+    char partial[PATH_ROOM];
+    partial_path(path, partial);
+    const bool bad = ferror(stream) != 0;
+    if (fclose(stream) != 0 || bad) flis_fail(&c->ctx, "%s: cannot be written: the disk may be full", path);
+#ifdef _WIN32
+    if (flis_ok(&c->ctx)) remove(path);
+#endif
+    if (flis_ok(&c->ctx) && rename(partial, path) != 0) flis_fail(&c->ctx, "%s: cannot be written", path);
+    if (!flis_ok(&c->ctx)) remove(partial);
+    return flis_ok(&c->ctx);
+}
+
+static bool write_text(cli *c, const char *path, const buffer *t)
+{
+    char partial[PATH_ROOM];
+    partial_path(path, partial);
+    FILE *stream = flis_ok(&c->ctx) ? fopen(partial, "wb") : NULL;
+    if (!stream) return flis_fail(&c->ctx, "%s: cannot be written", path);
+    fwrite(t->at, 1, t->length, stream);
+    return close_partial(c, stream, path);
+}
+
+/* Begins the JSON file with what is known of the run; a line per tensor follows, in order of execution. */
+static bool trace_digest_begin(cli *c)
+{
+    char partial[PATH_ROOM];
+    buffer head = {NULL, 0, 0};
+    partial_path(c->trace_digest, partial);
+    if (!flis_ok(&c->ctx) || !(c->digest.stream = fopen(partial, "wb")))
+        return flis_fail(&c->ctx, "%s: cannot be written", c->trace_digest);
+    put_text(&c->ctx, &head, "{\"metadata\": {");
+    for (size_t i = 0; i < c->facts; i++) {
+        put_text(&c->ctx, &head, "%s\n  \"%s\": ", i ? "," : "", c->fact[i].key);
+        put_json_string(&c->ctx, &head, c->fact[i].value);
+    }
+    put_text(&c->ctx, &head, "},\n\"tensors\": [");
+    if (flis_ok(&c->ctx)) fputs(head.at, c->digest.stream);
+    free(head.at);
+    return flis_ok(&c->ctx);
+}
+
+static void trace_digest_tensor(cli *c, const char *name, const flis_tensor *x)
+{
+    flis_ctx *ctx = &c->ctx;
+    const int digits = sizeof(real) == 8 ? 17 : 9;
+    flis_summary s;
+    uint64_t shape[4];
+    buffer line = {NULL, 0, 0};
+    flis_tensor_summary(x, &s);
+    file_shape(x, shape);
+    put_text(ctx, &line, "%s\n{\"name\": ", c->digest.tensors++ ? "," : "");
+    put_json_string(ctx, &line, name);
+    put_text(ctx, &line, ", \"dtype\": \"%s\", \"shape\": [", flis_dtype_name(x->bytes ? FLIS_U8 : REAL_TYPE));
+    for (int i = 0; i < x->rank; i++) put_text(ctx, &line, i ? ", %llu" : "%llu", (unsigned long long)shape[i]);
+    put_text(ctx, &line, "], \"mean\": ");
+    put_json_number(ctx, &line, s.mean, 17);
+    put_text(ctx, &line, ", \"std\": ");
+    put_json_number(ctx, &line, s.deviation, 17);
+    put_text(ctx, &line, ", \"largest\": ");
+    put_json_number(ctx, &line, s.largest, digits);
+    put_text(ctx, &line, ", \"largest_at\": %zu, \"not_finite\": %zu, \"stride\": %zu, \"samples\": [", s.largest_at,
+             s.not_finite, s.stride);
+    for (size_t i = 0; i < s.samples; i++) {
+        if (i) put_text(ctx, &line, ", ");
+        put_json_number(ctx, &line, s.sample[i], digits);
+    }
+    put_text(ctx, &line, "], \"sha256\": \"%s\"}", s.sha256);
+    if (flis_ok(ctx)) fputs(line.at, c->digest.stream);
+    free(line.at);
+}
+
+/* Ends the file and gives it its name; where the run failed, removes it. */
+static bool trace_digest_end(cli *c)
+{
+    FILE *stream = c->digest.stream;
+    if (!stream) return flis_ok(&c->ctx);
+    c->digest.stream = NULL;
+    fputs("\n]}\n", stream);
+    return close_partial(c, stream, c->trace_digest);
+}
+
+/* Whether the trace file gets a tensor of that name. */
+static bool selected(const cli *c, const char *name)
+{
+    return (c->trace || c->trace_match) && (!c->trace_match || glob(c->trace_match, name)) && step_wanted(c, name);
+}
+
+/* An attention's insides are left out where they are large (self-attention at full size: 512 MB a layer), unless a glob asks
+   for them. */
+static bool on_trace_wants(void *user, const char *name, size_t count)
+{
+    enum { LARGEST_UNASKED = 1 << 24 };
+    const cli *c = user;
+    if (c->trace_match && selected(c, name)) return true;
+    return count <= LARGEST_UNASKED && (selected(c, name) || (c->digest.stream && step_wanted(c, name)));
+}
+
+static void on_trace(void *user, const char *name, const flis_tensor *x)
+{
+    cli *c = user;
+    if (c->digest.stream && step_wanted(c, name)) trace_digest_tensor(c, name, x);
+    if (selected(c, name)) add_activation(&c->ctx, c->trace ? &c->traced : &c->outputs, name, x);
+}
+
+static bool tracing(const cli *c)
+{
+    return c->trace || c->trace_match || c->trace_digest;
+}
+
+static void trace_begin(cli *c)
+{
+    if (!tracing(c) || !flis_ok(&c->ctx) || (c->trace_digest && !trace_digest_begin(c))) return;
+    c->ctx.trace = on_trace;
+    c->ctx.trace_wants = on_trace_wants;
+    c->ctx.trace_user = c;
+}
+
+static bool trace_paths_writable(cli *c)
+{
+    return (!c->trace || check_writable(&c->ctx, c->trace)) && (!c->trace_digest || check_writable(&c->ctx, c->trace_digest));
+}
+
+/* Writes both files of a trace, or none. */
+static bool trace_end(cli *c)
+{
+    bool ok = !c->trace || save_tensors(&c->ctx, c->trace, &c->traced, c->fact, c->facts);
+    if (!trace_digest_end(c) && ok && c->trace) remove(c->trace);
+    return flis_ok(&c->ctx);
+}
+
+static void trace_remove(const cli *c)
+{
+    if (c->trace) remove(c->trace);
+    if (c->trace_digest) remove(c->trace_digest);
 }
 
 /* What long commands share: threads, progress, Ctrl-C, and a step count that the sampler will take. */
@@ -713,16 +1062,8 @@ static char *prompt_text(flis_ctx *ctx, const flis_layout *layout)
     return text;
 }
 
-/* The shortest text that reads back as the same number. */
-static void number_text(double x, char out[32])
-{
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(out, 32, "%.*g", digits, x);
-        if (strtod(out, NULL) == x) return;
-    }
-}
-
-/* Everything that makes the picture again goes into it. No folders: the bytes must not depend on where it was made. */
+/* Everything that makes the picture again goes into it. No folders: the bytes must not depend on where it was made.
+   SPEC 9.2. */
 static bool write_picture(cli *c, const flis_picture *picture, const flis_layout *layout)
 {
     const flis_options *o = &c->options;
@@ -745,6 +1086,18 @@ static bool write_picture(cli *c, const flis_picture *picture, const flis_layout
     return ok;
 }
 
+static void generate_facts(cli *c, const flis_vocab *vocab, const flis_layout *layout)
+{
+    note(c, "flis.version", FLIS_VERSION);
+    note(c, "flis.real", "%s", flis_dtype_name(REAL_TYPE));
+    note(c, "command", "generate");
+    note_model(c);
+    note_layout(c, vocab, layout);
+    note(c, "size", "%zux%zu", c->options.width, c->options.height);
+    note_sampling(c);
+    if (c->options.noise) note_file(c, "noise", "noise.sha256", c->options.noise);
+}
+
 static int run_generate(cli *c)
 {
     flis_ctx *ctx = &c->ctx;
@@ -753,24 +1106,20 @@ static int run_generate(cli *c)
     if (c->words) return usage(c, "unexpected argument \"%s\"", c->word[0]);
     if (!c->layout) return usage(c, "-j LAYOUT.json is missing");
     if (!c->out) return usage(c, "-o OUT.png is missing");
-    if (!c->trace && (c->trace_match || c->trace_steps)) return usage(c, "--trace FILE is missing");
+    if (!c->trace && (c->trace_match || (c->trace_steps && !c->trace_digest))) return usage(c, "--trace FILE is missing");
     prepare(c);
     flis_vocab *vocab = NULL;
-    if (check_steps(c) && check_writable(ctx, c->out) && (!c->trace || check_writable(ctx, c->trace)) &&
-        find_model(c) && flis_layout_read(ctx, c->layout, &layout))
+    if (check_steps(c) && check_writable(ctx, c->out) && trace_paths_writable(c) && find_model(c) &&
+        flis_layout_read(ctx, c->layout, &layout))
         vocab = find_vocab(c);
-    if (c->trace) {
-        ctx->trace = on_trace;
-        ctx->trace_user = c;
-    }
-    if (vocab) {
+    if (vocab && tracing(c)) generate_facts(c, vocab, &layout);
+    if (vocab) trace_begin(c);
+    if (vocab && flis_ok(ctx)) {
         fprintf(stderr, "seed %llu\n", (unsigned long long)c->options.seed);
-        bool ok = flis_generate(ctx, c->model_path, vocab, &layout, &c->options, &picture);
+        flis_generate(ctx, c->model_path, vocab, &layout, &c->options, &picture);
         end_line(c);
-        if (ok && (!c->trace || save_tensors(ctx, c->trace, &c->outputs)) && !write_picture(c, &picture, &layout) &&
-            c->trace)
-            remove(c->trace);           /* all or nothing */
     }
+    if (trace_end(c) && !write_picture(c, &picture, &layout)) trace_remove(c);     /* all or nothing */
     free(picture.pixels);
     flis_vocab_free(vocab);
     flis_layout_free(&layout);
@@ -914,6 +1263,7 @@ static flis_tensor *image_input(stage *s, const char *name, const char *pattern,
 
 /* ---- stage: the stages ------------------------------------------------------------------------------------------- */
 
+/* SPEC 10.14. */
 static void stage_clip(stage *s)
 {
     flis_ctx *ctx = &s->c->ctx;
@@ -934,6 +1284,7 @@ static void stage_clip(stage *s)
     flis_clip_free(clip);
 }
 
+/* SPEC 10.14. */
 static void stage_rca(stage *s)
 {
     flis_ctx *ctx = &s->c->ctx;
@@ -948,6 +1299,7 @@ static void stage_rca(stage *s)
     free(size);
 }
 
+/* SPEC 10.14. */
 static void stage_unet(stage *s)
 {
     flis_ctx *ctx = &s->c->ctx;
@@ -971,6 +1323,7 @@ static void stage_unet(stage *s)
     free(t);
 }
 
+/* SPEC 10.14. */
 static void stage_decode(stage *s)
 {
     flis_ctx *ctx = &s->c->ctx;
@@ -980,6 +1333,7 @@ static void stage_decode(stage *s)
     flis_vae_free(vae);
 }
 
+/* SPEC 10.14. */
 static void stage_encode(stage *s)
 {
     flis_ctx *ctx = &s->c->ctx;
@@ -1066,6 +1420,7 @@ static real *starting_noise(stage *s)
     return x;
 }
 
+/* SPEC 10.14. */
 static void stage_sample(stage *s)
 {
     cli *c = s->c;
@@ -1121,18 +1476,451 @@ static int run_stage(cli *c)
     if (!c->in) return usage(c, "-i IN.safetensors is missing");
     if (!c->out) return usage(c, "-o OUT.safetensors is missing");
     prepare(c);
-    if (check_writable(ctx, c->out) && (stages[which].run != stage_sample || check_steps(c)) &&
+    if (check_writable(ctx, c->out) && trace_paths_writable(c) && (stages[which].run != stage_sample || check_steps(c)) &&
         (!stages[which].model || (find_model(c) && (s.model = flis_model_open(ctx, c->model_path)))))
         s.in = flis_file_open(ctx, c->in);
-    if (c->trace_match) {
-        ctx->trace = on_trace;
-        ctx->trace_user = c;
+    if (s.in && tracing(c)) {
+        note(c, "flis.version", FLIS_VERSION);
+        note(c, "flis.real", "%s", flis_dtype_name(REAL_TYPE));
+        note(c, "command", "stage %s", stages[which].name);
+        if (s.model) note_model(c);
+        note_file(c, "input", "input.sha256", c->in);
+        if (stages[which].run == stage_sample) note_sampling(c);
     }
-    if (s.in) stages[which].run(&s);
+    if (s.in) trace_begin(c);
+    if (s.in && flis_ok(ctx)) stages[which].run(&s);
     end_line(c);
     flis_file_close(s.in);
     flis_file_close(s.model);
-    if (flis_ok(ctx)) save_tensors(ctx, c->out, &c->outputs);
+    const size_t facts = c->trace ? 0 : c->facts;       /* they belong to the file that has the intermediates */
+    if (trace_end(c) && !save_tensors(ctx, c->out, &c->outputs, c->fact, facts)) trace_remove(c);
+    return flis_ok(ctx) ? 0 : 1;
+}
+
+/* ---- noise ------------------------------------------------------------------------------------------------------- */
+
+enum { FORMATS = 4 };
+static const struct { const char *name; flis_precision precision; } formats[FORMATS] = {
+    {"f32", sizeof(real) == 8 ? FLIS_AS_F32 : FLIS_EXACT},      /* flis is float32 itself */
+    {"tf32", FLIS_AS_TF32}, {"fp16", FLIS_AS_F16}, {"bf16", FLIS_AS_BF16},
+};
+
+/* One tensor's deviations. */
+typedef struct deviation { double largest, rms; size_t not_finite; } deviation;
+typedef struct noise_row {
+    char *name;
+    size_t count;
+    double rms;                 /* of the reference */
+    deviation of[FORMATS];
+} noise_row;
+
+typedef struct noise_run {
+    cli *c;
+    flis_file *model, *truth;   /* truth: NULL, or what stands for the reference pass */
+    noise_row *row;
+    size_t rows, room;
+    size_t at;                  /* the next row in this pass */
+    int format;                 /* of this pass; -1: the reference */
+    size_t h, w;                /* of the latent */
+    real *x, *z, *context;      /* inputs: [1,4,h,w], the same for the decoder, [1,77,d] */
+    size_t width;               /* d */
+} noise_run;
+
+static bool noise_wants(void *user, const char *name, size_t count)
+{
+    (void)user;
+    (void)name;
+    return count <= (size_t)1 << 24;
+}
+
+/* The reference's values of a row, from this stage's own pass or from the file. free() them. */
+static double *noise_reference(noise_run *n, const noise_row *row)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    double *values = flis_alloc(ctx, row->count, sizeof *values);
+    if (values && n->truth) {
+        const flis_entry *entry = flis_file_find(n->truth, row->name);
+        if (!entry || flis_entry_count(entry) != row->count)
+            flis_fail(ctx, "%s: tensor \"%s\": %s, wanted %zu values", n->c->truth, row->name,
+                      entry ? "of another size" : "missing", row->count);
+        else flis_file_read_f64(ctx, n->truth, entry, values);
+    }
+    for (size_t i = n->c->traced.count; values && !n->truth && i-- > 0;) {
+        const named_tensor *t = &n->c->traced.item[i];
+        if (strcmp(t->name, row->name) != 0) continue;
+        for (size_t k = 0; k < row->count; k++) values[k] = ((const real *)t->values)[k];
+        break;
+    }
+    return values;
+}
+
+static noise_row *noise_new_row(noise_run *n, const char *name, size_t count)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    if (n->rows == n->room) {
+        size_t room = n->room ? 2 * n->room : 256;
+        noise_row *larger = flis_alloc(ctx, room, sizeof *larger);
+        if (!larger) return NULL;
+        if (n->rows) memcpy(larger, n->row, n->rows * sizeof *larger);
+        free(n->row);
+        n->row = larger;
+        n->room = room;
+    }
+    noise_row *row = &n->row[n->rows];
+    memset(row, 0, sizeof *row);
+    row->count = count;
+    if (!(row->name = flis_alloc(ctx, strlen(name) + 1, 1))) return NULL;
+    strcpy(row->name, name);
+    n->rows++;
+    return row;
+}
+
+/* Compares one tensor of a pass; in the pass that comes first, makes its row (and keeps the reference's values). */
+static void noise_take(void *user, const char *name, const flis_tensor *x)
+{
+    noise_run *n = user;
+    flis_ctx *ctx = &n->c->ctx;
+    if (x->bytes || !flis_ok(ctx)) return;
+    if (n->format < 0) add_activation(ctx, &n->c->traced, name, x);
+    noise_row *row = n->at == n->rows ? noise_new_row(n, name, flis_count(x)) : &n->row[n->at];
+    n->at++;
+    double *wanted = row ? noise_reference(n, row) : NULL, square = 0, error = 0;
+    real *got = wanted ? flis_alloc(ctx, row->count, sizeof *got) : NULL;
+    if (got && x->rank == 4) flis_to_nchw(x, got);
+    else if (got) memcpy(got, x->x, row->count * sizeof *got);
+    deviation none = {0}, *d = row && n->format >= 0 ? &row->of[n->format] : &none;
+    for (size_t i = 0; got && flis_ok(ctx) && i < row->count; i++) {
+        const double size = fabs((double)got[i] - wanted[i]);
+        square += wanted[i] * wanted[i];
+        error += size * size;
+        if (!(size <= DBL_MAX)) d->not_finite++;
+        else if (size > d->largest) d->largest = size;
+    }
+    if (got && n->format < 0 && d->not_finite) flis_fail(ctx, "%s: %zu values of the reference are not finite", name, d->not_finite);
+    if (row) row->rms = sqrt(square / (double)row->count);
+    d->rms = row ? sqrt(error / (double)row->count) : 0;
+    if (d->not_finite) d->rms = d->largest = HUGE_VAL;
+    free(got);
+    free(wanted);
+}
+
+/* What the stages work on: tokens, latents from the seed, a layout of four quarters. All of it fits any model. */
+enum { NOISE_PHRASE = 8 };
+static const float NOISE_CLASSES[NOISE_PHRASE] = {0, 0, 1, 2, 3, -1, 3, 1};
+
+static bool noise_clip(noise_run *n, const flis_clip *clip)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    const flis_clip_config *k = flis_clip_get_config(clip);
+    int32_t ids[FLIS_TOKENS];
+    for (size_t i = 0; i < FLIS_TOKENS; i++) ids[i] = (int32_t)k->vocab - 1;
+    ids[0] = (int32_t)k->vocab - 2;
+    for (size_t i = 1; i <= NOISE_PHRASE; i++) ids[i] = (int32_t)((i * 1009 + 320) % (k->vocab - 2));
+    flis_mark mark = flis_here(ctx);
+    const flis_tensor *y = flis_clip_encode(ctx, clip, ids, 1);
+    if (y && n->format < 0) {           /* float32 numbers, so that flis and flis64 continue from the same */
+        n->width = y->c;
+        n->context = flis_alloc(ctx, flis_count(y), sizeof *n->context);
+        for (size_t i = 0; n->context && i < flis_count(y); i++) n->context[i] = (float)y->x[i];
+    }
+    flis_rewind(ctx, mark);
+    return flis_ok(ctx);
+}
+
+static bool noise_unet(noise_run *n, const flis_unet *unet)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    const size_t height = n->h * FLIS_FACTOR, width = n->w * FLIS_FACTOR;
+    const double t = 981;
+    flis_mark mark = flis_here(ctx);
+    uint8_t *label = flis_alloc(ctx, height, width);
+    for (size_t i = 0; label && i < height * width; i++)
+        label[i] = (uint8_t)((i / width >= height / 2) * 2 + (i % width >= width / 2));
+    const flis_rca rca = {label, height, width, NOISE_CLASSES, NOISE_PHRASE}, *one = &rca;
+    flis_tensor *context = flis_rows(ctx, 1, FLIS_TOKENS, n->width);
+    if (context) memcpy(context->x, n->context, flis_count(context) * sizeof *n->context);
+    flis_unet_eps(ctx, unet, flis_from_nchw(ctx, n->x, 1, 4, n->h, n->w), &t, context, &one);
+    free(label);
+    flis_rewind(ctx, mark);
+    return flis_ok(ctx);
+}
+
+static bool noise_decode(noise_run *n, const flis_vae *vae)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    flis_mark mark = flis_here(ctx);
+    flis_vae_decode(ctx, vae, flis_from_nchw(ctx, n->z, 1, 4, n->h, n->w));
+    flis_rewind(ctx, mark);
+    return flis_ok(ctx);
+}
+
+/* One stage: the reference, unless a file has it, then each format. Its weights and values are in memory alone. */
+static bool noise_stage(noise_run *n, const char *scope)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    flis_clip *clip = *scope == 'c' ? flis_clip_load(ctx, n->model) : NULL;
+    flis_unet *unet = *scope == 'u' ? flis_unet_load(ctx, n->model) : NULL;
+    flis_vae *vae = *scope == 'd' ? flis_vae_load(ctx, n->model, true, false) : NULL;
+    const size_t first = n->rows;
+    char what[16];
+    snprintf(what, sizeof what, "%.*s", (int)strlen(scope) - 1, scope);
+    if (!n->c->trace) free_tensors(&n->c->traced);
+    snprintf(ctx->scope, sizeof ctx->scope, "%s", scope);
+    ctx->progress = NULL;               /* the decoder's own would come between */
+    for (n->format = n->truth ? 0 : -1; n->format < FORMATS && flis_ok(ctx); n->format++) {
+        if (!n->truth && n->format >= 0 && formats[n->format].precision == FLIS_EXACT) continue;   /* the reference itself */
+        n->at = first;
+        ctx->precision = n->format < 0 ? FLIS_EXACT : formats[n->format].precision;
+        if (clip) noise_clip(n, clip);
+        if (unet) noise_unet(n, unet);
+        if (vae) noise_decode(n, vae);
+        if (flis_ok(ctx)) on_progress(n->c, what, (size_t)(n->format + 1), FORMATS);
+    }
+    ctx->precision = FLIS_EXACT;
+    ctx->progress = on_progress;
+    flis_clip_free(clip);
+    flis_unet_free(unet);
+    flis_vae_free(vae);
+    return flis_ok(ctx);
+}
+
+/* An input from the file that has the truth. */
+static real *noise_input(noise_run *n, const char *name, size_t count)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    const flis_entry *entry = flis_file_find(n->truth, name);
+    real *values = flis_alloc(ctx, count, sizeof *values);
+    if (!entry || flis_entry_count(entry) != count)
+        flis_fail(ctx, "%s: tensor \"%s\": %s: is this what flis64 noise --trace wrote, of the same size?", n->c->truth, name,
+                  entry ? "of another size" : "missing");
+    else if (values) flis_file_read_real(ctx, n->truth, entry, values);
+    return values;
+}
+
+static void noise_inputs(noise_run *n)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    const size_t count = 4 * n->h * n->w;
+    const char *factor = flis_file_metadata(n->model, "vae.scale_factor");
+    const float by = (float)(1 / (factor ? strtod(factor, NULL) : 0.18215));
+    float *drawn = flis_alloc(ctx, count, sizeof *drawn);
+    n->x = flis_alloc(ctx, count, sizeof *n->x);
+    n->z = flis_alloc(ctx, count, sizeof *n->z);
+    flis_rng_seed(&ctx->rng, FLIS_RNG_CPU, n->c->options.seed);
+    if (drawn && n->x && n->z) flis_randn(&ctx->rng, drawn, count);
+    for (size_t i = 0; flis_ok(ctx) && i < count; i++) {
+        n->x[i] = drawn[i];
+        n->z[i] = drawn[i] * by;
+    }
+    free(drawn);
+    if (!n->truth || !flis_ok(ctx)) return;
+    const flis_entry *context = flis_file_find(n->truth, "in.context");
+    n->width = context && context->rank == 3 ? (size_t)context->shape[2] : 0;
+    n->context = noise_input(n, "in.context", FLIS_TOKENS * n->width);
+    real *x = noise_input(n, "in.x", count);
+    if (x && memcmp(x, n->x, count * sizeof *x) != 0)
+        flis_fail(ctx, "%s: its inputs are others: wanted the same --size and --seed", n->c->truth);
+    free(x);
+    const char *model = flis_file_metadata(n->truth, "model.sha256");
+    for (size_t i = 0; i < n->c->facts; i++)
+        if (strcmp(n->c->fact[i].key, "model.sha256") == 0 && (!model || strcmp(model, n->c->fact[i].value) != 0))
+            flis_fail(ctx, "%s: was made with another model", n->c->truth);
+}
+
+/* The reference with its inputs, for flis --truth. */
+static void noise_save(noise_run *n)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    const uint64_t latent[] = {1, 4, n->h, n->w}, text[] = {1, FLIS_TOKENS, n->width};
+    const size_t count = 4 * n->h * n->w;
+    real *x = add_tensor(ctx, &n->c->traced, "in.x", REAL_TYPE, 4, latent);
+    real *z = add_tensor(ctx, &n->c->traced, "in.z", REAL_TYPE, 4, latent);
+    real *context = add_tensor(ctx, &n->c->traced, "in.context", REAL_TYPE, 3, text);
+    if (x) memcpy(x, n->x, count * sizeof *x);
+    if (z) memcpy(z, n->z, count * sizeof *z);
+    if (context) memcpy(context, n->context, FLIS_TOKENS * n->width * sizeof *context);
+    save_tensors(ctx, n->c->trace, &n->c->traced, n->c->fact, n->c->facts);
+}
+
+/* ---- noise: what is told ----------------------------------------------------------------------------------------- */
+
+static int by_size(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* A stage and a format: of rms error over rms, the median and the worst; the worst largest error over rms; the last tensor's
+   rms error over rms, which is the stage's result. */
+typedef struct noise_summary {
+    size_t tensors, not_finite;         /* not_finite: tensors with such a value */
+    double median, worst, peak, result;
+    const noise_row *worst_row, *peak_row, *bad_row;
+} noise_summary;
+
+static double relative(double error, double rms)
+{
+    return rms > 0 ? error / rms : error > 0 ? HUGE_VAL : 0;
+}
+
+static noise_summary noise_summarise(const noise_run *n, const char *scope, int format)
+{
+    noise_summary s = {0};
+    double *all = calloc(n->rows ? n->rows : 1, sizeof *all);
+    for (size_t i = 0; all && i < n->rows; i++) {
+        const noise_row *row = &n->row[i];
+        const deviation *d = &row->of[format];
+        if (strncmp(row->name, scope, strlen(scope)) != 0) continue;
+        const double error = relative(d->rms, row->rms), peak = relative(d->largest, row->rms);
+        all[s.tensors++] = error;
+        s.result = error;
+        if (d->not_finite && !s.not_finite++) s.bad_row = row;
+        if (!s.worst_row || error > s.worst) {
+            s.worst = error;
+            s.worst_row = row;
+        }
+        if (!s.peak_row || peak > s.peak) {
+            s.peak = peak;
+            s.peak_row = row;
+        }
+    }
+    if (s.tensors) qsort(all, s.tensors, sizeof *all, by_size);
+    if (s.tensors) s.median = all[s.tensors / 2];
+    free(all);
+    return s;
+}
+
+static const char *const noise_scopes[] = {"clip.", "unet.", "decode."};
+enum { NOISE_STAGES = sizeof noise_scopes / sizeof *noise_scopes };
+
+/* The first format that was compared: without a truth, float's own column would be zero. */
+static int first_format(const noise_run *n)
+{
+    return !n->truth && formats[0].precision == FLIS_EXACT;
+}
+
+static void noise_print(const noise_run *n)
+{
+    printf("tensor\trms");
+    for (int f = first_format(n); f < FORMATS; f++) printf("\t%s max\t%s rms\t%s relative", formats[f].name, formats[f].name, formats[f].name);
+    printf("\n");
+    for (size_t i = 0; i < n->rows; i++) {
+        const noise_row *row = &n->row[i];
+        printf("%s\t%.3g", row->name, row->rms);
+        for (int f = first_format(n); f < FORMATS; f++)
+            printf("\t%.3g\t%.3g\t%.3g", row->of[f].largest, row->of[f].rms, relative(row->of[f].rms, row->rms));
+        printf("\n");
+    }
+    printf("\nstage\tformat\ttensors\tmedian relative\tworst relative\tof\tworst max / rms\tof\tresult's relative\tnot finite\tfirst\n");
+    for (int k = 0; k < NOISE_STAGES; k++)
+        for (int f = first_format(n); f < FORMATS; f++) {
+            const noise_summary s = noise_summarise(n, noise_scopes[k], f);
+            printf("%.*s\t%s\t%zu\t%.3g\t%.3g\t%s\t%.3g\t%s\t%.3g\t%zu\t%s\n", (int)strlen(noise_scopes[k]) - 1, noise_scopes[k],
+                   formats[f].name, s.tensors, s.median, s.worst, s.worst_row ? s.worst_row->name : "-", s.peak,
+                   s.peak_row ? s.peak_row->name : "-", s.result, s.not_finite, s.bad_row ? s.bad_row->name : "-");
+        }
+}
+
+static void put_number(flis_ctx *ctx, buffer *t, const char *name, double x)
+{
+    put_text(ctx, t, ", \"%s\": ", name);
+    put_json_number(ctx, t, x, 9);
+}
+
+static void noise_json_row(flis_ctx *ctx, buffer *t, const noise_run *n, const noise_row *row)
+{
+    put_text(ctx, t, "{\"name\": ");
+    put_json_string(ctx, t, row->name);
+    put_text(ctx, t, ", \"count\": %zu", row->count);
+    put_number(ctx, t, "rms", row->rms);
+    for (int f = first_format(n); f < FORMATS; f++) {
+        put_text(ctx, t, ", \"%s\": {\"not_finite\": %zu", formats[f].name, row->of[f].not_finite);
+        put_number(ctx, t, "max", row->of[f].largest);
+        put_number(ctx, t, "rms", row->of[f].rms);
+        put_number(ctx, t, "relative", relative(row->of[f].rms, row->rms));
+        put_text(ctx, t, "}");
+    }
+    put_text(ctx, t, "}");
+}
+
+static void noise_json_summary(flis_ctx *ctx, buffer *t, const noise_run *n, int stage_number, int f)
+{
+    const noise_summary s = noise_summarise(n, noise_scopes[stage_number], f);
+    put_text(ctx, t, "{\"stage\": \"%.*s\", \"format\": \"%s\", \"tensors\": %zu, \"not_finite\": %zu",
+             (int)strlen(noise_scopes[stage_number]) - 1, noise_scopes[stage_number], formats[f].name, s.tensors, s.not_finite);
+    put_number(ctx, t, "median_relative", s.median);
+    put_number(ctx, t, "worst_relative", s.worst);
+    put_number(ctx, t, "worst_max_over_rms", s.peak);
+    put_number(ctx, t, "result_relative", s.result);
+    put_text(ctx, t, "}");
+}
+
+static void noise_json(noise_run *n)
+{
+    flis_ctx *ctx = &n->c->ctx;
+    buffer t = {NULL, 0, 0};
+    put_text(ctx, &t, "{\"metadata\": {");
+    for (size_t i = 0; i < n->c->facts; i++) {
+        put_text(ctx, &t, "%s\n  \"%s\": ", i ? "," : "", n->c->fact[i].key);
+        put_json_string(ctx, &t, n->c->fact[i].value);
+    }
+    put_text(ctx, &t, "},\n\"summary\": [");
+    for (int k = 0; k < NOISE_STAGES; k++)
+        for (int f = first_format(n); f < FORMATS; f++) {
+            put_text(ctx, &t, k || f > first_format(n) ? ",\n" : "\n");
+            noise_json_summary(ctx, &t, n, k, f);
+        }
+    put_text(ctx, &t, "],\n\"tensors\": [");
+    for (size_t i = 0; i < n->rows; i++) {
+        put_text(ctx, &t, i ? ",\n" : "\n");
+        noise_json_row(ctx, &t, n, &n->row[i]);
+    }
+    put_text(ctx, &t, "]}\n");
+    write_text(n->c, n->c->json, &t);
+    free(t.at);
+}
+
+static void noise_facts(cli *c)
+{
+    note(c, "flis.version", FLIS_VERSION);
+    note(c, "flis.real", "%s", flis_dtype_name(REAL_TYPE));
+    note(c, "command", "noise");
+    note_model(c);
+    note(c, "seed", "%llu", (unsigned long long)c->options.seed);
+    note(c, "size", "%zux%zu", c->options.width, c->options.height);
+    if (c->truth) note_file(c, "truth", "truth.sha256", c->truth);
+    note(c, "reference", "%s", c->truth ? "truth" : sizeof(real) == 8 ? "double" : "float");
+}
+
+static int run_noise(cli *c)
+{
+    flis_ctx *ctx = &c->ctx;
+    noise_run n = {.c = c, .h = c->options.height / FLIS_FACTOR, .w = c->options.width / FLIS_FACTOR};
+    if (c->words) return usage(c, "unexpected argument \"%s\"", c->word[0]);
+    if (c->truth && c->trace) return usage(c, "--trace writes the reference, which --truth has already");
+    prepare(c);
+    if ((!c->json || check_writable(ctx, c->json)) && (!c->trace || check_writable(ctx, c->trace)) && find_model(c))
+        n.model = flis_model_open(ctx, c->model_path);
+    if (n.model && (c->json || c->trace || c->truth)) noise_facts(c);
+    if (n.model && c->truth) n.truth = flis_file_open(ctx, c->truth);
+    if (n.model && flis_ok(ctx)) noise_inputs(&n);
+    if (sizeof(real) == 4 && !c->truth && flis_ok(ctx))
+        fprintf(stderr, "flis: note: the reference is float32 itself; for the truth use flis64 noise, or --truth\n");
+    ctx->trace = noise_take;
+    ctx->trace_wants = noise_wants;
+    ctx->trace_user = &n;
+    for (int k = 0; k < NOISE_STAGES && flis_ok(ctx); k++) noise_stage(&n, noise_scopes[k]);
+    end_line(c);
+    if (c->trace && flis_ok(ctx)) noise_save(&n);
+    if (c->json && flis_ok(ctx)) noise_json(&n);
+    if (flis_ok(ctx)) noise_print(&n);
+    for (size_t i = 0; i < n.rows; i++) free(n.row[i].name);
+    free(n.row);
+    free(n.x);
+    free(n.z);
+    free(n.context);
+    flis_file_close(n.truth);
+    flis_file_close(n.model);
     return flis_ok(ctx) ? 0 : 1;
 }
 
@@ -1428,6 +2216,471 @@ static int run_layout(cli *c)
     return flis_ok(ctx) ? 0 : 1;
 }
 
+/* ---- digest ------------------------------------------------------------------------------------------------------ */
+
+/* One line for each stage: its name and the SHA-256 of its values' little-endian bytes, in PyTorch's order. The last line
+   is the SHA-256 of the lines before it. Where two machines differ, the first line that differs tells where to look:
+   number formats and functions come first, then single operations (large enough to be shared out among threads), then the
+   pipeline in its own order, tokens to PNG. Inputs and, without -m, weights are formulas: no file is read. */
+
+typedef struct digest {
+    flis_ctx *ctx;
+    flis_sha256 all, line;
+} digest;
+
+static void digest_hex(digest *d, const char *name, const char *hex)
+{
+    char line[160];
+    int length = snprintf(line, sizeof line, "%s  %s\n", name, hex);
+    flis_sha256_add(&d->all, line, (size_t)length);
+    if (!flis_ok(d->ctx)) return;
+    fputs(line, stdout);
+    fflush(stdout);             /* these lines are the progress, too */
+}
+
+/* The value's low bytes, least significant first. */
+static void digest_whole(digest *d, uint64_t value, int bytes)
+{
+    unsigned char out[8];
+    for (int i = 0; i < bytes; i++) out[i] = (unsigned char)(value >> 8 * i & 255);
+    flis_sha256_add(&d->line, out, (size_t)bytes);
+}
+
+static void digest_double(digest *d, double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    digest_whole(d, bits, 8);
+}
+
+static void digest_float(digest *d, float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    digest_whole(d, bits, 4);
+}
+
+static void digest_real(digest *d, real x)
+{
+    if (sizeof(real) == 8) digest_double(d, (double)x);
+    else digest_float(d, (float)x);
+}
+
+/* Ends the line that was begun by the last one's end, and begins the next. */
+static void digest_end(digest *d, const char *name)
+{
+    char hex[65];
+    flis_sha256_end(&d->line, hex);
+    digest_hex(d, name, hex);
+    flis_sha256_begin(&d->line);
+}
+
+static void digest_reals(digest *d, const char *name, const real *x, size_t count)
+{
+    for (size_t i = 0; i < count; i++) digest_real(d, x[i]);
+    digest_end(d, name);
+}
+
+static void digest_tensor(digest *d, const char *name, const flis_tensor *x)
+{
+    char hex[65];
+    if (!x || !flis_ok(d->ctx)) return;
+    flis_tensor_digest(x, hex);
+    digest_hex(d, name, hex);
+}
+
+/* Values in (-1, 1) that fill real's mantissa: two formula tensors, one below the other's last bit. */
+static void formula_fill(flis_ctx *ctx, const char *name, size_t count, real *out)
+{
+    static const size_t shape[2] = {1, 3};      /* fan_in 3: scale 1 */
+    char low[64];
+    real *second = flis_alloc(ctx, count, sizeof *second);
+    if (second && out) {
+        snprintf(low, sizeof low, "%s.low", name);
+        flis_formula_weights(name, 2, shape, 0, count, out);
+        flis_formula_weights(low, 2, shape, 0, count, second);
+        for (size_t i = 0; i < count; i++) out[i] = (real)((double)out[i] + (double)second[i] * 0x1p-24);
+    }
+    free(second);
+}
+
+static flis_tensor *formula_image(flis_ctx *ctx, const char *name, size_t n, size_t h, size_t w, size_t c)
+{
+    flis_tensor *x = flis_image(ctx, n, h, w, c);
+    if (x) formula_fill(ctx, name, flis_count(x), x->x);
+    return x;
+}
+
+static flis_tensor *formula_rows(flis_ctx *ctx, const char *name, size_t n, size_t t, size_t c)
+{
+    flis_tensor *x = flis_rows(ctx, n, t, c);
+    if (x) formula_fill(ctx, name, flis_count(x), x->x);
+    return x;
+}
+
+/* The elementary functions, fma without hardware, 16-bit formats. No NaN: its bits are the machine's own. */
+static void digest_functions(digest *d)
+{
+    enum { COUNT = 3000 };
+    static real x[3 * COUNT];
+    formula_fill(d->ctx, "digest.functions", 3 * COUNT, x);
+    for (size_t i = 0; i < COUNT; i++) digest_double(d, flis_exp(710.0 * (double)x[i]));
+    digest_end(d, "exp");
+    for (size_t i = 0; i < COUNT; i++) digest_double(d, flis_log((1.0 + (double)x[i]) * (double)(1 + i)));
+    digest_end(d, "log");
+    for (size_t i = 0; i < COUNT; i++) {
+        digest_double(d, flis_sin(1e5 * (double)x[i]));
+        digest_double(d, flis_cos(1e5 * (double)x[i]));
+    }
+    digest_end(d, "sin_cos");
+    for (size_t i = 0; i < COUNT; i++) digest_double(d, flis_erfc(6.0 * (double)x[i]));
+    digest_end(d, "erfc");
+    for (size_t i = 0; i < COUNT; i++) {        /* c from far below the product's last bit to far above its first */
+        float a = (float)x[3 * i], b = (float)x[3 * i + 1], c = (float)x[3 * i + 2];
+        for (size_t k = 0; k < i % 60; k++) c *= i % 2 ? 0.5f : 2.0f;
+        digest_float(d, flis_fma_soft(a, b, c));
+        digest_float(d, flis_fma_soft(a * 0x1p-70f, b * 0x1p-70f, c * 0x1p-126f));      /* subnormals */
+    }
+    digest_end(d, "fma");
+    for (uint32_t i = 0; i < 65536; i++) {
+        if ((i & 0x7c00) != 0x7c00) digest_float(d, flis_half_to_float((uint16_t)i));
+        if ((i & 0x7f80) != 0x7f80) digest_float(d, flis_bf16_to_float((uint16_t)i));
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        float scaled = (float)x[i];
+        for (size_t k = 0; k < i % 30; k++) scaled *= i % 3 ? 0.5f : 2.0f;
+        digest_whole(d, flis_float_to_half(scaled), 2);
+        digest_whole(d, flis_float_to_bf16(scaled), 2);
+    }
+    digest_end(d, "halves");
+}
+
+/* A weight with formula values, as reals or as 16-bit numbers. */
+static void digest_param(flis_ctx *ctx, flis_param *p, int rank, size_t outputs, size_t inputs, flis_dtype dtype)
+{
+    const size_t count = outputs * (rank > 1 ? inputs : 1);
+    real *values = flis_alloc(ctx, count, sizeof *values);
+    uint16_t *halves = flis_alloc(ctx, count, sizeof *halves);
+    *p = (flis_param){.rank = rank, .shape = {outputs, rank > 1 ? inputs : 1, 1, 1}};
+    if (values && halves) {
+        formula_fill(ctx, "digest.weights", count, values);
+        for (size_t i = 0; i < count; i++)
+            halves[i] = dtype == FLIS_BF16 ? flis_float_to_bf16((float)values[i]) : flis_float_to_half((float)values[i]);
+        if (dtype == FLIS_F16 || dtype == FLIS_BF16) flis_param_set_half(ctx, p, halves, dtype == FLIS_BF16);
+        else flis_param_set(ctx, p, values, false);
+    }
+    free(values);
+    free(halves);
+}
+
+static void digest_linear(digest *d, const char *name, size_t rows, size_t inputs, size_t outputs, flis_dtype dtype)
+{
+    flis_ctx *ctx = d->ctx;
+    flis_mark mark = flis_here(ctx);
+    flis_param w, b;
+    digest_param(ctx, &w, 2, outputs, inputs, dtype);
+    digest_param(ctx, &b, 1, outputs, 1, FLIS_F32);
+    flis_tensor *x = formula_rows(ctx, "digest.x", 1, rows, inputs);
+    digest_tensor(d, name, flis_linear(ctx, x, &w, &b, formula_rows(ctx, "digest.add", 1, rows, outputs)));
+    flis_free_visit(ctx, NULL, NULL, &w);
+    flis_free_visit(ctx, NULL, NULL, &b);
+    flis_rewind(ctx, mark);
+}
+
+/* Each just above the work from which its loop is shared out among threads (524288 values; 2^24 multiply-adds). */
+static void digest_operations(digest *d)
+{
+    flis_ctx *ctx = d->ctx;
+    flis_mark mark = flis_here(ctx);
+    flis_param gain, bias;
+    digest_linear(d, "linear", 203, 321, 271, FLIS_F32);
+    digest_linear(d, "linear.f16", 29, 300, 40, FLIS_F16);
+    digest_linear(d, "linear.bf16", 29, 300, 40, FLIS_BF16);
+    digest_param(ctx, &gain, 1, 64, 1, FLIS_F32);
+    digest_param(ctx, &bias, 1, 64, 1, FLIS_F32);
+    const flis_tensor *image = formula_image(ctx, "digest.image", 1, 91, 93, 64);
+    digest_tensor(d, "group_norm", flis_group_norm(ctx, image, &gain, &bias, 1e-5, true));
+    digest_tensor(d, "layer_norm", flis_layer_norm(ctx, image, &gain, &bias));
+    flis_free_visit(ctx, NULL, NULL, &gain);
+    flis_free_visit(ctx, NULL, NULL, &bias);
+    const flis_tensor *wide = flis_scale(ctx, flis_concat(ctx, image, image), 9.0);
+    digest_tensor(d, "silu", flis_silu(ctx, wide));
+    digest_tensor(d, "quick_gelu", flis_quick_gelu(ctx, wide));
+    digest_tensor(d, "geglu", flis_geglu(ctx, wide));
+    flis_rewind(ctx, mark);
+    const flis_tensor *q = formula_rows(ctx, "digest.q", 1, 290, 2 * 97), *k = formula_rows(ctx, "digest.k", 1, 301, 2 * 97);
+    const flis_tensor *v = formula_rows(ctx, "digest.v", 1, 301, 2 * 97);
+    digest_tensor(d, "attention", flis_attention(ctx, q, k, v, 2, 0.7, (flis_mask){.causal = true}));
+    flis_rewind(ctx, mark);
+}
+
+/* Random numbers and the sampler's tables. */
+static void digest_tables(digest *d)
+{
+    enum { COUNT = 1003 };
+    static float x[COUNT];
+    static const struct { const char *name; flis_rng_kind kind; size_t count; } draws[] = {
+        {"randn.cpu", FLIS_RNG_CPU, COUNT}, {"randn.cpu.few", FLIS_RNG_CPU, 7}, {"randn.cuda", FLIS_RNG_CUDA, COUNT},
+    };
+    for (size_t k = 0; k < sizeof draws / sizeof *draws; k++) {
+        flis_rng_seed(&d->ctx->rng, draws[k].kind, 42);
+        flis_randn(&d->ctx->rng, x, draws[k].count);
+        for (size_t i = 0; i < draws[k].count; i++) digest_float(d, x[i]);
+        digest_end(d, draws[k].name);
+    }
+    flis_schedule *schedule = flis_alloc(d->ctx, 1, sizeof *schedule);
+    flis_steps *s = flis_alloc(d->ctx, 1, sizeof *s);
+    if (schedule && s) {
+        flis_schedule_make(schedule);
+        for (size_t i = 0; i < FLIS_TIMESTEPS; i++) {
+            digest_double(d, schedule->beta[i]);
+            digest_double(d, schedule->alpha_bar[i]);
+        }
+        flis_steps_make(d->ctx, schedule, FLIS_DDIM, 50, 0.5, s);
+        for (size_t i = 0; i < s->count; i++) {
+            digest_whole(d, (uint64_t)s->t[i], 8);
+            digest_float(d, s->alpha[i]);
+            digest_double(d, s->alpha_prev[i]);
+            digest_double(d, s->sigma[i]);
+            digest_float(d, s->sqrt_one_minus_alpha[i]);
+        }
+        digest_end(d, "schedule");
+    }
+    free(schedule);
+    free(s);
+    static real embedding[320];
+    flis_time_embedding(981, 320, embedding);
+    digest_reals(d, "time_embedding", embedding, 320);
+}
+
+/* The pipeline's side of it. Latents are 8x8, the picture 64x64. */
+enum { DIGEST_LATENT = 8, DIGEST_SIZE = DIGEST_LATENT * FLIS_FACTOR, DIGEST_VALUES = 4 * DIGEST_LATENT * DIGEST_LATENT };
+
+typedef struct digest_run {
+    digest *d;
+    flis_file *file;            /* NULL: formula weights in the shape of synth's tinyA */
+    flis_prompt prompt;
+    uint8_t label[DIGEST_SIZE * DIGEST_SIZE];
+    flis_rca rca;
+    flis_guided guided;
+    real *context, *uncond;     /* [77][width] */
+    size_t width;
+    real x[DIGEST_VALUES];
+    const char *sampler;
+    size_t step, evaluation;
+} digest_run;
+
+/* 486 merges, so that there are 1000 tokens: some that make words of the prompt, then pairs of capitals, which no text
+   has left when it comes to merging. */
+static flis_vocab *digest_vocab(flis_ctx *ctx)
+{
+    static const char words[] = "s e\nse a</w>\ns k\nsk y</w>\nr e\nre d</w>\nb o\na t</w>\nbo at</w>\no i\noi l</w>\ni n</w>\n";
+    enum { WORDS = 12, MERGES = 486 };
+    static char text[sizeof words + 4 * (MERGES - WORDS)];
+    char *end = strcpy(text, words) + sizeof words - 1;
+    for (int i = 0; i < MERGES - WORDS; i++) end += sprintf(end, "%c %c\n", 'A' + i / 26, 'A' + i % 26);
+    return flis_vocab_parse(ctx, "the built-in vocabulary", text, (size_t)(end - text));
+}
+
+static void digest_text(digest_run *r, const flis_vocab *vocab)
+{
+    static flis_phrase phrases[] = {{"sky", 1}, {"red boat", 4}, {"sea", 2}, {"in oil", -1}, {"caf\xC3\xA9", 6}};
+    static const char odd[] = "It\xE2\x80\x99s  d\xC3\x89J\xC3\x80 vu &amp; \xEF\xBC\xA1 e\xCC\x81 \xF0\x9F\x98\x80 12 \xFF <sea>";
+    digest *d = r->d;
+    int32_t *ids = NULL;
+    long count = flis_tokenize(d->ctx, vocab, odd, sizeof odd - 1, &ids);
+    for (long i = 0; i < count; i++) digest_whole(d, (uint64_t)ids[i], 4);
+    digest_end(d, "tokens.odd");
+    free(ids);
+    if (!flis_prompt_make(d->ctx, vocab, phrases, sizeof phrases / sizeof *phrases, &r->prompt)) return;
+    for (size_t i = 0; i < FLIS_TOKENS; i++) digest_whole(d, (uint64_t)r->prompt.ids[i], 4);
+    digest_end(d, "tokens");
+    for (size_t i = 0; i < r->prompt.classes; i++) digest_float(d, r->prompt.class_ids[i]);
+    digest_end(d, "classes");
+}
+
+/* A label map of six rectangles, 50 x 44, brought to the picture's size; then the masks of every scale. */
+static void digest_layout(digest_run *r, size_t levels)
+{
+    enum { H = 44, W = 50 };
+    static uint8_t small[H * W], mask[DIGEST_LATENT * DIGEST_LATENT * FLIS_TOKENS];
+    char name[64];
+    for (size_t i = 0; i < H * W; i++) small[i] = (uint8_t)(1 + i % W * 3 / W + i / W * 2 / H * 3);
+    flis_label_pil(small, H, W, r->label, DIGEST_SIZE, DIGEST_SIZE);
+    r->rca = (flis_rca){r->label, DIGEST_SIZE, DIGEST_SIZE, r->prompt.class_ids, r->prompt.classes};
+    for (size_t side = DIGEST_LATENT, level = 0; level < levels && side && flis_ok(r->d->ctx); level++, side /= 2) {
+        flis_rca_mask(r->d->ctx, &r->rca, side, side, mask);
+        for (size_t i = 0; i < side * side * FLIS_TOKENS; i++) digest_whole(r->d, mask[i], 1);
+        snprintf(name, sizeof name, "mask.%zux%zu", side, side);
+        digest_end(r->d, name);
+    }
+}
+
+/* Text features of one prompt, kept outside the arena. */
+static real *digest_encode(digest_run *r, const flis_clip *clip, const int32_t *ids, const char *name)
+{
+    flis_ctx *ctx = r->d->ctx;
+    flis_mark mark = flis_here(ctx);
+    const flis_tensor *y = flis_clip_encode(ctx, clip, ids, 1);
+    real *out = y && flis_ok(ctx) ? flis_alloc(ctx, flis_count(y), sizeof *out) : NULL;
+    if (out) memcpy(out, y->x, flis_count(y) * sizeof *out);
+    digest_tensor(r->d, name, y);
+    flis_rewind(ctx, mark);
+    return out;
+}
+
+static void digest_clip(digest_run *r, const flis_vocab *vocab)
+{
+    static const flis_clip_config tiny = {1000, 32, 2, 2, 128, 77};
+    flis_ctx *ctx = r->d->ctx;
+    int32_t empty[FLIS_TOKENS] = {flis_vocab_bos(vocab)};
+    for (int i = 1; i < FLIS_TOKENS; i++) empty[i] = flis_vocab_eos(vocab);
+    flis_clip *clip = r->file ? flis_clip_load(ctx, r->file) : flis_clip_new(ctx, &tiny);
+    if (clip && !r->file) flis_clip_walk(ctx, clip, flis_formula_visit, NULL);
+    if (clip && flis_ok(ctx)) {
+        r->width = flis_clip_get_config(clip)->width;
+        r->context = digest_encode(r, clip, r->prompt.ids, "clip");
+        r->uncond = digest_encode(r, clip, empty, "clip.uncond");
+    }
+    flis_clip_free(clip);
+}
+
+static bool digest_eps(flis_ctx *ctx, void *user, const real *x, int64_t t, real *eps, real *uncond)
+{
+    digest_run *r = user;
+    char name[48];
+    const char *next = r->evaluation++ ? "next." : "";
+    if (!flis_guided_eps(ctx, &r->guided, x, t, eps, uncond)) return false;
+    snprintf(name, sizeof name, "%s.%zu.%scond.eps", r->sampler, r->step, next);
+    digest_reals(r->d, name, eps, DIGEST_VALUES);
+    snprintf(name, sizeof name, "%s.%zu.%suncond.eps", r->sampler, r->step, next);
+    if (uncond) digest_reals(r->d, name, uncond, DIGEST_VALUES);
+    return flis_ok(ctx);
+}
+
+static void digest_step(flis_ctx *ctx, void *user, const flis_step *step)
+{
+    digest_run *r = user;
+    char name[48];
+    (void)ctx;
+    snprintf(name, sizeof name, "%s.%zu.pred_x0", r->sampler, r->step);
+    digest_reals(r->d, name, step->pred_x0, DIGEST_VALUES);
+    snprintf(name, sizeof name, "%s.%zu.x_prev", r->sampler, r->step);
+    digest_reals(r->d, name, step->x_prev, DIGEST_VALUES);
+    r->step++;
+    r->evaluation = 0;
+}
+
+/* One trajectory: x_T from the seed, then every evaluation and step. */
+static void digest_sample(digest_run *r, const char *sampler, flis_rng_kind rng, flis_sampling sampling)
+{
+    flis_ctx *ctx = r->d->ctx;
+    const flis_model_fn model = {digest_eps, digest_step, r};
+    float drawn[DIGEST_VALUES];
+    char name[48];
+    r->sampler = sampler;
+    r->step = r->evaluation = 0;
+    flis_rng_seed(&ctx->rng, rng, 42);
+    flis_randn(&ctx->rng, drawn, DIGEST_VALUES);
+    for (size_t i = 0; i < DIGEST_VALUES; i++) r->x[i] = (real)drawn[i];
+    snprintf(name, sizeof name, "%s.x_T", sampler);
+    digest_reals(r->d, name, r->x, DIGEST_VALUES);
+    flis_sample(ctx, &sampling, DIGEST_VALUES, r->x, &model);
+}
+
+static void digest_unet(digest_run *r)
+{
+    static const flis_unet_config tiny = {4, 4, 32, 3, {1, 2, 2}, {true, true, true}, 1, 2, 32};
+    flis_ctx *ctx = r->d->ctx;
+    flis_unet *unet = r->file ? flis_unet_load(ctx, r->file) : flis_unet_new(ctx, &tiny);
+    if (unet && !r->file) flis_unet_walk(ctx, unet, flis_formula_visit, NULL);
+    if (unet && flis_ok(ctx)) {
+        const flis_unet_config *config = flis_unet_get_config(unet);
+        if (config->context != r->width)
+            flis_fail(ctx, "%s: got a text encoder of width %zu, wanted the U-Net's, %zu", r->file->path, r->width,
+                      config->context);
+        digest_layout(r, config->levels);
+        r->guided = (flis_guided){unet, DIGEST_LATENT, DIGEST_LATENT, r->context, r->uncond, &r->rca};
+        digest_sample(r, "ddim", FLIS_RNG_CUDA, (flis_sampling){FLIS_DDIM, 2, 0.5, 1});
+        digest_sample(r, "plms", FLIS_RNG_CPU, (flis_sampling){FLIS_PLMS, 4, 0, 2});
+    }
+    flis_unet_free(unet);
+}
+
+/* The decoder's output, before it becomes bytes. */
+static void digest_trace(void *user, const char *name, const flis_tensor *x)
+{
+    digest_run *r = user;
+    if (!strcmp(name, "decoder.conv_out")) digest_tensor(r->d, "decode", x);
+}
+
+static void digest_picture(digest_run *r, const flis_picture *picture)
+{
+    static const char *const text[] = {"Software", "flis digest", "Title", "caf\xC3\xA9", "prompt", "\xE6\xB5\xB7", NULL};
+    digest *d = r->d;
+    size_t length = 0;
+    flis_sha256_add(&d->line, picture->pixels, picture->height * picture->width * picture->channels);
+    digest_end(d, "pixels");
+    uint8_t *png = flis_png_bytes(d->ctx, picture, text, &length);
+    if (png) flis_sha256_add(&d->line, png, length);
+    digest_end(d, "png");
+    free(png);
+}
+
+static void digest_vae(digest_run *r)
+{
+    static const flis_vae_config tiny = {32, 4, {1, 1, 1, 1}, 1, 4, 4, 0.18215};
+    flis_ctx *ctx = r->d->ctx;
+    flis_mark mark = flis_here(ctx);
+    flis_picture picture = {0};
+    const bool encoder = !r->file || flis_file_find(r->file, "first_stage_model.encoder.conv_in.weight");
+    flis_vae *vae = !flis_ok(ctx) ? NULL : r->file ? flis_vae_load(ctx, r->file, true, encoder) : flis_vae_new(ctx, &tiny, true, true);
+    if (vae && !r->file) flis_vae_walk(ctx, vae, flis_formula_visit, NULL);
+    if (vae && encoder) digest_tensor(r->d, "encode", flis_vae_encode(ctx, vae, formula_image(ctx, "digest.picture", 1, 32, 40, 3)));
+    ctx->trace = digest_trace;
+    ctx->trace_user = r;
+    if (vae && flis_decode_picture(ctx, vae, flis_from_nchw(ctx, r->x, 1, 4, DIGEST_LATENT, DIGEST_LATENT), &picture))
+        digest_picture(r, &picture);
+    ctx->trace = NULL;
+    free(picture.pixels);
+    flis_vae_free(vae);
+    flis_rewind(ctx, mark);
+}
+
+static int run_digest(cli *c)
+{
+    flis_ctx *ctx = &c->ctx;
+    char hex[65];
+    static digest_run r;        /* large, and zero */
+    static digest d;
+    if (c->words) return usage(c, "unexpected argument \"%s\"", c->word[0]);
+    prepare(c);
+    ctx->progress = NULL;
+    r.d = &d;
+    d.ctx = ctx;
+    flis_sha256_begin(&d.all);
+    flis_sha256_begin(&d.line);
+    if (c->model && find_model(c)) r.file = flis_model_open(ctx, c->model_path);
+    flis_vocab *vocab = c->vocab ? flis_vocab_read(ctx, c->vocab) : digest_vocab(ctx);
+    if (flis_ok(ctx)) {
+        digest_functions(&d);
+        digest_operations(&d);
+        digest_tables(&d);
+        digest_text(&r, vocab);
+        digest_clip(&r, vocab);
+        digest_unet(&r);
+        digest_vae(&r);
+        flis_sha256_end(&d.all, hex);
+        digest_hex(&d, "all", hex);
+    }
+    flis_vocab_free(vocab);
+    flis_prompt_free(&r.prompt);
+    free(r.context);
+    free(r.uncond);
+    flis_file_close(r.file);
+    return flis_ok(ctx) ? 0 : 1;
+}
+
 /* ---- main -------------------------------------------------------------------------------------------------------- */
 
 /* In the order of the bits GENERATE, STAGE, … */
@@ -1452,8 +2705,8 @@ static const command commands[COMMANDS + 1] = {
      "\nsample's noise is that of --seed behind one draw of x_T's size, as where x_T itself is drawn: with the x_T of\n"
      "the same seed, runs with --eta above 0 equal the authors'. Without x_T, size I32 [2] (h, w) has it drawn.\n"
      "label is at picture size; other integer types and one leading 1 too many are accepted. Outputs are F32 (flis64:\n"
-     "F64). --trace-match adds matching intermediates to the same file, under the names of the authors' modules\n"
-     "(sample: behind the step and the pass).\n"},
+     "F64). Intermediates have the names of the authors' modules (sample: behind the step and the pass); --trace-match\n"
+     "without --trace adds those that match to the output file.\n"},
     {"tokens", run_tokens, "[--vocab FILE] [TEXT...]",
      "Token ids of each text (or of each line of stdin), one line per text.",
      "\nBOS and EOS included, at most 75 tokens between them, no padding. A text that begins with - goes after --.\n"},
@@ -1464,6 +2717,18 @@ static const command commands[COMMANDS + 1] = {
     {"layout", run_layout, "LAYOUT.json",
      "What a layout says: phrases, tokens and classes, cells per id at every scale.",
      "\nWarnings on stderr name the phrases whose regions vanish at a scale.\n"},
+    {"noise", run_noise, "[-m MODEL] [options]",
+     "How far a right port may be off: every intermediate in float32, tf32, fp16 and bf16, held against the truth.",
+     "\nRuns text encoder, U-Net (t = 981, a layout of four quarters) and decoder on fixed inputs. Each operation's result is\n"
+     "rounded to the format, and so are the operands of products (tf32: the operands alone, to 10 bits). flis64 holds all\n"
+     "against double. flis compares with its own float, or, with --truth, everything (its float too) with flis64's double.\n"
+     "One line per tensor: root mean square, and of each format the largest error, the root mean square error, and that\n"
+     "relative to the tensor's; then a line per stage and format. NaN and infinity are counted and named.\n"},
+    {"digest", run_digest, "[-m MODEL]",
+     "One SHA-256 per stage, tokens to PNG, and one over all: the same on every machine.",
+     "\nEach line is STAGE, two spaces, and the SHA-256 of the stage's values, little-endian, in PyTorch's order; the last,\n"
+     "\"all\", is that of the lines before it. Without -m no file is read: weights are formulas (those of tools/synth\n"
+     "tinyA), 8x8 latents, a 64x64 picture. Where two machines differ, the first line that differs says where to look.\n"},
     {NULL, NULL, NULL, NULL, NULL}};
 
 /* What was printed must have arrived. */
@@ -1480,7 +2745,7 @@ int main(int argc, char **argv)
 {
     static cli c;               /* large, and zero */
     c.program = argc ? argv[0] : "";
-    if (argc < 2) return usage(&c, "a command is missing: generate, stage, tokens, info or layout");
+    if (argc < 2) return usage(&c, "a command is missing: generate, stage, noise, tokens, info, layout or digest");
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
         help_all();
         return finish(0);
@@ -1498,6 +2763,7 @@ int main(int argc, char **argv)
     c.command = which;
     bool sane = flis_init(&c.ctx);
     flis_options_default(&c.options);
+    if (which->run == run_noise) c.options.width = c.options.height = 128;
     c.steps = (uint64_t)c.options.sampling.steps;
     int status = parse_arguments(&c, argc - 2, argv + 2, command_bit(which));
     if (!status && c.help) help_command(which);
@@ -1505,6 +2771,8 @@ int main(int argc, char **argv)
     end_line(&c);
     if (!flis_ok(&c.ctx) && status != 2) fprintf(stderr, "flis: %s\n", c.ctx.error);
     free_tensors(&c.outputs);
+    free_tensors(&c.traced);
+    free_facts(&c);
     flis_free(&c.ctx);
     return finish(status);
 }

@@ -49,6 +49,7 @@ static bool write_values(flis_ctx *ctx, void *user, const char *name, flis_param
     return flis_ok(ctx);
 }
 
+/* SPEC 10.6. */
 static void metadata(flis_ctx *ctx, flis_writer *writer, const preset *p)
 {
     char number[32];
@@ -61,6 +62,7 @@ static void metadata(flis_ctx *ctx, flis_writer *writer, const preset *p)
     flis_write_metadata(ctx, writer, "vae.scale_factor", number);
 }
 
+/* SPEC 11.2. */
 static bool synthesise(flis_ctx *ctx, const preset *p, const char *path, flis_dtype dtype)
 {
     flis_clip *clip = flis_clip_new(ctx, &p->clip);
