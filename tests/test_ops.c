@@ -304,7 +304,7 @@ static void linear_case(flis_ctx *ctx, flis_dtype dtype, size_t n, size_t m, siz
     flis_mark mark = flis_here(ctx);
     flis_tensor *x = rows(ctx, n, m, inner, 3), *add = rows(ctx, n, m, outputs, 4);
     weight w = weight_new(ctx, dtype, 2, outputs, inner, 1, 1), b = weight_new(ctx, FLIS_F32, 1, outputs, 1, 1, 2);
-    real *wanted = malloc(n * m * outputs * sizeof *wanted);
+    real *wanted = calloc(n * m * outputs, sizeof *wanted);
     naive_linear(x->x, w.value, b.value, add->x, n * m, inner, outputs, wanted);
     same(ctx, what, flis_linear(ctx, x, &w.param, &b.param, add), wanted, n * m * outputs);
     if (m * inner * outputs < 100000) {
@@ -364,7 +364,7 @@ static void conv_case(flis_ctx *ctx, flis_dtype dtype, size_t n, size_t h, size_
     flis_mark mark = flis_here(ctx);
     flis_tensor *x = image(ctx, n, h, w, c, 7), *add = image(ctx, n, out_h, out_w, outputs, 8);
     weight k = weight_new(ctx, dtype, 4, outputs, c, size, 5), b = weight_new(ctx, FLIS_F32, 1, outputs, 1, 1, 6);
-    real *wanted = malloc(flis_count(add) * sizeof *wanted);
+    real *wanted = calloc(flis_count(add), sizeof *wanted);
     naive_conv(x, &k, b.value, add->x, kind, out_h, out_w, wanted);
     flis_tensor *y = flis_conv(ctx, x, &k.param, &b.param, kind, add);
     CHECK(!y || (y->n == n && y->h == out_h && y->w == out_w && y->c == outputs), "%s: got [%zu,%zu,%zu,%zu]", what, y->n, y->h,
@@ -433,7 +433,7 @@ static void group_norm_case(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t 
     flis_mark mark = flis_here(ctx);
     flis_tensor *x = image(ctx, n, h, w, c, 10);
     weight gain = weight_new(ctx, FLIS_F32, 1, c, 1, 1, 8), bias = weight_new(ctx, FLIS_F32, 1, c, 1, 1, 9);
-    real *wanted = malloc(flis_count(x) * sizeof *wanted);
+    real *wanted = calloc(flis_count(x), sizeof *wanted);
     for (int silu = 0; silu < 2; silu++) {
         snprintf(what, sizeof what, "group norm%s [%zu,%zu,%zu,%zu]", silu ? " and SiLU" : "", n, h, w, c);
         naive_group_norm(x, gain.value, bias.value, eps, silu, wanted);
@@ -467,7 +467,7 @@ static void layer_norm_case(flis_ctx *ctx, size_t n, size_t t, size_t c)
     flis_mark mark = flis_here(ctx);
     flis_tensor *x = rows(ctx, n, t, c, 13);
     weight gain = weight_new(ctx, FLIS_F32, 1, c, 1, 1, 11), bias = weight_new(ctx, FLIS_F32, 1, c, 1, 1, 12);
-    real *wanted = malloc(flis_count(x) * sizeof *wanted);
+    real *wanted = calloc(flis_count(x), sizeof *wanted);
     naive_layer_norm(x->x, gain.value, bias.value, n * t, c, wanted);
     same(ctx, what, flis_layer_norm(ctx, x, &gain.param, &bias.param), wanted, flis_count(x));
     free(wanted);
@@ -538,7 +538,7 @@ static void moves_case(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t c, si
     const size_t places = n * h * w, count = places * c;
     const flis_tensor *a = image(ctx, n, h, w, c, 14), *b = image(ctx, n, h, w, c, 15), *v = rows(ctx, n, 1, c, 16);
     const flis_tensor *wide = image(ctx, n, h, w, other, 17);
-    real *wanted = malloc(places * (c + other) * sizeof *wanted);
+    real *wanted = calloc(places * (c + other), sizeof *wanted);
     for (size_t i = 0; i < count; i++) wanted[i] = a->x[i] + b->x[i];
     same(ctx, "add", flis_add(ctx, a, b), wanted, count);
     for (size_t i = 0; i < count; i++) wanted[i] = a->x[i] + v->x[i / (h * w * c) * c + i % c];
@@ -572,7 +572,7 @@ static void embed_case(flis_ctx *ctx, size_t n, size_t tokens, size_t vocabulary
     flis_mark mark = flis_here(ctx);
     int32_t *ids = malloc(n * tokens * sizeof *ids);
     weight token = weight_new(ctx, FLIS_F32, 2, vocabulary, c, 1, 18), position = weight_new(ctx, FLIS_F32, 2, tokens, c, 1, 19);
-    real *wanted = malloc(n * tokens * c * sizeof *wanted);
+    real *wanted = calloc(n * tokens * c, sizeof *wanted);
     flis_param tables[2] = {token.param, position.param};
     for (int i = 0; i < 2; i++) tables[i].table = true;
     tables[0].value = token.value;      /* an embedding is looked up unpacked */
@@ -635,7 +635,7 @@ static void attention_case(flis_ctx *ctx, size_t n, size_t tq, size_t tk, size_t
     uint8_t *open = mask_new(kind, tq, tk);
     const uint8_t *masks[3] = {open, NULL, open};       /* the second sample's is open, as the unconditional one's */
     const flis_mask mask = {.causal = kind == CAUSAL, .open = kind == OPEN || kind == CAUSAL ? NULL : masks};
-    real *wanted = malloc(flis_count(q) * sizeof *wanted);
+    real *wanted = calloc(flis_count(q), sizeof *wanted);
     naive_attention(q, k, v, heads, scale, mask, wanted);
     same(ctx, what, flis_attention(ctx, q, k, v, heads, scale, mask), wanted, flis_count(q));
     free(wanted);
