@@ -19,7 +19,7 @@ table() {
     grep -v '^#' <<'TABLE'
 1 | column k instead of k + 1 | unet.c | s/FLIS_TOKENS \+ k \+ 1\]/FLIS_TOKENS + k]/ | test_unet_mask_edges
 1 | class -1 is masked | unet.c | s/if \(rca->class_ids\[k\] == -1\) continue;// | test_unet_mask_edges
-2 | closed scores are -1, not -max | tensor.c | s/out\[j\] = -REAL_MAX/out[j] = -1/g | test_tensor_attention
+2 | closed scores are -1, not -max | tensor.c | s/out\[j\] = -REAL_MAX/out[j] = -1/g | test_ops_attention
 2 | no RCA in the middle block | unet.c | s/&& level \+ 1 < config->levels\) continue/) continue/ | test_unet_blocks_boat
 2 | RCA at full size only | unet.c | s/\.open = \(const uint8_t \*const \*\)pass->open\[level\]/.open = level ? NULL : (const uint8_t *const *)pass->open[level]/ | test_unet_blocks_boat
 3 | the unconditional pass is rectified too | flis.c | s/g->uncond, NULL, "uncond\."/g->uncond, g->rca, "uncond."/ | test_pipeline_plms10
@@ -31,7 +31,7 @@ table() {
 7 | ResBlocks with 1e-6 | unet.c | s/RESBLOCK_EPS = 1e-5/RESBLOCK_EPS = 1e-6/ | test_unet_eps_of_norms
 7 | SpatialTransformers with 1e-5 | unet.c | s/TRANSFORMER_EPS = 1e-6/TRANSFORMER_EPS = 1e-5/ | test_unet_eps_of_norms
 7 | autoencoder with 1e-5 | vae.c | s/VAE_EPS = 1e-6/VAE_EPS = 1e-5/ | test_vae_eps_of_norms
-7 | layer norm with 1e-6 | tensor.c | s/\(double\)c \+ 1e-5\)/(double)c + 1e-6)/ | test_tensor_layer_norm
+7 | layer norm with 1e-6 | tensor.c | s/\(double\)c \+ 1e-5\)/(double)c + 1e-6)/ | test_ops_layer_norm
 8 | GEGLU gates with the first half | tensor.c | s/out\[k\] = value\[k\] \* gelu\(gate\[k\]\)/out[k] = gate[k] * gelu(value[k])/ | test_tensor_elementwise
 8 | quick GELU where GELU is exact | tensor.c | s/return \(real\)\(x \* 0\.5 \* erfc_with\(.*\)\);/return swish(x, 1.702);/ | test_tensor_elementwise
 8 | CLIP with SiLU | clip.c | s/flis_quick_gelu\(ctx, y\)/flis_silu(ctx, y)/ | test_clip_layers
@@ -59,7 +59,7 @@ table() {
 18 | bytes rounded | flis.c | s/\(uint8_t\)\(255 \* v\)/(uint8_t)(255 * v + (real)0.5)/ | test_vae_bytes
 18 | latents divided by nothing | flis.c | s/flis_scale\(ctx, z, \(double\)factor\)/(void)factor, z/; s/flis_vae_decode\(ctx, vae, \(void\)factor, z\)/flis_vae_decode(ctx, vae, ((void)factor, z))/ | test_vae_bytes
 19 | skip before h | unet.c | s/flis_concat\(ctx, x, skip\)/flis_concat(ctx, skip, x)/ | test_unet_blocks_plain
-20 | one chain over all of k | tensor.c | s/BLOCK = 256,/BLOCK = 1 << 20,/ | test_tensor_linear
+20 | one chain over all of k | tensor.c | s/BLOCK = 256,/BLOCK = 1 << 20,/ | test_ops_linear
 TABLE
 }
 

@@ -16,7 +16,8 @@ jobs=$(nproc 2>/dev/null || echo 2)
 
 # name|compiler|CFLAGS (empty: the Makefile's, -O3 -march=native)|make's arguments|emulator|digest's arguments|packages
 # A name ending in -64 is the double-precision build. A row whose compiler is =NAME runs that row's binary. "x87" must be
-# refused. "fma" is not the digest, but fma without hardware against the processor's or the C library's, 10^8 times.
+# refused. Two kinds are not the digest: checks-… run those of tests/test_ops.c, every operation against its naive loop, for
+# the tiles that the target has; fma takes 10^8 cases of fma without hardware to the processor's or the C library's.
 table() {
     cat <<'END'
 gcc-O0|gcc|-O0||||gcc libc6-dev
@@ -45,6 +46,9 @@ ppc64le|powerpc64le-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-ppc64le||gcc-powerpc6
 s390x|s390x-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-s390x||gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user
 mips|mips-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-mips||gcc-mips-linux-gnu libc6-dev-mips-cross qemu-user
 s390x-file|=s390x|||qemu-s390x|-m build/tinyA.safetensors|
+checks-v3|gcc|-O3 -march=x86-64-v3||||gcc libc6-dev
+checks-sse2|gcc|-O3 -march=x86-64||||gcc libc6-dev
+checks-aarch64|aarch64-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-aarch64|-q|gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 fma|gcc|||||gcc libc6-dev
 gcc-native-64|gcc|||||gcc libc6-dev
 gcc-m32-64|i686-linux-gnu-gcc|-O2 -msse2 -mfpmath=sse|OPENMP=0 LDFLAGS=-static|||gcc-i686-linux-gnu libc6-dev-i386-cross
@@ -75,11 +79,17 @@ install() {
     DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $1 >/dev/null 2>&1
 }
 
-# Whether compiler and emulator make and run a program here, with these flags.
+# Whether compiler and emulator make and run a program here, with these flags; one that uses AVX2 wants a processor with it.
 usable() {
     have "$compiler" && { [ -z "$emulator" ] || have "$emulator"; } || return 1
     mkdir -p build
-    printf '#include <stdio.h>\nint main(void) { return puts("") < 0; }\n' >build/usable.c
+    cat >build/usable.c <<'END'
+#include <stdio.h>
+#if !defined(__AVX2__) || !defined(__x86_64__)
+#define __builtin_cpu_supports(feature) 1
+#endif
+int main(void) { return puts("") < 0 || !__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"); }
+END
     link=
     case $options in *-static*) link=-static ;; esac
     # shellcheck disable=SC2086
@@ -138,8 +148,7 @@ measure() {
     status=$?
     seconds=$(($(date +%s) - start))
     digest=$(sed -n 's/^all  \(.\{16\}\).*/\1/p' "$out")
-    if [ $status = 132 ] && [ -z "$emulator" ]; then skip "this processor has no such instructions"
-    elif cmp -s "$out" $golden; then
+    if [ $status = 0 ] && cmp -s "$out" $golden; then
         say "$name" "$what" "$digest" same "$seconds s"
         same=$((same + 1))
     else
@@ -167,7 +176,8 @@ END
     what=$(describe)
     case $name in
     x87) must_refuse; return ;;
-    fma) check_fma; return ;;
+    fma) check "${FMA_CASES:-100000000}" 'fma_*'; return ;;
+    checks-*) check 100000 'ops_*'; return ;;
     esac
     build || { differs - "does not build: $(grep -m 1 -i error "build/platform-$of/log")"; return; }
     case $arguments in *tinyA*) make_model || { skip "tools/synth cannot be built here"; return; } ;; esac
@@ -175,18 +185,19 @@ END
     measure
 }
 
-check_fma() {
-    program=build/platform-fma/run
-    build || { differs - "does not build: $(grep -m 1 -i error build/platform-fma/log)"; return; }
+# Runs checks of the suite; what they print stays in build/platform-NAME/out.
+check() {
+    program=build/platform-$name/run out=build/platform-$name/out
+    build || { differs - "does not build: $(grep -m 1 -i error "build/platform-$name/log")"; return; }
     start=$(date +%s)
-    FLIS_FMA_CASES=${FMA_CASES:-100000000} $program 'fma_*' >build/platform-fma/out 2>&1
+    # shellcheck disable=SC2086
+    OMP_WAIT_POLICY=passive FLIS_FMA_CASES=$1 $emulator $program $arguments "$2" >"$out" 2>&1
     status=$?
     seconds=$(($(date +%s) - start))
-    cases=$(awk '/^fma .*: [0-9]+ cases/ { sub(/.*: /, ""); n += $1 } END { print n + 0 }' build/platform-fma/out)
     if [ $status = 0 ]; then
-        say "$name" "$what" "$cases cases" same "$seconds s"
+        say "$name" "$what" "$(sed -n 's/\([0-9]*\) passed, 0 failed/\1 checks/p' "$out")" same "$seconds s"
         same=$((same + 1))
-    else differs "$cases cases" "$seconds s; see build/platform-fma/out"; fi
+    else differs - "$seconds s; see $out"; fi
 }
 
 # The digest's own weights, in a file: written here, read there.

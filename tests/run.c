@@ -241,6 +241,17 @@ enum { FAST, SLOW };
     X(test_models_diffusers, SLOW) \
     X(test_models_half, FAST) \
     X(test_models_refuses, FAST) \
+    /* test_ops.c */ \
+    X(test_ops_linear, FAST) \
+    X(test_ops_linear_edges, SLOW) \
+    X(test_ops_conv, FAST) \
+    X(test_ops_group_norm, FAST) \
+    X(test_ops_layer_norm, FAST) \
+    X(test_ops_gates, FAST) \
+    X(test_ops_moves, FAST) \
+    X(test_ops_attention, FAST) \
+    X(test_ops_threads, SLOW) \
+    X(test_ops_blocks_beat_one_chain, FAST) \
     /* test_pipeline.c */ \
     X(test_pipeline_plms10, FAST) \
     X(test_pipeline_ddim10, FAST) \
@@ -263,14 +274,8 @@ enum { FAST, SLOW };
     X(test_sampler_replay, FAST) \
     X(test_sampler_noise_stays_in_step, FAST) \
     /* test_tensor.c */ \
-    X(test_tensor_linear, FAST) \
-    X(test_tensor_conv, FAST) \
-    X(test_tensor_blocks_beat_one_chain, FAST) \
-    X(test_tensor_group_norm, FAST) \
-    X(test_tensor_layer_norm, FAST) \
     X(test_tensor_elementwise, FAST) \
     X(test_tensor_functions, FAST) \
-    X(test_tensor_attention, FAST) \
     X(test_tensor_half, FAST) \
     X(test_tensor_sha256, FAST) \
     X(test_tensor_arena, FAST) \
