@@ -27,12 +27,17 @@
 #endif
 
 /* A loop is shared out only where there is enough work (some 300 microseconds): a thread that another program keeps off
-   its core delays every loop's end, which made small networks a hundred times slower on a busy machine. */
+   its core delays every loop's end, which made small networks a hundred times slower on a busy machine. Training has a
+   machine to itself for hours, and many small loops: there less work is enough. */
 #ifdef _OPENMP
 #include <omp.h>
+#ifndef LESS
+#define LESS 65536
+#endif
 #define PRAGMA(text) _Pragma(#text)
-#define PARALLEL_FOR(work) PRAGMA(omp parallel for num_threads(ctx->threads) schedule(static) if ((work) > 524288))
-#define PARALLEL_FOR_DYNAMIC(macs) PRAGMA(omp parallel for num_threads(ctx->threads) schedule(dynamic) if ((macs) > 16777216))
+#define PARALLEL_FOR(work) PRAGMA(omp parallel for num_threads(ctx->threads) schedule(static) if ((work) > (ctx->tape ? LESS : 524288)))
+#define PARALLEL_FOR_DYNAMIC(macs) \
+    PRAGMA(omp parallel for num_threads(ctx->threads) schedule(dynamic) if ((macs) > (ctx->tape ? 32 * LESS : 16777216)))
 #else
 #define PARALLEL_FOR(work)
 #define PARALLEL_FOR_DYNAMIC(macs)
@@ -579,6 +584,7 @@ static flis_grad *grad_new(flis_ctx *ctx, const flis_tensor *t)
     return g;
 }
 
+/* SPEC 14.5. */
 void flis_watch(flis_ctx *ctx, flis_tensor *x)
 {
     if (!x || !ctx->tape || !flis_ok(ctx)) return;
@@ -618,6 +624,7 @@ static void node_backward(flis_ctx *ctx, const flis_node *node)
     if (watched.watched) *g = watched;
 }
 
+/* SPEC 14.5. */
 bool flis_backward(flis_ctx *ctx)
 {
     if (!flis_ok(ctx)) return false;
@@ -630,6 +637,7 @@ bool flis_backward(flis_ctx *ctx)
     return flis_ok(ctx);
 }
 
+/* SPEC 14.5. */
 bool flis_tape_begin(flis_ctx *ctx, flis_tape *tape)
 {
     if (!flis_ok(ctx)) return false;
@@ -639,6 +647,7 @@ bool flis_tape_begin(flis_ctx *ctx, flis_tape *tape)
     return true;
 }
 
+/* SPEC 14.5. */
 void flis_tape_end(flis_ctx *ctx)
 {
     if (!ctx->tape) return;
@@ -647,6 +656,7 @@ void flis_tape_end(flis_ctx *ctx)
     ctx->tape = NULL;
 }
 
+/* SPEC 14.5. */
 void flis_tape_free(flis_tape *tape)
 {
     while (tape->buffers) {
@@ -676,6 +686,7 @@ static void checkpoint_backward(flis_ctx *ctx, const flis_node *node)
     flis_rewind(ctx, mark);
 }
 
+/* SPEC 14.5. */
 flis_tensor *flis_checkpoint(flis_ctx *ctx, flis_block *block, void *user, flis_tensor *const *in, size_t count)
 {
     flis_tape *tape = ctx->tape;
@@ -800,11 +811,16 @@ static inline double swish_slope(double x, double b)
     return s * (1.0 + b * x * (1.0 - s));
 }
 
-/* d/dx of x Phi(x) = Phi(x) + x phi(x) */
-static inline double gelu_slope(double x)
+/* Phi(x) and phi(x), whose e^(-x^2/2) they share; as in erfc_with. d/dx of x Phi(x) = Phi(x) + x phi(x). */
+static inline double normal(double x, double *density)
 {
-    return 0.5 * erfc_with(x * -0.70710678118654752, ERFCX, ERFCX_TERMS, EXP_TERMS) +
-           x * 0.39894228040143268 * exp_fast(-0.5 * x * x);
+    const uint64_t sign = bits_of(x) & 0x8000000000000000u;
+    const double a = from_bits(bits_of(x) ^ sign) * 0.70710678118654752, t = (a - 3.0) / (a + 3.0), e = exp_fast(-a * a);
+    double sum = ERFCX[0];
+    for (int i = 1; i < ERFCX_TERMS; i++) sum = sum * t + ERFCX[i];
+    const double y = e * sum;           /* erfc(a); x > 0: Phi is 1 - y / 2, else y / 2 */
+    *density = 0.39894228040143268 * e;
+    return 0.5 * (from_bits(0x4000000000000000u & ~((uint64_t)0 - (sign >> 63))) + from_bits(bits_of(y) ^ (sign ^ 0x8000000000000000u)));
 }
 
 /* SPEC 1.5. */
@@ -1415,10 +1431,12 @@ static void weight_edge(const weight_gradient *job, size_t row, size_t length, s
             edge[i * FEW + j] = o + j < job->outputs ? job->g[(row + i) * job->outputs + o + j] : 0;
 }
 
-/* Adds d w of the outputs first..last-1 (at most TILES * ROWS) and the PANEL inner indices k... */
+enum { WEIGHT_ROWS = 264 };             /* outputs that share a packed panel: a multiple of every ROWS */
+
+/* Adds d w of the outputs first..last-1 (at most WEIGHT_ROWS) and the PANEL inner indices k... */
 static void weight_gradient_part(const weight_gradient *job, size_t k, size_t first, size_t last)
 {
-    real total[TILES * ROWS * PANEL], panel[BLOCK * PANEL], edge[BLOCK * FEW];
+    real total[WEIGHT_ROWS * PANEL], panel[BLOCK * PANEL], edge[BLOCK * FEW];
     const size_t inner = job->taps * job->channels, whole = (last - first) / FEW * FEW;
     for (size_t i = 0; i < few_of(last - first) * PANEL; i++) total[i] = 0;
     for (size_t row = 0; row < job->rows; row += BLOCK) {
@@ -1445,7 +1463,8 @@ static void weight_gradient_part(const weight_gradient *job, size_t k, size_t fi
 
 static void weight_gradient_run(flis_ctx *ctx, const weight_gradient *job)
 {
-    const size_t inner = job->taps * job->channels, panels = panels_of(inner), most = TILES * ROWS;
+    const size_t inner = job->taps * job->channels, panels = panels_of(inner);
+    const size_t most = panels < 4 * (size_t)ctx->threads ? WEIGHT_ROWS / 11 : WEIGHT_ROWS;
     const size_t groups = (job->outputs + most - 1) / most, parts = panels * groups;
     const size_t taps = job->channels % PANEL ? 1 : job->taps, each = panels / taps;
     ctx->macs += (uint64_t)job->rows * job->outputs * inner;
@@ -2015,13 +2034,16 @@ static void geglu_backward(flis_ctx *ctx, const flis_node *node)
     PARALLEL_FOR(rows * c * 4)
     for (size_t i = 0; i < rows; i++) {
         const real *value = x->x + i * 2 * c, *gate = value + c, *g = y->grad->x + i * c;
-        real *to = grad + i * 2 * c, slope[LOT];
+        real *to = grad + i * 2 * c, by_value[LOT], by_gate[LOT];
         for (size_t k = 0; k < c; k += LOT) {
             const size_t count = c - k < LOT ? c - k : LOT;
-            for (size_t j = 0; j < count; j++) slope[j] = g[k + j] * gelu(gate[k + j]);
-            flow_lot(to + k, first, slope, count);
-            for (size_t j = 0; j < count; j++) slope[j] = (real)((double)g[k + j] * value[k + j] * gelu_slope(gate[k + j]));
-            flow_lot(to + c + k, first, slope, count);
+            for (size_t j = 0; j < count; j++) {
+                double density, below = normal(gate[k + j], &density);
+                by_value[j] = (real)(g[k + j] * gate[k + j] * below);
+                by_gate[j] = (real)((double)g[k + j] * value[k + j] * (below + gate[k + j] * density));
+            }
+            flow_lot(to + k, first, by_value, count);
+            flow_lot(to + c + k, first, by_gate, count);
         }
     }
 }
@@ -2527,7 +2549,7 @@ static void attention_backward(flis_ctx *ctx, const flis_node *node)
     if (ready) {
         PARALLEL_FOR(q->n * a.queries * keys * q->c / 8)
         for (size_t worker = 0; worker < workers; worker++) {
-            attention_room mine;
+            attention_room mine = {0};  /* gcc without OpenMP takes it for uninitialized */
             attention_room_make(&a, work + worker * own, &mine);
             for (size_t job = worker; job < jobs; job += workers) attention_head_back(&a, job / node->count, job % node->count, &mine);
         }
@@ -2738,17 +2760,19 @@ static double distance(flis_ctx *ctx, const flis_tensor *y, const real *target, 
     return lanes_total(lane) / (double)count;
 }
 
+/* SPEC 14.6. */
 double flis_mse(flis_ctx *ctx, const flis_tensor *y, const real *target, const real *weight, double scale)
 {
     return distance(ctx, y, target, weight, scale, false);
 }
 
+/* SPEC 14.6. */
 double flis_l1(flis_ctx *ctx, const flis_tensor *y, const real *target, const real *weight, double scale)
 {
     return distance(ctx, y, target, weight, scale, true);
 }
 
-/* L = mean over places of log sum_c exp(y[c]) - y[label]: d y[c] += (softmax(y)[c] - (c == label)) / places */
+/* L = mean over places of log sum_c exp(y[c]) - y[label]: d y[c] += (softmax(y)[c] - (c == label)) / places SPEC 14.6. */
 double flis_cross_entropy(flis_ctx *ctx, const flis_tensor *y, const uint8_t *label, int void_label, double scale)
 {
     if (!loss_ready(ctx, y)) return 0;
@@ -2788,7 +2812,7 @@ static double log_variance(real x, bool *is_free)
     return x < LOG_VARIANCE_LEAST ? LOG_VARIANCE_LEAST : x > LOG_VARIANCE_MOST ? LOG_VARIANCE_MOST : x;
 }
 
-/* L = 1/2 sum of m^2 + e^l - 1 - l, over n: d m += m / n, d l += (e^l - 1) / 2n */
+/* L = 1/2 sum of m^2 + e^l - 1 - l, over n: d m += m / n, d l += (e^l - 1) / 2n SPEC 14.6. */
 double flis_kl(flis_ctx *ctx, const flis_tensor *moments, double scale)
 {
     if (!loss_ready(ctx, moments)) return 0;
@@ -2825,6 +2849,7 @@ static void posterior_backward(flis_ctx *ctx, const flis_node *node)
         }
 }
 
+/* SPEC 14.6. */
 flis_tensor *flis_posterior_sample(flis_ctx *ctx, const flis_tensor *moments, const flis_tensor *noise)
 {
     if (!moments || !noise || !flis_ok(ctx)) return NULL;
@@ -3848,11 +3873,13 @@ bool flis_param_set(flis_ctx *ctx, flis_param *param, const real *values, bool k
     return flis_ok(ctx);
 }
 
+/* SPEC 14.3. */
 size_t flis_param_count(const flis_param *param)
 {
     return param_count(param);
 }
 
+/* SPEC 14.3. */
 void flis_param_get(const flis_param *param, real *out)
 {
     const size_t count = param_count(param);
@@ -4052,6 +4079,7 @@ bool flis_formula_visit(flis_ctx *ctx, void *unused, const char *name, flis_para
 
 /* ---- Training -------------------------------------------------------------------------------------------------- */
 
+/* SPEC 14.7. */
 void flis_training_default(flis_training *training)
 {
     memset(training, 0, sizeof *training);
@@ -4111,6 +4139,7 @@ static bool master_make(flis_ctx *ctx, flis_param *param)
     return flis_ok(ctx);
 }
 
+/* SPEC 14.7. */
 bool flis_grad_visit(flis_ctx *ctx, void *user, const char *name, flis_param *param)
 {
     flis_training *training = user;
@@ -4132,6 +4161,7 @@ bool flis_grad_visit(flis_ctx *ctx, void *user, const char *name, flis_param *pa
     return flis_ok(ctx);
 }
 
+/* SPEC 14.7. */
 void flis_training_free(flis_training *training)
 {
     for (size_t i = 0; i < training->count; i++) free(training->item[i].name);
@@ -4140,6 +4170,7 @@ void flis_training_free(flis_training *training)
     training->count = training->room = 0;
 }
 
+/* SPEC 14.7. */
 void flis_grad_zero(flis_training *training)
 {
     for (size_t i = 0; i < training->count; i++)
@@ -4192,6 +4223,7 @@ static void update_param(const update *u, flis_param *param)
     pack_again(param);
 }
 
+/* SPEC 14.7. */
 bool flis_adamw(flis_ctx *ctx, flis_training *training)
 {
     double *squares = flis_alloc(ctx, training->count, sizeof *squares);
@@ -4217,6 +4249,7 @@ bool flis_adamw(flis_ctx *ctx, flis_training *training)
     return true;
 }
 
+/* SPEC 14.7. */
 bool flis_training_swap(flis_ctx *ctx, flis_training *training)
 {
     if (!flis_ok(ctx)) return false;
@@ -4243,6 +4276,7 @@ static real *state_of(const flis_param *param, int which)
     return which == 0 ? param->value : which == 1 ? param->m : which == 2 ? param->v : param->ema;
 }
 
+/* SPEC 14.7. */
 bool flis_training_declare(flis_ctx *ctx, flis_writer *writer, const flis_training *training)
 {
     char text[320];
@@ -4260,6 +4294,7 @@ bool flis_training_declare(flis_ctx *ctx, flis_writer *writer, const flis_traini
     return flis_ok(ctx);
 }
 
+/* SPEC 14.7. */
 bool flis_training_write(flis_ctx *ctx, flis_writer *writer, const flis_training *training)
 {
     for (size_t i = 0; i < training->count; i++)
@@ -4282,6 +4317,7 @@ static bool state_read(flis_ctx *ctx, flis_file *file, const char *name, const f
     return flis_file_read_real(ctx, file, entry, out);
 }
 
+/* SPEC 14.7. */
 bool flis_training_read(flis_ctx *ctx, flis_file *file, flis_training *training)
 {
     char name[320], *end;
