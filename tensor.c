@@ -39,8 +39,8 @@
 #define PARALLEL_FOR_DYNAMIC(macs) \
     PRAGMA(omp parallel for num_threads(ctx->threads) schedule(dynamic) if ((macs) > (ctx->tape ? 32 * LESS : 16777216)))
 #else
-#define PARALLEL_FOR(work)
-#define PARALLEL_FOR_DYNAMIC(macs)
+#define PARALLEL_FOR(work) (void)(work);
+#define PARALLEL_FOR_DYNAMIC(macs) (void)(macs);
 #endif
 
 #ifdef FLIS_DOUBLE
