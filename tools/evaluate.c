@@ -8,6 +8,8 @@
  *   frechet     |m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2), S with N - 1 (Heusel et al. 2017, equation 6).
  *               With X = Q R the centred samples, S = R'R / (N - 1), the last trace is the sum of the singular values of
  *               R1 R2' / sqrt((N1 - 1) (N2 - 1)): no matrix is squared, so that N < d and equal sets are exact to rounding.
+ *   segment     label maps and features of the small world's pictures, by its own segmenter (tools/train); distances of
+ *               those features are the world's own, and must not be taken for Inception's FID.
  *   attributes  colours, patterns and styles of the small world, measured where the layout says they should be.
  *
  * In order: what others call, label maps and mIoU, Fréchet distance, pictures, measures of attributes, and the program.
@@ -64,6 +66,12 @@ static inline judges *judges_learn(flis_ctx *ctx);     /* free() it; takes a few
 static inline int measure_style(const judges *j, const region *r);
 /* STRIPED, SPOTTED or 0, for a thing that can have patterns. */
 static inline int measure_pattern(flis_ctx *ctx, const judges *j, const region *r, int class);
+
+/* The segmenter of tools/train: labels [height][width] of a picture whose sides are multiples of 32, in blocks of four
+   pixels; features: means of the middle block's channels, as many as segmenter_features tells. Either may be NULL. */
+static inline bool segmenter_run(flis_ctx *ctx, const flis_unet *segmenter, const uint8_t *rgb, size_t width, size_t height, uint8_t *label,
+                                 real *features);
+static inline size_t segmenter_features(const flis_unet *segmenter);
 
 /* ---- Label maps and mIoU ----------------------------------------------------------------------------------------- */
 
@@ -663,6 +671,51 @@ static inline judges *judges_learn(flis_ctx *ctx)
     return NULL;
 }
 
+/* ---- Segmenter --------------------------------------------------------------------------------------------------- */
+
+static inline size_t segmenter_features(const flis_unet *segmenter)
+{
+    const flis_unet_config *config = flis_unet_get_config(segmenter);
+    return config->channels * config->mult[config->levels - 1];
+}
+
+/* Means over the places of what the middle block gives. */
+static inline void see_middle(void *user, const char *name, const flis_tensor *t)
+{
+    real *out = user;
+    if (!out || strcmp(name, "middle_block") != 0) return;
+    for (size_t c = 0; c < t->c; c++) {
+        double sum = 0;
+        for (size_t i = 0; i < t->h * t->w; i++) sum += (double)t->x[i * t->c + c];
+        out[c] = (real)(sum / (double)(t->h * t->w));
+    }
+}
+
+static inline bool segmenter_run(flis_ctx *ctx, const flis_unet *segmenter, const uint8_t *rgb, size_t width, size_t height, uint8_t *label,
+                                 real *features)
+{
+    const double t = 0;
+    const size_t h = height / 2, w = width / 2;
+    if (width % 32 || height % 32) return flis_fail(ctx, "the segmenter wants pictures whose sides are multiples of 32, got %zu x %zu", width, height);
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *x = flis_image(ctx, 1, h, w, 3), *text = flis_rows(ctx, 1, FLIS_TOKENS, flis_unet_get_config(segmenter)->context);
+    if (x) half_picture(rgb, width, height, x->x);
+    if (text) memset(text->x, 0, flis_count(text) * sizeof *text->x);
+    ctx->trace = features ? see_middle : NULL;
+    ctx->trace_user = features;
+    const flis_tensor *y = flis_unet_eps(ctx, segmenter, x, &t, text, NULL);
+    ctx->trace = NULL;
+    for (size_t i = 0; y && label && i < height * width; i++) {
+        const real *score = y->x + (i / width / 2 * w + i % width / 2) * y->c;
+        size_t best = 0;
+        for (size_t c = 1; c < y->c; c++)
+            if (score[c] > score[best]) best = c;
+        label[i] = (uint8_t)best;
+    }
+    flis_rewind(ctx, mark);
+    return flis_ok(ctx);
+}
+
 #ifndef EVALUATE_NO_MAIN
 
 /* ---- The program ------------------------------------------------------------------------------------------------- */
@@ -670,6 +723,7 @@ static inline judges *judges_learn(flis_ctx *ctx)
 static const char HELP[] =
     "usage: evaluate miou --truth FILES --predicted FILES [--first F] [--classes N] [--void L] [--modulo M] [--names FILE] [--json]\n"
     "       evaluate frechet A.safetensors B.safetensors [--tensor NAME] [--json]\n"
+    "       evaluate segment SEGMENTER.safetensors --pictures FILES [-o DIR] [--features FILE.safetensors]\n"
     "       evaluate attributes --layouts FILES --pictures FILES [--json]\n"
     "miou: label maps (PNG gray or palette, PGM) against the ground truth; FILES is a folder, or a text file with one path a\n"
     "  line. Folders are paired by the files' names without ending, lists line by line. Every truth needs a partner of its size.\n"
@@ -680,6 +734,8 @@ static const char HELP[] =
     "  --names FILE   names for the classes: lines of number, tab, name, as `world --classes` writes them\n"
     "  Means of IoU over the classes present in the ground truth, and over all.\n"
     "frechet: distance of two sets of features, [samples, dimensions]; --tensor: which tensor, where a file has several.\n"
+    "segment: the small world's own segmenter (train segmenter) labels pictures: DIR/NAME.png; DIR must be there. --features: [samples,\n"
+    "  dimensions] for frechet; the distance is the small world's own, not Inception's FID.\n"
     "attributes: the small world's colours, patterns and styles where the layouts (JSON) want them, in pictures (8-bit RGB PNG)\n"
     "  of the same names; how many are right, and of things without a pattern how many are seen without.\n"
     "--json: the same numbers for programs. --help, --version\n"
@@ -687,7 +743,7 @@ static const char HELP[] =
 
 typedef struct program {
     flis_ctx ctx;
-    const char *truth, *predicted, *layouts, *pictures, *tensor, *names_path, *file[2];
+    const char *truth, *predicted, *layouts, *pictures, *tensor, *names_path, *out, *features, *file[2];
     int files;
     int first, classes, void_label, modulo;
     bool json;
@@ -914,6 +970,62 @@ static bool run_attributes(program *p)
     return good;
 }
 
+static bool write_features(flis_ctx *ctx, const char *path, const real *features, size_t count, size_t d)
+{
+    const uint64_t sizes[2] = {count, d};
+    flis_writer *writer = flis_write_begin(ctx, path);
+    if (!writer) return false;
+    flis_write_declare(ctx, writer, "features", sizeof(real) == 8 ? FLIS_F64 : FLIS_F32, 2, sizes);
+    flis_write_real(ctx, writer, features, count * d);
+    return flis_write_end(ctx, writer);
+}
+
+static bool segment_one(program *p, const flis_unet *segmenter, const char *path, real *features)
+{
+    flis_picture picture, map = {0, 0, 1, NULL};
+    char name[4096];
+    const char *start;
+    size_t length;
+    if (!read_picture(&p->ctx, path, &picture)) return false;
+    map = (flis_picture){picture.width, picture.height, 1, flis_alloc(&p->ctx, picture.width, picture.height)};
+    bool good = map.pixels && (segmenter_run(&p->ctx, segmenter, picture.pixels, picture.width, picture.height, map.pixels, features) ||
+                               flis_fail_in(&p->ctx, path));
+    stem(path, &start, &length);
+    if (good && p->out) {
+        good = strlen(p->out) + length < 4000 || flis_fail(&p->ctx, "%.100s…: the name is too long", path);
+        snprintf(name, sizeof name, "%s/%.*s.png", p->out, (int)(length < 2000 ? length : 2000), start);
+        good = good && flis_write_png(&p->ctx, name, &map, NULL);
+    }
+    free(map.pixels);
+    free(picture.pixels);
+    return good;
+}
+
+static bool run_segment(program *p)
+{
+    names files = {0, 0, NULL};
+    bool listed;
+    flis_file *file = flis_file_open(&p->ctx, p->file[0]);
+    flis_unet *segmenter = file ? flis_unet_load(&p->ctx, file) : NULL;
+    flis_file_close(file);
+    if (!segmenter || !list_files(&p->ctx, p->pictures, ".png", ".ppm", &files, &listed)) {
+        flis_unet_free(segmenter);
+        names_free(&files);
+        return false;
+    }
+    const size_t d = segmenter_features(segmenter);
+    if (flis_unet_get_config(segmenter)->in != 3) flis_fail(&p->ctx, "%s: it is no segmenter: its pictures have %zu channels, wanted 3",
+                                                             p->file[0], flis_unet_get_config(segmenter)->in);
+    real *features = flis_alloc(&p->ctx, files.count, d * sizeof *features);
+    for (size_t i = 0; features && i < files.count && flis_ok(&p->ctx); i++)
+        segment_one(p, segmenter, files.name[i], features + i * d);
+    if (flis_ok(&p->ctx) && p->features) write_features(&p->ctx, p->features, features, files.count, d);
+    free(features);
+    names_free(&files);
+    flis_unet_free(segmenter);
+    return flis_ok(&p->ctx);
+}
+
 static int misused(const char *what, const char *why)
 {
     fprintf(stderr, "evaluate: %s%s (see evaluate --help)\n", what, why);
@@ -952,6 +1064,8 @@ static int parse(program *p, int argc, char **argv)
         else if (strcmp(name, "--layouts") == 0) good = (p->layouts = value) != NULL;
         else if (strcmp(name, "--pictures") == 0) good = (p->pictures = value) != NULL;
         else if (strcmp(name, "--names") == 0) good = (p->names_path = value) != NULL;
+        else if (strcmp(name, "-o") == 0) good = (p->out = value) != NULL;
+        else if (strcmp(name, "--features") == 0) good = (p->features = value) != NULL;
         else if (strcmp(name, "--tensor") == 0) good = (p->tensor = value) != NULL;
         else if (strcmp(name, "--first") == 0) good = value && whole(value, 0, 255, &p->first);
         else if (strcmp(name, "--classes") == 0) good = value && whole(value, 1, 256, &p->classes);
@@ -972,14 +1086,17 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--version") == 0) return puts("evaluate " FLIS_VERSION) < 0;
     bool miou = argc > 1 && strcmp(argv[1], "miou") == 0, frechet = argc > 1 && strcmp(argv[1], "frechet") == 0;
     bool attributes = argc > 1 && strcmp(argv[1], "attributes") == 0;
-    if (!miou && !frechet && !attributes) return misused("wanted miou, frechet or attributes", "");
+    bool segment = argc > 1 && strcmp(argv[1], "segment") == 0;
+    if (!miou && !frechet && !attributes && !segment) return misused("wanted miou, frechet, segment or attributes", "");
     int wrong = parse(&p, argc, argv);
     if (wrong) return wrong;
     if (miou && (!p.truth || !p.predicted || p.files)) return misused("miou wants --truth FILES and --predicted FILES", "");
     if (miou && p.first + (p.classes ? p.classes : 1) > 256) return misused("--first and --classes", " go beyond label 255");
     if (frechet && p.files != 2) return misused("frechet wants two files", "");
+    if (segment && (p.files != 1 || !p.pictures || (!p.out && !p.features)))
+        return misused("segment wants SEGMENTER.safetensors, --pictures FILES, and -o DIR or --features FILE", "");
     if (attributes && (!p.layouts || !p.pictures || p.files)) return misused("attributes wants --layouts FILES and --pictures FILES", "");
-    bool done = flis_init(&p.ctx) && (miou ? run_miou(&p) : frechet ? run_frechet(&p) : run_attributes(&p));
+    bool done = flis_init(&p.ctx) && (miou ? run_miou(&p) : frechet ? run_frechet(&p) : segment ? run_segment(&p) : run_attributes(&p));
     if (done && fflush(stdout) != 0) done = flis_fail(&p.ctx, "stdout: cannot be written");
     if (!done) fprintf(stderr, "evaluate: %s\n", p.ctx.error);
     flis_free(&p.ctx);

@@ -280,6 +280,17 @@ static inline bool resize_picture(flis_ctx *ctx, const flis_picture *p, size_t s
     return flis_ok(ctx);
 }
 
+/* Means of four pixels, -1..1: [height / 2][width / 2][3], as the segmenter sees pictures. */
+static inline void half_picture(const uint8_t *rgb, size_t width, size_t height, real *out)
+{
+    for (size_t y = 0; y < height / 2; y++)
+        for (size_t i = 0; i < width / 2; i++) {
+            const uint8_t *at = rgb + (2 * y * width + 2 * i) * 3;
+            for (size_t c = 0; c < 3; c++)
+                out[(y * (width / 2) + i) * 3 + c] = (real)(at[c] + at[c + 3] + at[c + 3 * width] + at[c + 3 * width + 3]) / (real)510 - 1;
+        }
+}
+
 /* ---- Samples for training ---------------------------------------------------------------------------------------- */
 
 /* FOLDER/pictures, FOLDER/labels with files of the same names, FOLDER/classes.txt; or FOLDER/captions.txt. */

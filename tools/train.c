@@ -522,19 +522,6 @@ static double diffusion_loss(job *j)
     return flis_ok(ctx) ? loss : -1;
 }
 
-/* A scene at half its size: means of four pixels, and every second label. */
-static void segmenter_sample(const world_scene *s, real *x, uint8_t *label)
-{
-    for (size_t y = 0; y < SEGMENTER_SIDE; y++)
-        for (size_t i = 0; i < SEGMENTER_SIDE; i++) {
-            const uint8_t *p = s->rgb + (2 * y * WORLD_SIDE + 2 * i) * 3;
-            for (size_t c = 0; c < 3; c++)
-                x[(y * SEGMENTER_SIDE + i) * 3 + c] =
-                    (real)(p[c] + p[c + 3] + p[c + 3 * WORLD_SIDE] + p[c + 3 * WORLD_SIDE + 3]) / (real)510 - 1;
-            label[y * SEGMENTER_SIDE + i] = (uint8_t)world_class_of(s->label[2 * y * WORLD_SIDE + 2 * i]);
-        }
-}
-
 static double segmenter_loss(job *j)
 {
     enum { PLACES = SEGMENTER_SIDE * SEGMENTER_SIDE };
@@ -547,7 +534,11 @@ static double segmenter_loss(job *j)
     uint8_t *label = flis_scratch(ctx, n * PLACES, 1);
     if (!x || !text || !label) return -1;
     memset(text->x, 0, flis_count(text) * sizeof *text->x);
-    for (size_t k = 0; k < n; k++) segmenter_sample(j->scene[k], x->x + k * PLACES * 3, label + k * PLACES);
+    for (size_t k = 0; k < n; k++) {
+        half_picture(j->scene[k]->rgb, WORLD_SIDE, WORLD_SIDE, x->x + k * PLACES * 3);
+        for (size_t i = 0; i < PLACES; i++)
+            label[k * PLACES + i] = (uint8_t)world_class_of(j->scene[k]->label[i / SEGMENTER_SIDE * 2 * WORLD_SIDE + i % SEGMENTER_SIDE * 2]);
+    }
     flis_tape_begin(ctx, &j->tape);
     flis_tensor *y = flis_unet_eps(ctx, j->m.unet, x, t, text, NULL);
     const double loss = flis_ok(ctx) ? flis_cross_entropy(ctx, y, label, 0, 1.0) : -1;
