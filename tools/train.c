@@ -71,8 +71,8 @@ static bool ends(const char *text, const char *end)
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-/* What Stable Diffusion's code starts with zeros, so that every block is the identity at first (zero_module), and here the
-   autoencoder's last convolutions of blocks as well. */
+/* What Stable Diffusion's code starts with zeros, so that every block is the identity at first (zero_module); the
+   autoencoder's attention too. */
 static bool starts_zero(const char *name)
 {
     static const char *const zero[] = {".out_layers.3.weight", ".proj_out.weight", ".diffusion_model.out.2.weight"};
@@ -229,9 +229,9 @@ static bool latents_write(flis_ctx *ctx, const options *o, latents *l)
     flis_writer *writer = flis_write_begin(ctx, o->out);
     for (int i = 0; writer && i < PARTS; i++) flis_write_declare(ctx, writer, LATENTS_NAME[i], LATENTS_DTYPE[i], rank[i], sizes[i]);
     for (int i = 0; writer && i < PARTS; i++) {
-        size_t size = flis_dtype_size(LATENTS_DTYPE[i]), count = size;
+        size_t count = 1;
         for (int k = 0; k < rank[i]; k++) count *= (size_t)sizes[i][k];
-        if (size == 2) little_endian(values[i], count / 2);
+        if (flis_dtype_size(LATENTS_DTYPE[i]) == 2) little_endian(values[i], count);
         flis_write_raw(ctx, writer, values[i], count);
     }
     return writer && flis_write_end(ctx, writer);
@@ -398,9 +398,9 @@ static double vae_loss(job *j)
    did for its first batch. */
 static double latent_deviation(job *j)
 {
-    enum { BATCHES = 16 };
+    enum { SCENES = 32 };
     double sum = 0, squares = 0, count = 0;
-    for (uint64_t b = 0; b < BATCHES && draw_scenes(j, world_set(j->o.set), DICE_LATENT, b); b++)
+    for (uint64_t b = 0; b * j->scenes < SCENES && draw_scenes(j, world_set(j->o.set), DICE_LATENT, b); b++)
         for (size_t k = 0; k < j->scenes && flis_ok(&j->ctx); k++) {
             flis_mark mark = flis_here(&j->ctx);
             flis_tensor *x = flis_image(&j->ctx, 1, WORLD_SIDE, WORLD_SIDE, 3);
