@@ -103,13 +103,15 @@ static bool new_weights(flis_ctx *ctx, void *user, const char *name, flis_param 
 
 /* ---- Models ------------------------------------------------------------------------------------------------------ */
 
-/* Stable Diffusion v1's topology, narrower. */
-static const flis_vae_config SMALL_VAE = {32, 4, {1, 1, 2, 2}, 2, 4, 4, 1.0};
+/* Stable Diffusion v1's topology, narrower; the autoencoder with one block where that has two, since it works on every pixel.
+   Not below 64 channels: with 32, each of the 32 groups of a norm is one channel, whose mean over the picture a norm takes
+   away, and what then comes out has the same mean colour for every picture. */
+static const flis_vae_config SMALL_VAE = {64, 4, {1, 1, 1, 1}, 1, 4, 4, 1.0};
 static const flis_clip_config SMALL_CLIP = {0, 64, 4, 4, 256, FLIS_TOKENS};
 static const flis_unet_config SMALL_UNET = {4, 4, 64, 4, {1, 1, 1, 1}, {true, true, true, false}, 2, 4, 64};
 /* A segmenter is a U-Net from colours to classes, without text (its one transformer sees zeros). */
 enum { SEGMENTER_SIDE = 64, SEGMENTER_CLASSES = WORLD_CLASSES + 1 };
-static const flis_unet_config SMALL_SEGMENTER = {3, SEGMENTER_CLASSES, 32, 4, {1, 1, 2, 2}, {false, false, false, false}, 1, 1, 32};
+static const flis_unet_config SMALL_SEGMENTER = {3, SEGMENTER_CLASSES, 64, 4, {1, 1, 1, 1}, {false, false, false, false}, 1, 1, 32};
 
 typedef struct models {
     flis_vae *vae;
