@@ -1941,6 +1941,8 @@ static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder)
     if (widths && widths->type == FLIS_ARRAY) vae_names.levels = widths->count;
     const double heads = number_in(ctx, folder, "unet", unet, "attention_head_dim", 8);
     set_number(ctx, file, "unet.num_heads", number_in(ctx, folder, "unet", unet, "num_attention_heads", heads));
+    set_number(ctx, file, "unet.norm_num_groups", number_in(ctx, folder, "unet", unet, "norm_num_groups", 32));
+    set_number(ctx, file, "vae.norm_num_groups", number_in(ctx, folder, "vae", vae, "norm_num_groups", 32));
     set_number(ctx, file, "vae.scale_factor", number_in(ctx, folder, "vae", vae, "scaling_factor", 0.18215));
     set_number(ctx, file, "clip.num_heads", number_in(ctx, folder, "text_encoder", text, "num_attention_heads", 12));
     flis_json_free(unet);

@@ -103,15 +103,14 @@ static bool new_weights(flis_ctx *ctx, void *user, const char *name, flis_param 
 
 /* ---- Models ------------------------------------------------------------------------------------------------------ */
 
-/* Stable Diffusion v1's topology, narrower; the autoencoder with one block where that has two, since it works on every pixel.
-   Not below 64 channels: with 32, each of the 32 groups of a norm is one channel, whose mean over the picture a norm takes
-   away, and what then comes out has the same mean colour for every picture. */
-static const flis_vae_config SMALL_VAE = {64, 4, {1, 1, 1, 1}, 1, 4, 4, 1.0};
+/* Stable Diffusion v1's topology, narrower, with 8 channels for each group of a norm (there 4 and more; with 32 groups of one
+   channel each, a norm takes away every channel's mean over the picture, and with it the colours). */
+static const flis_vae_config SMALL_VAE = {32, 4, {1, 1, 2, 2}, 2, 4, 4, 1.0, 4};
 static const flis_clip_config SMALL_CLIP = {0, 64, 4, 4, 256, FLIS_TOKENS};
-static const flis_unet_config SMALL_UNET = {4, 4, 64, 4, {1, 1, 1, 1}, {true, true, true, false}, 2, 4, 64};
+static const flis_unet_config SMALL_UNET = {4, 4, 64, 4, {1, 1, 1, 1}, {true, true, true, false}, 2, 4, 64, 8};
 /* A segmenter is a U-Net from colours to classes, without text (its one transformer sees zeros). */
 enum { SEGMENTER_SIDE = 64, SEGMENTER_CLASSES = WORLD_CLASSES + 1 };
-static const flis_unet_config SMALL_SEGMENTER = {3, SEGMENTER_CLASSES, 64, 4, {1, 1, 1, 1}, {false, false, false, false}, 1, 1, 32};
+static const flis_unet_config SMALL_SEGMENTER = {3, SEGMENTER_CLASSES, 32, 4, {1, 1, 2, 2}, {false, false, false, false}, 1, 1, 32, 4};
 
 typedef struct models {
     flis_vae *vae;
@@ -172,6 +171,8 @@ static bool models_write(flis_ctx *ctx, const options *o, const models *m, doubl
     if (m->unet) number_entry(ctx, out.writer, "unet.num_heads", (double)flis_unet_get_config(m->unet)->heads);
     if (m->clip) number_entry(ctx, out.writer, "clip.num_heads", (double)flis_clip_get_config(m->clip)->heads);
     if (m->vae) number_entry(ctx, out.writer, "vae.scale_factor", scale_factor);
+    if (m->unet) number_entry(ctx, out.writer, "unet.norm_num_groups", (double)flis_unet_get_config(m->unet)->groups);
+    if (m->vae) number_entry(ctx, out.writer, "vae.norm_num_groups", (double)flis_vae_get_config(m->vae)->groups);
     flis_write_metadata(ctx, out.writer, "flis.trained", STAGE[o->stage]);
     models_walk(ctx, m, declare, &out);
     models_walk(ctx, m, write_values, &out);
