@@ -62,7 +62,7 @@ LIBS     = $(LDLIBS) -lm
 
 # ---- Targets -------------------------------------------------------------------------------------------------------
 
-.PHONY: all demo test suite tests registered spec mutants fuzz platforms check-shared check-torch check-truth flis64 install uninstall clean help format FORCE
+.PHONY: all demo model paper test suite tests registered spec mutants fuzz platforms check-shared check-torch check-truth flis64 install uninstall clean help format FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -103,6 +103,14 @@ registered:
 	@cat /dev/null $(wildcard tests/test_*.c) | sed -n 's/^void \(test_[a-zA-Z0-9_]*\)(void).*/\1/p' | \
 	 while read -r name; do \
 	    grep -q "($${name}[,)]" tests/run.c || { echo "$$name is not listed in tests/run.c"; exit 1; }; done
+
+# The default model from nothing, and the paper's experiments on it. Hours; stopped and started at will.
+model: all
+	sh tools/model.sh build/model
+
+paper: all
+	tools/paper --model build/model/tuned.safetensors --plain build/model/plain.safetensors \
+	    --segmenter build/model/segmenter.safetensors -o docs/paper.html
 
 # SPEC.md and the sources name each other; `sh tests/spec.sh -w` rewrites the index.
 spec:
@@ -176,6 +184,8 @@ help:
 	@echo "make test          build with sanitizers under build/test, run every check (RUN='-q' quick, RUN='-l' list)"
 	@echo "make mutants       put each easy mistake into a copy of the sources; a check must notice it"
 	@echo "make fuzz          clang's fuzzer on every reader (RUNS=$(RUNS), TARGETS='png json')"
+	@echo "make model         trains the default model from nothing (hours; resumes), into build/model"
+	@echo "make paper         the paper's experiments on that model: docs/paper.html"
 	@echo "make platforms     the same digest from other compilers and machines (PLATFORMS='gcc-O0 s390x'; -l lists them)"
 	@echo "make check-shared  checks against the full oracle in SHARED=$(SHARED)"
 	@echo "make check-torch   tools/torch_trace.py against flis's traces (skipped without PyTorch)"

@@ -163,16 +163,24 @@ static void number_entry(flis_ctx *ctx, flis_writer *writer, const char *key, do
     flis_write_metadata(ctx, writer, key, text);
 }
 
-/* Averages, as F16, and what no shape tells. SPEC 10.6. */
+/* What no shape tells. SPEC 10.6. */
+static void model_metadata(flis_ctx *ctx, flis_writer *writer, const models *m, double scale_factor)
+{
+    if (m->unet) number_entry(ctx, writer, "unet.num_heads", (double)flis_unet_get_config(m->unet)->heads);
+    if (m->clip) number_entry(ctx, writer, "clip.num_heads", (double)flis_clip_get_config(m->clip)->heads);
+    if (m->vae) number_entry(ctx, writer, "vae.scale_factor", scale_factor);
+    if (m->unet && flis_unet_get_config(m->unet)->groups)
+        number_entry(ctx, writer, "unet.norm_num_groups", (double)flis_unet_get_config(m->unet)->groups);
+    if (m->vae && flis_vae_get_config(m->vae)->groups)
+        number_entry(ctx, writer, "vae.norm_num_groups", (double)flis_vae_get_config(m->vae)->groups);
+}
+
+/* Averages, as F16. */
 static bool models_write(flis_ctx *ctx, const options *o, const models *m, double scale_factor)
 {
     output out = {flis_ok(ctx) ? flis_write_begin(ctx, o->out) : NULL, FLIS_F16};
     if (!out.writer) return false;
-    if (m->unet) number_entry(ctx, out.writer, "unet.num_heads", (double)flis_unet_get_config(m->unet)->heads);
-    if (m->clip) number_entry(ctx, out.writer, "clip.num_heads", (double)flis_clip_get_config(m->clip)->heads);
-    if (m->vae) number_entry(ctx, out.writer, "vae.scale_factor", scale_factor);
-    if (m->unet) number_entry(ctx, out.writer, "unet.norm_num_groups", (double)flis_unet_get_config(m->unet)->groups);
-    if (m->vae) number_entry(ctx, out.writer, "vae.norm_num_groups", (double)flis_vae_get_config(m->vae)->groups);
+    model_metadata(ctx, out.writer, m, scale_factor);
     flis_write_metadata(ctx, out.writer, "flis.trained", STAGE[o->stage]);
     models_walk(ctx, m, declare, &out);
     models_walk(ctx, m, write_values, &out);
@@ -645,6 +653,7 @@ static bool state_write(job *j)
     if (!writer) return false;
     fingerprint(&j->o, text, sizeof text);
     flis_write_metadata(&j->ctx, writer, "train.options", text);
+    model_metadata(&j->ctx, writer, &j->m, j->m.vae ? flis_vae_get_config(j->m.vae)->scale_factor : 1);     /* it can be looked at */
     flis_training_declare(&j->ctx, writer, &j->training);
     flis_training_write(&j->ctx, writer, &j->training);
     return flis_write_end(&j->ctx, writer) && log_write(j);

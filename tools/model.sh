@@ -1,0 +1,27 @@
+#!/bin/sh
+# model.sh [DIR]: the default model, from nothing: every command that made models/flis-small.safetensors, its seeds and
+# sizes. States, logs and plots are kept in DIR (build/model); a second run goes on where the first was stopped, to the
+# same bits. SHORT=1 does a few steps of each, to see that two runs give the same file.
+set -eu
+dir=${1:-build/model}
+mkdir -p "$dir"
+if [ "${SHORT:-0}" = 1 ]; then vae=50 text=50 layout=50 segment=50 many=64 few=64
+else vae=3000 text=12000 layout=4000 segment=2000 many=16000 few=8000; fi
+
+# make OUT STAGE OPTIONS…: unless it is there
+make() {
+    out=$dir/$1.safetensors stage=$2
+    shift 2
+    [ -f "$out" ] && return
+    [ -f "$out.state" ] && resume=--resume || resume=
+    tools/train "$stage" -o "$out" "$@" $resume
+    [ -f "$out" ] || exit 1             # stopped: its state is there
+}
+
+make vae vae --steps $vae --batch 8
+make captions latents --model "$dir/vae.safetensors" --set text2image --count $many
+make layouts latents --model "$dir/vae.safetensors" --set layout --count $few
+make plain text2image --model "$dir/vae.safetensors" --latents "$dir/captions.safetensors" --steps $text --batch 16
+make tuned layout --model "$dir/plain.safetensors" --latents "$dir/layouts.safetensors" --steps $layout --batch 16
+make segmenter segmenter --steps $segment --batch 8
+if command -v sha256sum >/dev/null; then sha256sum "$dir/tuned.safetensors" "$dir/segmenter.safetensors"; fi
