@@ -1186,7 +1186,7 @@ static void convert(flis_ctx *ctx, const options *o)
     else if (SEEK_LAST(c.in) != 0) flis_fail(ctx, "%s: cannot be read from any place", o->in);
     else {
         c.size = TELL64(c.in);
-        if (c.size < 4) flis_fail(ctx, "%s: not a checkpoint: got %llu bytes", o->in, (unsigned long long)c.size);
+        if (c.size < 4) flis_fail(ctx, "%s: not a checkpoint: got %llu bytes, wanted 4 and more", o->in, (unsigned long long)c.size);
         else if (read_at(&c, 0, head, 4) && (memcmp(head, "PK\3\4", 4) == 0 ? read_zip(&c) : read_legacy(&c))) write_all(&c, o);
     }
     if (c.in) fclose(c.in);
