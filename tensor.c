@@ -3027,7 +3027,8 @@ static bool read_entry(flis_ctx *ctx, const char *path, const flis_json *key, co
     while (type < DTYPE_COUNT && !(dtype && is_string(dtype, DTYPES[type].name))) type++;
     if (type == DTYPE_COUNT)
         return flis_fail(ctx, "%s: tensor \"%.200s\": got dtype %.40s, wanted one of F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL", path,
-                         entry->name, dtype && dtype->type == FLIS_STRING ? dtype->string : flis_json_got(dtype));
+                         entry->name, !dtype || dtype->type != FLIS_STRING ? flis_json_got(dtype)
+                             : strlen(dtype->string) != dtype->length ? "with a NUL character" : dtype->string);
     entry->dtype = (flis_dtype)type;
     if (!offsets || offsets->type != FLIS_ARRAY || offsets->count != 2 || !flis_json_u64(&offsets->item[0], &entry->begin) ||
         !flis_json_u64(&offsets->item[1], &entry->end))

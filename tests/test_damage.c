@@ -10,7 +10,7 @@
 
 #include "test.h"
 
-enum { BYTES_ROOM = 1 << 17 };
+enum { BYTES_ROOM = 1 << 21 };
 static const char TABLE[] = "golden/damage.txt";
 
 /* A file in the making. */
@@ -83,6 +83,15 @@ static void tidy(const char *error, char *out, size_t room)
     out[used] = 0;
 }
 
+/* One sentence: it has an end, and no line feed but before the lines of a list; nothing else that does not print. */
+static bool is_sentence(const char *error)
+{
+    const size_t length = strlen(error);
+    for (const char *c = error; *c; c++)
+        if ((unsigned char)*c < ' ' && !(*c == '\n' && strncmp(c, "\n  ", 3) == 0 && c[3] > ' ')) return false;
+    return length > 0 && !strchr(" :,;(", error[length - 1]) && !strstr(error, "(null)");
+}
+
 /* `what` was refused with `error` ("": it was taken). */
 static void refused(table *t, const char *what, const char *error)
 {
@@ -90,6 +99,7 @@ static void refused(table *t, const char *what, const char *error)
     tidy(error, got, sizeof got);
     t->rows++;
     CHECK(*error, "%s: it was taken", what);
+    CHECK(!*error || is_sentence(error), "%s: no sentence: %s", what, error);
     if (t->out) {
         fprintf(t->out, "%s\t%s\n", what, got);
         return;
@@ -150,6 +160,28 @@ static void read_safetensors(const bytes *b, char *error)
     flis_free(&ctx);
 }
 
+/* What opens but cannot be read, what is not there, and a header beyond the format's limit, in a file with a hole. */
+static void unreadable_rows(table *t)
+{
+    static const unsigned char length[8] = {0x01, 0xe1, 0xf5, 0x05};
+    const char *folder = test_scratch(""), *absent = test_scratch("absent.safetensors"), *large = test_scratch("large.safetensors");
+    flis_ctx ctx;
+    flis_init(&ctx);
+    flis_file_close(flis_file_open(&ctx, folder));
+    CHECK(!strncmp(ctx.error, folder, strlen(folder)), "%s", ctx.error);
+    refused(t, "a folder for a file", ctx.error);
+    ctx.error[0] = 0;
+    flis_file_close(flis_file_open(&ctx, absent));
+    refused(t, "no file", ctx.error);
+    ctx.error[0] = 0;
+    FILE *f = fopen(large, "wb");
+    CHECK(f && fwrite(length, 1, 8, f) == 8 && fseek(f, 100000100, SEEK_SET) == 0 && putc('}', f) == '}' && fclose(f) == 0, "%s", large);
+    flis_file_close(flis_file_open(&ctx, large));
+    refused(t, "header of 100000001 bytes, all there", ctx.error);
+    remove(large);
+    flis_free(&ctx);
+}
+
 static void safetensors_rows(table *t, bytes *b)
 {
     static const header_row sound[] = {
@@ -160,13 +192,17 @@ static void safetensors_rows(table *t, bytes *b)
         {"a scalar", "{\"a\":" ENTRY("BOOL", "[]", "0", "1") "}", 1, 0, 0},
         {"8 dimensions", "{\"a\":" ENTRY("U8", "[1,1,1,1,1,1,1,2]", "0", "2") "}", 2, 0, 0},
         {"metadata", "{\"__metadata__\":{\"x\":\"y\"},\"a\":" A "}", 8, 0, 0},
+        {"names in another order than their data", "{\"b\":" ENTRY("F32", "[2]", "8", "16") ",\"a\":" A "}", 16, 0, 0},
+        {"a member more", "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8],\"note\":7}}", 8, 0, 0},
+        {"a name in Greek and a smile", "{\"\\u03b1\xF0\x9F\x99\x82\":" A "}", 8, 0, 0},
     };
     static const header_row broken[] = {
         {"empty", "", 0, 0, 8}, {"7 bytes", "", 0, 0, 1}, {"the header's length alone", "", 0, 20, 0},
         {"header of 2^63 bytes", "{\"a\":" A "}", 8, UINT64_C(1) << 63, 0},
         {"header of 100000001 bytes", "{\"a\":" A "}", 8, 100000001, 0},
         {"header longer than the file", "{\"a\":" A "}", 8, 68, 0}, {"header cut", "{\"a\":" A "}", 0, 0, 5},
-        {"header one byte short", "{\"a\":" A "}", 8, 56, 0}, {"data cut", "{\"a\":" A "}", 8, 0, 1},
+        {"a header that takes two bytes of the data", "{\"a\":" A "}", 8, 56, 0},
+        {"header one byte short", "{\"a\":" A "}", 8, 53, 0}, {"data cut", "{\"a\":" A "}", 8, 0, 1},
         {"data missing", "{\"a\":" A "}", 0, 0, 0},
         {"a byte too many", "{\"a\":" A "}", 9, 0, 0}, {"not JSON", "hello", 0, 0, 0}, {"an array", "[]", 0, 0, 0},
         {"a number", "7", 0, 0, 0},
@@ -206,6 +242,33 @@ static void safetensors_rows(table *t, bytes *b)
         {"metadata of numbers", "{\"__metadata__\":{\"x\":1},\"a\":" A "}", 8, 0, 0},
         {"metadata twice", "{\"__metadata__\":{},\"__metadata__\":{},\"a\":" A "}", 8, 0, 0},
         {"a metadata key twice", "{\"__metadata__\":{\"x\":\"1\",\"x\":\"2\"},\"a\":" A "}", 8, 0, 0},
+        {"metadata null", "{\"__metadata__\":null,\"a\":" A "}", 8, 0, 0},
+        {"metadata of null", "{\"__metadata__\":{\"x\":null},\"a\":" A "}", 8, 0, 0},
+        {"NUL in metadata", "{\"__metadata__\":{\"x\":\"1\\u00002\"},\"a\":" A "}", 8, 0, 0},
+        {"NUL in a metadata key", "{\"__metadata__\":{\"x\\u0000\":\"1\"},\"a\":" A "}", 8, 0, 0},
+        {"NUL in metadata's own name", "{\"__metadata__\\u0000\":{\"x\":\"1\"},\"a\":" A "}", 8, 0, 0},
+        {"NUL in a dtype", "{\"a\":" ENTRY("F32\\u0000X", "[2]", "0", "8") "}", 8, 0, 0},
+        {"NUL in a member", "{\"a\":{\"dtype\":\"F32\",\"shape\\u0000\":[2],\"data_offsets\":[0,8]}}", 8, 0, 0},
+        {"a line feed in a name", "{\"a\\nb\":" ENTRY("F31", "[2]", "0", "8") "}", 8, 0, 0},
+        {"a name that turns its direction", "{\"a\\u202eb\":" ENTRY("F31", "[2]", "0", "8") "}", 8, 0, 0},
+        {"a line separator in a name", "{\"a\\u2028b\":" ENTRY("F31", "[2]", "0", "8") "}", 8, 0, 0},
+        {"a C1 control character in a name", "{\"a\\u009bb\":" ENTRY("F31", "[2]", "0", "8") "}", 8, 0, 0},
+        {"a tab as it is in a name", "{\"a\tb\":" A "}", 8, 0, 0}, {"an overlong name", "{\"\xc0\xaf\":" A "}", 8, 0, 0},
+        {"a header of nothing", "", 0, 0, 0}, {"a header of spaces", "   ", 0, 0, 0},
+        {"a byte order mark", "\xEF\xBB\xBF{}", 0, 0, 0}, {"a tensor that is NaN", "{\"a\":NaN}", 0, 0, 0},
+        {"shape null", "{\"a\":" ENTRY("F32", "null", "0", "8") "}", 8, 0, 0},
+        {"a list in a shape", "{\"a\":" ENTRY("F32", "[[2]]", "0", "8") "}", 8, 0, 0},
+        {"dimension true", "{\"a\":" ENTRY("F32", "[true]", "0", "8") "}", 8, 0, 0},
+        {"dimension 02", "{\"a\":" ENTRY("F32", "[02]", "0", "8") "}", 8, 0, 0},
+        {"dimension 1e999", "{\"a\":" ENTRY("F32", "[1e999]", "0", "8") "}", 8, 0, 0},
+        {"2^64 values of no bytes", "{\"a\":" ENTRY("U8", "[4294967296,4294967296,0]", "0", "0") "}", 0, 0, 0},
+        {"a scalar of 8 bytes", "{\"a\":" ENTRY("F32", "[]", "0", "8") "}", 8, 0, 0},
+        {"no values, behind a hole", "{\"a\":" ENTRY("F32", "[0]", "8", "8") "}", 8, 0, 0},
+        {"a fractional offset", "{\"a\":" ENTRY("F32", "[2]", "0.0", "8") "}", 8, 0, 0},
+        {"an offset of 2^64", "{\"a\":" ENTRY("F32", "[2]", "18446744073709551608", "18446744073709551616") "}", 8, 0, 0},
+        {"offsets to the end of 2^64", "{\"a\":" ENTRY("F32", "[2]", "18446744073709551607", "18446744073709551615") "}", 8, 0, 0},
+        {"offsets an object", "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":{\"0\":8}}}", 8, 0, 0},
+        {"offsets beyond the file", "{\"a\":" ENTRY("F32", "[4]", "0", "16") "}", 8, 0, 0},
     };
     char error[4096];
     for (size_t i = 0; i < sizeof sound / sizeof *sound; i++) {
@@ -226,6 +289,14 @@ static void safetensors_rows(table *t, bytes *b)
     put_text(b, "}  ");
     read_safetensors(b, error);
     refused(t, "5000 levels deep", error);
+    b->count = 0;
+    put_little(b, 7 + 300 + 3, 8);
+    put_text(b, "{\"");
+    for (int i = 0; i < 150; i++) put_text(b, "\xC3\xA9");
+    put_text(b, "\":[1]}  ");
+    read_safetensors(b, error);
+    refused(t, "a name of 300 bytes", error);
+    unreadable_rows(t);
 }
 
 /* ---- Checkpoints of PyTorch -------------------------------------------------------------------------------------- */
@@ -238,6 +309,13 @@ static void safetensors_rows(table *t, bytes *b)
 #define GOOD TENSOR("FloatStorage", "K\x04", "K\0", "K\x04\x85", "K\x01\x85")
 #define GLOBAL(module, name) "}X\1\0\0\0a" "c" module "\n" name "\n)Rs."
 
+/* {NAME: a tensor of storage "0", NAME2: another}, each with its storage's length, as pickle. */
+#define ONE(name, numel) name "ctorch._utils\n_rebuild_tensor_v2\n((X\7\0\0\0storagectorch\nFloatStorage\n" \
+    "X\1\0\0\0" "0X\3\0\0\0cpu" numel "tQK\0K\1\x85K\1\x85\x89}tR"
+#define TWO(name, numel, name2, numel2) "\x80\x02}(" ONE(name, numel) ONE(name2, numel2) "u."
+#define T "X\1\0\0\0t"
+#define U "X\1\0\0\0u"
+
 typedef struct pickle_row { const char *what, *pickle; size_t size; } pickle_row;
 
 static const pickle_row SOUND[] = {
@@ -248,6 +326,11 @@ static const pickle_row SOUND[] = {
     {"a scalar", PICKLE(TENSOR("FloatStorage", "K\x04", "K\0", ")", ")"))},
     {"8 dimensions", PICKLE(TENSOR("FloatStorage", "K\x04", "K\0", "(K\1K\1K\1K\1K\1K\1K\1K\1t", "(K\1K\1K\1K\1K\1K\1K\1K\1t"))},
     {"other integers", PICKLE(TENSOR("FloatStorage", "J\4\0\0\0", "\x8a\0", "\x8a\1\4\x85", "M\1\0\x85"))},
+    {"integers as text", PICKLE(TENSOR("FloatStorage", "I4\n", "L0L\n", "I4\n\x85", "I1\n\x85"))},
+    {"two tensors", PICKLE(TWO(T, "K\4", U, "K\4"))}, {"a memo of text", PICKLE(TENSOR("FloatStorage", "K\4p7\n0g7\n", "K\0", "K\4\x85", "K\1\x85"))},
+    {"a name in Greek", PICKLE(TWO(T, "K\4", "X\2\0\0\0\xCE\xB1", "K\4"))},
+    {"control characters in a name", PICKLE(TWO(T, "K\4", "X\3\0\0\0\"\n\\", "K\4"))},
+    {"protocol 5", PICKLE("\x80\x05}(" ONE(T, "K\4") "u.")},
 };
 
 static const pickle_row BROKEN[] = {
@@ -293,6 +376,34 @@ static const pickle_row BROKEN[] = {
     {"9 dimensions", PICKLE(TENSOR("FloatStorage", "K\x04", "K\0", "(K\1K\1K\1K\1K\1K\1K\1K\1K\1t", "(K\1K\1K\1K\1K\1K\1K\1K\1K\1t"))},
     {"a storage longer than its data", PICKLE(TENSOR("FloatStorage", "K\x05", "K\0", "K\x01\x85", "K\x01\x85"))},
     {"another storage type", PICKLE(TENSOR("DoubleStorage", "K\x04", "K\0", "K\x01\x85", "K\x01\x85"))},
+    {"protocol 6", PICKLE("\x80\x06}(" ONE(T, "K\4") "u.")}, {"two tensors of one name", PICKLE(TWO(T, "K\4", T, "K\4"))},
+    {"a storage of two lengths", PICKLE(TWO(T, "K\4", U, "K\3"))},
+    {"a name that is not UTF-8", PICKLE(TWO(T, "K\4", "X\1\0\0\0\xff", "K\4"))},
+    {"NUL in a name", PICKLE(TWO(T, "K\4", "X\2\0\0\0a\0", "K\4"))},
+    {"a name that safetensors keeps", PICKLE(TWO(T, "K\4", "X\x0c\0\0\0__metadata__", "K\4"))},
+    {"state_dict a number", PICKLE("}X\x0a\0\0\0state_dictK\1s.")},
+    {"STACK_GLOBAL of numbers", PICKLE("K\1K\2\x93.")}, {"a global cut in its name", PICKLE("cos\nsys")},
+    {"an overlong control character in a global", PICKLE("c\xe0\x82\x9b\nx\n.")},
+    {"a line feed that is none in a global", PICKLE("\x8c\3a\nb\x8c\1x\x93.")},
+    {"a memo that is no number", PICKLE("Np7x\n.")}, {"a memo of no digits", PICKLE("Np\n.")},
+    {"a recall that is no number", PICKLE("Np7\ng-7\n.")}, {"a recall of 10^30", PICKLE("Ng1000000000000000000000000000000\n.")},
+    {"an integer that is no number", PICKLE("Iseven\n.")}, {"an integer of 20 digits", PICKLE("I99999999999999999999\n.")},
+    {"a float that is no number", PICKLE("Fpi\n.")}, {"a float in an integer", PICKLE("I1.5\n.")},
+    {"a persistent id that is a string", PICKLE("X\1\0\0\0aQ.")}, {"a persistent id of nothing", PICKLE("Q.")},
+    {"a persistent id of another type", PICKLE("(X\7\0\0\0storagectorch\nSize\nX\1\0\0\0" "0X\3\0\0\0cpuK\4tQ.")},
+    {"a storage of -1 values", PICKLE(TENSOR("FloatStorage", "J\xff\xff\xff\xff", "K\0", "K\1\x85", "K\1\x85"))},
+    {"LONG4 of 4 GB", PICKLE("\x8b\xff\xff\xff\xff.")}, {"BINBYTES8 of 2^64 - 1 bytes", PICKLE("\x8e\xff\xff\xff\xff\xff\xff\xff\xff.")},
+    {"BYTEARRAY8", PICKLE("\x96\0\0\0\0\0\0\0\0.")}, {"instruction 0", PICKLE("\0.")},
+    {"POP of a mark", PICKLE("(0.")}, {"DUP of nothing", PICKLE("2.")}, {"TUPLE3 of two", PICKLE("NN\x87.")},
+    {"BUILD on nothing", PICKLE("b.")}, {"MEMOIZE of nothing", PICKLE("\x94.")}, {"APPENDS without a mark", PICKLE("]Ne.")},
+    {"SETITEMS of three", PICKLE("}(NNNu.")}, {"a float cut", PICKLE("G\0\0\0.")},
+    {"a size as text", PICKLE(TENSOR("FloatStorage", "K\4", "K\0", "X\1\0\0\0" "4\x85", "K\1\x85"))},
+    {"a size that is no tuple", PICKLE(TENSOR("FloatStorage", "K\4", "K\0", "K\4", "K\1"))},
+    {"a stride of None", PICKLE(TENSOR("FloatStorage", "K\4", "K\0", "K\4\x85", "N\x85"))},
+    {"an offset as text", PICKLE(TENSOR("FloatStorage", "K\4", "X\1\0\0\0" "0", "K\4\x85", "K\1\x85"))},
+    {"an offset of 2^63 - 1", PICKLE(TENSOR("FloatStorage", "K\4", "\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", "K\2\x85", "K\1\x85"))},
+    {"a size of 2^63", PICKLE(TENSOR("FloatStorage", "K\4", "K\0", "\x8a\x09\0\0\0\0\0\0\0\x80\0\x85", "K\1\x85"))},
+    {"a size of 2^41", PICKLE(TENSOR("FloatStorage", "K\4", "K\0", "\x8a\6\0\0\0\0\0\2\x85", "K\0\x85"))},
     {"a storage of 2^62 values", PICKLE(TENSOR("FloatStorage", "\x8a\x08\0\0\0\0\0\0\0\x40", "K\0", "K\x01\x85", "K\x01\x85"))},
 };
 
@@ -349,10 +460,44 @@ static void read_checkpoint(const bytes *b, char *error)
     FILE *out = fopen(to, "rb");
     CHECK((out != NULL) == !*error, "%s", out ? "something was written though it failed" : "nothing was written");
     if (out) fclose(out);
+    if (out) flis_file_close(flis_file_open(&ctx, to));
+    CHECK(!out || !*ctx.error, "what was written cannot be read: %s", ctx.error);
+    snprintf(to, sizeof to, "%s", test_scratch("out.safetensors.partial"));
+    CHECK(!(out = fopen(to, "rb")), "something half-written is left: %s", error);
+    if (out) fclose(out);
     flis_free(&ctx);
 }
 
 static const float DATA[4];
+
+/* Pickles that want depth, time or memory of whoever reads them. */
+enum { TUPLES, MARKS, DOUBLES, LINE, MILLION, STORAGES, LARGE };
+
+static void put_large(bytes *b, int kind)
+{
+    b->count = 0;
+    if (kind == TUPLES || kind == MARKS) for (int i = 0; i < 60000; i++) put(b, "(", 1);
+    if (kind == TUPLES) for (int i = 0; i < 60000; i++) put(b, "t", 1);
+    if (kind == MARKS) put(b, "N", 1);
+    if (kind == DOUBLES) put(b, "]", 1);
+    for (int i = 0; kind == DOUBLES && i < 100; i++) {      /* q: remember; ](h h e: a list of it and it */
+        const char step[9] = {'q', (char)i, ']', '(', 'h', (char)i, 'h', (char)i, 'e'};
+        put(b, step, 9);
+    }
+    if (kind == LINE) put(b, "c", 1);
+    for (int i = 0; kind == LINE && i < 5000; i++) put(b, "a", 1);
+    for (int i = 0; kind == MILLION && i < 1000000; i++) put(b, ")", 1);
+    static const char before[] = "X\7\0\0\0storageq\0" "0ctorch\nFloatStorage\nq\1" "0X\3\0\0\0cpuq\2" "0";
+    if (kind == STORAGES) put(b, before, sizeof before - 1);
+    for (int i = 0; kind == STORAGES && i < 65537; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "%05d", i);
+        put(b, "(h\0h\1\x8c\5", 7);
+        put(b, key, 5);
+        put(b, "h\2K\1tQ0", 7);
+    }
+    put(b, ".", 1);
+}
 
 static void checkpoint_rows(table *t, bytes *b)
 {
@@ -370,10 +515,113 @@ static void checkpoint_rows(table *t, bytes *b)
         snprintf(what, sizeof what, "pickle: %s", BROKEN[i].what);
         refused(t, what, error);
     }
+    static bytes pickle;
+    for (int i = 0; i < LARGE; i++) {
+        static const char *const names[LARGE] = {"60000 tuples in one another", "60000 marks", "lists of twice the one before, 100 deep",
+                                                 "a line of 5000 characters", "a million tuples", "65537 storages"};
+        put_large(&pickle, i);
+        const part parts[2] = {{"a/data.pkl", pickle.at, pickle.count, 0}, {"a/data/0", DATA, sizeof DATA, 0}};
+        put_zip(b, parts, 2);
+        read_checkpoint(b, error);
+        snprintf(what, sizeof what, "pickle: %s", names[i]);
+        refused(t, what, error);
+    }
 }
 
 #define PKL {"a/data.pkl", GOOD, sizeof GOOD - 1, 0}
 #define DATA_0 {"a/data/0", DATA, sizeof DATA, 0}
+
+/* Where the last entry in the directory, of a name of 8 bytes, says that its local header is. */
+static void point_last(bytes *b, uint64_t at)
+{
+    const size_t end = b->count;
+    b->count -= 22 + 12;
+    put_little(b, at, 4);
+    b->count = end;
+}
+
+/* Entries that share bytes: a local header within other data. */
+static void overlap_rows(table *t, bytes *b)
+{
+    static const char both[] = "\x80\x02}(" ONE(T, "K\x0e") "X\1\0\0\0u" "ctorch._utils\n_rebuild_tensor_v2\n((X\7\0\0\0storagectorch\n"
+        "FloatStorage\nX\1\0\0\0" "1X\3\0\0\0cpuK\4tQK\0K\4\x85K\1\x85\x89}tRu.";
+    static const char inner[56] = "PK\3\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0\20\0\0\0\20\0\0\0\10\0\0\0a/data/1";
+    static const char within[] = "U\x36PK\3\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0\20\0\0\0\20\0\0\0\10\0\0\0a/data/0"
+        "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0" "0" GOOD;
+    const part two[3] = {{"a/data.pkl", both, sizeof both - 1, 0}, {"a/data/0", inner, sizeof inner, 0}, {"a/data/1", DATA, sizeof DATA, 0}};
+    const part one[2] = {{"a/data.pkl", within, sizeof within - 1, 0}, DATA_0};
+    static const char five[] = TENSOR("FloatStorage", "K\5", "K\0", "K\4\x85", "K\1\x85");
+    const part last[2] = {{"a/data.pkl", five, sizeof five - 1, 0}, DATA_0};
+    char error[4096];
+    put_zip(b, two, 3);
+    read_checkpoint(b, error);
+    healthy(t, "a local header in data", error);
+    point_last(b, 30 + 10 + sizeof both - 1 + 30 + 8);
+    read_checkpoint(b, error);
+    refused(t, "zip: data within other data", error);
+    put_zip(b, one, 2);
+    read_checkpoint(b, error);
+    healthy(t, "a local header in the pickle", error);
+    point_last(b, 30 + 10 + 2);
+    read_checkpoint(b, error);
+    refused(t, "zip: data within the pickle", error);
+    put_zip(b, last, 2);
+    const size_t end = b->count;
+    b->count -= 22 + 54 - 20;
+    put_little(b, 20, 4);
+    put_little(b, 20, 4);
+    b->count = end;
+    read_checkpoint(b, error);
+    refused(t, "zip: data that runs into the directory", error);
+}
+
+/* The sizes and places of 64 bits: the last entry's, in an extra field, and the directory's, in a record of its own. */
+typedef struct wide { const char *what; uint64_t size, header, at, directory, entries, record; int signature; } wide;
+
+static void put_zip64(bytes *b, const wide *w)
+{
+    static const part parts[] = {PKL, DATA_0};
+    put_zip(b, parts, 2);
+    b->count -= 22 + 54;                /* the last entry again, with an extra field of 4 + 24 bytes */
+    const size_t start = b->count - 46 - 10, header = 30 + 10 + sizeof GOOD - 1;
+    put(b, "PK\1\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\10\0\34\0\0\0\0\0\0\0\0\0\0\0\xff\xff\xff\xff", 46);
+    put(b, "a/data/0\1\0\30\0", 12);
+    put_little(b, w->size ? w->size : 16, 8);
+    put_little(b, w->size ? w->size : 16, 8);
+    put_little(b, w->header ? w->header : header, 8);
+    const size_t record = b->count;
+    put(b, w->signature ? "PK\6\5" : "PK\6\6", 4);
+    put_little(b, 44, 8);
+    put_zeros(b, 12);
+    put_little(b, 2, 8);
+    put_little(b, w->entries ? w->entries : 2, 8);
+    put_little(b, w->directory ? w->directory : record - start, 8);
+    put_little(b, w->at ? w->at : start, 8);
+    put(b, "PK\6\7\0\0\0\0", 8);
+    put_little(b, w->record ? w->record : record, 8);
+    put_little(b, 1, 4);
+    put(b, "PK\5\6\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0", 22);
+}
+
+static void zip64_rows(table *t, bytes *b)
+{
+    static const uint64_t most = UINT64_MAX, half = (uint64_t)1 << 63;
+    const wide row[] = {
+        {"zip64", 0, 0, 0, 0, 0, 0, 0}, {"an entry of 2^63 bytes", half, 0, 0, 0, 0, 0, 0}, {"an entry of 2^64 - 1 bytes", most, 0, 0, 0, 0, 0, 0},
+        {"an entry at byte 2^64 - 1", 0, most, 0, 0, 0, 0, 0}, {"an entry at byte 2^63", 0, half, 0, 0, 0, 0, 0},
+        {"a directory at byte 2^63", 0, 0, half, 0, 0, 0, 0}, {"a directory of 2^64 - 1 bytes", 0, 0, 0, most, 0, 0, 0},
+        {"a directory that ends beyond 2^64", 0, 0, most - 20, 100, 0, 0, 0}, {"2^64 - 1 entries", 0, 0, 0, 0, most, 0, 0},
+        {"a record beyond the file", 0, 0, 0, 0, 0, 1 << 20, 0}, {"a record at byte 2^64 - 1", 0, 0, 0, 0, 0, most, 0},
+        {"another signature of the record", 0, 0, 0, 0, 0, 0, 1},
+    };
+    char error[4096], what[128];
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        put_zip64(b, &row[i]);
+        read_checkpoint(b, error);
+        snprintf(what, sizeof what, "zip64: %s", row[i].what);
+        (i ? refused : healthy)(t, what, error);
+    }
+}
 
 static void zip_rows(table *t, bytes *b)
 {
@@ -399,6 +647,11 @@ static void zip_rows(table *t, bytes *b)
     put_zip(b, whole, 3);
     read_checkpoint(b, error);
     healthy(t, "zip", error);
+    put_zip(b, whole, 3);
+    put_text(b, "a comment");
+    b->at[b->count - 11] = 9;           /* its length, in the record before it */
+    read_checkpoint(b, error);
+    healthy(t, "zip with a comment", error);
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         put_zip(b, row[i].parts, row[i].count);
         read_checkpoint(b, error);
@@ -424,6 +677,29 @@ static void zip_rows(table *t, bytes *b)
     put_text(b, "\x89PNG\r\n\x1a\n and so on");
     read_checkpoint(b, error);
     refused(t, "a picture for a checkpoint", error);
+    /* more than a byte: numbers of the last entry in the directory, data/0's */
+    static const struct { const char *what; struct { size_t from_end; uint64_t value; int bytes; } patch[2]; } lie[] = {
+        {"an encrypted entry", {{22 + 54 - 8, 1, 2}}}, {"another method in the directory", {{22 + 54 - 10, 12, 2}}},
+        {"both sizes beyond the file", {{22 + 54 - 20, 1000, 4}, {22 + 54 - 24, 1000, 4}}},
+        {"both sizes short", {{22 + 54 - 20, 8, 4}, {22 + 54 - 24, 8, 4}}},
+        {"an entry that points to another", {{22 + 12, 0, 4}}}, {"an entry that points into another", {{22 + 12, 7, 4}}},
+        {"a name of 65535 bytes", {{22 + 54 - 28, 0xffff, 2}}}, {"an entry without a name", {{22 + 54 - 28, 0, 2}}},
+        {"one entry fewer", {{12, 2, 2}}}, {"a directory of no bytes", {{10, 0, 4}}}, {"a directory that begins later", {{6, 250, 4}}},
+    };
+    for (size_t i = 0; i < sizeof lie / sizeof *lie; i++) {
+        put_zip(b, whole, 3);
+        for (int k = 0; k < 2; k++) {
+            const size_t end = b->count;
+            b->count -= lie[i].patch[k].from_end;
+            put_little(b, lie[i].patch[k].value, lie[i].patch[k].bytes);
+            b->count = end;
+        }
+        read_checkpoint(b, error);
+        snprintf(what, sizeof what, "zip: %s", lie[i].what);
+        refused(t, what, error);
+    }
+    overlap_rows(t, b);
+    zip64_rows(t, b);
 }
 
 /* The old format: magic number, protocol, system information, object, list of keys, and per key its count and values. */
@@ -505,8 +781,8 @@ static void put_chunk(bytes *b, const char *type, const void *data, size_t count
 
 static void put_head(bytes *b, uint32_t w, uint32_t h, int depth, int color, int compression, int filter, int interlace)
 {
-    bytes head = {{0}, 0};
-    b->count = 0;
+    static bytes head;
+    head.count = b->count = 0;
     put(b, "\x89PNG\r\n\x1a\n", 8);
     put_big(&head, w, 4);
     put_big(&head, h, 4);
