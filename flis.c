@@ -1217,7 +1217,7 @@ static bool png_palette(png *p, const png_chunk *c)
     if (p->color == PNG_GRAY) return png_fail(p, "a palette in a gray picture");
     if (p->has_palette) return png_fail(p, "a second palette");
     if (!c->length || c->length % 3 || c->length / 3 > (size_t)1 << p->depth)
-        return png_fail(p, "a palette of %zu bytes for %u bits", c->length, p->depth);
+        return png_fail(p, "got a palette of %zu bytes, wanted 3 for each of 1 to %u colours", c->length, 1u << p->depth);
     p->has_palette = true;      /* its colours do not matter, nor how many: the index is the label */
     return true;
 }
@@ -1862,8 +1862,10 @@ static bool append_index(flis_ctx *ctx, flis_file *file, const char *index, flis
         }
         if (name->type != FLIS_STRING || !name->length || name->length > 255 || strpbrk(name->string, "/\\") ||
             strlen(name->string) != name->length) {
-            flis_fail(ctx, "%s: weight_map: \"%.200s\": got %.200s, wanted the name of a file beside the index", index,
-                      map->key[i].string, name->type == FLIS_STRING ? name->string : flis_json_got(name));
+            const bool text = name->type == FLIS_STRING;
+            flis_fail(ctx, "%s: weight_map: \"%.200s\": got %s%.200s%s, wanted the name of a file beside the index", index,
+                      map->key[i].string, text ? "\"" : "", text ? name->string : flis_json_got(name),
+                      !text ? "" : strlen(name->string) == name->length ? "\"" : "\" and a NUL character");
             break;
         }
         path_in(path, index, folder, name->string);
@@ -1981,7 +1983,9 @@ flis_file *flis_model_open(flis_ctx *ctx, const char *path)
     flis_file *file = flis_file_new(ctx, path);
     if (!file) return NULL;
     if (path_ends(path, ".index.json")) append_index(ctx, file, path, NULL, NULL);
-    else if (readable(path_in(config, path, strlen(path), "unet/config.json"))) append_folder(ctx, file, path);
+    else if (readable(path_in(config, path, strlen(path), "unet/config.json")) ||
+             readable(path_in(config, path, strlen(path), "vae/config.json")) ||
+             readable(path_in(config, path, strlen(path), "text_encoder/config.json"))) append_folder(ctx, file, path);
     else flis_file_append(ctx, file, path, NULL, NULL);
     if (flis_file_ready(ctx, file)) return file;
     flis_file_close(file);
@@ -2147,6 +2151,15 @@ static bool check_options(flis_ctx *ctx, const flis_options *options, generation
     return flis_ok(ctx);
 }
 
+static bool noise_fails(flis_ctx *ctx, const char *path, const flis_entry *e, const generation *g)
+{
+    char shape[FLIS_MAX_DIMS * 21 + 1] = "";
+    for (int i = 0, used = 0; i < e->rank; i++)
+        used += snprintf(shape + used, sizeof shape - (size_t)used, "%s%llu", i ? "," : "", (unsigned long long)e->shape[i]);
+    return flis_fail(ctx, "%s: tensor \"%.200s\": got %s [%s], wanted F32 [1,4,%zu,%zu]", path, e->name,
+                     flis_dtype_name(e->dtype), shape, g->h, g->w);
+}
+
 /* Seeds the generator and draws x_T; where a file gives x_T, that replaces what was drawn, so that the noise of later
    steps stays the same as if it had been drawn. SPEC 8.7. */
 static bool make_noise(flis_ctx *ctx, generation *g)
@@ -2168,10 +2181,7 @@ static bool make_noise(flis_ctx *ctx, generation *g)
     if (!e) flis_fail(ctx, "%s: got %zu tensors, wanted one, or one named x_T", path, file->count);
     else if ((e->dtype != FLIS_F32 && e->dtype != FLIS_F64) || e->rank != 4 || e->shape[0] != 1 || e->shape[1] != 4 ||
              e->shape[2] != g->h || e->shape[3] != g->w)
-        flis_fail(ctx, "%s: tensor \"%.200s\": got %s [%llu,%llu,%llu,%llu] (%d dimensions), wanted F32 [1,4,%zu,%zu]",
-                  path, e->name, flis_dtype_name(e->dtype), (unsigned long long)e->shape[0],
-                  (unsigned long long)e->shape[1], (unsigned long long)e->shape[2], (unsigned long long)e->shape[3],
-                  e->rank, g->h, g->w);
+        noise_fails(ctx, path, e, g);
     else flis_file_read_real(ctx, file, e, g->x);
     for (size_t i = 0; i < g->count && flis_ok(ctx); i++)
         if (!(fabs((double)g->x[i]) <= DBL_MAX))

@@ -285,6 +285,8 @@ bool flis_file_set_metadata(flis_ctx *ctx, flis_file *file, const char *key, con
 bool flis_file_ready(flis_ctx *ctx, flis_file *file);
 void flis_file_close(flis_file *file);              /* NULL is fine */
 const flis_entry *flis_file_find(const flis_file *file, const char *name);
+/* Whether any tensor's name begins so: what a model consists of is not told by one tensor, which may be missing. */
+bool flis_file_any(const flis_file *file, const char *prefix);
 const char *flis_file_metadata(const flis_file *file, const char *key);     /* NULL: absent */
 /* A metadata string that must be a number above 0, at most 65536; absent: `otherwise`. */
 double flis_file_number(flis_ctx *ctx, const flis_file *file, const char *key, bool whole, double otherwise);

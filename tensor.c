@@ -3110,7 +3110,7 @@ static bool read_shard(flis_ctx *ctx, flis_file *file, flis_shard *shard)
     const char *path = shard->path;
     if (!(shard->stream = fopen(path, "rb"))) return flis_fail(ctx, "%s: cannot be opened", path);
     const size_t got = fread(head, 1, 8, shard->stream);
-    if (ferror(shard->stream)) return flis_fail(ctx, "%s: cannot be read", path);       /* a directory can be opened */
+    if (ferror(shard->stream)) return flis_fail(ctx, "%s: cannot be read: is it a folder?", path);    /* which can be opened */
     if (SEEK64(shard->stream, 0, SEEK_END) != 0) return flis_fail(ctx, "%s: cannot be read from any place", path);
     int64_t size = TELL64(shard->stream);
     if (got < 8 || size < 8 || SEEK64(shard->stream, 8, SEEK_SET) != 0)
@@ -3213,6 +3213,19 @@ static flis_entry *find_entry(const flis_file *file, const char *name)
 const flis_entry *flis_file_find(const flis_file *file, const char *name)
 {
     return find_entry(file, name);
+}
+
+/* SPEC 10.1. */
+bool flis_file_any(const flis_file *file, const char *prefix)
+{
+    const size_t length = strlen(prefix);
+    size_t low = 0, high = file->count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (strncmp(file->entry[middle].name, prefix, length) < 0) low = middle + 1;
+        else high = middle;
+    }
+    return low < file->count && strncmp(file->entry[low].name, prefix, length) == 0;
 }
 
 /* SPEC 10.1. */
@@ -4352,7 +4365,14 @@ static bool state_read(flis_ctx *ctx, flis_file *file, const char *name, const f
     if (!entry) return flis_fail(ctx, "%s: no state of training in it: %s is missing", file->path, name);
     bool fits = entry->rank == param->rank;
     for (int k = 0; fits && k < entry->rank; k++) fits = entry->shape[k] == param->shape[k];
-    if (!fits) return flis_fail(ctx, "%s: %s: its shape is another than the model's", file->path, name);
+    if (!fits) {
+        char got[192], wanted[96];
+        uint64_t shape[4];
+        for (int k = 0; k < param->rank; k++) shape[k] = param->shape[k];
+        shape_text(got, sizeof got, entry->shape, entry->rank);
+        shape_text(wanted, sizeof wanted, shape, param->rank);
+        return flis_fail(ctx, "%s: %s: got shape %s, wanted the model's, %s", file->path, name, got, wanted);
+    }
     entry->used = true;
     return flis_file_read_real(ctx, file, entry, out);
 }
