@@ -1044,11 +1044,13 @@ bool flis_clip_walk(flis_ctx *ctx, flis_clip *clip, flis_visit *visit, void *use
     return flis_walk_keys(ctx, &walk, "", FINAL_KEYS, COUNT(FINAL_KEYS), clip, dims);
 }
 
+enum { MOST_LAYERS = 1024 };
+
 /* SPEC 3.1. */
 flis_clip *flis_clip_new(flis_ctx *ctx, const flis_clip_config *config)
 {
     if (!config->heads || config->width % config->heads || !config->width || config->positions != FLIS_TOKENS ||
-        config->layers > 1024) {
+        config->layers > MOST_LAYERS) {
         flis_fail(ctx, "the text encoder has width %zu, %zu heads, %zu positions and %zu layers; wanted a width that the heads "
                   "divide and %d positions", config->width, config->heads, config->positions, config->layers, FLIS_TOKENS);
         return NULL;
@@ -1087,9 +1089,11 @@ static bool clip_config_read(flis_ctx *ctx, const flis_file *file, flis_clip_con
     config->vocab = (size_t)token->shape[0];
     config->width = (size_t)token->shape[1];
     config->positions = position && position->rank == 2 ? (size_t)position->shape[0] : FLIS_TOKENS;
-    for (char name[128];; config->layers++) {
-        snprintf(name, sizeof name, TEXT_PREFIX "encoder.layers.%zu.layer_norm1.weight", config->layers);
-        if (!flis_file_find(file, name)) break;
+    config->layers = 1;                 /* without any, its first is what is missing */
+    for (size_t i = 0; i <= MOST_LAYERS; i++) {
+        char name[128];
+        snprintf(name, sizeof name, TEXT_PREFIX "encoder.layers.%zu.", i);
+        if (flis_file_any(file, name)) config->layers = i + 1;
     }
     const flis_entry *fc1 = flis_file_find(file, TEXT_PREFIX "encoder.layers.0.mlp.fc1.weight");
     config->hidden = fc1 && fc1->rank == 2 ? (size_t)fc1->shape[0] : 4 * config->width;

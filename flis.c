@@ -1217,7 +1217,7 @@ static bool png_palette(png *p, const png_chunk *c)
     if (p->color == PNG_GRAY) return png_fail(p, "a palette in a gray picture");
     if (p->has_palette) return png_fail(p, "a second palette");
     if (!c->length || c->length % 3 || c->length / 3 > (size_t)1 << p->depth)
-        return png_fail(p, "a palette of %zu bytes for %u bits", c->length, p->depth);
+        return png_fail(p, "got a palette of %zu bytes, wanted 3 for each of 1 to %u colours", c->length, 1u << p->depth);
     p->has_palette = true;      /* its colours do not matter, nor how many: the index is the label */
     return true;
 }
@@ -1856,10 +1856,16 @@ static bool append_index(flis_ctx *ctx, flis_file *file, const char *index, flis
     else if (map && !map->count) flis_fail(ctx, "%s: weight_map: got no tensors, wanted some", index);
     for (size_t i = 0; flis_ok(ctx) && i < map->count; i++) {
         const flis_json *name = &map->item[i];
+        if (strlen(map->key[i].string) != map->key[i].length) {
+            flis_fail(ctx, "%s: weight_map: \"%.200s\": a NUL character in it", index, map->key[i].string);
+            break;
+        }
         if (name->type != FLIS_STRING || !name->length || name->length > 255 || strpbrk(name->string, "/\\") ||
             strlen(name->string) != name->length) {
-            flis_fail(ctx, "%s: weight_map: \"%.200s\": got %.200s, wanted the name of a file beside the index", index,
-                      map->key[i].string, name->type == FLIS_STRING ? name->string : flis_json_got(name));
+            const bool text = name->type == FLIS_STRING;
+            flis_fail(ctx, "%s: weight_map: \"%.200s\": got %s%.200s%s, wanted the name of a file beside the index", index,
+                      map->key[i].string, text ? "\"" : "", text ? name->string : flis_json_got(name),
+                      !text ? "" : strlen(name->string) == name->length ? "\"" : "\" and a NUL character");
             break;
         }
         path_in(path, index, folder, name->string);
@@ -1912,6 +1918,20 @@ static double number_in(flis_ctx *ctx, const char *folder, const char *part, con
     return value->number;
 }
 
+/* A member that is a list, one item for each level; NULL where it is absent. */
+static const flis_json *list_in(flis_ctx *ctx, const char *folder, const char *part, const flis_json *config, const char *key,
+                                flis_json_type type)
+{
+    const flis_json *list = flis_ok(ctx) ? flis_json_get(config, key) : NULL;
+    if (!list) return NULL;
+    bool good = list->type == FLIS_ARRAY && list->count >= 1 && list->count <= FLIS_MAX_LEVELS;
+    for (size_t i = 0; good && i < list->count; i++) good = list->item[i].type == type;
+    if (good) return list;
+    flis_fail(ctx, "%s/%s/config.json: %s: got %.40s%s, wanted a list of 1 to %d %s", folder, part, key, flis_json_got(list),
+              list->type == FLIS_ARRAY ? " of something else" : "", FLIS_MAX_LEVELS, type == FLIS_NUMBER ? "numbers" : "names");
+    return NULL;
+}
+
 static void set_number(flis_ctx *ctx, flis_file *file, const char *key, double number)
 {
     char text[32];
@@ -1933,12 +1953,11 @@ static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder)
     if (flis_ok(ctx) && !(blocks >= 1 && blocks <= 64 && floor(blocks) == blocks))
         flis_fail(ctx, "%s/unet/config.json: layers_per_block: got %g, wanted a whole number from 1 to 64", folder, blocks);
     if (flis_ok(ctx)) unet_names.blocks = (size_t)blocks;
-    const flis_json *up = unet ? flis_json_get(unet, "up_block_types") : NULL;
+    const flis_json *up = list_in(ctx, folder, "unet", unet, "up_block_types", FLIS_STRING);
     for (size_t i = 0; i < FLIS_MAX_LEVELS; i++)    /* Stable Diffusion v1: all but the first */
-        unet_names.up_attention[i] = up && up->type == FLIS_ARRAY && i < up->count && up->item[i].type == FLIS_STRING
-                                         ? strncmp(up->item[i].string, "CrossAttn", 9) == 0 : i > 0;
-    const flis_json *widths = vae ? flis_json_get(vae, "block_out_channels") : NULL;
-    if (widths && widths->type == FLIS_ARRAY) vae_names.levels = widths->count;
+        unet_names.up_attention[i] = up && i < up->count ? strncmp(up->item[i].string, "CrossAttn", 9) == 0 : i > 0;
+    const flis_json *widths = list_in(ctx, folder, "vae", vae, "block_out_channels", FLIS_NUMBER);
+    if (widths) vae_names.levels = widths->count;
     const double heads = number_in(ctx, folder, "unet", unet, "attention_head_dim", 8);
     set_number(ctx, file, "unet.num_heads", number_in(ctx, folder, "unet", unet, "num_attention_heads", heads));
     set_number(ctx, file, "unet.norm_num_groups", number_in(ctx, folder, "unet", unet, "norm_num_groups", 32));
@@ -1964,7 +1983,9 @@ flis_file *flis_model_open(flis_ctx *ctx, const char *path)
     flis_file *file = flis_file_new(ctx, path);
     if (!file) return NULL;
     if (path_ends(path, ".index.json")) append_index(ctx, file, path, NULL, NULL);
-    else if (readable(path_in(config, path, strlen(path), "unet/config.json"))) append_folder(ctx, file, path);
+    else if (readable(path_in(config, path, strlen(path), "unet/config.json")) ||
+             readable(path_in(config, path, strlen(path), "vae/config.json")) ||
+             readable(path_in(config, path, strlen(path), "text_encoder/config.json"))) append_folder(ctx, file, path);
     else flis_file_append(ctx, file, path, NULL, NULL);
     if (flis_file_ready(ctx, file)) return file;
     flis_file_close(file);
@@ -2130,6 +2151,15 @@ static bool check_options(flis_ctx *ctx, const flis_options *options, generation
     return flis_ok(ctx);
 }
 
+static bool noise_fails(flis_ctx *ctx, const char *path, const flis_entry *e, const generation *g)
+{
+    char shape[FLIS_MAX_DIMS * 21 + 1] = "";
+    for (int i = 0, used = 0; i < e->rank; i++)
+        used += snprintf(shape + used, sizeof shape - (size_t)used, "%s%llu", i ? "," : "", (unsigned long long)e->shape[i]);
+    return flis_fail(ctx, "%s: tensor \"%.200s\": got %s [%s], wanted F32 [1,4,%zu,%zu]", path, e->name,
+                     flis_dtype_name(e->dtype), shape, g->h, g->w);
+}
+
 /* Seeds the generator and draws x_T; where a file gives x_T, that replaces what was drawn, so that the noise of later
    steps stays the same as if it had been drawn. SPEC 8.7. */
 static bool make_noise(flis_ctx *ctx, generation *g)
@@ -2151,14 +2181,11 @@ static bool make_noise(flis_ctx *ctx, generation *g)
     if (!e) flis_fail(ctx, "%s: got %zu tensors, wanted one, or one named x_T", path, file->count);
     else if ((e->dtype != FLIS_F32 && e->dtype != FLIS_F64) || e->rank != 4 || e->shape[0] != 1 || e->shape[1] != 4 ||
              e->shape[2] != g->h || e->shape[3] != g->w)
-        flis_fail(ctx, "%s: tensor \"%s\": got %s [%llu,%llu,%llu,%llu] (%d dimensions), wanted F32 [1,4,%zu,%zu]",
-                  path, e->name, flis_dtype_name(e->dtype), (unsigned long long)e->shape[0],
-                  (unsigned long long)e->shape[1], (unsigned long long)e->shape[2], (unsigned long long)e->shape[3],
-                  e->rank, g->h, g->w);
+        noise_fails(ctx, path, e, g);
     else flis_file_read_real(ctx, file, e, g->x);
     for (size_t i = 0; i < g->count && flis_ok(ctx); i++)
         if (!(fabs((double)g->x[i]) <= DBL_MAX))
-            flis_fail(ctx, "%s: tensor \"%s\": value %zu is not finite", path, e->name, i);
+            flis_fail(ctx, "%s: tensor \"%.200s\": value %zu is not finite", path, e->name, i);
     flis_file_close(file);
     return flis_ok(ctx);
 }

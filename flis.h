@@ -93,8 +93,8 @@ typedef struct flis_ctx {
     bool (*trace_wants)(void *user, const char *name, size_t count);
     void *trace_user;
     char scope[64];             /* put before every trace name, e.g. "step.0.cond." */
-    /* Called with one line for every tensor that a load finds missing, misshaped, not finite, or extra (which is no error);
-       the error sentence has room for the first ones only. May be NULL. */
+    /* Called with one line for every tensor that a load finds missing, misshaped, mistyped, not finite, or extra (which
+       is no error); the error sentence has room for the first ones only. May be NULL. */
     void (*report)(void *user, const char *line);
     void *report_user;
     /* Polled between operations; a non-zero value makes the context fail with "interrupted". May be NULL. */
@@ -285,6 +285,8 @@ bool flis_file_set_metadata(flis_ctx *ctx, flis_file *file, const char *key, con
 bool flis_file_ready(flis_ctx *ctx, flis_file *file);
 void flis_file_close(flis_file *file);              /* NULL is fine */
 const flis_entry *flis_file_find(const flis_file *file, const char *name);
+/* Whether any tensor's name begins so: what a model consists of is not told by one tensor, which may be missing. */
+bool flis_file_any(const flis_file *file, const char *prefix);
 const char *flis_file_metadata(const flis_file *file, const char *key);     /* NULL: absent */
 /* A metadata string that must be a number above 0, at most 65536; absent: `otherwise`. */
 double flis_file_number(flis_ctx *ctx, const flis_file *file, const char *key, bool whole, double otherwise);
@@ -347,7 +349,8 @@ bool flis_walk_keys(flis_ctx *ctx, flis_walk *walk, const char *module, const fl
                     const size_t *dims);
 /* A visitor's work when loading: finds `name` in the file, checks its shape, allocates and packs. Every missing or
    misshaped tensor adds a line to `problems` and is reported, so that all are told at once. Dry: checks, reads nothing. */
-typedef struct flis_loader { flis_file *file; char problems[3072]; size_t bad, told, done, total; } flis_loader;
+/* bad: tensors with something wrong; odd: those of them that are not finite; told: those that `problems` has room for. */
+typedef struct flis_loader { flis_file *file; char problems[3072]; size_t bad, odd, told, done, total; } flis_loader;
 bool flis_load_visit(flis_ctx *ctx, void *loader, const char *name, flis_param *param);
 /* Turns collected problems into ctx->error, and reports what stands under `prefix` (may be NULL) and nobody asked for. */
 bool flis_load_finish(flis_ctx *ctx, flis_loader *loader, const char *prefix);

@@ -61,14 +61,33 @@
 
 /* ---- Context and errors ---------------------------------------------------------------------------------------- */
 
-/* Bytes of the well-formed printable character at p: 0 where there is none (a control character, or no UTF-8). */
-static size_t printable(const unsigned char *p)
+/* Bytes of the well-formed UTF-8 character at p (Unicode 12.1, section 3.9, table 3-7); 0 where there is none. */
+static size_t utf8_length(const unsigned char *p)
 {
-    size_t n = p[0] < 0x80 ? 1 : p[0] < 0xC2 || p[0] > 0xF4 ? 0 : p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : 4;
-    if (p[0] < ' ' || p[0] == 0x7F || (p[0] == 0xC2 && p[1] < 0xA0)) return 0;
+    const size_t n = p[0] < 0x80 ? 1 : p[0] < 0xC2 || p[0] > 0xF4 ? 0 : p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : 4;
     for (size_t i = 1; i < n; i++)
         if ((p[i] & 0xC0) != 0x80) return 0;
+    if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F)) return 0;      /* overlong, surrogates */
+    if ((p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] > 0x8F)) return 0;      /* overlong, beyond U+10FFFF */
     return n;
+}
+
+static bool is_utf8(const char *text)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    for (size_t n; *p; p += n)
+        if (!(n = utf8_length(p))) return false;
+    return true;
+}
+
+/* Bytes of the printable character at p: 0 where there is none: a control character, one that ends a line or turns its
+   direction (U+2028 to U+202E, U+2066 to U+2069), or no UTF-8. */
+static size_t printable(const unsigned char *p)
+{
+    if (p[0] < ' ' || p[0] == 0x7F || (p[0] == 0xC2 && p[1] < 0xA0)) return 0;
+    if (p[0] == 0xE2 && p[1] == 0x80 && p[2] >= 0xA8 && p[2] <= 0xAE) return 0;
+    if (p[0] == 0xE2 && p[1] == 0x81 && p[2] >= 0xA6 && p[2] <= 0xA9) return 0;
+    return utf8_length(p);
 }
 
 /* Names come from files: one with a line feed would make two sentences, one with an escape would command the terminal. */
@@ -2915,10 +2934,16 @@ static char *copy_text(flis_ctx *ctx, const char *text, size_t length)
 static char *copy_string(flis_ctx *ctx, const char *path, const flis_json *json)
 {
     if (strlen(json->string) != json->length) {
-        flis_fail(ctx, "%s:%d:%d: a NUL character in the name \"%.200s\"", path, json->line, json->column, json->string);
+        flis_fail(ctx, "%s: its header:%d:%d: a NUL character in the name \"%.200s\"", path, json->line, json->column, json->string);
         return NULL;
     }
     return copy_text(ctx, json->string, json->length);
+}
+
+/* The whole of it: not only what stands before a NUL. */
+static bool is_string(const flis_json *json, const char *text)
+{
+    return json->type == FLIS_STRING && json->length == strlen(text) && memcmp(json->string, text, json->length) == 0;
 }
 
 /* SPEC 10.1. */
@@ -2995,18 +3020,20 @@ static bool read_entry(flis_ctx *ctx, const char *path, const flis_json *key, co
         return flis_fail(ctx, "%s: tensor \"%.200s\": got %.40s, wanted an object", path, entry->name, flis_json_got(json));
     for (size_t i = 0, seen[3] = {0}; i < json->count; i++)
         for (int k = 0; k < 3; k++)
-            if (strcmp(json->key[i].string, members[k]) == 0 && seen[k]++)
+            if (is_string(&json->key[i], members[k]) && seen[k]++)
                 return flis_fail(ctx, "%s: tensor \"%.200s\": %s stands twice", path, entry->name, members[k]);
     const flis_json *dtype = flis_json_get(json, "dtype"), *offsets = flis_json_get(json, "data_offsets");
     int type = 0;
-    while (type < DTYPE_COUNT && !(dtype && dtype->type == FLIS_STRING && strcmp(dtype->string, DTYPES[type].name) == 0)) type++;
+    while (type < DTYPE_COUNT && !(dtype && is_string(dtype, DTYPES[type].name))) type++;
     if (type == DTYPE_COUNT)
         return flis_fail(ctx, "%s: tensor \"%.200s\": got dtype %.40s, wanted one of F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL", path,
-                         entry->name, dtype && dtype->type == FLIS_STRING ? dtype->string : flis_json_got(dtype));
+                         entry->name, !dtype || dtype->type != FLIS_STRING ? flis_json_got(dtype)
+                             : strlen(dtype->string) != dtype->length ? "with a NUL character" : dtype->string);
     entry->dtype = (flis_dtype)type;
     if (!offsets || offsets->type != FLIS_ARRAY || offsets->count != 2 || !flis_json_u64(&offsets->item[0], &entry->begin) ||
         !flis_json_u64(&offsets->item[1], &entry->end))
-        return flis_fail(ctx, "%s: tensor \"%.200s\": data_offsets: wanted two non-negative integers", path, entry->name);
+        return flis_fail(ctx, "%s: tensor \"%.200s\": data_offsets: got %.40s%s, wanted two non-negative integers", path, entry->name,
+                         flis_json_got(offsets), offsets && offsets->type == FLIS_ARRAY ? " of something else" : "");
     return read_shape(ctx, path, json, entry);
 }
 
@@ -3045,15 +3072,16 @@ static bool read_header(flis_ctx *ctx, flis_file *file, const char *path, const 
 {
     const size_t first = file->count;
     bool described = false;
-    flis_json *json = flis_json_parse(ctx, path, text, length);
-    if (json && json->type != FLIS_OBJECT) flis_fail(ctx, "%s: its header is not a JSON object: got %.40s", path, flis_json_got(json));
-    if (json && flis_ok(ctx)) {
+    flis_json *json = flis_json_parse(ctx, "its header", text, length);
+    if (!json) return flis_fail_in(ctx, path);
+    if (json->type != FLIS_OBJECT) flis_fail(ctx, "%s: its header is not a JSON object: got %.40s", path, flis_json_got(json));
+    if (flis_ok(ctx)) {
         flis_entry *grown = realloc(file->entry, (first + json->count + 1) * sizeof *grown);
         if (grown) file->entry = grown;
         else flis_fail(ctx, "out of memory: a header of %zu tensors", json->count);
     }
-    for (size_t i = 0; json && i < json->count && flis_ok(ctx); i++) {
-        if (strcmp(json->key[i].string, "__metadata__") == 0) {
+    for (size_t i = 0; i < json->count && flis_ok(ctx); i++) {
+        if (is_string(&json->key[i], "__metadata__")) {
             if (described) flis_fail(ctx, "%s: __metadata__ stands twice in the header", path);
             else read_metadata(ctx, file, path, &json->item[i]);
             described = true;
@@ -3082,7 +3110,7 @@ static bool read_shard(flis_ctx *ctx, flis_file *file, flis_shard *shard)
     const char *path = shard->path;
     if (!(shard->stream = fopen(path, "rb"))) return flis_fail(ctx, "%s: cannot be opened", path);
     const size_t got = fread(head, 1, 8, shard->stream);
-    if (ferror(shard->stream)) return flis_fail(ctx, "%s: cannot be read", path);       /* a directory can be opened */
+    if (ferror(shard->stream)) return flis_fail(ctx, "%s: cannot be read: is it a folder?", path);    /* which can be opened */
     if (SEEK64(shard->stream, 0, SEEK_END) != 0) return flis_fail(ctx, "%s: cannot be read from any place", path);
     int64_t size = TELL64(shard->stream);
     if (got < 8 || size < 8 || SEEK64(shard->stream, 8, SEEK_SET) != 0)
@@ -3185,6 +3213,19 @@ static flis_entry *find_entry(const flis_file *file, const char *name)
 const flis_entry *flis_file_find(const flis_file *file, const char *name)
 {
     return find_entry(file, name);
+}
+
+/* SPEC 10.1. */
+bool flis_file_any(const flis_file *file, const char *prefix)
+{
+    const size_t length = strlen(prefix);
+    size_t low = 0, high = file->count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (strncmp(file->entry[middle].name, prefix, length) < 0) low = middle + 1;
+        else high = middle;
+    }
+    return low < file->count && strncmp(file->entry[low].name, prefix, length) == 0;
 }
 
 /* SPEC 10.1. */
@@ -3382,6 +3423,7 @@ flis_writer *flis_write_begin(flis_ctx *ctx, const char *path)
 bool flis_write_metadata(flis_ctx *ctx, flis_writer *writer, const char *key, const char *value)
 {
     if (!writer || !flis_ok(ctx)) return false;
+    if (!is_utf8(key) || !is_utf8(value)) return flis_fail(ctx, "%s: metadata %.200s: got bytes that are not UTF-8", writer->path, key);
     char **grown = realloc(writer->metadata, (writer->metadata_count + 1) * 2 * sizeof *grown);
     if (!grown) return flis_fail(ctx, "out of memory");
     writer->metadata = grown;
@@ -3396,6 +3438,9 @@ bool flis_write_declare(flis_ctx *ctx, flis_writer *writer, const char *name, fl
 {
     if (!writer || !flis_ok(ctx)) return false;
     if (writer->header_written) return flis_fail(ctx, "%s: tensor \"%s\" declared after data", writer->path, name);
+    if (!is_utf8(name)) return flis_fail(ctx, "%s: tensor \"%.200s\": its name is not UTF-8", writer->path, name);
+    if (strcmp(name, "__metadata__") == 0)
+        return flis_fail(ctx, "%s: tensor \"%s\": a safetensors file keeps that name for its metadata", writer->path, name);
     if (writer->count == writer->room) {
         size_t room = writer->room ? 2 * writer->room : 64;
         flis_entry *grown = realloc(writer->entry, room * sizeof *grown);
@@ -3950,7 +3995,10 @@ static void load_values(flis_ctx *ctx, flis_loader *loader, const flis_entry *en
         for (odd = 0; odd < count && x[odd] - x[odd] == 0; odd++) {}
         flis_param_set(ctx, param, x, false);
     }
-    if (odd < count) problem(ctx, loader, "%s: value %zu is NaN or infinite", name, odd);
+    if (odd < count) {
+        problem(ctx, loader, "%s: value %zu is NaN or infinite", name, odd);
+        loader->odd++;
+    }
     free(values);
 }
 
@@ -3979,7 +4027,11 @@ bool flis_load_visit(flis_ctx *ctx, void *user, const char *name, flis_param *pa
         problem(ctx, loader, "%s: got shape %s, wanted %s", name, got_text, wanted_text);
         return true;
     }
-    if (loader->bad || ctx->dry) return true;   /* it will fail: only look for more to tell */
+    if (entry->dtype > FLIS_BF16) {
+        problem(ctx, loader, "%s: got dtype %s, wanted F64, F32, F16 or BF16", name, flis_dtype_name(entry->dtype));
+        return true;
+    }
+    if (loader->bad > loader->odd || ctx->dry) return true;     /* it will fail: only look for what is cheap to tell */
     load_values(ctx, loader, entry, name, param);
     if (ctx->progress) ctx->progress(ctx->progress_user, "load", loader->done, loader->total);
     return !idle(ctx);
@@ -4000,7 +4052,7 @@ bool flis_load_finish(flis_ctx *ctx, flis_loader *loader, const char *prefix)
     if (!loader->bad) return true;
     char more[64] = "";
     if (loader->bad > loader->told) snprintf(more, sizeof more, "\n  and %zu more", loader->bad - loader->told);
-    flis_fail(ctx, "%s: %zu tensor%s missing, of another shape, or not finite:", loader->file->path, loader->bad,
+    flis_fail(ctx, "%s: %zu tensor%s missing, of another shape or type, or not finite:", loader->file->path, loader->bad,
               loader->bad == 1 ? " is" : "s are");
     const size_t used = strlen(ctx->error);
     snprintf(ctx->error + used, sizeof ctx->error - used, "%s%s", loader->problems, more);
@@ -4313,7 +4365,14 @@ static bool state_read(flis_ctx *ctx, flis_file *file, const char *name, const f
     if (!entry) return flis_fail(ctx, "%s: no state of training in it: %s is missing", file->path, name);
     bool fits = entry->rank == param->rank;
     for (int k = 0; fits && k < entry->rank; k++) fits = entry->shape[k] == param->shape[k];
-    if (!fits) return flis_fail(ctx, "%s: %s: its shape is another than the model's", file->path, name);
+    if (!fits) {
+        char got[192], wanted[96];
+        uint64_t shape[4];
+        for (int k = 0; k < param->rank; k++) shape[k] = param->shape[k];
+        shape_text(got, sizeof got, entry->shape, entry->rank);
+        shape_text(wanted, sizeof wanted, shape, param->rank);
+        return flis_fail(ctx, "%s: %s: got shape %s, wanted the model's, %s", file->path, name, got, wanted);
+    }
     entry->used = true;
     return flis_file_read_real(ctx, file, entry, out);
 }
@@ -4321,12 +4380,15 @@ static bool state_read(flis_ctx *ctx, flis_file *file, const char *name, const f
 /* SPEC 14.7. */
 bool flis_training_read(flis_ctx *ctx, flis_file *file, flis_training *training)
 {
-    char name[320], *end;
+    char name[320];
     const char *step = flis_ok(ctx) ? flis_file_metadata(file, "adamw.step") : NULL;
     if (!flis_ok(ctx)) return false;
-    if (!step || !*step) return flis_fail(ctx, "%s: no state of training in it: adamw.step is missing", file->path);
-    training->step = strtoull(step, &end, 10);
-    if (*end || *step == '-') return flis_fail(ctx, "%s: adamw.step: got %s, wanted a number", file->path, step);
+    if (!step) return flis_fail(ctx, "%s: no state of training in it: adamw.step is missing", file->path);
+    flis_ctx quiet = {.threads = 1};
+    flis_json *number = flis_json_parse(&quiet, "adamw.step", step, strlen(step));
+    const bool whole = flis_json_u64(number, &training->step);
+    flis_json_free(number);
+    if (!whole) return flis_fail(ctx, "%s: metadata adamw.step: got \"%.40s\", wanted a whole number below 2^64", file->path, step);
     for (size_t i = 0; i < training->count; i++) {
         flis_param *p = training->item[i].param;
         for (int which = 0; which < STATES; which++) {

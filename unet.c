@@ -300,6 +300,13 @@ const flis_unet_config *flis_unet_get_config(const flis_unet *unet)
     return &unet->config;
 }
 
+static bool any(const flis_file *file, const char *format, size_t index)
+{
+    char name[128];
+    snprintf(name, sizeof name, format, index);
+    return flis_file_any(file, name);
+}
+
 static const flis_entry *find(const flis_file *file, const char *format, size_t index)
 {
     char name[128];
@@ -319,21 +326,27 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, flis_unet_config *
     config->out = last && last->rank == 4 ? (size_t)last->shape[0] : config->in;
     size_t blocks = 0;
     config->levels = 1;
-    for (size_t i = 1; i < MAX_BLOCKS; i++) {
+    const flis_entry *k = flis_file_find(file, PREFIX "middle_block.1.transformer_blocks.0.attn2.to_k.weight");
+    for (size_t i = 1; i <= MAX_BLOCKS; i++) {
         const flis_entry *res = find(file, PREFIX "input_blocks.%zu.0.in_layers.2.bias", i);
         if (!res) res = find(file, PREFIX "input_blocks.%zu.0.in_layers.2.weight", i);
         if (res && res->rank >= 1 && config->channels) {
             size_t level = config->levels - 1;
             config->mult[level] = (size_t)res->shape[0] / config->channels;
-            if (find(file, PREFIX "input_blocks.%zu.1.norm.weight", i)) config->attention[level] = true;
+            if (any(file, PREFIX "input_blocks.%zu.1.", i)) config->attention[level] = true;
+            if (!k) k = find(file, PREFIX "input_blocks.%zu.1.transformer_blocks.0.attn2.to_k.weight", i);
             if (++blocks > config->blocks) config->blocks = blocks;
-        } else if (find(file, PREFIX "input_blocks.%zu.0.op.weight", i) && config->levels < FLIS_MAX_LEVELS) {
+        } else if (any(file, PREFIX "input_blocks.%zu.0.op.", i) && config->levels < FLIS_MAX_LEVELS) {
             config->levels++;
             blocks = 0;
-        } else
+        } else {
+            for (size_t next = i; next <= MAX_BLOCKS; next++)
+                if (any(file, PREFIX "input_blocks.%zu.", next))
+                    return flis_fail(ctx, "%s: %sinput_blocks.%zu is there, but what should be in input_blocks.%zu is not", file->path,
+                                     PREFIX, next, i);
             break;
+        }
     }
-    const flis_entry *k = flis_file_find(file, PREFIX "middle_block.1.transformer_blocks.0.attn2.to_k.weight");
     if (k && k->rank == 2) config->context = (size_t)k->shape[1];
     config->groups = (size_t)flis_file_number(ctx, file, "unet.norm_num_groups", true, 32);
     config->heads = (size_t)flis_file_number(ctx, file, "unet.num_heads", true, 8); /* no shape tells; Stable Diffusion v1 has 8 */

@@ -252,15 +252,19 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, bool decoder, flis
     size_t width[FLIS_MAX_LEVELS] = {0};
     for (size_t i = 0; i < FLIS_MAX_LEVELS; i++) {
         snprintf(name, sizeof name, PREFIX "%s.%zu.block.0.norm2.weight", coder_name, i);
-        if (!(width[i] = dimension(file, name, 0))) break;
-        config->levels++;
+        width[i] = dimension(file, name, 0);
+        if (width[i]) config->levels++;
+        snprintf(name, sizeof name, PREFIX "%s.%zu.", coder_name, i);
+        if (!width[i] && config->levels && flis_file_any(file, name))
+            return flis_fail(ctx, "%s: " PREFIX "%s.%zu.block.0.norm2.weight is missing", file->path, coder_name, i);
+        if (!width[i]) break;
     }
     if (!config->levels)
         return flis_fail(ctx, "%s: no autoencoder in it: " PREFIX "%s.0.block.0.norm2.weight is missing", file->path, coder_name);
     size_t resnets = 0;
-    for (;; resnets++) {
-        snprintf(name, sizeof name, PREFIX "%s.0.block.%zu.norm1.weight", coder_name, resnets);
-        if (!flis_file_find(file, name)) break;
+    for (size_t i = 0; i <= MAX_RESNETS; i++) {
+        snprintf(name, sizeof name, PREFIX "%s.0.block.%zu.", coder_name, i);
+        if (flis_file_any(file, name)) resnets = i + 1;
     }
     config->blocks = decoder && resnets ? resnets - 1 : resnets;
     config->channels = dimension(file, PREFIX "encoder.conv_in.weight", 0);

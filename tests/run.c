@@ -180,12 +180,13 @@ enum { FAST, SLOW };
     X(test_checkpoints_views, FAST) \
     X(test_checkpoints_ema, FAST) \
     X(test_checkpoints_half, FAST) \
-    X(test_damage_table, FAST) \
     X(test_checkpoints_cut_short, FAST) \
     X(test_checkpoints_flipped, FAST) \
     /* test_clip.c */ \
     X(test_clip_layers, FAST) \
     X(test_clip_refuses, FAST) \
+    /* test_damage.c */ \
+    X(test_damage_table, FAST) \
     /* test_fma.c */ \
     X(test_fma_random, FAST) \
     X(test_fma_hard, FAST) \

@@ -14,6 +14,7 @@
 
 #include "flis.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -539,8 +540,10 @@ static value *text_number(machine *m, bool floating)
     if (strcmp(line->u.text.bytes, "00") == 0 || strcmp(line->u.text.bytes, "01") == 0) return truth(m, line->u.text.bytes[1] == '1');
     char *end;
     const double number = strtod(line->u.text.bytes, &end);
+    errno = 0;
     const int64_t whole = floating ? 0 : strtoll(line->u.text.bytes, &end, 10);
     if (end == line->u.text.bytes || (*end && strcmp(end, "L"))) bad(m, "a line that is no number");
+    else if (!floating && errno == ERANGE) bad(m, "a line with a number beyond 64 bits");
     if (!floating) return integer(m, whole);
     value *v = new_value(m, FLOAT);
     if (v) v->u.number = number;
@@ -634,16 +637,31 @@ static bool step_stack(machine *m, unsigned char op)
     }
 }
 
+/* PUT and GET write their place in the memo as a line of digits. */
+static bool memo_index(machine *m, const value *line, uint64_t *index)
+{
+    *index = 0;
+    if (!line) return false;
+    const char *digit = line->u.text.bytes;
+    if (!*digit) return bad(m, "a line that is no number");
+    for (; *digit; digit++) {
+        if (*digit < '0' || *digit > '9') return bad(m, "a line that is no number");
+        if (*index < MOST_MEMO) *index = *index * 10 + (uint64_t)(*digit - '0');        /* beyond it, any will be refused */
+    }
+    return true;
+}
+
 static bool step_memo(machine *m, unsigned char op)
 {
     value *line;
+    uint64_t index;
     switch (op) {
     case 'q': remember(m, get_number(m, 1), top(m)); return true;
     case 'r': remember(m, get_number(m, 4), top(m)); return true;
-    case 'p': line = get_line(m); if (line) remember(m, strtoull(line->u.text.bytes, NULL, 10), top(m)); return true;
+    case 'p': line = get_line(m); if (memo_index(m, line, &index)) remember(m, index, top(m)); return true;
     case 'h': recall(m, get_number(m, 1)); return true;
     case 'j': recall(m, get_number(m, 4)); return true;
-    case 'g': line = get_line(m); if (line) recall(m, strtoull(line->u.text.bytes, NULL, 10)); return true;
+    case 'g': line = get_line(m); if (memo_index(m, line, &index)) recall(m, index); return true;
     case 0x95: get_number(m, 8); return true;                                   /* FRAME: only a hint */
     case 0x80: if (get_number(m, 1) > 5) bad(m, "a pickle protocol above 5"); return true;
     default: return false;
@@ -1186,7 +1204,7 @@ static void convert(flis_ctx *ctx, const options *o)
     else if (SEEK_LAST(c.in) != 0) flis_fail(ctx, "%s: cannot be read from any place", o->in);
     else {
         c.size = TELL64(c.in);
-        if (c.size < 4) flis_fail(ctx, "%s: not a checkpoint: got %llu bytes", o->in, (unsigned long long)c.size);
+        if (c.size < 4) flis_fail(ctx, "%s: not a checkpoint: got %llu bytes, wanted 4 and more", o->in, (unsigned long long)c.size);
         else if (read_at(&c, 0, head, 4) && (memcmp(head, "PK\3\4", 4) == 0 ? read_zip(&c) : read_legacy(&c))) write_all(&c, o);
     }
     if (c.in) fclose(c.in);
