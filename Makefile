@@ -62,7 +62,7 @@ LIBS     = $(LDLIBS) -lm
 
 # ---- Targets -------------------------------------------------------------------------------------------------------
 
-.PHONY: all demo test suite tests registered spec mutants fuzz platforms check-shared check-torch check-truth flis64 install uninstall clean help format FORCE
+.PHONY: all demo test suite tests registered spec golden vectors mutants fuzz platforms check-shared check-torch check-truth flis64 install uninstall clean help format FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -121,6 +121,13 @@ fuzz:
 	    FLIS_FUZZ=$$t build/fuzz/fuzz -runs=$(RUNS) -max_len=$$l -timeout=20 -print_final_stats=1 \
 	    -artifact_prefix=build/fuzz/crash-$$t- build/fuzz/$$t tests/corpus/$$t >build/fuzz/$$t.log 2>&1 || exit 1; done
 
+# The conformance vectors: made anew, they must be the same bytes.
+golden: tools/golden
+	tools/golden tests/golden
+
+vectors: $(FLIS)
+	@CC=$(CC) sh tests/vectors.sh $(FLIS) $(B)/vectors.count
+
 mutants:
 	CC=$(CC) sh tests/mutants.sh build/mutants
 
@@ -150,6 +157,9 @@ install: all
 	install -m 644 libflis.a "$(DESTDIR)$(PREFIX)/lib/libflis.a"
 	install -m 644 flis.h "$(DESTDIR)$(PREFIX)/include/flis.h"
 	install -m 644 tools/flis.1 "$(DESTDIR)$(PREFIX)/share/man/man1/flis.1"
+	mkdir -p "$(DESTDIR)$(PREFIX)/share/flis/golden"
+	install -m 644 tests/golden/manifest.json tests/golden/inputs.safetensors tests/golden/outputs.safetensors \
+	    "$(DESTDIR)$(PREFIX)/share/flis/golden"
 	for f in $(MODEL) models/vocab.txt; do \
 	    if [ -f "$$f" ]; then install -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/flis/"; fi; done
 	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' 'Name: flis' \
@@ -172,6 +182,8 @@ help:
 	@echo "make               flis, libflis.a and tools/*"
 	@echo "make demo          build, then make demo.png with the default model"
 	@echo "make test          build with sanitizers under build/test, run every check (RUN='-q' quick, RUN='-l' list)"
+	@echo "make golden        the conformance vectors in tests/golden, anew: git diff must stay empty"
+	@echo "make vectors       wrong variants of the sources, each rejected by the vectors that are there for it"
 	@echo "make mutants       put each easy mistake into a copy of the sources; a check must notice it"
 	@echo "make fuzz          clang's fuzzer on every reader (RUNS=$(RUNS), TARGETS='png json')"
 	@echo "make platforms     the same digest from other compilers and machines (PLATFORMS='gcc-O0 s390x'; -l lists them)"
