@@ -624,6 +624,7 @@ static void prompt_vector(golden *g, const char *id, const char *what, const cha
 static void prompt_vectors(golden *g)
 {
     static flis_phrase phrases[] = {{"sky", 1}, {"red boat", 4}, {"the sea, at 7", 2}, {"in oil", -1}};
+    static flis_phrase split[] = {{"x<y &amp; z", 3}, {"sea", 7}};
     static flis_phrase special[] = {{"sky", 1}, {"a <|endoftext|> b", 2}};
     static char seventy_five[2 * 75] = "";
     char seventy_six[2 * 76];
@@ -631,7 +632,9 @@ static void prompt_vectors(golden *g)
     snprintf(seventy_six, sizeof seventy_six, "%s z", seventy_five);
     flis_phrase full[] = {{seventy_five, 3}}, over[] = {{seventy_six, 3}};
     prompt_vector(g, "prompt", "phrases joined by spaces and tokenised whole; a class for each token of each space-separated word",
-                  "tokens counted per phrase, a class per word instead of per token, padding other than EOS", phrases, 4, NULL);
+                  "a class per word instead of per token, padding other than EOS", phrases, 4, NULL);
+    prompt_vector(g, "prompt.words", "each word is cleaned and counted alone, where the whole prompt keeps &amp; behind a <",
+                  "tokens counted per phrase", split, 2, NULL);
     prompt_vector(g, "prompt.full", "75 tokens fit", "a limit of 74 or 77", full, 1, NULL);
     prompt_vector(g, "prompt.too-long", "76 tokens are refused: the authors' code would mask EOS", "76 tokens taken, or cut off", over,
                   1, "too many tokens");
@@ -891,14 +894,17 @@ static void unet_vectors(golden *g)
         "time_embed", RES, RES ".in_layers.0", RES ".emb_layers.1", "input_blocks.1.1", BLOCK ".attn1.weights", BLOCK ".attn1", BLOCK ".attn2.scores",
         BLOCK ".attn2.weights", BLOCK ".attn2", BLOCK ".ff.net.0", "input_blocks.2", "input_blocks.3.1.transformer_blocks.0.attn2.weights",
         MIDDLE ".attn2.weights", MIDDLE ".attn1.weights", "output_blocks.0.0.in_layers.0", "output_blocks.1", "output_blocks.3.0.skip_connection",
-        "output_blocks.5.1.transformer_blocks.0.attn2.weights", "out.0", NULL};
+        "output_blocks.5.1.transformer_blocks.0.attn2.weights", "out.0", "input_blocks.3.0", NULL};
     static const char *const norms[] = {RES ".in_layers.0", "input_blocks.1.1.norm", "out.0", NULL};
     unet_vector(g, "unet.layout", 2, "eps of 8x8 latents at t = 981 with a layout",
                 "the mask missing in some cross-attention, or used in self-attention; whatever else is wrong in the U-Net", 8, 8, 981, true,
                 false, names);
     traced_vector(g, "unet.time-embed", 10, "5.4", "unet.layout", names[0], "time_embed: W2 silu(W0 embedding + b0) + b2",
                   "SiLU left out; [sin, cos]", 2048);
-    traced_vector(g, "unet.resblock", 0, "5.5", "unet.layout", names[1], "the first ResBlock", "no time embedding, no residual", 256);
+    traced_vector(g, "unet.resblock", 0, "5.5", "unet.layout", names[1], "the first ResBlock", "no residual", 256);
+    traced_vector(g, "unet.resblock.wide", 0, "5.5", "unet.layout", names[20],
+                  "the first ResBlock whose groups have more than one channel: there the time embedding tells",
+                  "no time embedding", 512);
     traced_vector(g, "unet.resblock.norm", 0, "5.5", "unet.layout", names[2], "its first group norm, before SiLU", "other groups", 64);
     traced_vector(g, "unet.resblock.emb", 10, "5.5", "unet.layout", names[3], "its share of the time embedding: W silu(emb) + b",
                   "no SiLU before emb_layers.1", 2048);
@@ -1321,14 +1327,6 @@ static void options_vectors(golden *g)
     const flis_rca rca = {label, 2, 2, ids, 76};
     flis_rca_mask(&g->ctx, &rca, 2, 2, mask);
     refusal_output(g, "too many tokens");
-    end(g);
-    begin(g, "refused.latents", 6, "13.2", "latents whose sides do not halve evenly (6x8 with three levels) are refused", "a row dropped on the way down");
-    const double t = 1;
-    flis_unet *unet = make_unet(g, flis_formula_visit);
-    flis_tensor *x = flis_image(&g->ctx, 1, 6, 8, 4), *context = flis_rows(&g->ctx, 1, FLIS_TOKENS, 32);
-    if (unet) flis_unet_eps(&g->ctx, unet, x, &t, context, NULL);
-    refusal_output(g, "size");
-    flis_unet_free(unet);
     end(g);
 }
 
