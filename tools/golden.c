@@ -18,7 +18,10 @@
 
 /* ---- What is gathered -------------------------------------------------------------------------------------------- */
 
-typedef struct text { char *at; size_t length, room; } text;
+typedef struct text {
+    char *at;
+    size_t length, room;
+} text;
 
 /* A tensor on its way to a file. values: real (F32 of flis, F64 of flis64), float (F32), double (F64), int64_t, uint8_t. */
 typedef struct tensor {
@@ -27,23 +30,27 @@ typedef struct tensor {
     int rank;
     uint64_t shape[4];
     size_t count;
-    double *number;             /* floating types */
-    int64_t *whole;             /* I64, U8 */
+    double *number; /* floating types */
+    int64_t *whole; /* I64, U8 */
 } tensor;
 
-typedef struct list { tensor *item; size_t count, room; } list;
+typedef struct list {
+    tensor *item;
+    size_t count, room;
+} list;
 
 enum { MAX_PARAMS = 16, NAME = 160 };
 typedef struct golden {
-    flis_ctx all;               /* for what outlasts a vector: its error ends the run */
-    flis_ctx ctx;               /* of the vector at hand */
-    list inputs, outputs, traced;       /* traced: intermediates of the network that ran last, for the vectors to choose from */
-    text manifest, given, in, out;      /* the vector's JSON, in pieces */
+    flis_ctx all; /* for what outlasts a vector: its error ends the run */
+    flis_ctx ctx; /* of the vector at hand */
+    list inputs, outputs,
+        traced; /* traced: intermediates of the network that ran last, for the vectors to choose from */
+    text manifest, given, in, out; /* the vector's JSON, in pieces */
     const char *id;
     size_t vectors, failed, outputs_before;
     flis_param param[MAX_PARAMS];
     size_t params;
-    bool refusing;              /* a refused vector has no sentence of failure */
+    bool refusing; /* a refused vector has no sentence of failure */
 } golden;
 
 static void put(golden *g, text *t, const char *format, ...)
@@ -185,7 +192,7 @@ static void end(golden *g)
         drop(&g->outputs, g->outputs_before);
         g->failed++;
     }
-    flis_ctx calm = {.threads = 1};     /* a failed context would not free */
+    flis_ctx calm = {.threads = 1}; /* a failed context would not free */
     for (size_t i = 0; i < g->params; i++) flis_free_visit(&calm, NULL, NULL, &g->param[i]);
     flis_free(&g->ctx);
 }
@@ -200,7 +207,7 @@ static const char *full_name(const golden *g, const char *name, char out[NAME])
 
 /* ---- Inputs ------------------------------------------------------------------------------------------------------ */
 
-static const size_t UNIT[2] = {1, 3};       /* fan_in 3: the formula's scale is 1 */
+static const size_t UNIT[2] = {1, 3}; /* fan_in 3: the formula's scale is 1 */
 
 /* Lists an input, and keeps it where it is new; the caller fills it. */
 static tensor *input(golden *g, const char *name, flis_dtype dtype, int rank, const size_t *shape, const char *rule)
@@ -209,7 +216,8 @@ static tensor *input(golden *g, const char *name, flis_dtype dtype, int rank, co
     const tensor *old = find(&g->inputs, full_name(g, name, full));
     tensor *x = old ? &g->inputs.item[old - g->inputs.item] : add(g, &g->inputs, full, dtype, rank, shape);
     if (!x) return NULL;
-    put(g, &g->in, "%s\n       {\"name\": \"%s\", \"dtype\": \"%s\", ", g->in.length ? "," : "", full, flis_dtype_name(dtype));
+    put(g, &g->in, "%s\n       {\"name\": \"%s\", \"dtype\": \"%s\", ", g->in.length ? "," : "", full,
+        flis_dtype_name(dtype));
     put_shape(g, &g->in, x);
     put(g, &g->in, ", \"rule\": ");
     put_string(g, &g->in, rule);
@@ -335,7 +343,8 @@ static void whole_output(golden *g, const char *name, int rank, const size_t *sh
     list_output(g, x, 0, EXACT);
 }
 
-static void byte_output(golden *g, const char *name, int rank, const size_t *shape, const uint8_t *values, const char *judgement)
+static void byte_output(golden *g, const char *name, int rank, const size_t *shape, const uint8_t *values,
+                        const char *judgement)
 {
     tensor *x = output(g, name, FLIS_U8, rank, shape);
     if (!x) return;
@@ -382,7 +391,8 @@ static void refusal_output(golden *g, const char *kind)
 
 static void linear_vectors(golden *g)
 {
-    begin(g, "op.linear", 20, "1.3", "y[i,o] = sum over k of x[i,k] w[o,k], + b[o]; k runs over more than one block of 256",
+    begin(g, "op.linear", 20, "1.3",
+          "y[i,o] = sum over k of x[i,k] w[o,k], + b[o]; k runs over more than one block of 256",
           "a bias that is left out, a matrix that is transposed, 16-bit arithmetic");
     flis_tensor *x = rows_input(g, "x", 2, 5, 300, 1);
     flis_param *w = weight(g, "weight", 2, 40, 300, 0, false), *b = weight(g, "bias", 1, 40, 0, 0, false);
@@ -402,9 +412,10 @@ static void conv_vector(golden *g, const char *id, int item, const char *what, c
 
 static void conv_vectors(golden *g)
 {
-    conv_vector(g, "op.conv.same", 0, "3x3, stride 1, one zero on every side",
-                "a kernel that is flipped (convolution instead of correlation) or transposed, edges repeated instead of zero", 3,
-                FLIS_SAME);
+    conv_vector(
+        g, "op.conv.same", 0, "3x3, stride 1, one zero on every side",
+        "a kernel that is flipped (convolution instead of correlation) or transposed, edges repeated instead of zero",
+        3, FLIS_SAME);
     conv_vector(g, "op.conv.1x1", 0, "1x1: a linear layer at every place", "H and W swapped on the way", 1, FLIS_SAME);
     conv_vector(g, "op.conv.down-both", 17, "3x3, stride 2, one zero on every side: the U-Net's downsample",
                 "the autoencoder's padding (0,1,0,1), which shifts by a pixel", 3, FLIS_DOWN_BOTH);
@@ -430,7 +441,8 @@ static void norm_vectors(golden *g)
 {
     norm_vector(g, "op.group-norm", "32 groups of neighbouring channels, eps inside the root, on small values",
                 "another eps, groups of channels that are 32 apart, the variance divided by n - 1", 1e-5, false);
-    norm_vector(g, "op.group-norm.silu", "the same with the other eps, then SiLU", "SiLU left out, another eps", 1e-6, true);
+    norm_vector(g, "op.group-norm.silu", "the same with the other eps, then SiLU", "SiLU left out, another eps", 1e-6,
+                true);
     begin(g, "op.layer-norm", 7, "1.10", "over the channels of each token, eps 1e-5, on small values",
           "eps 1e-6 or 1e-12, statistics over all tokens");
     flis_tensor *x = rows_input(g, "x", 1, 7, 48, 0x1p-7);
@@ -459,7 +471,8 @@ static void move_vectors(golden *g)
     flis_tensor *a = image_input(g, "a", 1, 4, 3, 5, 1), *b = image_input(g, "b", 1, 4, 3, 5, 1);
     tensor_output(g, "y", flis_add(&g->ctx, a, b), 4);
     end(g);
-    begin(g, "op.add-to-all", 0, "1.4", "v [n,c] added at every place of x [n,c,h,w]", "a vector added along another axis");
+    begin(g, "op.add-to-all", 0, "1.4", "v [n,c] added at every place of x [n,c,h,w]",
+          "a vector added along another axis");
     flis_tensor *x = image_input(g, "x", 2, 4, 4, 4, 1), *v = rows_input(g, "v", 2, 1, 4, 1);
     tensor_output(g, "y", flis_add_to_all(&g->ctx, x, v), 4);
     end(g);
@@ -470,12 +483,14 @@ static void move_vectors(golden *g)
     flis_tensor *h = image_input(g, "h", 1, 4, 3, 5, 1), *skip = image_input(g, "skip", 1, 4, 3, 5, 1);
     tensor_output(g, "y", flis_concat(&g->ctx, h, skip), 1);
     end(g);
-    begin(g, "op.embed", 9, "3.2", "row ids[t] of the token table plus row t of the positions", "positions left out, or counted from 1");
+    begin(g, "op.embed", 9, "3.2", "row ids[t] of the token table plus row t of the positions",
+          "positions left out, or counted from 1");
     static const int64_t ids64[6] = {4, 0, 9, 9, 2, 7};
     const int32_t ids[6] = {4, 0, 9, 9, 2, 7};
     const size_t shape[2] = {2, 3};
     whole_input(g, "ids", FLIS_I64, 2, shape, "[[4, 0, 9], [9, 2, 7]]", ids64);
-    flis_param *token = weight(g, "token.weight", 2, 10, 16, 0, true), *position = weight(g, "position.weight", 2, 77, 16, 0, true);
+    flis_param *token = weight(g, "token.weight", 2, 10, 16, 0, true),
+               *position = weight(g, "position.weight", 2, 77, 16, 0, true);
     /* A text has 77 tokens: the first three of each are told. */
     int32_t padded[2 * FLIS_TOKENS] = {0};
     for (int i = 0; i < 6; i++) padded[i / 3 * FLIS_TOKENS + i % 3] = ids[i];
@@ -499,7 +514,8 @@ static void attention_vector(golden *g, const char *id, int item, const char *wh
         const size_t shape[2] = {queries, keys};
         int64_t whole[54];
         for (size_t i = 0; i < queries * keys; i++) whole[i] = open[i];
-        whole_input(g, "open", FLIS_U8, 2, shape, "1 open, 0 closed: (i + 2 j) mod 3 != 0, and nothing in row 2", whole);
+        whole_input(g, "open", FLIS_U8, 2, shape, "1 open, 0 closed: (i + 2 j) mod 3 != 0, and nothing in row 2",
+                    whole);
     }
     tensor_output(g, "y", flis_attention(&g->ctx, q, k, v, 2, 0.25, (flis_mask){causal, open ? &open : NULL}), 256);
     end(g);
@@ -511,11 +527,12 @@ static void attention_vectors(golden *g)
     for (size_t i = 0; i < 54; i++) open[i] = i / 9 != 2 && (i / 9 + 2 * (i % 9)) % 3 != 0;
     attention_vector(g, "op.attention", 16, "softmax(scale q k^T) v, two heads side by side in the channels",
                      "no scale, heads interleaved instead of side by side, softmax over the queries", false, NULL);
-    attention_vector(g, "op.attention.causal", 9, "key j is open to query i where j <= i", "no causal mask, or one that hides i itself",
-                     true, NULL);
+    attention_vector(g, "op.attention.causal", 9, "key j is open to query i where j <= i",
+                     "no causal mask, or one that hides i itself", true, NULL);
     attention_vector(g, "op.attention.masked", 2,
                      "closed scores are -max(float) before softmax; a row with nothing open weighs all keys equally",
-                     "a mask applied after softmax, closed scores of -1 or 0, NaN in a row of closed scores", false, open);
+                     "a mask applied after softmax, closed scores of -1 or 0, NaN in a row of closed scores", false,
+                     open);
 }
 
 static void time_vector(golden *g)
@@ -536,8 +553,9 @@ static void time_vector(golden *g)
 
 enum { MERGES = 486 };
 /* "b c</w>" ranks before "a b": in "abc" the later pair merges first. */
-static const char WORDS[] = "s e\nse a</w>\ns k\nsk y</w>\nr e\nre d</w>\nb o\na t</w>\nbo at</w>\ni n</w>\no i\noi l</w>\n"
-                            "t h\nth e</w>\nb c</w>\na b\n";
+static const char WORDS[] =
+    "s e\nse a</w>\ns k\nsk y</w>\nr e\nre d</w>\nb o\na t</w>\nbo at</w>\ni n</w>\no i\noi l</w>\n"
+    "t h\nth e</w>\nb c</w>\na b\n";
 enum { WORD_MERGES = 16 };
 
 /* The merges' text: WORDS, then pairs of capitals, which no text has left when it comes to merging. */
@@ -551,10 +569,11 @@ static flis_vocab *make_vocab(golden *g)
 
 static void given_vocabulary(golden *g)
 {
-    given_string(g, "vocabulary", "vocabulary");        /* the manifest's member of that name */
+    given_string(g, "vocabulary", "vocabulary"); /* the manifest's member of that name */
 }
 
-static void token_vector(golden *g, const char *id, const char *section, const char *what, const char *catches, const char *text_in)
+static void token_vector(golden *g, const char *id, const char *section, const char *what, const char *catches,
+                         const char *text_in)
 {
     int32_t *ids = NULL;
     begin(g, id, 5, section, what, catches);
@@ -574,12 +593,15 @@ static void token_vector(golden *g, const char *id, const char *section, const c
 static void token_vectors(golden *g)
 {
     token_vector(g, "tokens.words", "2.6", "letters, digits and signs are words of their own; white space goes",
-                 "digits kept together, contractions split elsewhere, _ taken for a letter", "a red boat, the sea; it's 101 o'clock in_oil");
-    token_vector(g, "tokens.merges", "2.7", "the pair of lowest rank merges first, wherever it stands; </w> ends a word",
+                 "digits kept together, contractions split elsewhere, _ taken for a letter",
+                 "a red boat, the sea; it's 101 o'clock in_oil");
+    token_vector(g, "tokens.merges", "2.7",
+                 "the pair of lowest rank merges first, wherever it stands; </w> ends a word",
                  "pairs merged from left to right, words without </w>", "abc sea seat abab sky");
     token_vector(g, "tokens.case", "2.5", "text is lowered, runs of white space are one, ends are trimmed",
                  "text that is not lowered", "  The SEA \t and\n the Sky  ");
-    token_vector(g, "tokens.unicode", "2.4", "what ftfy and Unicode's NFC make of entities, combining and wide characters",
+    token_vector(g, "tokens.unicode", "2.4",
+                 "what ftfy and Unicode's NFC make of entities, combining and wide characters",
                  "entities kept, accents kept apart, wide characters kept wide",
                  "caf\xC3\xA9 cafe\xCC\x81 &amp; \xEF\xBC\xA1 \xE2\x80\x99s \xF0\x9F\x98\x80");
     token_vector(g, "tokens.none", "2.1", "the empty prompt has no tokens", "BOS and EOS counted twice", "");
@@ -596,8 +618,8 @@ static void prompt_outputs(golden *g, const flis_prompt *p)
 }
 
 /* refused: NULL, or the kind of refusal that is expected. */
-static void prompt_vector(golden *g, const char *id, const char *what, const char *catches, const flis_phrase *phrase, size_t count,
-                          const char *refused)
+static void prompt_vector(golden *g, const char *id, const char *what, const char *catches, const flis_phrase *phrase,
+                          size_t count, const char *refused)
 {
     flis_prompt p = {0};
     text list_text = {0};
@@ -631,13 +653,15 @@ static void prompt_vectors(golden *g)
     for (int i = 0; i < 75; i++) strcpy(seventy_five + 2 * i, i < 74 ? "z " : "z");
     snprintf(seventy_six, sizeof seventy_six, "%s z", seventy_five);
     flis_phrase full[] = {{seventy_five, 3}}, over[] = {{seventy_six, 3}};
-    prompt_vector(g, "prompt", "phrases joined by spaces and tokenised whole; a class for each token of each space-separated word",
+    prompt_vector(g, "prompt",
+                  "phrases joined by spaces and tokenised whole; a class for each token of each space-separated word",
                   "a class per word instead of per token, padding other than EOS", phrases, 4, NULL);
-    prompt_vector(g, "prompt.words", "each word is cleaned and counted alone, where the whole prompt keeps &amp; behind a <",
+    prompt_vector(g, "prompt.words",
+                  "each word is cleaned and counted alone, where the whole prompt keeps &amp; behind a <",
                   "tokens counted per phrase", split, 2, NULL);
     prompt_vector(g, "prompt.full", "75 tokens fit", "a limit of 74 or 77", full, 1, NULL);
-    prompt_vector(g, "prompt.too-long", "76 tokens are refused: the authors' code would mask EOS", "76 tokens taken, or cut off", over,
-                  1, "too many tokens");
+    prompt_vector(g, "prompt.too-long", "76 tokens are refused: the authors' code would mask EOS",
+                  "76 tokens taken, or cut off", over, 1, "too many tokens");
     prompt_vector(g, "prompt.special", "a special token inside a phrase is refused: it breaks the alignment of classes",
                   "a special token taken", special, 2, "special token");
 }
@@ -702,8 +726,8 @@ static void classes_input(golden *g, const char *name)
     whole_input(g, name, FLIS_I64, 1, &shape, "[1, 1, 5, 2, 3, -1, 9, 6]", ids);
 }
 
-static void mask_vector(golden *g, const char *id, int item, const char *what, const char *catches, size_t height, size_t width,
-                        size_t h, size_t w)
+static void mask_vector(golden *g, const char *id, int item, const char *what, const char *catches, size_t height,
+                        size_t width, size_t h, size_t w)
 {
     char name[NAME];
     uint8_t *label = malloc(height * width), *mask = malloc(h * w * FLIS_TOKENS);
@@ -723,12 +747,16 @@ static void mask_vector(golden *g, const char *id, int item, const char *what, c
 
 static void mask_vectors(golden *g)
 {
-    static const char catches[] = "column k instead of k + 1, class -1 masked, a class that is absent left open, PIL's rule of nearest, H and W swapped";
-    mask_vector(g, "rca.mask.0", 1, "the mask of the first level, 16x16, of a 128x128 picture; 1 open, 0 closed", catches, 128, 128, 16, 16);
+    static const char catches[] = "column k instead of k + 1, class -1 masked, a class that is absent left open, PIL's "
+                                  "rule of nearest, H and W swapped";
+    mask_vector(g, "rca.mask.0", 1, "the mask of the first level, 16x16, of a 128x128 picture; 1 open, 0 closed",
+                catches, 128, 128, 16, 16);
     mask_vector(g, "rca.mask.1", 1, "of the second level, 8x8", catches, 128, 128, 8, 8);
     mask_vector(g, "rca.mask.2", 1, "of the third level, 4x4", catches, 128, 128, 4, 4);
-    mask_vector(g, "rca.mask.3", 1, "of the middle block, 2x2: regions vanish, and their columns close everywhere", catches, 128, 128, 2, 2);
-    mask_vector(g, "rca.mask.not-square", 6, "16x8, of a picture 64 wide and 128 high", "latents taken for square, H and W swapped", 128, 64, 16, 8);
+    mask_vector(g, "rca.mask.3", 1, "of the middle block, 2x2: regions vanish, and their columns close everywhere",
+                catches, 128, 128, 2, 2);
+    mask_vector(g, "rca.mask.not-square", 6, "16x8, of a picture 64 wide and 128 high",
+                "latents taken for square, H and W swapped", 128, 64, 16, 8);
 }
 
 /* ---- Text encoder ------------------------------------------------------------------------------------------------ */
@@ -751,7 +779,10 @@ static bool small_visit(flis_ctx *ctx, void *unused, const char *name, flis_para
     return flis_ok(ctx);
 }
 
-typedef struct wanted { golden *g; const char *const *name; } wanted;
+typedef struct wanted {
+    golden *g;
+    const char *const *name;
+} wanted;
 
 static bool is_wanted(const wanted *w, const char *name)
 {
@@ -837,12 +868,15 @@ static void clip_vectors(golden *g)
     tensor_output(g, "last_hidden_state", y, 128);
     flis_clip_free(clip);
     end(g);
-    traced_vector(g, "clip.q", 9, "3.2", "clip", names[0], "queries of the first layer, W x + b, before they are scaled",
-                  "a bias that is left out", 64);
-    traced_vector(g, "clip.attention", 9, "3.2", "clip", names[1], "the first self-attention's output, out_proj included",
+    traced_vector(g, "clip.q", 9, "3.2", "clip", names[0],
+                  "queries of the first layer, W x + b, before they are scaled", "a bias that is left out", 64);
+    traced_vector(g, "clip.attention", 9, "3.2", "clip", names[1],
+                  "the first self-attention's output, out_proj included",
                   "no causal mask, queries scaled before their bias is added", 64);
-    traced_vector(g, "clip.mlp", 8, "3.2", "clip", names[2], "the first MLP's output", "SiLU or exact GELU for x sigmoid(1.702 x)", 64);
-    traced_vector(g, "clip.last-layer", 9, "3.2", "clip", names[3], "what the last layer gives, before the final layer norm",
+    traced_vector(g, "clip.mlp", 8, "3.2", "clip", names[2], "the first MLP's output",
+                  "SiLU or exact GELU for x sigmoid(1.702 x)", 64);
+    traced_vector(g, "clip.last-layer", 9, "3.2", "clip", names[3],
+                  "what the last layer gives, before the final layer norm",
                   "a residual that is left out, another layer", 128);
 }
 
@@ -861,8 +895,8 @@ static flis_unet *make_unet(golden *g, flis_visit *visit)
 }
 
 /* eps of latents h x w at timestep t, with or without a layout of 8h x 8w. */
-static void unet_vector(golden *g, const char *id, int item, const char *what, const char *catches, size_t h, size_t w, double t,
-                        bool layout, bool small, const char *const *traced)
+static void unet_vector(golden *g, const char *id, int item, const char *what, const char *catches, size_t h, size_t w,
+                        double t, bool layout, bool small, const char *const *traced)
 {
     char x_name[NAME], label_name[NAME];
     uint8_t *label = malloc(64 * h * w);
@@ -872,7 +906,8 @@ static void unet_vector(golden *g, const char *id, int item, const char *what, c
     given(g, "t", "%g", t);
     snprintf(x_name, sizeof x_name, "unet/x.%zux%zu", h, w);
     snprintf(label_name, sizeof label_name, "rca/label.%zux%zu", 8 * h, 8 * w);
-    flis_tensor *x = image_input(g, x_name, 1, 4, h, w, 1), *context = rows_input(g, "unet/context", 1, FLIS_TOKENS, 32, 1);
+    flis_tensor *x = image_input(g, x_name, 1, 4, h, w, 1),
+                *context = rows_input(g, "unet/context", 1, FLIS_TOKENS, 32, 1);
     if (small) x = flis_scale(&g->ctx, x, 0x1p-6);
     if (small) given_string(g, "x", "divided by 64");
     label_values(label, 8 * h, 8 * w);
@@ -890,59 +925,92 @@ static void unet_vector(golden *g, const char *id, int item, const char *what, c
 
 static void unet_vectors(golden *g)
 {
-    static const char *const names[] = {
-        "time_embed", RES, RES ".in_layers.0", RES ".emb_layers.1", "input_blocks.1.1", BLOCK ".attn1.weights", BLOCK ".attn1", BLOCK ".attn2.scores",
-        BLOCK ".attn2.weights", BLOCK ".attn2", BLOCK ".ff.net.0", "input_blocks.2", "input_blocks.3.1.transformer_blocks.0.attn2.weights",
-        MIDDLE ".attn2.weights", MIDDLE ".attn1.weights", "output_blocks.0.0.in_layers.0", "output_blocks.1", "output_blocks.3.0.skip_connection",
-        "output_blocks.5.1.transformer_blocks.0.attn2.weights", "out.0", "input_blocks.3.0", NULL};
+    static const char *const names[] = {"time_embed",
+                                        RES,
+                                        RES ".in_layers.0",
+                                        RES ".emb_layers.1",
+                                        "input_blocks.1.1",
+                                        BLOCK ".attn1.weights",
+                                        BLOCK ".attn1",
+                                        BLOCK ".attn2.scores",
+                                        BLOCK ".attn2.weights",
+                                        BLOCK ".attn2",
+                                        BLOCK ".ff.net.0",
+                                        "input_blocks.2",
+                                        "input_blocks.3.1.transformer_blocks.0.attn2.weights",
+                                        MIDDLE ".attn2.weights",
+                                        MIDDLE ".attn1.weights",
+                                        "output_blocks.0.0.in_layers.0",
+                                        "output_blocks.1",
+                                        "output_blocks.3.0.skip_connection",
+                                        "output_blocks.5.1.transformer_blocks.0.attn2.weights",
+                                        "out.0",
+                                        "input_blocks.3.0",
+                                        NULL};
     static const char *const norms[] = {RES ".in_layers.0", "input_blocks.1.1.norm", "out.0", NULL};
-    unet_vector(g, "unet.layout", 2, "eps of 8x8 latents at t = 981 with a layout",
-                "the mask missing in some cross-attention, or used in self-attention; whatever else is wrong in the U-Net", 8, 8, 981, true,
-                false, names);
-    traced_vector(g, "unet.time-embed", 10, "5.4", "unet.layout", names[0], "time_embed: W2 silu(W0 embedding + b0) + b2",
-                  "SiLU left out; [sin, cos]", 2048);
+    unet_vector(
+        g, "unet.layout", 2, "eps of 8x8 latents at t = 981 with a layout",
+        "the mask missing in some cross-attention, or used in self-attention; whatever else is wrong in the U-Net", 8,
+        8, 981, true, false, names);
+    traced_vector(g, "unet.time-embed", 10, "5.4", "unet.layout", names[0],
+                  "time_embed: W2 silu(W0 embedding + b0) + b2", "SiLU left out; [sin, cos]", 2048);
     traced_vector(g, "unet.resblock", 0, "5.5", "unet.layout", names[1], "the first ResBlock", "no residual", 256);
     traced_vector(g, "unet.resblock.wide", 0, "5.5", "unet.layout", names[20],
                   "the first ResBlock whose groups have more than one channel: there the time embedding tells",
                   "no time embedding", 512);
-    traced_vector(g, "unet.resblock.norm", 0, "5.5", "unet.layout", names[2], "its first group norm, before SiLU", "other groups", 64);
-    traced_vector(g, "unet.resblock.emb", 10, "5.5", "unet.layout", names[3], "its share of the time embedding: W silu(emb) + b",
-                  "no SiLU before emb_layers.1", 2048);
-    traced_vector(g, "unet.transformer", 0, "5.6", "unet.layout", names[4], "the first SpatialTransformer, its residual included",
-                  "no residual, proj_in left out", 512);
-    traced_vector(g, "unet.attn1.weights", 2, "5.6", "unet.layout", names[5], "self-attention's weights: every key is open to every query",
-                  "self-attention masked", 256);
-    traced_vector(g, "unet.attn1", 0, "5.6", "unet.layout", names[6], "self-attention's output, to_out included", "to_out's bias left out", 256);
+    traced_vector(g, "unet.resblock.norm", 0, "5.5", "unet.layout", names[2], "its first group norm, before SiLU",
+                  "other groups", 64);
+    traced_vector(g, "unet.resblock.emb", 10, "5.5", "unet.layout", names[3],
+                  "its share of the time embedding: W silu(emb) + b", "no SiLU before emb_layers.1", 2048);
+    traced_vector(g, "unet.transformer", 0, "5.6", "unet.layout", names[4],
+                  "the first SpatialTransformer, its residual included", "no residual, proj_in left out", 512);
+    traced_vector(g, "unet.attn1.weights", 2, "5.6", "unet.layout", names[5],
+                  "self-attention's weights: every key is open to every query", "self-attention masked", 256);
+    traced_vector(g, "unet.attn1", 0, "5.6", "unet.layout", names[6], "self-attention's output, to_out included",
+                  "to_out's bias left out", 256);
     traced_vector(g, "unet.attn2.scores", 16, "5.6", "unet.layout", names[7],
-                  "cross-attention's scores before the mask: (q . k) times head width^-0.5", "all channels' width^-0.5, or no scale", 256);
-    traced_vector(g, "unet.attn2.weights", 2, "4.4", "unet.layout", names[8], "rectified weights [heads,64,77]: 0 where closed",
+                  "cross-attention's scores before the mask: (q . k) times head width^-0.5",
+                  "all channels' width^-0.5, or no scale", 256);
+    traced_vector(g, "unet.attn2.weights", 2, "4.4", "unet.layout", names[8],
+                  "rectified weights [heads,64,77]: 0 where closed",
                   "a mask applied after softmax, closed scores of -1, column k for k + 1", 256);
-    traced_vector(g, "unet.attn2", 2, "5.6", "unet.layout", names[9], "cross-attention's output, to_out included", "no mask", 256);
-    traced_vector(g, "unet.ff", 8, "5.6", "unet.layout", names[10], "GEGLU inside the feed-forward: value times erf GELU of the gate",
-                  "the halves swapped, tanh GELU", 256);
+    traced_vector(g, "unet.attn2", 2, "5.6", "unet.layout", names[9], "cross-attention's output, to_out included",
+                  "no mask", 256);
+    traced_vector(g, "unet.ff", 8, "5.6", "unet.layout", names[10],
+                  "GEGLU inside the feed-forward: value times erf GELU of the gate", "the halves swapped, tanh GELU",
+                  256);
     traced_vector(g, "unet.down", 17, "5.2", "unet.layout", names[11], "the first downsample: one zero on every side",
                   "zeros right and below only: shifted by a pixel", 512);
-    traced_vector(g, "unet.attn2.weights.level-1", 2, "4.4", "unet.layout", names[12], "rectified weights of the second level", "RCA at full size only", 256);
-    traced_vector(g, "unet.attn2.weights.middle", 2, "4.4", "unet.layout", names[13], "rectified weights of the middle block",
-                  "no RCA in the middle block", 256);
-    traced_vector(g, "unet.attn1.weights.middle", 2, "4.4", "unet.layout", names[14], "self-attention of the middle block: not masked",
-                  "self-attention masked", 256);
-    traced_vector(g, "unet.skip.norm", 19, "5.2", "unet.layout", names[15], "group norm of [h, skip] in the first output block",
-                  "[skip, h]", 512);
-    traced_vector(g, "unet.up", 17, "5.2", "unet.layout", names[16], "the first upsample: nearest, then 3x3", "an enlargement that is shifted by one", 512);
-    traced_vector(g, "unet.skip-connection", 19, "5.5", "unet.layout", names[17], "the 1x1 convolution of [h, skip] around a ResBlock",
+    traced_vector(g, "unet.attn2.weights.level-1", 2, "4.4", "unet.layout", names[12],
+                  "rectified weights of the second level", "RCA at full size only", 256);
+    traced_vector(g, "unet.attn2.weights.middle", 2, "4.4", "unet.layout", names[13],
+                  "rectified weights of the middle block", "no RCA in the middle block", 256);
+    traced_vector(g, "unet.attn1.weights.middle", 2, "4.4", "unet.layout", names[14],
+                  "self-attention of the middle block: not masked", "self-attention masked", 256);
+    traced_vector(g, "unet.skip.norm", 19, "5.2", "unet.layout", names[15],
+                  "group norm of [h, skip] in the first output block", "[skip, h]", 512);
+    traced_vector(g, "unet.up", 17, "5.2", "unet.layout", names[16], "the first upsample: nearest, then 3x3",
+                  "an enlargement that is shifted by one", 512);
+    traced_vector(g, "unet.skip-connection", 19, "5.5", "unet.layout", names[17],
+                  "the 1x1 convolution of [h, skip] around a ResBlock",
                   "[skip, h]; another skip than the last that is left", 512);
-    traced_vector(g, "unet.attn2.weights.last", 2, "4.4", "unet.layout", names[18], "rectified weights of the last output block",
-                  "the mask of another level", 512);
-    traced_vector(g, "unet.out-norm", 0, "5.7", "unet.layout", names[19], "the last group norm, before SiLU", "its channels in another order", 512);
-    unet_vector(g, "unet.plain", 0, "eps without a layout: plain Stable Diffusion", "a mask where there is no layout; a wrong ResBlock or SpatialTransformer",
-                8, 8, 500, false, false, NULL);
-    unet_vector(g, "unet.not-square", 6, "eps of 8x16 latents with a layout of 64x128", "latents taken for square, H and W swapped", 8, 16, 500,
-                true, false, NULL);
-    unet_vector(g, "unet.small", 7, "eps of small activations, where eps of the norms tells", "any other eps of a norm", 8, 8, 500, false, true, norms);
-    traced_vector(g, "unet.eps.resblock", 7, "5.5", "unet.small", norms[0], "the first ResBlock's first group norm: eps 1e-5", "eps 1e-6", 64);
-    traced_vector(g, "unet.eps.transformer", 7, "5.6", "unet.small", norms[1], "the first SpatialTransformer's group norm: eps 1e-6", "eps 1e-5", 64);
-    traced_vector(g, "unet.eps.out", 7, "5.7", "unet.small", norms[2], "the last group norm: eps 1e-5", "eps 1e-6", 512);
+    traced_vector(g, "unet.attn2.weights.last", 2, "4.4", "unet.layout", names[18],
+                  "rectified weights of the last output block", "the mask of another level", 512);
+    traced_vector(g, "unet.out-norm", 0, "5.7", "unet.layout", names[19], "the last group norm, before SiLU",
+                  "its channels in another order", 512);
+    unet_vector(g, "unet.plain", 0, "eps without a layout: plain Stable Diffusion",
+                "a mask where there is no layout; a wrong ResBlock or SpatialTransformer", 8, 8, 500, false, false,
+                NULL);
+    unet_vector(g, "unet.not-square", 6, "eps of 8x16 latents with a layout of 64x128",
+                "latents taken for square, H and W swapped", 8, 16, 500, true, false, NULL);
+    unet_vector(g, "unet.small", 7, "eps of small activations, where eps of the norms tells", "any other eps of a norm",
+                8, 8, 500, false, true, norms);
+    traced_vector(g, "unet.eps.resblock", 7, "5.5", "unet.small", norms[0],
+                  "the first ResBlock's first group norm: eps 1e-5", "eps 1e-6", 64);
+    traced_vector(g, "unet.eps.transformer", 7, "5.6", "unet.small", norms[1],
+                  "the first SpatialTransformer's group norm: eps 1e-6", "eps 1e-5", 64);
+    traced_vector(g, "unet.eps.out", 7, "5.7", "unet.small", norms[2], "the last group norm: eps 1e-5", "eps 1e-6",
+                  512);
 }
 
 static void guided_vector(golden *g)
@@ -950,11 +1018,13 @@ static void guided_vector(golden *g)
     const size_t shape[3] = {4, 8, 8};
     real eps[256], uncond[256];
     uint8_t label[64 * 64];
-    begin(g, "unet.guided", 3, "8.5", "the two passes of guidance at t = 261: the layout acts on the conditional one alone",
+    begin(g, "unet.guided", 3, "8.5",
+          "the two passes of guidance at t = 261: the layout acts on the conditional one alone",
           "the unconditional pass rectified too; both in one batch with one mask; conditions swapped");
     given_string(g, "weights", "tinyA");
     given(g, "t", "261");
-    flis_tensor *x = image_input(g, "unet/x.8x8", 1, 4, 8, 8, 1), *context = rows_input(g, "unet/context", 1, FLIS_TOKENS, 32, 1);
+    flis_tensor *x = image_input(g, "unet/x.8x8", 1, 4, 8, 8, 1),
+                *context = rows_input(g, "unet/context", 1, FLIS_TOKENS, 32, 1);
     flis_tensor *empty = rows_input(g, "unet/uncond", 1, FLIS_TOKENS, 32, 1);
     label_input(g, "rca/label.64x64", label, 64, 64);
     classes_input(g, "rca/class_ids");
@@ -986,7 +1056,8 @@ static flis_vae *make_vae(golden *g, flis_visit *visit)
 static void picture_vector(golden *g)
 {
     flis_picture picture = {0};
-    begin(g, "vae.bytes", 18, "9.1", "latents to bytes: times float32(1 / 0.18215), decode, clamp((x + 1) / 2), 255 x truncated; [h,w,rgb]",
+    begin(g, "vae.bytes", 18, "9.1",
+          "latents to bytes: times float32(1 / 0.18215), decode, clamp((x + 1) / 2), 255 x truncated; [h,w,rgb]",
           "bytes rounded instead of truncated, latents not divided by the factor, BGR");
     given_string(g, "weights", "tinyA");
     flis_vae *vae = make_vae(g, flis_formula_visit);
@@ -1004,11 +1075,13 @@ static void vae_vectors(golden *g)
 {
     static const char *const decoder[] = {"decoder.mid.attn_1", "decoder.up.3.upsample", "decoder.mid.block_1", NULL};
     static const char *const encoder[] = {"encoder.down.0.downsample", NULL};
-    static const char *const norms[] = {"decoder.mid.block_1.norm1", "decoder.mid.attn_1.norm", "decoder.norm_out", NULL};
+    static const char *const norms[] = {"decoder.mid.block_1.norm1", "decoder.mid.attn_1.norm", "decoder.norm_out",
+                                        NULL};
     for (int small = 0; small < 2; small++) {
         wanted want;
         begin(g, small ? "vae.decode.small" : "vae.decode", small ? 7 : 16, "6.3",
-              small ? "decode small activations, where eps of the norms tells" : "latents [1,4,3,4] (already divided by the factor) to an image [1,3,24,32]",
+              small ? "decode small activations, where eps of the norms tells"
+                    : "latents [1,4,3,4] (already divided by the factor) to an image [1,3,24,32]",
               small ? "eps 1e-5" : "no scale in the attention, a shifted upsample, levels in another order");
         given_string(g, "weights", small ? SMALL_RULE : "tinyA");
         flis_vae *vae = make_vae(g, small ? small_visit : flis_formula_visit);
@@ -1018,14 +1091,18 @@ static void vae_vectors(golden *g)
         flis_vae_free(vae);
         end(g);
         if (small) break;
-        traced_vector(g, "vae.attention", 16, "6.2", "vae.decode", decoder[0], "the middle attention: one head, scale c^-0.5",
-                      "no scale, several heads", 512);
-        traced_vector(g, "vae.up", 17, "6.3", "vae.decode", decoder[1], "the first upsample: nearest, then 3x3", "an enlargement that is shifted by one", 512);
+        traced_vector(g, "vae.attention", 16, "6.2", "vae.decode", decoder[0],
+                      "the middle attention: one head, scale c^-0.5", "no scale, several heads", 512);
+        traced_vector(g, "vae.up", 17, "6.3", "vae.decode", decoder[1], "the first upsample: nearest, then 3x3",
+                      "an enlargement that is shifted by one", 512);
         traced_vector(g, "vae.resnet", 0, "6.2", "vae.decode", decoder[2], "the first resnet", "no residual", 256);
     }
-    traced_vector(g, "vae.eps.resnet", 7, "6.2", "vae.decode.small", norms[0], "the first resnet's first group norm: eps 1e-6", "eps 1e-5", 64);
-    traced_vector(g, "vae.eps.attention", 7, "6.2", "vae.decode.small", norms[1], "the attention's group norm: eps 1e-6", "eps 1e-5", 64);
-    traced_vector(g, "vae.eps.out", 7, "6.3", "vae.decode.small", norms[2], "the last group norm: eps 1e-6", "eps 1e-5", 1024);
+    traced_vector(g, "vae.eps.resnet", 7, "6.2", "vae.decode.small", norms[0],
+                  "the first resnet's first group norm: eps 1e-6", "eps 1e-5", 64);
+    traced_vector(g, "vae.eps.attention", 7, "6.2", "vae.decode.small", norms[1],
+                  "the attention's group norm: eps 1e-6", "eps 1e-5", 64);
+    traced_vector(g, "vae.eps.out", 7, "6.3", "vae.decode.small", norms[2], "the last group norm: eps 1e-6", "eps 1e-5",
+                  1024);
     wanted want;
     begin(g, "vae.encode", 17, "6.4", "an image [1,3,24,32] to moments [1,8,3,4]: means, then log variances",
           "zeros on both sides of a downsample: shifted by a pixel; quant_conv left out");
@@ -1036,14 +1113,15 @@ static void vae_vectors(golden *g)
     tensor_output(g, "moments", vae ? flis_vae_encode(&g->ctx, vae, image) : NULL, 512);
     flis_vae_free(vae);
     end(g);
-    traced_vector(g, "vae.down", 17, "6.4", "vae.encode", encoder[0], "the first downsample: one zero right and below", "zeros on every side", 256);
+    traced_vector(g, "vae.down", 17, "6.4", "vae.encode", encoder[0], "the first downsample: one zero right and below",
+                  "zeros on every side", 256);
     picture_vector(g);
 }
 
 /* ---- Random numbers ---------------------------------------------------------------------------------------------- */
 
-static void randn_vector(golden *g, const char *id, const char *section, const char *what, const char *catches, flis_rng_kind kind,
-                         uint64_t seed, const size_t *counts, double units)
+static void randn_vector(golden *g, const char *id, const char *section, const char *what, const char *catches,
+                         flis_rng_kind kind, uint64_t seed, const size_t *counts, double units)
 {
     float x[1024];
     size_t total = 0;
@@ -1064,7 +1142,8 @@ static void randn_vector(golden *g, const char *id, const char *section, const c
 
 static void random_vectors(golden *g)
 {
-    static const size_t many[] = {64, 0}, few[] = {7, 0}, odd[] = {17, 43, 0}, mixed[] = {3, 16, 4, 0}, two[] = {20, 5, 0};
+    static const size_t many[] = {64, 0}, few[] = {7, 0}, odd[] = {17, 43, 0}, mixed[] = {3, 16, 4, 0},
+                        two[] = {20, 5, 0};
     int64_t words[8];
     const size_t eight = 8;
     begin(g, "rng.mt19937", 15, "7.1", "the first words of mt19937 of seed 42", "init_by_array, a wrong tempering");
@@ -1073,14 +1152,18 @@ static void random_vectors(golden *g)
     for (int i = 0; i < 8; i++) words[i] = (int64_t)flis_rng_u32(&g->ctx.rng);
     whole_output(g, "words", 1, &eight, words);
     end(g);
-    randn_vector(g, "rng.cpu", "7.4", "torch.randn(64) on the CPU, to the bit", "sine and cosine swapped, u for 1 - u", FLIS_RNG_CPU, 42, many, 0);
-    randn_vector(g, "rng.cpu.few", "7.3", "torch.randn(7): below 16 values the scalar path in double", "the 16-wide path for few values",
-                 FLIS_RNG_CPU, 42, few, 0);
-    randn_vector(g, "rng.cpu.redrawn", "7.4", "torch.randn(17), then 43: the last 16 are drawn anew", "the last 16 not redrawn", FLIS_RNG_CPU, 7, odd, 0);
-    randn_vector(g, "rng.cpu.mixed", "7.3", "torch.randn(3), (16), (4): the sine of the second pair waits for the third call",
+    randn_vector(g, "rng.cpu", "7.4", "torch.randn(64) on the CPU, to the bit", "sine and cosine swapped, u for 1 - u",
+                 FLIS_RNG_CPU, 42, many, 0);
+    randn_vector(g, "rng.cpu.few", "7.3", "torch.randn(7): below 16 values the scalar path in double",
+                 "the 16-wide path for few values", FLIS_RNG_CPU, 42, few, 0);
+    randn_vector(g, "rng.cpu.redrawn", "7.4", "torch.randn(17), then 43: the last 16 are drawn anew",
+                 "the last 16 not redrawn", FLIS_RNG_CPU, 7, odd, 0);
+    randn_vector(g, "rng.cpu.mixed", "7.3",
+                 "torch.randn(3), (16), (4): the sine of the second pair waits for the third call",
                  "the kept value dropped between calls", FLIS_RNG_CPU, UINT64_C(12345678901), mixed, 0);
-    randn_vector(g, "rng.cuda", "7.6", "torch.randn(20), then 5, on CUDA: Philox 4x32-10", "9 rounds, calls that do not move the counter, cosine for sine",
-                 FLIS_RNG_CUDA, UINT64_C(5000000000), two, 64);
+    randn_vector(g, "rng.cuda", "7.6", "torch.randn(20), then 5, on CUDA: Philox 4x32-10",
+                 "9 rounds, calls that do not move the counter, cosine for sine", FLIS_RNG_CUDA, UINT64_C(5000000000),
+                 two, 64);
 }
 
 /* ---- Schedule and samplers --------------------------------------------------------------------------------------- */
@@ -1090,7 +1173,8 @@ static void random_vectors(golden *g)
 
 static void schedule_vector(golden *g, const flis_schedule *schedule)
 {
-    begin(g, "schedule", 11, "8.1", "beta and alphas_cumprod of the 1000 steps, in double, and as the float32 that is used",
+    begin(g, "schedule", 11, "8.1",
+          "beta and alphas_cumprod of the 1000 steps, in double, and as the float32 that is used",
           "betas linear instead of linear in sqrt, the product in float32");
     double_output(g, "beta", FLIS_TIMESTEPS, schedule->beta, CLOSE);
     double_output(g, "alphas_cumprod", FLIS_TIMESTEPS, schedule->alpha_bar, CLOSE);
@@ -1098,8 +1182,8 @@ static void schedule_vector(golden *g, const flis_schedule *schedule)
     end(g);
 }
 
-static void steps_vector(golden *g, const char *id, int item, const char *what, const char *catches, const flis_schedule *schedule,
-                         int count, double eta)
+static void steps_vector(golden *g, const char *id, int item, const char *what, const char *catches,
+                         const flis_schedule *schedule, int count, double eta)
 {
     flis_steps *s = malloc(sizeof *s);
     begin(g, id, item, "8.2", what, catches);
@@ -1122,7 +1206,8 @@ static void refused_steps_vector(golden *g, const flis_schedule *schedule)
     int64_t counts[FLIS_TIMESTEPS];
     const size_t shape = FLIS_TIMESTEPS;
     flis_steps *s = malloc(sizeof *s);
-    begin(g, "steps.refused", 11, "8.2", "for S = 1 to 1000 steps: refused because timestep 1000 would be read; how many steps there are (0: none)",
+    begin(g, "steps.refused", 11, "8.2",
+          "for S = 1 to 1000 steps: refused because timestep 1000 would be read; how many steps there are (0: none)",
           "S in 3, 9, 27, 36, 37, 101-111, 251-333, 501-1000 taken; always S steps");
     given_string(g, "refusal", "last timestep beyond the schedule");
     for (int i = 0; s && i < FLIS_TIMESTEPS; i++) {
@@ -1140,7 +1225,8 @@ static void refused_steps_vector(golden *g, const flis_schedule *schedule)
 enum { LATENT = 4 * 2 * 4, MOST_STEPS = 16 };
 typedef struct toy {
     real cond[LATENT], uncond[LATENT];
-    int64_t evaluated[2 * MOST_STEPS];  /* timesteps of the calls, negative where the unconditional eps was not asked for */
+    int64_t
+        evaluated[2 * MOST_STEPS]; /* timesteps of the calls, negative where the unconditional eps was not asked for */
     size_t evaluations, steps;
     real x_prev[MOST_STEPS * LATENT], pred_x0[MOST_STEPS * LATENT], e_t[MOST_STEPS * LATENT];
 } toy;
@@ -1206,21 +1292,29 @@ static void sampler_vectors(golden *g)
     if (!schedule) return;
     flis_schedule_make(schedule);
     schedule_vector(g, schedule);
-    steps_vector(g, "steps.50", 11, "50 steps: t = range(0, 1000, 20) + 1, smallest first, and the arrays of DDIM", "timesteps without the + 1", schedule, 50, 0);
-    steps_vector(g, "steps.30", 11, "30 does not divide 1000: 31 steps", "a linspace of timesteps, 30 steps", schedule, 30, 0.5);
-    steps_vector(g, "steps.first", 12, "alpha_prev of the smallest step is alphas_cumprod[0]", "1 in its place", schedule, 4, 1);
+    steps_vector(g, "steps.50", 11, "50 steps: t = range(0, 1000, 20) + 1, smallest first, and the arrays of DDIM",
+                 "timesteps without the + 1", schedule, 50, 0);
+    steps_vector(g, "steps.30", 11, "30 does not divide 1000: 31 steps", "a linspace of timesteps, 30 steps", schedule,
+                 30, 0.5);
+    steps_vector(g, "steps.first", 12, "alpha_prev of the smallest step is alphas_cumprod[0]", "1 in its place",
+                 schedule, 4, 1);
     refused_steps_vector(g, schedule);
     free(schedule);
-    sample_vector(g, "sampler.ddim", 14, "DDIM, 5 steps, eta 0: noise is drawn at every step all the same; next_randn: the 4 numbers after it",
+    sample_vector(g, "sampler.ddim", 14,
+                  "DDIM, 5 steps, eta 0: noise is drawn at every step all the same; next_randn: the 4 numbers after it",
                   "no noise drawn where sigma is 0: streams out of step", (flis_sampling){FLIS_DDIM, 5, 0, 3});
-    sample_vector(g, "sampler.ddim.eta", 14, "DDIM, 5 steps, eta 0.5", "sigma left out of the direction, alpha_prev[0] = 1", (flis_sampling){FLIS_DDIM, 5, 0.5, 3});
-    sample_vector(g, "sampler.plms", 13, "PLMS, 10 steps: 11 evaluations, the second at the next timestep; evaluated: their timesteps",
-                  "one evaluation in the first step, the second step taken from the improved x", (flis_sampling){FLIS_PLMS, 10, 0, 3});
+    sample_vector(g, "sampler.ddim.eta", 14, "DDIM, 5 steps, eta 0.5",
+                  "sigma left out of the direction, alpha_prev[0] = 1", (flis_sampling){FLIS_DDIM, 5, 0.5, 3});
+    sample_vector(g, "sampler.plms", 13,
+                  "PLMS, 10 steps: 11 evaluations, the second at the next timestep; evaluated: their timesteps",
+                  "one evaluation in the first step, the second step taken from the improved x",
+                  (flis_sampling){FLIS_PLMS, 10, 0, 3});
     sample_vector(g, "sampler.plms.history", 13, "PLMS, 5 steps: the history holds the guided eps, not the combination",
                   "what was stepped with kept as history, unguided history", (flis_sampling){FLIS_PLMS, 5, 0, 7.5});
     sample_vector(g, "sampler.guidance", 3, "e = uncond + scale (cond - uncond), scale 2",
                   "e = cond + scale (cond - uncond)", (flis_sampling){FLIS_DDIM, 2, 0, 2});
-    sample_vector(g, "sampler.no-guidance", 3, "scale 1: the unconditional eps is not asked for (negative timesteps in `evaluated`)",
+    sample_vector(g, "sampler.no-guidance", 3,
+                  "scale 1: the unconditional eps is not asked for (negative timesteps in `evaluated`)",
                   "an unconditional pass all the same", (flis_sampling){FLIS_DDIM, 2, 0, 1});
 }
 
@@ -1233,7 +1327,8 @@ static void png_vector(golden *g)
     int64_t whole[sizeof pixels];
     const size_t shape[3] = {5, 7, 3};
     size_t length = 0;
-    begin(g, "png", 0, "9.2", "the PNG of a picture 7 wide and 5 high with three texts: bytes are a function of pixels and texts",
+    begin(g, "png", 0, "9.2",
+          "the PNG of a picture 7 wide and 5 high with three texts: bytes are a function of pixels and texts",
           "BGR, H and W swapped, text that is not Latin-1 in tEXt, another filter or compression");
     given(g, "texts", "{\"Software\": \"flis\", \"Title\": \"caf\xC3\xA9\", \"prompt\": \"\xE6\xB5\xB7\"}");
     for (size_t i = 0; i < sizeof pixels; i++) whole[i] = pixels[i] = (uint8_t)(i * i % 251);
@@ -1246,8 +1341,8 @@ static void png_vector(golden *g)
 }
 
 /* Writes `content` to a file beside the result, reads it as a layout, removes it; the sentence then says layout.json. */
-static void layout_vector(golden *g, const char *scratch, const char *id, const char *section, const char *what, const char *catches,
-                          const char *content, const char *kind)
+static void layout_vector(golden *g, const char *scratch, const char *id, const char *section, const char *what,
+                          const char *catches, const char *content, const char *kind)
 {
     flis_layout layout = {0};
     begin(g, id, 0, section, what, catches);
@@ -1275,24 +1370,26 @@ static void layout_vector(golden *g, const char *scratch, const char *id, const 
 
 static void layout_vectors(golden *g, const char *scratch)
 {
-    layout_vector(g, scratch, "layout.pairs", "10.9", "a list of pairs lets a phrase occur twice; order is kept", "phrases sorted, or merged",
+    layout_vector(g, scratch, "layout.pairs", "10.9", "a list of pairs lets a phrase occur twice; order is kept",
+                  "phrases sorted, or merged",
                   "{\"text_label_mapping\": [[\"sky\", 1], [\"in oil\", -1], [\"sky\", 5]]}", NULL);
-    layout_vector(g, scratch, "layout.id", "10.9", "an id above 255 is refused: label maps have 8 bits", "256 taken for 0",
-                  "{\"text_label_mapping\": {\"sky\": 256}}", "id out of range");
-    layout_vector(g, scratch, "layout.negative", "10.9", "an id below -1 is refused", "-2 taken for -1 or 254", "{\"text_label_mapping\": {\"sky\": -2}}",
-                  "id out of range");
+    layout_vector(g, scratch, "layout.id", "10.9", "an id above 255 is refused: label maps have 8 bits",
+                  "256 taken for 0", "{\"text_label_mapping\": {\"sky\": 256}}", "id out of range");
+    layout_vector(g, scratch, "layout.negative", "10.9", "an id below -1 is refused", "-2 taken for -1 or 254",
+                  "{\"text_label_mapping\": {\"sky\": -2}}", "id out of range");
     layout_vector(g, scratch, "layout.fraction", "10.9", "an id that is no whole number is refused", "1.5 taken for 1",
                   "{\"text_label_mapping\": {\"sky\": 1.5}}", "id out of range");
-    layout_vector(g, scratch, "layout.missing", "10.9", "a layout without text_label_mapping is refused", "an empty prompt",
-                  "{\"layout_path\": \"a.png\"}", "text_label_mapping missing");
+    layout_vector(g, scratch, "layout.missing", "10.9", "a layout without text_label_mapping is refused",
+                  "an empty prompt", "{\"layout_path\": \"a.png\"}", "text_label_mapping missing");
     layout_vector(g, scratch, "layout.json", "10.8", "JSON that is cut short is refused", "what was read so far taken",
                   "{\"text_label_mapping\": {\"sky\": 1", "broken JSON");
-    layout_vector(g, scratch, "layout.absent", "10.9", "a label map that is not there is refused", "a plain picture made instead",
-                  "{\"text_label_mapping\": {\"sky\": 1}, \"layout_path\": \"flis-no-such-label-map.png\"}", "label map missing");
+    layout_vector(
+        g, scratch, "layout.absent", "10.9", "a label map that is not there is refused", "a plain picture made instead",
+        "{\"text_label_mapping\": {\"sky\": 1}, \"layout_path\": \"flis-no-such-label-map.png\"}", "label map missing");
 }
 
-static void options_vector(golden *g, const char *id, const char *what, const char *catches, size_t width, size_t height,
-                           flis_sampling s, const char *kind)
+static void options_vector(golden *g, const char *id, const char *what, const char *catches, size_t width,
+                           size_t height, flis_sampling s, const char *kind)
 {
     flis_options options;
     flis_picture out = {0};
@@ -1316,14 +1413,17 @@ static void options_vector(golden *g, const char *id, const char *what, const ch
 
 static void options_vectors(golden *g)
 {
-    options_vector(g, "refused.size", "a picture size that is no multiple of 64 is refused", "a size rounded or taken", 512, 500,
-                   (flis_sampling){FLIS_PLMS, 50, 0, 2}, "size");
-    options_vector(g, "refused.steps", "27 steps are refused: timestep 1000 would be read", "alphas beyond the schedule", 512, 512,
-                   (flis_sampling){FLIS_PLMS, 27, 0, 2}, "last timestep beyond the schedule");
-    options_vector(g, "refused.eta", "PLMS with eta is refused", "eta ignored", 512, 512, (flis_sampling){FLIS_PLMS, 50, 0.5, 2}, "eta");
+    options_vector(g, "refused.size", "a picture size that is no multiple of 64 is refused", "a size rounded or taken",
+                   512, 500, (flis_sampling){FLIS_PLMS, 50, 0, 2}, "size");
+    options_vector(g, "refused.steps", "27 steps are refused: timestep 1000 would be read",
+                   "alphas beyond the schedule", 512, 512, (flis_sampling){FLIS_PLMS, 27, 0, 2},
+                   "last timestep beyond the schedule");
+    options_vector(g, "refused.eta", "PLMS with eta is refused", "eta ignored", 512, 512,
+                   (flis_sampling){FLIS_PLMS, 50, 0.5, 2}, "eta");
     uint8_t mask[4 * FLIS_TOKENS], label[4] = {0};
     float ids[76] = {0};
-    begin(g, "refused.classes", 5, "4.3", "a layout with classes for 76 tokens is refused", "a column beyond the text's closed, EOS masked");
+    begin(g, "refused.classes", 5, "4.3", "a layout with classes for 76 tokens is refused",
+          "a column beyond the text's closed, EOS masked");
     const flis_rca rca = {label, 2, 2, ids, 76};
     flis_rca_mask(&g->ctx, &rca, 2, 2, mask);
     refusal_output(g, "too many tokens");
@@ -1359,7 +1459,8 @@ enum { ITEM_COUNT = sizeof ITEMS / sizeof *ITEMS };
 static void put_vocabulary(golden *g, text *t)
 {
     put(g, t, "  \"vocabulary\": {\"size\": 1000, \"bos\": 998, \"eos\": 999,\n   \"rule\": ");
-    put_string(g, t, "CLIP's 512 byte tokens, then 486 merges: these, then pairs of capitals A A, A B, ... A Z, B A, ...");
+    put_string(g, t,
+               "CLIP's 512 byte tokens, then 486 merges: these, then pairs of capitals A A, A B, ... A Z, B A, ...");
     put(g, t, ",\n   \"merges\": ");
     put_string(g, t, WORDS);
     put(g, t, "},\n");
@@ -1369,20 +1470,32 @@ static void write_manifest(golden *g, const char *path)
 {
     text head = {0};
     char partial[4200];
-    put(g, &head, "{\"format\": \"flis conformance\", \"version\": 1,\n  \"inputs\": \"inputs.safetensors\", \"outputs\": \"outputs.safetensors\",\n");
+    put(g, &head,
+        "{\"format\": \"flis conformance\", \"version\": 1,\n  \"inputs\": \"inputs.safetensors\", \"outputs\": "
+        "\"outputs.safetensors\",\n");
     put(g, &head, "  \"rules\": {\n   \"u\": ");
-    put_string(g, &head, "value i (flat index, in the shape's order) of the tensor's name: h = FNV-1a-64 of the name, z = splitmix64's finaliser of "
-               "h + (i + 1) 0x9E3779B97F4A7C15 (shifts 30, 27, 31; multipliers 0xBF58476D1CE4E5B9, 0x94D049BB133111EB), "
-               "u = ((z >> 40) - 2^23) 2^-23");
+    put_string(
+        g, &head,
+        "value i (flat index, in the shape's order) of the tensor's name: h = FNV-1a-64 of the name, z = splitmix64's "
+        "finaliser of "
+        "h + (i + 1) 0x9E3779B97F4A7C15 (shifts 30, 27, 31; multipliers 0xBF58476D1CE4E5B9, 0x94D049BB133111EB), "
+        "u = ((z >> 40) - 2^23) 2^-23");
     put(g, &head, ",\n   \"formula weights\": ");
-    put_string(g, &head, "two or more dimensions (fan_in = product of shape[1:]): u 2^round(log2(sqrt(3 / fan_in))); one dimension: 1 + u 2^-4 where "
+    put_string(g, &head,
+               "two or more dimensions (fan_in = product of shape[1:]): u 2^round(log2(sqrt(3 / fan_in))); one "
+               "dimension: 1 + u 2^-4 where "
                "the name ends in weight, else u 2^-6");
     put(g, &head, ",\n   \"tinyA\": ");
-    put_string(g, &head, "formula weights under the checkpoint's names, in the shapes of tools/synth tinyA: U-Net 32 channels, levels 1, 2, 2, one "
-               "ResBlock a level, attention at each, 2 heads, text width 32; CLIP 1000 tokens, width 32, 2 layers, 2 heads, MLP 128; autoencoder 32 "
+    put_string(g, &head,
+               "formula weights under the checkpoint's names, in the shapes of tools/synth tinyA: U-Net 32 channels, "
+               "levels 1, 2, 2, one "
+               "ResBlock a level, attention at each, 2 heads, text width 32; CLIP 1000 tokens, width 32, 2 layers, 2 "
+               "heads, MLP 128; autoencoder 32 "
                "channels, levels 1, 1, 1, 1, one resnet a level");
     put(g, &head, ",\n   \"tolerance\": ");
-    put_string(g, &head, "largest absolute error; `units` tells it in 2^-24 of the output's largest value, and is at least 8 times what flis' float32 is off from flis64's double. exact: equal values. relative: largest "
+    put_string(g, &head,
+               "largest absolute error; `units` tells it in 2^-24 of the output's largest value, and is at least 8 "
+               "times what flis' float32 is off from flis64's double. exact: equal values. relative: largest "
                "relative error. share: how many of the values may be off at all. A NaN is never right");
     put(g, &head, "},\n");
     put_vocabulary(g, &head);
@@ -1412,7 +1525,8 @@ static void write_list(golden *g, const list *l, const char *path)
 {
     flis_writer *writer = flis_ok(&g->all) ? flis_write_begin(&g->all, path) : NULL;
     if (!writer) return;
-    flis_write_metadata(&g->all, writer, "generator", sizeof(real) == 8 ? "flis64 " FLIS_VERSION : "flis " FLIS_VERSION);
+    flis_write_metadata(&g->all, writer, "generator",
+                        sizeof(real) == 8 ? "flis64 " FLIS_VERSION : "flis " FLIS_VERSION);
     for (size_t i = 0; i < l->count; i++)
         flis_write_declare(&g->all, writer, l->item[i].name, l->item[i].dtype, l->item[i].rank, l->item[i].shape);
     for (size_t i = 0; i < l->count; i++) {
@@ -1423,8 +1537,7 @@ static void write_list(golden *g, const list *l, const char *path)
             for (size_t k = 0; bytes && k < x->count; k++) bytes[k] = (uint8_t)x->whole[k];
             if (bytes) flis_write_u8(&g->all, writer, bytes, x->count);
             free(bytes);
-        } else
-            flis_write_f64(&g->all, writer, x->number, x->count);
+        } else flis_write_f64(&g->all, writer, x->number, x->count);
     }
     flis_write_end(&g->all, writer);
 }
@@ -1463,7 +1576,7 @@ static const char HELP[] =
 
 int main(int argc, char **argv)
 {
-    static golden g;            /* large, and zero */
+    static golden g; /* large, and zero */
     char path[4][4096];
     if (argc == 2 && !strcmp(argv[1], "--help")) return fputs(HELP, stdout) < 0;
     if (argc == 2 && !strcmp(argv[1], "--version")) return puts("golden " FLIS_VERSION) < 0;
@@ -1480,7 +1593,8 @@ int main(int argc, char **argv)
     bool ok = flis_init(&g.all);
     const char *const names[] = {"manifest.json", "inputs.safetensors", "outputs.safetensors", "layout.partial"};
     for (int i = 0; i < 4; i++)
-        if (snprintf(path[i], sizeof path[i], answers ? "%s.layout.partial" : "%s/%s", to, names[i]) >= (int)sizeof path[i] - 16)
+        if (snprintf(path[i], sizeof path[i], answers ? "%s.layout.partial" : "%s/%s", to, names[i]) >=
+            (int)sizeof path[i] - 16)
             ok = flis_fail(&g.all, "%s: the name is too long", to);
     if (ok) make_vectors(&g, path[3]);
     if (!answers && g.failed) flis_fail(&g.all, "%zu vectors failed; nothing was written", g.failed);
