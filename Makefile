@@ -81,6 +81,8 @@ $(MODEL): | tools/synth
 # The runner's total counts the command line's checks too, so the last line tells all; and those of the gradients in double
 # precision, where differences tell most, unless RUN chooses.
 DOUBLE = $(if $(filter-out -q,$(RUN)),,build/64/grad.count)
+# The conformance vectors' wrong variants, unless RUN chooses.
+VECTORS = $(if $(RUN),,$(B)/vectors.count)
 
 test:
 	@+$(MAKE) --no-print-directory VARIANT=$(if $(filter test%,$(VARIANT)),$(VARIANT),test) suite
@@ -95,7 +97,8 @@ suite: all $(B)/run $(B)/replay registered spec $(DOUBLE)
 	@$(if $(SANITIZE),,echo "note: $(CC) has no address and undefined sanitizers; testing without them";) \
 	 sh tests/cli.sh $(FLIS) $(O)tools/synth $(B)/cli.count; \
 	 sh tests/train.sh $(O)tools/train $(O)tools/world $(O)tools/evaluate $(FLIS) $(B)/train.count; \
-	 $(B)/run -a $(B)/cli.count -a $(B)/train.count $(DOUBLE:%=-a %) $(RUN)
+	 $(if $(VECTORS),CC='$(CC)' sh tests/vectors.sh $(FLIS) $(VECTORS);) \
+	 $(B)/run -a $(B)/cli.count -a $(B)/train.count $(DOUBLE:%=-a %) $(VECTORS:%=-a %) $(RUN)
 
 tests: all $(B)/run
 

@@ -7,7 +7,7 @@
 # A line of the table: what is wrong | vectors, all of which must fail | file | perl substitution, in which ON is true where
 # the mistake is wanted. A substitution that changes nothing is an error: the table must follow the code. Every vector of the
 # manifest must be in some line. Also: the committed vectors are what tools/golden writes.
-# Prints the lines that went wrong (all with VERBOSE=1) and "N passed, N failed", which goes to the file COUNTS too.
+# Prints the lines that went wrong (all with VERBOSE=1) and "N passed, N failed"; the latter goes to the file COUNTS too.
 set -u
 LC_ALL=C
 OMP_WAIT_POLICY=passive
@@ -45,8 +45,8 @@ the encoder pads on both sides | op.conv.down-after vae.down vae.encode | tensor
 the enlarged picture is shifted by one | op.conv.upsampled unet.up vae.up vae.decode | tensor.c | s/row \/= scale;/row = (row - (ON && scale == 2 && row > 0)) \/ scale;/
 group norm with 1e-6 everywhere | op.group-norm unet.eps.resblock unet.eps.out unet.small | tensor.c | s/slope\[k\] = a->gain\[k\] \/ sqrt\(variance\[k\] \+ a->eps\)/slope[k] = a->gain[k] \/ sqrt(variance[k] + (ON ? 1e-6 : a->eps))/
 group norm with 1e-5 everywhere | op.group-norm.silu unet.eps.transformer vae.eps.resnet vae.eps.attention vae.eps.out | tensor.c | s/\? 1e-6 : a->eps\)/? 1e-6 : ON ? 1e-5 : a->eps)/
-group norm's variance by n - 1 | op.group-norm unet.resblock.norm unet.out-norm | tensor.c | s/sqrt\(variance\[k\] \+ \(/sqrt(variance[k] * (ON ? (double)(places * c \/ GROUPS) \/ ((double)(places * c \/ GROUPS) - 1) : 1) + (/
-group norm over channels that are 32 apart | op.group-norm unet.skip.norm | tensor.c | s/channel \+= part\[s \* c \+ k\];/channel += part[s * c + (ON ? k % width * GROUPS + g : k)];/; s/out\[k\] = total \/ \(\(double\)places/out[ON ? k % width * GROUPS + g : k] = total \/ ((double)places/
+group norm's variance by n - 1 | op.group-norm unet.resblock.norm unet.out-norm | tensor.c | s/sqrt\(variance\[k\] \+ \(/sqrt(variance[k] * (ON ? (double)(places * c \/ a->groups) \/ ((double)(places * c \/ a->groups) - 1) : 1) + (/
+group norm over channels that are 32 apart | op.group-norm unet.skip.norm | tensor.c | s/channel \+= part\[s \* c \+ k\];/channel += part[s * c + (ON ? k % width * groups + g : k)];/; s/out\[k\] = total \/ \(\(double\)places/out[ON ? k % width * groups + g : k] = total \/ ((double)places/
 no SiLU behind group norm | op.group-norm.silu unet.plain | tensor.c | s/if \(a->silu\)\n            for \(size_t k = 0; k < c; k\+\+\) to\[k\]/if (a->silu && !ON)\n            for (size_t k = 0; k < c; k++) to[k]/
 layer norm with 1e-6 | op.layer-norm | tensor.c | s/row_sum\(in, c, mean, true\) \/ \(double\)c \+ 1e-5\)/row_sum(in, c, mean, true) \/ (double)c + (ON ? 1e-6 : 1e-5))/
 layer norm with 1e-12 | op.layer-norm | tensor.c | s/\? 1e-6 : 1e-5\)/? 1e-6 : ON ? 1e-12 : 1e-5)/
@@ -220,6 +220,6 @@ cut -d'|' -f2 table | tr ' ' '\n' | sort -u >covered
 for id in $(sed -n 's/^    {"id": "\([^"]*\)".*/\1/p' "$golden/manifest.json"); do
     grep -qxF -e "$id" covered || fail "$id has no wrong variant in the table"
 done
-echo "$passed passed, $failed failed"
+echo "conformance vectors: $passed passed, $failed failed"
 [ -z "$counts" ] || echo "$passed passed, $failed failed" >"$counts"
 [ "$failed" = 0 ]

@@ -1,14 +1,14 @@
-/* golden - writes the conformance vectors: what a port of FreestyleNet must compute, one vector per operation, stage and
- * rule that is easy to get wrong, each with the mistake that it catches.
+/* golden - writes the conformance vectors: what a port of FreestyleNet must compute, one vector per operation, stage
+ * and rule that is easy to get wrong, each with the mistake that it catches.
  *
  *   golden DIR             manifest.json, inputs.safetensors and outputs.safetensors, the same bytes on every machine
  *   golden --answers FILE  flis' own answers alone, as a port would hand them to `flis conformance`
  *
- * Inputs and weights are formulas of their names (SPEC 11.1), so that a port needs nothing but the manifest; inputs.safetensors
- * holds them all the same. Tensors in files are in PyTorch's order. Vectors do not depend on each other: where one fails,
- * its answers are missing and the others are there.
+ * Inputs and weights are formulas of their names (SPEC 11.1), so that a port needs nothing but the manifest;
+ * inputs.safetensors holds them all the same. Tensors in files are in PyTorch's order. Where a vector fails, its answers
+ * are missing and the others are there.
  *
- * In order: growing text and lists of tensors; the manifest as it is written; inputs; outputs; then the vectors by subject.
+ * In order: growing text and lists of tensors; the manifest as it is written; inputs; outputs; the vectors by subject.
  */
 #include "flis.h"
 
@@ -23,7 +23,7 @@ typedef struct text {
     size_t length, room;
 } text;
 
-/* A tensor on its way to a file. values: real (F32 of flis, F64 of flis64), float (F32), double (F64), int64_t, uint8_t. */
+/* A tensor on its way to a file, in the order that files have. */
 typedef struct tensor {
     char *name;
     flis_dtype dtype;
@@ -374,7 +374,7 @@ static void tensor_output(golden *g, const char *name, const flis_tensor *x, dou
     free(values);
 }
 
-/* The call before must have been refused: the answer is 1, and the manifest has flis' sentence, which a port need not share. */
+/* The call before must have been refused: the answer is 1. The manifest has flis' sentence; a port may have another. */
 static void refusal_output(golden *g, const char *kind)
 {
     const size_t one = 1;
@@ -779,15 +779,23 @@ static bool small_visit(flis_ctx *ctx, void *unused, const char *name, flis_para
     return flis_ok(ctx);
 }
 
+/* An intermediate that is a vector of its own. */
+typedef struct traced {
+    const char *id; /* NULL: the table ends */
+    int item;
+    const char *section, *name, *what, *catches; /* name: of the trace */
+    double units;
+} traced;
+
 typedef struct wanted {
     golden *g;
-    const char *const *name;
+    const traced *table;
 } wanted;
 
 static bool is_wanted(const wanted *w, const char *name)
 {
-    for (const char *const *n = w->name; *n; n++)
-        if (strcmp(*n, name) == 0) return true;
+    for (const traced *t = w->table; t->id; t++)
+        if (strcmp(t->name, name) == 0) return true;
     return false;
 }
 
@@ -812,10 +820,10 @@ static void on_trace(void *user, const char *name, const flis_tensor *x)
     free(values);
 }
 
-static void trace_on(golden *g, wanted *w, const char *const *names)
+static void trace_on(golden *g, wanted *w, const traced *table)
 {
     drop(&g->traced, 0);
-    *w = (wanted){g, names};
+    *w = (wanted){g, table};
     g->ctx.trace = on_trace;
     g->ctx.trace_wants = on_wants;
     g->ctx.trace_user = w;
@@ -837,20 +845,32 @@ static void traced_output(golden *g, const char *name, double units)
     free(values);
 }
 
-static void traced_vector(golden *g, const char *id, int item, const char *section, const char *of, const char *name,
-                          const char *what, const char *catches, double units)
+/* The vectors of a table, from the run that was just done for the vector `of`. */
+static void traced_vectors(golden *g, const char *of, const traced *table)
 {
-    begin(g, id, item, section, what, catches);
-    given_string(g, "run", of);
-    traced_output(g, name, units);
-    end(g);
+    for (const traced *t = table; t->id; t++) {
+        begin(g, t->id, t->item, t->section, t->what, t->catches);
+        given_string(g, "run", of);
+        traced_output(g, t->name, t->units);
+        end(g);
+    }
 }
+
+static const traced CLIP_TRACED[] = {
+    {"clip.q", 9, "3.2", "encoder.layers.0.self_attn.q_proj",
+     "queries of the first layer, W x + b, before they are scaled", "a bias that is left out", 64},
+    {"clip.attention", 9, "3.2", "encoder.layers.0.self_attn", "the first self-attention's output, out_proj included",
+     "no causal mask, queries scaled before their bias is added", 64},
+    {"clip.mlp", 8, "3.2", "encoder.layers.0.mlp", "the first MLP's output",
+     "SiLU or exact GELU for x sigmoid(1.702 x)", 64},
+    {"clip.last-layer", 9, "3.2", "encoder.layers.1", "what the last layer gives, before the final layer norm",
+     "a residual that is left out, another layer", 128},
+    {NULL, 0, NULL, NULL, NULL, NULL, 0},
+};
 
 static void clip_vectors(golden *g)
 {
     static const flis_clip_config tiny = {1000, 32, 2, 2, 128, 77};
-    static const char *const names[] = {"encoder.layers.0.self_attn.q_proj", "encoder.layers.0.self_attn",
-                                        "encoder.layers.0.mlp", "encoder.layers.1", NULL};
     static const int32_t words[] = {998, 530, 576, 577, 66, 127, 325, 171, 999};
     int32_t ids[FLIS_TOKENS];
     int64_t wide[FLIS_TOKENS];
@@ -863,21 +883,12 @@ static void clip_vectors(golden *g)
     whole_input(g, "clip/ids", FLIS_I64, 2, shape, "998, 530, 576, 577, 66, 127, 325, 171, then 999", wide);
     flis_clip *clip = flis_clip_new(&g->ctx, &tiny);
     if (clip) flis_clip_walk(&g->ctx, clip, flis_formula_visit, NULL);
-    trace_on(g, &w, names);
+    trace_on(g, &w, CLIP_TRACED);
     flis_tensor *y = clip ? flis_clip_encode(&g->ctx, clip, ids, 1) : NULL;
     tensor_output(g, "last_hidden_state", y, 128);
     flis_clip_free(clip);
     end(g);
-    traced_vector(g, "clip.q", 9, "3.2", "clip", names[0],
-                  "queries of the first layer, W x + b, before they are scaled", "a bias that is left out", 64);
-    traced_vector(g, "clip.attention", 9, "3.2", "clip", names[1],
-                  "the first self-attention's output, out_proj included",
-                  "no causal mask, queries scaled before their bias is added", 64);
-    traced_vector(g, "clip.mlp", 8, "3.2", "clip", names[2], "the first MLP's output",
-                  "SiLU or exact GELU for x sigmoid(1.702 x)", 64);
-    traced_vector(g, "clip.last-layer", 9, "3.2", "clip", names[3],
-                  "what the last layer gives, before the final layer norm",
-                  "a residual that is left out, another layer", 128);
+    traced_vectors(g, "clip", CLIP_TRACED);
 }
 
 /* ---- U-Net ------------------------------------------------------------------------------------------------------- */
@@ -888,7 +899,7 @@ static void clip_vectors(golden *g)
 
 static flis_unet *make_unet(golden *g, flis_visit *visit)
 {
-    static const flis_unet_config tiny = {4, 4, 32, 3, {1, 2, 2}, {true, true, true}, 1, 2, 32};
+    static const flis_unet_config tiny = {4, 4, 32, 3, {1, 2, 2}, {true, true, true}, 1, 2, 32, 32};
     flis_unet *unet = flis_unet_new(&g->ctx, &tiny);
     if (unet) flis_unet_walk(&g->ctx, unet, visit, NULL);
     return unet;
@@ -896,7 +907,7 @@ static flis_unet *make_unet(golden *g, flis_visit *visit)
 
 /* eps of latents h x w at timestep t, with or without a layout of 8h x 8w. */
 static void unet_vector(golden *g, const char *id, int item, const char *what, const char *catches, size_t h, size_t w,
-                        double t, bool layout, bool small, const char *const *traced)
+                        double t, bool layout, bool small, const traced *table)
 {
     char x_name[NAME], label_name[NAME];
     uint8_t *label = malloc(64 * h * w);
@@ -915,7 +926,7 @@ static void unet_vector(golden *g, const char *id, int item, const char *what, c
     if (layout) classes_input(g, "rca/class_ids");
     const flis_rca rca = {label, 8 * h, 8 * w, CLASS_IDS, CLASSES}, *rcas[1] = {&rca};
     flis_unet *unet = make_unet(g, small ? small_visit : flis_formula_visit);
-    if (traced) trace_on(g, &want, traced);
+    if (table) trace_on(g, &want, table);
     flis_tensor *eps = unet ? flis_unet_eps(&g->ctx, unet, x, &t, context, layout ? rcas : NULL) : NULL;
     tensor_output(g, "eps", eps, 512);
     flis_unet_free(unet);
@@ -923,94 +934,73 @@ static void unet_vector(golden *g, const char *id, int item, const char *what, c
     end(g);
 }
 
+static const traced UNET_TRACED[] = {
+    {"unet.time-embed", 10, "5.4", "time_embed", "time_embed: W2 silu(W0 embedding + b0) + b2",
+     "SiLU left out; [sin, cos]", 2048},
+    {"unet.resblock", 0, "5.5", RES, "the first ResBlock", "no residual", 256},
+    {"unet.resblock.wide", 0, "5.5", "input_blocks.3.0",
+     "the first ResBlock whose groups have more than one channel: there the time embedding tells", "no time embedding",
+     512},
+    {"unet.resblock.norm", 0, "5.5", RES ".in_layers.0", "its first group norm, before SiLU", "other groups", 64},
+    {"unet.resblock.emb", 10, "5.5", RES ".emb_layers.1", "its share of the time embedding: W silu(emb) + b",
+     "no SiLU before emb_layers.1", 2048},
+    {"unet.transformer", 0, "5.6", "input_blocks.1.1", "the first SpatialTransformer, its residual included",
+     "no residual, proj_in left out", 512},
+    {"unet.attn1.weights", 2, "5.6", BLOCK ".attn1.weights",
+     "self-attention's weights: every key is open to every query", "self-attention masked", 256},
+    {"unet.attn1", 0, "5.6", BLOCK ".attn1", "self-attention's output, to_out included", "to_out's bias left out", 256},
+    {"unet.attn2.scores", 16, "5.6", BLOCK ".attn2.scores",
+     "cross-attention's scores before the mask: (q . k) times head width^-0.5", "all channels' width^-0.5, or no scale",
+     256},
+    {"unet.attn2.weights", 2, "4.4", BLOCK ".attn2.weights", "rectified weights [heads,64,77]: 0 where closed",
+     "a mask applied after softmax, closed scores of -1, column k for k + 1", 256},
+    {"unet.attn2", 2, "5.6", BLOCK ".attn2", "cross-attention's output, to_out included", "no mask", 256},
+    {"unet.ff", 8, "5.6", BLOCK ".ff.net.0", "GEGLU inside the feed-forward: value times erf GELU of the gate",
+     "the halves swapped, tanh GELU", 256},
+    {"unet.down", 17, "5.2", "input_blocks.2", "the first downsample: one zero on every side",
+     "zeros right and below only: shifted by a pixel", 512},
+    {"unet.attn2.weights.level-1", 2, "4.4", "input_blocks.3.1.transformer_blocks.0.attn2.weights",
+     "rectified weights of the second level", "RCA at full size only", 256},
+    {"unet.attn2.weights.middle", 2, "4.4", MIDDLE ".attn2.weights", "rectified weights of the middle block",
+     "no RCA in the middle block", 256},
+    {"unet.attn1.weights.middle", 2, "4.4", MIDDLE ".attn1.weights", "self-attention of the middle block: not masked",
+     "self-attention masked", 256},
+    {"unet.skip.norm", 19, "5.2", "output_blocks.0.0.in_layers.0", "group norm of [h, skip] in the first output block",
+     "[skip, h]", 512},
+    {"unet.up", 17, "5.2", "output_blocks.1", "the first upsample: nearest, then 3x3",
+     "an enlargement that is shifted by one", 512},
+    {"unet.skip-connection", 19, "5.5", "output_blocks.3.0.skip_connection",
+     "the 1x1 convolution of [h, skip] around a ResBlock", "[skip, h]; another skip than the last that is left", 512},
+    {"unet.attn2.weights.last", 2, "4.4", "output_blocks.5.1.transformer_blocks.0.attn2.weights",
+     "rectified weights of the last output block", "the mask of another level", 512},
+    {"unet.out-norm", 0, "5.7", "out.0", "the last group norm, before SiLU", "its channels in another order", 512},
+    {NULL, 0, NULL, NULL, NULL, NULL, 0},
+};
+
+static const traced UNET_NORMS[] = {
+    {"unet.eps.resblock", 7, "5.5", RES ".in_layers.0", "the first ResBlock's first group norm: eps 1e-5", "eps 1e-6",
+     64},
+    {"unet.eps.transformer", 7, "5.6", "input_blocks.1.1.norm", "the first SpatialTransformer's group norm: eps 1e-6",
+     "eps 1e-5", 64},
+    {"unet.eps.out", 7, "5.7", "out.0", "the last group norm: eps 1e-5", "eps 1e-6", 512},
+    {NULL, 0, NULL, NULL, NULL, NULL, 0},
+};
+
 static void unet_vectors(golden *g)
 {
-    static const char *const names[] = {"time_embed",
-                                        RES,
-                                        RES ".in_layers.0",
-                                        RES ".emb_layers.1",
-                                        "input_blocks.1.1",
-                                        BLOCK ".attn1.weights",
-                                        BLOCK ".attn1",
-                                        BLOCK ".attn2.scores",
-                                        BLOCK ".attn2.weights",
-                                        BLOCK ".attn2",
-                                        BLOCK ".ff.net.0",
-                                        "input_blocks.2",
-                                        "input_blocks.3.1.transformer_blocks.0.attn2.weights",
-                                        MIDDLE ".attn2.weights",
-                                        MIDDLE ".attn1.weights",
-                                        "output_blocks.0.0.in_layers.0",
-                                        "output_blocks.1",
-                                        "output_blocks.3.0.skip_connection",
-                                        "output_blocks.5.1.transformer_blocks.0.attn2.weights",
-                                        "out.0",
-                                        "input_blocks.3.0",
-                                        NULL};
-    static const char *const norms[] = {RES ".in_layers.0", "input_blocks.1.1.norm", "out.0", NULL};
     unet_vector(
         g, "unet.layout", 2, "eps of 8x8 latents at t = 981 with a layout",
         "the mask missing in some cross-attention, or used in self-attention; whatever else is wrong in the U-Net", 8,
-        8, 981, true, false, names);
-    traced_vector(g, "unet.time-embed", 10, "5.4", "unet.layout", names[0],
-                  "time_embed: W2 silu(W0 embedding + b0) + b2", "SiLU left out; [sin, cos]", 2048);
-    traced_vector(g, "unet.resblock", 0, "5.5", "unet.layout", names[1], "the first ResBlock", "no residual", 256);
-    traced_vector(g, "unet.resblock.wide", 0, "5.5", "unet.layout", names[20],
-                  "the first ResBlock whose groups have more than one channel: there the time embedding tells",
-                  "no time embedding", 512);
-    traced_vector(g, "unet.resblock.norm", 0, "5.5", "unet.layout", names[2], "its first group norm, before SiLU",
-                  "other groups", 64);
-    traced_vector(g, "unet.resblock.emb", 10, "5.5", "unet.layout", names[3],
-                  "its share of the time embedding: W silu(emb) + b", "no SiLU before emb_layers.1", 2048);
-    traced_vector(g, "unet.transformer", 0, "5.6", "unet.layout", names[4],
-                  "the first SpatialTransformer, its residual included", "no residual, proj_in left out", 512);
-    traced_vector(g, "unet.attn1.weights", 2, "5.6", "unet.layout", names[5],
-                  "self-attention's weights: every key is open to every query", "self-attention masked", 256);
-    traced_vector(g, "unet.attn1", 0, "5.6", "unet.layout", names[6], "self-attention's output, to_out included",
-                  "to_out's bias left out", 256);
-    traced_vector(g, "unet.attn2.scores", 16, "5.6", "unet.layout", names[7],
-                  "cross-attention's scores before the mask: (q . k) times head width^-0.5",
-                  "all channels' width^-0.5, or no scale", 256);
-    traced_vector(g, "unet.attn2.weights", 2, "4.4", "unet.layout", names[8],
-                  "rectified weights [heads,64,77]: 0 where closed",
-                  "a mask applied after softmax, closed scores of -1, column k for k + 1", 256);
-    traced_vector(g, "unet.attn2", 2, "5.6", "unet.layout", names[9], "cross-attention's output, to_out included",
-                  "no mask", 256);
-    traced_vector(g, "unet.ff", 8, "5.6", "unet.layout", names[10],
-                  "GEGLU inside the feed-forward: value times erf GELU of the gate", "the halves swapped, tanh GELU",
-                  256);
-    traced_vector(g, "unet.down", 17, "5.2", "unet.layout", names[11], "the first downsample: one zero on every side",
-                  "zeros right and below only: shifted by a pixel", 512);
-    traced_vector(g, "unet.attn2.weights.level-1", 2, "4.4", "unet.layout", names[12],
-                  "rectified weights of the second level", "RCA at full size only", 256);
-    traced_vector(g, "unet.attn2.weights.middle", 2, "4.4", "unet.layout", names[13],
-                  "rectified weights of the middle block", "no RCA in the middle block", 256);
-    traced_vector(g, "unet.attn1.weights.middle", 2, "4.4", "unet.layout", names[14],
-                  "self-attention of the middle block: not masked", "self-attention masked", 256);
-    traced_vector(g, "unet.skip.norm", 19, "5.2", "unet.layout", names[15],
-                  "group norm of [h, skip] in the first output block", "[skip, h]", 512);
-    traced_vector(g, "unet.up", 17, "5.2", "unet.layout", names[16], "the first upsample: nearest, then 3x3",
-                  "an enlargement that is shifted by one", 512);
-    traced_vector(g, "unet.skip-connection", 19, "5.5", "unet.layout", names[17],
-                  "the 1x1 convolution of [h, skip] around a ResBlock",
-                  "[skip, h]; another skip than the last that is left", 512);
-    traced_vector(g, "unet.attn2.weights.last", 2, "4.4", "unet.layout", names[18],
-                  "rectified weights of the last output block", "the mask of another level", 512);
-    traced_vector(g, "unet.out-norm", 0, "5.7", "unet.layout", names[19], "the last group norm, before SiLU",
-                  "its channels in another order", 512);
+        8, 981, true, false, UNET_TRACED);
+    traced_vectors(g, "unet.layout", UNET_TRACED);
     unet_vector(g, "unet.plain", 0, "eps without a layout: plain Stable Diffusion",
                 "a mask where there is no layout; a wrong ResBlock or SpatialTransformer", 8, 8, 500, false, false,
                 NULL);
     unet_vector(g, "unet.not-square", 6, "eps of 8x16 latents with a layout of 64x128",
                 "latents taken for square, H and W swapped", 8, 16, 500, true, false, NULL);
     unet_vector(g, "unet.small", 7, "eps of small activations, where eps of the norms tells", "any other eps of a norm",
-                8, 8, 500, false, true, norms);
-    traced_vector(g, "unet.eps.resblock", 7, "5.5", "unet.small", norms[0],
-                  "the first ResBlock's first group norm: eps 1e-5", "eps 1e-6", 64);
-    traced_vector(g, "unet.eps.transformer", 7, "5.6", "unet.small", norms[1],
-                  "the first SpatialTransformer's group norm: eps 1e-6", "eps 1e-5", 64);
-    traced_vector(g, "unet.eps.out", 7, "5.7", "unet.small", norms[2], "the last group norm: eps 1e-5", "eps 1e-6",
-                  512);
+                8, 8, 500, false, true, UNET_NORMS);
+    traced_vectors(g, "unet.small", UNET_NORMS);
 }
 
 static void guided_vector(golden *g)
@@ -1047,7 +1037,7 @@ static void guided_vector(golden *g)
 
 static flis_vae *make_vae(golden *g, flis_visit *visit)
 {
-    static const flis_vae_config tiny = {32, 4, {1, 1, 1, 1}, 1, 4, 4, 0.18215};
+    static const flis_vae_config tiny = {32, 4, {1, 1, 1, 1}, 1, 4, 4, 0.18215, 32};
     flis_vae *vae = flis_vae_new(&g->ctx, &tiny, true, true);
     if (vae) flis_vae_walk(&g->ctx, vae, visit, NULL);
     return vae;
@@ -1071,12 +1061,31 @@ static void picture_vector(golden *g)
     end(g);
 }
 
+static const traced DECODER_TRACED[] = {
+    {"vae.attention", 16, "6.2", "decoder.mid.attn_1", "the middle attention: one head, scale c^-0.5",
+     "no scale, several heads", 512},
+    {"vae.up", 17, "6.3", "decoder.up.3.upsample", "the first upsample: nearest, then 3x3",
+     "an enlargement that is shifted by one", 512},
+    {"vae.resnet", 0, "6.2", "decoder.mid.block_1", "the first resnet", "no residual", 256},
+    {NULL, 0, NULL, NULL, NULL, NULL, 0},
+};
+
+static const traced DECODER_NORMS[] = {
+    {"vae.eps.resnet", 7, "6.2", "decoder.mid.block_1.norm1", "the first resnet's first group norm: eps 1e-6",
+     "eps 1e-5", 64},
+    {"vae.eps.attention", 7, "6.2", "decoder.mid.attn_1.norm", "the attention's group norm: eps 1e-6", "eps 1e-5", 64},
+    {"vae.eps.out", 7, "6.3", "decoder.norm_out", "the last group norm: eps 1e-6", "eps 1e-5", 1024},
+    {NULL, 0, NULL, NULL, NULL, NULL, 0},
+};
+
+static const traced ENCODER_TRACED[] = {
+    {"vae.down", 17, "6.4", "encoder.down.0.downsample", "the first downsample: one zero right and below",
+     "zeros on every side", 256},
+    {NULL, 0, NULL, NULL, NULL, NULL, 0},
+};
+
 static void vae_vectors(golden *g)
 {
-    static const char *const decoder[] = {"decoder.mid.attn_1", "decoder.up.3.upsample", "decoder.mid.block_1", NULL};
-    static const char *const encoder[] = {"encoder.down.0.downsample", NULL};
-    static const char *const norms[] = {"decoder.mid.block_1.norm1", "decoder.mid.attn_1.norm", "decoder.norm_out",
-                                        NULL};
     for (int small = 0; small < 2; small++) {
         wanted want;
         begin(g, small ? "vae.decode.small" : "vae.decode", small ? 7 : 16, "6.3",
@@ -1086,35 +1095,25 @@ static void vae_vectors(golden *g)
         given_string(g, "weights", small ? SMALL_RULE : "tinyA");
         flis_vae *vae = make_vae(g, small ? small_visit : flis_formula_visit);
         flis_tensor *z = image_input(g, "vae/z", 1, 4, 3, 4, 1);
-        trace_on(g, &want, small ? norms : decoder);
+        trace_on(g, &want, small ? DECODER_NORMS : DECODER_TRACED);
         tensor_output(g, "image", vae ? flis_vae_decode(&g->ctx, vae, z) : NULL, 512);
         flis_vae_free(vae);
         end(g);
         if (small) break;
-        traced_vector(g, "vae.attention", 16, "6.2", "vae.decode", decoder[0],
-                      "the middle attention: one head, scale c^-0.5", "no scale, several heads", 512);
-        traced_vector(g, "vae.up", 17, "6.3", "vae.decode", decoder[1], "the first upsample: nearest, then 3x3",
-                      "an enlargement that is shifted by one", 512);
-        traced_vector(g, "vae.resnet", 0, "6.2", "vae.decode", decoder[2], "the first resnet", "no residual", 256);
+        traced_vectors(g, "vae.decode", DECODER_TRACED);
     }
-    traced_vector(g, "vae.eps.resnet", 7, "6.2", "vae.decode.small", norms[0],
-                  "the first resnet's first group norm: eps 1e-6", "eps 1e-5", 64);
-    traced_vector(g, "vae.eps.attention", 7, "6.2", "vae.decode.small", norms[1],
-                  "the attention's group norm: eps 1e-6", "eps 1e-5", 64);
-    traced_vector(g, "vae.eps.out", 7, "6.3", "vae.decode.small", norms[2], "the last group norm: eps 1e-6", "eps 1e-5",
-                  1024);
+    traced_vectors(g, "vae.decode.small", DECODER_NORMS);
     wanted want;
     begin(g, "vae.encode", 17, "6.4", "an image [1,3,24,32] to moments [1,8,3,4]: means, then log variances",
           "zeros on both sides of a downsample: shifted by a pixel; quant_conv left out");
     given_string(g, "weights", "tinyA");
     flis_vae *vae = make_vae(g, flis_formula_visit);
     flis_tensor *image = image_input(g, "vae/image", 1, 3, 24, 32, 1);
-    trace_on(g, &want, encoder);
+    trace_on(g, &want, ENCODER_TRACED);
     tensor_output(g, "moments", vae ? flis_vae_encode(&g->ctx, vae, image) : NULL, 512);
     flis_vae_free(vae);
     end(g);
-    traced_vector(g, "vae.down", 17, "6.4", "vae.encode", encoder[0], "the first downsample: one zero right and below",
-                  "zeros on every side", 256);
+    traced_vectors(g, "vae.encode", ENCODER_TRACED);
     picture_vector(g);
 }
 
@@ -1340,7 +1339,7 @@ static void png_vector(golden *g)
     end(g);
 }
 
-/* Writes `content` to a file beside the result, reads it as a layout, removes it; the sentence then says layout.json. */
+/* Writes `content` to a file beside the result, reads it as a layout, removes it; the sentence says layout.json. */
 static void layout_vector(golden *g, const char *scratch, const char *id, const char *section, const char *what,
                           const char *catches, const char *content, const char *kind)
 {
