@@ -127,7 +127,8 @@ typedef struct cli {
     const struct command *command;
     /* Options, as given. */
     flis_options options;
-    const char *model, *layout, *in, *out, *vocab, *trace, *trace_digest, *trace_match, *truth, *json, *manifest, *match;
+    const char *model, *layout, *in, *out, *vocab, *trace, *trace_digest, *trace_match, *truth, *json;
+    const char *manifest, *match;
     struct { uint64_t first, last; } trace_step[MAX_RANGES];
     size_t trace_steps;         /* ranges in trace_step; 0: every step */
     uint64_t steps, threads;
@@ -177,7 +178,10 @@ static void warn(void *user, const char *sentence)
 
 /* ---- Options ----------------------------------------------------------------------------------------------------- */
 
-enum { GENERATE = 1, STAGE = 2, TOKENS = 4, INFO = 8, LAYOUT = 16, NOISE = 32, DIGEST = 64, CONFORMANCE = 128, LONG = GENERATE | STAGE };
+enum {
+    GENERATE = 1, STAGE = 2, TOKENS = 4, INFO = 8, LAYOUT = 16, NOISE = 32, DIGEST = 64, CONFORMANCE = 128,
+    LONG = GENERATE | STAGE
+};
 
 typedef enum { FLAG, TEXT, WHOLE, NUMBER, SIZE, SAMPLER, RNG, RANGES } option_kind;
 
@@ -2755,7 +2759,8 @@ static double allowed(const flis_json *output, double wanted)
 }
 
 /* Values against values: NaN first, then the largest error in units of what is allowed. */
-static verdict judge_values(grading *g, const flis_json *output, const flis_entry *e, const double *got, const double *wanted)
+static verdict judge_values(grading *g, const flis_json *output, const flis_entry *e, const double *got,
+                            const double *wanted)
 {
     const size_t count = (size_t)flis_entry_count(e);
     const double share = json_value(output, "share", 1);
@@ -2780,8 +2785,8 @@ static verdict judge_values(grading *g, const flis_json *output, const flis_entr
     const bool many = (double)different > share * (double)count;
     if (!off && !many) return PASSED;
     shape_text(e, worst, true, at);
-    return complain(g, FAILED, "%s: got %.9g at %s, wanted %.9g, %s%.2g; %zu of %zu values are off%s", e->name, got[worst], at,
-                    wanted[worst], flis_json_get(output, "exact") ? "exactly; the error is " : "the error is ",
+    return complain(g, FAILED, "%s: got %.9g at %s, wanted %.9g%s, the error is %.2g; %zu of %zu values are off%s",
+                    e->name, got[worst], at, wanted[worst], flis_json_get(output, "exact") ? " exactly" : "",
                     fabs(got[worst] - wanted[worst]), off ? off : different, count,
                     off ? "" : ", each by no more than is allowed, but too many of them");
 }
@@ -2819,10 +2824,12 @@ static verdict judge_output(grading *g, const flis_json *output)
 static void print_failure(const grading *g, const flis_json *vector)
 {
     const flis_json *items = flis_json_get(g->manifest, "items");
-    const size_t item = (size_t)json_value(vector, "item", 0);
-    printf("         %s\n         what it is: %s\n         points at: %s\n         see SPEC.md %s", g->complaint, json_text(vector, "what"),
-           json_text(vector, "catches"), json_text(vector, "spec"));
-    if (items && items->type == FLIS_ARRAY && item >= 1 && item <= items->count && items->item[item - 1].type == FLIS_STRING)
+    const double number = json_value(vector, "item", 0);
+    const size_t item = number >= 1 && number <= 1000 ? (size_t)number : 0;
+    printf("         %s\n         what it is: %s\n         points at: %s\n         see SPEC.md %s", g->complaint,
+           json_text(vector, "what"), json_text(vector, "catches"), json_text(vector, "spec"));
+    if (item && items && items->type == FLIS_ARRAY && item <= items->count &&
+        items->item[item - 1].type == FLIS_STRING)
         printf("; easy to get wrong, no. %zu: %s", item, items->item[item - 1].string);
     printf("\n");
 }
@@ -2835,7 +2842,11 @@ static void judge_vector(grading *g, const flis_json *vector)
     g->share = g->error = 0;
     g->exact = true;
     g->complaint[0] = 0;
-    for (size_t i = 0; outputs && outputs->type == FLIS_ARRAY && i < outputs->count && flis_ok(&g->c->ctx); i++) {
+    if (vector->type != FLIS_OBJECT || !outputs || outputs->type != FLIS_ARRAY || !outputs->count) {
+        flis_fail(&g->c->ctx, "manifest.json:%d: a vector without outputs", vector->line);
+        return;
+    }
+    for (size_t i = 0; i < outputs->count && flis_ok(&g->c->ctx); i++) {
         const verdict v = judge_output(g, &outputs->item[i]);
         if (v == FAILED || (v == MISSING && worst == PASSED)) worst = v;
     }
@@ -2859,11 +2870,12 @@ static bool find_manifest(cli *c, char folder[PATH_ROOM])
     if (snprintf(folder, PATH_ROOM, "%.*stests/golden/", (int)beside, c->program) < PATH_ROOM &&
         file_in(folder, strlen(folder), "manifest.json", path))
         return true;
-    if (snprintf(folder, PATH_ROOM, "tests/golden/") && file_in(folder, strlen(folder), "manifest.json", path)) return true;
+    strcpy(folder, "tests/golden/");
+    if (file_in(folder, strlen(folder), "manifest.json", path)) return true;
     return snprintf(folder, PATH_ROOM, "%s/golden/", FLIS_DATADIR) < PATH_ROOM;
 }
 
-/* Opens what the manifest names. Its digest goes into the report: results are held against these vectors and no others. */
+/* Opens what the manifest names. Its digest goes into the report, so that all can tell which vectors these were. */
 static bool open_vectors(grading *g)
 {
     flis_ctx *ctx = &g->c->ctx;
@@ -2877,8 +2889,9 @@ static bool open_vectors(grading *g)
     if (g->manifest) {
         const flis_json *vectors = flis_json_get(g->manifest, "vectors");
         const char *name = json_text(g->manifest, "outputs");
-        if (strcmp(json_text(g->manifest, "format"), "flis conformance") != 0 || json_value(g->manifest, "version", 0) != 1 ||
-            !vectors || vectors->type != FLIS_ARRAY || !*name || strlen(folder) + strlen(name) >= PATH_ROOM)
+        const bool ours = strcmp(json_text(g->manifest, "format"), "flis conformance") == 0;
+        if (!ours || json_value(g->manifest, "version", 0) != 1 || !vectors || vectors->type != FLIS_ARRAY || !*name ||
+            strlen(folder) + strlen(name) >= PATH_ROOM)
             flis_fail(ctx, "%s: got another kind of JSON, wanted a manifest of conformance vectors, version 1", path);
         else {
             flis_sha256_begin(&sum);
@@ -2913,9 +2926,11 @@ static int run_conformance(cli *c)
             if (!c->match || glob(c->match, json_text(&vectors->item[i], "id"))) judge_vector(&g, &vectors->item[i]);
     }
     const size_t all = g.count[PASSED] + g.count[FAILED] + g.count[MISSING];
-    if (flis_ok(&c->ctx) && !all) flis_fail(&c->ctx, "--match: no vector has an id like %.100s", c->match ? c->match : "*");
+    if (flis_ok(&c->ctx) && !all)
+        flis_fail(&c->ctx, "--match: no vector has an id like %.100s", c->match ? c->match : "*");
     if (flis_ok(&c->ctx))
-        printf("\n%zu passed, %zu failed, %zu missing of %zu vectors\n", g.count[PASSED], g.count[FAILED], g.count[MISSING], all);
+        printf("\n%zu passed, %zu failed, %zu missing of %zu vectors\n", g.count[PASSED], g.count[FAILED],
+               g.count[MISSING], all);
     flis_file_close(g.wanted);
     flis_file_close(g.got);
     flis_json_free(g.manifest);
@@ -2995,7 +3010,8 @@ int main(int argc, char **argv)
 {
     static cli c;               /* large, and zero */
     c.program = argc ? argv[0] : "";
-    if (argc < 2) return usage(&c, "a command is missing: generate, stage, noise, tokens, info, layout, digest or conformance");
+    if (argc < 2)
+        return usage(&c, "a command is missing: generate, stage, noise, tokens, info, layout, digest or conformance");
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
         help_all();
         return finish(0);
