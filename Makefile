@@ -146,6 +146,7 @@ check-shared: all $(CHECKS:%=build/release/%)
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 check-torch: all
 	$(PYTHON) tests/torch_check.py ./flis tools/synth
+	$(PYTHON) tests/torch_port.py ./flis tools/synth
 
 check-truth: all flis64
 	$(PYTHON) tests/truth.py ./flis64 tools/synth $(SHARED)/oracle
@@ -193,7 +194,7 @@ help:
 	@echo "make fuzz          clang's fuzzer on every reader (RUNS=$(RUNS), TARGETS='png json')"
 	@echo "make platforms     the same digest from other compilers and machines (PLATFORMS='gcc-O0 s390x'; -l lists them)"
 	@echo "make check-shared  checks against the full oracle in SHARED=$(SHARED)"
-	@echo "make check-torch   tools/torch_trace.py against flis's traces (skipped without PyTorch)"
+	@echo "make check-torch   torch_trace.py against flis's traces; PyTorch's answers to the vectors (skipped without it)"
 	@echo "make check-truth   flis64 against the float64 oracle, full size (minutes, 12 GB)"
 	@echo "make flis64        the command and library in double precision: ./flis64, build/64/libflis.a"
 	@echo "make install       to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
