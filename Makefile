@@ -62,7 +62,8 @@ LIBS     = $(LDLIBS) -lm
 
 # ---- Targets -------------------------------------------------------------------------------------------------------
 
-.PHONY: all demo model paper test suite tests registered spec mutants fuzz platforms check-shared check-torch check-truth flis64 install uninstall clean help format FORCE
+.PHONY: all demo model paper test suite tests registered spec golden vectors mutants fuzz platforms check-shared check-torch \
+    check-truth flis64 install uninstall clean help format FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -81,6 +82,8 @@ $(MODEL): | tools/synth
 # The runner's total counts the command line's checks too, so the last line tells all; and those of the gradients in double
 # precision, where differences tell most, unless RUN chooses.
 DOUBLE = $(if $(filter-out -q,$(RUN)),,build/64/grad.count)
+# The conformance vectors' wrong variants, unless RUN chooses.
+VECTORS = $(if $(RUN),,$(B)/vectors.count)
 
 test:
 	@+$(MAKE) --no-print-directory VARIANT=$(if $(filter test%,$(VARIANT)),$(VARIANT),test) suite
@@ -95,7 +98,8 @@ suite: all $(B)/run $(B)/replay registered spec $(DOUBLE)
 	@$(if $(SANITIZE),,echo "note: $(CC) has no address and undefined sanitizers; testing without them";) \
 	 sh tests/cli.sh $(FLIS) $(O)tools/synth $(B)/cli.count; \
 	 sh tests/train.sh $(O)tools/train $(O)tools/world $(O)tools/evaluate $(FLIS) $(B)/train.count; \
-	 $(B)/run -a $(B)/cli.count -a $(B)/train.count $(DOUBLE:%=-a %) $(RUN)
+	 $(if $(VECTORS),CC='$(CC)' sh tests/vectors.sh $(FLIS) $(VECTORS);) \
+	 $(B)/run -a $(B)/cli.count -a $(B)/train.count $(DOUBLE:%=-a %) $(VECTORS:%=-a %) $(RUN)
 
 tests: all $(B)/run
 
@@ -131,6 +135,13 @@ fuzz:
 	    FLIS_FUZZ=$$t build/fuzz/fuzz -runs=$(RUNS) -max_len=$$l -timeout=20 -print_final_stats=1 \
 	    -artifact_prefix=build/fuzz/crash-$$t- build/fuzz/$$t tests/corpus/$$t >build/fuzz/$$t.log 2>&1 || exit 1; done
 
+# The conformance vectors: made anew, they must be the same bytes.
+golden: tools/golden
+	tools/golden tests/golden
+
+vectors: $(FLIS)
+	@CC=$(CC) sh tests/vectors.sh $(FLIS) $(B)/vectors.count
+
 mutants:
 	CC=$(CC) sh tests/mutants.sh build/mutants
 
@@ -144,6 +155,7 @@ check-shared: all $(CHECKS:%=build/release/%)
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 check-torch: all
 	$(PYTHON) tests/torch_check.py ./flis tools/synth
+	$(PYTHON) tests/torch_port.py ./flis tools/synth
 
 check-truth: all flis64
 	$(PYTHON) tests/truth.py ./flis64 tools/synth $(SHARED)/oracle
@@ -160,6 +172,9 @@ install: all
 	install -m 644 libflis.a "$(DESTDIR)$(PREFIX)/lib/libflis.a"
 	install -m 644 flis.h "$(DESTDIR)$(PREFIX)/include/flis.h"
 	install -m 644 tools/flis.1 "$(DESTDIR)$(PREFIX)/share/man/man1/flis.1"
+	mkdir -p "$(DESTDIR)$(PREFIX)/share/flis/golden"
+	install -m 644 tests/golden/manifest.json tests/golden/inputs.safetensors tests/golden/outputs.safetensors \
+	    "$(DESTDIR)$(PREFIX)/share/flis/golden"
 	for f in $(MODEL) models/vocab.txt; do \
 	    if [ -f "$$f" ]; then install -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/flis/"; fi; done
 	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' 'Name: flis' \
@@ -182,13 +197,15 @@ help:
 	@echo "make               flis, libflis.a and tools/*"
 	@echo "make demo          build, then make demo.png with the default model"
 	@echo "make test          build with sanitizers under build/test, run every check (RUN='-q' quick, RUN='-l' list)"
+	@echo "make golden        the conformance vectors in tests/golden, anew: git diff must stay empty"
+	@echo "make vectors       wrong variants of the sources, each rejected by the vectors that are there for it"
 	@echo "make mutants       put each easy mistake into a copy of the sources; a check must notice it"
 	@echo "make fuzz          clang's fuzzer on every reader (RUNS=$(RUNS), TARGETS='png json')"
 	@echo "make model         trains the default model from nothing (hours; resumes), into build/model"
 	@echo "make paper         the paper's experiments on that model: docs/paper.html"
 	@echo "make platforms     the same digest from other compilers and machines (PLATFORMS='gcc-O0 s390x'; -l lists them)"
 	@echo "make check-shared  checks against the full oracle in SHARED=$(SHARED)"
-	@echo "make check-torch   tools/torch_trace.py against flis's traces (skipped without PyTorch)"
+	@echo "make check-torch   torch_trace.py against flis's traces; PyTorch's answers to the vectors (skipped without it)"
 	@echo "make check-truth   flis64 against the float64 oracle, full size (minutes, 12 GB)"
 	@echo "make flis64        the command and library in double precision: ./flis64, build/64/libflis.a"
 	@echo "make install       to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"

@@ -96,7 +96,7 @@ is "--help says nothing on stderr" test ! -s err
 done_ok "-h" "$flis" -h
 done_ok "--version" "$flis" --version
 is "--version's line" has so '^flis [0-9]'
-for command in generate stage noise tokens info layout digest; do
+for command in generate stage noise tokens info layout digest conformance; do
     done_ok "$command --help" "$flis" $command --help
     is "$command --help on stdout" has so "usage: flis $command"
     is "$command --help has options" has so '^  -h, --help'
@@ -423,6 +423,50 @@ is "noise: JSON has an infinity" has hot.json '"name": "unet.input_blocks.0", .*
 n="--size 64 -q --truth ref.st"
 broken "noise --truth of another seed" 'its inputs are others' "$flis" noise -m small.safetensors $n --seed 7
 broken "noise --truth of another model" 'another model' "$flis" noise -m model.safetensors $n
+
+# ---- conformance ------------------------------------------------------------------------------------------------
+# The committed vectors are what golden writes, flis' own answers are right, and what is not is told.
+writer=$(dirname "$synth")/golden
+mkdir vectors
+done_ok "golden" "$writer" vectors
+for f in manifest.json inputs.safetensors outputs.safetensors; do is "golden: $f (make golden)" cmp -s vectors/$f "$golden/$f"; done
+is "golden leaves nothing else" test "$(ls vectors | wc -l)" -eq 3
+done_ok "golden --answers" "$writer" --answers answers.st
+done_ok "conformance" "$flis" conformance answers.st --manifest "$golden"
+is "conformance: none failed" has so '^[0-9]* passed, 0 failed, 0 missing of'
+is "conformance says which vectors" has so 'manifest [0-9a-f]\{16\}$'
+is "conformance says who answered" has so 'made by flis'
+done_ok "conformance --match" "$flis" conformance answers.st --manifest vectors --match 'op.*'
+is "conformance --match: these and no others" test "$(grep -c '^pass *op[.]' so)" -eq "$(grep -c '^pass' so)"
+cp answers.st wrong.st
+# Another last byte: the end of the last tensor.
+printf '\377' | dd of=wrong.st bs=1 seek=$(($(wc -c <answers.st) - 1)) conv=notrunc 2>/dev/null
+run "$flis" conformance wrong.st --manifest vectors
+is "conformance: a wrong value is exit 1" test $status = 1
+is "conformance: it is one vector" has so ' passed, 1 failed, 0 missing of'
+is "conformance: where, what is wanted" has so 'got .* at \[.*wanted '
+is "conformance: the mistake it points at" has so 'points at: '
+run "$flis" conformance empty.st --manifest vectors
+is "conformance: nothing answered is exit 1" test $status = 1
+is "conformance: all missing" has so '^0 passed, 0 failed, [0-9]* missing of'
+tensors zeros.st '{"op.silu/y":{"dtype":"F32","shape":[1,8,32],"data_offsets":[0,1024]}}' 1024
+cp zeros.st nan.st
+printf '\300\177' | dd of=nan.st bs=1 seek=$(($(wc -c <nan.st) - 2)) conv=notrunc 2>/dev/null
+run "$flis" conformance nan.st --manifest vectors --match op.silu
+is "conformance: NaN first" has so 'got -*nan at \[0,7,31\]'
+tensors shape.st '{"op.silu/y":{"dtype":"F32","shape":[8,32],"data_offsets":[0,1024]}}' 1024
+run "$flis" conformance shape.st --manifest vectors --match op.silu
+is "conformance: a wrong shape" has so 'got the shape \[8,32\], wanted \[1,8,32\]'
+wrong "conformance without a file" 'answers is missing' "$flis" conformance
+wrong "conformance with two" 'unexpected argument' "$flis" conformance a b
+broken "conformance of no file" 'absent.st' "$flis" conformance absent.st --manifest vectors
+broken "conformance without a manifest" 'manifest.json' "$flis" conformance answers.st --manifest out
+broken "conformance of no vector" 'no vector has an id' "$flis" conformance answers.st --manifest vectors --match 'none.*'
+cp layout.json vectors/manifest.json
+broken "conformance with another JSON" 'wanted a manifest' "$flis" conformance answers.st --manifest vectors
+wrong "golden without a folder" 'wanted DIR' "$writer"
+broken "golden into no folder" 'absent' "$writer" absent
+rm -rf vectors
 
 # ---- The end ----------------------------------------------------------------------------------------------------
 rm -f err

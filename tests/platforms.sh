@@ -16,8 +16,9 @@ jobs=$(nproc 2>/dev/null || echo 2)
 
 # name|compiler|CFLAGS (empty: the Makefile's, -O3 -march=native)|make's arguments|emulator|digest's arguments|packages
 # A name ending in -64 is the double-precision build. A row whose compiler is =NAME runs that row's binary. "x87" must be
-# refused. Two kinds are not the digest: checks-… run those of tests/test_ops.c, every operation against its naive loop, for
-# the tiles that the target has; fma takes 10^8 cases of fma without hardware to the processor's or the C library's.
+# refused. Three kinds are not the digest: golden-… write the conformance vectors, which must be tests/golden's, with
+# another row's objects; checks-… run those of tests/test_ops.c, every operation against its naive loop, for the tiles that
+# the target has; fma takes 10^8 cases of fma without hardware to the processor's or the C library's.
 table() {
     cat <<'END'
 gcc-O0|gcc|-O0||||gcc libc6-dev
@@ -46,6 +47,10 @@ ppc64le|powerpc64le-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-ppc64le||gcc-powerpc6
 s390x|s390x-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-s390x||gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user
 mips|mips-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-mips||gcc-mips-linux-gnu libc6-dev-mips-cross qemu-user
 s390x-file|=s390x|||qemu-s390x|-m build/tinyA.safetensors|
+golden-sse2|=gcc-sse2|||||
+golden-m32|=gcc-m32|||||
+golden-s390x|=s390x|||qemu-s390x||
+golden-mips|=mips|||qemu-mips||
 checks-v3|gcc|-O3 -march=x86-64-v3||||gcc libc6-dev
 checks-sse2|gcc|-O3 -march=x86-64||||gcc libc6-dev
 checks-aarch64|aarch64-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-aarch64|-q|gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
@@ -175,6 +180,7 @@ END
         { skip "cannot make and run a program here; Debian's packages: $packages"; return; }
     what=$(describe)
     case $name in
+    golden-*) golden; return ;;
     x87) must_refuse; return ;;
     fma) check "${FMA_CASES:-100000000}" 'fma_*'; return ;;
     checks-*) check 100000 'ops_*'; return ;;
@@ -183,6 +189,25 @@ END
     case $arguments in *tinyA*) make_model || { skip "tools/synth cannot be built here"; return; } ;; esac
     what="$what${arguments:+, $arguments}"
     measure
+}
+
+# Writes the conformance vectors with the program of another row, and compares every byte.
+golden() {
+    program=build/platform-$of/tools/golden out=build/platform-$name
+    build || { differs - "does not build: $(grep -m 1 -i error "build/platform-$of/log")"; return; }
+    rm -rf "$out"
+    mkdir -p "$out"
+    start=$(date +%s)
+    OMP_WAIT_POLICY=passive $emulator "$program" "$out" >"build/platform-$of/log" 2>&1
+    status=$?
+    seconds=$(($(date +%s) - start))
+    digest=$(cat "$out/manifest.json" "$out"/*puts.safetensors 2>/dev/null | sha256sum | cut -c1-16)
+    for f in manifest.json inputs.safetensors outputs.safetensors; do
+        [ $status = 0 ] && cmp -s "$out/$f" "tests/golden/$f" ||
+            { differs "$digest" "$seconds s; exit $status; $out/$f is not tests/golden/$f"; return; }
+    done
+    say "$name" "$what, conformance vectors" "$digest" same "$seconds s"
+    same=$((same + 1))
 }
 
 # Runs checks of the suite; what they print stays in build/platform-NAME/out.

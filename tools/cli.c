@@ -1,4 +1,4 @@
-/* cli.c - the `flis` command: generate, stage, noise, tokens, info, layout, digest.
+/* cli.c - the `flis` command: generate, stage, noise, tokens, info, layout, digest, conformance.
  *
  * Nothing is computed here: each command reads its arguments, calls the library, and writes what came back. Data goes
  * to stdout, everything else to stderr. Exit 0: done; 1: failed, one sentence says why and nothing was written;
@@ -128,6 +128,7 @@ typedef struct cli {
     /* Options, as given. */
     flis_options options;
     const char *model, *layout, *in, *out, *vocab, *trace, *trace_digest, *trace_match, *truth, *json;
+    const char *manifest, *match;
     struct { uint64_t first, last; } trace_step[MAX_RANGES];
     size_t trace_steps;         /* ranges in trace_step; 0: every step */
     uint64_t steps, threads;
@@ -177,7 +178,10 @@ static void warn(void *user, const char *sentence)
 
 /* ---- Options ----------------------------------------------------------------------------------------------------- */
 
-enum { GENERATE = 1, STAGE = 2, TOKENS = 4, INFO = 8, LAYOUT = 16, NOISE = 32, DIGEST = 64, LONG = GENERATE | STAGE };
+enum {
+    GENERATE = 1, STAGE = 2, TOKENS = 4, INFO = 8, LAYOUT = 16, NOISE = 32, DIGEST = 64, CONFORMANCE = 128,
+    LONG = GENERATE | STAGE
+};
 
 typedef enum { FLAG, TEXT, WHOLE, NUMBER, SIZE, SAMPLER, RNG, RANGES } option_kind;
 
@@ -226,6 +230,9 @@ static const option option_table[] = {
     {"trace-steps", 0, RANGES, AT(trace_step), 0, 0, LONG, "LIST", "only those sampler steps, from 0: 0,49 or 0-3"},
     {"trace-digest", 0, TEXT, AT(trace_digest), 0, 0, LONG, "FILE",
      "write every intermediate's digest and statistics to this JSON file"},
+    {"manifest", 0, TEXT, AT(manifest), 0, 0, CONFORMANCE, "DIR",
+     "where manifest.json and its files are; default: tests/golden"},
+    {"match", 0, TEXT, AT(match), 0, 0, CONFORMANCE, "GLOB", "only vectors whose whole id matches (* ? [a-z])"},
     {"diffable", 0, FLAG, AT(diffable), 0, 0, INFO, NULL, "leave out where in the file each tensor lies"},
     {"quiet", 'q', FLAG, AT(quiet), 0, 0, LONG | NOISE, NULL, "no progress"},
     {"help", 'h', FLAG, AT(help), 0, 0, ~0u, NULL, "this text"},
@@ -386,7 +393,7 @@ static int parse_arguments(cli *c, int argc, char **argv, unsigned commands)
 
 /* ---- Help -------------------------------------------------------------------------------------------------------- */
 
-enum { COMMANDS = 7 };
+enum { COMMANDS = 8 };
 static const command commands[COMMANDS + 1];
 
 static unsigned command_bit(const command *which)
@@ -2693,6 +2700,243 @@ static int run_digest(cli *c)
     return flis_ok(ctx) ? 0 : 1;
 }
 
+/* ---- conformance ------------------------------------------------------------------------------------------------- */
+
+enum { LARGEST_MANIFEST = 1 << 24 };
+typedef enum { PASSED, FAILED, MISSING } verdict;
+
+typedef struct grading {
+    cli *c;
+    flis_json *manifest;
+    flis_file *wanted, *got;
+    size_t count[3];            /* of vectors, by verdict */
+    double share;               /* of the vector at hand: largest error as a part of its tolerance */
+    double error;               /* that error */
+    bool exact;                 /* all its outputs were judged for equality so far */
+    char complaint[1024];       /* the first thing that is wrong with it */
+} grading;
+
+static const char *json_text(const flis_json *object, const char *key)
+{
+    const flis_json *j = flis_json_get(object, key);
+    return j && j->type == FLIS_STRING ? j->string : "";
+}
+
+static double json_value(const flis_json *object, const char *key, double otherwise)
+{
+    const flis_json *j = flis_json_get(object, key);
+    return j && j->type == FLIS_NUMBER ? j->number : otherwise;
+}
+
+/* "[2,5]": a shape, or the place of a flat index in one. */
+static void shape_text(const flis_entry *e, uint64_t flat, bool place, char out[192])
+{
+    uint64_t index[FLIS_MAX_DIMS];
+    out[0] = 0;
+    for (int i = e->rank; i-- > 0;) {
+        index[i] = place ? flat % (e->shape[i] ? e->shape[i] : 1) : e->shape[i];
+        flat /= e->shape[i] ? e->shape[i] : 1;
+    }
+    append(out, 192, "[");
+    for (int i = 0; i < e->rank; i++) append(out, 192, i ? ",%llu" : "%llu", (unsigned long long)index[i]);
+    append(out, 192, "]");
+}
+
+static verdict complain(grading *g, verdict v, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    if (!*g->complaint) vsnprintf(g->complaint, sizeof g->complaint, format, args);
+    va_end(args);
+    return v;
+}
+
+/* How far value i may be from the one wanted. */
+static double allowed(const flis_json *output, double wanted)
+{
+    const double relative = json_value(output, "relative", 0);
+    return relative > 0 ? relative * fabs(wanted) : json_value(output, "tolerance", 0);
+}
+
+/* Values against values: NaN first, then the largest error in units of what is allowed. */
+static verdict judge_values(grading *g, const flis_json *output, const flis_entry *e, const double *got,
+                            const double *wanted)
+{
+    const size_t count = (size_t)flis_entry_count(e);
+    const double share = json_value(output, "share", 1);
+    size_t off = 0, different = 0, worst = 0;
+    double most = -1;
+    char at[192];
+    for (size_t i = 0; i < count; i++) {
+        const double error = fabs(got[i] - wanted[i]), room = allowed(output, wanted[i]);
+        const double part = error == 0 ? 0 : !(error <= DBL_MAX) ? HUGE_VAL : room > 0 ? error / room : HUGE_VAL;
+        different += !(error == 0);
+        off += !(part <= 1);
+        if (part > most) {
+            most = part;
+            worst = i;
+        }
+    }
+    if (count && most >= g->share) {
+        g->share = most;
+        g->error = fabs(got[worst] - wanted[worst]);
+    }
+    if (!flis_json_get(output, "exact")) g->exact = false;
+    const bool many = (double)different > share * (double)count;
+    if (!off && !many) return PASSED;
+    shape_text(e, worst, true, at);
+    return complain(g, FAILED, "%s: got %.9g at %s, wanted %.9g%s, the error is %.2g; %zu of %zu values are off%s",
+                    e->name, got[worst], at, wanted[worst], flis_json_get(output, "exact") ? " exactly" : "",
+                    fabs(got[worst] - wanted[worst]), off ? off : different, count,
+                    off ? "" : ", each by no more than is allowed, but too many of them");
+}
+
+static verdict judge_output(grading *g, const flis_json *output)
+{
+    flis_ctx *ctx = &g->c->ctx;
+    const char *name = json_text(output, "name");
+    const flis_entry *wanted = flis_file_find(g->wanted, name), *got = flis_file_find(g->got, name);
+    char got_shape[192], wanted_shape[192];
+    if (!wanted) {
+        flis_fail(ctx, "%s: tensor \"%s\": missing, but the manifest has it", g->wanted->path, name);
+        return FAILED;
+    }
+    if (!got) return complain(g, MISSING, "%s is not in the file", name);
+    bool same = got->rank == wanted->rank;
+    for (int i = 0; same && i < got->rank; i++) same = got->shape[i] == wanted->shape[i];
+    if (!same) {
+        shape_text(got, 0, false, got_shape);
+        shape_text(wanted, 0, false, wanted_shape);
+        g->share = HUGE_VAL;
+        return complain(g, FAILED, "%s: got the shape %s, wanted %s", name, got_shape, wanted_shape);
+    }
+    const size_t count = (size_t)flis_entry_count(wanted);
+    double *a = flis_alloc(ctx, count ? count : 1, sizeof *a), *b = flis_alloc(ctx, count ? count : 1, sizeof *b);
+    verdict v = FAILED;
+    if (a && b && flis_file_read_f64(ctx, g->got, got, a) && flis_file_read_f64(ctx, g->wanted, wanted, b))
+        v = judge_values(g, output, wanted, a, b);
+    free(a);
+    free(b);
+    return v;
+}
+
+/* Which mistake it points at. */
+static void print_failure(const grading *g, const flis_json *vector)
+{
+    const flis_json *items = flis_json_get(g->manifest, "items");
+    const double number = json_value(vector, "item", 0);
+    const size_t item = number >= 1 && number <= 1000 ? (size_t)number : 0;
+    printf("         %s\n         what it is: %s\n         points at: %s\n         see SPEC.md %s", g->complaint,
+           json_text(vector, "what"), json_text(vector, "catches"), json_text(vector, "spec"));
+    if (item && items && items->type == FLIS_ARRAY && item <= items->count &&
+        items->item[item - 1].type == FLIS_STRING)
+        printf("; easy to get wrong, no. %zu: %s", item, items->item[item - 1].string);
+    printf("\n");
+}
+
+static void judge_vector(grading *g, const flis_json *vector)
+{
+    const flis_json *outputs = flis_json_get(vector, "outputs");
+    static const char *const words[] = {"pass", "FAIL", "MISSING"};
+    verdict worst = PASSED;
+    g->share = g->error = 0;
+    g->exact = true;
+    g->complaint[0] = 0;
+    if (vector->type != FLIS_OBJECT || !outputs || outputs->type != FLIS_ARRAY || !outputs->count) {
+        flis_fail(&g->c->ctx, "manifest.json:%d: a vector without outputs", vector->line);
+        return;
+    }
+    for (size_t i = 0; i < outputs->count && flis_ok(&g->c->ctx); i++) {
+        const verdict v = judge_output(g, &outputs->item[i]);
+        if (v == FAILED || (v == MISSING && worst == PASSED)) worst = v;
+    }
+    if (!flis_ok(&g->c->ctx)) return;
+    g->count[worst]++;
+    printf("%-8s %-28s", words[worst], json_text(vector, "id"));
+    if (worst == PASSED && g->exact) printf(" equal\n");
+    else if (worst == PASSED) printf(" %.1f %% of the tolerance (error %.2g)\n", 100 * g->share, g->error);
+    else {
+        printf("\n");
+        print_failure(g, vector);
+    }
+}
+
+/* The folder of the vectors: as given, or where a default may be. */
+static bool find_manifest(cli *c, char folder[PATH_ROOM])
+{
+    char path[PATH_ROOM];
+    const size_t beside = folder_length(c->program);
+    if (c->manifest) return snprintf(folder, PATH_ROOM, "%s/", c->manifest) < PATH_ROOM;
+    if (snprintf(folder, PATH_ROOM, "%.*stests/golden/", (int)beside, c->program) < PATH_ROOM &&
+        file_in(folder, strlen(folder), "manifest.json", path))
+        return true;
+    strcpy(folder, "tests/golden/");
+    if (file_in(folder, strlen(folder), "manifest.json", path)) return true;
+    return snprintf(folder, PATH_ROOM, "%s/golden/", FLIS_DATADIR) < PATH_ROOM;
+}
+
+/* Opens what the manifest names. Its digest goes into the report, so that all can tell which vectors these were. */
+static bool open_vectors(grading *g)
+{
+    flis_ctx *ctx = &g->c->ctx;
+    char folder[PATH_ROOM], path[PATH_ROOM + 16], hex[65];
+    size_t length;
+    flis_sha256 sum;
+    if (!find_manifest(g->c, folder)) return flis_fail(ctx, "--manifest: the name is too long");
+    snprintf(path, sizeof path, "%smanifest.json", folder);
+    char *text = flis_read_file(ctx, path, LARGEST_MANIFEST, &length);
+    if (text) g->manifest = flis_json_parse(ctx, path, text, length);
+    if (g->manifest) {
+        const flis_json *vectors = flis_json_get(g->manifest, "vectors");
+        const char *name = json_text(g->manifest, "outputs");
+        const bool ours = strcmp(json_text(g->manifest, "format"), "flis conformance") == 0;
+        if (!ours || json_value(g->manifest, "version", 0) != 1 || !vectors || vectors->type != FLIS_ARRAY || !*name ||
+            strlen(folder) + strlen(name) >= PATH_ROOM)
+            flis_fail(ctx, "%s: got another kind of JSON, wanted a manifest of conformance vectors, version 1", path);
+        else {
+            flis_sha256_begin(&sum);
+            flis_sha256_add(&sum, text, length);
+            flis_sha256_end(&sum, hex);
+            snprintf(path, sizeof path, "%s%s", folder, name);
+            g->wanted = flis_file_open(ctx, path);
+        }
+    }
+    free(text);
+    if (!g->wanted || !(g->got = flis_file_open(ctx, g->c->word[0]))) return false;
+    const char *generator = flis_file_metadata(g->got, "generator");
+    printf("flis %s conformance; manifest %.16s\nresults: %s", FLIS_VERSION, hex, base_name(g->c->word[0]));
+    if (generator) {
+        printf(", made by ");
+        print_text(generator);
+    }
+    printf("\n\n");
+    return true;
+}
+
+static int run_conformance(cli *c)
+{
+    static grading g;
+    if (!c->words) return usage(c, "the file with the answers is missing");
+    if (c->words > 1) return usage(c, "unexpected argument \"%s\"", c->word[1]);
+    prepare(c);
+    g.c = c;
+    if (open_vectors(&g)) {
+        const flis_json *vectors = flis_json_get(g.manifest, "vectors");
+        for (size_t i = 0; i < vectors->count && flis_ok(&c->ctx); i++)
+            if (!c->match || glob(c->match, json_text(&vectors->item[i], "id"))) judge_vector(&g, &vectors->item[i]);
+    }
+    const size_t all = g.count[PASSED] + g.count[FAILED] + g.count[MISSING];
+    if (flis_ok(&c->ctx) && !all)
+        flis_fail(&c->ctx, "--match: no vector has an id like %.100s", c->match ? c->match : "*");
+    if (flis_ok(&c->ctx))
+        printf("\n%zu passed, %zu failed, %zu missing of %zu vectors\n", g.count[PASSED], g.count[FAILED],
+               g.count[MISSING], all);
+    flis_file_close(g.wanted);
+    flis_file_close(g.got);
+    flis_json_free(g.manifest);
+    return flis_ok(&c->ctx) && g.count[PASSED] == all ? 0 : 1;
+}
+
 /* ---- main -------------------------------------------------------------------------------------------------------- */
 
 /* In the order of the bits GENERATE, STAGE, … */
@@ -2744,6 +2988,12 @@ static const command commands[COMMANDS + 1] = {
      "\nEach line is STAGE, two spaces, and the SHA-256 of the stage's values, little-endian, in PyTorch's order; the last,\n"
      "\"all\", is that of the lines before it. Without -m no file is read: weights are formulas (those of tools/synth\n"
      "tinyA), 8x8 latents, a 64x64 picture. Where two machines differ, the first line that differs says where to look.\n"},
+    {"conformance", run_conformance, "RESULTS.safetensors [--manifest DIR] [--match GLOB]",
+     "Grades a port's answers to the conformance vectors; the report can be pasted into an issue.",
+     "\nmanifest.json says of each vector what it is, its inputs and weights (formulas), its outputs and how they are\n"
+     "judged. RESULTS holds the outputs under their names, of any floating or integer type; tools/golden --answers\n"
+     "writes flis' own. One line per vector, and of each that failed the largest error, its place, and the mistake\n"
+     "that the vector exposes. Exit status 1 if a vector failed or an output is missing.\n"},
     {NULL, NULL, NULL, NULL, NULL}};
 
 /* What was printed must have arrived. */
@@ -2760,7 +3010,8 @@ int main(int argc, char **argv)
 {
     static cli c;               /* large, and zero */
     c.program = argc ? argv[0] : "";
-    if (argc < 2) return usage(&c, "a command is missing: generate, stage, noise, tokens, info, layout or digest");
+    if (argc < 2)
+        return usage(&c, "a command is missing: generate, stage, noise, tokens, info, layout, digest or conformance");
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
         help_all();
         return finish(0);
