@@ -743,6 +743,14 @@ static bool write_values(flis_ctx *ctx, void *writer, const char *name, flis_par
     return flis_ok(ctx);
 }
 
+/* What shapes do not tell: without it the small text encoder would be taken for one of other heads. */
+static void write_heads(flis_ctx *ctx, flis_writer *writer, const char *key, size_t heads)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%zu", heads);
+    flis_write_metadata(ctx, writer, key, text);
+}
+
 static bool write_model(flis_ctx *ctx, const preset *p, const char *path)
 {
     flis_visit *const visits[] = {declare, write_values};
@@ -750,6 +758,10 @@ static bool write_model(flis_ctx *ctx, const preset *p, const char *path)
     flis_unet *unet = flis_unet_new(ctx, &p->unet);
     flis_vae *vae = flis_vae_new(ctx, &p->vae, true, false);
     flis_writer *writer = clip && unet && vae ? flis_write_begin(ctx, path) : NULL;
+    if (writer) {
+        write_heads(ctx, writer, "clip.num_heads", p->clip.heads);
+        write_heads(ctx, writer, "unet.num_heads", p->unet.heads);
+    }
     for (int i = 0; writer && i < 2 && flis_ok(ctx); i++) {
         flis_unet_walk(ctx, unet, visits[i], writer);
         flis_vae_walk(ctx, vae, visits[i], writer);
@@ -797,7 +809,7 @@ static void bench_load(bench *b)
     }
     tell(b, "load: reading it once");
     const double bytes = flis_ok(ctx) ? bytes_to_load(ctx, path) : 0;
-    if (each_thread(b, "load", "the whole model, from the page cache", run_load, path, bytes, &t)) remember(b, "load", 0, 0, &t);
+    each_thread(b, "load", "all three parts, from the page cache", run_load, path, bytes, &t);
     if (!b->model) scratch_remove(&scratch);
 }
 
@@ -928,7 +940,7 @@ static void choose_defaults(bench *b, bool full)
 static bool bench_all(bench *b)
 {
     flis_ctx *ctx = &b->ctx;
-    flis_file *file = b->model && b->only & (CLIP | UNET | VAE) ? flis_model_open(ctx, b->model) : NULL;
+    flis_file *file = b->model ? flis_model_open(ctx, b->model) : NULL;
     if (!flis_ok(ctx)) return false;
     b->peak_rounds = peak_rounds();
     print_heading(b);
@@ -941,7 +953,7 @@ static bool bench_all(bench *b)
     flis_file_close(file);
     if (b->only & LOAD && flis_ok(ctx)) bench_load(b);
     tell(b, "");
-    if (flis_ok(ctx)) print_memory(b);
+    print_memory(b);                    /* after an error too, so that JSON ends well */
     return flis_ok(ctx);
 }
 
