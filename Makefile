@@ -93,7 +93,9 @@ build/64/grad.count: FORCE
 suite: all $(B)/run $(B)/replay registered spec $(DOUBLE)
 	@for d in tests/corpus/*; do $(B)/replay $${d##*/} $$d/* || { echo "replay: $$d failed"; exit 1; }; done
 	@$(if $(SANITIZE),,echo "note: $(CC) has no address and undefined sanitizers; testing without them";) \
-	 sh tests/cli.sh $(FLIS) $(O)tools/synth $(B)/cli.count; $(B)/run -a $(B)/cli.count $(DOUBLE:%=-a %) $(RUN)
+	 sh tests/cli.sh $(FLIS) $(O)tools/synth $(B)/cli.count; \
+	 sh tests/train.sh $(O)tools/train $(O)tools/world $(O)tools/evaluate $(FLIS) $(B)/train.count; \
+	 $(B)/run -a $(B)/cli.count -a $(B)/train.count $(DOUBLE:%=-a %) $(RUN)
 
 tests: all $(B)/run
 

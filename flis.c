@@ -1383,7 +1383,7 @@ static bool pgm_number(pgm *p, const char *what, unsigned long *out)
     const size_t start = p->at;
     unsigned long value = 0;
     for (; p->at < p->length && p->in[p->at] >= '0' && p->in[p->at] <= '9'; p->at++)
-        if (value < 100000000) value = value * 10 + (unsigned long)(p->in[p->at] - '0');
+        value = value < 400000000 ? value * 10 + (unsigned long)(p->in[p->at] - '0') : 4294967295;
     if (p->at == start && p->at == p->length)
         return flis_fail(p->ctx, "%s: damaged PGM: cut short, wanted its %s", p->path, what);
     if (p->at == start || (p->at < p->length && !is_space(p->in[p->at]) && p->in[p->at] != '#'))
@@ -1853,6 +1853,7 @@ static bool append_index(flis_ctx *ctx, flis_file *file, const char *index, flis
     const flis_json *map = json && flis_ok(ctx) ? flis_json_get(json, "weight_map") : NULL;
     if (json && (!map || map->type != FLIS_OBJECT))
         flis_fail(ctx, "%s: weight_map: got %.40s, wanted an object", index, flis_json_got(map));
+    else if (map && !map->count) flis_fail(ctx, "%s: weight_map: got no tensors, wanted some", index);
     for (size_t i = 0; flis_ok(ctx) && i < map->count; i++) {
         const flis_json *name = &map->item[i];
         if (name->type != FLIS_STRING || !name->length || name->length > 255 || strpbrk(name->string, "/\\") ||
@@ -1940,6 +1941,8 @@ static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder)
     if (widths && widths->type == FLIS_ARRAY) vae_names.levels = widths->count;
     const double heads = number_in(ctx, folder, "unet", unet, "attention_head_dim", 8);
     set_number(ctx, file, "unet.num_heads", number_in(ctx, folder, "unet", unet, "num_attention_heads", heads));
+    set_number(ctx, file, "unet.norm_num_groups", number_in(ctx, folder, "unet", unet, "norm_num_groups", 32));
+    set_number(ctx, file, "vae.norm_num_groups", number_in(ctx, folder, "vae", vae, "norm_num_groups", 32));
     set_number(ctx, file, "vae.scale_factor", number_in(ctx, folder, "vae", vae, "scaling_factor", 0.18215));
     set_number(ctx, file, "clip.num_heads", number_in(ctx, folder, "text_encoder", text, "num_attention_heads", 12));
     flis_json_free(unet);

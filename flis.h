@@ -171,6 +171,7 @@ typedef struct flis_param {
     int rank;
     size_t shape[4];            /* as in the checkpoint: [out], [out][in], [out][in][kh][kw] */
     bool table;                 /* looked up by row (an embedding), never multiplied: stays unpacked */
+    size_t groups;              /* a group norm's gain: groups of channels; 0: 32, as in Stable Diffusion */
     real *value;                /* unpacked values in the checkpoint's order (vectors, embeddings); else NULL */
     real *packed;               /* panels (matrices and kernels); else NULL */
     uint16_t *half;             /* the same panels as F16 or BF16, widened where they are used: half the memory */
@@ -196,7 +197,7 @@ typedef enum {
 /* y[i,j,o] = sum_{kh,kw,ci} x[.,.,ci] w[o,ci,kh,kw] + b[o] (+ add). w [c_out][c][k][k], k = 1 or 3. */
 flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, flis_conv_kind kind,
                        const flis_tensor *add);
-/* Group norm over 32 groups of neighbouring channels, eps inside the root, then gain and bias [c]; then SiLU if asked. */
+/* Group norm over gain->groups (32) groups of neighbouring channels, eps inside the root, then gain and bias [c]; then SiLU if asked. */
 flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, double eps,
                              bool silu);
 /* Layer norm over c, eps 1e-5. */
@@ -487,6 +488,7 @@ typedef struct flis_unet_config {
     bool attention[FLIS_MAX_LEVELS];    /* a SpatialTransformer at this level */
     size_t blocks;                      /* num_res_blocks */
     size_t heads, context;              /* num_heads; width of the text features */
+    size_t groups;                      /* of the group norms; 0: 32, as in Stable Diffusion */
 } flis_unet_config;
 flis_unet *flis_unet_new(flis_ctx *ctx, const flis_unet_config *config);
 bool flis_unet_walk(flis_ctx *ctx, flis_unet *unet, flis_visit *visit, void *user);
@@ -507,6 +509,7 @@ typedef struct flis_vae flis_vae;
 typedef struct flis_vae_config {
     size_t channels, levels, mult[FLIS_MAX_LEVELS], blocks, z, embed;
     double scale_factor;                /* latents are encodings times this */
+    size_t groups;                      /* of the group norms; 0: 32, as in Stable Diffusion */
 } flis_vae_config;
 /* diffusers' names of U-Net, autoencoder and text encoder weights, turned into the checkpoint's. For flis_file_append. */
 typedef struct flis_diffusers { size_t blocks, levels; bool up_attention[FLIS_MAX_LEVELS]; } flis_diffusers;

@@ -1650,7 +1650,8 @@ flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w,
 
 /* ---- Normalisation --------------------------------------------------------------------------------------------- */
 
-enum { GROUPS = 32 };                   /* groups of channels */
+/* Groups of channels: Stable Diffusion has 32, of 4 channels and more. */
+static size_t groups_of(const flis_param *gain) { return gain->groups ? gain->groups : 32; }
 
 /* part[strip][c] = sum over the strip's places of f(x), one chain per channel in double; f is x, or (x - mean)^2.
    SPEC 1.9. */
@@ -1678,10 +1679,10 @@ static void strip_sums(flis_ctx *ctx, const real *x, size_t places, size_t c, co
 
 /* out[k] = the mean over k's group of what strip_sums gave: strips in order per channel, then channels in order.
    SPEC 1.9. */
-static void group_means(const double *part, size_t places, size_t c, double *out)
+static void group_means(const double *part, size_t places, size_t c, size_t groups, double *out)
 {
-    const size_t strips = (places + STRIP - 1) / STRIP, width = c / GROUPS;
-    for (size_t g = 0; g < GROUPS; g++) {
+    const size_t strips = (places + STRIP - 1) / STRIP, width = c / groups;
+    for (size_t g = 0; g < groups; g++) {
         double total = 0;
         for (size_t k = g * width; k < (g + 1) * width; k++) {
             double channel = 0;
@@ -1694,7 +1695,7 @@ static void group_means(const double *part, size_t places, size_t c, double *out
 
 typedef struct {
     const real *gain, *bias;
-    size_t places, c;
+    size_t places, c, groups;
     double eps;
     bool silu;
 } group_norm;
@@ -1706,9 +1707,9 @@ static void group_norm_sample(flis_ctx *ctx, const group_norm *a, const real *in
     double *mean = work, *variance = work + c, *slope = work + 2 * c, *offset = work + 3 * c;
     (void)ctx;
     strip_sums(ctx, in, places, c, NULL, part);
-    group_means(part, places, c, mean);
+    group_means(part, places, c, a->groups, mean);
     strip_sums(ctx, in, places, c, mean, part);
-    group_means(part, places, c, variance);
+    group_means(part, places, c, a->groups, variance);
     for (size_t k = 0; k < c; k++) {
         slope[k] = a->gain[k] / sqrt(variance[k] + a->eps);
         offset[k] = a->bias[k] - mean[k] * slope[k];
@@ -1734,7 +1735,7 @@ static void group_norm_sample(flis_ctx *ctx, const group_norm *a, const real *in
 static void group_norm_sample_back(flis_ctx *ctx, const group_norm *a, const real *in, real *g, const double *saved, double *part,
                                    double *sums, real *out, bool first)
 {
-    const size_t c = a->c, places = a->places, strips = strips_of(places), width = c / GROUPS;
+    const size_t c = a->c, places = a->places, strips = strips_of(places), width = c / a->groups;
     const double *mean = saved, *r = saved + c;
     double *sum_g = sums, *sum_gx = sums + c;
     (void)ctx;
@@ -1764,7 +1765,7 @@ static void group_norm_sample_back(flis_ctx *ctx, const group_norm *a, const rea
     }
     if (!out) return;
     double *by_g = part, *by_x = part + c, *offset = part + 2 * c;
-    for (size_t group = 0; group < GROUPS; group++) {
+    for (size_t group = 0; group < a->groups; group++) {
         double mean_g = 0, mean_gx = 0;
         for (size_t k = group * width; k < (group + 1) * width; k++) {
             mean_g += a->gain[k] * sum_g[k];
@@ -1790,7 +1791,7 @@ static void group_norm_backward(flis_ctx *ctx, const flis_node *node)
 {
     const flis_tensor *x = &node->x[0];
     const size_t c = x->c, places = x->h * x->w, size = places * c;
-    const group_norm a = {node->w->value, node->b->value, places, c, node->number, node->silu};
+    const group_norm a = {node->w->value, node->b->value, places, c, groups_of(node->w), node->number, node->silu};
     const size_t part_size = 2 * strips_of(places) * c > 3 * c ? 2 * strips_of(places) * c : 3 * c;
     const double *saved = node->saved;
     bool first = false;
@@ -1824,8 +1825,8 @@ flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_par
     flis_tensor *y = like(ctx, x);
     if (!y) return NULL;
     const size_t c = x->c, places = x->h * x->w, size = places * c, part_size = strips_of(places) * c;
-    if (c % GROUPS || gain->shape[0] != c || bias->shape[0] != c) {
-        flis_fail(ctx, "group norm: got %zu channels, wanted %zu, a multiple of %d", c, gain->shape[0], GROUPS);
+    if (c % groups_of(gain) || gain->shape[0] != c || bias->shape[0] != c) {
+        flis_fail(ctx, "group norm: got %zu channels, wanted %zu, a multiple of %zu", c, gain->shape[0], groups_of(gain));
         return NULL;
     }
     double *saved = NULL;
@@ -1838,7 +1839,7 @@ flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_par
     flis_mark mark = flis_here(ctx);
     const size_t workers = size < 524288 ? x->n : 1;    /* large samples are shared out place by place instead */
     double *part = flis_scratch(ctx, workers * part_size, sizeof *part), *work = flis_scratch(ctx, workers * 4 * c, sizeof *work);
-    const group_norm a = {gain->value, bias->value, places, c, eps, silu};
+    const group_norm a = {gain->value, bias->value, places, c, groups_of(gain), eps, silu};
     if (!idle(ctx)) {
         PARALLEL_FOR(workers > 1 ? x->n * size * 4 : 0)
         for (size_t n = 0; n < x->n; n++) {

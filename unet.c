@@ -253,27 +253,35 @@ static void lay_out(flis_unet *unet)
         }
 }
 
+static bool set_groups(flis_ctx *ctx, void *groups, const char *name, flis_param *param)
+{
+    (void)name;
+    if (param->rank == 1) param->groups = *(const size_t *)groups;
+    return flis_ok(ctx);
+}
+
 /* SPEC 5.1. */
 flis_unet *flis_unet_new(flis_ctx *ctx, const flis_unet_config *config)
 {
-    const size_t most = 1 << 16;
+    const size_t most = 1 << 16, groups = config->groups ? config->groups : 32;
     bool sane = config->levels >= 1 && config->levels <= FLIS_MAX_LEVELS && config->blocks >= 1 &&
                 (config->blocks + 1) * config->levels <= MAX_BLOCKS && config->channels <= most && config->heads >= 1 &&
                 config->context <= most;
     for (size_t i = 0; sane && i < config->levels; i++) {
         size_t c = config->channels * config->mult[i];
-        sane = config->mult[i] >= 1 && config->mult[i] <= 64 && c % 32 == 0 && c % config->heads == 0;
+        sane = config->mult[i] >= 1 && config->mult[i] <= 64 && c % groups == 0 && c % config->heads == 0;
     }
     if (!sane) {
         flis_fail(ctx, "the U-Net's shape is not one that Stable Diffusion's code can build: channels %zu, levels %zu, "
-                  "blocks %zu, heads %zu; widths must be multiples of 32 and of the heads", config->channels, config->levels,
-                  config->blocks, config->heads);
+                  "blocks %zu, heads %zu; widths must be multiples of %zu and of the heads", config->channels, config->levels,
+                  config->blocks, config->heads, groups);
         return NULL;
     }
     flis_unet *unet = flis_alloc(ctx, 1, sizeof *unet);
     if (!unet) return NULL;
     unet->config = *config;
     lay_out(unet);
+    flis_unet_walk(ctx, unet, set_groups, &unet->config.groups);
     return unet;
 }
 
@@ -327,6 +335,7 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, flis_unet_config *
     }
     const flis_entry *k = flis_file_find(file, PREFIX "middle_block.1.transformer_blocks.0.attn2.to_k.weight");
     if (k && k->rank == 2) config->context = (size_t)k->shape[1];
+    config->groups = (size_t)flis_file_number(ctx, file, "unet.norm_num_groups", true, 32);
     config->heads = (size_t)flis_file_number(ctx, file, "unet.num_heads", true, 8); /* no shape tells; Stable Diffusion v1 has 8 */
     return flis_ok(ctx);
 }

@@ -191,18 +191,25 @@ static void lay_out(coder *c, const char *name, const flis_vae_config *config)
     }
 }
 
+static bool set_groups(flis_ctx *ctx, void *groups, const char *name, flis_param *param)
+{
+    (void)name;
+    if (param->rank == 1) param->groups = *(const size_t *)groups;
+    return flis_ok(ctx);
+}
+
 /* SPEC 6.1. */
 flis_vae *flis_vae_new(flis_ctx *ctx, const flis_vae_config *config, bool decoder, bool encoder)
 {
-    const size_t most = 1 << 16;
+    const size_t most = 1 << 16, groups = config->groups ? config->groups : 32;
     bool sane = config->levels == 4 && config->blocks >= 1 && config->blocks < MAX_RESNETS && config->z >= 1 &&
                 config->embed >= 1 && config->z <= most && config->embed <= most && config->channels <= most;
     for (size_t i = 0; sane && i < config->levels; i++)
-        sane = config->mult[i] >= 1 && config->mult[i] <= 64 && config->channels * config->mult[i] % 32 == 0;
+        sane = config->mult[i] >= 1 && config->mult[i] <= 64 && config->channels * config->mult[i] % groups == 0;
     if (!sane) {
         flis_fail(ctx, "the autoencoder's shape is not one that Stable Diffusion's code can build with factor %d: channels %zu, "
-                  "levels %zu, blocks %zu; widths must be multiples of 32", FLIS_FACTOR, config->channels, config->levels,
-                  config->blocks);
+                  "levels %zu, blocks %zu; widths must be multiples of %zu", FLIS_FACTOR, config->channels, config->levels,
+                  config->blocks, groups);
         return NULL;
     }
     flis_vae *vae = flis_alloc(ctx, 1, sizeof *vae);
@@ -212,6 +219,7 @@ flis_vae *flis_vae_new(flis_ctx *ctx, const flis_vae_config *config, bool decode
     vae->has_encoder = encoder;
     lay_out(&vae->decoder, "decoder.", config);
     lay_out(&vae->encoder, "encoder.", config);
+    flis_vae_walk(ctx, vae, set_groups, &vae->config.groups);
     return vae;
 }
 
@@ -263,6 +271,7 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, bool decoder, flis
                             : dimension(file, PREFIX "quant_conv.weight", 0) / 2;
     if (!config->z || !config->embed)
         return flis_fail(ctx, "%s: " PREFIX "%squant_conv.weight is missing", file->path, decoder ? "post_" : "");
+    config->groups = (size_t)flis_file_number(ctx, file, "vae.norm_num_groups", true, 32);
     config->scale_factor = flis_file_number(ctx, file, "vae.scale_factor", false, 0.18215);     /* no shape tells; v1's */
     return flis_ok(ctx);
 }

@@ -31,7 +31,7 @@ table() {
 7 | ResBlocks with 1e-6 | unet.c | s/RESBLOCK_EPS = 1e-5/RESBLOCK_EPS = 1e-6/ | test_unet_eps_of_norms
 7 | SpatialTransformers with 1e-5 | unet.c | s/TRANSFORMER_EPS = 1e-6/TRANSFORMER_EPS = 1e-5/ | test_unet_eps_of_norms
 7 | autoencoder with 1e-5 | vae.c | s/VAE_EPS = 1e-6/VAE_EPS = 1e-5/ | test_vae_eps_of_norms
-7 | layer norm with 1e-6 | tensor.c | s/\(double\)c \+ 1e-5\)/(double)c + 1e-6)/ | test_ops_layer_norm
+7 | layer norm with 1e-6 | tensor.c | s/\(double\)c \+ 1e-5\)/(double)c + 1e-6)/g | test_ops_layer_norm
 8 | GEGLU gates with the first half | tensor.c | s/out\[k\] = value\[k\] \* gelu\(gate\[k\]\)/out[k] = gate[k] * gelu(value[k])/ | test_tensor_elementwise
 8 | quick GELU where GELU is exact | tensor.c | s/return \(real\)\(x \* 0\.5 \* erfc_with\(.*\)\);/return swish(x, 1.702);/ | test_tensor_elementwise
 8 | CLIP with SiLU | clip.c | s/flis_quick_gelu\(ctx, y\)/flis_silu(ctx, y)/ | test_clip_layers

@@ -180,7 +180,7 @@ enum { FAST, SLOW };
     X(test_checkpoints_views, FAST) \
     X(test_checkpoints_ema, FAST) \
     X(test_checkpoints_half, FAST) \
-    X(test_checkpoints_damaged, FAST) \
+    X(test_damage_table, FAST) \
     X(test_checkpoints_cut_short, FAST) \
     X(test_checkpoints_flipped, FAST) \
     /* test_clip.c */ \

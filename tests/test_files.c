@@ -1309,7 +1309,7 @@ static void note_name(void *user, const char *name, const flis_tensor *x)
 void test_guided_passes(void)
 {
     enum { S = 8, N = 4 * S * S, D = 32 };
-    static const flis_unet_config config = {4, 4, 32, 3, {1, 2, 2}, {true, true, true}, 1, 2, D};
+    static const flis_unet_config config = {4, 4, 32, 3, {1, 2, 2}, {true, true, true}, 1, 2, D, 32};
     static real x[N], text[2][FLIS_TOKENS * D], eps[3][N], expected[N];
     static uint8_t label[64 * 64];
     static const float ids[] = {3, 7, -1, 9};

@@ -386,7 +386,7 @@ static double layer_norm_loss(bench *b)
 
 void test_grad_norms(void)
 {
-    const size_t groups[][4] = {{1, 1, 3, 32}, {2, 5, 3, 64}, {3, 17, 16, 96}};
+    const size_t groups[][5] = {{1, 1, 3, 32, 0}, {2, 5, 3, 64, 0}, {3, 17, 16, 96, 0}, {2, 3, 5, 32, 4}};
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
         for (int silu = 0; silu < 2; silu++) {
             bench b;
@@ -395,6 +395,7 @@ void test_grad_norms(void)
             bench_image(&b, groups[i][0], groups[i][1], groups[i][2], groups[i][3]);
             bench_param(&b, "g", groups[i][3], 0, 0);
             bench_param(&b, "o", groups[i][3], 0, 0);
+            b.param[0]->groups = groups[i][4];
             check(&b, what);
             report(&b, what);
             bench_end(&b);

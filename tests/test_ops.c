@@ -206,9 +206,8 @@ static real naive_gelu(real x)
 
 /* 2.7: the mean of f over group g of sample x [places][c]: strips of 256 places, strips, channels, in order. f is the value,
    or the square of its distance from `centre`. */
-static double naive_moment(const real *x, size_t places, size_t c, size_t g, bool square, double centre)
+static double naive_moment(const real *x, size_t places, size_t c, size_t width, size_t g, bool square, double centre)
 {
-    const size_t width = c / 32;
     double total = 0;
     for (size_t k = g * width; k < (g + 1) * width; k++) {
         double channel = 0;
@@ -225,13 +224,14 @@ static double naive_moment(const real *x, size_t places, size_t c, size_t g, boo
     return total / ((double)places * (double)width);
 }
 
-static void naive_group_norm(const flis_tensor *x, const real *gain, const real *bias, double eps, bool silu, real *y)
+static void naive_group_norm(const flis_tensor *x, size_t groups, const real *gain, const real *bias, double eps, bool silu, real *y)
 {
-    const size_t places = x->h * x->w, c = x->c, width = c / 32;
+    const size_t places = x->h * x->w, c = x->c, width = c / groups;
     for (size_t n = 0; n < x->n; n++)
-        for (size_t g = 0; g < 32; g++) {
+        for (size_t g = 0; g < groups; g++) {
             const real *in = x->x + n * places * c;
-            const double mean = naive_moment(in, places, c, g, false, 0), variance = naive_moment(in, places, c, g, true, mean);
+            const double mean = naive_moment(in, places, c, width, g, false, 0),
+                         variance = naive_moment(in, places, c, width, g, true, mean);
             for (size_t k = g * width; k < (g + 1) * width; k++) {
                 const double slope = gain[k] / sqrt(variance + eps), offset = bias[k] - mean * slope;
                 for (size_t i = 0; i < places; i++) {
@@ -427,16 +427,18 @@ void test_ops_blocks_beat_one_chain(void)
 
 /* ---- Normalisation ----------------------------------------------------------------------------------------------- */
 
-static void group_norm_case(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t c, double eps)
+/* groups 0: as in Stable Diffusion, 32. */
+static void group_norm_case(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t c, size_t groups, double eps)
 {
     char what[96];
     flis_mark mark = flis_here(ctx);
     flis_tensor *x = image(ctx, n, h, w, c, 10);
     weight gain = weight_new(ctx, FLIS_F32, 1, c, 1, 1, 8), bias = weight_new(ctx, FLIS_F32, 1, c, 1, 1, 9);
     real *wanted = calloc(flis_count(x), sizeof *wanted);
+    gain.param.groups = groups;
     for (int silu = 0; silu < 2; silu++) {
         snprintf(what, sizeof what, "group norm%s [%zu,%zu,%zu,%zu]", silu ? " and SiLU" : "", n, h, w, c);
-        naive_group_norm(x, gain.value, bias.value, eps, silu, wanted);
+        naive_group_norm(x, groups ? groups : 32, gain.value, bias.value, eps, silu, wanted);
         same(ctx, what, flis_group_norm(ctx, x, &gain.param, &bias.param, eps, silu), wanted, flis_count(x));
     }
     free(wanted);
@@ -455,7 +457,8 @@ void test_ops_group_norm(void)
     flis_init(&ctx);
     for (size_t s = 0; s < LENGTH(sizes); s++) {
         ctx.threads = THREADS[s % THREAD_COUNTS];
-        group_norm_case(&ctx, sizes[s][0], sizes[s][1], sizes[s][2], sizes[s][3], s % 2 ? 1e-6 : 1e-5);
+        group_norm_case(&ctx, sizes[s][0], sizes[s][1], sizes[s][2], sizes[s][3], 0, s % 2 ? 1e-6 : 1e-5);
+        group_norm_case(&ctx, sizes[s][0], sizes[s][1], sizes[s][2], sizes[s][3], (size_t)1 << s % 5, s % 2 ? 1e-6 : 1e-5);
     }
     flis_free(&ctx);
 }
@@ -678,7 +681,7 @@ void test_ops_threads(void)
         conv_case(&ctx, FLIS_F32, 1, 31, 29, 33, 65, 3, FLIS_SAME);
         conv_case(&ctx, FLIS_F32, 1, 17, 15, 32, 61, 3, FLIS_UPSAMPLED);
         conv_case(&ctx, FLIS_BF16, 1, 61, 62, 33, 65, 3, FLIS_DOWN_AFTER);
-        group_norm_case(&ctx, 1, 127, 131, 32, 1e-5);
+        group_norm_case(&ctx, 1, 127, 131, 32, 0, 1e-5);
         layer_norm_case(&ctx, 1, 1031, 511);
         gates_case(&ctx, 1, 1031, 511);
         moves_case(&ctx, 1, 127, 131, 33, 31);

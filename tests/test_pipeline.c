@@ -179,7 +179,7 @@ static bool list_or_write(flis_ctx *ctx, void *user, const char *name, flis_para
     return written;
 }
 
-/* A tiny model, vocabulary size that of models/vocab.txt, without attention but in the middle, to be quick. */
+/* A tiny model, vocabulary size that of tests/vocab.txt, without attention but in the middle, to be quick. */
 static void write_model(flis_ctx *ctx, const char *path, size_t vocab)
 {
     const flis_clip_config clip_config = {.vocab = vocab, .width = 32, .layers = 1, .heads = 2, .hidden = 64, .positions = 77};
@@ -220,7 +220,7 @@ void test_pipeline_generate(void)
     flis_ctx ctx;
     flis_init(&ctx);
     const char *path = test_scratch("tiny.safetensors");
-    flis_vocab *vocab = flis_vocab_read(&ctx, test_path("../models/vocab.txt"));
+    flis_vocab *vocab = flis_vocab_read(&ctx, test_path("vocab.txt"));
     CHECK(vocab, "%s", ctx.error);
     if (!vocab) return;
     write_model(&ctx, path, flis_vocab_size(vocab));

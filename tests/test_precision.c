@@ -62,8 +62,8 @@ static void fill(flis_tensor *x, size_t seed)
 /* The U-Net, the decoder and the text encoder of a small model, traced into w under a format. */
 static void run_all(flis_ctx *ctx, watch *w)
 {
-    const flis_unet_config unet_config = {4, 4, 32, 2, {1, 2}, {true, false}, 1, 4, 24};
-    const flis_vae_config vae_config = {32, 4, {1, 2, 1, 1}, 1, 4, 4, 0.18215};
+    const flis_unet_config unet_config = {4, 4, 32, 2, {1, 2}, {true, false}, 1, 4, 24, 32};
+    const flis_vae_config vae_config = {32, 4, {1, 2, 1, 1}, 1, 4, 4, 0.18215, 32};
     const flis_clip_config clip_config = {50, 16, 2, 2, 32, FLIS_TOKENS};
     flis_unet *unet = flis_unet_new(ctx, &unet_config);
     flis_vae *vae = flis_vae_new(ctx, &vae_config, true, false);

@@ -16,8 +16,8 @@
 static flis_vocab *small_vocab(flis_ctx *ctx)
 {
     flis_init(ctx);
-    flis_vocab *vocab = flis_vocab_read(ctx, test_path("../models/vocab.txt"));
-    CHECK(vocab && flis_vocab_size(vocab) == 1000, "models/vocab.txt: %s", ctx->error);
+    flis_vocab *vocab = flis_vocab_read(ctx, test_path("vocab.txt"));
+    CHECK(vocab && flis_vocab_size(vocab) == 1000, "tests/vocab.txt: %s", ctx->error);
     return vocab;
 }
 

@@ -128,7 +128,7 @@ static flis_tensor *network_run(network *n)
 /* No bit of a result depends on whether it is traced, or on how much: U-Net, autoencoder both ways, text encoder. */
 void test_trace_changes_nothing(void)
 {
-    const flis_vae_config vae_config = {32, 4, {1, 1, 1, 1}, 1, 4, 4, 0.18215};
+    const flis_vae_config vae_config = {32, 4, {1, 1, 1, 1}, 1, 4, 4, 0.18215, 32};
     const flis_clip_config clip_config = {50, 16, 2, 2, 32, FLIS_TOKENS};
     const size_t limits[] = {0, SIZE_MAX};
     network *n = network_new(2);

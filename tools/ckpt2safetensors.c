@@ -683,6 +683,8 @@ typedef struct checkpoint {
     pool pool;
     storages storages;
     value *root;
+    const unsigned char *folder;        /* of data.pkl, with its slash; in the directory's bytes */
+    size_t folder_length;
     uint64_t pickle_at, pickle_size;    /* zip: where data.pkl lies */
 } checkpoint;
 
@@ -823,6 +825,8 @@ static bool read_pickle(checkpoint *c, const zip_entry *e)
     if (c->root) return entry_fail(c, e, "a second data.pkl");
     if (!locate(c, e, &c->pickle_at)) return false;
     if (SEEK64(c->in, c->pickle_at) != 0) return flis_fail(c->ctx, "%s: cannot be read", c->path);
+    c->folder = e->name;
+    c->folder_length = root_length(e);
     c->pickle_size = e->size;
     c->root = unpickle(c->ctx, c->path, c->in, e->size, &left, &c->pool, &c->storages);
     return c->root != NULL;
@@ -862,7 +866,8 @@ static bool walk_directory(checkpoint *c, const unsigned char *bytes, const dire
         bool good = true;
         if (!data && ends_with(&e, "data.pkl", root)) good = read_pickle(c, &e);
         else if (!data && ends_with(&e, "byteorder", root)) good = check_byteorder(c, &e);
-        else if (data && e.name_length > root + 5 && memcmp(e.name + root, "data/", 5) == 0) good = find_storage(c, &e, root + 5);
+        else if (data && e.name_length > root + 5 && memcmp(e.name + root, "data/", 5) == 0 && root == c->folder_length &&
+                 memcmp(e.name, c->folder, root) == 0) good = find_storage(c, &e, root + 5);
         if (!good) return false;
     }
     return true;

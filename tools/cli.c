@@ -2602,7 +2602,7 @@ static void digest_sample(digest_run *r, const char *sampler, flis_rng_kind rng,
 
 static void digest_unet(digest_run *r)
 {
-    static const flis_unet_config tiny = {4, 4, 32, 3, {1, 2, 2}, {true, true, true}, 1, 2, 32};
+    static const flis_unet_config tiny = {4, 4, 32, 3, {1, 2, 2}, {true, true, true}, 1, 2, 32, 32};
     flis_ctx *ctx = r->d->ctx;
     flis_unet *unet = r->file ? flis_unet_load(ctx, r->file) : flis_unet_new(ctx, &tiny);
     if (unet && !r->file) flis_unet_walk(ctx, unet, flis_formula_visit, NULL);
@@ -2641,7 +2641,7 @@ static void digest_picture(digest_run *r, const flis_picture *picture)
 
 static void digest_vae(digest_run *r)
 {
-    static const flis_vae_config tiny = {32, 4, {1, 1, 1, 1}, 1, 4, 4, 0.18215};
+    static const flis_vae_config tiny = {32, 4, {1, 1, 1, 1}, 1, 4, 4, 0.18215, 32};
     flis_ctx *ctx = r->d->ctx;
     flis_mark mark = flis_here(ctx);
     flis_picture picture = {0};

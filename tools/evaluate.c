@@ -8,18 +8,14 @@
  *   frechet     |m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2), S with N - 1 (Heusel et al. 2017, equation 6).
  *               With X = Q R the centred samples, S = R'R / (N - 1), the last trace is the sum of the singular values of
  *               R1 R2' / sqrt((N1 - 1) (N2 - 1)): no matrix is squared, so that N < d and equal sets are exact to rounding.
+ *   segment     label maps and features of the small world's pictures, by its own segmenter (tools/train); distances of
+ *               those features are the world's own, and must not be taken for Inception's FID.
  *   attributes  colours, patterns and styles of the small world, measured where the layout says they should be.
  *
  * In order: what others call, label maps and mIoU, Fréchet distance, pictures, measures of attributes, and the program.
  * Others include this file with EVALUATE_NO_MAIN defined.
  */
-#if defined(__unix__) || defined(__APPLE__)
-#define _POSIX_C_SOURCE 200809L
-#include <dirent.h>
-#define HAVE_FOLDERS 1
-#else
-#define HAVE_FOLDERS 0          /* C99 cannot list a folder; lists of files do */
-#endif
+#include "folder.h"
 
 #define WORLD_NO_MAIN
 #include "world.c"
@@ -70,6 +66,12 @@ static inline judges *judges_learn(flis_ctx *ctx);     /* free() it; takes a few
 static inline int measure_style(const judges *j, const region *r);
 /* STRIPED, SPOTTED or 0, for a thing that can have patterns. */
 static inline int measure_pattern(flis_ctx *ctx, const judges *j, const region *r, int class);
+
+/* The segmenter of tools/train: labels [height][width] of a picture whose sides are multiples of 32, in blocks of four
+   pixels; features: means of the middle block's channels, as many as segmenter_features tells. Either may be NULL. */
+static inline bool segmenter_run(flis_ctx *ctx, const flis_unet *segmenter, const uint8_t *rgb, size_t width, size_t height, uint8_t *label,
+                                 real *features);
+static inline size_t segmenter_features(const flis_unet *segmenter);
 
 /* ---- Label maps and mIoU ----------------------------------------------------------------------------------------- */
 
@@ -669,190 +671,59 @@ static inline judges *judges_learn(flis_ctx *ctx)
     return NULL;
 }
 
+/* ---- Segmenter --------------------------------------------------------------------------------------------------- */
+
+static inline size_t segmenter_features(const flis_unet *segmenter)
+{
+    const flis_unet_config *config = flis_unet_get_config(segmenter);
+    return config->channels * config->mult[config->levels - 1];
+}
+
+/* Means over the places of what the middle block gives. */
+static inline void see_middle(void *user, const char *name, const flis_tensor *t)
+{
+    real *out = user;
+    if (!out || strcmp(name, "middle_block") != 0) return;
+    for (size_t c = 0; c < t->c; c++) {
+        double sum = 0;
+        for (size_t i = 0; i < t->h * t->w; i++) sum += (double)t->x[i * t->c + c];
+        out[c] = (real)(sum / (double)(t->h * t->w));
+    }
+}
+
+static inline bool segmenter_run(flis_ctx *ctx, const flis_unet *segmenter, const uint8_t *rgb, size_t width, size_t height, uint8_t *label,
+                                 real *features)
+{
+    const double t = 0;
+    const size_t h = height / 2, w = width / 2;
+    if (width % 32 || height % 32) return flis_fail(ctx, "the segmenter wants pictures whose sides are multiples of 32, got %zu x %zu", width, height);
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *x = flis_image(ctx, 1, h, w, 3), *text = flis_rows(ctx, 1, FLIS_TOKENS, flis_unet_get_config(segmenter)->context);
+    if (x) half_picture(rgb, width, height, x->x);
+    if (text) memset(text->x, 0, flis_count(text) * sizeof *text->x);
+    ctx->trace = features ? see_middle : NULL;
+    ctx->trace_user = features;
+    const flis_tensor *y = flis_unet_eps(ctx, segmenter, x, &t, text, NULL);
+    ctx->trace = NULL;
+    for (size_t i = 0; y && label && i < height * width; i++) {
+        const real *score = y->x + (i / width / 2 * w + i % width / 2) * y->c;
+        size_t best = 0;
+        for (size_t c = 1; c < y->c; c++)
+            if (score[c] > score[best]) best = c;
+        label[i] = (uint8_t)best;
+    }
+    flis_rewind(ctx, mark);
+    return flis_ok(ctx);
+}
+
 #ifndef EVALUATE_NO_MAIN
-
-/* ---- Files ------------------------------------------------------------------------------------------------------- */
-
-typedef struct names { size_t count, room; char **name; } names;
-
-static void names_free(names *n)
-{
-    for (size_t i = 0; i < n->count; i++) free(n->name[i]);
-    free(n->name);
-    memset(n, 0, sizeof *n);
-}
-
-/* Adds the text before + "/" + after; before NULL: after alone. */
-static bool names_add(flis_ctx *ctx, names *n, const char *before, const char *after, size_t length)
-{
-    if (n->count == n->room) {
-        size_t room = n->room ? 2 * n->room : 64;
-        char **grown = flis_alloc(ctx, room, sizeof *grown);
-        if (!grown) return false;
-        if (n->count) memcpy(grown, n->name, n->count * sizeof *grown);
-        free(n->name);
-        n->name = grown;
-        n->room = room;
-    }
-    size_t head = before ? strlen(before) : 0;
-    char *name = flis_alloc(ctx, head + length + 2, 1);
-    if (!name) return false;
-    if (before) memcpy(name, before, head), name[head++] = '/';
-    memcpy(name + head, after, length);
-    n->name[n->count++] = name;
-    return true;
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static bool ends_in(const char *text, const char *end)
-{
-    size_t n = strlen(text), k = strlen(end);
-    return n > k && strcmp(text + n - k, end) == 0;
-}
-
-/* The files of a folder whose names end in one of two ways, sorted; false without an error: no folder. */
-static bool list_folder(flis_ctx *ctx, const char *path, const char *end, const char *other, names *out)
-{
-#if HAVE_FOLDERS
-    DIR *folder = opendir(path);
-    if (!folder) return false;
-    for (struct dirent *e; flis_ok(ctx) && (e = readdir(folder)) != NULL;)
-        if (*e->d_name != '.' && (ends_in(e->d_name, end) || ends_in(e->d_name, other)))
-            names_add(ctx, out, path, e->d_name, strlen(e->d_name));
-    closedir(folder);
-    if (out->count) qsort(out->name, out->count, sizeof *out->name, by_name);
-    else flis_fail(ctx, "%s: the folder has no file that ends in %s or %s", path, end, other);
-    return true;
-#else
-    (void)ctx, (void)path, (void)end, (void)other, (void)out;
-    return false;
-#endif
-}
-
-/* A folder's files, or the lines of a text file. *folder tells which. */
-static bool list_files(flis_ctx *ctx, const char *path, const char *end, const char *other, names *out, bool *folder)
-{
-    *folder = list_folder(ctx, path, end, other, out);
-    if (*folder || !flis_ok(ctx)) return flis_ok(ctx);
-    size_t length;
-    char *text = flis_read_file(ctx, path, 64u << 20, &length);
-    for (size_t i = 0, stop; text && i < length && flis_ok(ctx); i = stop + 1) {
-        const char *newline = memchr(text + i, '\n', length - i);
-        stop = newline ? (size_t)(newline - text) : length;
-        size_t used = stop - i;
-        while (used && (text[i + used - 1] == '\r' || text[i + used - 1] == ' ')) used--;
-        if (used) names_add(ctx, out, NULL, text + i, used);
-    }
-    free(text);
-    if (flis_ok(ctx) && !out->count) flis_fail(ctx, "%s: the list is empty", path);
-    return flis_ok(ctx);
-}
-
-/* A file's name without folder and ending. */
-static void stem(const char *path, const char **start, size_t *length)
-{
-    const char *slash = strrchr(path, '/');
-    *start = slash ? slash + 1 : path;
-    const char *dot_at = strrchr(*start, '.');
-    *length = dot_at ? (size_t)(dot_at - *start) : strlen(*start);
-}
-
-/* The file of `in` with the stem of `like`; NULL: none. */
-static const char *same_stem(const names *in, const char *like)
-{
-    const char *a, *b;
-    size_t m, n;
-    stem(like, &a, &m);
-    for (size_t i = 0; i < in->count; i++) {
-        stem(in->name[i], &b, &n);
-        if (m == n && memcmp(a, b, n) == 0) return in->name[i];
-    }
-    return NULL;
-}
-
-/* Partner of file i: of the same stem where either side is a folder, else of the same line. */
-static const char *partner(flis_ctx *ctx, const names *of, size_t i, const names *in, bool folders, const char *where)
-{
-    if (!folders && of->count != in->count) {
-        flis_fail(ctx, "%s: the list has %zu files, wanted %zu, as the other has", where, in->count, of->count);
-        return NULL;
-    }
-    const char *found = folders ? same_stem(in, of->name[i]) : in->name[i];
-    if (!found) flis_fail(ctx, "%s: no file belongs to %s", where, of->name[i]);
-    return found;
-}
-
-/* ---- Pictures ---------------------------------------------------------------------------------------------------- */
-
-static uint32_t big_endian(const uint8_t *b) { return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3]; }
-
-/* One row's filter undone (PNG, ISO/IEC 15948, section 9); `above` is the row before, zeros at first. */
-static bool unfilter(int filter, uint8_t *row, const uint8_t *above, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        int a = i < 3 ? 0 : row[i - 3], b = above[i], c = i < 3 ? 0 : above[i - 3];
-        int pa = b > c ? b - c : c - b, pb = a > c ? a - c : c - a, pc = a + b - 2 * c;
-        pc = pc < 0 ? -pc : pc;
-        int paeth = pa <= pb && pa <= pc ? a : pb <= pc ? b : c;
-        row[i] = (uint8_t)(row[i] + (filter == 0 ? 0 : filter == 1 ? a : filter == 2 ? b : filter == 3 ? (a + b) / 2 : paeth));
-    }
-    return filter <= 4;
-}
-
-/* The bytes of all IDAT chunks, put together at the file's own beginning. */
-static bool gather_data(flis_ctx *ctx, const char *path, uint8_t *in, size_t length, size_t *data)
-{
-    size_t at = 8;
-    *data = 0;
-    while (at + 12 <= length) {
-        size_t size = big_endian(in + at);
-        if (size > length - at - 12) break;
-        if (memcmp(in + at + 4, "IEND", 4) == 0) return true;
-        if (memcmp(in + at + 4, "IDAT", 4) == 0) {
-            memmove(in + *data, in + at + 8, size);
-            *data += size;
-        }
-        at += size + 12;
-    }
-    return flis_fail(ctx, "%s: damaged PNG: it ends early", path);
-}
-
-/* An 8-bit RGB PNG, as flis, tools/world and most programs write pictures. */
-static bool read_picture(flis_ctx *ctx, const char *path, flis_picture *out)
-{
-    enum { LIMIT = 1 << 28, HEAD = 29 };
-    size_t length = 0, data = 0, got = 0;
-    uint8_t *in = (uint8_t *)flis_read_file(ctx, path, LIMIT, &length), *raw = NULL, *above = NULL;
-    memset(out, 0, sizeof *out);
-    if (in && (length < HEAD || memcmp(in, "\x89PNG\r\n\x1a\n", 8) != 0 || memcmp(in + 12, "IHDR", 4) != 0 || in[24] != 8 || in[25] != 2 || in[28]))
-        flis_fail(ctx, "%s: wanted a picture: an 8-bit RGB PNG that is not interlaced", path);
-    if (flis_ok(ctx)) out->width = big_endian(in + 16), out->height = big_endian(in + 20), out->channels = 3;
-    if (flis_ok(ctx) && (!out->width || !out->height || out->width > 16384 || out->height > 16384 || out->width * out->height > LIMIT / 4))
-        flis_fail(ctx, "%s: got %zu x %zu pixels, wanted at most %d in all", path, out->width, out->height, LIMIT / 4);
-    size_t row = out->width * 3, wanted = (row + 1) * out->height;
-    if (flis_ok(ctx) && gather_data(ctx, path, in, length, &data)) raw = flis_inflate(ctx, path, FLIS_ZLIB, in, data, wanted, &got);
-    if (raw && got != wanted) flis_fail(ctx, "%s: damaged PNG: got %zu bytes of pixels, wanted %zu", path, got, wanted);
-    if (flis_ok(ctx)) out->pixels = flis_alloc(ctx, row, out->height), above = flis_alloc(ctx, row, 1);
-    for (size_t y = 0; flis_ok(ctx) && y < out->height; y++) {
-        uint8_t *line = raw + y * (row + 1);
-        if (!unfilter(line[0], line + 1, y ? line - row : above, row)) flis_fail(ctx, "%s: damaged PNG: filter %d", path, line[0]);
-        memcpy(out->pixels + y * row, line + 1, row);
-    }
-    free(above);
-    free(raw);
-    free(in);
-    return flis_ok(ctx);
-}
 
 /* ---- The program ------------------------------------------------------------------------------------------------- */
 
 static const char HELP[] =
     "usage: evaluate miou --truth FILES --predicted FILES [--first F] [--classes N] [--void L] [--modulo M] [--names FILE] [--json]\n"
     "       evaluate frechet A.safetensors B.safetensors [--tensor NAME] [--json]\n"
+    "       evaluate segment SEGMENTER.safetensors --pictures FILES [-o DIR] [--features FILE.safetensors]\n"
     "       evaluate attributes --layouts FILES --pictures FILES [--json]\n"
     "miou: label maps (PNG gray or palette, PGM) against the ground truth; FILES is a folder, or a text file with one path a\n"
     "  line. Folders are paired by the files' names without ending, lists line by line. Every truth needs a partner of its size.\n"
@@ -863,6 +734,8 @@ static const char HELP[] =
     "  --names FILE   names for the classes: lines of number, tab, name, as `world --classes` writes them\n"
     "  Means of IoU over the classes present in the ground truth, and over all.\n"
     "frechet: distance of two sets of features, [samples, dimensions]; --tensor: which tensor, where a file has several.\n"
+    "segment: the small world's own segmenter (train segmenter) labels pictures: DIR/NAME.png; DIR must be there. --features: [samples,\n"
+    "  dimensions] for frechet; the distance is the small world's own, not Inception's FID.\n"
     "attributes: the small world's colours, patterns and styles where the layouts (JSON) want them, in pictures (8-bit RGB PNG)\n"
     "  of the same names; how many are right, and of things without a pattern how many are seen without.\n"
     "--json: the same numbers for programs. --help, --version\n"
@@ -870,7 +743,7 @@ static const char HELP[] =
 
 typedef struct program {
     flis_ctx ctx;
-    const char *truth, *predicted, *layouts, *pictures, *tensor, *names_path, *file[2];
+    const char *truth, *predicted, *layouts, *pictures, *tensor, *names_path, *out, *features, *file[2];
     int files;
     int first, classes, void_label, modulo;
     bool json;
@@ -1097,6 +970,62 @@ static bool run_attributes(program *p)
     return good;
 }
 
+static bool write_features(flis_ctx *ctx, const char *path, const real *features, size_t count, size_t d)
+{
+    const uint64_t sizes[2] = {count, d};
+    flis_writer *writer = flis_write_begin(ctx, path);
+    if (!writer) return false;
+    flis_write_declare(ctx, writer, "features", sizeof(real) == 8 ? FLIS_F64 : FLIS_F32, 2, sizes);
+    flis_write_real(ctx, writer, features, count * d);
+    return flis_write_end(ctx, writer);
+}
+
+static bool segment_one(program *p, const flis_unet *segmenter, const char *path, real *features)
+{
+    flis_picture picture, map = {0, 0, 1, NULL};
+    char name[4096];
+    const char *start;
+    size_t length;
+    if (!read_picture(&p->ctx, path, &picture)) return false;
+    map = (flis_picture){picture.width, picture.height, 1, flis_alloc(&p->ctx, picture.width, picture.height)};
+    bool good = map.pixels && (segmenter_run(&p->ctx, segmenter, picture.pixels, picture.width, picture.height, map.pixels, features) ||
+                               flis_fail_in(&p->ctx, path));
+    stem(path, &start, &length);
+    if (good && p->out) {
+        good = strlen(p->out) + length < 4000 || flis_fail(&p->ctx, "%.100s…: the name is too long", path);
+        snprintf(name, sizeof name, "%s/%.*s.png", p->out, (int)(length < 2000 ? length : 2000), start);
+        good = good && flis_write_png(&p->ctx, name, &map, NULL);
+    }
+    free(map.pixels);
+    free(picture.pixels);
+    return good;
+}
+
+static bool run_segment(program *p)
+{
+    names files = {0, 0, NULL};
+    bool listed;
+    flis_file *file = flis_file_open(&p->ctx, p->file[0]);
+    flis_unet *segmenter = file ? flis_unet_load(&p->ctx, file) : NULL;
+    flis_file_close(file);
+    if (!segmenter || !list_files(&p->ctx, p->pictures, ".png", ".ppm", &files, &listed)) {
+        flis_unet_free(segmenter);
+        names_free(&files);
+        return false;
+    }
+    const size_t d = segmenter_features(segmenter);
+    if (flis_unet_get_config(segmenter)->in != 3) flis_fail(&p->ctx, "%s: it is no segmenter: its pictures have %zu channels, wanted 3",
+                                                             p->file[0], flis_unet_get_config(segmenter)->in);
+    real *features = flis_alloc(&p->ctx, files.count, d * sizeof *features);
+    for (size_t i = 0; features && i < files.count && flis_ok(&p->ctx); i++)
+        segment_one(p, segmenter, files.name[i], features + i * d);
+    if (flis_ok(&p->ctx) && p->features) write_features(&p->ctx, p->features, features, files.count, d);
+    free(features);
+    names_free(&files);
+    flis_unet_free(segmenter);
+    return flis_ok(&p->ctx);
+}
+
 static int misused(const char *what, const char *why)
 {
     fprintf(stderr, "evaluate: %s%s (see evaluate --help)\n", what, why);
@@ -1135,6 +1064,8 @@ static int parse(program *p, int argc, char **argv)
         else if (strcmp(name, "--layouts") == 0) good = (p->layouts = value) != NULL;
         else if (strcmp(name, "--pictures") == 0) good = (p->pictures = value) != NULL;
         else if (strcmp(name, "--names") == 0) good = (p->names_path = value) != NULL;
+        else if (strcmp(name, "-o") == 0) good = (p->out = value) != NULL;
+        else if (strcmp(name, "--features") == 0) good = (p->features = value) != NULL;
         else if (strcmp(name, "--tensor") == 0) good = (p->tensor = value) != NULL;
         else if (strcmp(name, "--first") == 0) good = value && whole(value, 0, 255, &p->first);
         else if (strcmp(name, "--classes") == 0) good = value && whole(value, 1, 256, &p->classes);
@@ -1155,14 +1086,17 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--version") == 0) return puts("evaluate " FLIS_VERSION) < 0;
     bool miou = argc > 1 && strcmp(argv[1], "miou") == 0, frechet = argc > 1 && strcmp(argv[1], "frechet") == 0;
     bool attributes = argc > 1 && strcmp(argv[1], "attributes") == 0;
-    if (!miou && !frechet && !attributes) return misused("wanted miou, frechet or attributes", "");
+    bool segment = argc > 1 && strcmp(argv[1], "segment") == 0;
+    if (!miou && !frechet && !attributes && !segment) return misused("wanted miou, frechet, segment or attributes", "");
     int wrong = parse(&p, argc, argv);
     if (wrong) return wrong;
     if (miou && (!p.truth || !p.predicted || p.files)) return misused("miou wants --truth FILES and --predicted FILES", "");
     if (miou && p.first + (p.classes ? p.classes : 1) > 256) return misused("--first and --classes", " go beyond label 255");
     if (frechet && p.files != 2) return misused("frechet wants two files", "");
+    if (segment && (p.files != 1 || !p.pictures || (!p.out && !p.features)))
+        return misused("segment wants SEGMENTER.safetensors, --pictures FILES, and -o DIR or --features FILE", "");
     if (attributes && (!p.layouts || !p.pictures || p.files)) return misused("attributes wants --layouts FILES and --pictures FILES", "");
-    bool done = flis_init(&p.ctx) && (miou ? run_miou(&p) : frechet ? run_frechet(&p) : run_attributes(&p));
+    bool done = flis_init(&p.ctx) && (miou ? run_miou(&p) : frechet ? run_frechet(&p) : segment ? run_segment(&p) : run_attributes(&p));
     if (done && fflush(stdout) != 0) done = flis_fail(&p.ctx, "stdout: cannot be written");
     if (!done) fprintf(stderr, "evaluate: %s\n", p.ctx.error);
     flis_free(&p.ctx);

@@ -1,0 +1,103 @@
+#!/bin/sh
+# train.sh TRAIN WORLD EVALUATE FLIS [COUNTS]: training as people run it, in its smallest form: every stage, the same bits
+# however often it was stopped and with any number of threads, folders of pictures, refusals, and that a model comes out.
+# Prints one line per failed check and "N passed, N failed"; the same line goes to the file COUNTS, for the runner.
+LC_ALL=C
+OMP_WAIT_POLICY=passive
+export LC_ALL OMP_WAIT_POLICY
+[ $# -ge 4 ] || { echo "usage: train.sh TRAIN WORLD EVALUATE FLIS [COUNTS]" >&2; exit 2; }
+absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+train=$(absolute "$1") world=$(absolute "$2") evaluate=$(absolute "$3") flis=$(absolute "$4") counts=${5:+$(absolute "$5")}
+vocab=$(cd "$(dirname "$0")/.." && pwd)/models/vocab.txt
+[ -z "$counts" ] || rm -f "$counts"
+dir=${TMPDIR:-/tmp}/flis-train.$$
+mkdir "$dir" || exit 1
+trap 'cd /; rm -rf "$dir"' EXIT
+trap 'exit 1' INT TERM HUP
+cd "$dir" || exit 1
+
+passed=0 failed=0
+# ok NAME COMMAND…: exit 0
+ok() {
+    name=$1
+    shift
+    if "$@" >so 2>err; then passed=$((passed + 1)); else
+        failed=$((failed + 1))
+        echo "FAIL train: $name"
+        head -3 err | sed 's/^/    stderr: /'
+    fi
+}
+# fails NAME STATUS PATTERN COMMAND…: that status, and one sentence that matches
+fails() {
+    name=$1 wanted=$2 pattern=$3
+    shift 3
+    "$@" >so 2>err
+    status=$?
+    if [ $status = "$wanted" ] && [ "$(wc -l <err | tr -d ' ')" = 1 ] && grep -q -e "$pattern" err; then passed=$((passed + 1)); else
+        failed=$((failed + 1))
+        echo "FAIL train: $name: exit $status, wanted $wanted and one sentence with \"$pattern\""
+        head -3 err | sed 's/^/    stderr: /'
+    fi
+}
+missing() { [ ! -e "$1" ]; }
+
+# ---- The same bits -----------------------------------------------------------------------------------------------
+small="--batch 1 --steps 30 --warmup 5 -q"
+ok "segmenter, one thread" "$train" segmenter -o a.safetensors $small --threads 1
+ok "segmenter, three threads" "$train" segmenter -o b.safetensors $small --threads 3
+ok "threads do not matter" cmp a.safetensors b.safetensors
+ok "stopped at the first log line" "$train" segmenter -o c.safetensors $small --minutes 0.00001
+ok "a stopped training writes no model" missing c.safetensors
+ok "but its state" test -s c.safetensors.state
+ok "and its log: step 25" grep -q '^25	' c.safetensors.tsv
+ok "resumed" "$train" segmenter -o c.safetensors $small --resume
+ok "resuming gives the same model" cmp a.safetensors c.safetensors
+ok "the same state" cmp a.safetensors.state c.safetensors.state
+ok "and the same log" cmp a.safetensors.tsv c.safetensors.tsv
+ok "the plot is SVG" grep -q '<polyline' a.safetensors.svg
+fails "resuming with other options" 1 'its options were "segmenter seed 0 batch 1' "$train" segmenter -o c.safetensors $small --seed 1 --resume
+fails "resuming from nothing" 1 'cannot be opened' "$train" segmenter -o d.safetensors $small --resume
+ok "a seed is another model" "$train" segmenter -o d.safetensors --batch 1 --steps 1 -q --seed 1
+fails "the same bits for another seed" 1 'differ' sh -c '"$0" segmenter -o e.safetensors --batch 1 --steps 1 -q && cmp d.safetensors e.safetensors >&2' "$train"
+
+# ---- All stages --------------------------------------------------------------------------------------------------
+ok "vae" "$train" vae -o vae.safetensors --batch 2 --steps 2 -q
+ok "latents of captions" "$train" latents --model vae.safetensors --vocab "$vocab" --count 3 -o t.safetensors -q
+ok "latents of layouts" "$train" latents --model vae.safetensors --vocab "$vocab" --set layout --count 3 -o l.safetensors -q
+ok "text2image" "$train" text2image --model vae.safetensors --vocab "$vocab" --latents t.safetensors -o plain.safetensors --batch 2 --steps 2 -q
+ok "layout" "$train" layout --model plain.safetensors --vocab "$vocab" --latents l.safetensors -o tuned.safetensors --batch 2 --steps 2 -q
+ok "layout, blocks computed twice" "$train" layout --model plain.safetensors --vocab "$vocab" --latents l.safetensors -o twice.safetensors \
+    --batch 2 --steps 2 -q --less-memory
+ok "is the same" cmp tuned.safetensors twice.safetensors
+ok "the world writes a folder" "$world" --set layout --count 2 -o data
+ok "and its classes" sh -c '"$0" --classes >data/classes.txt' "$world"
+ok "layout from a folder" "$train" layout --model plain.safetensors --vocab "$vocab" --data data --size 64 -o folder.safetensors --batch 1 --steps 2 -q
+ok "text2image from a folder" "$train" text2image --model vae.safetensors --vocab "$vocab" --data data --size 64 -o words.safetensors --batch 1 \
+    --steps 1 -q
+ok "a picture comes out" "$flis" generate -m tuned.safetensors --vocab "$vocab" -j data/layouts/000000.json --size 128x128 --steps 2 -o p.png -q
+mkdir found
+ok "segmenter finds labels" "$evaluate" segment a.safetensors --pictures data/pictures -o found --features features.safetensors
+ok "which are label maps" "$evaluate" miou --truth data/labels --predicted found --void 0 --modulo 100
+ok "and features" "$evaluate" frechet features.safetensors features.safetensors
+
+# ---- Refusals ----------------------------------------------------------------------------------------------------
+fails "no stage" 2 'wanted a stage' "$train"
+fails "another stage" 2 'not a stage' "$train" unet
+fails "no output" 2 'wanted -o' "$train" vae
+fails "no model" 2 'wanted --model' "$train" layout -o x
+fails "no data" 2 'wanted --latents FILE or --data' "$train" layout --model plain.safetensors -o x
+fails "no such option" 2 'not an option' "$train" vae -o x --fast
+fails "no number" 2 'its value is not one' "$train" vae -o x --steps many
+fails "no such set" 2 'not a set' "$train" vae -o x --set photos
+fails "no steps" 2 'at least 1 step' "$train" vae -o x --steps 0
+fails "latents that are none" 1 'wanted a file of latents' "$train" layout --model plain.safetensors --vocab "$vocab" --latents vae.safetensors -o x.safetensors
+fails "no folder" 1 'no such folder' "$train" layout --model plain.safetensors --vocab "$vocab" --data nowhere -o x.safetensors
+rm -r data/labels
+fails "no labels" 1 'labels' "$train" layout --model plain.safetensors --vocab "$vocab" --data data --size 64 -o x.safetensors --batch 1 --steps 1 -q
+ok "nothing half-written" missing x.safetensors
+ok "help" sh -c '"$0" --help | grep -q usage' "$train"
+
+line="$passed passed, $failed failed"
+echo "training: $line"
+[ -z "$counts" ] || echo "$line" >"$counts"
+[ $failed = 0 ]

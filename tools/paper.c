@@ -1,0 +1,579 @@
+/* paper.c - repeats the paper's experiments (Xue et al., CVPR 2023) with the small model, and writes one page of results.
+ *
+ *   Table 1   held-out layouts of classes that the fine-tuning saw: mIoU and Fréchet distance of real pictures, of those
+ *             through the autoencoder, of plain text to image, of RCA without fine-tuning, and of RCA with it
+ *   Figure 5  what the fine-tuning never saw: new objects, attributes, styles; how often the right thing is in its region
+ *   Figure 6  one map shared by "sky" and a style; two things with their maps swapped
+ *
+ * Real pictures are scenes of tools/world. Who judges: the small world's own segmenter (tools/train), whose features also
+ * give the distance, which is therefore not comparable to anybody's FID; and the measures of colours, patterns and styles of
+ * tools/evaluate. Real scenes are judged too: that is the best a judge can say. Layout i of a set is its scene SEED + i, the
+ * noise of its pictures has seed i, the same for every method.
+ *
+ * In order: the models, painting, judging, the experiments, the page, and the program.
+ */
+#include "folder.h"
+
+#define EVALUATE_NO_MAIN
+#include "evaluate.c"
+
+#include <time.h>
+
+/* ---- Models ------------------------------------------------------------------------------------------------------ */
+
+typedef struct model {
+    flis_clip *clip;
+    flis_unet *unet;
+    flis_vae *vae;
+    real *empty;                /* text features of "", [77][d] */
+    char digest[65];
+} model;
+
+typedef enum { REAL, CODED, PLAIN, UNTUNED, TUNED, METHODS } method;
+static const char *const METHOD[METHODS] = {
+    "real pictures", "real, through the autoencoder", "plain text to image", "RCA without fine-tuning", "RCA with fine-tuning",
+};
+
+typedef enum { OBJECT, ATTRIBUTE, STYLE, SHARED, SWAPPED, QUESTIONS } question;
+static const struct { const char *name, *set, *asks; } QUESTION[QUESTIONS] = {
+    {"new objects", "ood-object", "the segmenter finds every new object in most of its region"},
+    {"new attributes", "ood-attribute", "every colour and pattern is measured in its thing"},
+    {"new styles", "ood-style", "the style is measured in the picture"},
+    {"a style shares a map", "region-style", "the style is measured in its region and not in the rest"},
+    {"swapped maps", "test", "the segmenter finds each of two things in the other's region"},
+};
+
+enum { SHOWN = 6, SIDE = WORLD_SIDE, CELLS = WORLD_SIDE / FLIS_FACTOR, PLACES = CELLS * CELLS };
+
+typedef struct tally { uint64_t right, all; } tally;
+
+typedef struct paper {
+    flis_ctx ctx;
+    const char *model_path, *plain_path, *segmenter_path, *vocab_path, *out;
+    uint64_t count, trials, steps, seed, threads;
+    double scale;
+    bool quiet;
+    flis_vocab *vocab;
+    model tuned, plain;
+    flis_unet *segmenter;
+    judges *judges;
+    world_scene *scene;
+    /* results */
+    iou_score iou[METHODS];
+    double distance[METHODS];
+    tally tally[QUESTIONS][METHODS];
+    uint8_t *show;              /* [QUESTIONS + 1][SHOWN][METHODS + 1][pixels][3]: the map, then each method's picture */
+    char caption[QUESTIONS + 1][SHOWN][512];
+    time_t began;
+} paper;
+
+static void model_free(model *m)
+{
+    flis_clip_free(m->clip);
+    flis_unet_free(m->unet);
+    flis_vae_free(m->vae);
+    free(m->empty);
+}
+
+static bool file_digest(flis_ctx *ctx, const char *path, char hex[65])
+{
+    size_t length;
+    char *bytes = flis_read_file(ctx, path, (size_t)1 << 30, &length);
+    flis_sha256 sha;
+    if (!bytes) return false;
+    flis_sha256_begin(&sha);
+    flis_sha256_add(&sha, bytes, length);
+    flis_sha256_end(&sha, hex);
+    free(bytes);
+    return true;
+}
+
+static bool model_load(paper *p, const char *path, model *m)
+{
+    flis_ctx *ctx = &p->ctx;
+    flis_file *file = flis_model_open(ctx, path);
+    if (!file) return false;
+    m->clip = flis_clip_load(ctx, file);
+    m->unet = flis_unet_load(ctx, file);
+    m->vae = flis_vae_load(ctx, file, true, true);
+    flis_file_close(file);
+    flis_prompt prompt;
+    flis_phrase empty = {(char[]){""}, -1};
+    if (!flis_ok(ctx) || !file_digest(ctx, path, m->digest) || !flis_prompt_make(ctx, p->vocab, &empty, 1, &prompt)) return false;
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *text = flis_clip_encode(ctx, m->clip, prompt.ids, 1);
+    m->empty = text ? flis_alloc(ctx, flis_count(text), sizeof *m->empty) : NULL;
+    if (m->empty) memcpy(m->empty, text->x, flis_count(text) * sizeof *m->empty);
+    flis_rewind(ctx, mark);
+    flis_prompt_free(&prompt);
+    return flis_ok(ctx);
+}
+
+/* ---- Painting ---------------------------------------------------------------------------------------------------- */
+
+static void keep_picture(flis_picture *picture, uint8_t *rgb)
+{
+    if (picture->pixels) memcpy(rgb, picture->pixels, WORLD_PIXELS * 3);
+    free(picture->pixels);
+}
+
+/* The phrases of a scene as flis has them. */
+static size_t phrases_of(const world_scene *s, flis_phrase *phrase, char (*text)[40])
+{
+    for (int i = 0; i < s->phrases; i++) {
+        memcpy(text[i], s->phrase[i].text, sizeof text[i]);
+        phrase[i] = (flis_phrase){text[i], s->phrase[i].id};
+    }
+    return (size_t)s->phrases;
+}
+
+/* label NULL: plain Stable Diffusion, the phrases alone. */
+static bool synthesise(paper *p, const model *m, const flis_phrase *phrase, size_t count, const uint8_t *label, uint64_t seed, uint8_t *rgb)
+{
+    flis_ctx *ctx = &p->ctx;
+    flis_prompt prompt;
+    float noise[PLACES * 4];
+    real x[PLACES * 4];
+    if (!flis_prompt_make(ctx, p->vocab, phrase, count, &prompt)) return false;
+    flis_mark mark = flis_here(ctx);
+    const flis_tensor *text = flis_clip_encode(ctx, m->clip, prompt.ids, 1);
+    const flis_rca rca = {label, SIDE, SIDE, prompt.class_ids, prompt.classes};
+    flis_guided guided = {m->unet, CELLS, CELLS, text ? text->x : NULL, m->empty, label ? &rca : NULL};
+    const flis_model_fn fn = {flis_guided_eps, NULL, &guided};
+    const flis_sampling sampling = {FLIS_PLMS, (int)p->steps, 0, p->scale};
+    flis_picture picture = {0, 0, 0, NULL};
+    flis_rng_seed(&ctx->rng, FLIS_RNG_CPU, seed);
+    flis_randn(&ctx->rng, noise, PLACES * 4);
+    for (size_t i = 0; i < PLACES * 4; i++) x[i] = noise[i];
+    if (text && flis_sample(ctx, &sampling, PLACES * 4, x, &fn))
+        flis_decode_picture(ctx, m->vae, flis_from_nchw(ctx, x, 1, 4, CELLS, CELLS), &picture);
+    keep_picture(&picture, rgb);
+    flis_rewind(ctx, mark);
+    flis_prompt_free(&prompt);
+    return flis_ok(ctx);
+}
+
+/* A scene encoded (to the mean of its posterior) and decoded. */
+static bool code(paper *p, const world_scene *s, uint8_t *rgb)
+{
+    flis_ctx *ctx = &p->ctx;
+    flis_picture picture = {0, 0, 0, NULL};
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *x = flis_image(ctx, 1, SIDE, SIDE, 3), *z = flis_image(ctx, 1, CELLS, CELLS, 4);
+    for (size_t i = 0; x && i < WORLD_PIXELS * 3; i++) x->x[i] = (real)s->rgb[i] / (real)127.5 - 1;
+    const flis_tensor *moments = flis_vae_encode(ctx, p->tuned.vae, x);
+    const double factor = flis_vae_get_config(p->tuned.vae)->scale_factor;
+    for (size_t i = 0; z && moments && i < PLACES; i++)
+        for (size_t c = 0; c < 4; c++) z->x[i * 4 + c] = (real)(factor * (double)moments->x[i * 8 + c]);
+    if (moments) flis_decode_picture(ctx, p->tuned.vae, z, &picture);
+    keep_picture(&picture, rgb);
+    flis_rewind(ctx, mark);
+    return flis_ok(ctx);
+}
+
+static bool make(paper *p, method how, const world_scene *s, uint64_t seed, uint8_t *rgb)
+{
+    flis_phrase phrase[WORLD_PHRASES];
+    char text[WORLD_PHRASES][40];
+    const size_t count = phrases_of(s, phrase, text);
+    if (how == REAL) return memcpy(rgb, s->rgb, WORLD_PIXELS * 3) != NULL;
+    if (how == CODED) return code(p, s, rgb);
+    return synthesise(p, how == TUNED ? &p->tuned : &p->plain, phrase, count, how == PLAIN ? NULL : s->label, seed, rgb);
+}
+
+/* ---- Judging ----------------------------------------------------------------------------------------------------- */
+
+/* The class that most pixels of a region have, by the segmenter's labels. */
+static int majority(const uint8_t *found, const uint8_t *label, int id)
+{
+    size_t count[256] = {0};
+    int best = 0;
+    for (size_t i = 0; i < WORLD_PIXELS; i++) count[found[i]] += label[i] == id;
+    for (int c = 1; c < 256; c++)
+        if (count[c] > count[best]) best = c;
+    return best;
+}
+
+static bool has_pixels(const world_scene *s, int id) { return id < 0 || memchr(s->label, id, WORLD_PIXELS) != NULL; }
+
+/* Whether everything that `asked` asks of a scene is right in a picture. */
+static bool judge_one(paper *p, question asked, const world_scene *s, const uint8_t *rgb, const uint8_t *found)
+{
+    region r = {rgb, s->label, SIDE, SIDE, -1, s->night};
+    uint8_t rest[WORLD_PIXELS];
+    for (int i = 0; i < s->phrases; i++) {
+        const world_phrase *f = &s->phrase[i];
+        r.id = f->id;
+        r.label = s->label;
+        if (!has_pixels(s, f->id)) continue;
+        if (asked == OBJECT && f->class && !CLASS[f->class].layout && majority(found, s->label, f->id) != f->class) return false;
+        if (asked == ATTRIBUTE && f->colour && measure_colour(&r, NULL) != f->colour) return false;
+        if (asked == ATTRIBUTE && f->pattern && measure_pattern(&p->ctx, p->judges, &r, f->class) != f->pattern) return false;
+        if ((asked == STYLE || asked == SHARED) && f->style && measure_style(p->judges, &r) != f->style) return false;
+        if (asked != SHARED || !f->style) continue;
+        for (size_t k = 0; k < WORLD_PIXELS; k++) rest[k] = s->label[k] == f->id ? 1 : 2;
+        r.label = rest;
+        r.id = 2;
+        if (measure_style(p->judges, &r) == f->style) return false;
+    }
+    return true;
+}
+
+/* ---- Experiments ------------------------------------------------------------------------------------------------- */
+
+static void progress(const paper *p, const char *what, uint64_t done, uint64_t total)
+{
+    if (p->quiet || !flis_terminal()) return;
+    fprintf(stderr, "\r%s: %llu of %llu, %.0f s   %s", what, (unsigned long long)done, (unsigned long long)total, difftime(time(NULL), p->began),
+            done == total ? "\n" : "");
+}
+
+/* Bright colours for maps; neighbouring numbers get hues far apart. */
+static void map_picture(const uint8_t *label, uint8_t *rgb)
+{
+    for (size_t i = 0; i < WORLD_PIXELS; i++)
+        for (int c = 0; c < 3; c++)
+            rgb[3 * i + (size_t)c] = (uint8_t)(255 * (0.55f + 0.44f * sine((float)label[i] * 0.618034f + (float)c / 3)));
+}
+
+static uint8_t *shown(const paper *p, size_t row, uint64_t i, int column)
+{
+    return p->show + ((row * SHOWN + i) * (METHODS + 1) + (size_t)column) * WORLD_PIXELS * 3;
+}
+
+static bool draw(paper *p, const char *set, uint64_t seed)
+{
+    return world_draw(seed, world_set(set), p->scene) || flis_fail(&p->ctx, "the set %s has no scene of seed %llu", set, (unsigned long long)seed);
+}
+
+static bool distance_of(paper *p, const real *features, size_t d, const real *others, double *out)
+{
+    const size_t size = (size_t)p->count * d;
+    double *a = flis_alloc(&p->ctx, size, sizeof *a), *b = flis_alloc(&p->ctx, size, sizeof *b);
+    for (size_t i = 0; a && b && i < size; i++) a[i] = (double)features[i], b[i] = (double)others[i];
+    bool good = a && b && frechet_distance(&p->ctx, a, (size_t)p->count, b, (size_t)p->count, d, out);
+    free(a);
+    free(b);
+    return good;
+}
+
+/* Table 1. */
+static bool table(paper *p)
+{
+    flis_ctx *ctx = &p->ctx;
+    const size_t d = segmenter_features(p->segmenter), size = (size_t)p->count * d;
+    confusion c[METHODS] = {{0}};
+    real *features = flis_alloc(ctx, size * (METHODS + 1), sizeof *features);
+    uint8_t *rgb = flis_alloc(ctx, WORLD_PIXELS, 3), *found = flis_alloc(ctx, WORLD_PIXELS, 1);
+    for (int m = 0; m < METHODS; m++) confusion_make(ctx, &c[m], 0, WORLD_CLASSES + 1, 0, WORLD_SECOND);
+    for (uint64_t i = 0; i < p->count && flis_ok(ctx); i++) {
+        if (!draw(p, "test", p->seed + p->count + i)) break;        /* others, to measure distances from */
+        segmenter_run(ctx, p->segmenter, p->scene->rgb, SIDE, SIDE, NULL, features + METHODS * size + i * d);
+        if (!draw(p, "test", p->seed + i)) break;
+        if (i < SHOWN) {
+            map_picture(p->scene->label, shown(p, QUESTIONS, i, 0));
+            memcpy(p->caption[QUESTIONS][i], p->scene->caption, sizeof p->caption[0][0]);
+        }
+        for (int m = 0; m < METHODS && flis_ok(ctx); m++) {
+            make(p, m, p->scene, i, rgb);
+            if (i < SHOWN) memcpy(shown(p, QUESTIONS, i, m + 1), rgb, WORLD_PIXELS * 3);
+            if (segmenter_run(ctx, p->segmenter, rgb, SIDE, SIDE, found, features + (size_t)m * size + i * d))
+                confusion_add(ctx, &c[m], METHOD[m], p->scene->label, found, WORLD_PIXELS);
+        }
+        progress(p, "layouts", i + 1, p->count);
+    }
+    for (int m = 0; m < METHODS && flis_ok(ctx); m++)
+        if (confusion_score(ctx, &c[m], &p->iou[m])) distance_of(p, features + (size_t)m * size, d, features + METHODS * size, &p->distance[m]);
+    for (int m = 0; m < METHODS; m++) free(c[m].count);
+    free(features);
+    free(rgb);
+    free(found);
+    return flis_ok(ctx);
+}
+
+static bool question_run(paper *p, question asked)
+{
+    flis_ctx *ctx = &p->ctx;
+    uint8_t *rgb = flis_alloc(ctx, WORLD_PIXELS, 3), *found = flis_alloc(ctx, WORLD_PIXELS, 1);
+    for (uint64_t i = 0; i < p->trials && flis_ok(ctx) && draw(p, QUESTION[asked].set, p->seed + i); i++) {
+        if (i < SHOWN) {
+            map_picture(p->scene->label, shown(p, asked, i, 0));
+            memcpy(p->caption[asked][i], p->scene->caption, sizeof p->caption[0][0]);
+        }
+        for (int m = 0; m < METHODS && flis_ok(ctx); m++) {
+            if (!make(p, m, p->scene, i, rgb) || !segmenter_run(ctx, p->segmenter, rgb, SIDE, SIDE, found, NULL)) break;
+            if (i < SHOWN) memcpy(shown(p, asked, i, m + 1), rgb, WORLD_PIXELS * 3);
+            p->tally[asked][m].all++;
+            p->tally[asked][m].right += judge_one(p, asked, p->scene, rgb, found);
+        }
+        progress(p, QUESTION[asked].name, i + 1, p->trials);
+    }
+    free(rgb);
+    free(found);
+    return flis_ok(ctx);
+}
+
+/* Two things of different classes with 200 pixels and more, whose maps are about as large. */
+static bool pick_two(const world_scene *s, int *a, int *b)
+{
+    size_t area[256] = {0};
+    for (size_t i = 0; i < WORLD_PIXELS; i++) area[s->label[i]]++;
+    for (*a = 0; *a < s->phrases; ++*a)
+        for (*b = *a + 1; *b < s->phrases; ++*b) {
+            const world_phrase *x = &s->phrase[*a], *y = &s->phrase[*b];
+            if (x->id < 0 || y->id < 0 || !x->class || !y->class || x->class == y->class) continue;
+            if (world_is_stuff(x->class) || world_is_stuff(y->class)) continue;
+            const size_t m = area[x->id], n = area[y->id];
+            if (m >= 200 && n >= 200 && m <= 3 * n && n <= 3 * m) return true;
+        }
+    return false;
+}
+
+/* The maps of two things change places: with the phrases' order kept, it is the same as exchanging their labels. Real pictures
+   cannot be asked. */
+static bool swap_run(paper *p)
+{
+    flis_ctx *ctx = &p->ctx;
+    uint8_t *rgb = flis_alloc(ctx, WORLD_PIXELS, 3), *found = flis_alloc(ctx, WORLD_PIXELS, 1);
+    world_scene *s = p->scene;
+    int a, b;
+    for (uint64_t i = 0, scene = 0; i < p->trials && flis_ok(ctx) && draw(p, QUESTION[SWAPPED].set, p->seed + scene); scene++) {
+        if (!pick_two(s, &a, &b)) continue;
+        const int id = s->phrase[a].id;
+        s->phrase[a].id = s->phrase[b].id;
+        s->phrase[b].id = id;
+        if (i < SHOWN) {
+            map_picture(s->label, shown(p, SWAPPED, i, 0));
+            snprintf(p->caption[SWAPPED][i], sizeof p->caption[0][0], "%.400s; %s and %s swapped", s->caption, s->phrase[a].text, s->phrase[b].text);
+            memcpy(shown(p, SWAPPED, i, REAL + 1), s->rgb, WORLD_PIXELS * 3);
+        }
+        for (int m = PLAIN; m < METHODS && flis_ok(ctx); m++) {
+            if (!make(p, m, s, i, rgb) || !segmenter_run(ctx, p->segmenter, rgb, SIDE, SIDE, found, NULL)) break;
+            if (i < SHOWN) memcpy(shown(p, SWAPPED, i, m + 1), rgb, WORLD_PIXELS * 3);
+            p->tally[SWAPPED][m].all++;
+            p->tally[SWAPPED][m].right += majority(found, s->label, s->phrase[a].id) == s->phrase[a].class &&
+                                          majority(found, s->label, s->phrase[b].id) == s->phrase[b].class;
+        }
+        progress(p, QUESTION[SWAPPED].name, ++i, p->trials);
+    }
+    free(rgb);
+    free(found);
+    return flis_ok(ctx);
+}
+
+/* ---- The page ---------------------------------------------------------------------------------------------------- */
+
+static void base64(FILE *file, const uint8_t *bytes, size_t length)
+{
+    static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < length; i += 3) {
+        const uint32_t group = (uint32_t)bytes[i] << 16 | (i + 1 < length ? (uint32_t)bytes[i + 1] << 8 : 0) | (i + 2 < length ? bytes[i + 2] : 0);
+        fputc(digit[group >> 18], file);
+        fputc(digit[group >> 12 & 63], file);
+        fputc(i + 1 < length ? digit[group >> 6 & 63] : '=', file);
+        fputc(i + 2 < length ? digit[group & 63] : '=', file);
+    }
+}
+
+static bool put_picture(paper *p, FILE *file, uint8_t *rgb, const char *what)
+{
+    size_t length;
+    const flis_picture picture = {SIDE, SIDE, 3, rgb};
+    uint8_t *png = flis_png_bytes(&p->ctx, &picture, NULL, &length);
+    if (!png) return false;
+    fprintf(file, "<td><img width=\"%d\" height=\"%d\" alt=\"%s\" src=\"data:image/png;base64,", SIDE, SIDE, what);
+    base64(file, png, length);
+    fputs("\"></td>", file);
+    free(png);
+    return true;
+}
+
+static bool put_figure(paper *p, FILE *file, size_t row, uint64_t count)
+{
+    fputs("<div class=\"wide\"><table class=\"pictures\"><tr><th>layout</th>", file);
+    for (int m = 0; m < METHODS; m++)
+        if (row != SWAPPED || m != CODED) fprintf(file, "<th>%s</th>", row == SWAPPED && m == REAL ? "real, before the swap" : METHOD[m]);
+    fputs("</tr>\n", file);
+    for (uint64_t i = 0; i < count && i < SHOWN; i++) {
+        fputs("<tr>", file);
+        for (int m = 0; m <= METHODS; m++)
+            if ((row != SWAPPED || m != CODED + 1) && !put_picture(p, file, shown(p, row, i, m), m ? METHOD[m - 1] : "layout")) return false;
+        fprintf(file, "</tr>\n<tr><td colspan=\"%d\" class=\"caption\">%s</td></tr>\n", METHODS + 1, p->caption[row][i]);
+    }
+    fputs("</table></div>\n", file);
+    return true;
+}
+
+static void put_table(const paper *p, FILE *file)
+{
+    fprintf(file, "<h2>Layouts of known classes (the paper's Table 1)</h2>\n<p>%llu held-out layouts. Distance: Fréchet distance between "
+            "features of the small world's own segmenter, from those of %llu other real pictures; it is not anybody's FID. mIoU: the "
+            "segmenter's labels against the layout, over the classes that occur.</p>\n<table><tr><th></th><th>distance</th><th>mIoU</th>"
+            "<th>pixel accuracy</th></tr>\n", (unsigned long long)p->count, (unsigned long long)p->count);
+    for (int m = 0; m < METHODS; m++)
+        fprintf(file, "<tr><td>%s</td><td>%.3f</td><td>%.3f</td><td>%.3f</td></tr>\n", METHOD[m], p->distance[m], p->iou[m].mean_present,
+                p->iou[m].pixel_accuracy);
+    fputs("</table>\n", file);
+}
+
+static void put_questions(const paper *p, FILE *file)
+{
+    fprintf(file, "<h2>Beyond what the fine-tuning saw</h2>\n<p>%llu layouts each; how many are right.</p>\n<div class=\"wide\"><table><tr>"
+            "<th></th><th>right means</th>", (unsigned long long)p->trials);
+    for (int m = 0; m < METHODS; m++) fprintf(file, "<th>%s</th>", METHOD[m]);
+    fputs("</tr>\n", file);
+    for (int q = 0; q < QUESTIONS; q++) {
+        fprintf(file, "<tr><td>%s</td><td class=\"text\">%s</td>", QUESTION[q].name, QUESTION[q].asks);
+        for (int m = 0; m < METHODS; m++) {
+            const tally *t = &p->tally[q][m];
+            if (t->all) fprintf(file, "<td>%.0f %%</td>", 100.0 * (double)t->right / (double)t->all);
+            else fputs("<td>-</td>", file);
+        }
+        fputs("</tr>\n", file);
+    }
+    fputs("</table></div>\n", file);
+}
+
+static bool put_page(paper *p)
+{
+    static const char HEAD[] =
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n"
+        "<title>The paper in miniature</title>\n<style>body{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
+        "table{border-collapse:collapse}td,th{padding:.2rem .6rem;text-align:right;vertical-align:bottom}td:first-child,th:first-child,"
+        "td.text{text-align:left}tr+tr td{border-top:1px solid #ddd}.pictures td,.pictures th{padding:.1rem;text-align:center;border:0;"
+        "font-size:.8rem;width:8rem}.pictures td.caption{text-align:left;padding-bottom:.8rem;color:#555}.wide{overflow-x:auto}"
+        "img{image-rendering:auto;display:block}code{font-size:.85rem;word-break:break-all}</style></head><body>\n<h1>The paper in miniature</h1>\n";
+    FILE *file = fopen(p->out, "wb");
+    if (!file) return flis_fail(&p->ctx, "%s: cannot be written: %s", p->out, strerror(errno));
+    fputs(HEAD, file);
+    fprintf(file, "<p>The experiments of <i>Freestyle Layout-to-Image Synthesis</i> (Xue et al., CVPR 2023), repeated with flis' small model on "
+            "the small world that tools/world draws. PLMS, %llu steps, guidance %g, seeds %llu and on. Judges: the world's own segmenter and "
+            "measures of colour, pattern and style; their verdict on real pictures is the most that a method can reach.</p>\n",
+            (unsigned long long)p->steps, p->scale, (unsigned long long)p->seed);
+    put_table(p, file);
+    bool good = put_figure(p, file, QUESTIONS, p->count);
+    put_questions(p, file);
+    for (size_t q = 0; good && q < QUESTIONS; q++) {
+        fprintf(file, "<h3>%c%s</h3>\n<p>Right: %s.</p>\n", QUESTION[q].name[0] - 32, QUESTION[q].name + 1, QUESTION[q].asks);
+        good = put_figure(p, file, q, p->trials);
+    }
+    fprintf(file, "<h2>Made from</h2>\n<p>Model with fine-tuning: <code>%s</code><br>without: <code>%s</code></p>\n</body></html>\n",
+            p->tuned.digest, p->plain.digest);
+    if (fclose(file) != 0) good = flis_fail(&p->ctx, "%s: cannot be written", p->out);
+    return good;
+}
+
+static void print_results(const paper *p)
+{
+    printf("%-32s %10s %8s %8s\n", "", "distance", "mIoU", "accuracy");
+    for (int m = 0; m < METHODS; m++)
+        printf("%-32s %10.3f %8.4f %8.4f\n", METHOD[m], p->distance[m], p->iou[m].mean_present, p->iou[m].pixel_accuracy);
+    for (int q = 0; q < QUESTIONS; q++) {
+        printf("%-24s", QUESTION[q].name);
+        for (int m = 0; m < METHODS; m++) printf(" %4llu/%-4llu", (unsigned long long)p->tally[q][m].right, (unsigned long long)p->tally[q][m].all);
+        putchar('\n');
+    }
+}
+
+/* ---- The program ------------------------------------------------------------------------------------------------- */
+
+static const char HELP[] =
+    "usage: paper --plain MODEL --segmenter SEGMENTER [--model MODEL] [options] -o PAGE.html\n"
+    "Repeats the paper's experiments with a model of the small world, and writes one page of results.\n"
+    "  --model FILE      tuned to layouts (train layout); default models/flis-small.safetensors\n"
+    "  --plain FILE      what it was tuned from (train text2image)\n"
+    "  --segmenter FILE  train segmenter\n"
+    "  --vocab FILE      default models/vocab.txt\n"
+    "  --count N         layouts for the table; default 500; at least 2\n"
+    "  --trials N        layouts for each other question; default 50\n"
+    "  --steps N         of PLMS; default 50; --scale S: guidance, default 2\n"
+    "  --seed S          of the first scene; default 1000000\n"
+    "  --threads N, -q, --help, --version\n"
+    "exit status: 0 done, 1 failed (one sentence on stderr), 2 wrong usage\n";
+
+static int misused(const char *what, const char *why)
+{
+    fprintf(stderr, "paper: %s%s (see paper --help)\n", what, why);
+    return 2;
+}
+
+static bool number(const char *text, uint64_t most, uint64_t *out)
+{
+    *out = 0;
+    for (const char *c = text; *c; c++) {
+        if (*c < '0' || *c > '9' || *out > most) return false;
+        *out = *out * 10 + (uint64_t)(*c - '0');
+    }
+    return *text && *out <= most;
+}
+
+static int parse(paper *p, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i += 2) {
+        const char *name = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
+        char *end = NULL;
+        bool good = true;
+        if (strcmp(name, "-q") == 0) {
+            p->quiet = true;
+            i--;
+            continue;
+        }
+        if (*name == '-' && !value) return misused(name, " wants a value");
+        if (strcmp(name, "--model") == 0) p->model_path = value;
+        else if (strcmp(name, "--plain") == 0) p->plain_path = value;
+        else if (strcmp(name, "--segmenter") == 0) p->segmenter_path = value;
+        else if (strcmp(name, "--vocab") == 0) p->vocab_path = value;
+        else if (strcmp(name, "-o") == 0) p->out = value;
+        else if (strcmp(name, "--count") == 0) good = number(value, 1 << 20, &p->count) && p->count > 1;
+        else if (strcmp(name, "--trials") == 0) good = number(value, 1 << 20, &p->trials) && p->trials > 0;
+        else if (strcmp(name, "--steps") == 0) good = number(value, 1000, &p->steps) && p->steps > 0;
+        else if (strcmp(name, "--seed") == 0) good = number(value, UINT64_C(1) << 60, &p->seed);
+        else if (strcmp(name, "--threads") == 0) good = number(value, 1024, &p->threads) && p->threads > 0;
+        else if (strcmp(name, "--scale") == 0) good = (p->scale = strtod(value, &end)) >= 0 && !*end && end != value && p->scale < 1000;
+        else return misused(name, ": not an option");
+        if (!good) return misused(name, ": its value is none of those allowed");
+    }
+    if (!p->plain_path || !p->segmenter_path || !p->out) return misused("wanted --plain MODEL, --segmenter SEGMENTER and -o PAGE.html", "");
+    return 0;
+}
+
+static bool prepare(paper *p)
+{
+    flis_ctx *ctx = &p->ctx;
+    p->scene = flis_alloc(ctx, 1, sizeof *p->scene);
+    p->show = flis_alloc(ctx, (QUESTIONS + 1) * SHOWN * (METHODS + 1), WORLD_PIXELS * 3);
+    if (!p->scene || !p->show || !(p->vocab = flis_vocab_read(ctx, p->vocab_path))) return false;
+    if (!model_load(p, p->model_path, &p->tuned) || !model_load(p, p->plain_path, &p->plain)) return false;
+    flis_file *file = flis_file_open(ctx, p->segmenter_path);
+    p->segmenter = file ? flis_unet_load(ctx, file) : NULL;
+    flis_file_close(file);
+    if (p->segmenter && flis_unet_get_config(p->segmenter)->in != 3) return flis_fail(ctx, "%s: it is no segmenter", p->segmenter_path);
+    return p->segmenter && (p->judges = judges_learn(ctx)) != NULL;
+}
+
+int main(int argc, char **argv)
+{
+    static paper p = {.model_path = "models/flis-small.safetensors", .vocab_path = "models/vocab.txt", .count = 500, .trials = 50, .steps = 50,
+                      .seed = 1000000, .scale = 2};
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) return fputs(HELP, stdout) < 0;
+    if (argc > 1 && strcmp(argv[1], "--version") == 0) return puts("paper " FLIS_VERSION) < 0;
+    const int wrong = parse(&p, argc, argv);
+    if (wrong) return wrong;
+    p.began = time(NULL);
+    bool done = flis_init(&p.ctx);
+    if (p.threads) p.ctx.threads = (int)p.threads;
+    done = done && prepare(&p) && table(&p);
+    for (question q = 0; done && q < QUESTIONS; q++) done = q == SWAPPED ? swap_run(&p) : question_run(&p, q);
+    if (done) print_results(&p);
+    done = done && put_page(&p) && (fflush(stdout) == 0 || flis_fail(&p.ctx, "stdout: cannot be written"));
+    if (!done) fprintf(stderr, "paper: %s\n", p.ctx.error);
+    model_free(&p.tuned);
+    model_free(&p.plain);
+    flis_unet_free(p.segmenter);
+    flis_vocab_free(p.vocab);
+    free(p.judges);
+    free(p.scene);
+    free(p.show);
+    flis_free(&p.ctx);
+    return done ? 0 : 1;
+}
