@@ -577,10 +577,10 @@ static void bench_kernels(bench *b)
 typedef struct preset { flis_clip_config clip; flis_unet_config unet; flis_vae_config vae; } preset;
 static const preset FULL =      /* Stable Diffusion v1.4 */
     {{49408, 768, 12, 12, 3072, 77},
-     {4, 4, 320, 4, {1, 2, 4, 4}, {true, true, true, false}, 2, 8, 768}, {128, 4, {1, 2, 4, 4}, 2, 4, 4, 0.18215}};
+     {4, 4, 320, 4, {1, 2, 4, 4}, {true, true, true, false}, 2, 8, 768, 32}, {128, 4, {1, 2, 4, 4}, 2, 4, 4, 0.18215, 32}};
 static const preset SMALL =     /* synth's tinyB */
     {{1000, 48, 4, 4, 192, 77},
-     {4, 4, 32, 4, {1, 2, 4, 4}, {true, true, true, false}, 2, 4, 48}, {32, 4, {1, 2, 4, 4}, 2, 4, 4, 0.18215}};
+     {4, 4, 32, 4, {1, 2, 4, 4}, {true, true, true, false}, 2, 4, 48, 32}, {32, 4, {1, 2, 4, 4}, 2, 4, 4, 0.18215, 32}};
 
 static const preset *sizes_of(const bench *b)
 {
