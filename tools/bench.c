@@ -1,8 +1,8 @@
 /* bench.c - how fast flis is here, told as fractions of what this machine can do.
  *
- * The measure is the machine's own peak of multiply-adds, found by a plain C99 loop below that does nothing else, compiled
- * by the same compiler for the same machine as the library, and measured again just before and just after every line: on a
- * machine that is busy or throttled the fractions still mean something, and where the two peaks differ one can see it.
+ * The measure is the machine's own peak of multiply-adds, found by a plain C99 loop below that does nothing else,
+ * compiled by the same compiler for the same machine as the library, and measured again just before and after every
+ * line: on a machine that is busy or throttled the fractions still mean something, and that the two peaks differ shows.
  * Measured: the shapes that the model's products and norms have, then whole stages, then loading. Nothing here looks at
  * results (the suite does), and nothing is tuned: the library runs as it does in `flis generate`.
  *
@@ -160,11 +160,11 @@ static void tell(const bench *b, const char *what)
 
 /* ---- The peak ---------------------------------------------------------------------------------------------------- */
 
-/* ROWS rows of LANES sums that do not meet, with names, one lane loop each: s = s a + b, with nothing to load or store. The
-   forms are those that tensor.c's kernel has for the same macros, for compilers keep them in registers (clang for AVX only
-   with two steps a turn). A machine that starts two multiply-adds a cycle and ends each after four wants eight vectors.
-   Measured on one core of Zen 4, whose clock allows 118.2 GFLOP/s, gcc 12 / clang 14: AVX-512 118.2 / 118.2, AVX2 118.2 /
-   118.2, SSE2 (half of it) 59.1 / 53.2. Clang with AVX2, one step a turn: 52; 4 rows of 24: 51. */
+/* ROWS rows of LANES sums that do not meet, with names, one lane loop each: s = s a + b, with nothing to load or store.
+   The forms are those that tensor.c's kernel has for the same macros: compilers keep them in registers (clang for AVX
+   only with two steps a turn). A machine that starts two multiply-adds a cycle and ends each after four wants eight
+   vectors. Measured on one core of Zen 4, whose clock allows 118.2 GFLOP/s, gcc 12 / clang 14: AVX-512 118.2 / 118.2,
+   AVX2 118.2 / 118.2, SSE2 (half of it) 59.1 / 53.2. Clang with AVX2, one step a turn: 52; 4 rows of 24: 51. */
 #if defined(__AVX512F__)
 enum { ROWS = 8, LANES = 128 / sizeof(real), TWO_AT_ONCE = 0 };
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
@@ -181,7 +181,7 @@ enum { ROWS = 12, LANES = 16 / sizeof(real), TWO_AT_ONCE = 0 };
 
 /* tensor.c's condition. Without such hardware the peak is that of a product and a sum, which canonical arithmetic, that
    rounds once, cannot reach: flis then computes fma from several operations. */
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || (defined(FLIS_DOUBLE) ? defined(FP_FAST_FMA) : defined(FP_FAST_FMAF))
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(FP_FAST_FMAF)
 #define HAVE_FMA 1
 #else
 #define HAVE_FMA 0
@@ -241,7 +241,7 @@ static double peak_seconds(size_t count, int threads)
     return seconds;
 }
 
-/* Rounds that take one thread some 10 ms: from the best of several goes, for one that was kept waiting tells nothing. */
+/* Rounds that take one thread some 10 ms: from the best of four goes, for one that was kept waiting tells nothing. */
 static size_t peak_rounds(void)
 {
     size_t rounds = 1 << 12;
@@ -261,7 +261,8 @@ static double peak(const bench *b)
 {
     double best = 0;
     for (int go = 0; go < 5; go++) {
-        const double rate = 2.0 * ROWS * LANES * (double)b->peak_rounds * b->ctx.threads / peak_seconds(b->peak_rounds, b->ctx.threads);
+        const double steps = (double)b->peak_rounds * b->ctx.threads;
+        const double rate = 2.0 * ROWS * LANES * steps / peak_seconds(b->peak_rounds, b->ctx.threads);
         if (rate > best) best = rate;
     }
     return best;
@@ -330,7 +331,7 @@ static bool measure(bench *b, work *run, const void *what, timing *t)
 
 static void print_heading(const bench *b)
 {
-    static const char *const has = HAVE_FMA ? "fma in hardware" : "no fma in hardware: it is computed, and the peak is of apart * and +";
+    static const char *const has = HAVE_FMA ? "fma in hardware" : "no fma in hardware (the peak is that of * and +)";
 #ifdef __VERSION__
     static const char compiler[] = __VERSION__;
 #else
@@ -341,10 +342,11 @@ static void print_heading(const bench *b)
 #else
     static const bool openmp = false;
 #endif
-    const char *type = sizeof(real) == 8 ? "double" : "float", *model = b->model ? "a file" : b->small ? "small" : "full";
+    const char *type = sizeof(real) == 8 ? "double" : "float";
+    const char *model = b->model ? "a file" : b->small ? "small" : "full";
     if (b->json) {
-        printf("{\"version\": \"" FLIS_VERSION "\", \"real\": \"%s\", \"compiler\": \"%s\", \"openmp\": %s, \"fma\": %s, "
-               "\"processors\": %zu, \"model\": \"%s\", \"runs\": %u,\n \"results\": [", type, compiler,
+        printf("{\"version\": \"" FLIS_VERSION "\", \"real\": \"%s\", \"compiler\": \"%s\", \"openmp\": %s, "
+               "\"fma\": %s, \"processors\": %zu, \"model\": \"%s\", \"runs\": %u,\n \"results\": [", type, compiler,
                openmp ? "true" : "false", HAVE_FMA ? "true" : "false", processors(), model,
                (unsigned)b->runs);
         return;
@@ -364,11 +366,13 @@ static void print_timing(bench *b, const char *part, const char *name, const tim
     const double most = t->before > t->after ? t->before : t->after, flops = t->flop / t->median;
     tell(b, "");
     if (b->json) {
-        printf("%s\n  {\"part\": \"%s\", \"name\": \"%s\", \"threads\": %d, \"seconds\": %.6g, \"least\": %.6g, \"most\": %.6g, ",
-               b->comma ? "," : "", part, name, b->ctx.threads, t->median, t->least, t->most);
+        printf("%s\n  {\"part\": \"%s\", \"name\": \"%s\", ", b->comma ? "," : "", part, name);
+        printf("\"threads\": %d, ", b->ctx.threads);
+        printf("\"seconds\": %.6g, \"least\": %.6g, \"most\": %.6g, ", t->median, t->least, t->most);
         if (t->flop > 0) printf("\"flop\": %.0f, \"flops\": %.5g, \"of_peak\": %.4f, ", t->flop, flops, flops / most);
         if (t->bytes > 0) printf("\"bytes\": %.0f, \"bytes_per_second\": %.5g, ", t->bytes, t->bytes / t->median);
-        printf("\"peak_before\": %.5g, \"peak_after\": %.5g, \"activations\": %.0f}", t->before, t->after, t->activations);
+        printf("\"peak_before\": %.5g, \"peak_after\": %.5g, ", t->before, t->after);
+        printf("\"activations\": %.0f}", t->activations);
         b->comma = true;
         fflush(stdout);
         return;
@@ -376,10 +380,11 @@ static void print_timing(bench *b, const char *part, const char *name, const tim
     if (b->part != part) print_columns(part);
     b->part = part;
     if (t->flop > 0) {
-        printf("%-38s %3d %10.3f %9.3f %9.1f  %7.1f %7.1f %6.1f %%\n", name, b->ctx.threads, 1e3 * t->median, 1e-9 * t->flop,
-               1e-9 * flops, 1e-9 * t->before, 1e-9 * t->after, 100 * flops / most);
+        printf("%-38s %3d %10.3f %9.3f %9.1f  %7.1f %7.1f %6.1f %%\n", name, b->ctx.threads, 1e3 * t->median,
+               1e-9 * t->flop, 1e-9 * flops, 1e-9 * t->before, 1e-9 * t->after, 100 * flops / most);
     } else {
-        printf("%-38s %3d %10.3f %9s %9.1f GB/s\n", name, b->ctx.threads, 1e3 * t->median, "", 1e-9 * t->bytes / t->median);
+        printf("%-38s %3d %10.3f %9s %9.1f GB/s\n", name, b->ctx.threads, 1e3 * t->median, "",
+               1e-9 * t->bytes / t->median);
     }
     fflush(stdout);
 }
@@ -393,8 +398,9 @@ static void print_memory(const bench *b)
         char name[64], process[32] = "unknown";
         snprintf(name, sizeof name, m->size ? "%s %u" : "%s", m->stage, (unsigned)m->size);
         if (b->json) {
-            printf("%s\n  {\"part\": \"%s\", \"size\": %u, \"weights\": %.0f, \"activations\": %.0f, \"process_so_far\": %.0f}",
-                   i ? "," : "", m->stage, (unsigned)m->size, m->weights, m->activations, m->process);
+            printf("%s\n  {\"part\": \"%s\", \"size\": %u, ", i ? "," : "", m->stage, (unsigned)m->size);
+            printf("\"weights\": %.0f, \"activations\": %.0f, \"process_so_far\": %.0f}", m->weights, m->activations,
+                   m->process);
             continue;
         }
         if (m->process > 0) snprintf(process, sizeof process, "%.0f", m->process / 1048576);
@@ -411,7 +417,8 @@ static void remember(bench *b, const char *stage, uint64_t size, double weights,
 }
 
 /* Measures and prints on each number of threads. `bytes`: what it is measured by where it does no multiply-adds. */
-static bool each_thread(bench *b, const char *part, const char *name, work *run, const void *what, double bytes, timing *t)
+static bool each_thread(bench *b, const char *part, const char *name, work *run, const void *what, double bytes,
+                        timing *t)
 {
     for (size_t i = 0; i < b->threads.count && flis_ok(&b->ctx); i++) {
         b->ctx.threads = (int)b->threads.at[i];
@@ -431,8 +438,8 @@ static void bench_peak(bench *b)
         const double best = peak(b);
         tell(b, "");
         if (b->json) {
-            printf("%s\n  {\"part\": \"peak\", \"name\": \"peak\", \"threads\": %d, \"flops\": %.5g}", b->comma ? "," : "",
-                   b->ctx.threads, best);
+            printf("%s\n  {\"part\": \"peak\", \"name\": \"peak\", ", b->comma ? "," : "");
+            printf("\"threads\": %d, \"flops\": %.5g}", b->ctx.threads, best);
             b->comma = true;
         } else {
             printf("%speak of multiply-adds, threads %d: %.1f GFLOP/s\n", i ? "" : "\n", b->ctx.threads, 1e-9 * best);
@@ -443,40 +450,43 @@ static void bench_peak(bench *b)
 
 /* ---- Operations -------------------------------------------------------------------------------------------------- */
 
-/* Every shape that costs something in the 512x512 pipeline. For convolutions h x w is the input; for linear layers and layer
-   norm h is the rows; for attention h queries, w keys, c channels in all heads, o heads. */
+/* Every shape that costs something in the 512x512 pipeline. For convolutions h x w is the input; for linear layers and
+   layer norm h is the rows; for attention h queries, w keys, c channels in all heads, o heads. */
 typedef enum { CONV3, CONV1, DOWN, UP, LINEAR, ATTENTION, GROUP_NORM, LAYER_NORM, GEGLU, QUICK_GELU } operation;
 typedef struct form { operation op; size_t h, w, c, o; const char *where; } form;
 static const form FORMS[] = {
     {CONV3, 64, 64, 4, 320, "unet in"}, {CONV3, 64, 64, 320, 320, "unet"}, {CONV3, 64, 64, 640, 320, "unet"},
-    {CONV3, 64, 64, 960, 320, "unet"}, {CONV3, 64, 64, 320, 4, "unet out"},
-    {CONV3, 32, 32, 320, 640, "unet"}, {CONV3, 32, 32, 640, 640, "unet"}, {CONV3, 32, 32, 960, 640, "unet"},
-    {CONV3, 32, 32, 1280, 640, "unet"}, {CONV3, 32, 32, 1920, 640, "unet"},
-    {CONV3, 16, 16, 640, 1280, "unet"}, {CONV3, 16, 16, 1280, 1280, "unet"}, {CONV3, 16, 16, 1920, 1280, "unet"},
-    {CONV3, 16, 16, 2560, 1280, "unet"}, {CONV3, 8, 8, 1280, 1280, "unet"}, {CONV3, 8, 8, 2560, 1280, "unet"},
-    {DOWN, 64, 64, 320, 320, "unet"}, {DOWN, 32, 32, 640, 640, "unet"}, {DOWN, 16, 16, 1280, 1280, "unet"},
-    {UP, 8, 8, 1280, 1280, "unet"}, {UP, 16, 16, 1280, 1280, "unet"}, {UP, 32, 32, 640, 640, "unet"},
-    {CONV1, 64, 64, 320, 320, "unet"}, {CONV1, 64, 64, 640, 320, "unet"}, {CONV1, 64, 64, 960, 320, "unet"},
-    {CONV1, 32, 32, 640, 640, "unet"}, {CONV1, 32, 32, 1920, 640, "unet"}, {CONV1, 16, 16, 1280, 1280, "unet"},
-    {CONV1, 16, 16, 2560, 1280, "unet"}, {CONV1, 8, 8, 2560, 1280, "unet"},
-    {LINEAR, 4096, 1, 320, 320, "unet"}, {LINEAR, 4096, 1, 320, 2560, "unet geglu"}, {LINEAR, 4096, 1, 1280, 320, "unet"},
-    {LINEAR, 1024, 1, 640, 640, "unet"}, {LINEAR, 1024, 1, 640, 5120, "unet geglu"}, {LINEAR, 1024, 1, 2560, 640, "unet"},
-    {LINEAR, 256, 1, 1280, 1280, "unet"}, {LINEAR, 256, 1, 1280, 10240, "unet geglu"}, {LINEAR, 256, 1, 5120, 1280, "unet"},
-    {LINEAR, 64, 1, 1280, 1280, "unet"}, {LINEAR, 64, 1, 1280, 10240, "unet geglu"}, {LINEAR, 64, 1, 5120, 1280, "unet"},
-    {LINEAR, 77, 1, 768, 320, "unet text"}, {LINEAR, 77, 1, 768, 1280, "unet text"}, {LINEAR, 1, 1, 1280, 1280, "unet time"},
-    {ATTENTION, 4096, 4096, 320, 8, "unet"}, {ATTENTION, 1024, 1024, 640, 8, "unet"}, {ATTENTION, 256, 256, 1280, 8, "unet"},
-    {ATTENTION, 64, 64, 1280, 8, "unet"}, {ATTENTION, 4096, 77, 320, 8, "unet text"}, {ATTENTION, 1024, 77, 640, 8, "unet text"},
-    {ATTENTION, 256, 77, 1280, 8, "unet text"}, {ATTENTION, 64, 77, 1280, 8, "unet text"},
-    {GROUP_NORM, 64, 64, 320, 0, "unet"}, {GROUP_NORM, 32, 32, 640, 0, "unet"}, {GROUP_NORM, 16, 16, 1280, 0, "unet"},
-    {LAYER_NORM, 4096, 1, 320, 0, "unet"}, {LAYER_NORM, 1024, 1, 640, 0, "unet"},
-    {GEGLU, 4096, 1, 2560, 0, "unet"}, {GEGLU, 1024, 1, 5120, 0, "unet"}, {GEGLU, 256, 1, 10240, 0, "unet"},
-    {CONV3, 64, 64, 512, 512, "vae"}, {UP, 64, 64, 512, 512, "vae"}, {CONV3, 128, 128, 512, 512, "vae"},
-    {UP, 128, 128, 512, 512, "vae"}, {CONV3, 256, 256, 512, 256, "vae"}, {CONV3, 256, 256, 256, 256, "vae"},
-    {UP, 256, 256, 256, 256, "vae"}, {CONV3, 512, 512, 256, 128, "vae"}, {CONV3, 512, 512, 128, 128, "vae"},
-    {CONV3, 512, 512, 128, 3, "vae out"}, {CONV1, 512, 512, 256, 128, "vae"}, {ATTENTION, 4096, 4096, 512, 1, "vae"},
-    {GROUP_NORM, 512, 512, 128, 0, "vae"}, {GROUP_NORM, 256, 256, 256, 0, "vae"}, {GROUP_NORM, 128, 128, 512, 0, "vae"},
-    {LINEAR, 77, 1, 768, 768, "clip"}, {LINEAR, 77, 1, 768, 3072, "clip"}, {LINEAR, 77, 1, 3072, 768, "clip"},
-    {ATTENTION, 77, 77, 768, 12, "clip"}, {QUICK_GELU, 77, 1, 3072, 0, "clip"},
+    {CONV3, 64, 64, 960, 320, "unet"}, {CONV3, 64, 64, 320, 4, "unet out"}, {CONV3, 32, 32, 320, 640, "unet"},
+    {CONV3, 32, 32, 640, 640, "unet"}, {CONV3, 32, 32, 960, 640, "unet"}, {CONV3, 32, 32, 1280, 640, "unet"},
+    {CONV3, 32, 32, 1920, 640, "unet"}, {CONV3, 16, 16, 640, 1280, "unet"}, {CONV3, 16, 16, 1280, 1280, "unet"},
+    {CONV3, 16, 16, 1920, 1280, "unet"}, {CONV3, 16, 16, 2560, 1280, "unet"}, {CONV3, 8, 8, 1280, 1280, "unet"},
+    {CONV3, 8, 8, 2560, 1280, "unet"}, {DOWN, 64, 64, 320, 320, "unet"}, {DOWN, 32, 32, 640, 640, "unet"},
+    {DOWN, 16, 16, 1280, 1280, "unet"}, {UP, 8, 8, 1280, 1280, "unet"}, {UP, 16, 16, 1280, 1280, "unet"},
+    {UP, 32, 32, 640, 640, "unet"}, {CONV1, 64, 64, 320, 320, "unet"}, {CONV1, 64, 64, 640, 320, "unet"},
+    {CONV1, 64, 64, 960, 320, "unet"}, {CONV1, 32, 32, 640, 640, "unet"}, {CONV1, 32, 32, 1920, 640, "unet"},
+    {CONV1, 16, 16, 1280, 1280, "unet"}, {CONV1, 16, 16, 2560, 1280, "unet"}, {CONV1, 8, 8, 2560, 1280, "unet"},
+    {LINEAR, 4096, 1, 320, 320, "unet"}, {LINEAR, 4096, 1, 320, 2560, "unet geglu"},
+    {LINEAR, 4096, 1, 1280, 320, "unet"}, {LINEAR, 1024, 1, 640, 640, "unet"},
+    {LINEAR, 1024, 1, 640, 5120, "unet geglu"}, {LINEAR, 1024, 1, 2560, 640, "unet"},
+    {LINEAR, 256, 1, 1280, 1280, "unet"}, {LINEAR, 256, 1, 1280, 10240, "unet geglu"},
+    {LINEAR, 256, 1, 5120, 1280, "unet"}, {LINEAR, 64, 1, 1280, 1280, "unet"},
+    {LINEAR, 64, 1, 1280, 10240, "unet geglu"}, {LINEAR, 64, 1, 5120, 1280, "unet"},
+    {LINEAR, 77, 1, 768, 320, "unet text"}, {LINEAR, 77, 1, 768, 1280, "unet text"},
+    {LINEAR, 1, 1, 1280, 1280, "unet time"}, {ATTENTION, 4096, 4096, 320, 8, "unet"},
+    {ATTENTION, 1024, 1024, 640, 8, "unet"}, {ATTENTION, 256, 256, 1280, 8, "unet"},
+    {ATTENTION, 64, 64, 1280, 8, "unet"}, {ATTENTION, 4096, 77, 320, 8, "unet text"},
+    {ATTENTION, 1024, 77, 640, 8, "unet text"}, {ATTENTION, 256, 77, 1280, 8, "unet text"},
+    {ATTENTION, 64, 77, 1280, 8, "unet text"}, {GROUP_NORM, 64, 64, 320, 0, "unet"},
+    {GROUP_NORM, 32, 32, 640, 0, "unet"}, {GROUP_NORM, 16, 16, 1280, 0, "unet"},
+    {LAYER_NORM, 4096, 1, 320, 0, "unet"}, {LAYER_NORM, 1024, 1, 640, 0, "unet"}, {GEGLU, 4096, 1, 2560, 0, "unet"},
+    {GEGLU, 1024, 1, 5120, 0, "unet"}, {GEGLU, 256, 1, 10240, 0, "unet"}, {CONV3, 64, 64, 512, 512, "vae"},
+    {UP, 64, 64, 512, 512, "vae"}, {CONV3, 128, 128, 512, 512, "vae"}, {UP, 128, 128, 512, 512, "vae"},
+    {CONV3, 256, 256, 512, 256, "vae"}, {CONV3, 256, 256, 256, 256, "vae"}, {UP, 256, 256, 256, 256, "vae"},
+    {CONV3, 512, 512, 256, 128, "vae"}, {CONV3, 512, 512, 128, 128, "vae"}, {CONV3, 512, 512, 128, 3, "vae out"},
+    {CONV1, 512, 512, 256, 128, "vae"}, {ATTENTION, 4096, 4096, 512, 1, "vae"}, {GROUP_NORM, 512, 512, 128, 0, "vae"},
+    {GROUP_NORM, 256, 256, 256, 0, "vae"}, {GROUP_NORM, 128, 128, 512, 0, "vae"}, {LINEAR, 77, 1, 768, 768, "clip"},
+    {LINEAR, 77, 1, 768, 3072, "clip"}, {LINEAR, 77, 1, 3072, 768, "clip"}, {ATTENTION, 77, 77, 768, 12, "clip"},
+    {QUICK_GELU, 77, 1, 3072, 0, "clip"},
 };
 
 typedef struct job {
@@ -530,7 +540,9 @@ static bool prepare(flis_ctx *ctx, job *j)
     if (s->op == LINEAR) j->w = (flis_param){.rank = 2, .shape = {s->o, s->c}};
     if (norm) j->w = (flis_param){.rank = 1, .shape = {s->c}};
     j->b = (flis_param){.rank = 1, .shape = {norm ? s->c : s->o}};
-    return !j->w.rank || (flis_formula_visit(ctx, NULL, "bench.weight", &j->w) && flis_formula_visit(ctx, NULL, "bench.bias", &j->b));
+    if (j->w.rank && flis_formula_visit(ctx, NULL, "bench.weight", &j->w))
+        flis_formula_visit(ctx, NULL, "bench.bias", &j->b);
+    return flis_ok(ctx);
 }
 
 static flis_tensor *operate(flis_ctx *ctx, const void *what)
@@ -564,8 +576,8 @@ static void bench_kernels(bench *b)
         snprintf(name, sizeof name, "%s (%s)", what, j.s.where);
         if (b->match && !strstr(name, b->match)) continue;
         flis_mark mark = flis_here(ctx);
-        const double values = (double)j.s.h * (double)j.s.w * (double)j.s.c * (j.s.op == GEGLU ? 1.5 : 2);     /* read, written */
-        if (prepare(ctx, &j)) each_thread(b, "kernels", name, operate, &j, values * sizeof(real), &t);
+        const double in = (double)j.s.h * (double)j.s.w * (double)j.s.c, moved = in * (j.s.op == GEGLU ? 1.5 : 2);
+        if (prepare(ctx, &j)) each_thread(b, "kernels", name, operate, &j, moved * sizeof(real), &t);
         flis_free_visit(ctx, NULL, "", &j.w);
         flis_free_visit(ctx, NULL, "", &j.b);
         flis_rewind(ctx, mark);
@@ -577,10 +589,12 @@ static void bench_kernels(bench *b)
 typedef struct preset { flis_clip_config clip; flis_unet_config unet; flis_vae_config vae; } preset;
 static const preset FULL =      /* Stable Diffusion v1.4 */
     {{49408, 768, 12, 12, 3072, 77},
-     {4, 4, 320, 4, {1, 2, 4, 4}, {true, true, true, false}, 2, 8, 768, 32}, {128, 4, {1, 2, 4, 4}, 2, 4, 4, 0.18215, 32}};
+     {4, 4, 320, 4, {1, 2, 4, 4}, {true, true, true, false}, 2, 8, 768, 32},
+     {128, 4, {1, 2, 4, 4}, 2, 4, 4, 0.18215, 32}};
 static const preset SMALL =     /* synth's tinyB */
     {{1000, 48, 4, 4, 192, 77},
-     {4, 4, 32, 4, {1, 2, 4, 4}, {true, true, true, false}, 2, 4, 48, 32}, {32, 4, {1, 2, 4, 4}, 2, 4, 4, 0.18215, 32}};
+     {4, 4, 32, 4, {1, 2, 4, 4}, {true, true, true, false}, 2, 4, 48, 32},
+     {32, 4, {1, 2, 4, 4}, 2, 4, 4, 0.18215, 32}};
 
 static const preset *sizes_of(const bench *b)
 {
@@ -680,7 +694,8 @@ static void bench_unet(bench *b, flis_file *file)
     s.unet = file ? flis_unet_load(ctx, file) : flis_unet_new(ctx, &sizes_of(b)->unet);
     if (s.unet && !file) flis_unet_walk(ctx, s.unet, flis_formula_visit, NULL);
     if (s.unet && flis_ok(ctx)) flis_unet_walk(ctx, s.unet, weigh, &weights);
-    for (size_t i = 0; s.unet && i < b->sizes.count && flis_ok(ctx); i++) bench_unet_size(b, &s, b->sizes.at[i], weights);
+    for (size_t i = 0; s.unet && i < b->sizes.count && flis_ok(ctx); i++)
+        bench_unet_size(b, &s, b->sizes.at[i], weights);
     flis_unet_free(s.unet);
     flis_free(ctx);                     /* the next stage's arena has another size */
 }
@@ -695,11 +710,11 @@ static void bench_vae(bench *b, flis_file *file)
     if (s.vae && !file) flis_vae_walk(ctx, s.vae, flis_formula_visit, NULL);
     if (s.vae && flis_ok(ctx)) flis_vae_walk(ctx, s.vae, weigh, &weights);
     for (size_t i = 0; s.vae && i < b->sizes.count && flis_ok(ctx); i++) {
-        const size_t size = b->sizes.at[i];
+        const size_t size = b->sizes.at[i], cells = size / FLIS_FACTOR;
         char name[64];
         timing t;
         flis_mark mark = flis_here(ctx);
-        fill(ctx, "bench.latents", s.x = flis_image(ctx, 1, size / FLIS_FACTOR, size / FLIS_FACTOR, flis_vae_get_config(s.vae)->embed));
+        fill(ctx, "bench.latents", s.x = flis_image(ctx, 1, cells, cells, flis_vae_get_config(s.vae)->embed));
         snprintf(name, sizeof name, "decoder, %zux%zu", size, size);
         if (each_thread(b, "vae", name, run_vae, &s, 0, &t)) remember(b, "vae", size, weights, &t);
         flis_rewind(ctx, mark);
@@ -774,7 +789,7 @@ static bool write_model(flis_ctx *ctx, const preset *p, const char *path)
     return flis_ok(ctx);
 }
 
-/* The bytes that a load reads: those of every weight of the three parts (a file may have others, which it passes over). */
+/* Of every weight of the three parts, as they are kept (a file may have others, which loading passes over). */
 static double bytes_to_load(flis_ctx *ctx, const char *path)
 {
     double bytes = 0;
@@ -817,8 +832,8 @@ static void bench_load(bench *b)
 
 static const char HELP[] =
     "usage: bench [OPTION…]\n"
-    "Times the library: each shape of the model's operations, text encoder, U-Net, decoder and loading, as the median of\n"
-    "runs and as fractions of this machine's own peak of multiply-adds, measured just before and after each.\n"
+    "Times the library: each shape of the model's operations, text encoder, U-Net, decoder and loading, as the median\n"
+    "of runs and as fractions of this machine's own peak of multiply-adds, measured just before and after each.\n"
     "  --only LIST       of peak,kernels,clip,unet,vae,load (default: all)\n"
     "  --match TEXT      of the operations only those whose line contains TEXT\n"
     "  -t, --threads LIST  1,2 is the default where there are two processors\n"
@@ -826,9 +841,9 @@ static const char HELP[] =
     "  --sizes[=LIST]    U-Net and decoder at these picture sizes, multiples of 64 (without LIST: 256,384,512,768)\n"
     "  --full            networks of Stable Diffusion v1.4's size (the default where 5 GiB of memory are free)\n"
     "  --small           small ones: seconds, to try it out; fractions of the peak mean little there\n"
-    "  -m, --model FILE  load this model and time it, in place of one with formula weights; without it `load` writes a\n"
-    "                    temporary file (4.1 GB for --full; in the folder that TMPDIR names) and removes it\n"
-    "  --json            one object: results in order, then memory; times in seconds, rates per second, sizes in bytes\n"
+    "  -m, --model FILE  load this model and time it, in place of one with formula weights; without it `load` writes\n"
+    "                    a temporary file (4.1 GB for --full; in the folder that TMPDIR names) and removes it\n"
+    "  --json            one object: results in order, then memory; seconds, rates per second, bytes\n"
     "  --help, --version\n"
     "exit status: 0 done, 1 failed (one sentence on stderr), 2 wrong usage\n";
 
@@ -864,11 +879,12 @@ static bool read_list(const char *text, uint64_t most, uint64_t step, number_lis
 
 static bool read_parts(const char *text, unsigned *out)
 {
+    enum { COUNT = sizeof PARTS / sizeof *PARTS };
     for (*out = 0;; text++) {
         const size_t length = strcspn(text, ",");
         size_t i = 0;
-        while (i < sizeof PARTS / sizeof *PARTS && (strlen(PARTS[i]) != length || strncmp(PARTS[i], text, length) != 0)) i++;
-        if (i == sizeof PARTS / sizeof *PARTS) return false;
+        while (i < COUNT && (strlen(PARTS[i]) != length || strncmp(PARTS[i], text, length) != 0)) i++;
+        if (i == COUNT) return false;
         *out |= 1u << i;
         text += length;
         if (!*text) return true;
@@ -900,15 +916,17 @@ static int read_options(bench *b, int argc, char **argv, bool *full)
         else if (strcmp(argv[i], "--full") == 0) *full = true;
         else if (strcmp(argv[i], "--sizes") == 0) read_list("256,384,512,768", 8192, 64, &b->sizes);
         else if (strncmp(argv[i], "--sizes=", 8) == 0) {
-            if (!read_list(argv[i] + 8, 8192, 64, &b->sizes)) return misused(argv[i], ": wanted multiples of 64, up to 8192");
+            if (!read_list(argv[i] + 8, 8192, 64, &b->sizes))
+                return misused(argv[i], ": wanted multiples of 64 to 8192");
         } else if (valued("--only", NULL, argc, argv, &i, &v)) {
-            if (!v || !read_parts(v, &b->only)) return misused("--only", ": wanted a list of peak,kernels,clip,unet,vae,load");
+            if (!v || !read_parts(v, &b->only))
+                return misused("--only", ": wanted some of peak,kernels,clip,unet,vae,load");
         } else if (valued("--match", NULL, argc, argv, &i, &b->match)) {
             if (!b->match) return misused("--match", ": wanted a text");
         } else if (valued("--threads", "-t", argc, argv, &i, &v)) {
             if (!v || !read_list(v, 1024, 1, &b->threads)) return misused("--threads", ": wanted a list like 1,2");
         } else if (valued("--runs", NULL, argc, argv, &i, &v)) {
-            if (!v || !(b->runs = number(&v, MAX_RUNS)) || *v) return misused("--runs", ": wanted a number from 1 to 1000");
+            if (!v || !(b->runs = number(&v, MAX_RUNS)) || *v) return misused("--runs", ": wanted 1 to 1000");
         } else if (valued("--model", "-m", argc, argv, &i, &b->model)) {
             if (!b->model || !*b->model) return misused("--model", ": wanted a file");
         } else return misused(argv[i], ": not an option");
@@ -924,7 +942,7 @@ static void choose_defaults(bench *b, bool full)
     const bool stages = b->only & (UNET | VAE | LOAD);
     if (!full && !b->small && !b->model && stages && free_bytes > 0 && free_bytes < 5.0 * 1024 * 1024 * 1024) {
         b->small = true;
-        fprintf(stderr, "bench: %.1f GiB of memory are free, which is little for the full size: small networks (--full insists)\n",
+        fprintf(stderr, "bench: %.1f GiB of memory are free, little for full size: small networks (--full insists)\n",
                 free_bytes / (1024 * 1024 * 1024));
     }
     if (!b->threads.count) b->threads = (number_list){processors() > 1 ? 2 : 1, {1, 2}};
