@@ -468,6 +468,27 @@ wrong "golden without a folder" 'wanted DIR' "$writer"
 broken "golden into no folder" 'absent' "$writer" absent
 rm -rf vectors
 
+# ---- bench ------------------------------------------------------------------------------------------------------
+bench=$(dirname "$synth")/bench
+done_ok "bench --help" "$bench" --help
+wrong "bench: a part that is none" '^bench: --only' "$bench" --only peak,nothing
+wrong "bench: no runs" '^bench: --runs' "$bench" --runs 0
+wrong "bench: a list with a hole" '^bench: --threads' "$bench" -t 1,,2
+wrong "bench: a size that the network cannot have" '^bench: --sizes=100' "$bench" --sizes=100
+wrong "bench: two sizes of network" 'exclude each other' "$bench" --small --full
+broken "bench: a model that is not there" 'nosuch' "$bench" -m nosuch
+TMPDIR=$dir/out done_ok "bench" "$bench" --small --only peak,clip,unet,vae,load --runs 1 -t 1 --sizes=64 --json
+is "bench: the temporary model is gone" test -z "$(ls -A out)"
+for part in peak clip unet vae load; do is "bench: $part" has so "\"part\": \"$part\""; done
+is "bench: fractions of the peak" has so '"unet".*"of_peak": 0\.[0-9]'
+cp so bench.json
+"$flis" layout bench.json >so 2>err
+is "bench: JSON that reads" has err 'text_label_mapping'
+done_ok "bench: one operation" "$bench" --small --only kernels --match 'conv 3x3 up 8x8' --runs 1 -t 1
+is "bench: its line" test "$(grep -c '^conv 3x3 up 8x8 .* %$' so)" = 1
+done_ok "bench of a model" "$bench" -m small.safetensors --only clip --runs 2 -t 1
+is "bench of a model: memory" has so '^clip  *[0-9]'
+
 # ---- The end ----------------------------------------------------------------------------------------------------
 rm -f err
 is "no temporary left behind" test -z "$(ls -A out; ls | grep partial)"
