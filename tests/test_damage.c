@@ -2,7 +2,7 @@
  * for each ("what", tab, sentence). Beside them stand healthy twins, made by the same builders: they must load, so that no
  * file is refused for another reason than its damage. FLIS_DAMAGE=FILE writes the sentences instead of holding them to the
  * table, for when one was mended: read the difference.
- * Checks: test_damage_table
+ * Checks: test_damage_table, test_damage_cut
  */
 #define main ckpt_main_again
 #include "../tools/ckpt2safetensors.c"
@@ -1219,6 +1219,49 @@ static void index_rows(table *t, bytes *b)
     }
 }
 
+/* A file of one kind where another is wanted, a folder where a file is, and nothing at all. */
+static void confused_rows(table *t, bytes *b)
+{
+    enum { MODEL, LABEL, LAYOUT, VOCABULARY, CHECKPOINT };
+    static const struct { const char *what, *name; int as; } row[] = {
+        {"a checkpoint for a model", "bad.ckpt", MODEL}, {"a zip file for a model", "zip.safetensors", MODEL},
+        {"a picture for a model", "map.pgm", MODEL}, {"a layout for a model", "map.json", MODEL},
+        {"a folder for a model", "", MODEL}, {"no model", "absent.safetensors", MODEL}, {"no index", "absent.index.json", MODEL},
+        {"a model for a label map", "one.safetensors", LABEL}, {"a zip file for a label map", "zip.safetensors", LABEL},
+        {"a folder for a label map", "", LABEL}, {"no label map", "absent.png", LABEL},
+        {"a label map for a layout", "map.pgm", LAYOUT}, {"a model for a layout", "one.safetensors", LAYOUT},
+        {"a folder for a layout", "", LAYOUT}, {"no layout", "absent.json", LAYOUT},
+        {"a label map for a vocabulary", "map.pgm", VOCABULARY}, {"a layout for a vocabulary", "map.json", VOCABULARY},
+        {"a folder for a vocabulary", "", VOCABULARY}, {"a zip file for a vocabulary", "zip.safetensors", VOCABULARY},
+        {"a model for a checkpoint", "one.safetensors", CHECKPOINT}, {"a layout for a checkpoint", "map.json", CHECKPOINT},
+        {"a folder for a checkpoint", "", CHECKPOINT}, {"no checkpoint", "absent.ckpt", CHECKPOINT},
+    };
+    static const part zip[] = {PKL, DATA_0};
+    char path[1024], to[1024];
+    put_zip(b, zip, 2);
+    write_file(b, "zip.safetensors", path);
+    b->count = 0;
+    put_text(b, "{\"text_label_mapping\":{\"sea\":1},\"layout_path\":\"map.pgm\"}");
+    write_file(b, "map.json", path);
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        flis_ctx ctx;
+        flis_layout layout = {0};
+        flis_picture picture = {0};
+        flis_init(&ctx);
+        snprintf(path, sizeof path, "%s", test_scratch(row[i].name));
+        snprintf(to, sizeof to, "%s", test_scratch("out.safetensors"));
+        const options o = {.in = path, .out = to, .quiet = true};
+        if (row[i].as == MODEL) flis_file_close(flis_model_open(&ctx, path));
+        if (row[i].as == LABEL && flis_read_label(&ctx, path, &picture)) free(picture.pixels);
+        if (row[i].as == LAYOUT) flis_layout_read(&ctx, path, &layout);
+        if (row[i].as == VOCABULARY) flis_vocab_free(flis_vocab_read(&ctx, path));
+        if (row[i].as == CHECKPOINT) convert(&ctx, &o);
+        flis_layout_free(&layout);
+        refused(t, row[i].what, ctx.error);
+        flis_free(&ctx);
+    }
+}
+
 /* A diffusers folder: three parts, each with its config.json and its weights. */
 static void folder_rows(table *t, bytes *b)
 {
@@ -1470,6 +1513,32 @@ static void training_rows(table *t, bytes *b)
     }
 }
 
+/* Cut anywhere, none of these is a file; what is left of it has exactly its length, so that sanitizers see reads beyond. */
+void test_damage_cut(void)
+{
+    static const header_row tensors = {"", "{\"__metadata__\":{\"x\":\"y\"},\"a\":" A ",\"b\":" ENTRY("U8", "[3,1]", "8", "11") "}", 11, 0, 0};
+    static const part zip[] = {PKL, DATA_0};
+    static bytes b;
+    for (int kind = 0; kind < 4; kind++) {
+        size_t whole = 1;
+        for (size_t cut = 0; cut <= whole; cut++) {
+            char error[4096], path[1024];
+            if (kind == 0) put_safetensors(&b, &tensors);
+            if (kind == 1) put_png(&b, "\0\1\2\0\3\4", 6);
+            if (kind == 2) put_gzip(&b);
+            if (kind == 3) put_zip(&b, zip, 2);
+            whole = b.count;
+            b.count = cut;
+            if (kind == 0) read_safetensors(&b, error);
+            if (kind == 1) read_label(&b, "bad.png", error);
+            if (kind == 2) read_vocabulary(write_file(&b, "bad.gz", path), error);
+            if (kind == 3) read_checkpoint(&b, error);
+            CHECK((cut < whole) == (*error != 0) && (!*error || is_sentence(error)), "kind %d, %zu of %zu bytes: %s", kind, cut, whole,
+                  *error ? error : "taken");
+        }
+    }
+}
+
 void test_damage_table(void)
 {
     static bytes b;
@@ -1486,6 +1555,7 @@ void test_damage_table(void)
     vocabulary_rows(&t);
     gzip_rows(&t, &b);
     index_rows(&t, &b);
+    confused_rows(&t, &b);
     folder_rows(&t, &b);
     model_rows(&t);
     noise_rows(&t, &b);
