@@ -470,7 +470,7 @@ char *flis_read_file(flis_ctx *ctx, const char *path, size_t limit, size_t *leng
     }
     for (size_t got = 1; got && b.count <= limit && bytes_reserve(ctx, &b, 4096); b.count += got)
         got = fread(b.at + b.count, 1, b.room - b.count, file);
-    if (ferror(file)) flis_fail(ctx, "%s: cannot be read", path);
+    if (ferror(file)) flis_fail(ctx, "%s: cannot be read: is it a folder?", path);
     else if (b.count > limit) flis_fail(ctx, "%s: got more bytes than the %zu that are allowed", path, limit);
     fclose(file);
     bytes_put_u8(ctx, &b, 0);
@@ -1871,7 +1871,7 @@ static bool append_index(flis_ctx *ctx, flis_file *file, const char *index, flis
         path_in(path, index, folder, name->string);
         size_t known = 0;
         while (known < file->shards && strcmp(file->shard[known].path, path) != 0) known++;
-        if (known == file->shards) flis_file_append(ctx, file, path, rename_tensor, user);
+        if (known == file->shards && !flis_file_append(ctx, file, path, rename_tensor, user)) flis_fail_in(ctx, index);
     }
     flis_file_ready(ctx, file);
     for (size_t i = 0; flis_ok(ctx) && i < map->count; i++) {

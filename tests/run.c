@@ -187,6 +187,7 @@ enum { FAST, SLOW };
     X(test_clip_refuses, FAST) \
     /* test_damage.c */ \
     X(test_damage_table, FAST) \
+    X(test_damage_cut, FAST) \
     /* test_fma.c */ \
     X(test_fma_random, FAST) \
     X(test_fma_hard, FAST) \

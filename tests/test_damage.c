@@ -1,8 +1,12 @@
-/* test_damage.c - damaged and hostile files, each with the whole sentence that it must end in: golden/damage.txt, one line
- * for each ("what", tab, sentence). Beside them stand healthy twins, made by the same builders: they must load, so that no
- * file is refused for another reason than its damage. FLIS_DAMAGE=FILE writes the sentences instead of holding them to the
- * table, for when one was mended: read the difference.
- * Checks: test_damage_table
+/* test_damage.c - damaged and hostile files, each with the whole sentence that it must end in: golden/damage.txt, one
+ * line for each ("what", tab, sentence). Beside them stand healthy twins, made by the same builders: they must load, so
+ * that no file is refused for another reason than its damage. FLIS_DAMAGE=FILE writes the sentences instead of holding
+ * them to the table, for when one was mended: read the difference.
+ *
+ * In order: safetensors; checkpoints (pickles, zip, zip64, the old format); label maps (PNG, PGM); layouts and JSON;
+ * vocabularies, plain and gzip; indices of shards; files of another kind; diffusers folders; models with tensors missing,
+ * of another shape or type, or not finite; x_T; states of training.
+ * Checks: test_damage_table, test_damage_cut
  */
 #define main ckpt_main_again
 #include "../tools/ckpt2safetensors.c"
@@ -107,7 +111,8 @@ static void refused(table *t, const char *what, const char *error)
     if (!t->line) return;
     const size_t length = strcspn(t->line, "\n");
     snprintf(wanted, sizeof wanted, "%s\t%s", what, got);
-    CHECK(length == strlen(wanted) && memcmp(wanted, t->line, length) == 0, "got    %s\n    wanted %.*s", wanted, (int)length, t->line);
+    CHECK(length == strlen(wanted) && memcmp(wanted, t->line, length) == 0, "got    %s\n    wanted %.*s", wanted,
+        (int)length, t->line);
     t->line += length + (t->line[length] == '\n');
 }
 
@@ -129,7 +134,8 @@ static const char *write_file(const bytes *b, const char *name, char path[1024])
 
 /* ---- Safetensors ------------------------------------------------------------------------------------------------- */
 
-#define ENTRY(dtype, shape, begin, end) "{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" begin "," end "]}"
+#define ENTRY(dtype, shape, begin, end) \
+    "{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" begin "," end "]}"
 #define A ENTRY("F32", "[2]", "0", "8")
 
 /* length: what the first 8 bytes say; 0: the truth. cut: bytes that the file lost at its end. */
@@ -164,7 +170,8 @@ static void read_safetensors(const bytes *b, char *error)
 static void unreadable_rows(table *t)
 {
     static const unsigned char length[8] = {0x01, 0xe1, 0xf5, 0x05};
-    const char *folder = test_scratch(""), *absent = test_scratch("absent.safetensors"), *large = test_scratch("large.safetensors");
+    const char *folder = test_scratch(""), *absent = test_scratch("absent.safetensors"),
+    *large = test_scratch("large.safetensors");
     flis_ctx ctx;
     flis_init(&ctx);
     flis_file_close(flis_file_open(&ctx, folder));
@@ -175,7 +182,8 @@ static void unreadable_rows(table *t)
     refused(t, "no file", ctx.error);
     ctx.error[0] = 0;
     FILE *f = fopen(large, "wb");
-    CHECK(f && fwrite(length, 1, 8, f) == 8 && fseek(f, 100000100, SEEK_SET) == 0 && putc('}', f) == '}' && fclose(f) == 0, "%s", large);
+    CHECK(f && fwrite(length, 1, 8, f) == 8 && fseek(f, 100000100, SEEK_SET) == 0 && putc('}', f) == '}' &&
+        fclose(f) == 0, "%s", large);
     flis_file_close(flis_file_open(&ctx, large));
     refused(t, "header of 100000001 bytes, all there", ctx.error);
     remove(large);
@@ -253,7 +261,8 @@ static void safetensors_rows(table *t, bytes *b)
         {"a name that turns its direction", "{\"a\\u202eb\":" ENTRY("F31", "[2]", "0", "8") "}", 8, 0, 0},
         {"a line separator in a name", "{\"a\\u2028b\":" ENTRY("F31", "[2]", "0", "8") "}", 8, 0, 0},
         {"a C1 control character in a name", "{\"a\\u009bb\":" ENTRY("F31", "[2]", "0", "8") "}", 8, 0, 0},
-        {"a tab as it is in a name", "{\"a\tb\":" A "}", 8, 0, 0}, {"an overlong name", "{\"\xc0\xaf\":" A "}", 8, 0, 0},
+        {"a tab as it is in a name", "{\"a\tb\":" A "}", 8, 0, 0},
+        {"an overlong name", "{\"\xc0\xaf\":" A "}", 8, 0, 0},
         {"a header of nothing", "", 0, 0, 0}, {"a header of spaces", "   ", 0, 0, 0},
         {"a byte order mark", "\xEF\xBB\xBF{}", 0, 0, 0}, {"a tensor that is NaN", "{\"a\":NaN}", 0, 0, 0},
         {"shape null", "{\"a\":" ENTRY("F32", "null", "0", "8") "}", 8, 0, 0},
@@ -265,8 +274,10 @@ static void safetensors_rows(table *t, bytes *b)
         {"a scalar of 8 bytes", "{\"a\":" ENTRY("F32", "[]", "0", "8") "}", 8, 0, 0},
         {"no values, behind a hole", "{\"a\":" ENTRY("F32", "[0]", "8", "8") "}", 8, 0, 0},
         {"a fractional offset", "{\"a\":" ENTRY("F32", "[2]", "0.0", "8") "}", 8, 0, 0},
-        {"an offset of 2^64", "{\"a\":" ENTRY("F32", "[2]", "18446744073709551608", "18446744073709551616") "}", 8, 0, 0},
-        {"offsets to the end of 2^64", "{\"a\":" ENTRY("F32", "[2]", "18446744073709551607", "18446744073709551615") "}", 8, 0, 0},
+        {"an offset of 2^64", "{\"a\":" ENTRY("F32", "[2]", "18446744073709551608", "18446744073709551616") "}", 8, 0,
+            0},
+        {"offsets to the end of 2^64", "{\"a\":" ENTRY("F32", "[2]", "18446744073709551607",
+            "18446744073709551615") "}", 8, 0, 0},
         {"offsets an object", "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":{\"0\":8}}}", 8, 0, 0},
         {"offsets beyond the file", "{\"a\":" ENTRY("F32", "[4]", "0", "16") "}", 8, 0, 0},
     };
@@ -324,10 +335,12 @@ static const pickle_row SOUND[] = {
     {"a 2 x 2 view", PICKLE(TENSOR("FloatStorage", "K\x04", "K\0", "K\2K\2\x86", "K\1K\2\x86"))},
     {"stride 0", PICKLE(TENSOR("FloatStorage", "K\x04", "K\0", "K\x09\x85", "K\0\x85"))},
     {"a scalar", PICKLE(TENSOR("FloatStorage", "K\x04", "K\0", ")", ")"))},
-    {"8 dimensions", PICKLE(TENSOR("FloatStorage", "K\x04", "K\0", "(K\1K\1K\1K\1K\1K\1K\1K\1t", "(K\1K\1K\1K\1K\1K\1K\1K\1t"))},
+    {"8 dimensions", PICKLE(TENSOR("FloatStorage", "K\x04", "K\0", "(K\1K\1K\1K\1K\1K\1K\1K\1t",
+        "(K\1K\1K\1K\1K\1K\1K\1K\1t"))},
     {"other integers", PICKLE(TENSOR("FloatStorage", "J\4\0\0\0", "\x8a\0", "\x8a\1\4\x85", "M\1\0\x85"))},
     {"integers as text", PICKLE(TENSOR("FloatStorage", "I4\n", "L0L\n", "I4\n\x85", "I1\n\x85"))},
-    {"two tensors", PICKLE(TWO(T, "K\4", U, "K\4"))}, {"a memo of text", PICKLE(TENSOR("FloatStorage", "K\4p7\n0g7\n", "K\0", "K\4\x85", "K\1\x85"))},
+    {"two tensors", PICKLE(TWO(T, "K\4", U, "K\4"))},
+    {"a memo of text", PICKLE(TENSOR("FloatStorage", "K\4p7\n0g7\n", "K\0", "K\4\x85", "K\1\x85"))},
     {"a name in Greek", PICKLE(TWO(T, "K\4", "X\2\0\0\0\xCE\xB1", "K\4"))},
     {"control characters in a name", PICKLE(TWO(T, "K\4", "X\3\0\0\0\"\n\\", "K\4"))},
     {"protocol 5", PICKLE("\x80\x05}(" ONE(T, "K\4") "u.")},
@@ -370,13 +383,17 @@ static const pickle_row BROKEN[] = {
     {"a negative offset", PICKLE(TENSOR("FloatStorage", "K\x04", "J\xff\xff\xff\xff", "K\x01\x85", "K\x01\x85"))},
     {"a negative stride", PICKLE(TENSOR("FloatStorage", "K\x04", "K\0", "K\x01\x85", "J\xff\xff\xff\xff\x85"))},
     {"a stride missing", PICKLE(TENSOR("FloatStorage", "K\x04", "K\0", "K\x01\x85", ")"))},
-    {"a stride of 2^40 - 1", PICKLE(TENSOR("FloatStorage", "K\x04", "K\0", "K\x02\x85", "\x8a\x06\xff\xff\xff\xff\xff\0\x85"))},
-    {"2^60 values of stride 0", PICKLE(TENSOR("FloatStorage", "K\x04", "K\0", "\x8a\x05\0\0\0\0\x40\x8a\x05\0\0\0\0\x40\x86", "K\0K\0\x86"))},
+    {"a stride of 2^40 - 1", PICKLE(TENSOR("FloatStorage", "K\x04", "K\0", "K\x02\x85",
+        "\x8a\x06\xff\xff\xff\xff\xff\0\x85"))},
+    {"2^60 values of stride 0", PICKLE(TENSOR("FloatStorage", "K\x04", "K\0",
+        "\x8a\x05\0\0\0\0\x40\x8a\x05\0\0\0\0\x40\x86", "K\0K\0\x86"))},
     {"2^28 values of stride 0", PICKLE(TENSOR("FloatStorage", "K\x04", "K\0", "J\0\0\0\x10\x85", "K\0\x85"))},
-    {"9 dimensions", PICKLE(TENSOR("FloatStorage", "K\x04", "K\0", "(K\1K\1K\1K\1K\1K\1K\1K\1K\1t", "(K\1K\1K\1K\1K\1K\1K\1K\1K\1t"))},
+    {"9 dimensions", PICKLE(TENSOR("FloatStorage", "K\x04", "K\0", "(K\1K\1K\1K\1K\1K\1K\1K\1K\1t",
+        "(K\1K\1K\1K\1K\1K\1K\1K\1K\1t"))},
     {"a storage longer than its data", PICKLE(TENSOR("FloatStorage", "K\x05", "K\0", "K\x01\x85", "K\x01\x85"))},
     {"another storage type", PICKLE(TENSOR("DoubleStorage", "K\x04", "K\0", "K\x01\x85", "K\x01\x85"))},
-    {"protocol 6", PICKLE("\x80\x06}(" ONE(T, "K\4") "u.")}, {"two tensors of one name", PICKLE(TWO(T, "K\4", T, "K\4"))},
+    {"protocol 6", PICKLE("\x80\x06}(" ONE(T, "K\4") "u.")},
+    {"two tensors of one name", PICKLE(TWO(T, "K\4", T, "K\4"))},
     {"a storage of two lengths", PICKLE(TWO(T, "K\4", U, "K\3"))},
     {"a name that is not UTF-8", PICKLE(TWO(T, "K\4", "X\1\0\0\0\xff", "K\4"))},
     {"NUL in a name", PICKLE(TWO(T, "K\4", "X\2\0\0\0a\0", "K\4"))},
@@ -386,25 +403,31 @@ static const pickle_row BROKEN[] = {
     {"an overlong control character in a global", PICKLE("c\xe0\x82\x9b\nx\n.")},
     {"a line feed that is none in a global", PICKLE("\x8c\3a\nb\x8c\1x\x93.")},
     {"a memo that is no number", PICKLE("Np7x\n.")}, {"a memo of no digits", PICKLE("Np\n.")},
-    {"a recall that is no number", PICKLE("Np7\ng-7\n.")}, {"a recall of 10^30", PICKLE("Ng1000000000000000000000000000000\n.")},
-    {"an integer that is no number", PICKLE("Iseven\n.")}, {"an integer of 20 digits", PICKLE("I99999999999999999999\n.")},
+    {"a recall that is no number", PICKLE("Np7\ng-7\n.")},
+    {"a recall of 10^30", PICKLE("Ng1000000000000000000000000000000\n.")},
+    {"an integer that is no number", PICKLE("Iseven\n.")},
+    {"an integer of 20 digits", PICKLE("I99999999999999999999\n.")},
     {"a float that is no number", PICKLE("Fpi\n.")}, {"a float in an integer", PICKLE("I1.5\n.")},
     {"a persistent id that is a string", PICKLE("X\1\0\0\0aQ.")}, {"a persistent id of nothing", PICKLE("Q.")},
     {"a persistent id of another type", PICKLE("(X\7\0\0\0storagectorch\nSize\nX\1\0\0\0" "0X\3\0\0\0cpuK\4tQ.")},
     {"a storage of -1 values", PICKLE(TENSOR("FloatStorage", "J\xff\xff\xff\xff", "K\0", "K\1\x85", "K\1\x85"))},
-    {"LONG4 of 4 GB", PICKLE("\x8b\xff\xff\xff\xff.")}, {"BINBYTES8 of 2^64 - 1 bytes", PICKLE("\x8e\xff\xff\xff\xff\xff\xff\xff\xff.")},
+    {"LONG4 of 4 GB", PICKLE("\x8b\xff\xff\xff\xff.")},
+    {"BINBYTES8 of 2^64 - 1 bytes", PICKLE("\x8e\xff\xff\xff\xff\xff\xff\xff\xff.")},
     {"BYTEARRAY8", PICKLE("\x96\0\0\0\0\0\0\0\0.")}, {"instruction 0", PICKLE("\0.")},
     {"POP of a mark", PICKLE("(0.")}, {"DUP of nothing", PICKLE("2.")}, {"TUPLE3 of two", PICKLE("NN\x87.")},
-    {"BUILD on nothing", PICKLE("b.")}, {"MEMOIZE of nothing", PICKLE("\x94.")}, {"APPENDS without a mark", PICKLE("]Ne.")},
+    {"BUILD on nothing", PICKLE("b.")}, {"MEMOIZE of nothing", PICKLE("\x94.")},
+    {"APPENDS without a mark", PICKLE("]Ne.")},
     {"SETITEMS of three", PICKLE("}(NNNu.")}, {"a float cut", PICKLE("G\0\0\0.")},
     {"a size as text", PICKLE(TENSOR("FloatStorage", "K\4", "K\0", "X\1\0\0\0" "4\x85", "K\1\x85"))},
     {"a size that is no tuple", PICKLE(TENSOR("FloatStorage", "K\4", "K\0", "K\4", "K\1"))},
     {"a stride of None", PICKLE(TENSOR("FloatStorage", "K\4", "K\0", "K\4\x85", "N\x85"))},
     {"an offset as text", PICKLE(TENSOR("FloatStorage", "K\4", "X\1\0\0\0" "0", "K\4\x85", "K\1\x85"))},
-    {"an offset of 2^63 - 1", PICKLE(TENSOR("FloatStorage", "K\4", "\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", "K\2\x85", "K\1\x85"))},
+    {"an offset of 2^63 - 1", PICKLE(TENSOR("FloatStorage", "K\4", "\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f",
+        "K\2\x85", "K\1\x85"))},
     {"a size of 2^63", PICKLE(TENSOR("FloatStorage", "K\4", "K\0", "\x8a\x09\0\0\0\0\0\0\0\x80\0\x85", "K\1\x85"))},
     {"a size of 2^41", PICKLE(TENSOR("FloatStorage", "K\4", "K\0", "\x8a\6\0\0\0\0\0\2\x85", "K\0\x85"))},
-    {"a storage of 2^62 values", PICKLE(TENSOR("FloatStorage", "\x8a\x08\0\0\0\0\0\0\0\x40", "K\0", "K\x01\x85", "K\x01\x85"))},
+    {"a storage of 2^62 values", PICKLE(TENSOR("FloatStorage", "\x8a\x08\0\0\0\0\0\0\0\x40", "K\0", "K\x01\x85",
+        "K\x01\x85"))},
 };
 
 typedef struct part { const char *name; const void *bytes; size_t size; unsigned method; } part;
@@ -517,7 +540,8 @@ static void checkpoint_rows(table *t, bytes *b)
     }
     static bytes pickle;
     for (int i = 0; i < LARGE; i++) {
-        static const char *const names[LARGE] = {"60000 tuples in one another", "60000 marks", "lists of twice the one before, 100 deep",
+        static const char *const names[LARGE] = {"60000 tuples in one another", "60000 marks",
+            "lists of twice the one before, 100 deep",
                                                  "a line of 5000 characters", "a million tuples", "65537 storages"};
         put_large(&pickle, i);
         const part parts[2] = {{"a/data.pkl", pickle.at, pickle.count, 0}, {"a/data/0", DATA, sizeof DATA, 0}};
@@ -543,12 +567,14 @@ static void point_last(bytes *b, uint64_t at)
 /* Entries that share bytes: a local header within other data. */
 static void overlap_rows(table *t, bytes *b)
 {
-    static const char both[] = "\x80\x02}(" ONE(T, "K\x0e") "X\1\0\0\0u" "ctorch._utils\n_rebuild_tensor_v2\n((X\7\0\0\0storagectorch\n"
+    static const char both[] = "\x80\x02}(" ONE(T, "K\x0e") "X\1\0\0\0u"
+        "ctorch._utils\n_rebuild_tensor_v2\n((X\7\0\0\0storagectorch\n"
         "FloatStorage\nX\1\0\0\0" "1X\3\0\0\0cpuK\4tQK\0K\4\x85K\1\x85\x89}tRu.";
     static const char inner[56] = "PK\3\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0\20\0\0\0\20\0\0\0\10\0\0\0a/data/1";
     static const char within[] = "U\x36PK\3\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0\20\0\0\0\20\0\0\0\10\0\0\0a/data/0"
         "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0" "0" GOOD;
-    const part two[3] = {{"a/data.pkl", both, sizeof both - 1, 0}, {"a/data/0", inner, sizeof inner, 0}, {"a/data/1", DATA, sizeof DATA, 0}};
+    const part two[3] = {{"a/data.pkl", both, sizeof both - 1, 0}, {"a/data/0", inner, sizeof inner, 0},
+        {"a/data/1", DATA, sizeof DATA, 0}};
     const part one[2] = {{"a/data.pkl", within, sizeof within - 1, 0}, DATA_0};
     static const char five[] = TENSOR("FloatStorage", "K\5", "K\0", "K\4\x85", "K\1\x85");
     const part last[2] = {{"a/data.pkl", five, sizeof five - 1, 0}, DATA_0};
@@ -607,10 +633,12 @@ static void zip64_rows(table *t, bytes *b)
 {
     static const uint64_t most = UINT64_MAX, half = (uint64_t)1 << 63;
     const wide row[] = {
-        {"zip64", 0, 0, 0, 0, 0, 0, 0}, {"an entry of 2^63 bytes", half, 0, 0, 0, 0, 0, 0}, {"an entry of 2^64 - 1 bytes", most, 0, 0, 0, 0, 0, 0},
+        {"zip64", 0, 0, 0, 0, 0, 0, 0}, {"an entry of 2^63 bytes", half, 0, 0, 0, 0, 0, 0},
+        {"an entry of 2^64 - 1 bytes", most, 0, 0, 0, 0, 0, 0},
         {"an entry at byte 2^64 - 1", 0, most, 0, 0, 0, 0, 0}, {"an entry at byte 2^63", 0, half, 0, 0, 0, 0, 0},
         {"a directory at byte 2^63", 0, 0, half, 0, 0, 0, 0}, {"a directory of 2^64 - 1 bytes", 0, 0, 0, most, 0, 0, 0},
-        {"a directory that ends beyond 2^64", 0, 0, most - 20, 100, 0, 0, 0}, {"2^64 - 1 entries", 0, 0, 0, 0, most, 0, 0},
+        {"a directory that ends beyond 2^64", 0, 0, most - 20, 100, 0, 0, 0},
+        {"2^64 - 1 entries", 0, 0, 0, 0, most, 0, 0},
         {"a record beyond the file", 0, 0, 0, 0, 0, 1 << 20, 0}, {"a record at byte 2^64 - 1", 0, 0, 0, 0, 0, most, 0},
         {"another signature of the record", 0, 0, 0, 0, 0, 0, 1},
     };
@@ -682,9 +710,11 @@ static void zip_rows(table *t, bytes *b)
         {"an encrypted entry", {{22 + 54 - 8, 1, 2}}}, {"another method in the directory", {{22 + 54 - 10, 12, 2}}},
         {"both sizes beyond the file", {{22 + 54 - 20, 1000, 4}, {22 + 54 - 24, 1000, 4}}},
         {"both sizes short", {{22 + 54 - 20, 8, 4}, {22 + 54 - 24, 8, 4}}},
-        {"an entry that points to another", {{22 + 12, 0, 4}}}, {"an entry that points into another", {{22 + 12, 7, 4}}},
+        {"an entry that points to another", {{22 + 12, 0, 4}}},
+        {"an entry that points into another", {{22 + 12, 7, 4}}},
         {"a name of 65535 bytes", {{22 + 54 - 28, 0xffff, 2}}}, {"an entry without a name", {{22 + 54 - 28, 0, 2}}},
-        {"one entry fewer", {{12, 2, 2}}}, {"a directory of no bytes", {{10, 0, 4}}}, {"a directory that begins later", {{6, 250, 4}}},
+        {"one entry fewer", {{12, 2, 2}}}, {"a directory of no bytes", {{10, 0, 4}}},
+        {"a directory that begins later", {{6, 250, 4}}},
     };
     for (size_t i = 0; i < sizeof lie / sizeof *lie; i++) {
         put_zip(b, whole, 3);
@@ -702,14 +732,16 @@ static void zip_rows(table *t, bytes *b)
     zip64_rows(t, b);
 }
 
-/* The old format: magic number, protocol, system information, object, list of keys, and per key its count and values. */
-typedef struct legacy_row { const char *what, *magic, *system, *object, *keys; uint64_t count; size_t values; } legacy_row;
+/* The old format: magic number, protocol, system information, object, keys, and for each key its count and values. */
+typedef struct legacy_row { const char *what, *magic, *system, *object,
+    *keys; uint64_t count; size_t values; } legacy_row;
 #define MAGIC "\x80\x02\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 #define LITTLE "\x80\x02}(X\x0d\0\0\0little_endian\x88u."
 #define BIG "\x80\x02}(X\x0d\0\0\0little_endian\x89u."
 #define OLD "\x80\x02}X\1\0\0\0t" "ctorch._utils\n_rebuild_tensor_v2\n((X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0" "0X\3\0\0\0cpuK\4NtQK\0K\4\x85K\1\x85\x89}tRs."
 #define KEYS "\x80\x02]X\1\0\0\0" "0a."
-enum { MAGIC_SIZE = sizeof MAGIC - 1, LITTLE_SIZE = sizeof LITTLE - 1, OLD_SIZE = sizeof OLD - 1, KEYS_SIZE = sizeof KEYS - 1 };
+enum { MAGIC_SIZE = sizeof MAGIC - 1, LITTLE_SIZE = sizeof LITTLE - 1, OLD_SIZE = sizeof OLD - 1,
+    KEYS_SIZE = sizeof KEYS - 1 };
 
 static void put_legacy(bytes *b, const char *system, const char *keys, size_t keys_size, uint64_t count, size_t values)
 {
@@ -744,7 +776,8 @@ static void legacy_rows(table *t, bytes *b)
         snprintf(what, sizeof what, "old format: %s", row[i].what);
         refused(t, what, error);
     }
-    static const size_t left[] = {MAGIC_SIZE, MAGIC_SIZE + 6, MAGIC_SIZE + 6 + LITTLE_SIZE, MAGIC_SIZE + 6 + LITTLE_SIZE + 20, MAGIC_SIZE + 6 + LITTLE_SIZE + OLD_SIZE};
+    static const size_t left[] = {MAGIC_SIZE, MAGIC_SIZE + 6, MAGIC_SIZE + 6 + LITTLE_SIZE,
+        MAGIC_SIZE + 6 + LITTLE_SIZE + 20, MAGIC_SIZE + 6 + LITTLE_SIZE + OLD_SIZE};
     for (size_t i = 0; i < sizeof left / sizeof *left; i++) {
         put_legacy(b, LITTLE, PICKLE(KEYS), 4, 16);
         b->count = left[i];
@@ -827,7 +860,8 @@ static void put_png(bytes *b, const char *rows, size_t count)
 
 static void png_rows(table *t, bytes *b)
 {
-    static const struct { const char *what; uint32_t w, h; int depth, color, compression, filter, interlace; } head[] = {
+    static const struct { const char *what; uint32_t w, h; int depth, color, compression, filter,
+        interlace; } head[] = {
         {"no width", 0, 2, 8, 0, 0, 0, 0}, {"a width of 2^31", 0x80000000u, 2, 8, 0, 0, 0, 0},
         {"16384 x 16384", 16384, 16384, 8, 0, 0, 0, 0}, {"3 bits", 2, 2, 3, 0, 0, 0, 0},
         {"a palette of 16 bits", 2, 2, 16, 3, 0, 0, 0}, {"colour type 1", 2, 2, 8, 1, 0, 0, 0},
@@ -841,7 +875,8 @@ static void png_rows(table *t, bytes *b)
     healthy(t, "PNG", error);
     const size_t whole = b->count;
     for (size_t i = 0; i < sizeof head / sizeof *head; i++) {
-        put_head(b, head[i].w, head[i].h, head[i].depth, head[i].color, head[i].compression, head[i].filter, head[i].interlace);
+        put_head(b, head[i].w, head[i].h, head[i].depth, head[i].color, head[i].compression, head[i].filter,
+            head[i].interlace);
         put_pixels(b, "\0\1\2\0\3\4", 6, 0);
         put_chunk(b, "IEND", "", 0);
         read_label(b, "bad.png", error);
@@ -923,13 +958,15 @@ static void chunk_rows(table *t, bytes *b)
     static const char colours[257 * 3];
     const chunk_row row[] = {
         {"PNG of gray", 8, 0, 0, {{"IDAT", GRAY}}, true},
-        {"PNG in two pieces and none", 8, 0, 0, {{"IDAT", "\x78\1\1\6\0\xf9\xff\0\1\2", 10}, {"IDAT", "", 0}, {"IDAT", "\0\3\4\0\x1d\0\x0b", 7}}, true},
+        {"PNG in two pieces and none", 8, 0, 0, {{"IDAT", "\x78\1\1\6\0\xf9\xff\0\1\2", 10}, {"IDAT", "", 0},
+            {"IDAT", "\0\3\4\0\x1d\0\x0b", 7}}, true},
         {"PNG among other chunks", 8, 0, 0, {{"gAMA", "\0\1\x86\xa0", 4}, {"IDAT", GRAY}, {"tEXt", "a\0b", 3}}, true},
         {"PNG with a palette", 8, 3, 0, {{"PLTE", colours, 15}, {"IDAT", GRAY}}, true},
         {"PNG with less of a palette: the label is the index", 8, 3, 0, {{"PLTE", colours, 6}, {"IDAT", GRAY}}, true},
         {"interlaced PNG", 8, 0, 1, {{"IDAT", SEVEN}}, true}, {"PNG of 16 bits", 16, 0, 0, {{"IDAT", TEN}}, true},
         {"no IDAT", 8, 0, 0, {{"tEXt", "a\0b", 3}}, false}, {"an empty IDAT", 8, 0, 0, {{"IDAT", "", 0}}, false},
-        {"IDATs apart", 8, 0, 0, {{"IDAT", "\x78\1\1\6\0\xf9\xff\0\1\2", 10}, {"tEXt", "a\0b", 3}, {"IDAT", "\0\3\4\0\x1d\0\x0b", 7}}, false},
+        {"IDATs apart", 8, 0, 0, {{"IDAT", "\x78\1\1\6\0\xf9\xff\0\1\2", 10}, {"tEXt", "a\0b", 3},
+            {"IDAT", "\0\3\4\0\x1d\0\x0b", 7}}, false},
         {"a second IHDR", 8, 0, 0, {{"IHDR", "\0\0\0\2\0\0\0\2\x8\0\0\0\0", 13}, {"IDAT", GRAY}}, false},
         {"a palette in gray", 8, 0, 0, {{"PLTE", colours, 6}, {"IDAT", GRAY}}, false},
         {"two palettes", 8, 3, 0, {{"PLTE", colours, 6}, {"PLTE", colours, 6}, {"IDAT", GRAY}}, false},
@@ -944,17 +981,20 @@ static void chunk_rows(table *t, bytes *b)
         {"rows of 16 bits cut", 16, 0, 0, {{"IDAT", GRAY}}, false},
         {"compressed data cut in their header", 8, 0, 0, {{"IDAT", "\x78", 1}}, false},
         {"compressed data cut in a block", 8, 0, 0, {{"IDAT", "\x78\1\1\6\0\xf9\xff\0\1", 9}}, false},
-        {"compressed data cut in their checksum", 8, 0, 0, {{"IDAT", "\x78\1\1\6\0\xf9\xff\0\1\2\0\3\4\0\x1d", 15}}, false},
+        {"compressed data cut in their checksum", 8, 0, 0, {{"IDAT", "\x78\1\1\6\0\xf9\xff\0\1\2\0\3\4\0\x1d", 15}},
+            false},
         {"a byte behind the compressed data", 8, 0, 0, {{"IDAT", GRAY}, {"IDAT", "!", 1}}, false},
         {"a preset dictionary", 8, 0, 0, {{"IDAT", "\x78\x20\1\6\0\xf9\xff\0\1\2\0\3\4\0\x1d\0\x0b", 17}}, false},
-        {"a block's length and its complement", 8, 0, 0, {{"IDAT", "\x78\1\1\6\0\xf8\xff\0\1\2\0\3\4\0\x1d\0\x0b", 17}}, false},
+        {"a block's length and its complement", 8, 0, 0, {{"IDAT", "\x78\1\1\6\0\xf8\xff\0\1\2\0\3\4\0\x1d\0\x0b", 17}},
+            false},
         {"a block of kind 3", 8, 0, 0, {{"IDAT", "\x78\1\7\6\0\xf9\xff\0\1\2\0\3\4\0\x1d\0\x0b", 17}}, false},
         {"a copy from before the beginning", 8, 0, 0, {{"IDAT", "\x78\1\x03\2\0\0\0\0\0", 9}}, false},
     };
     char error[4096], what[128];
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         put_head(b, 2, 2, row[i].depth, row[i].color, 0, 0, row[i].interlace);
-        for (int k = 0; k < 5 && row[i].chunk[k].type; k++) put_chunk(b, row[i].chunk[k].type, row[i].chunk[k].data, row[i].chunk[k].count);
+        for (int k = 0; k < 5 && row[i].chunk[k].type; k++) put_chunk(b, row[i].chunk[k].type, row[i].chunk[k].data,
+            row[i].chunk[k].count);
         put_chunk(b, "IEND", "", 0);
         read_label(b, "bad.png", error);
         snprintf(what, sizeof what, "PNG: %s", row[i].what);
@@ -986,15 +1026,20 @@ static void text_rows(table *t, bytes *b)
         {"PGM: a pixel above maxval", "P2 2 1 7 3 8", false}, {"PGM: class number 256", "P2 1 1 1000 256", false},
         {"PGM: words", "P2 two 1 255", false},
         {"PGM: bytes missing", "P5 2 2 255\nabc", false}, {"PGM: no end of the header", "P5 2 2 255", false},
-        {"PGM of bytes", "P5 2 2 255\nabcd", true}, {"PGM of 16 bits", "P2 1 1 65535 255", true}, {"PGM with comments", "P2 # a\n1 #b\n1 255 7\n", true},
-        {"PGM: no maxval", "P2 2 1", false}, {"PGM: a size of -1", "P2 -1 1 255 0", false}, {"PGM: 16385 wide", "P2 16385 1 255 0", false},
-        {"PGM: 10^30 wide", "P2 1000000000000000000000000000000 1 255 0", false}, {"PGM: maxval 4294967551", "P2 1 1 4294967551 0", false},
+        {"PGM of bytes", "P5 2 2 255\nabcd", true}, {"PGM of 16 bits", "P2 1 1 65535 255", true},
+        {"PGM with comments", "P2 # a\n1 #b\n1 255 7\n", true},
+        {"PGM: no maxval", "P2 2 1", false}, {"PGM: a size of -1", "P2 -1 1 255 0", false},
+        {"PGM: 16385 wide", "P2 16385 1 255 0", false},
+        {"PGM: 10^30 wide", "P2 1000000000000000000000000000000 1 255 0", false},
+        {"PGM: maxval 4294967551", "P2 1 1 4294967551 0", false},
         {"PGM: a number with a point", "P2 1 1 255 1.5", false}, {"PGM: a pixel too many", "P2 1 1 255 1 2", false},
         {"PGM: bytes too many", "P5 1 1 255\nab", false}, {"PGM: 16 bits cut", "P5 1 1 65535\na", false},
         {"PGM: class number 24930", "P5 1 1 65535\nab", false}, {"PGM: a byte above maxval", "P5 1 1 7\na", false},
         {"PGM: a comment without end", "P2 1 # 1 255 0", false}, {"PGM: its magic number alone", "P5", false},
-        {"PGM: 16384 x 16384 in a few bytes", "P5 16384 16384 255\nabc", false}, {"PGM: 8192 x 8192 in a few bytes", "P5 8192 8192 255\nabc", false},
-        {"PPM of text", "P3 1 1 255 1 2 3", false}, {"PBM", "P1 1 1 0", false}, {"PAM", "P7\nWIDTH 1\n", false}, {"PFM", "Pf\n1 1\n-1.0\n", false},
+        {"PGM: 16384 x 16384 in a few bytes", "P5 16384 16384 255\nabc", false},
+        {"PGM: 8192 x 8192 in a few bytes", "P5 8192 8192 255\nabc", false},
+        {"PPM of text", "P3 1 1 255 1 2 3", false}, {"PBM", "P1 1 1 0", false}, {"PAM", "P7\nWIDTH 1\n", false},
+        {"PFM", "Pf\n1 1\n-1.0\n", false},
         {"PPM", "P6 1 1 255\nabc", false}, {"a JPEG", "\xFF\xD8\xFF\xE0 JFIF", false},
         {"an empty label map", "", false}, {"words for a label map", "hello", false},
     };
@@ -1035,29 +1080,43 @@ static void layout_rows(table *t, bytes *b)
         {"layout: bad UTF-8", "{\"text_label_mapping\":{\"s\xe9" "a\":1},\"layout_path\":\"map.pgm\"}", false},
         {"layout: a line break in a string", "{\"text_label_mapping\":{\"s\na\":1}}", false},
         {"layout with an empty phrase", "{\"text_label_mapping\":{\"\":1},\"layout_path\":\"map.pgm\"}", true},
-        {"layout with a name twice", "{\"text_label_mapping\":{\"sea\":1,\"sea\":2},\"layout_path\":\"map.pgm\"}", true},
-        {"layout with a surrogate pair", "{\"text_label_mapping\":{\"\\ud83d\\ude42\":-1},\"layout_path\":\"map.pgm\"}", true},
-        {"layout: the first of two ids wrong", "{\"text_label_mapping\":{\"sea\":300,\"sea\":2},\"layout_path\":\"map.pgm\"}", false},
+        {"layout with a name twice", "{\"text_label_mapping\":{\"sea\":1,\"sea\":2},\"layout_path\":\"map.pgm\"}",
+            true},
+        {"layout with a surrogate pair", "{\"text_label_mapping\":{\"\\ud83d\\ude42\":-1},\"layout_path\":\"map.pgm\"}",
+            true},
+        {"layout: the first of two ids wrong",
+            "{\"text_label_mapping\":{\"sea\":300,\"sea\":2},\"layout_path\":\"map.pgm\"}", false},
         {"layout: id null", "{\"text_label_mapping\":{\"sea\":null},\"layout_path\":\"map.pgm\"}", false},
         {"layout: id -0", "{\"text_label_mapping\":{\"sea\":-0},\"layout_path\":\"map.pgm\"}", false},
-        {"layout: id 2^64", "{\"text_label_mapping\":{\"sea\":18446744073709551616},\"layout_path\":\"map.pgm\"}", false},
+        {"layout: id 2^64", "{\"text_label_mapping\":{\"sea\":18446744073709551616},\"layout_path\":\"map.pgm\"}",
+            false},
         {"layout: a pair of three", "{\"text_label_mapping\":[[\"sea\",1,2]],\"layout_path\":\"map.pgm\"}", false},
-        {"layout: a phrase without its pair", "{\"text_label_mapping\":[\"sea\",1],\"layout_path\":\"map.pgm\"}", false},
+        {"layout: a phrase without its pair", "{\"text_label_mapping\":[\"sea\",1],\"layout_path\":\"map.pgm\"}",
+            false},
         {"layout: mapping null", "{\"text_label_mapping\":null,\"layout_path\":\"map.pgm\"}", false},
         {"layout: map null", "{\"text_label_mapping\":{\"sea\":1},\"layout_path\":null}", false},
         {"layout: map of no name", "{\"text_label_mapping\":{\"sea\":1},\"layout_path\":\"\"}", false},
-        {"layout: NUL in the map's name", "{\"text_label_mapping\":{\"sea\":1},\"layout_path\":\"map.pgm\\u0000.png\"}", false},
-        {"layout: a map at the root, not there", "{\"text_label_mapping\":{\"sea\":1},\"layout_path\":\"/no/such/absent.png\"}", false},
+        {"layout: NUL in the map's name", "{\"text_label_mapping\":{\"sea\":1},\"layout_path\":\"map.pgm\\u0000.png\"}",
+            false},
+        {"layout: a map at the root, not there",
+            "{\"text_label_mapping\":{\"sea\":1},\"layout_path\":\"/no/such/absent.png\"}", false},
         {"layout: a damaged map", "{\"text_label_mapping\":{\"sea\":1},\"layout_path\":\"cut.pgm\"}", false},
-        {"JSON: a number -", "{\"a\":-}", false}, {"JSON: a number 01", "{\"a\":01}", false}, {"JSON: a number +1", "{\"a\":+1}", false},
-        {"JSON: a number .5", "{\"a\":.5}", false}, {"JSON: a number 1.", "{\"a\":1.}", false}, {"JSON: a number 1e", "{\"a\":1e}", false},
-        {"JSON: a number 0x10", "{\"a\":0x10}", false}, {"JSON: Infinity", "{\"a\":Infinity}", false}, {"JSON: True", "{\"a\":True}", false},
-        {"JSON: half a pair, the high one", "{\"\\ud83d\":1}", false}, {"JSON: half a pair, the low one", "{\"\\ude42\":1}", false},
+        {"JSON: a number -", "{\"a\":-}", false}, {"JSON: a number 01", "{\"a\":01}", false},
+        {"JSON: a number +1", "{\"a\":+1}", false},
+        {"JSON: a number .5", "{\"a\":.5}", false}, {"JSON: a number 1.", "{\"a\":1.}", false},
+        {"JSON: a number 1e", "{\"a\":1e}", false},
+        {"JSON: a number 0x10", "{\"a\":0x10}", false}, {"JSON: Infinity", "{\"a\":Infinity}", false},
+        {"JSON: True", "{\"a\":True}", false},
+        {"JSON: half a pair, the high one", "{\"\\ud83d\":1}", false},
+        {"JSON: half a pair, the low one", "{\"\\ude42\":1}", false},
         {"JSON: two high halves", "{\"\\ud83d\\ud83d\":1}", false}, {"JSON: an escape cut", "{\"\\u12\":1}", false},
         {"JSON: an escape that is none", "{\"\\x41\":1}", false}, {"JSON: a string without end", "{\"a", false},
-        {"JSON: a byte order mark", "\xEF\xBB\xBF{}", false}, {"JSON: a comma too many", "{\"a\":1,}", false}, {"JSON: no comma", "{\"a\":1 \"b\":2}", false},
-        {"JSON: another bracket", "{\"a\":[1}", false}, {"JSON: a value behind it", "{} {}", false}, {"JSON: a surrogate in UTF-8", "{\"\xED\xA0\x80\":1}", false},
-        {"JSON: 64 deep", "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]", false},
+        {"JSON: a byte order mark", "\xEF\xBB\xBF{}", false}, {"JSON: a comma too many", "{\"a\":1,}", false},
+        {"JSON: no comma", "{\"a\":1 \"b\":2}", false},
+        {"JSON: another bracket", "{\"a\":[1}", false}, {"JSON: a value behind it", "{} {}", false},
+        {"JSON: a surrogate in UTF-8", "{\"\xED\xA0\x80\":1}", false},
+        {"JSON: 64 deep",
+            "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]", false},
         {"JSON: 65 deep", "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", false},
         {"JSON: UTF-16", "\xff\xfe{", false},
     };
@@ -1094,12 +1153,16 @@ static void vocabulary_rows(table *t)
         {"vocabulary: bad UTF-8", PICKLE("#version: 0.2\na \xff\n"), false},
         {"vocabulary with line ends of two", PICKLE("#version: 0.2\r\na b</w>\r\n"), true},
         {"vocabulary: nothing", PICKLE(""), false}, {"vocabulary: line ends alone", PICKLE("\n\n"), false},
-        {"vocabulary: an empty line", PICKLE("a b\n\nb c\n"), false}, {"vocabulary: a space before", PICKLE(" a b\n"), false},
+        {"vocabulary: an empty line", PICKLE("a b\n\nb c\n"), false},
+        {"vocabulary: a space before", PICKLE(" a b\n"), false},
         {"vocabulary: a space behind", PICKLE("a b \n"), false}, {"vocabulary: two spaces", PICKLE("a  b\n"), false},
-        {"vocabulary: a tab", PICKLE("a\tb\n"), false}, {"vocabulary: a word's end on its left", PICKLE("a</w> b\n"), false},
-        {"vocabulary: an unknown part on its right", PICKLE("a bc\n"), false}, {"vocabulary: the version later", PICKLE("a b\n#version: 0.2\n"), false},
+        {"vocabulary: a tab", PICKLE("a\tb\n"), false},
+        {"vocabulary: a word's end on its left", PICKLE("a</w> b\n"), false},
+        {"vocabulary: an unknown part on its right", PICKLE("a bc\n"), false},
+        {"vocabulary: the version later", PICKLE("a b\n#version: 0.2\n"), false},
         {"vocabulary: a picture", PICKLE("\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"), false},
-        {"vocabulary: JSON", PICKLE("{\"a\": 1}\n"), false}, {"vocabulary: a letter that stands for no byte", PICKLE("a \xE2\x82\xAC\n"), false},
+        {"vocabulary: JSON", PICKLE("{\"a\": 1}\n"), false},
+        {"vocabulary: a letter that stands for no byte", PICKLE("a \xE2\x82\xAC\n"), false},
         {"vocabulary: a line of 100 characters",
          PICKLE("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa b\n"), false},
     };
@@ -1138,8 +1201,10 @@ static void put_gzip(bytes *b)
 static void gzip_rows(table *t, bytes *b)
 {
     static const struct { const char *what; size_t at; uint8_t value; } flip[] = {
-        {"another method", 2, 7}, {"a flag that is reserved", 3, 0x80}, {"a file name without end", 3, 8}, {"a header checksum that differs", 3, 2},
-        {"a block of kind 3", 10, 7}, {"another letter", 20, 'x'}, {"another checksum", 37, 0}, {"another length", 41, 9},
+        {"another method", 2, 7}, {"a flag that is reserved", 3, 0x80}, {"a file name without end", 3, 8},
+        {"a header checksum that differs", 3, 2},
+        {"a block of kind 3", 10, 7}, {"another letter", 20, 'x'}, {"another checksum", 37, 0},
+        {"another length", 41, 9},
     };
     static const size_t left[] = {2, 9, 10, 15, 30, 37, 44};
     char error[4096], what[128], path[1024];
@@ -1181,24 +1246,33 @@ static void index_rows(table *t, bytes *b)
         {"index: no shards", "{\"weight_map\":{}}", false},
         {"index: a shard that is a number", "{\"weight_map\":{\"a\":1}}", false},
         {"index: a shard that is not there", "{\"weight_map\":{\"a\":\"two.safetensors\"}}", false},
-        {"index: a tensor that the shard lacks", "{\"weight_map\":{\"a\":\"one.safetensors\",\"b\":\"one.safetensors\"}}", false},
+        {"index: a tensor that the shard lacks",
+            "{\"weight_map\":{\"a\":\"one.safetensors\",\"b\":\"one.safetensors\"}}", false},
         {"index: out of the folder", "{\"weight_map\":{\"a\":\"../one.safetensors\"}}", false},
         {"index: an absolute path", "{\"weight_map\":{\"a\":\"/one.safetensors\"}}", false},
-        {"index of two", "{\"metadata\":{\"total_size\":8},\"weight_map\":{\"a\":\"one.safetensors\",\"b\":\"other.safetensors\"}}", true},
-        {"index: a tensor in two shards", "{\"weight_map\":{\"a\":\"one.safetensors\",\"b\":\"twin.safetensors\"}}", false},
-        {"index: a tensor of the other shard", "{\"weight_map\":{\"b\":\"one.safetensors\",\"a\":\"other.safetensors\"}}", false},
+        {"index of two",
+            "{\"metadata\":{\"total_size\":8},\"weight_map\":{\"a\":\"one.safetensors\",\"b\":\"other.safetensors\"}}",
+            true},
+        {"index: a tensor in two shards", "{\"weight_map\":{\"a\":\"one.safetensors\",\"b\":\"twin.safetensors\"}}",
+            false},
+        {"index: a tensor of the other shard",
+            "{\"weight_map\":{\"b\":\"one.safetensors\",\"a\":\"other.safetensors\"}}", false},
         {"index: a damaged shard", "{\"weight_map\":{\"a\":\"cut.safetensors\"}}", false},
-        {"index: the folder above", "{\"weight_map\":{\"a\":\"..\"}}", false}, {"index: a path of the other slash", "{\"weight_map\":{\"a\":\"..\\\\one.safetensors\"}}", false},
-        {"index: a shard of no name", "{\"weight_map\":{\"a\":\"\"}}", false}, {"index: a shard null", "{\"weight_map\":{\"a\":null}}", false},
+        {"index: the folder above", "{\"weight_map\":{\"a\":\"..\"}}", false},
+        {"index: a path of the other slash", "{\"weight_map\":{\"a\":\"..\\\\one.safetensors\"}}", false},
+        {"index: a shard of no name", "{\"weight_map\":{\"a\":\"\"}}", false},
+        {"index: a shard null", "{\"weight_map\":{\"a\":null}}", false},
         {"index: NUL in a shard's name", "{\"weight_map\":{\"a\":\"one.safetensors\\u0000\"}}", false},
         {"index: NUL in a tensor's name", "{\"weight_map\":{\"a\\u0000\":\"one.safetensors\"}}", false},
         {"index: a line feed in a tensor's name", "{\"weight_map\":{\"a\\n\":\"one.safetensors\"}}", false},
-        {"index: weight_map null", "{\"weight_map\":null}", false}, {"index: empty", "", false}, {"index: cut", "{\"weight_map\":{\"a\":\"one.saf", false},
+        {"index: weight_map null", "{\"weight_map\":null}", false}, {"index: empty", "", false},
+        {"index: cut", "{\"weight_map\":{\"a\":\"one.saf", false},
         {"index: no text", "\x02", false},
     };
     char error[4096], path[1024];
     const header_row one = {"", "{\"a\":" A "}", 8, 0, 0};
-    const header_row other = {"", "{\"b\":" A "}", 8, 0, 0}, twin = {"", "{\"a\":" A ",\"b\":" ENTRY("F32", "[2]", "8", "16") "}", 16, 0, 0};
+    const header_row other = {"", "{\"b\":" A "}", 8, 0, 0},
+    twin = {"", "{\"a\":" A ",\"b\":" ENTRY("F32", "[2]", "8", "16") "}", 16, 0, 0};
     put_safetensors(b, &other);
     write_file(b, "other.safetensors", path);
     put_safetensors(b, &twin);
@@ -1219,31 +1293,92 @@ static void index_rows(table *t, bytes *b)
     }
 }
 
+/* A file of one kind where another is wanted, a folder where a file is, and nothing at all. */
+static void confused_rows(table *t, bytes *b)
+{
+    enum { MODEL, LABEL, LAYOUT, VOCABULARY, CHECKPOINT };
+    static const struct { const char *what, *name; int as; } row[] = {
+        {"a checkpoint for a model", "bad.ckpt", MODEL}, {"a zip file for a model", "zip.safetensors", MODEL},
+        {"a picture for a model", "map.pgm", MODEL}, {"a layout for a model", "map.json", MODEL},
+        {"a folder for a model", "", MODEL}, {"no model", "absent.safetensors", MODEL},
+        {"no index", "absent.index.json", MODEL},
+        {"a model for a label map", "one.safetensors", LABEL}, {"a zip file for a label map", "zip.safetensors", LABEL},
+        {"a folder for a label map", "", LABEL}, {"no label map", "absent.png", LABEL},
+        {"a label map for a layout", "map.pgm", LAYOUT}, {"a model for a layout", "one.safetensors", LAYOUT},
+        {"a folder for a layout", "", LAYOUT}, {"no layout", "absent.json", LAYOUT},
+        {"a label map for a vocabulary", "map.pgm", VOCABULARY}, {"a layout for a vocabulary", "map.json", VOCABULARY},
+        {"a folder for a vocabulary", "", VOCABULARY}, {"a zip file for a vocabulary", "zip.safetensors", VOCABULARY},
+        {"a model for a checkpoint", "one.safetensors", CHECKPOINT},
+        {"a layout for a checkpoint", "map.json", CHECKPOINT},
+        {"a folder for a checkpoint", "", CHECKPOINT}, {"no checkpoint", "absent.ckpt", CHECKPOINT},
+    };
+    static const part zip[] = {PKL, DATA_0};
+    char path[1024], to[1024];
+    put_zip(b, zip, 2);
+    write_file(b, "zip.safetensors", path);
+    b->count = 0;
+    put_text(b, "{\"text_label_mapping\":{\"sea\":1},\"layout_path\":\"map.pgm\"}");
+    write_file(b, "map.json", path);
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        flis_ctx ctx;
+        flis_layout layout = {0};
+        flis_picture picture = {0};
+        flis_init(&ctx);
+        snprintf(path, sizeof path, "%s", test_scratch(row[i].name));
+        snprintf(to, sizeof to, "%s", test_scratch("out.safetensors"));
+        const options o = {.in = path, .out = to, .quiet = true};
+        if (row[i].as == MODEL) flis_file_close(flis_model_open(&ctx, path));
+        if (row[i].as == LABEL && flis_read_label(&ctx, path, &picture)) free(picture.pixels);
+        if (row[i].as == LAYOUT) flis_layout_read(&ctx, path, &layout);
+        if (row[i].as == VOCABULARY) flis_vocab_free(flis_vocab_read(&ctx, path));
+        if (row[i].as == CHECKPOINT) convert(&ctx, &o);
+        flis_layout_free(&layout);
+        refused(t, row[i].what, ctx.error);
+        flis_free(&ctx);
+    }
+}
+
 /* A diffusers folder: three parts, each with its config.json and its weights. */
 static void folder_rows(table *t, bytes *b)
 {
     static const char *const parts[3] = {"unet", "vae", "text_encoder"};
-    static const struct { const char *what, *config[3]; int weights[3]; bool sound; } row[] = {    /* weights: 0 there, 1 cut, 2 not there */
+    static const struct { const char *what,
+        *config[3]; int weights[3]; bool sound; } row[] = {    /* weights: 0 there, 1 cut, 2 not there */
         {"folder", {"{}", "{}", "{}"}, {0, 0, 0}, true},
-        {"folder with configurations", {"{\"attention_head_dim\":[5,10,20,20],\"num_attention_heads\":null,\"layers_per_block\":2,\"up_block_types\":[\"UpBlock2D\"]}",
+        {"folder with configurations",
+            {"{\"attention_head_dim\":[5,10,20,20],\"num_attention_heads\":null,\"layers_per_block\":2,\"up_block_types\":[\"UpBlock2D\"]}",
                                         "{\"block_out_channels\":[32,64],\"scaling_factor\":0.18215,\"norm_num_groups\":16}", "{\"num_attention_heads\":2}"}, {0, 0, 0}, true},
-        {"no config.json in vae", {"{}", NULL, "{}"}, {0, 0, 0}, false}, {"no config.json in text_encoder", {"{}", "{}", NULL}, {0, 0, 0}, false},
+        {"no config.json in vae", {"{}", NULL, "{}"}, {0, 0, 0}, false},
+        {"no config.json in text_encoder", {"{}", "{}", NULL}, {0, 0, 0}, false},
         {"no config.json in unet", {NULL, "{}", "{}"}, {0, 0, 0}, false},
-        {"no weights in unet", {"{}", "{}", "{}"}, {2, 0, 0}, false}, {"no weights in vae", {"{}", "{}", "{}"}, {0, 2, 0}, false},
-        {"no weights in text_encoder", {"{}", "{}", "{}"}, {0, 0, 2}, false}, {"weights cut", {"{}", "{}", "{}"}, {0, 1, 0}, false},
-        {"config.json empty", {"", "{}", "{}"}, {0, 0, 0}, false}, {"config.json cut", {"{}", "{\"a\"", "{}"}, {0, 0, 0}, false},
-        {"config.json an array", {"{}", "{}", "[]"}, {0, 0, 0}, false}, {"config.json of Python", {"{'a':1}", "{}", "{}"}, {0, 0, 0}, false},
-        {"heads 0", {"{\"attention_head_dim\":0}", "{}", "{}"}, {0, 0, 0}, false}, {"heads -1", {"{\"num_attention_heads\":-1}", "{}", "{}"}, {0, 0, 0}, false},
-        {"heads as text", {"{\"attention_head_dim\":\"8\"}", "{}", "{}"}, {0, 0, 0}, false}, {"heads of nothing", {"{\"attention_head_dim\":[]}", "{}", "{}"}, {0, 0, 0}, false},
-        {"heads a list of text", {"{\"attention_head_dim\":[\"8\"]}", "{}", "{}"}, {0, 0, 0}, false}, {"heads 65537", {"{}", "{}", "{\"num_attention_heads\":65537}"}, {0, 0, 0}, false},
+        {"no weights in unet", {"{}", "{}", "{}"}, {2, 0, 0}, false},
+        {"no weights in vae", {"{}", "{}", "{}"}, {0, 2, 0}, false},
+        {"no weights in text_encoder", {"{}", "{}", "{}"}, {0, 0, 2}, false},
+        {"weights cut", {"{}", "{}", "{}"}, {0, 1, 0}, false},
+        {"config.json empty", {"", "{}", "{}"}, {0, 0, 0}, false},
+        {"config.json cut", {"{}", "{\"a\"", "{}"}, {0, 0, 0}, false},
+        {"config.json an array", {"{}", "{}", "[]"}, {0, 0, 0}, false},
+        {"config.json of Python", {"{'a':1}", "{}", "{}"}, {0, 0, 0}, false},
+        {"heads 0", {"{\"attention_head_dim\":0}", "{}", "{}"}, {0, 0, 0}, false},
+        {"heads -1", {"{\"num_attention_heads\":-1}", "{}", "{}"}, {0, 0, 0}, false},
+        {"heads as text", {"{\"attention_head_dim\":\"8\"}", "{}", "{}"}, {0, 0, 0}, false},
+        {"heads of nothing", {"{\"attention_head_dim\":[]}", "{}", "{}"}, {0, 0, 0}, false},
+        {"heads a list of text", {"{\"attention_head_dim\":[\"8\"]}", "{}", "{}"}, {0, 0, 0}, false},
+        {"heads 65537", {"{}", "{}", "{\"num_attention_heads\":65537}"}, {0, 0, 0}, false},
         {"heads true", {"{}", "{}", "{\"num_attention_heads\":true}"}, {0, 0, 0}, false},
-        {"blocks 0", {"{\"layers_per_block\":0}", "{}", "{}"}, {0, 0, 0}, false}, {"blocks 2.5", {"{\"layers_per_block\":2.5}", "{}", "{}"}, {0, 0, 0}, false},
-        {"blocks 65", {"{\"layers_per_block\":65}", "{}", "{}"}, {0, 0, 0}, false}, {"blocks an object", {"{\"layers_per_block\":{}}", "{}", "{}"}, {0, 0, 0}, false},
-        {"scale 0", {"{}", "{\"scaling_factor\":0}", "{}"}, {0, 0, 0}, false}, {"scale 1e999", {"{}", "{\"scaling_factor\":1e999}", "{}"}, {0, 0, 0}, false},
-        {"groups -32", {"{}", "{\"norm_num_groups\":-32}", "{}"}, {0, 0, 0}, false}, {"groups as text", {"{\"norm_num_groups\":\"32\"}", "{}", "{}"}, {0, 0, 0}, false},
-        {"up blocks a name", {"{\"up_block_types\":\"UpBlock2D\"}", "{}", "{}"}, {0, 0, 0}, false}, {"up blocks of nothing", {"{\"up_block_types\":[]}", "{}", "{}"}, {0, 0, 0}, false},
+        {"blocks 0", {"{\"layers_per_block\":0}", "{}", "{}"}, {0, 0, 0}, false},
+        {"blocks 2.5", {"{\"layers_per_block\":2.5}", "{}", "{}"}, {0, 0, 0}, false},
+        {"blocks 65", {"{\"layers_per_block\":65}", "{}", "{}"}, {0, 0, 0}, false},
+        {"blocks an object", {"{\"layers_per_block\":{}}", "{}", "{}"}, {0, 0, 0}, false},
+        {"scale 0", {"{}", "{\"scaling_factor\":0}", "{}"}, {0, 0, 0}, false},
+        {"scale 1e999", {"{}", "{\"scaling_factor\":1e999}", "{}"}, {0, 0, 0}, false},
+        {"groups -32", {"{}", "{\"norm_num_groups\":-32}", "{}"}, {0, 0, 0}, false},
+        {"groups as text", {"{\"norm_num_groups\":\"32\"}", "{}", "{}"}, {0, 0, 0}, false},
+        {"up blocks a name", {"{\"up_block_types\":\"UpBlock2D\"}", "{}", "{}"}, {0, 0, 0}, false},
+        {"up blocks of nothing", {"{\"up_block_types\":[]}", "{}", "{}"}, {0, 0, 0}, false},
         {"up blocks of numbers", {"{\"up_block_types\":[1]}", "{}", "{}"}, {0, 0, 0}, false},
-        {"widths a number", {"{}", "{\"block_out_channels\":128}", "{}"}, {0, 0, 0}, false}, {"widths of text", {"{}", "{\"block_out_channels\":[\"128\"]}", "{}"}, {0, 0, 0}, false},
+        {"widths a number", {"{}", "{\"block_out_channels\":128}", "{}"}, {0, 0, 0}, false},
+        {"widths of text", {"{}", "{\"block_out_channels\":[\"128\"]}", "{}"}, {0, 0, 0}, false},
         {"nine widths", {"{}", "{\"block_out_channels\":[1,1,1,1,1,1,1,1,1]}", "{}"}, {0, 0, 0}, false},
     };
     char error[4096], what[128], path[1024], name[64], command[1200];
@@ -1278,10 +1413,11 @@ static void folder_rows(table *t, bytes *b)
 /* ---- Whole models, in which some tensors are wrong --------------------------------------------------------------- */
 
 enum { NOT_THERE = 1, TURNED, LONGER, DEEPER, INTEGERS, BYTES, NOT_FINITE, HALF };
-typedef struct model_row { const char *what; struct { const char *name; int kind; } wrong[4]; const char *key, *value; bool sound; } model_row;
+typedef struct model_row { const char *what; struct { const char *name; int kind; } wrong[4]; const char *key,
+    *value; bool sound; } model_row;
 typedef struct maker { const model_row *row; flis_writer *writer; bool values; } maker;
 
-/* A visitor: declares the weight, or writes its values, as the row wants it; a name that ends so, or that holds it ("*"). */
+/* A visitor: declares the weight, or writes its values, as the row wants it; a name that ends so, or ("*") holds it. */
 static bool make_weight(flis_ctx *ctx, void *user, const char *name, flis_param *param)
 {
     const maker *m = user;
@@ -1291,7 +1427,8 @@ static bool make_weight(flis_ctx *ctx, void *user, const char *name, flis_param 
     for (int k = 0; k < 4 && m->row->wrong[k].name; k++) {
         const char *want = m->row->wrong[k].name;
         const size_t n = strlen(want);
-        if (want[0] == '*' ? strstr(name, want + 1) != NULL : n <= length && strcmp(name + length - n, want) == 0) kind = m->row->wrong[k].kind;
+        if (want[0] == '*' ? strstr(name, want + 1) != NULL : n <= length && strcmp(name + length - n,
+            want) == 0) kind = m->row->wrong[k].kind;
     }
     for (int i = 0; i < rank; i++) shape[i] = param->shape[i];
     if (kind == NOT_THERE) return true;
@@ -1313,10 +1450,13 @@ enum { TEXT_PART, UNET_PART, VAE_PART };
 /* Writes the part's weights and loads them. */
 static void read_model(const model_row *row, int which, char *error)
 {
-    static const flis_clip_config text_config = {.vocab = 514, .width = 64, .layers = 2, .heads = 1, .hidden = 64, .positions = 77};
-    static const flis_unet_config unet_config = {.in = 4, .out = 4, .channels = 32, .levels = 2, .mult = {1, 1}, .attention = {true, true},
+    static const flis_clip_config text_config = {.vocab = 514, .width = 64, .layers = 2, .heads = 1, .hidden = 64,
+        .positions = 77};
+    static const flis_unet_config unet_config = {.in = 4, .out = 4, .channels = 32, .levels = 2, .mult = {1, 1},
+        .attention = {true, true},
                                                  .blocks = 1, .heads = 8, .context = 64};
-    static const flis_vae_config vae_config = {.channels = 32, .levels = 4, .mult = {1, 1, 1, 1}, .blocks = 2, .z = 4, .embed = 4, .scale_factor = 1};
+    static const flis_vae_config vae_config = {.channels = 32, .levels = 4, .mult = {1, 1, 1, 1}, .blocks = 2, .z = 4,
+        .embed = 4, .scale_factor = 1};
     flis_ctx ctx;
     flis_init(&ctx);
     flis_clip *text = which == TEXT_PART ? flis_clip_new(&ctx, &text_config) : NULL;
@@ -1350,43 +1490,65 @@ static void model_rows(table *t)
         {TEXT_PART, {"text encoder", {{NULL, 0}}, NULL, NULL, true}},
         {TEXT_PART, {"text encoder of halves", {{"*", HALF}}, NULL, NULL, true}},
         {TEXT_PART, {"text encoder: one tensor missing", {{"final_layer_norm.bias", NOT_THERE}}, NULL, NULL, false}},
-        {TEXT_PART, {"text encoder: three missing", {{"q_proj.weight", NOT_THERE}, {"layer_norm2.bias", NOT_THERE}, {"fc2.bias", NOT_THERE}}, NULL, NULL, false}},
-        {TEXT_PART, {"text encoder: a matrix turned round", {{"position_embedding.weight", TURNED}}, NULL, NULL, false}},
+        {TEXT_PART, {"text encoder: three missing", {{"q_proj.weight", NOT_THERE}, {"layer_norm2.bias", NOT_THERE},
+            {"fc2.bias", NOT_THERE}}, NULL, NULL, false}},
+        {TEXT_PART, {"text encoder: a matrix turned round", {{"position_embedding.weight", TURNED}}, NULL, NULL,
+            false}},
         {TEXT_PART, {"text encoder: a bias too long", {{"k_proj.bias", LONGER}}, NULL, NULL, false}},
         {TEXT_PART, {"text encoder: a dimension more", {{"v_proj.weight", DEEPER}}, NULL, NULL, false}},
         {TEXT_PART, {"text encoder: integers for weights", {{"out_proj.weight", INTEGERS}}, NULL, NULL, false}},
-        {TEXT_PART, {"text encoder: bytes for weights", {{"token_embedding.weight", BYTES}, {"fc1.bias", BYTES}}, NULL, NULL, false}},
+        {TEXT_PART, {"text encoder: bytes for weights", {{"token_embedding.weight", BYTES}, {"fc1.bias", BYTES}}, NULL,
+            NULL, false}},
         {TEXT_PART, {"text encoder: not finite", {{"fc1.weight", NOT_FINITE}}, NULL, NULL, false}},
-        {TEXT_PART, {"text encoder: two not finite", {{"q_proj.bias", NOT_FINITE}, {"fc2.weight", NOT_FINITE}}, NULL, NULL, false}},
-        {TEXT_PART, {"text encoder: missing, misshaped and of integers", {{"q_proj.weight", LONGER}, {"k_proj.weight", NOT_THERE}, {"fc1.bias", INTEGERS}, {"fc2.weight", DEEPER}}, NULL, NULL, false}},
-        {TEXT_PART, {"text encoder: nothing but its embeddings", {{"*.layers.", NOT_THERE}, {"*final_layer_norm.", NOT_THERE}}, NULL, NULL, false}},
-        {TEXT_PART, {"text encoder: the first norm of its last layer missing", {{"layers.1.layer_norm1.weight", NOT_THERE}}, NULL, NULL, false}},
+        {TEXT_PART, {"text encoder: two not finite", {{"q_proj.bias", NOT_FINITE}, {"fc2.weight", NOT_FINITE}}, NULL,
+            NULL, false}},
+        {TEXT_PART, {"text encoder: missing, misshaped and of integers",
+            {{"q_proj.weight", LONGER}, {"k_proj.weight", NOT_THERE}, {"fc1.bias", INTEGERS}, {"fc2.weight", DEEPER}},
+            NULL, NULL, false}},
+        {TEXT_PART, {"text encoder: nothing but its embeddings",
+            {{"*.layers.", NOT_THERE}, {"*final_layer_norm.", NOT_THERE}}, NULL, NULL, false}},
+        {TEXT_PART, {"text encoder: the first norm of its last layer missing",
+            {{"layers.1.layer_norm1.weight", NOT_THERE}}, NULL, NULL, false}},
         {TEXT_PART, {"text encoder: its first layer missing", {{"*.layers.0.", NOT_THERE}}, NULL, NULL, false}},
         {TEXT_PART, {"text encoder: all its layers missing", {{"*.layers.", NOT_THERE}}, NULL, NULL, false}},
         {TEXT_PART, {"text encoder: no embeddings", {{"token_embedding.weight", NOT_THERE}}, NULL, NULL, false}},
-        {TEXT_PART, {"text encoder: heads 0", {{NULL, 0}}, "clip.num_heads", "0", false}}, {TEXT_PART, {"text encoder: heads 3", {{NULL, 0}}, "clip.num_heads", "3", false}},
-        {TEXT_PART, {"text encoder: heads two", {{NULL, 0}}, "clip.num_heads", "two", false}}, {TEXT_PART, {"text encoder: heads 1.5", {{NULL, 0}}, "clip.num_heads", "1.5", false}},
-        {TEXT_PART, {"text encoder: heads of no text", {{NULL, 0}}, "clip.num_heads", "", false}}, {TEXT_PART, {"text encoder: heads 1e9", {{NULL, 0}}, "clip.num_heads", "1e9", false}},
+        {TEXT_PART, {"text encoder: heads 0", {{NULL, 0}}, "clip.num_heads", "0", false}},
+        {TEXT_PART, {"text encoder: heads 3", {{NULL, 0}}, "clip.num_heads", "3", false}},
+        {TEXT_PART, {"text encoder: heads two", {{NULL, 0}}, "clip.num_heads", "two", false}},
+        {TEXT_PART, {"text encoder: heads 1.5", {{NULL, 0}}, "clip.num_heads", "1.5", false}},
+        {TEXT_PART, {"text encoder: heads of no text", {{NULL, 0}}, "clip.num_heads", "", false}},
+        {TEXT_PART, {"text encoder: heads 1e9", {{NULL, 0}}, "clip.num_heads", "1e9", false}},
         {TEXT_PART, {"text encoder: heads behind a space", {{NULL, 0}}, "clip.num_heads", "1 1", false}},
         {UNET_PART, {"U-Net", {{NULL, 0}}, NULL, NULL, true}},
-        {UNET_PART, {"U-Net: missing and misshaped", {{"input_blocks.1.0.in_layers.2.weight", LONGER}, {"time_embed.2.bias", NOT_THERE}, {"out.2.bias", INTEGERS}}, NULL, NULL, false}},
+        {UNET_PART, {"U-Net: missing and misshaped", {{"input_blocks.1.0.in_layers.2.weight", LONGER},
+            {"time_embed.2.bias", NOT_THERE}, {"out.2.bias", INTEGERS}}, NULL, NULL, false}},
         {UNET_PART, {"U-Net: all biases missing", {{".bias", NOT_THERE}}, NULL, NULL, false}},
-        {UNET_PART, {"U-Net: not finite", {{"middle_block.1.norm.bias", NOT_FINITE}, {".out.0.weight", NOT_FINITE}}, NULL, NULL, false}},
+        {UNET_PART, {"U-Net: not finite", {{"middle_block.1.norm.bias", NOT_FINITE}, {".out.0.weight", NOT_FINITE}},
+            NULL, NULL, false}},
         {UNET_PART, {"U-Net: no first tensor", {{"input_blocks.0.0.weight", NOT_THERE}}, NULL, NULL, false}},
-        {UNET_PART, {"U-Net: the norm by which attention is known missing", {{"input_blocks.1.1.norm.weight", NOT_THERE}}, NULL, NULL, false}},
+        {UNET_PART, {"U-Net: the norm by which attention is known missing",
+            {{"input_blocks.1.1.norm.weight", NOT_THERE}}, NULL, NULL, false}},
         {UNET_PART, {"U-Net: a downsample missing", {{"input_blocks.2.0.op.weight", NOT_THERE}}, NULL, NULL, false}},
         {UNET_PART, {"U-Net: a block missing", {{"*.input_blocks.2.", NOT_THERE}}, NULL, NULL, false}},
-        {UNET_PART, {"U-Net: all that shapes are read from missing", {{"out.2.weight", NOT_THERE}, {"middle_block.1.transformer_blocks.0.attn2.to_k.weight", NOT_THERE}}, NULL, NULL, false}},
-        {UNET_PART, {"U-Net: heads -8", {{NULL, 0}}, "unet.num_heads", "-8", false}}, {UNET_PART, {"U-Net: heads 7", {{NULL, 0}}, "unet.num_heads", "7", false}},
+        {UNET_PART, {"U-Net: all that shapes are read from missing",
+            {{"out.2.weight", NOT_THERE}, {"middle_block.1.transformer_blocks.0.attn2.to_k.weight", NOT_THERE}}, NULL,
+            NULL, false}},
+        {UNET_PART, {"U-Net: heads -8", {{NULL, 0}}, "unet.num_heads", "-8", false}},
+        {UNET_PART, {"U-Net: heads 7", {{NULL, 0}}, "unet.num_heads", "7", false}},
         {UNET_PART, {"U-Net: groups 5", {{NULL, 0}}, "unet.norm_num_groups", "5", false}},
         {VAE_PART, {"autoencoder", {{NULL, 0}}, NULL, NULL, true}},
-        {VAE_PART, {"autoencoder: missing and misshaped", {{"decoder.mid.attn_1.q.weight", DEEPER}, {"encoder.mid.attn_1.q.weight", LONGER}, {"post_quant_conv.bias", NOT_THERE},
+        {VAE_PART, {"autoencoder: missing and misshaped", {{"decoder.mid.attn_1.q.weight", DEEPER},
+            {"encoder.mid.attn_1.q.weight", LONGER}, {"post_quant_conv.bias", NOT_THERE},
                                                             {"decoder.conv_out.bias", BYTES}}, NULL, NULL, false}},
-        {VAE_PART, {"autoencoder: no encoder", {{"*.encoder.", NOT_THERE}}, NULL, NULL, false}}, {VAE_PART, {"autoencoder: no decoder", {{"*.decoder.", NOT_THERE}}, NULL, NULL, false}},
+        {VAE_PART, {"autoencoder: no encoder", {{"*.encoder.", NOT_THERE}}, NULL, NULL, false}},
+        {VAE_PART, {"autoencoder: no decoder", {{"*.decoder.", NOT_THERE}}, NULL, NULL, false}},
         {VAE_PART, {"autoencoder: no quant_conv", {{".quant_conv.weight", NOT_THERE}}, NULL, NULL, false}},
-        {VAE_PART, {"autoencoder: the norm by which blocks are counted missing", {{"decoder.up.0.block.2.norm1.weight", NOT_THERE}}, NULL, NULL, false}},
-        {VAE_PART, {"autoencoder: the norm by which levels are counted missing", {{"decoder.up.2.block.0.norm2.weight", NOT_THERE}}, NULL, NULL, false}},
-        {VAE_PART, {"autoencoder: scale 0", {{NULL, 0}}, "vae.scale_factor", "0", false}}, {VAE_PART, {"autoencoder: scale nan", {{NULL, 0}}, "vae.scale_factor", "nan", false}},
+        {VAE_PART, {"autoencoder: the norm by which blocks are counted missing",
+            {{"decoder.up.0.block.2.norm1.weight", NOT_THERE}}, NULL, NULL, false}},
+        {VAE_PART, {"autoencoder: the norm by which levels are counted missing",
+            {{"decoder.up.2.block.0.norm2.weight", NOT_THERE}}, NULL, NULL, false}},
+        {VAE_PART, {"autoencoder: scale 0", {{NULL, 0}}, "vae.scale_factor", "0", false}},
+        {VAE_PART, {"autoencoder: scale nan", {{NULL, 0}}, "vae.scale_factor", "nan", false}},
         {VAE_PART, {"autoencoder: groups 33", {{NULL, 0}}, "vae.norm_num_groups", "33", false}},
     };
     char error[4096];
@@ -1403,12 +1565,18 @@ static void noise_rows(table *t, bytes *b)
 {
 #define NOISE(name, dtype, shape, size) "{\"" name "\":" ENTRY(dtype, shape, "0", size) "}"
     static const header_row row[] = {
-        {"noise", NOISE("x_T", "F32", "[1,4,8,8]", "1024"), 1024, 0, 0}, {"noise of another name", NOISE("z", "F64", "[1,4,8,8]", "2048"), 2048, 0, 0},
-        {"noise of another size", NOISE("x_T", "F32", "[1,4,8,9]", "1152"), 1152, 0, 0}, {"noise of two samples", NOISE("x_T", "F32", "[2,4,8,8]", "2048"), 2048, 0, 0},
-        {"noise without its first dimension", NOISE("x_T", "F32", "[4,8,8]", "1024"), 1024, 0, 0}, {"noise of halves", NOISE("x_T", "F16", "[1,4,8,8]", "512"), 512, 0, 0},
-        {"noise of integers", NOISE("x_T", "I32", "[1,4,8,8]", "1024"), 1024, 0, 0}, {"noise of no tensors", "{}", 0, 0, 0},
-        {"noise of two tensors, none of which is x_T", "{\"a\":" A ",\"b\":" ENTRY("F32", "[1]", "8", "12") "}", 12, 0, 0},
-        {"noise cut", NOISE("x_T", "F32", "[1,4,8,8]", "1024"), 1024, 0, 1}, {"noise that is not finite", NOISE("x_T", "F32", "[1,4,8,8]", "1024"), 1024, 0, 0},
+        {"noise", NOISE("x_T", "F32", "[1,4,8,8]", "1024"), 1024, 0, 0},
+        {"noise of another name", NOISE("z", "F64", "[1,4,8,8]", "2048"), 2048, 0, 0},
+        {"noise of another size", NOISE("x_T", "F32", "[1,4,8,9]", "1152"), 1152, 0, 0},
+        {"noise of two samples", NOISE("x_T", "F32", "[2,4,8,8]", "2048"), 2048, 0, 0},
+        {"noise without its first dimension", NOISE("x_T", "F32", "[4,8,8]", "1024"), 1024, 0, 0},
+        {"noise of halves", NOISE("x_T", "F16", "[1,4,8,8]", "512"), 512, 0, 0},
+        {"noise of integers", NOISE("x_T", "I32", "[1,4,8,8]", "1024"), 1024, 0, 0},
+        {"noise of no tensors", "{}", 0, 0, 0},
+        {"noise of two tensors, none of which is x_T", "{\"a\":" A ",\"b\":" ENTRY("F32", "[1]", "8", "12") "}", 12, 0,
+            0},
+        {"noise cut", NOISE("x_T", "F32", "[1,4,8,8]", "1024"), 1024, 0, 1},
+        {"noise that is not finite", NOISE("x_T", "F32", "[1,4,8,8]", "1024"), 1024, 0, 0},
         {"noise in the channels last", NOISE("x_T", "F32", "[1,8,8,4]", "1024"), 1024, 0, 0},
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
@@ -1438,14 +1606,22 @@ static void training_rows(table *t, bytes *b)
     ",\"" moment "}"
 #define STATE(step) STATE_OF(step, "adamw.v.w\":" ENTRY("F32", "[3]", "24", "36"))
     static const header_row row[] = {
-        {"state", STATE("\"adamw.step\":\"7\""), 36, 0, 0}, {"state of the last step", STATE("\"adamw.step\":\"18446744073709551615\""), 36, 0, 0},
-        {"state without a step", STATE(""), 36, 0, 0}, {"state: a step of no text", STATE("\"adamw.step\":\"\""), 36, 0, 0},
-        {"state: step -1", STATE("\"adamw.step\":\"-1\""), 36, 0, 0}, {"state: step 1.5", STATE("\"adamw.step\":\"1.5\""), 36, 0, 0},
-        {"state: step 1e3", STATE("\"adamw.step\":\"1e3\""), 36, 0, 0}, {"state: step +7", STATE("\"adamw.step\":\"+7\""), 36, 0, 0},
-        {"state: step 7x", STATE("\"adamw.step\":\"7x\""), 36, 0, 0}, {"state: step 2^64", STATE("\"adamw.step\":\"18446744073709551616\""), 36, 0, 0},
-        {"state: no second moment", STATE_OF("\"adamw.step\":\"7\"", "other\":" ENTRY("F32", "[3]", "24", "36")), 36, 0, 0},
-        {"state: a moment of 4 values", STATE_OF("\"adamw.step\":\"7\"", "adamw.v.w\":" ENTRY("F32", "[4]", "24", "40")), 40, 0, 0},
-        {"state: a moment of rank 2", STATE_OF("\"adamw.step\":\"7\"", "adamw.v.w\":" ENTRY("F32", "[3,1]", "24", "36")), 36, 0, 0},
+        {"state", STATE("\"adamw.step\":\"7\""), 36, 0, 0},
+        {"state of the last step", STATE("\"adamw.step\":\"18446744073709551615\""), 36, 0, 0},
+        {"state without a step", STATE(""), 36, 0, 0},
+        {"state: a step of no text", STATE("\"adamw.step\":\"\""), 36, 0, 0},
+        {"state: step -1", STATE("\"adamw.step\":\"-1\""), 36, 0, 0},
+        {"state: step 1.5", STATE("\"adamw.step\":\"1.5\""), 36, 0, 0},
+        {"state: step 1e3", STATE("\"adamw.step\":\"1e3\""), 36, 0, 0},
+        {"state: step +7", STATE("\"adamw.step\":\"+7\""), 36, 0, 0},
+        {"state: step 7x", STATE("\"adamw.step\":\"7x\""), 36, 0, 0},
+        {"state: step 2^64", STATE("\"adamw.step\":\"18446744073709551616\""), 36, 0, 0},
+        {"state: no second moment", STATE_OF("\"adamw.step\":\"7\"", "other\":" ENTRY("F32", "[3]", "24", "36")), 36, 0,
+            0},
+        {"state: a moment of 4 values", STATE_OF("\"adamw.step\":\"7\"",
+            "adamw.v.w\":" ENTRY("F32", "[4]", "24", "40")), 40, 0, 0},
+        {"state: a moment of rank 2", STATE_OF("\"adamw.step\":\"7\"",
+            "adamw.v.w\":" ENTRY("F32", "[3,1]", "24", "36")), 36, 0, 0},
         {"state cut", STATE("\"adamw.step\":\"7\""), 36, 0, 4},
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
@@ -1470,6 +1646,34 @@ static void training_rows(table *t, bytes *b)
     }
 }
 
+/* Cut anywhere, none of these is a file. */
+void test_damage_cut(void)
+{
+    static const header_row tensors = {"", "{\"__metadata__\":{\"x\":\"y\"},\"a\":" A ",\"b\":" ENTRY("U8", "[3,1]",
+        "8", "11") "}", 11, 0, 0};
+    static const part zip[] = {PKL, DATA_0};
+    static bytes b;
+    for (int kind = 0; kind < 4; kind++) {
+        size_t whole = 1;
+        for (size_t cut = 0; cut <= whole; cut++) {
+            char error[4096], path[1024];
+            if (kind == 0) put_safetensors(&b, &tensors);
+            if (kind == 1) put_png(&b, "\0\1\2\0\3\4", 6);
+            if (kind == 2) put_gzip(&b);
+            if (kind == 3) put_zip(&b, zip, 2);
+            whole = b.count;
+            b.count = cut;
+            if (kind == 0) read_safetensors(&b, error);
+            if (kind == 1) read_label(&b, "bad.png", error);
+            if (kind == 2) read_vocabulary(write_file(&b, "bad.gz", path), error);
+            if (kind == 3) read_checkpoint(&b, error);
+            CHECK((cut < whole) == (*error != 0) && (!*error || is_sentence(error)), "kind %d, %zu of %zu bytes: %s",
+                kind, cut, whole,
+                  *error ? error : "taken");
+        }
+    }
+}
+
 void test_damage_table(void)
 {
     static bytes b;
@@ -1486,6 +1690,7 @@ void test_damage_table(void)
     vocabulary_rows(&t);
     gzip_rows(&t, &b);
     index_rows(&t, &b);
+    confused_rows(&t, &b);
     folder_rows(&t, &b);
     model_rows(&t);
     noise_rows(&t, &b);

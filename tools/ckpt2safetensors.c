@@ -1201,6 +1201,7 @@ static void convert(flis_ctx *ctx, const options *o)
     checkpoint c = {.ctx = ctx, .path = o->in, .pool = {.path = o->in}};
     unsigned char head[4] = {0};
     if (!(c.in = fopen(o->in, "rb"))) flis_fail(ctx, "%s: cannot be opened", o->in);
+    else if (getc(c.in) == EOF && ferror(c.in)) flis_fail(ctx, "%s: cannot be read: is it a folder?", o->in);
     else if (SEEK_LAST(c.in) != 0) flis_fail(ctx, "%s: cannot be read from any place", o->in);
     else {
         c.size = TELL64(c.in);
