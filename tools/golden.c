@@ -255,7 +255,7 @@ static flis_tensor *rows_input(golden *g, const char *name, size_t n, size_t t, 
     return x;
 }
 
-/* A weight by the rule for weights: SPEC 11.1. */
+/* A weight, by the rule for weights. */
 static flis_param *weight(golden *g, const char *name, int rank, size_t a, size_t b, size_t size, bool table)
 {
     const size_t shape[4] = {a, b, size, size};
