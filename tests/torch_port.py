@@ -2,9 +2,9 @@
 """torch_port.py FLIS SYNTH: the conformance vectors answered by PyTorch, and graded by `flis conformance`.
 
 An independent port, written from manifest.json: operations, label maps, masks, text encoder, U-Net (that of
-torch_check.py), autoencoder, random numbers, schedule and samplers. Inputs are computed from the manifest's rules and must equal
-inputs.safetensors. Every vector that is answered here must pass. A check beside the product: without PyTorch it says so
-and passes. `make check-torch` runs it.
+torch_check.py), autoencoder, random numbers, schedule and samplers. Inputs are computed from the manifest's rules and
+must equal inputs.safetensors. Every vector that is answered here must pass. A check beside the product: without PyTorch
+it says so and passes. `make check-torch` runs it.
 """
 import json
 import math

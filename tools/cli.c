@@ -2758,7 +2758,7 @@ static double allowed(const flis_json *output, double wanted)
     return relative > 0 ? relative * fabs(wanted) : json_value(output, "tolerance", 0);
 }
 
-/* Values against values: NaN first, then the largest error in units of what is allowed. */
+/* Values against values: NaN first, then the largest error in units of what is allowed. SPEC 11.3. */
 static verdict judge_values(grading *g, const flis_json *output, const flis_entry *e, const double *got,
                             const double *wanted)
 {

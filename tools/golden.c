@@ -5,8 +5,8 @@
  *   golden --answers FILE  flis' own answers alone, as a port would hand them to `flis conformance`
  *
  * Inputs and weights are formulas of their names (SPEC 11.1), so that a port needs nothing but the manifest;
- * inputs.safetensors holds them all the same. Tensors in files are in PyTorch's order. Where a vector fails, its answers
- * are missing and the others are there.
+ * inputs.safetensors holds them all the same. Tensors in files are in PyTorch's order. Where a vector fails, its
+ * answers are missing and the others are there.
  *
  * In order: growing text and lists of tensors; the manifest as it is written; inputs; outputs; the vectors by subject.
  */
@@ -255,7 +255,7 @@ static flis_tensor *rows_input(golden *g, const char *name, size_t n, size_t t, 
     return x;
 }
 
-/* A weight by the rule for weights (11.1 of SPEC.md). */
+/* A weight, by the rule for weights. */
 static flis_param *weight(golden *g, const char *name, int rank, size_t a, size_t b, size_t size, bool table)
 {
     const size_t shape[4] = {a, b, size, size};
@@ -1465,6 +1465,7 @@ static void put_vocabulary(golden *g, text *t)
     put(g, t, "},\n");
 }
 
+/* SPEC 11.3. */
 static void write_manifest(golden *g, const char *path)
 {
     text head = {0};
@@ -1541,6 +1542,7 @@ static void write_list(golden *g, const list *l, const char *path)
     flis_write_end(&g->all, writer);
 }
 
+/* SPEC 11.3. */
 static void make_vectors(golden *g, const char *scratch)
 {
     linear_vectors(g);
