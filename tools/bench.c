@@ -351,8 +351,8 @@ static void print_heading(const bench *b)
                (unsigned)b->runs);
         return;
     }
-    printf("flis " FLIS_VERSION ", %s, compiler %s, %s, %s\nmodel: %s; each line is the median of %u runs\n",
-           type, compiler, openmp ? "OpenMP" : "no OpenMP", has, model, (unsigned)b->runs);
+    printf("flis " FLIS_VERSION ", %s, compiler %s, %s, %s\nmodel: %s; each line is the median of %u run%s\n",
+           type, compiler, openmp ? "OpenMP" : "no OpenMP", has, model, (unsigned)b->runs, b->runs > 1 ? "s" : "");
 }
 
 static void print_columns(const char *title)
