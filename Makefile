@@ -62,7 +62,7 @@ LIBS     = $(LDLIBS) -lm
 
 # ---- Targets -------------------------------------------------------------------------------------------------------
 
-.PHONY: all demo model paper test suite tests registered spec golden vectors mutants fuzz platforms check-shared check-torch \
+.PHONY: all demo model paper test suite tests registered spec golden vectors mutants mistakes fuzz platforms check-shared check-torch \
     check-truth flis64 install uninstall clean help format FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
@@ -145,6 +145,9 @@ vectors: $(FLIS)
 mutants:
 	CC=$(CC) sh tests/mutants.sh build/mutants
 
+mistakes: all
+	CC=$(CC) sh tests/mistakes.sh build/mistakes tools/compare tools/synth
+
 platforms:
 	@MAKE='$(MAKE)' sh tests/platforms.sh $(PLATFORMS)
 
@@ -200,6 +203,7 @@ help:
 	@echo "make golden        the conformance vectors in tests/golden, anew: git diff must stay empty"
 	@echo "make vectors       wrong variants of the sources, each rejected by the vectors that are there for it"
 	@echo "make mutants       put each easy mistake into a copy of the sources; a check must notice it"
+	@echo "make mistakes      what tools/compare says of ports with one deliberate mistake each (minutes)"
 	@echo "make fuzz          clang's fuzzer on every reader (RUNS=$(RUNS), TARGETS='png json')"
 	@echo "make model         trains the default model from nothing (hours; resumes), into build/model"
 	@echo "make paper         the paper's experiments on that model: docs/paper.html"
