@@ -145,7 +145,7 @@ typedef struct bench {
     uint64_t runs;
     unsigned only;
     const char *model, *match;
-    size_t peak_rounds;         /* of the peak's loop, that it takes long enough */
+    size_t peak_rounds;         /* of the peak's loop in one part */
     bool json, small, terminal;
     bool comma;                 /* JSON: a result was written before */
     const char *part;           /* table: whose columns were headed last */
@@ -219,17 +219,20 @@ static void peak_loop(size_t count, real a, real b, real *restrict total)
 #undef FINISH
 }
 
-/* Seconds for `count` rounds on each of `threads` threads. volatile, so that no compiler foresees the sums. */
-static double peak_seconds(size_t count, int threads)
+/* Seconds for `parts` times `count` rounds, shared out as products are: a thread kept off its core delays the end by
+   one part, not by its half of all. volatile, so that no compiler foresees the sums. */
+static double peak_seconds(size_t count, int parts, int threads)
 {
     static volatile real factor = (real)0.5, summand = 1;
     const real a = factor, b = summand;
     double all = 0;
     const double start = now();
 #ifdef _OPENMP
-#pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(+ : all)
+#pragma omp parallel for num_threads(threads) schedule(dynamic) reduction(+ : all)
+#else
+    (void)threads;
 #endif
-    for (int i = 0; i < threads; i++) {
+    for (int i = 0; i < parts; i++) {
         real total[ROWS * LANES];
         for (int j = 0; j < ROWS * LANES; j++) total[j] = (real)j;
         peak_loop(count, a, b, total);
@@ -241,28 +244,29 @@ static double peak_seconds(size_t count, int threads)
     return seconds;
 }
 
-/* Rounds that take one thread some 10 ms: from the best of four goes, for one that was kept waiting tells nothing. */
+/* Rounds that take a thread some 1 ms: from the best of four goes, for one that was kept waiting tells nothing. */
 static size_t peak_rounds(void)
 {
-    size_t rounds = 1 << 12;
+    size_t rounds = 1 << 10;
     for (; rounds < (size_t)1 << 30; rounds *= 2) {
         double best = 1;
         for (int go = 0; go < 4; go++) {
-            const double seconds = peak_seconds(rounds, 1);
+            const double seconds = peak_seconds(rounds, 1, 1);
             if (seconds < best) best = seconds;
         }
-        if (best > 0.008) break;
+        if (best > 0.0007) break;
     }
     return rounds;
 }
 
-/* Floating point operations a second, all threads together: the best of five goes. */
+/* Floating point operations a second, all threads together: the best of five goes of some 20 ms. */
 static double peak(const bench *b)
 {
+    const int parts = 20 * b->ctx.threads;
     double best = 0;
     for (int go = 0; go < 5; go++) {
-        const double steps = (double)b->peak_rounds * b->ctx.threads;
-        const double rate = 2.0 * ROWS * LANES * steps / peak_seconds(b->peak_rounds, b->ctx.threads);
+        const double flop = 2.0 * ROWS * LANES * (double)b->peak_rounds * parts;
+        const double rate = flop / peak_seconds(b->peak_rounds, parts, b->ctx.threads);
         if (rate > best) best = rate;
     }
     return best;
