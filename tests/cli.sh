@@ -489,6 +489,82 @@ is "bench: its line" test "$(grep -c '^conv 3x3 up 8x8 .* %$' so)" = 1
 done_ok "bench of a model" "$bench" -m small.safetensors --only clip --runs 2 -t 1
 is "bench of a model: memory" has so '^clip  *[0-9]'
 
+# ---- compare ----------------------------------------------------------------------------------------------------
+# Small tensors whose values are digits 1 to 8 (n: NaN), as float32.
+compare=$(dirname "$synth")/compare
+floats() {
+    for d in $1; do
+        case $d in
+        1) printf '\000\000\200\077' ;; 2) printf '\000\000\000\100' ;; 3) printf '\000\000\100\100' ;; 4) printf '\000\000\200\100' ;;
+        5) printf '\000\000\240\100' ;; 6) printf '\000\000\300\100' ;; 7) printf '\000\000\340\100' ;; 8) printf '\000\000\000\101' ;;
+        n) printf '\000\000\300\177' ;; *) printf '\000\000\000\000' ;;
+        esac
+    done
+}
+# digits HOW: 2 channels of 8 x 8, or what a mistake makes of them
+digits() {
+    awk -v how="$1" 'function at(c, y, x) { return 1 + int((c * 64 + y * 8 + x + 1) * 7919 % 1009 / 1009 * 4) }
+    BEGIN { for (c = 0; c < 2; c++) for (y = 0; y < 8; y++) for (x = 0; x < 8; x++) {
+        v = at(c, y, x)
+        if (how == "swapped") v = at(c, x, y)
+        if (how == "shifted") v = x ? at(c, y, x - 1) : 1
+        if (how == "twice") v = 2 * v
+        if (how == "channels") v = at(1 - c, y, x)
+        if (how == "nan" && c + y + x == 0) v = "n"
+        print v } }' | tr '\n' ' '
+}
+one='{"a.b":{"dtype":"F32","shape":[1,2,8,8],"data_offsets":[0,512]}}'
+for how in right swapped shifted twice channels nan; do floats "$(digits $how)" | tensors $how.st "$one" -; done
+# finds HOW PATTERN: it differs, and the sentences match
+finds() {
+    run "$compare" right.st $1.st
+    if [ $status = 1 ] && grep -q '^first wrong: *a\.b' so && grep -q -e "$2" so; then pass
+    else fail "compare: $1: exit $status, wanted 1 and \"$2\""; sed 's/^/    /' so | tail -5; fi
+}
+done_ok "compare with itself" "$compare" right.st right.st
+is "compare says that none differ" has so '1 compared, 0 differ'
+done_ok "compare -q" "$compare" -q right.st right.st
+is "compare -q says nothing" test ! -s so
+finds swapped 'H and W'
+finds shifted 'shifted by one along W'
+finds twice 'factor of 2'
+finds channels 'mirrored along C'
+finds nan 'not finite\|NaN'
+tensors shape.st '{"a.b":{"dtype":"F32","shape":[2,1,8,8],"data_offsets":[0,512]}}' 512
+run "$compare" right.st shape.st
+is "compare: another shape is a difference" test $status = 1
+tensors none.st '{"c":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}' 4
+run "$compare" right.st none.st
+is "compare: no name in common is trouble" test $status = 2
+tensors more.st '{"a.b":{"dtype":"F32","shape":[1,2,8,8],"data_offsets":[0,512]},"c":{"dtype":"F32","shape":[1],"data_offsets":[512,516]}}' 516
+run "$compare" more.st shape.st
+is "compare: a missing tensor is a difference" test $status = 1
+tensors half.st '{"a.b":{"dtype":"F64","shape":[1,2,8,8],"data_offsets":[0,1024]}}' 1024
+run "$compare" right.st half.st
+is "compare: another dtype is compared" has so 'a\.b'
+is "compare: zeros are wrong" test $status = 1
+run "$compare" --relative 10 right.st twice.st
+is "compare --relative: within" test $status = 0
+run "$compare" --match 'c*' right.st twice.st
+is "compare --match: nothing to compare is trouble" test $status = 2
+run "$compare" --json right.st swapped.st
+is "compare --json" has so '"first_wrong": "a.b"'
+run "$compare" --html page.html right.st swapped.st
+is "compare --html is still a difference" test $status = 1
+is "compare --html: a plot" has page.html '<circle'
+is "compare --html: the diagnosis" has page.html 'looks like'
+is "compare --html: nothing from elsewhere" sh -c '! grep -q "src=\|href=" page.html'
+tensors named.st '{"<b>":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}' 4
+done_ok "compare --html of a strange name" "$compare" --html page.html named.st named.st
+is "compare --html: names are escaped" has page.html '&lt;b&gt;'
+run "$compare" right.st absent.st
+is "compare: trouble is exit 2" test $status = 2
+is "compare: one sentence" test "$(lines err)" = 1
+run "$compare" right.st
+is "compare of one file is exit 2" test $status = 2
+run "$compare" --html out/no/page.html right.st right.st
+is "compare --html that cannot be written is exit 2" test $status = 2
+
 # ---- The end ----------------------------------------------------------------------------------------------------
 rm -f err
 is "no temporary left behind" test -z "$(ls -A out; ls | grep partial)"
