@@ -159,6 +159,7 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 check-torch: all
 	$(PYTHON) tests/torch_check.py ./flis tools/synth
 	$(PYTHON) tests/torch_port.py ./flis tools/synth
+	$(PYTHON) tests/compare_check.py ./flis tools/synth tools/compare
 
 check-truth: all flis64
 	$(PYTHON) tests/truth.py ./flis64 tools/synth $(SHARED)/oracle
