@@ -84,6 +84,7 @@ $(MODEL): | tools/synth
 DOUBLE = $(if $(filter-out -q,$(RUN)),,build/64/grad.count)
 # The conformance vectors' wrong variants, unless RUN chooses.
 VECTORS = $(if $(RUN),,$(B)/vectors.count)
+TRAINED = $(if $(RUN),,$(B)/train.count)
 
 test:
 	@+$(MAKE) --no-print-directory VARIANT=$(if $(filter test%,$(VARIANT)),$(VARIANT),test) suite
@@ -97,9 +98,9 @@ suite: all $(B)/run $(B)/replay registered spec $(DOUBLE)
 	@for d in tests/corpus/*; do $(B)/replay $${d##*/} $$d/* || { echo "replay: $$d failed"; exit 1; }; done
 	@$(if $(SANITIZE),,echo "note: $(CC) has no address and undefined sanitizers; testing without them";) \
 	 sh tests/cli.sh $(FLIS) $(O)tools/synth $(B)/cli.count; \
-	 sh tests/train.sh $(O)tools/train $(O)tools/world $(O)tools/evaluate $(FLIS) $(B)/train.count; \
+	 $(if $(TRAINED),sh tests/train.sh $(O)tools/train $(O)tools/world $(O)tools/evaluate $(FLIS) $(TRAINED);) \
 	 $(if $(VECTORS),CC='$(CC)' sh tests/vectors.sh $(FLIS) $(VECTORS);) \
-	 $(B)/run -a $(B)/cli.count -a $(B)/train.count $(DOUBLE:%=-a %) $(VECTORS:%=-a %) $(RUN)
+	 $(B)/run -a $(B)/cli.count $(TRAINED:%=-a %) $(DOUBLE:%=-a %) $(VECTORS:%=-a %) $(RUN)
 
 tests: all $(B)/run
 
