@@ -288,7 +288,7 @@ const flis_entry *flis_file_find(const flis_file *file, const char *name);
 /* Whether any tensor's name begins so: what a model consists of is not told by one tensor, which may be missing. */
 bool flis_file_any(const flis_file *file, const char *prefix);
 const char *flis_file_metadata(const flis_file *file, const char *key);     /* NULL: absent */
-/* A metadata string that must be a number above 0, at most 65536; absent: `otherwise`. */
+/* A metadata string that must be a number above 0, at most 65536; absent, or failed: `otherwise`. */
 double flis_file_number(flis_ctx *ctx, const flis_file *file, const char *key, bool whole, double otherwise);
 /* The values, converted. out holds flis_entry_count values. Integers must fit. */
 bool flis_file_read_real(flis_ctx *ctx, flis_file *file, const flis_entry *entry, real *out);

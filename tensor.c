@@ -3245,10 +3245,10 @@ double flis_file_number(flis_ctx *ctx, const flis_file *file, const char *key, b
     flis_json *json = flis_json_parse(&quiet, key, text, strlen(text));
     const double number = json && json->type == FLIS_NUMBER ? json->number : 0;
     flis_json_free(json);
-    if (!(number > 0 && number <= 65536 && (!whole || floor(number) == number)))
-        flis_fail(ctx, "%s: metadata %s: got \"%.40s\", wanted a %snumber above 0, at most 65536", file->path, key, text,
-                  whole ? "whole " : "");
-    return number;
+    if (number > 0 && number <= 65536 && (!whole || floor(number) == number)) return number;
+    flis_fail(ctx, "%s: metadata %s: got \"%.40s\", wanted a %snumber above 0, at most 65536", file->path, key, text,
+              whole ? "whole " : "");
+    return otherwise;                   /* callers turn it into a size, which a negative number has none of */
 }
 
 /* SPEC 10.1. */
