@@ -41,8 +41,8 @@ static size_t made_count;
 static void scratch_make(void)
 {
     const char *base = getenv("TMPDIR");
-    snprintf(scratch, sizeof scratch, "%s/flis-tests-%ld", base && *base ? base : "/tmp", (long)getpid());
-    if (mkdir(scratch, 0700) != 0) {
+    snprintf(scratch, sizeof scratch, "%s/flis-tests-XXXXXX", base && *base ? base : "/tmp");
+    if (!mkdtemp(scratch)) {            /* not a number of the process: an interrupted run's folder may bear it */
         fprintf(stderr, "run: %s: cannot be made\n", scratch);
         exit(1);
     }
