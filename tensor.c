@@ -1197,25 +1197,52 @@ typedef struct {
     const spread *back;                 /* a gradient's taps, in place of kind's; or NULL */
 } gather;
 
+/* What output row (n, y) reads at a tap: place `column` reads pixel (column * stride + offset) >> halved of an input row, where
+   that is below `width`. */
+typedef struct { const real *row; int64_t stride, offset, width; int halved; } tap_row;
+
+/* A linear layer's places are one long row, of which place m reads pixel m. */
+static bool is_linear(const gather *g) { return g->taps == 1 && !g->back; }
+
+/* Goes over output places, from number `first` on. */
+typedef struct { size_t n, y, column, width, height; } cursor;
+
+static cursor cursor_at(const gather *g, size_t first)
+{
+    if (is_linear(g)) return (cursor){0, 0, first, SIZE_MAX, 1};
+    const size_t y = first / g->out_w;
+    return (cursor){y / g->out_h, y % g->out_h, first % g->out_w, g->out_w, g->out_h};
+}
+
+/* To the next place; true: it lies in another row. */
+static inline bool cursor_next(cursor *at)
+{
+    if (++at->column < at->width) return false;
+    at->column = 0;
+    if (++at->y == at->height) at->y = 0, at->n++;
+    return true;
+}
+
 /* Output place (n, y, column) reads at tap (kh, kw) the input's (y * stride + kh - pad, …), or zeros outside. SPEC 1.3. */
-static const real *tap_at(const gather *g, size_t n, size_t y, size_t column, size_t tap)
+static tap_row tap_row_at(const gather *g, const cursor *at, size_t tap)
 {
     const flis_tensor *x = g->x;
-    if (g->back) {
-        int64_t at_y = (int64_t)y * g->back->stride + g->back->y[tap], at_x = (int64_t)column * g->back->stride + g->back->x[tap];
-        if (at_y < 0 || at_x < 0 || at_y >= (int64_t)x->h || at_x >= (int64_t)x->w) return g->zeros;
-        return x->x + ((n * x->h + (size_t)at_y) * x->w + (size_t)at_x) * x->c;
-    }
-    if (g->taps == 1) return x->x + ((n * x->h + y) * x->w + column) * x->c;
+    if (is_linear(g)) return (tap_row){x->x, 1, 0, INT64_MAX, 0};
     /* Signed: the first row of a padded picture lies at -1. */
-    int64_t stride = g->kind == FLIS_DOWN_BOTH || g->kind == FLIS_DOWN_AFTER ? 2 : 1;
-    int64_t pad = g->kind == FLIS_DOWN_AFTER ? 0 : 1;
-    int64_t row = (int64_t)y * stride + (int64_t)(tap / 3) - pad, col = (int64_t)column * stride + (int64_t)(tap % 3) - pad;
-    int64_t scale = g->kind == FLIS_UPSAMPLED ? 2 : 1;
-    if (row < 0 || col < 0 || row >= (int64_t)x->h * scale || col >= (int64_t)x->w * scale) return g->zeros;
-    row /= scale;
-    col /= scale;
-    return x->x + ((n * x->h + (size_t)row) * x->w + (size_t)col) * x->c;
+    const int64_t pad = g->kind == FLIS_DOWN_AFTER ? 0 : 1;
+    const int64_t stride = g->back ? g->back->stride : g->kind == FLIS_DOWN_BOTH || g->kind == FLIS_DOWN_AFTER ? 2 : 1;
+    const int64_t down = g->back ? g->back->y[tap] : (int64_t)(tap / 3) - pad;
+    const int64_t across = g->back ? g->back->x[tap] : (int64_t)(tap % 3) - pad;
+    const int halved = !g->back && g->kind == FLIS_UPSAMPLED;
+    const int64_t row = (int64_t)at->y * stride + down;
+    if (row < 0 || row >= (int64_t)x->h << halved) return (tap_row){g->zeros, 0, -1, 0, 0};
+    return (tap_row){x->x + (at->n * x->h + (size_t)(row >> halved)) * x->w * x->c, stride, across, (int64_t)x->w << halved, halved};
+}
+
+static inline const real *tap_at(const gather *g, const tap_row *t, size_t column)
+{
+    const int64_t at = (int64_t)column * t->stride + t->offset;
+    return at < 0 || at >= t->width ? g->zeros : t->row + (size_t)(at >> t->halved) * g->x->c;
 }
 
 /* Stores a tile: bias is added after the dot product, then what is to be added. SPEC 1.2. */
@@ -1289,13 +1316,16 @@ static void product_part(const product *job, size_t first_row, size_t first_pane
     const real *row[TILES][MAX_TAPS][ROWS];
     const size_t inner = job->plan->taps * job->plan->channels;
     size_t tiles = 0;
-    for (; tiles < TILES && first_row + tiles * ROWS < job->rows; tiles++)
-        for (size_t i = 0; i < ROWS; i++) {
-            const size_t m = first_row + tiles * ROWS + i, places = job->source->out_h * job->source->out_w;
-            const size_t n = m / places, y = m % places / job->source->out_w, column = m % job->source->out_w;
-            for (size_t tap = 0; tap < job->plan->taps; tap++)
-                row[tiles][tap][i] = m < job->rows ? tap_at(job->source, n, y, column, tap) : job->source->zeros;
+    for (; tiles < TILES && first_row + tiles * ROWS < job->rows; tiles++);
+    for (size_t tap = 0; tap < job->plan->taps; tap++) {
+        cursor at = cursor_at(job->source, first_row);
+        tap_row t = tap_row_at(job->source, &at, tap);
+        for (size_t i = 0; i < tiles * ROWS; i++) {
+            const bool there = first_row + i < job->rows;
+            row[i / ROWS][tap][i % ROWS] = there ? tap_at(job->source, &t, at.column) : job->source->zeros;
+            if (there && cursor_next(&at) && first_row + i + 1 < job->rows) t = tap_row_at(job->source, &at, tap);
         }
+    }
     for (size_t p = first_panel; p < last_panel; p++) {
         real total[TILES][ROWS * PANEL], wide[BLOCK * PANEL];
         for (size_t tile = 0; tile < tiles; tile++)
@@ -1417,26 +1447,22 @@ typedef struct {
 static void weight_panel(const weight_gradient *job, size_t k, size_t first, size_t length, real *panel)
 {
     const gather *source = job->source;
-    const size_t inner = job->taps * job->channels, places = source->out_h * source->out_w;
+    const size_t inner = job->taps * job->channels;
     for (size_t lane = 0; lane < PANEL;) {
         const size_t tap = (k + lane) / job->channels, offset = (k + lane) % job->channels;
         size_t run = job->channels - offset < PANEL - lane ? job->channels - offset : PANEL - lane;
-        size_t n = first / places, y = first % places / source->out_w, column = first % source->out_w;
-        if (k + lane >= inner) run = PANEL - lane;
+        const bool beyond = k + lane >= inner;
+        if (beyond) run = PANEL - lane;
+        cursor at = cursor_at(source, first);
+        tap_row t = beyond ? (tap_row){source->zeros, 0, -1, 0, 0} : tap_row_at(source, &at, tap);
         for (size_t i = 0; i < length; i++) {
             real *to = panel + i * PANEL + lane;
-            const real *from = k + lane < inner ? tap_at(source, n, y, column, tap) + offset : source->zeros;
+            const real *from = tap_at(source, &t, at.column) + (beyond ? 0 : offset);
             if (run == PANEL)
                 for (int j = 0; j < PANEL; j++) to[j] = from[j];
             else
                 for (size_t j = 0; j < run; j++) to[j] = from[j];
-            if (++column == source->out_w) {
-                column = 0;
-                if (++y == source->out_h) {
-                    y = 0;
-                    n++;
-                }
-            }
+            if (!beyond && cursor_next(&at) && i + 1 < length) t = tap_row_at(source, &at, tap);
         }
         lane += run;
     }

@@ -3,7 +3,7 @@
  * The paper starts from Stable Diffusion and tunes its U-Net with rectified cross-attention (RCA). Here everything before
  * that is trained too, in the same order, on the small world of world.c or on folders of pictures:
  *
- *   vae          the autoencoder, on crops: |x - x'| + |edges(x) - edges(x')| + KL
+ *   vae          the autoencoder, on crops: |x - x'| + |edges(x) - edges(x')| + |colours(x) - colours(x')| + KL
  *   latents      encodes scenes once, for the next two: moments, small label maps, tokens
  *   text2image   text encoder and U-Net on captions: E |eps - eps_theta(z_t, t, c)|^2, some captions left empty
  *   layout       the paper's fine-tuning: the same loss with RCA; U-Net alone (FreestyleNet@5dcb8b8 models/ldm/ddpm.py p_losses)
@@ -31,9 +31,9 @@ static const char *const STAGE[STAGES] = {"vae", "latents", "text2image", "layou
 typedef struct options {
     stage stage;
     const char *out, *state, *log, *plot;       /* what is written */
-    const char *model, *vocab, *latents, *data, *set;
-    uint64_t seed, steps, batch, warmup, count, size;
-    double rate, decay, ema, clip, dropout, kl, edges, minutes, every;
+    const char *model, *start, *vocab, *latents, *data, *set;
+    uint64_t seed, steps, batch, warmup, count, size, crop;
+    double rate, decay, ema, clip, dropout, kl, edges, colours, minutes, every;
     uint64_t threads;
     bool resume, quiet, less_memory;
 } options;
@@ -72,14 +72,19 @@ static bool ends(const char *text, const char *end)
 }
 
 /* What Stable Diffusion's code starts with zeros, so that every block is the identity at first (zero_module); the
-   autoencoder's attention too. */
+   autoencoder's blocks and attention too. */
 static bool starts_zero(const char *name)
 {
-    static const char *const zero[] = {".out_layers.3.weight", ".proj_out.weight", ".diffusion_model.out.2.weight"};
+    static const char *const zero[] = {".out_layers.3.weight", ".proj_out.weight", ".diffusion_model.out.2.weight", ".conv2.weight"};
     for (size_t i = 0; i < sizeof zero / sizeof *zero; i++)
         if (ends(name, zero[i])) return true;
     return false;
 }
+
+/* Half of its values are log variances. At 0, noise of deviation 1 hides what a mean says, and a channel that the decoder does
+   not use at once may never be used: of four, one stayed dead. */
+static const char LOG_VARIANCE_BIAS[] = ".quant_conv.bias";
+enum { FIRST_LOG_VARIANCE = -6 };
 
 /* Gains 1, biases 0, embeddings of deviation 0.02, matrices and kernels uniform in +-sqrt(gain / fan_in): PyTorch's default
    has gain 1. */
@@ -96,6 +101,7 @@ static bool new_weights(flis_ctx *ctx, void *user, const char *name, flis_param 
     real *values = flis_alloc(ctx, count, sizeof *values);
     for (size_t i = 0; values && i < count; i++)
         values[i] = p->rank == 1 ? (ends(name, "weight") ? 1 : 0) : spread(&d, -range, range);
+    for (size_t i = count / 2; values && i < count && ends(name, LOG_VARIANCE_BIAS); i++) values[i] = FIRST_LOG_VARIANCE;
     if (values) flis_param_set(ctx, p, values, false);
     free(values);
     return flis_ok(ctx);
@@ -103,14 +109,15 @@ static bool new_weights(flis_ctx *ctx, void *user, const char *name, flis_param 
 
 /* ---- Models ------------------------------------------------------------------------------------------------------ */
 
-/* Stable Diffusion v1's topology, narrower, with 8 channels for each group of a norm (there 4 and more; with 32 groups of one
-   channel each, a norm takes away every channel's mean over the picture, and with it the colours). */
-static const flis_vae_config SMALL_VAE = {32, 4, {1, 1, 2, 2}, 2, 4, 4, 1.0, 4};
+/* Stable Diffusion v1's topology, narrower, with 8 channels and more for each group of a norm (there 4 and more; with 32 groups
+   of one channel each, a norm takes away every channel's mean over the picture, and with it the colours; the autoencoder has
+   one group). Widths are multiples of 24, which kernels of 24 and of 32 lanes both take without much waste. */
+static const flis_vae_config SMALL_VAE = {24, 4, {1, 1, 2, 2}, 2, 4, 4, 1.0, 1};
 static const flis_clip_config SMALL_CLIP = {0, 64, 4, 4, 256, FLIS_TOKENS};
-static const flis_unet_config SMALL_UNET = {4, 4, 64, 4, {1, 1, 1, 1}, {true, true, true, false}, 2, 4, 64, 8};
+static const flis_unet_config SMALL_UNET = {4, 4, 48, 4, {1, 1, 2, 2}, {true, true, true, false}, 2, 2, 64, 6};
 /* A segmenter is a U-Net from colours to classes, without text (its one transformer sees zeros). */
 enum { SEGMENTER_SIDE = 64, SEGMENTER_CLASSES = WORLD_CLASSES + 1 };
-static const flis_unet_config SMALL_SEGMENTER = {3, SEGMENTER_CLASSES, 32, 4, {1, 1, 2, 2}, {false, false, false, false}, 1, 1, 32, 4};
+static const flis_unet_config SMALL_SEGMENTER = {3, SEGMENTER_CLASSES, 24, 4, {1, 1, 2, 2}, {false, false, false, false}, 1, 1, 24, 3};
 
 typedef struct models {
     flis_vae *vae;
@@ -331,7 +338,7 @@ typedef struct job {
     photos folder;
     world_scene **scene;        /* room for drawing, one for each scene of a batch */
     size_t scenes;
-    flis_param edges;           /* [6][3][3][3] */
+    flis_param edges, colours;  /* [6][3][3][3], [2][3][3][3] */
     int16_t empty[FLIS_TOKENS]; /* tokens of "" */
     double (*loss)(struct job *job);    /* of step training.step, with its gradients; -1: failed */
     struct { uint64_t step; double loss, norm; } *line;        /* the log */
@@ -370,33 +377,50 @@ static bool make_edges(flis_ctx *ctx, flis_param *p)
     return flis_param_set(ctx, p, w, false);
 }
 
-enum { CROP = 64, CROPS = 2 };  /* side; of each scene */
+/* Red less green and blue less green, means of 3 x 3 pixels. Of four latent channels a picture's light takes the first, and
+   what tells a red house from a green one is little of the absolute error of its pixels. */
+static bool make_colours(flis_ctx *ctx, flis_param *p)
+{
+    real w[2 * 3 * 9] = {0};
+    for (size_t c = 0; c < 2; c++)
+        for (size_t i = 0; i < 9; i++) {
+            w[(c * 3 + 2 * c) * 9 + i] = (real)1 / 9;
+            w[(c * 3 + 1) * 9 + i] = (real)-1 / 9;
+        }
+    *p = (flis_param){.rank = 4, .shape = {2, 3, 3, 3}};
+    return flis_param_set(ctx, p, w, false);
+}
+
+enum { CROPS = 2 };     /* of each scene */
 
 static double vae_loss(job *j)
 {
     flis_ctx *ctx = &j->ctx;
-    const size_t batch = j->scenes * CROPS;
+    const size_t batch = j->scenes * CROPS, crop = (size_t)j->o.crop;
     flis_mark mark = flis_here(ctx);
     if (!draw_scenes(j, world_set(j->o.set), DICE_CROP, j->training.step)) return -1;
-    flis_tensor *x = flis_image(ctx, batch, CROP, CROP, 3), *noise = flis_image(ctx, batch, CROP / 8, CROP / 8, 4);
+    flis_tensor *x = flis_image(ctx, batch, crop, crop, 3), *noise = flis_image(ctx, batch, crop / 8, crop / 8, 4);
     if (!x || !noise) return -1;
     for (size_t k = 0; k < batch; k++) {
         dice d = dice_of(&j->o, DICE_SAMPLE, j->training.step, k);
-        size_t left = (size_t)roll(&d, WORLD_SIDE - CROP + 1), top = (size_t)roll(&d, WORLD_SIDE - CROP + 1);
-        for (size_t y = 0; y < CROP; y++)
-            for (size_t i = 0; i < CROP * 3; i++)
-                x->x[(k * CROP + y) * CROP * 3 + i] =
+        size_t left = (size_t)roll(&d, WORLD_SIDE - crop + 1), top = (size_t)roll(&d, WORLD_SIDE - crop + 1);
+        for (size_t y = 0; y < crop; y++)
+            for (size_t i = 0; i < crop * 3; i++)
+                x->x[(k * crop + y) * crop * 3 + i] =
                     (real)j->scene[k / CROPS]->rgb[((top + y) * WORLD_SIDE + left) * 3 + i] / (real)127.5 - 1;
-        normal(&d, noise->x + k * (CROP / 8) * (CROP / 8) * 4, (CROP / 8) * (CROP / 8) * 4);
+        normal(&d, noise->x + k * (crop / 8) * (crop / 8) * 4, (crop / 8) * (crop / 8) * 4);
     }
     flis_tensor *edges = flis_conv(ctx, x, &j->edges, NULL, FLIS_SAME, NULL);
+    flis_tensor *colours = flis_conv(ctx, x, &j->colours, NULL, FLIS_SAME, NULL);
     flis_tape_begin(ctx, &j->tape);
     flis_tensor *moments = flis_vae_encode(ctx, j->m.vae, x);
     flis_tensor *y = flis_vae_decode(ctx, j->m.vae, flis_posterior_sample(ctx, moments, noise));
     flis_tensor *y_edges = flis_conv(ctx, y, &j->edges, NULL, FLIS_SAME, NULL);
+    flis_tensor *y_colours = j->o.colours > 0 ? flis_conv(ctx, y, &j->colours, NULL, FLIS_SAME, NULL) : NULL;
     double loss = flis_ok(ctx) ? flis_l1(ctx, y, x->x, NULL, 1.0) : -1;
     if (flis_ok(ctx)) {
         loss += j->o.edges * flis_l1(ctx, y_edges, edges->x, NULL, j->o.edges);
+        if (y_colours) loss += j->o.colours * flis_l1(ctx, y_colours, colours->x, NULL, j->o.colours);
         loss += j->o.kl * flis_kl(ctx, moments, j->o.kl);
     }
     flis_backward(ctx);
@@ -641,9 +665,10 @@ static bool plot_write(job *j)
 /* What must be the same when resuming: everything that the bits of a step depend on. */
 static void fingerprint(const options *o, char *out, size_t room)
 {
-    snprintf(out, room, "%s seed %llu batch %llu warmup %llu rate %.9g decay %.9g ema %.9g clip %.9g dropout %.9g kl %.9g edges %.9g size %llu set %s",
+    snprintf(out, room, "%s seed %llu batch %llu warmup %llu rate %.9g decay %.9g ema %.9g clip %.9g dropout %.9g kl %.9g edges %.9g colours %.9g size %llu crop %llu set %s",
              STAGE[o->stage], (unsigned long long)o->seed, (unsigned long long)o->batch, (unsigned long long)o->warmup, o->rate, o->decay,
-             o->ema, o->clip, o->dropout, o->kl, o->edges, (unsigned long long)o->size, o->data ? "" : o->set ? o->set : "");
+             o->ema, o->clip, o->dropout, o->kl, o->edges, o->colours, (unsigned long long)o->size,
+             (unsigned long long)o->crop, o->data ? "" : o->set ? o->set : "");
 }
 
 static bool state_write(job *j)
@@ -761,6 +786,20 @@ static bool models_load(job *j, bool clip, bool unet, bool decoder)
     return good;
 }
 
+/* The parts that are trained: those of --start, else new ones. */
+static bool models_begin(job *j, const flis_vae_config *vae, const flis_clip_config *clip, const flis_unet_config *unet)
+{
+    flis_file *file = j->o.start ? flis_model_open(&j->ctx, j->o.start) : NULL;
+    models begun = {NULL, NULL, NULL};
+    if (j->o.start && !file) return false;
+    if (vae) begun.vae = j->m.vae = file ? flis_vae_load(&j->ctx, file, true, true) : flis_vae_new(&j->ctx, vae, true, true);
+    if (clip) begun.clip = j->m.clip = file ? flis_clip_load(&j->ctx, file) : flis_clip_new(&j->ctx, clip);
+    if (unet) begun.unet = j->m.unet = file ? flis_unet_load(&j->ctx, file) : flis_unet_new(&j->ctx, unet);
+    flis_file_close(file);
+    return flis_ok(&j->ctx) && (file || models_walk(&j->ctx, &begun, new_weights, &j->o)) &&
+           models_walk(&j->ctx, &begun, flis_grad_visit, &j->training);
+}
+
 static bool open_vocab(job *j)
 {
     j->vocab = flis_vocab_read(&j->ctx, j->o.vocab);
@@ -770,9 +809,8 @@ static bool open_vocab(job *j)
 static bool prepare_vae(job *j)
 {
     j->loss = vae_loss;
-    j->m.vae = flis_vae_new(&j->ctx, &SMALL_VAE, true, true);
-    return j->m.vae && make_edges(&j->ctx, &j->edges) && scenes_make(j, ((size_t)j->o.batch + CROPS - 1) / CROPS) &&
-           flis_vae_walk(&j->ctx, j->m.vae, new_weights, &j->o) && flis_vae_walk(&j->ctx, j->m.vae, flis_grad_visit, &j->training);
+    return make_edges(&j->ctx, &j->edges) && make_colours(&j->ctx, &j->colours) &&
+           scenes_make(j, ((size_t)j->o.batch + CROPS - 1) / CROPS) && models_begin(j, &SMALL_VAE, NULL, NULL);
 }
 
 static bool prepare_data(job *j)
@@ -787,11 +825,7 @@ static bool prepare_text2image(job *j)
     j->loss = diffusion_loss;
     if (!open_vocab(j) || !models_load(j, false, false, true) || !prepare_data(j)) return false;
     clip.vocab = flis_vocab_size(j->vocab);
-    j->m.clip = flis_clip_new(&j->ctx, &clip);
-    j->m.unet = flis_unet_new(&j->ctx, &SMALL_UNET);
-    const models fresh = {NULL, j->m.clip, j->m.unet};
-    return flis_ok(&j->ctx) && models_walk(&j->ctx, &fresh, new_weights, &j->o) &&
-           models_walk(&j->ctx, &fresh, flis_grad_visit, &j->training);
+    return models_begin(j, NULL, &clip, &SMALL_UNET);
 }
 
 static bool prepare_layout(job *j)
@@ -804,9 +838,7 @@ static bool prepare_layout(job *j)
 static bool prepare_segmenter(job *j)
 {
     j->loss = segmenter_loss;
-    j->m.unet = flis_unet_new(&j->ctx, &SMALL_SEGMENTER);
-    return j->m.unet && scenes_make(j, (size_t)j->o.batch) && flis_unet_walk(&j->ctx, j->m.unet, new_weights, &j->o) &&
-           flis_unet_walk(&j->ctx, j->m.unet, flis_grad_visit, &j->training);
+    return scenes_make(j, (size_t)j->o.batch) && models_begin(j, NULL, NULL, &SMALL_SEGMENTER);
 }
 
 /* Averages are what a model is written with; the training goes on with the others. */
@@ -893,7 +925,9 @@ static const char HELP[] =
     "  --rate R        learning rate, reached after --warmup N steps; falls to a tenth over the last fifth\n"
     "  --decay D       AdamW's weight decay; --ema D: decay of the averages that are written; --clip N: of the gradient's norm\n"
     "  --dropout P     share of samples without words, so that guidance works\n"
-    "  --kl W          vae: weight of the KL divergence; --edges W: of differences between neighbours\n"
+    "  --start FILE    vae, text2image, segmenter: weights to go on from (an earlier -o), instead of new ones\n"
+    "  --kl W          vae: weight of the KL divergence; --edges W: of differences between neighbours; --colours W: between colours\n"
+    "  --crop N        vae: two N x N pieces of each scene; default 64\n"
     "  --seed S        default 0\n"
     "  --less-memory   computes blocks twice instead of keeping what is inside (the same bits)\n"
     "  --state FILE    default OUT.state; written every --every MINUTES (10) and at the end, or after --minutes M or Ctrl-C;\n"
@@ -943,10 +977,12 @@ static void defaults(options *o)
     o->ema = 0.999;
     o->clip = 1;
     o->kl = 2e-6;
-    o->edges = 1;
+    o->edges = 0.5;
+    o->colours = 2;
     o->every = 10;
     o->count = 20000;
     o->size = 512;
+    o->crop = 64;
     o->set = "text2image";
     o->vocab = "models/vocab.txt";
 }
@@ -959,9 +995,11 @@ static int parse(options *o, int argc, char **argv)
         {"--latents", &o->latents, NULL, NULL, NULL}, {"--data", &o->data, NULL, NULL, NULL}, {"--set", &o->set, NULL, NULL, NULL},
         {"--seed", NULL, &o->seed, NULL, NULL}, {"--steps", NULL, &o->steps, NULL, NULL}, {"--batch", NULL, &o->batch, NULL, NULL},
         {"--warmup", NULL, &o->warmup, NULL, NULL}, {"--count", NULL, &o->count, NULL, NULL}, {"--size", NULL, &o->size, NULL, NULL},
+        {"--crop", NULL, &o->crop, NULL, NULL},
         {"--threads", NULL, &o->threads, NULL, NULL}, {"--rate", NULL, NULL, &o->rate, NULL}, {"--decay", NULL, NULL, &o->decay, NULL},
         {"--ema", NULL, NULL, &o->ema, NULL}, {"--clip", NULL, NULL, &o->clip, NULL}, {"--dropout", NULL, NULL, &o->dropout, NULL},
-        {"--kl", NULL, NULL, &o->kl, NULL}, {"--edges", NULL, NULL, &o->edges, NULL}, {"--minutes", NULL, NULL, &o->minutes, NULL},
+        {"--kl", NULL, NULL, &o->kl, NULL}, {"--edges", NULL, NULL, &o->edges, NULL},
+        {"--colours", NULL, NULL, &o->colours, NULL}, {"--start", &o->start, NULL, NULL, NULL}, {"--minutes", NULL, NULL, &o->minutes, NULL},
         {"--every", NULL, NULL, &o->every, NULL}, {"--resume", NULL, NULL, NULL, &o->resume}, {"-q", NULL, NULL, NULL, &o->quiet},
         {"--less-memory", NULL, NULL, NULL, &o->less_memory},
     };
@@ -990,6 +1028,7 @@ static int check(const options *o)
     if (!world_set(o->set)) return misused(o->set, ": not a set of the small world");
     if (o->stage != LATENTS && (!o->steps || !o->batch || o->batch > 256)) return misused("wanted at least 1 step and batches of 1 to 256", "");
     if (o->ema >= 1 || o->dropout > 1) return misused("wanted --ema below 1 and --dropout up to 1", "");
+    if (o->crop < 8 || o->crop % 8 || o->crop > WORLD_SIDE) return misused("wanted a --crop that is a multiple of 8, at most 128", "");
     if (o->size < 64 || o->size % 64 || o->size > 2048) return misused("wanted a --size that is a multiple of 64, at most 2048", "");
     if (!o->count || o->count > 1 << 24 || o->threads > 1024) return misused("--count, --threads", ": too many or none");
     return 0;
@@ -1004,6 +1043,7 @@ static void job_free(job *j)
     latents_free(&j->data);
     folder_close(&j->folder);
     flis_free_visit(&j->ctx, NULL, NULL, &j->edges);
+    flis_free_visit(&j->ctx, NULL, NULL, &j->colours);
     for (size_t i = 0; i < j->scenes; i++) free(j->scene[i]);
     free(j->scene);
     free(j->line);
