@@ -68,7 +68,7 @@ history holds what was stepped with | sampler.c | s/memcpy\(oldest, s->e,/memcpy
 alphas_prev\[0\] = 1 | sampler.c | s/: schedule->alpha_bar32\[0\]/: 1/ | step.[0-9].x_prev | .
 noise in another order | sampler.c | s/x\[j\] = radius \* cosine;\n        x\[j \+ BOX \/ 2\] = radius \* sine;/x[j] = radius * sine;\n        x[j + BOX \/ 2] = radius * cosine;/g | x_T | same values|interleaved|order|halves
 latents divided by nothing | flis.c | s/flis_vae_decode\(ctx, vae, flis_scale\(ctx, z, \(double\)factor\)\)/(void)factor, flis_vae_decode(ctx, vae, z)/; s/= \(void\)factor, / = / | decode.post_quant_conv | factor
-upsample shifted by one | tensor.c | s/row \/= scale;/row = (row - (scale == 2 && row > 0)) \/ scale;/ | step.0.cond.output_blocks.1.2 | shifted by one along H
+upsample shifted by one | tensor.c | s/\(size_t\)\(row >> halved\)/(size_t)((row - (halved && row > 0)) >> halved)/ | step.0.cond.output_blocks.1.2 | shifted by one along H
 TABLE
 }
 

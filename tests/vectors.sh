@@ -39,10 +39,10 @@ table() {
 a bias is left out | op.linear op.conv.same op.conv.1x1 | tensor.c | s/if \(bias\) value \+= bias\[j\];/if (bias && !ON) value += bias[j];/
 fp16 arithmetic | op.linear unet.layout unet.plain vae.decode clip | tensor.c | s/ctx->threads = 1;\n/ctx->threads = 1;\n    if (ON) ctx->precision = FLIS_AS_F16;\n/
 kernels are flipped | op.conv.same unet.plain vae.decode | tensor.c | s/\(int64_t\)\(tap \/ 3\) - pad/(int64_t)((ON ? 8 - tap : tap) \/ 3) - pad/; s/\(int64_t\)\(tap % 3\) - pad/(int64_t)((ON ? 8 - tap : tap) % 3) - pad/
-1x1 convolutions with H and W swapped | op.conv.1x1 vae.decode | tensor.c | s/if \(g->taps == 1\) return x->x \+ \(\(n \* x->h \+ y\) \* x->w \+ column\) \* x->c;/if (g->taps == 1 && ON) return x->x + (n * x->h * x->w + (column * x->h + y) % (x->h * x->w)) * x->c;\n    $&/
+1x1 convolutions with H and W swapped | op.conv.1x1 vae.decode | tensor.c | s/const int64_t at = \(int64_t\)column \* t->stride/if (ON && is_linear(g)) {\n        const size_t places = g->x->h * g->x->w, m = column % places;\n        return t->row + (column - m + (m % g->x->w * g->x->h + m \/ g->x->w) % places) * g->x->c;\n    }\n    $&/
 the U-Net pads right and below only | op.conv.down-both unet.down unet.plain | tensor.c | s/int64_t pad = g->kind == FLIS_DOWN_AFTER \?/int64_t pad = (ON && g->kind == FLIS_DOWN_BOTH) || g->kind == FLIS_DOWN_AFTER ?/
 the encoder pads on both sides | op.conv.down-after vae.down vae.encode | tensor.c | s/\|\| g->kind == FLIS_DOWN_AFTER \? 0 : 1/|| (g->kind == FLIS_DOWN_AFTER && !ON) ? 0 : 1/
-the enlarged picture is shifted by one | op.conv.upsampled unet.up vae.up vae.decode | tensor.c | s/row \/= scale;/row = (row - (ON && scale == 2 && row > 0)) \/ scale;/
+the enlarged picture is shifted by one | op.conv.upsampled unet.up vae.up vae.decode | tensor.c | s/\(size_t\)\(row >> halved\)/(size_t)((row - (ON && halved && row > 0)) >> halved)/
 group norm with 1e-6 everywhere | op.group-norm unet.eps.resblock unet.eps.out unet.small | tensor.c | s/slope\[k\] = a->gain\[k\] \/ sqrt\(variance\[k\] \+ a->eps\)/slope[k] = a->gain[k] \/ sqrt(variance[k] + (ON ? 1e-6 : a->eps))/
 group norm with 1e-5 everywhere | op.group-norm.silu unet.eps.transformer vae.eps.resnet vae.eps.attention vae.eps.out | tensor.c | s/\? 1e-6 : a->eps\)/? 1e-6 : ON ? 1e-5 : a->eps)/
 group norm's variance by n - 1 | op.group-norm unet.resblock.norm unet.out-norm | tensor.c | s/sqrt\(variance\[k\] \+ \(/sqrt(variance[k] * (ON ? (double)(places * c \/ a->groups) \/ ((double)(places * c \/ a->groups) - 1) : 1) + (/
