@@ -1309,6 +1309,18 @@ static const real *panel_block(const flis_param *w, size_t inner, size_t p, size
     return wide;
 }
 
+/* row[tile][tap][i]: where output place first + tile * ROWS + i begins to read, or zeros beyond the last place. */
+static void tap_rows(const gather *g, size_t first, size_t places, size_t tap, size_t tiles, const real *(*row)[MAX_TAPS][ROWS])
+{
+    cursor at = cursor_at(g, first);
+    tap_row t = tap_row_at(g, &at, tap);
+    for (size_t tile = 0, place = first; tile < tiles; tile++)
+        for (size_t i = 0; i < ROWS; i++, place++) {
+            row[tile][tap][i] = place < places ? tap_at(g, &t, at.column) : g->zeros;
+            if (cursor_next(&at) && place + 1 < places) t = tap_row_at(g, &at, tap);
+        }
+}
+
 /* Rows first_row.. (at most TILES tiles) times panels first_panel..last_panel-1. A block of a panel is 32 KB: the tiles go
    over it one after the other while it is in the nearest cache. SPEC 14.3. */
 static void product_part(const product *job, size_t first_row, size_t first_panel, size_t last_panel)
@@ -1317,15 +1329,7 @@ static void product_part(const product *job, size_t first_row, size_t first_pane
     const size_t inner = job->plan->taps * job->plan->channels;
     size_t tiles = 0;
     for (; tiles < TILES && first_row + tiles * ROWS < job->rows; tiles++);
-    for (size_t tap = 0; tap < job->plan->taps; tap++) {
-        cursor at = cursor_at(job->source, first_row);
-        tap_row t = tap_row_at(job->source, &at, tap);
-        for (size_t i = 0; i < tiles * ROWS; i++) {
-            const bool there = first_row + i < job->rows;
-            row[i / ROWS][tap][i % ROWS] = there ? tap_at(job->source, &t, at.column) : job->source->zeros;
-            if (there && cursor_next(&at) && first_row + i + 1 < job->rows) t = tap_row_at(job->source, &at, tap);
-        }
-    }
+    for (size_t tap = 0; tap < job->plan->taps; tap++) tap_rows(job->source, first_row, job->rows, tap, tiles, row);
     for (size_t p = first_panel; p < last_panel; p++) {
         real total[TILES][ROWS * PANEL], wide[BLOCK * PANEL];
         for (size_t tile = 0; tile < tiles; tile++)

@@ -12,8 +12,7 @@ synth=$(absolute "$2")
 counts=${3:+$(absolute "$3")}
 golden=$(cd "$(dirname "$0")" && pwd)/golden
 [ -z "$counts" ] || rm -f "$counts"
-dir=${TMPDIR:-/tmp}/flis-cli.$$
-mkdir "$dir" || exit 1
+dir=$(mktemp -d "${TMPDIR:-/tmp}/flis-cli.XXXXXX") || exit 1
 trap 'cd /; rm -rf "$dir"' EXIT
 trap 'exit 1' INT TERM HUP
 cd "$dir" || exit 1

@@ -14,7 +14,7 @@
 LC_ALL=C
 export LC_ALL
 root=$(cd "$(dirname "$0")/.." && pwd) || exit 2
-dir=${TMPDIR:-/tmp}/flis-spec.$$
+dir=$(mktemp -d "${TMPDIR:-/tmp}/flis-spec.XXXXXX") || exit 2
 
 # All definitions of the .c files given, one a line: file, name, static or public, line, tags; and every tag anywhere:
 # file, "-", "-", line, tag.
@@ -152,7 +152,6 @@ faults() {
         echo "SPEC.md: section 15 is not what sh tests/spec.sh -i prints (-w writes it)"
 }
 
-mkdir "$dir" || exit 2
 trap 'cd /; rm -rf "$dir"' EXIT
 trap 'exit 1' INT TERM HUP
 case ${1:-} in

@@ -10,8 +10,7 @@ absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 train=$(absolute "$1") world=$(absolute "$2") evaluate=$(absolute "$3") flis=$(absolute "$4") counts=${5:+$(absolute "$5")}
 vocab=$(cd "$(dirname "$0")/.." && pwd)/models/vocab.txt
 [ -z "$counts" ] || rm -f "$counts"
-dir=${TMPDIR:-/tmp}/flis-train.$$
-mkdir "$dir" || exit 1
+dir=$(mktemp -d "${TMPDIR:-/tmp}/flis-train.XXXXXX") || exit 1
 trap 'cd /; rm -rf "$dir"' EXIT
 trap 'exit 1' INT TERM HUP
 cd "$dir" || exit 1
@@ -62,9 +61,14 @@ fails "the same bits for another seed" 1 'differ' sh -c '"$0" segmenter -o e.saf
 
 # ---- All stages --------------------------------------------------------------------------------------------------
 ok "vae" "$train" vae -o vae.safetensors --batch 2 --steps 2 -q
+ok "vae from an earlier one, smaller crops" "$train" vae --start vae.safetensors -o vae2.safetensors --batch 2 --crop 32 --steps 1 -q
+ok "no loss of colours" "$train" vae -o vae3.safetensors --batch 2 --colours 0 --steps 2 -q
+ok "is another model" sh -c '! cmp -s vae.safetensors vae3.safetensors'
 ok "latents of captions" "$train" latents --model vae.safetensors --vocab "$vocab" --count 3 -o t.safetensors -q
 ok "latents of layouts" "$train" latents --model vae.safetensors --vocab "$vocab" --set layout --count 3 -o l.safetensors -q
 ok "text2image" "$train" text2image --model vae.safetensors --vocab "$vocab" --latents t.safetensors -o plain.safetensors --batch 2 --steps 2 -q
+ok "text2image from an earlier one" "$train" text2image --model vae.safetensors --start plain.safetensors --vocab "$vocab" \
+    --latents t.safetensors -o on.safetensors --batch 2 --steps 1 -q
 ok "layout" "$train" layout --model plain.safetensors --vocab "$vocab" --latents l.safetensors -o tuned.safetensors --batch 2 --steps 2 -q
 ok "layout, blocks computed twice" "$train" layout --model plain.safetensors --vocab "$vocab" --latents l.safetensors -o twice.safetensors \
     --batch 2 --steps 2 -q --less-memory
@@ -86,6 +90,9 @@ fails "another stage" 2 'not a stage' "$train" unet
 fails "no output" 2 'wanted -o' "$train" vae
 fails "no model" 2 'wanted --model' "$train" layout -o x
 fails "no data" 2 'wanted --latents FILE or --data' "$train" layout --model plain.safetensors -o x
+fails "a start that is no autoencoder" 1 'missing' "$train" vae --start a.safetensors -o x.safetensors --steps 1
+fails "a start for layouts" 2 '--start' "$train" layout --model plain.safetensors --start plain.safetensors --latents l.safetensors -o x
+fails "crops that are no multiple of 8" 2 '--crop' "$train" vae -o x --crop 12
 fails "no such option" 2 'not an option' "$train" vae -o x --fast
 fails "no number" 2 'its value is not one' "$train" vae -o x --steps many
 fails "no such set" 2 'not a set' "$train" vae -o x --set photos

@@ -22,8 +22,7 @@ if ! command -v perl >/dev/null 2>&1; then
     [ -z "$counts" ] || echo "0 passed, 0 failed" >"$counts"
     exit 0
 fi
-work=${TMPDIR:-/tmp}/flis-vectors.$$
-mkdir "$work" || exit 2
+work=$(mktemp -d "${TMPDIR:-/tmp}/flis-vectors.XXXXXX") || exit 2
 trap 'cd /; rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
 cd "$work" || exit 2

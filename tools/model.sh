@@ -5,8 +5,8 @@
 set -eu
 dir=${1:-build/model}
 mkdir -p "$dir"
-if [ "${SHORT:-0}" = 1 ]; then vae=50 text=50 layout=50 segment=50 many=64 few=64
-else vae=3000 text=12000 layout=4000 segment=2000 many=16000 few=8000; fi
+if [ "${SHORT:-0}" = 1 ]; then first=50 vae=50 text=50 layout=50 segment=50 many=64 few=64
+else first=2725 vae=20000 text=12000 layout=4000 segment=2000 many=16000 few=8000; fi
 
 # make OUT STAGE OPTIONS…: unless it is there
 make() {
@@ -18,7 +18,8 @@ make() {
     [ -f "$out" ] || exit 1             # stopped: its state is there
 }
 
-make vae vae --steps $vae --batch 8
+make vae-1 vae --steps $first --batch 4 --colours 0
+make vae vae --start "$dir/vae-1.safetensors" --steps $vae --batch 4
 make captions latents --model "$dir/vae.safetensors" --set text2image --count $many
 make layouts latents --model "$dir/vae.safetensors" --set layout --count $few
 make plain text2image --model "$dir/vae.safetensors" --latents "$dir/captions.safetensors" --steps $text --batch 16

@@ -114,7 +114,7 @@ static bool new_weights(flis_ctx *ctx, void *user, const char *name, flis_param 
    one group). Widths are multiples of 24, which kernels of 24 and of 32 lanes both take without much waste. */
 static const flis_vae_config SMALL_VAE = {24, 4, {1, 1, 2, 2}, 2, 4, 4, 1.0, 1};
 static const flis_clip_config SMALL_CLIP = {0, 64, 4, 4, 256, FLIS_TOKENS};
-static const flis_unet_config SMALL_UNET = {4, 4, 48, 4, {1, 1, 2, 2}, {true, true, true, false}, 2, 2, 64, 6};
+static const flis_unet_config SMALL_UNET = {4, 4, 48, 4, {1, 1, 2, 1}, {true, true, true, false}, 2, 2, 64, 6};
 /* A segmenter is a U-Net from colours to classes, without text (its one transformer sees zeros). */
 enum { SEGMENTER_SIDE = 64, SEGMENTER_CLASSES = WORLD_CLASSES + 1 };
 static const flis_unet_config SMALL_SEGMENTER = {3, SEGMENTER_CLASSES, 24, 4, {1, 1, 2, 2}, {false, false, false, false}, 1, 1, 24, 3};
@@ -1025,6 +1025,7 @@ static int check(const options *o)
     if (!o->out) return misused("wanted -o FILE", "");
     if (o->stage != VAE && o->stage != SEGMENTER && !o->model) return misused("wanted --model FILE", "");
     if ((o->stage == TEXT2IMAGE || o->stage == LAYOUT) && !o->latents == !o->data) return misused("wanted --latents FILE or --data FOLDER", "");
+    if (o->start && (o->stage == LATENTS || o->stage == LAYOUT)) return misused("--start: this stage goes on from its --model", "");
     if (!world_set(o->set)) return misused(o->set, ": not a set of the small world");
     if (o->stage != LATENTS && (!o->steps || !o->batch || o->batch > 256)) return misused("wanted at least 1 step and batches of 1 to 256", "");
     if (o->ema >= 1 || o->dropout > 1) return misused("wanted --ema below 1 and --dropout up to 1", "");
