@@ -2473,19 +2473,21 @@ static void attention_pack(const attention_back *a, size_t n, size_t head, const
     for (size_t i = 0; i < a->panels * a->d_few * PANEL; i++) room->sum_k[i] = room->sum_v[i] = 0;
 }
 
+/* What a query's row of P and dS needs, whatever the keys: its largest score, 1 / its sum, and D. */
+typedef struct { double largest, over_sum; real dot; } attention_row;
+
 /* Rows of one tile of scores (s, unscaled) and of g v^T (gv) become rows of P and dS. */
-static void attention_tile(const attention_back *a, const real *s, const real *gv, size_t n, size_t head, size_t query,
+static void attention_tile(const attention_back *a, const attention_row *of, const real *s, const real *gv, size_t n, size_t query,
                            size_t rows, size_t key, real *p, real *ds)
 {
     const flis_node *node = a->node;
     const real scale = (real)node->number;
-    const size_t lanes = a->keys - key < PANEL ? a->keys - key : PANEL, c = node->y.c;
-    const double *saved = (const double *)node->saved + ((n * a->heads + head) * a->queries + query) * 2;
+    const size_t lanes = a->keys - key < PANEL ? a->keys - key : PANEL;
     for (size_t i = 0; i < rows; i++) {
-        const size_t at = (n * a->queries + query + i) * c + head * a->d;
         const uint8_t *open = node->mask.open ? node->mask.open[n] : NULL;
-        const double largest = saved[2 * i], over_sum = 1.0 / saved[2 * i + 1];
-        real *to = p + i * PANEL, *slope = ds + i * PANEL, dot = (real)row_dot(node->y.grad->x + at, node->y.x + at, a->d);
+        const double largest = of[i].largest, over_sum = of[i].over_sum;
+        const real dot = of[i].dot;
+        real *to = p + i * PANEL, *slope = ds + i * PANEL;
         real score[PANEL], factor[PANEL];   /* factor: scale, or 0 where closed, for -max(real) has no slope */
         for (size_t j = 0; j < PANEL; j++) {
             score[j] = s[i * PANEL + j] * scale;
@@ -2509,14 +2511,18 @@ static void attention_block(const attention_back *a, size_t n, size_t head, size
 {
     const flis_tensor *q = &a->node->x[0];
     const size_t c = q->c, width = a->d_few;
-    const real *row[1][ROWS];
+    const real *row[1][ROWS], *g = a->node->y.grad->x;
     real s[ROWS * PANEL], gv[ROWS * PANEL];
-    for (size_t i = 0; i < count; i++)
+    attention_row of[BLOCK];
+    for (size_t i = 0; i < count; i++) {
+        const size_t at = (n * a->queries + query + i) * c + head * a->d;
+        const double *saved = (const double *)a->node->saved + ((n * a->heads + head) * a->queries + query + i) * 2;
+        of[i] = (attention_row){saved[0], 1.0 / saved[1], (real)row_dot(g + at, a->node->y.x + at, a->d)};
         for (size_t k = 0; k < width; k++) {
-            const size_t at = (n * a->queries + query + i) * c + head * a->d + k;
-            room->q[i * width + k] = k < a->d ? q->x[at] : 0;
-            room->g[i * width + k] = k < a->d ? a->node->y.grad->x[at] : 0;
+            room->q[i * width + k] = k < a->d ? q->x[at + k] : 0;
+            room->g[i * width + k] = k < a->d ? g[at + k] : 0;
         }
+    }
     for (size_t p = 0; p < a->panels; p++)
         for (size_t i = 0; i < count; i += ROWS) {
             const size_t rows = count - i < ROWS ? count - i : ROWS, at = (p * BLOCK + i) * PANEL;
@@ -2524,7 +2530,7 @@ static void attention_block(const attention_back *a, size_t n, size_t head, size
             tile_kernel(&a->over_d, (const real *const(*)[ROWS])row, room->k_lanes + p * a->d * PANEL, s);
             for (size_t k = 0; k < ROWS; k++) row[0][k] = k < rows ? room->g + (i + k) * width : a->zeros;
             tile_kernel(&a->over_d, (const real *const(*)[ROWS])row, room->v_lanes + p * a->d * PANEL, gv);
-            attention_tile(a, s, gv, n, head, query + i, rows, p * PANEL, room->p + at, room->ds + at);
+            attention_tile(a, of + i, s, gv, n, query + i, rows, p * PANEL, room->p + at, room->ds + at);
         }
     for (size_t p = 0; p < a->panels; p++) {
         columns(room->g, width, width, room->p + p * BLOCK * PANEL, count, room->sum_v + p * width * PANEL);

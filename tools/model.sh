@@ -6,7 +6,7 @@ set -eu
 dir=${1:-build/model}
 mkdir -p "$dir"
 if [ "${SHORT:-0}" = 1 ]; then first=50 vae=50 text=50 layout=50 segment=50 many=64 few=64
-else first=2725 vae=20000 text=12000 layout=4000 segment=2000 many=16000 few=8000; fi
+else first=2725 vae=6000 text=12000 layout=4000 segment=2000 many=16000 few=8000; fi
 
 # make OUT STAGE OPTIONS…: unless it is there
 make() {
