@@ -1972,12 +1972,40 @@ static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder)
            append_part(ctx, file, folder, "text_encoder", flis_clip_rename, NULL);
 }
 
+/* What torch.save writes, whatever its name: a zip file, or (before 1.6) a pickle of a ten-byte number. */
+static bool is_checkpoint(const char *path)
+{
+    char head[4] = {0};
+    FILE *stream = fopen(path, "rb");
+    const bool read = stream && fread(head, 1, 4, stream) == 4;
+    if (stream) fclose(stream);
+    return path_ends(path, ".ckpt") || path_ends(path, ".pt") || path_ends(path, ".pth") || path_ends(path, ".bin") ||
+           (read && (memcmp(head, "PK\3\4", 4) == 0 || memcmp(head, "\x80\2\x8a\n", 4) == 0));
+}
+
+/* A path as a shell takes it: in quotes where it holds more than letters, digits and ._-/. */
+static const char *shell_word(const char *path, char *out, size_t room)
+{
+    size_t n = 0;
+    if (!path[strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/")]) return path;
+    if (room < 7) return path;
+    out[n++] = '\'';
+    for (; *path && n + 6 < room; path++) {
+        if (*path == '\'') n += (size_t)sprintf(out + n, "'\\''");
+        else out[n++] = *path;
+    }
+    out[n++] = '\'';
+    out[n] = 0;
+    return out;
+}
+
 /* SPEC 10.3. */
 flis_file *flis_model_open(flis_ctx *ctx, const char *path)
 {
-    char config[PATH_ROOM];
-    if (path_ends(path, ".ckpt") || path_ends(path, ".pt") || path_ends(path, ".pth") || path_ends(path, ".bin")) {
-        flis_fail(ctx, "%s: a PyTorch checkpoint must be converted first: tools/ckpt2safetensors %s OUT.safetensors", path, path);
+    char config[PATH_ROOM], word[PATH_ROOM];
+    if (is_checkpoint(path)) {
+        flis_fail(ctx, "%s: a PyTorch checkpoint must be converted first: tools/ckpt2safetensors %s OUT.safetensors", path,
+                  shell_word(path, word, sizeof word));
         return NULL;
     }
     flis_file *file = flis_file_new(ctx, path);

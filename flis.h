@@ -112,6 +112,9 @@ void flis_free(flis_ctx *ctx);
 bool flis_fail(flis_ctx *ctx, const char *format, ...);
 /* Puts `where` and a colon before the sentence of a context that failed; true where none has. */
 bool flis_fail_in(flis_ctx *ctx, const char *where);
+/* Bytes of the printable UTF-8 character that text begins with; 0 where it begins with none (a control character, an end of
+   line, a turn of direction, no UTF-8): what foreign names are printed with. */
+size_t flis_printable(const char *text);
 bool flis_ok(const flis_ctx *ctx);
 /* malloc that fails the context with a sentence; size count*size is overflow-checked. Zero-filled. free() it. */
 void *flis_alloc(flis_ctx *ctx, size_t count, size_t size);

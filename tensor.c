@@ -80,10 +80,11 @@ static bool is_utf8(const char *text)
     return true;
 }
 
-/* Bytes of the printable character at p: 0 where there is none: a control character, one that ends a line or turns its
-   direction (U+2028 to U+202E, U+2066 to U+2069), or no UTF-8. */
-static size_t printable(const unsigned char *p)
+/* 0 for control characters, those that end a line or turn its direction (U+2028 to U+202E, U+2066 to U+2069), and what is no
+   UTF-8. SPEC 14.1. */
+size_t flis_printable(const char *text)
 {
+    const unsigned char *p = (const unsigned char *)text;
     if (p[0] < ' ' || p[0] == 0x7F || (p[0] == 0xC2 && p[1] < 0xA0)) return 0;
     if (p[0] == 0xE2 && p[1] == 0x80 && p[2] >= 0xA8 && p[2] <= 0xAE) return 0;
     if (p[0] == 0xE2 && p[1] == 0x81 && p[2] >= 0xA6 && p[2] <= 0xA9) return 0;
@@ -94,7 +95,7 @@ static size_t printable(const unsigned char *p)
 static void make_printable(char *text)
 {
     for (unsigned char *p = (unsigned char *)text; *p;) {
-        size_t n = printable(p);
+        size_t n = flis_printable((const char *)p);
         if (n) p += n;
         else *p++ = '?';
     }

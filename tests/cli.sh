@@ -147,6 +147,8 @@ wrong "generate's option at stage" 'unknown option --no-layout' "$flis" stage rc
 
 # ---- Failures: a sentence, and nothing written ------------------------------------------------------------------
 broken "no such model" 'absent.safetensors' "$flis" generate -m absent.safetensors -j layout.json -o out/p.png
+printf 'PK\3\4' >"my model"
+broken "a checkpoint under another name" "tools/ckpt2safetensors 'my model' OUT" "$flis" info "my model"
 broken "a .ckpt" 'tools/ckpt2safetensors model.ckpt' "$flis" generate -m model.ckpt -j layout.json -o out/p.png
 broken "no such json" 'absent.json' "$flis" generate -m model.safetensors -j absent.json -o out/p.png
 broken "a JSON error's place" 'bad.json:1:[0-9]' "$flis" generate -m model.safetensors -j bad.json -o out/p.png
@@ -219,6 +221,11 @@ is "info: sorted" env LC_ALL=C sort -c names
 cp so first
 "$flis" info --diffable model.safetensors >so 2>err
 is "info: the same again" cmp -s so first
+# a name out of a file must neither end a line nor command the terminal
+printf '\134\0\0\0\0\0\0\0{"__metadata__":{"k":"\\u001b[2J\\nv"},"a\\nb":{"dtype":"F32","shape":[],"data_offsets":[0,4]}}\0\0\0\0' >odd.safetensors
+done_ok "info of odd names" "$flis" info --diffable odd.safetensors
+is "info: metadata on a line" grep -q '^metadata k ?\[2J?v$' so
+is "info: a name on a line" grep -q '^a?b F32 \[\]$' so
 done_ok "layout" "$flis" layout layout.json --vocab merges.txt
 is "layout: prompt" has so 'sea sky in oil'
 printf '7\t131072\t2048\t512\t128\t32\tsea\n' >want

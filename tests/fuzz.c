@@ -162,7 +162,10 @@ static void fuzz_tokens(flis_ctx *ctx, const uint8_t *data, size_t size)
 {
     int32_t *ids = NULL;
     if (!vocab_kept) {
-        vocab_kept = flis_vocab_read(ctx, FUZZ_VOCAB);
+        if (!(vocab_kept = flis_vocab_read(ctx, FUZZ_VOCAB))) {
+            fprintf(stderr, "fuzz: %s\n", ctx->error);      /* else every text would be refused, and nothing tested */
+            abort();
+        }
         atexit(vocab_away);
     }
     judge(ctx, flis_tokenize(ctx, vocab_kept, (const char *)data, size, &ids) >= 0);

@@ -178,6 +178,7 @@ enum { FAST, SLOW };
     /* test_checkpoints.c */ \
     X(test_checkpoints_convert, FAST) \
     X(test_checkpoints_views, FAST) \
+    X(test_checkpoints_too_large_for_half, FAST) \
     X(test_checkpoints_ema, FAST) \
     X(test_checkpoints_half, FAST) \
     X(test_checkpoints_cut_short, FAST) \

@@ -1,7 +1,7 @@
 /* test_checkpoints.c - tools/ckpt2safetensors on PyTorch's own files (golden/ckpt, made by torch.save 1.13), and on
  * cut and changed ones (test_damage.c has hostile ones).
- * Checks: test_checkpoints_convert, test_checkpoints_views, test_checkpoints_ema, test_checkpoints_half,
- *   test_checkpoints_cut_short, test_checkpoints_flipped
+ * Checks: test_checkpoints_convert, test_checkpoints_views, test_checkpoints_too_large_for_half, test_checkpoints_ema,
+ *   test_checkpoints_half, test_checkpoints_cut_short, test_checkpoints_flipped
  */
 #define main ckpt_main
 #include "../tools/ckpt2safetensors.c"
@@ -93,6 +93,44 @@ void test_checkpoints_views(void)
     char error[4096];
     CHECK(converted((options){.in = test_path("golden/ckpt/views.ckpt")}, error), "%s", error);
     CHECK(same_tensors(test_scratch(OUT), test_path("golden/ckpt/views_expected.safetensors"), NULL) == 15, "views");
+}
+
+/* A value that F16 cannot hold is refused, not made infinite; without --half it is kept. */
+void test_checkpoints_too_large_for_half(void)
+{
+    enum { VALUES = 4 };
+    static const char NAME[] = "model.diffusion_model.time_embed.0.weight";
+    char error[4096];
+    unsigned char wanted[4 * VALUES], large[4] = {0x00, 0x50, 0xc3, 0x47};      /* 100000 */
+    const saved_path in = kept(test_path("golden/ckpt/zip.ckpt")), changed = kept(test_scratch("large.ckpt"));
+    size_t length = 0, at = 0;
+    double x[64];
+    flis_ctx ctx;
+    flis_init(&ctx);
+    flis_file *file = flis_file_open(&ctx, test_path("golden/ckpt/expected.safetensors"));
+    const flis_entry *e = file ? flis_file_find(file, NAME) : NULL;
+    CHECK(e && flis_entry_count(e) <= 64 && flis_file_read_f64(&ctx, file, e, x), "%s", ctx.error);
+    unsigned char *bytes = (unsigned char *)flis_read_file(&ctx, in.text, (size_t)1 << 20, &length);
+    CHECK(bytes != NULL, "%s", ctx.error);
+    for (int i = 0; i < VALUES; i++) {
+        const float f = (float)x[i];
+        uint32_t u;
+        memcpy(&u, &f, sizeof u);
+        for (int k = 0; k < 4; k++) wanted[4 * i + k] = (unsigned char)(u >> 8 * k);
+    }
+    while (bytes && at + sizeof wanted <= length && memcmp(bytes + at, wanted, sizeof wanted) != 0) at++;
+    CHECK(bytes && at + sizeof wanted <= length, "%s: its values are not in the file", NAME);
+    if (bytes && at + sizeof wanted <= length) {
+        memcpy(bytes + at + 4, large, 4);
+        FILE *out = fopen(changed.text, "wb");
+        CHECK(out && fwrite(bytes, 1, length, out) == length, "%s: cannot be written", changed.text);
+        if (out) fclose(out);
+        CHECK(converted((options){.in = changed.text}, error), "%s", error);
+        CHECK(!converted((options){.in = changed.text, .half = true}, error) && strstr(error, NAME) && strstr(error, "F16"), "%s", error);
+    }
+    free(bytes);
+    flis_file_close(file);
+    flis_free(&ctx);
 }
 
 void test_checkpoints_ema(void)

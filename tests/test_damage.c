@@ -410,6 +410,8 @@ static const pickle_row BROKEN[] = {
     {"a float that is no number", PICKLE("Fpi\n.")}, {"a float in an integer", PICKLE("I1.5\n.")},
     {"a persistent id that is a string", PICKLE("X\1\0\0\0aQ.")}, {"a persistent id of nothing", PICKLE("Q.")},
     {"a persistent id of another type", PICKLE("(X\7\0\0\0storagectorch\nSize\nX\1\0\0\0" "0X\3\0\0\0cpuK\4tQ.")},
+    {"a storage that is a view", PICKLE(TENSOR("FloatStorage", "K\x04" "X\1\0\0\0vK\0K\2\x87", "K\0", "K\x02\x85", "K\x01\x85"))},
+    {"a persistent id of a module", PICKLE("(X\6\0\0\0modulectorch\nFloatStorage\nX\1\0\0\0" "0X\3\0\0\0cpuK\4tQ.")},
     {"a storage of -1 values", PICKLE(TENSOR("FloatStorage", "J\xff\xff\xff\xff", "K\0", "K\1\x85", "K\1\x85"))},
     {"LONG4 of 4 GB", PICKLE("\x8b\xff\xff\xff\xff.")},
     {"BINBYTES8 of 2^64 - 1 bytes", PICKLE("\x8e\xff\xff\xff\xff\xff\xff\xff\xff.")},

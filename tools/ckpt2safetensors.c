@@ -15,6 +15,7 @@
 #include "flis.h"
 
 #include <errno.h>
+#include <math.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -472,10 +473,19 @@ static bool storage_insert(machine *m, size_t place, storage *s)
     return true;
 }
 
-/* ('storage', FloatStorage, key, location, numel[, view]). SPEC 10.7. */
+/* ('storage', FloatStorage, key, location, numel[, view]). A view (a part of another storage) is refused: files of before
+   PyTorch 0.4 have them, and taken for the whole they would be other values. SPEC 10.7. */
 static void push_storage(machine *m, const value *id)
 {
-    const value *type = argument(id, 1, GLOBAL), *key = argument(id, 2, TEXT), *numel = argument(id, 4, INT);
+    const value *word = argument(id, 0, TEXT), *type = argument(id, 1, GLOBAL), *key = argument(id, 2, TEXT), *numel = argument(id, 4, INT);
+    if (!word || strcmp(word->u.text.bytes, "storage") != 0) {
+        bad(m, "a persistent id that is no storage's");
+        return;
+    }
+    if (id->u.list.count > 5 && !argument(id, 5, NONE)) {
+        bad(m, "a storage that is a view of another");
+        return;
+    }
     if (!type || type->u.global.call != G_STORAGE || !key || !numel || numel->u.integer < 0) {
         bad(m, "a storage without type, key and length");
         return;
@@ -1004,45 +1014,89 @@ typedef struct options { bool ema, all, half, quiet; size_t sets; char **set; co
 
 typedef struct item { const char *name; const value *tensor; } item;
 
-/* Copies one tensor's values in order. Contiguous ones are streamed; others one innermost run at a time. */
-static bool copy_values(checkpoint *c, flis_writer *writer, const value *v, bool to_half)
+/* What a tensor's values are read from: the file, or the part of it that holds them all. */
+typedef struct { uint64_t at; unsigned char *bytes; } window;
+
+/* Where a tensor is not contiguous, its part of the storage in memory, if that is not much more than the tensor itself: else
+   a transposed matrix would be a read for every value. */
+static bool window_open(checkpoint *c, const value *v, uint64_t count, window *w)
 {
-    enum { PIECE = 1 << 16 };
-    static const size_t MOST = PIECE / 8;
+    const uint64_t most = (uint64_t)128 << 20, size = flis_dtype_size(v->u.tensor.storage->dtype);
+    uint64_t extent = 1;
+    *w = (window){v->u.tensor.storage->at + v->u.tensor.offset * size, NULL};
+    for (int i = 0; i < v->u.tensor.rank; i++) extent += (v->u.tensor.shape[i] - 1) * v->u.tensor.stride[i];
+    if (extent * size > most || extent > 4 * count + 65536) return true;
+    w->bytes = flis_alloc(c->ctx, (size_t)(extent * size), 1);
+    return w->bytes && read_at(c, w->at, w->bytes, (size_t)(extent * size));
+}
+
+static double float_at(const unsigned char *bytes, flis_dtype dtype)
+{
+    const uint64_t bits = number_at(bytes, (int)flis_dtype_size(dtype));
+    const uint32_t low = (uint32_t)bits;
+    double wide;
+    float f;
+    memcpy(&wide, &bits, sizeof wide);
+    memcpy(&f, &low, sizeof f);
+    return dtype == FLIS_F64 ? wide : dtype == FLIS_F32 ? (double)f : dtype == FLIS_F16 ? flis_half_to_float((uint16_t)bits)
+                                                                                         : flis_bf16_to_float((uint16_t)bits);
+}
+
+/* Writes `now` values; *odd counts those that are NaN or infinite. A finite one that F16 cannot hold is an error: it would
+   become infinite, and the model refuse to load. */
+static bool put_values(checkpoint *c, flis_writer *writer, const item *of, const unsigned char *bytes, size_t now, bool to_half, uint64_t *odd)
+{
+    enum { MOST = 8192 };
+    const flis_dtype dtype = of->tensor->u.tensor.storage->dtype;
+    const size_t size = flis_dtype_size(dtype);
+    double values[MOST];
+    if (dtype > FLIS_BF16) return flis_write_raw(c->ctx, writer, bytes, now);
+    for (size_t i = 0; i < now; i++) {
+        values[i] = float_at(bytes + i * size, dtype);
+        const bool finite = values[i] - values[i] == 0;
+        *odd += !finite;
+        if (to_half && finite && fabs(values[i]) >= 65520)
+            return flis_fail(c->ctx, "%s: tensor %.200s: got the value %g, wanted at most 65504 for F16: convert it without --half", c->path,
+                             of->name, values[i]);
+    }
+    return to_half ? flis_write_f64(c->ctx, writer, values, now) : flis_write_raw(c->ctx, writer, bytes, now);
+}
+
+/* Copies one tensor's values in order, innermost run after run. */
+static bool copy_values(checkpoint *c, flis_writer *writer, const item *of, bool to_half, uint64_t *odd)
+{
+    enum { PIECE = 1 << 16, MOST = PIECE / 8 };
     unsigned char bytes[PIECE];
-    const storage *s = v->u.tensor.storage;
-    const size_t size = flis_dtype_size(s->dtype);
+    const value *v = of->tensor;
+    const size_t size = flis_dtype_size(v->u.tensor.storage->dtype);
     uint64_t index[FLIS_MAX_DIMS] = {0}, count = 1, run = 1;
     int inner = v->u.tensor.rank;       /* dimensions inner..rank-1 are one contiguous run */
+    window w = {v->u.tensor.storage->at + v->u.tensor.offset * size, NULL};
+    size_t kept = 0;                    /* values in bytes, waiting to be written together */
+    bool good = true;
     for (int i = 0; i < v->u.tensor.rank; i++) count *= v->u.tensor.shape[i];
     while (inner > 0 && (v->u.tensor.shape[inner - 1] == 1 || v->u.tensor.stride[inner - 1] == run)) run *= v->u.tensor.shape[--inner];
-    for (uint64_t done = 0; done < count; done += run) {
-        uint64_t offset = v->u.tensor.offset;
-        for (int i = 0; i < inner; i++) offset += index[i] * v->u.tensor.stride[i];
-        for (uint64_t part = 0; part < run;) {
-            size_t now = run - part < MOST ? (size_t)(run - part) : MOST;
-            if (!read_at(c, s->at + (offset + part) * size, bytes, now * size)) return false;
-            if (to_half) {
-                double values[PIECE / 8];
-                for (size_t i = 0; i < now; i++) {
-                    uint32_t u = (uint32_t)number_at(bytes + i * size, (int)size);
-                    uint64_t wide = number_at(bytes + i * size, (int)size);
-                    float f;
-                    memcpy(&f, &u, sizeof f);
-                    values[i] = s->dtype == FLIS_F32 ? (double)f : flis_bf16_to_float((uint16_t)u);
-                    if (s->dtype == FLIS_F64) memcpy(&values[i], &wide, sizeof wide);
-                }
-                if (!flis_write_f64(c->ctx, writer, values, now)) return false;
-            } else if (!flis_write_raw(c->ctx, writer, bytes, now))
-                return false;
+    if (count && inner > 0) good = window_open(c, v, count, &w);
+    for (uint64_t done = 0; good && done < count; done += run) {
+        uint64_t from = 0;
+        for (int i = 0; i < inner; i++) from += index[i] * v->u.tensor.stride[i];
+        for (uint64_t part = 0; good && part < run;) {
+            const size_t now = run - part < MOST - kept ? (size_t)(run - part) : MOST - kept;
+            if (w.bytes) memcpy(bytes + kept * size, w.bytes + (from + part) * size, now * size);
+            else good = read_at(c, w.at + (from + part) * size, bytes + kept * size, now * size);
             part += now;
+            kept += now;
+            if (kept < MOST) continue;
+            good = good && put_values(c, writer, of, bytes, kept, to_half, odd);
+            kept = 0;
         }
         for (int i = inner; i-- > 0;) {
             if (++index[i] < v->u.tensor.shape[i]) break;
             index[i] = 0;
         }
     }
-    return true;
+    free(w.bytes);
+    return good && (!kept || put_values(c, writer, of, bytes, kept, to_half, odd));
 }
 
 /* LitEma (ldm/modules/ema.py) keeps the average of model.X under model_ema. + X without its dots. SPEC 10.7. */
@@ -1158,8 +1212,12 @@ static void write_all(checkpoint *c, const options *o)
         flis_dtype dtype = v->u.tensor.storage->dtype;
         flis_write_declare(c->ctx, writer, list[i].name, narrows(o, dtype) ? FLIS_F16 : dtype, v->u.tensor.rank, v->u.tensor.shape);
     }
-    for (size_t i = 0; writer && i < count; i++)
-        if (!copy_values(c, writer, list[i].tensor, narrows(o, list[i].tensor->u.tensor.storage->dtype))) break;
+    for (size_t i = 0; writer && i < count; i++) {
+        uint64_t odd = 0;
+        if (!copy_values(c, writer, &list[i], narrows(o, list[i].tensor->u.tensor.storage->dtype), &odd)) break;
+        if (odd && !o->quiet)
+            fprintf(stderr, "ckpt2safetensors: warning: tensor %.200s: %llu of its values are NaN or infinite\n", list[i].name, (unsigned long long)odd);
+    }
     if (writer && flis_write_end(c->ctx, writer) && !o->quiet) fprintf(stderr, "%s: %zu tensors\n", o->out, count);
     free(list);
 }
@@ -1176,6 +1234,24 @@ static const char HELP[] =
     "  --help, --version\n"
     "exit status: 0 done, 1 failed (one sentence on stderr, nothing written), 2 wrong usage\n";
 
+/* Whether KEY=VALUE can be written: a key, given once, and a number where flis reads one. */
+static bool check_set(const options *o, const char *set)
+{
+    static const char *const numbers[] = {"unet.num_heads", "clip.num_heads", "vae.scale_factor", "unet.norm_num_groups", "vae.norm_num_groups"};
+    const size_t length = strcspn(set, "=");
+    bool twice = false, number = true;
+    for (size_t i = 0; i < o->sets; i++) twice = twice || strncmp(o->set[i], set, length + 1) == 0;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        char *end;
+        if (strlen(numbers[i]) != length || strncmp(numbers[i], set, length) != 0) continue;
+        number = strtod(set + length + 1, &end) > 0 && !*end;
+    }
+    if (length && !twice && number) return true;
+    fprintf(stderr, "ckpt2safetensors: --set %s: %s; see --help\n", set,
+            !length ? "its key is missing" : twice ? "its key stands twice" : "its value is no number above 0");
+    return false;
+}
+
 /* 0: go on; else the exit status + 1. */
 static int parse(int argc, char **argv, options *o)
 {
@@ -1186,7 +1262,10 @@ static int parse(int argc, char **argv, options *o)
         if (strcmp(a, "--half") == 0) o->half = true;
         else if (strcmp(a, "--ema") == 0) o->ema = true;
         else if (strcmp(a, "--all") == 0) o->all = true;
-        else if (strcmp(a, "--set") == 0 && i + 1 < argc && strchr(argv[i + 1], '=')) o->set[o->sets++] = argv[++i];
+        else if (strcmp(a, "--set") == 0 && i + 1 < argc && strchr(argv[i + 1], '=')) {
+            if (!check_set(o, argv[++i])) return 3;
+            o->set[o->sets++] = argv[i];
+        }
         else if (a[0] == '-' && a[1]) return fprintf(stderr, "ckpt2safetensors: %s: not an option, or its value is missing; see --help\n", a), 3;
         else if (!o->in) o->in = a;
         else if (!o->out) o->out = a;

@@ -2085,12 +2085,31 @@ static bool print_part(flis_ctx *ctx, flis_file *file, int part, const part_sum 
     return flis_ok(ctx);
 }
 
+/* A text out of a file, on a line of its own: what would end the line or command the terminal is a question mark. */
+static void print_foreign(const char *text)
+{
+    for (size_t n; *text; text += n) {
+        n = flis_printable(text);
+        fwrite(n ? text : "?", 1, n ? n : 1, stdout);
+        n = n ? n : 1;
+    }
+}
+
+/* Stable Diffusion v1's text encoder is 768 wide; v2's is not, nor are its names these. */
+static bool file_has_clip_l(const flis_file *file)
+{
+    const flis_entry *e = flis_file_find(file, "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight");
+    return e && e->rank == 2 && e->shape[1] == 768;
+}
+
 /* What kind of model the tensors' names and sizes say it is. */
 static const char *kind_of_model(const flis_file *file, const part_sum *sum)
 {
     const flis_entry *first = flis_file_find(file, "model.diffusion_model.input_blocks.0.0.weight");
     if (!sum[PART_CLIP].tensors && !sum[PART_UNET].tensors && !sum[PART_VAE].tensors) return "no model that flis knows";
     if (!sum[PART_CLIP].tensors || !sum[PART_UNET].tensors || !sum[PART_VAE].tensors) return "a part of a latent diffusion model";
+    if (first && first->rank == 4 && first->shape[0] == 320 && (first->shape[1] != 4 || !file_has_clip_l(file)))
+        return "a latent diffusion model of Stable Diffusion v1's width, but another text encoder or input: none that flis knows";
     if (!first || first->rank != 4 || first->shape[0] != 320) return "a small latent diffusion model with Stable Diffusion v1's topology";
     if (file->shards == 1) return "Stable Diffusion v1 or FreestyleNet, single file";
     return file->shards == 3 && !strstr(file->path, ".index.json") ? "Stable Diffusion v1 or FreestyleNet, diffusers folder"
@@ -2116,12 +2135,17 @@ static int run_info(cli *c)
     }
     printf("kind %s\nfiles %zu\nbytes %llu\ntensors %zu\n", kind_of_model(file, sum), file->shards, (unsigned long long)bytes, file->count);
     for (size_t i = 0; i < file->metadata_count; i++)
-        printf("metadata %s %s\n", file->metadata[2 * i], file->metadata[2 * i + 1]);
+        for (int k = 0; k < 2; k++) {
+            fputs(k ? " " : "metadata ", stdout);
+            print_foreign(file->metadata[2 * i + (size_t)k]);
+            fputs(k ? "\n" : "", stdout);
+        }
     for (int part = 0; part < PARTS; part++) print_part(ctx, file, part, &sum[part]);
     printf("\n");
     for (size_t i = 0; i < file->count; i++) {
         const flis_entry *e = &file->entry[i];
-        printf("%s %s [", e->name, flis_dtype_name(e->dtype));
+        print_foreign(e->name);
+        printf(" %s [", flis_dtype_name(e->dtype));
         for (int k = 0; k < e->rank; k++) printf("%s%llu", k ? "," : "", (unsigned long long)e->shape[k]);
         if (c->diffable) printf("]\n");
         else printf("] %zu:%llu-%llu\n", e->shard, (unsigned long long)e->begin, (unsigned long long)e->end);
@@ -2132,11 +2156,6 @@ static int run_info(cli *c)
 
 /* ---- layout ------------------------------------------------------------------------------------------------------ */
 
-/* A phrase on a line of its own, whatever characters it holds. */
-static void print_text(const char *text)
-{
-    for (; *text; text++) putchar((unsigned char)*text < ' ' ? ' ' : *text);
-}
 
 static void print_phrases_of(const flis_layout *layout, int id)
 {
@@ -2144,7 +2163,7 @@ static void print_phrases_of(const flis_layout *layout, int id)
     for (size_t i = 0; i < layout->count; i++)
         if (layout->phrase[i].id == id) {
             fputs(any ? ", " : "", stdout);
-            print_text(layout->phrase[i].text);
+            print_foreign(layout->phrase[i].text);
             any = true;
         }
     if (!any) putchar('-');
@@ -2219,14 +2238,14 @@ static int run_layout(cli *c)
     printf("prompt\t");
     for (size_t i = 0; i < layout.count; i++) {
         fputs(i ? " " : "", stdout);
-        print_text(layout.phrase[i].text);
+        print_foreign(layout.phrase[i].text);
     }
     printf("\nlayout\t");
     if (layout.label.width) printf("%zux%zu\n", layout.label.width, layout.label.height);
     else printf("none: plain Stable Diffusion\n");
     printf("\nphrase\tid\n");
     for (size_t i = 0; i < layout.count; i++) {
-        print_text(layout.phrase[i].text);
+        print_foreign(layout.phrase[i].text);
         printf("\t%d\n", layout.phrase[i].id);
     }
     print_prompt_tokens(c, &layout);
@@ -2907,7 +2926,7 @@ static bool open_vectors(grading *g)
     printf("flis %s conformance; manifest %.16s\nresults: %s", FLIS_VERSION, hex, base_name(g->c->word[0]));
     if (generator) {
         printf(", made by ");
-        print_text(generator);
+        print_foreign(generator);
     }
     printf("\n\n");
     return true;
