@@ -280,6 +280,17 @@ is "tracing changes no byte" cmp -s out/p.png first.png
 grep '^{"name": ' out/d.json >lines
 is "--trace-digest: a line per tensor" test "$(lines lines)" -gt 1000
 is "--trace-digest: in order of execution" test "$(sed -n '1s/{"name": "\([^"]*\)".*/\1/p' lines)" = clip.embeddings
+digests=$(dirname "$synth")/compare
+done_ok "compare a digest with itself" "$digests" out/d.json out/d.json
+is "compare: every tensor of it" has so "^$(lines lines) compared, 0 differ"
+done_ok "compare a digest with the trace of the same run" "$digests" --allow-missing out/d.json out/t.st
+sed 's/"samples": \[0/"samples": [9/' out/d.json >out/other.json
+run "$digests" out/d.json out/other.json
+is "compare: another sample" test $status = 1
+head -c 2000 out/d.json >out/cut.json
+run "$digests" out/cut.json out/d.json
+is "compare: a digest cut short is trouble" test $status = 2
+rm -f out/other.json out/cut.json
 is "--trace-digest: what makes it again" has out/d.json '"model.sha256": "[0-9a-f]*"'
 "$flis" info out/t.st >so 2>err
 for key in flis.version flis.real command model.sha256 phrases ids class_ids layout.sha256 size seed rng steps sampler \

@@ -282,6 +282,7 @@ typedef struct side {                   /* one file's tensors that take part, in
     size_t count;
     struct named { const flis_entry *entry; char *name; size_t order; bool taken; } *item;
     bool by_name;                       /* the file is sorted by name: its order is no order of execution */
+    bool digest;                        /* of each tensor there are 64 samples at most: a --trace-digest's JSON */
 } side;
 
 /* How a pair ended. */
@@ -440,9 +441,88 @@ static bool sorted_by_name(const side *s)
     return s->count > 1;
 }
 
+/* ---- Digests of runs: JSON with each tensor's shape and 64 samples, flat[0], flat[stride], … ---- */
+
+static double sample_value(const flis_json *json)
+{
+    if (json->type == FLIS_NUMBER) return json->number;
+    if (strcmp(json->string, "NaN") == 0) return NAN;
+    return *json->string == '-' ? -HUGE_VAL : HUGE_VAL;
+}
+
+static bool is_sample(const flis_json *json)
+{
+    return json->type == FLIS_NUMBER || (json->type == FLIS_STRING && (strcmp(json->string, "NaN") == 0 ||
+                                         strcmp(json->string, "Infinity") == 0 || strcmp(json->string, "-Infinity") == 0));
+}
+
+static size_t samples_of(uint64_t count) { return count < FLIS_SAMPLES ? (size_t)count : FLIS_SAMPLES; }
+static size_t stride_of(uint64_t count) { return count / FLIS_SAMPLES ? (size_t)(count / FLIS_SAMPLES) : 1; }
+
+static bool digest_entry(flis_ctx *ctx, const flis_json *json, flis_entry *e)
+{
+    const flis_json *name = flis_json_get(json, "name"), *dtype = flis_json_get(json, "dtype"), *shape = flis_json_get(json, "shape");
+    if (!name || name->type != FLIS_STRING || !dtype || dtype->type != FLIS_STRING || !shape || shape->type != FLIS_ARRAY ||
+        shape->count > FLIS_MAX_DIMS) return false;
+    while (e->dtype <= FLIS_BOOL && strcmp(flis_dtype_name(e->dtype), dtype->string) != 0) e->dtype++;
+    if (e->dtype > FLIS_BOOL) return false;
+    for (; e->rank < (int)shape->count; e->rank++) {
+        const flis_json *size = &shape->item[e->rank];
+        if (size->type != FLIS_NUMBER || !flis_json_u64(size, &e->shape[e->rank]) || e->shape[e->rank] > UINT32_MAX) return false;
+    }
+    return (e->name = copy_text(ctx, name->string)) != NULL;
+}
+
+/* A file whose tensors are the samples, as doubles of this machine. */
+static bool digest_read(flis_ctx *ctx, flis_file *file, const flis_json *tensors)
+{
+    file->shard = flis_alloc(ctx, 1, sizeof *file->shard);
+    file->entry = flis_alloc(ctx, tensors->count + 1, sizeof *file->entry);
+    if (!file->shard || !file->entry) return false;
+    memset(file->entry, 0, (tensors->count + 1) * sizeof *file->entry);
+    *file->shard = (flis_shard){NULL, tmpfile(), 0};
+    file->shards = 1;
+    if (!file->shard->stream) return flis_fail(ctx, "%s: no temporary file for its samples", file->path);
+    for (uint64_t at = 0; file->count < tensors->count;) {
+        const flis_json *json = &tensors->item[file->count], *samples = flis_json_get(json, "samples");
+        flis_entry *e = &file->entry[file->count++];
+        bool good = samples && samples->type == FLIS_ARRAY && digest_entry(ctx, json, e);
+        if (good && samples->count != samples_of(flis_entry_count(e))) good = false;
+        for (size_t i = 0; good && i < samples->count; i++) {
+            const double x = is_sample(&samples->item[i]) ? sample_value(&samples->item[i]) : 0;
+            good = is_sample(&samples->item[i]) && fwrite(&x, sizeof x, 1, file->shard->stream) == 1;
+        }
+        if (!good) return flis_fail(ctx, "%s:%d:%d: wanted a tensor's name, dtype, shape and samples", file->path, json->line, json->column);
+        e->begin = at;
+        e->end = at += samples->count * sizeof(double);
+    }
+    return flis_file_ready(ctx, file);
+}
+
+/* NULL without an error: not such a file. */
+static flis_file *digest_open(flis_ctx *ctx, const char *path)
+{
+    char begin[8] = {0};
+    FILE *stream = fopen(path, "rb");
+    const bool read = stream && fread(begin, 1, sizeof begin, stream) == sizeof begin;
+    if (stream) fclose(stream);
+    if (!read || *begin != '{' || !begin[7]) return NULL;   /* safetensors: the header's length, whose last byte is 0 */
+    size_t length = 0;
+    char *text = flis_read_file(ctx, path, (size_t)1 << 30, &length);
+    flis_json *json = text ? flis_json_parse(ctx, path, text, length) : NULL;
+    const flis_json *tensors = json ? flis_json_get(json, "tensors") : NULL;
+    flis_file *file = json ? flis_file_new(ctx, path) : NULL;
+    if (file && (!tensors || tensors->type != FLIS_ARRAY)) flis_fail(ctx, "%s: wanted a list of tensors, as --trace-digest writes it", path);
+    if (file && flis_ok(ctx)) digest_read(ctx, file, tensors);
+    flis_json_free(json);
+    free(text);
+    return file;
+}
+
 static bool side_open(flis_ctx *ctx, side *s, const char *path, const char *prefix, const char *match, const rename_map *map)
 {
-    if (!(s->file = flis_file_open(ctx, path))) return false;
+    s->digest = (s->file = digest_open(ctx, path)) != NULL;
+    if (!flis_ok(ctx) || (!s->digest && !(s->file = flis_file_open(ctx, path)))) return false;
     if (!(s->item = flis_alloc(ctx, s->file->count + 1, sizeof *s->item))) return false;
     for (size_t i = 0; i < s->file->count; i++) {
         const char *name = s->file->entry[i].name;
@@ -689,8 +769,22 @@ static double *read_values(comparison *c, side *s, const flis_entry *entry)
     return NULL;
 }
 
+/* The samples of a tensor, where one of the files has no more. */
+static double *read_samples(comparison *c, side *s, const flis_entry *entry)
+{
+    const size_t count = samples_of(flis_entry_count(entry)), stride = stride_of(flis_entry_count(entry));
+    double *x = s->digest ? flis_alloc(&c->ctx, count + 1, sizeof *x) : read_values(c, s, entry);
+    for (size_t i = 0; x && !s->digest && i < count; i++) x[i] = x[i * stride];
+    if (!x || !s->digest || (fseek(s->file->shard->stream, (long)entry->begin, SEEK_SET) == 0 &&
+                             fread(x, sizeof *x, count, s->file->shard->stream) == count)) return x;
+    free(x);
+    flis_fail(&c->ctx, "%s: its samples cannot be read again", s->file->path);
+    return NULL;
+}
+
 static bool measure(comparison *c, pair *p, uint64_t *counts)
 {
+    const bool sampled = c->ref.digest || c->other.digest;
     if (!p->other) {
         p->verdict = MISSING;
         return true;
@@ -699,10 +793,13 @@ static bool measure(comparison *c, pair *p, uint64_t *counts)
     p->m.count = flis_entry_count(r);
     p->verdict = SHAPE;
     if (!shapes_agree(r, o, false)) return true;
-    double *a = read_values(c, &c->ref, r), *b = a ? read_values(c, &c->other, o) : NULL;
+    double *(*const read)(comparison *c, side *s, const flis_entry *entry) = sampled ? read_samples : read_values;
+    double *a = read(c, &c->ref, r), *b = a ? read(c, &c->other, o) : NULL;
+    if (sampled) p->m.count = samples_of(p->m.count);
     if (b) {
         const bool floats = !is_integer(r->dtype) && !is_integer(o->dtype);
         measure_values(&p->m, a, b, coarser(r->dtype, o->dtype), floats, counts);
+        if (sampled) p->m.at *= stride_of(flis_entry_count(r)), p->m.first_bad *= stride_of(flis_entry_count(r));
         p->m.excess = excess_of(&c->o, &p->m, p->ref);
         p->measured = true;
         p->verdict = p->m.bad_ref || p->m.bad_other ? NOT_FINITE : p->m.excess <= 1 ? SAME : DIFFERENT;
@@ -2229,6 +2326,10 @@ static void diagnose(comparison *c)
     report out = {c->diagnosis, sizeof c->diagnosis};
     const profile *wider = enough(c);
     const pair *p = c->first;
+    if (c->ref.digest || c->other.digest) {
+        say(&out, "  of %zu samples no pattern can be told: compare whole traces\n", (size_t)FLIS_SAMPLES);
+        return;
+    }
     if (subject_open(c, p, &s)) {
         if (p->verdict == NOT_FINITE) not_finite_found(&s, &out);
         else {
