@@ -35,7 +35,7 @@ typedef struct options {
     uint64_t seed, steps, batch, warmup, count, size, crop;
     double rate, decay, ema, clip, dropout, kl, edges, colours, minutes, every;
     uint64_t threads;
-    bool resume, quiet, less_memory;
+    bool resume, quiet, less_memory, frozen_text;
 } options;
 
 /* Steps between two lines of the log; a state is saved at such a step only, so that no sum is cut. */
@@ -86,7 +86,8 @@ static bool starts_zero(const char *name)
 static const char LOG_VARIANCE_BIAS[] = ".quant_conv.bias";
 enum { FIRST_LOG_VARIANCE = -6 };
 
-/* Gains 1, biases 0, embeddings of deviation 0.02, matrices and kernels uniform in +-sqrt(gain / fan_in): PyTorch's default
+/* Gains 1, biases 0, embeddings of deviation 0.5 (tokens: what a word is must outweigh where it stands and what the first layers
+   make of its neighbours) and 0.02 (positions), matrices and kernels uniform in +-sqrt(gain / fan_in): PyTorch's default
    has gain 1. */
 static bool new_weights(flis_ctx *ctx, void *user, const char *name, flis_param *p)
 {
@@ -97,7 +98,7 @@ static bool new_weights(flis_ctx *ctx, void *user, const char *name, flis_param 
     for (const char *c = name; *c; c++) hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
     dice d = dice_of(o, DICE_WEIGHT, 0, hash);
     for (int i = 1; i < p->rank; i++) fan_in *= p->shape[i];
-    const float range = p->table ? 0.034641f : starts_zero(name) ? 0 : (float)sqrt(1.0 / (double)fan_in);
+    const float range = p->table ? (ends(name, "token_embedding.weight") ? 0.866025f : 0.034641f) : starts_zero(name) ? 0 : (float)sqrt(1.0 / (double)fan_in);
     real *values = flis_alloc(ctx, count, sizeof *values);
     for (size_t i = 0; values && i < count; i++)
         values[i] = p->rank == 1 ? (ends(name, "weight") ? 1 : 0) : spread(&d, -range, range);
@@ -665,10 +666,10 @@ static bool plot_write(job *j)
 /* What must be the same when resuming: everything that the bits of a step depend on. */
 static void fingerprint(const options *o, char *out, size_t room)
 {
-    snprintf(out, room, "%s seed %llu batch %llu warmup %llu rate %.9g decay %.9g ema %.9g clip %.9g dropout %.9g kl %.9g edges %.9g colours %.9g size %llu crop %llu set %s",
+    snprintf(out, room, "%s seed %llu batch %llu warmup %llu rate %.9g decay %.9g ema %.9g clip %.9g dropout %.9g kl %.9g edges %.9g colours %.9g size %llu crop %llu set %s%s",
              STAGE[o->stage], (unsigned long long)o->seed, (unsigned long long)o->batch, (unsigned long long)o->warmup, o->rate, o->decay,
              o->ema, o->clip, o->dropout, o->kl, o->edges, o->colours, (unsigned long long)o->size,
-             (unsigned long long)o->crop, o->data ? "" : o->set ? o->set : "");
+             (unsigned long long)o->crop, o->data ? "" : o->set ? o->set : "", o->frozen_text ? " frozen text" : "");
 }
 
 static bool state_write(job *j)
@@ -793,11 +794,13 @@ static bool models_begin(job *j, const flis_vae_config *vae, const flis_clip_con
     models begun = {NULL, NULL, NULL};
     if (j->o.start && !file) return false;
     if (vae) begun.vae = j->m.vae = file ? flis_vae_load(&j->ctx, file, true, true) : flis_vae_new(&j->ctx, vae, true, true);
-    if (clip) begun.clip = j->m.clip = file ? flis_clip_load(&j->ctx, file) : flis_clip_new(&j->ctx, clip);
+    if (clip) begun.clip = j->m.clip = file && !j->o.frozen_text ? flis_clip_load(&j->ctx, file) : flis_clip_new(&j->ctx, clip);
     if (unet) begun.unet = j->m.unet = file ? flis_unet_load(&j->ctx, file) : flis_unet_new(&j->ctx, unet);
     flis_file_close(file);
-    return flis_ok(&j->ctx) && (file || models_walk(&j->ctx, &begun, new_weights, &j->o)) &&
-           models_walk(&j->ctx, &begun, flis_grad_visit, &j->training);
+    if (flis_ok(&j->ctx) && !file) models_walk(&j->ctx, &begun, new_weights, &j->o);
+    if (flis_ok(&j->ctx) && file && clip && j->o.frozen_text) flis_clip_walk(&j->ctx, j->m.clip, new_weights, &j->o);
+    if (j->o.frozen_text) begun.clip = NULL;
+    return flis_ok(&j->ctx) && models_walk(&j->ctx, &begun, flis_grad_visit, &j->training);
 }
 
 static bool open_vocab(job *j)
@@ -924,6 +927,7 @@ static const char HELP[] =
     "  --steps N       updates in all; --batch N: samples for each\n"
     "  --rate R        learning rate, reached after --warmup N steps; falls to a tenth over the last fifth\n"
     "  --decay D       AdamW's weight decay; --ema D: decay of the averages that are written; --clip N: of the gradient's norm\n"
+    "  --frozen-text   text2image: the text encoder stays as it was drawn\n"
     "  --dropout P     share of samples without words, so that guidance works\n"
     "  --start FILE    vae, text2image, segmenter: weights to go on from (an earlier -o), instead of new ones\n"
     "  --kl W          vae: weight of the KL divergence; --edges W: of differences between neighbours; --colours W: between colours\n"
@@ -1001,7 +1005,7 @@ static int parse(options *o, int argc, char **argv)
         {"--kl", NULL, NULL, &o->kl, NULL}, {"--edges", NULL, NULL, &o->edges, NULL},
         {"--colours", NULL, NULL, &o->colours, NULL}, {"--start", &o->start, NULL, NULL, NULL}, {"--minutes", NULL, NULL, &o->minutes, NULL},
         {"--every", NULL, NULL, &o->every, NULL}, {"--resume", NULL, NULL, NULL, &o->resume}, {"-q", NULL, NULL, NULL, &o->quiet},
-        {"--less-memory", NULL, NULL, NULL, &o->less_memory},
+        {"--less-memory", NULL, NULL, NULL, &o->less_memory}, {"--frozen-text", NULL, NULL, NULL, &o->frozen_text},
     };
     for (int i = 2; i < argc; i++) {
         const choice *c = NULL;
