@@ -343,7 +343,11 @@ enum { FAST, SLOW };
     X(test_world_captions, FAST) \
     X(test_world_prompts, FAST) \
     X(test_world_styles, FAST) \
-    X(test_world_refuses, FAST)
+    X(test_world_refuses, FAST) \
+    /* test_windows.c */ \
+    X(test_windows_words, FAST) \
+    X(test_windows_places, FAST) \
+    X(test_windows_deaf, FAST)
 
 #define DECLARE(name, speed) test_fn name;
 #define ROW(name, speed) {#name, name, speed},

@@ -61,9 +61,14 @@ static inline int measure_colour(const region *r, double *share);
 /* What has looked at scenes of the world's training half: of each style, and of each thing without pattern, striped and
    spotted, the mean of some statistics and their covariance (quadratic discriminant analysis). */
 typedef struct judges judges;
-static inline judges *judges_learn(flis_ctx *ctx);     /* free() it; takes a few seconds */
+/* How a scene's pixels [128][128][3] come out of a painter, in place; false: failed. */
+typedef bool develop(flis_ctx *ctx, void *user, uint8_t *rgb);
+/* free() it; takes a few seconds. With a painter, judges know every kind twice: as drawn, and as it paints. */
+static inline judges *judges_learn(flis_ctx *ctx, develop *painter, void *user);
 /* The world_style that the region is most likely in, 0: none. */
 static inline int measure_style(const judges *j, const region *r);
+/* That style, or none: the easier question. */
+static inline bool has_style(const judges *j, const region *r, int style);
 /* STRIPED, SPOTTED or 0, for a thing that can have patterns. */
 static inline int measure_pattern(flis_ctx *ctx, const judges *j, const region *r, int class);
 
@@ -501,9 +506,9 @@ static bool pattern_features(flis_ctx *ctx, const region *r, double *out)
 
 /* Gaussians, one for each kind. While learning, `factor` holds sums of products; then the Cholesky factors of the
    covariances, each drawn a fifth of the way to their common mean so that few samples do. */
-enum { MOST_KINDS = WORLD_STYLES + 1, MOST_FEATURES = 16 };
+enum { MOST_KINDS = 2 * (WORLD_STYLES + 1), MOST_FEATURES = 16 };
 typedef struct judge {
-    int kinds, features;
+    int names, kinds, features; /* kind k's name is k modulo names */
     double count[MOST_KINDS], mean[MOST_KINDS][MOST_FEATURES], log_det[MOST_KINDS];
     double factor[MOST_KINDS][MOST_FEATURES][MOST_FEATURES];
 } judge;
@@ -557,21 +562,30 @@ static bool judge_ready(judge *j)
     return good;
 }
 
-static int judge_tell(const judge *j, const double *x)
+/* -2 log of kind k's density at x, less a constant. */
+static double judge_distance(const judge *j, int k, const double *x)
 {
-    double best = 0;
+    double u[MOST_FEATURES], d = j->log_det[k];
+    for (int a = 0; a < j->features; a++) {
+        u[a] = x[a] - j->mean[k][a];
+        for (int b = 0; b < a; b++) u[a] -= j->factor[k][a][b] * u[b];
+        u[a] /= j->factor[k][a][a];
+        d += u[a] * u[a];
+    }
+    return d;
+}
+
+/* The likeliest name; of two, unless the second is negative. */
+static int judge_tell(const judge *j, const double *x, int one, int other)
+{
+    double best = HUGE_VAL;
     int kind = 0;
     for (int k = 0; k < j->kinds; k++) {
-        double u[MOST_FEATURES], d = j->log_det[k];
-        for (int a = 0; a < j->features; a++) {
-            u[a] = x[a] - j->mean[k][a];
-            for (int b = 0; b < a; b++) u[a] -= j->factor[k][a][b] * u[b];
-            u[a] /= j->factor[k][a][a];
-            d += u[a] * u[a];
-        }
-        if (k == 0 || d < best) best = d, kind = k;
+        if (other >= 0 && k % j->names != one && k % j->names != other) continue;
+        const double d = judge_distance(j, k, x);
+        if (d < best) best = d, kind = k;
     }
-    return kind;
+    return kind % j->names;
 }
 
 /* What styles are told by, over the pairs of neighbours that lie within the region: statistics of colour (spread, darkness,
@@ -610,13 +624,19 @@ static bool style_features(const region *r, double *out)
 static inline int measure_style(const judges *j, const region *r)
 {
     double x[STYLE_FEATURES];
-    return style_features(r, x) ? judge_tell(r->id < 0 ? &j->picture : &j->part, x) : 0;
+    return style_features(r, x) ? judge_tell(r->id < 0 ? &j->picture : &j->part, x, 0, -1) : 0;
+}
+
+static inline bool has_style(const judges *j, const region *r, int style)
+{
+    double x[STYLE_FEATURES];
+    return style_features(r, x) && judge_tell(r->id < 0 ? &j->picture : &j->part, x, style, 0) == style;
 }
 
 static inline int measure_pattern(flis_ctx *ctx, const judges *j, const region *r, int class)
 {
     double x[PATTERN_FEATURES];
-    return j->thing[class].kinds && pattern_features(ctx, r, x) ? judge_tell(&j->thing[class], x) : 0;
+    return j->thing[class].kinds > 0 && pattern_features(ctx, r, x) ? judge_tell(&j->thing[class], x, 0, -1) : 0;
 }
 
 static region region_of(const world_scene *s, int id)
@@ -624,44 +644,63 @@ static region region_of(const world_scene *s, int id)
     return (region){s->rgb, s->label, WORLD_SIDE, WORLD_SIDE, id, s->night};
 }
 
-/* Shows every judge scenes of the training half with all classes: styles on pictures and on regions, patterns on things. */
-static bool show_scenes(flis_ctx *ctx, judges *j, world_scene *s)
+/* Shows every judge scenes of the training half with all classes: styles on pictures and on regions, patterns on things; every
+   second one also as the painter paints it. */
+static bool show_styles(flis_ctx *ctx, judges *j, world_scene *s, develop *painter, void *user)
 {
-    enum { STYLED = 1200, PATTERNED = 1600 };
+    enum { STYLED = 1200 };
     world_rules rules = *world_set("text2image");
-    double x[MOST_FEATURES];
+    double x[MOST_FEATURES] = {0};
     rules.styles = 90;
     for (uint64_t seed = 0; seed < 2 * STYLED; seed++) {
         rules.style_in_region = seed >= STYLED;
         rules.attributes = rules.style_in_region ? 20 : 40;
         if (!world_draw(seed, &rules, s)) continue;
+        judge *one = rules.style_in_region ? &j->part : &j->picture;
         const world_phrase *last = &s->phrase[s->phrases - 1];
         region r = region_of(s, !rules.style_in_region ? -1 : last->style ? last->id : s->label[seed % WORLD_PIXELS]);
-        if (style_features(&r, x)) judge_see(rules.style_in_region ? &j->part : &j->picture, last->style, x);
+        if (style_features(&r, x)) judge_see(one, last->style, x);
+        if (!painter || seed % 2) continue;
+        if (!painter(ctx, user, s->rgb)) return false;
+        if (style_features(&r, x)) judge_see(one, one->names + last->style, x);
     }
+    return true;
+}
+
+static bool show_patterns(flis_ctx *ctx, judges *j, world_scene *s, develop *painter, void *user)
+{
+    enum { PATTERNED = 1600 };
+    world_rules rules = *world_set("text2image");
+    double x[MOST_FEATURES] = {0};
     rules.styles = 0;
     rules.attributes = 90;
     for (uint64_t seed = 0; seed < PATTERNED && flis_ok(ctx); seed++) {
         if (!world_draw(seed, &rules, s)) continue;
-        for (int i = 0; i < s->phrases; i++) {
-            judge *one = &j->thing[s->phrase[i].class];
-            region r = region_of(s, s->phrase[i].id);
-            if (one->kinds && pattern_features(ctx, &r, x)) judge_see(one, s->phrase[i].pattern, x);
+        for (int painted = 0; painted < (painter && seed % 2 == 0 ? 2 : 1); painted++) {
+            if (painted && !painter(ctx, user, s->rgb)) return false;
+            for (int i = 0; i < s->phrases; i++) {
+                judge *one = &j->thing[s->phrase[i].class];
+                region r = region_of(s, s->phrase[i].id);
+                if (one->kinds && pattern_features(ctx, &r, x)) judge_see(one, painted * one->names + s->phrase[i].pattern, x);
+            }
         }
     }
     return flis_ok(ctx);
 }
 
-static inline judges *judges_learn(flis_ctx *ctx)
+static inline judges *judges_learn(flis_ctx *ctx, develop *painter, void *user)
 {
     judges *j = flis_alloc(ctx, 1, sizeof *j);
     world_scene *s = flis_alloc(ctx, 1, sizeof *s);
+    const int times = painter ? 2 : 1;
     if (j && s) {
-        j->picture.kinds = j->part.kinds = WORLD_STYLES + 1;
-        j->picture.features = j->part.features = STYLE_FEATURES;
+        const judge style = {.names = WORLD_STYLES + 1, .kinds = times * (WORLD_STYLES + 1), .features = STYLE_FEATURES};
+        j->picture = j->part = style;
         for (int c = 1; c <= WORLD_CLASSES; c++)
-            if (CLASS[c].patterns) j->thing[c].kinds = WORLD_PATTERNS + 1, j->thing[c].features = PATTERN_FEATURES;
-        bool good = show_scenes(ctx, j, s) && judge_ready(&j->picture) && judge_ready(&j->part);
+            if (CLASS[c].patterns)
+                j->thing[c] = (judge){.names = WORLD_PATTERNS + 1, .kinds = times * (WORLD_PATTERNS + 1), .features = PATTERN_FEATURES};
+        bool good = show_styles(ctx, j, s, painter, user) && show_patterns(ctx, j, s, painter, user) && judge_ready(&j->picture) &&
+                    judge_ready(&j->part);
         for (int c = 1; good && c <= WORLD_CLASSES; c++) good = !j->thing[c].kinds || judge_ready(&j->thing[c]);
         if (!good && flis_ok(ctx)) flis_fail(ctx, "the world's scenes do not tell its styles and patterns apart");
     }
@@ -952,7 +991,7 @@ static bool run_attributes(program *p)
     tally t[MEASURES] = {{0, 0}};
     bool good = list_files(&p->ctx, p->layouts, ".json", ".json", &layouts, &folder[0]) &&
                 list_files(&p->ctx, p->pictures, ".png", ".png", &pictures, &folder[1]);
-    judges *j = good ? judges_learn(&p->ctx) : NULL;
+    judges *j = good ? judges_learn(&p->ctx, NULL, NULL) : NULL;
     good = j != NULL;
     for (size_t i = 0; good && i < layouts.count; i++) {
         const char *other = partner(&p->ctx, &layouts, i, &pictures, folder[0] || folder[1], p->pictures);

@@ -32,7 +32,7 @@ typedef struct options {
     stage stage;
     const char *out, *state, *log, *plot;       /* what is written */
     const char *model, *start, *vocab, *latents, *data, *set;
-    uint64_t seed, steps, batch, warmup, count, size, crop;
+    uint64_t seed, steps, batch, warmup, count, size, crop, window;
     double rate, decay, ema, clip, dropout, kl, edges, colours, minutes, every;
     uint64_t threads;
     bool resume, quiet, less_memory, frozen_text;
@@ -86,7 +86,10 @@ static bool starts_zero(const char *name)
 static const char LOG_VARIANCE_BIAS[] = ".quant_conv.bias";
 enum { FIRST_LOG_VARIANCE = -6 };
 
-/* Gains 1, biases 0, embeddings of deviation 0.5 (tokens: what a word is must outweigh where it stands and what the first layers
+/* What deafen needs. */
+static const char QUERY_BIAS[] = ".transformer_blocks.0.norm2.bias";
+
+/* Gains 1, biases 0 (but for those), embeddings of deviation 0.5 (tokens: what a word is must outweigh where it stands and what the first layers
    make of its neighbours) and 0.02 (positions), matrices and kernels uniform in +-sqrt(gain / fan_in): PyTorch's default
    has gain 1. */
 static bool new_weights(flis_ctx *ctx, void *user, const char *name, flis_param *p)
@@ -101,7 +104,7 @@ static bool new_weights(flis_ctx *ctx, void *user, const char *name, flis_param 
     const float range = p->table ? (ends(name, "token_embedding.weight") ? 0.866025f : 0.034641f) : starts_zero(name) ? 0 : (float)sqrt(1.0 / (double)fan_in);
     real *values = flis_alloc(ctx, count, sizeof *values);
     for (size_t i = 0; values && i < count; i++)
-        values[i] = p->rank == 1 ? (ends(name, "weight") ? 1 : 0) : spread(&d, -range, range);
+        values[i] = p->rank == 1 ? (ends(name, "weight") || ends(name, QUERY_BIAS) ? 1 : 0) : spread(&d, -range, range);
     for (size_t i = count / 2; values && i < count && ends(name, LOG_VARIANCE_BIAS); i++) values[i] = FIRST_LOG_VARIANCE;
     if (values) flis_param_set(ctx, p, values, false);
     free(values);
@@ -465,28 +468,72 @@ typedef struct batch {
     float *class_ids;
 } batch;
 
+static size_t window_side(const job *j, size_t side) { return j->o.window && j->o.window < side ? (size_t)j->o.window : side; }
+
+/* Where a window of a sample begins: around any place of a phrase that is drawn first, so that a boat is seen as often as the
+   sea. */
+static void place_window(const latents *l, size_t at, size_t side, dice *d, size_t *top, size_t *left)
+{
+    const uint8_t *label = l->label + at * l->h * l->w;
+    const int words = l->classes[at], class = words ? l->class_ids[at * FLIS_TOKENS + (size_t)roll(d, words)] : -1;
+    int seen = 0, chosen;
+    for (size_t i = 0; i < l->h * l->w; i++) seen += class < 0 || label[i] == class;
+    chosen = seen ? roll(d, seen) : 0;
+    size_t i = 0;
+    while (seen && chosen >= 0) chosen -= class < 0 || label[i++] == class;
+    i -= i > 0;
+    const size_t y = i / l->w, x = i % l->w, up = (size_t)roll(d, (int)side), before = (size_t)roll(d, (int)side);
+    *top = y < up ? 0 : y - up + side > l->h ? l->h - side : y - up;
+    *left = x < before ? 0 : x - before + side > l->w ? l->w - side : x - before;
+}
+
+/* Words of phrases that cover few places of the window would be lies there. */
+enum { FEWEST_PLACES = 3 };
+
+/* Tokens and classes of sample k: those of the window's phrases (and of what acts everywhere), closed up. */
+static void put_words(const latents *l, size_t at, const uint8_t *label, size_t places, bool all, const int16_t *empty, int32_t *ids,
+                      float *class_ids, size_t *classes)
+{
+    const int16_t *from = l->ids + at * FLIS_TOKENS, *class = l->class_ids + at * FLIS_TOKENS;
+    const size_t words = (size_t)l->classes[at];
+    size_t n = 0;
+    ids[0] = empty[0];
+    for (size_t i = 0; i < words && i + 1 < FLIS_TOKENS; i++) {
+        size_t seen = 0;
+        for (size_t k = 0; k < places && class[i] >= 0; k++) seen += label[k] == class[i];
+        if (!all && class[i] >= 0 && seen < FEWEST_PLACES) continue;
+        class_ids[n] = class[i];
+        ids[++n] = from[i + 1];
+    }
+    *classes = n;
+    for (size_t i = n; i < FLIS_TOKENS; i++) class_ids[i] = -1;
+    while (++n < FLIS_TOKENS) ids[n] = empty[1];        /* EOS and padding */
+}
+
 static bool gather_latent(job *j, batch *b, size_t k, double scale, dice *d)
 {
     const latents *l = &j->data;
-    const size_t at = (size_t)(dice_next(d) % l->count), places = l->h * l->w;
-    const uint16_t *moments = l->moments + at * places * 8;
+    const size_t at = (size_t)(dice_next(d) % l->count), h = window_side(j, l->h), w = window_side(j, l->w), places = h * w;
     const bool dropped = chance(d, (int)(100 * j->o.dropout + 0.5)), layout = j->o.stage == LAYOUT && !dropped;
+    size_t top = 0, left = 0, classes;
     real *noise = flis_scratch(&j->ctx, places * 4, sizeof *noise);
-    if (!noise) return false;
+    uint8_t *label = flis_scratch(&j->ctx, places, 1);
+    if (!noise || !label) return false;
     b->t[k] = roll(d, FLIS_TIMESTEPS);
+    if (places < l->h * l->w) place_window(l, at, h, d, &top, &left);
     normal(d, noise, places * 4);
     normal(d, b->noise->x + k * places * 4, places * 4);
-    for (size_t i = 0; i < places; i++)
+    for (size_t i = 0; i < places; i++) {
+        const size_t from = at * l->h * l->w + (top + i / w) * l->w + left + i % w;
+        label[i] = l->label[from];
         for (size_t c = 0; c < 4; c++) {
-            double mean = flis_half_to_float(moments[i * 8 + c]), log_variance = flis_half_to_float(moments[i * 8 + 4 + c]);
+            double mean = flis_half_to_float(l->moments[from * 8 + c]), log_variance = flis_half_to_float(l->moments[from * 8 + 4 + c]);
             b->z->x[(k * places + i) * 4 + c] = (real)(scale * (mean + flis_exp(0.5 * log_variance) * (double)noise[i * 4 + c]));
         }
-    const int16_t *ids = dropped ? j->empty : l->ids + at * FLIS_TOKENS;
-    for (size_t i = 0; i < FLIS_TOKENS; i++) {
-        b->ids[k * FLIS_TOKENS + i] = ids[i];
-        b->class_ids[k * FLIS_TOKENS + i] = l->class_ids[at * FLIS_TOKENS + i];
     }
-    b->rca[k] = (flis_rca){l->label + at * places, l->h, l->w, b->class_ids + k * FLIS_TOKENS, (size_t)l->classes[at]};
+    put_words(l, at, label, places, places == l->h * l->w, j->empty, b->ids + k * FLIS_TOKENS, b->class_ids + k * FLIS_TOKENS, &classes);
+    for (size_t i = 0; dropped && i < FLIS_TOKENS; i++) b->ids[k * FLIS_TOKENS + i] = j->empty[i];
+    b->rca[k] = (flis_rca){label, h, w, b->class_ids + k * FLIS_TOKENS, classes};
     b->layout[k] = layout ? &b->rca[k] : NULL;
     return true;
 }
@@ -529,8 +576,8 @@ static bool gather_folder(job *j, batch *b, size_t k, double scale, dice *d)
 static double diffusion_loss(job *j)
 {
     flis_ctx *ctx = &j->ctx;
-    const size_t n = (size_t)j->o.batch, h = j->folder.count ? (size_t)j->o.size / FLIS_FACTOR : j->data.h,
-                 w = j->folder.count ? h : j->data.w, places = h * w;
+    const size_t n = (size_t)j->o.batch, h = j->folder.count ? (size_t)j->o.size / FLIS_FACTOR : window_side(j, j->data.h),
+                 w = j->folder.count ? h : window_side(j, j->data.w), places = h * w;
     const double scale = flis_vae_get_config(j->m.vae)->scale_factor;
     flis_mark mark = flis_here(ctx);
     batch *b = flis_scratch(ctx, 1, sizeof *b);
@@ -666,10 +713,10 @@ static bool plot_write(job *j)
 /* What must be the same when resuming: everything that the bits of a step depend on. */
 static void fingerprint(const options *o, char *out, size_t room)
 {
-    snprintf(out, room, "%s seed %llu batch %llu warmup %llu rate %.9g decay %.9g ema %.9g clip %.9g dropout %.9g kl %.9g edges %.9g colours %.9g size %llu crop %llu set %s%s",
+    snprintf(out, room, "%s seed %llu batch %llu warmup %llu rate %.9g decay %.9g ema %.9g clip %.9g dropout %.9g kl %.9g edges %.9g colours %.9g size %llu crop %llu window %llu set %s%s",
              STAGE[o->stage], (unsigned long long)o->seed, (unsigned long long)o->batch, (unsigned long long)o->warmup, o->rate, o->decay,
              o->ema, o->clip, o->dropout, o->kl, o->edges, o->colours, (unsigned long long)o->size,
-             (unsigned long long)o->crop, o->data ? "" : o->set ? o->set : "", o->frozen_text ? " frozen text" : "");
+             (unsigned long long)o->crop, (unsigned long long)o->window, o->data ? "" : o->set ? o->set : "", o->frozen_text ? " frozen text" : "");
 }
 
 static bool state_write(job *j)
@@ -753,6 +800,73 @@ static bool loop(job *j, bool *finished)
     return state_write(j) && plot_write(j);
 }
 
+/* ---- Deaf to padding ---------------------------------------------------------------------------------------------- */
+
+/* A caption has some ten tokens, and 65 of padding: a new cross-attention gives each word a seventy-seventh, and what words say
+   is lost in what padding says to all captions alike. So norm2's biases begin as 1, which gives every query q a part q1 = Wq 1
+   that all places share, and keys begin as Wk - s q1 f^T / |f|^2, f the padding's features: padding starts with a score of
+   DEAF, for each head. */
+enum { DEAF = -6 };
+
+typedef struct deafness {
+    const real *padding;        /* [context] */
+    size_t context, heads;
+    real *query;                /* to_q's, until to_k comes by */
+} deafness;
+
+static bool deafen(flis_ctx *ctx, void *user, const char *name, flis_param *p)
+{
+    deafness *f = user;
+    const bool q = ends(name, ".attn2.to_q.weight"), k = ends(name, ".attn2.to_k.weight");
+    if (!q && !k) return true;
+    const size_t rows = p->shape[0], columns = p->shape[1], head = rows / f->heads;
+    real *w = flis_alloc(ctx, flis_param_count(p), sizeof *w);
+    if (!w) return false;
+    flis_param_get(p, w);
+    if (q) {
+        free(f->query);
+        f->query = w;
+        return true;
+    }
+    double length = 0;
+    for (size_t i = 0; i < columns; i++) length += (double)f->padding[i] * (double)f->padding[i];
+    for (size_t h = 0; h < f->heads; h++) {
+        double shared[256], square = 0;
+        for (size_t i = 0; i < head; i++) {
+            shared[i] = 0;
+            for (size_t c = 0; c < rows; c++) shared[i] += (double)f->query[(h * head + i) * rows + c];
+            square += shared[i] * shared[i];
+        }
+        for (size_t i = 0; i < head; i++)
+            for (size_t c = 0; c < columns; c++)
+                w[(h * head + i) * columns + c] += (real)(DEAF * sqrt((double)head) / square * shared[i] * (double)f->padding[c] / length);
+    }
+    flis_param_set(ctx, p, w, false);
+    free(w);
+    return flis_ok(ctx);
+}
+
+static bool start_deaf(job *j)
+{
+    flis_ctx *ctx = &j->ctx;
+    flis_mark mark = flis_here(ctx);
+    int32_t ids[FLIS_TOKENS];
+    deafness f = {NULL, flis_clip_get_config(j->m.clip)->width, flis_unet_get_config(j->m.unet)->heads, NULL};
+    real *mean = flis_scratch(ctx, f.context, sizeof *mean);
+    for (size_t i = 0; i < FLIS_TOKENS; i++) ids[i] = j->empty[i];
+    const flis_tensor *text = flis_clip_encode(ctx, j->m.clip, ids, 1);
+    if (!text || !mean) return false;
+    for (size_t c = 0; c < f.context; c++) {
+        mean[c] = 0;
+        for (size_t i = 1; i < FLIS_TOKENS; i++) mean[c] += text->x[i * f.context + c] / (FLIS_TOKENS - 1);
+    }
+    f.padding = mean;
+    flis_unet_walk(ctx, j->m.unet, deafen, &f);
+    free(f.query);
+    flis_rewind(ctx, mark);
+    return flis_ok(ctx);
+}
+
 /* ---- Stages ------------------------------------------------------------------------------------------------------ */
 
 static bool scenes_make(job *j, size_t count)
@@ -828,7 +942,7 @@ static bool prepare_text2image(job *j)
     j->loss = diffusion_loss;
     if (!open_vocab(j) || !models_load(j, false, false, true) || !prepare_data(j)) return false;
     clip.vocab = flis_vocab_size(j->vocab);
-    return models_begin(j, NULL, &clip, &SMALL_UNET);
+    return models_begin(j, NULL, &clip, &SMALL_UNET) && (j->o.start || start_deaf(j));
 }
 
 static bool prepare_layout(job *j)
@@ -932,6 +1046,7 @@ static const char HELP[] =
     "  --start FILE    vae, text2image, segmenter: weights to go on from (an earlier -o), instead of new ones\n"
     "  --kl W          vae: weight of the KL divergence; --edges W: of differences between neighbours; --colours W: between colours\n"
     "  --crop N        vae: two N x N pieces of each scene; default 64\n"
+    "  --window N      text2image, layout: N x N latents of each scene, with the phrases that are seen in them (of a plain set)\n"
     "  --seed S        default 0\n"
     "  --less-memory   computes blocks twice instead of keeping what is inside (the same bits)\n"
     "  --state FILE    default OUT.state; written every --every MINUTES (10) and at the end, or after --minutes M or Ctrl-C;\n"
@@ -999,7 +1114,7 @@ static int parse(options *o, int argc, char **argv)
         {"--latents", &o->latents, NULL, NULL, NULL}, {"--data", &o->data, NULL, NULL, NULL}, {"--set", &o->set, NULL, NULL, NULL},
         {"--seed", NULL, &o->seed, NULL, NULL}, {"--steps", NULL, &o->steps, NULL, NULL}, {"--batch", NULL, &o->batch, NULL, NULL},
         {"--warmup", NULL, &o->warmup, NULL, NULL}, {"--count", NULL, &o->count, NULL, NULL}, {"--size", NULL, &o->size, NULL, NULL},
-        {"--crop", NULL, &o->crop, NULL, NULL},
+        {"--crop", NULL, &o->crop, NULL, NULL}, {"--window", NULL, &o->window, NULL, NULL},
         {"--threads", NULL, &o->threads, NULL, NULL}, {"--rate", NULL, NULL, &o->rate, NULL}, {"--decay", NULL, NULL, &o->decay, NULL},
         {"--ema", NULL, NULL, &o->ema, NULL}, {"--clip", NULL, NULL, &o->clip, NULL}, {"--dropout", NULL, NULL, &o->dropout, NULL},
         {"--kl", NULL, NULL, &o->kl, NULL}, {"--edges", NULL, NULL, &o->edges, NULL},
@@ -1034,6 +1149,7 @@ static int check(const options *o)
     if (o->stage != LATENTS && (!o->steps || !o->batch || o->batch > 256)) return misused("wanted at least 1 step and batches of 1 to 256", "");
     if (o->ema >= 1 || o->dropout > 1) return misused("wanted --ema below 1 and --dropout up to 1", "");
     if (o->crop < 8 || o->crop % 8 || o->crop > WORLD_SIDE) return misused("wanted a --crop that is a multiple of 8, at most 128", "");
+    if (o->window % 8) return misused("wanted a --window that is a multiple of 8", "");
     if (o->size < 64 || o->size % 64 || o->size > 2048) return misused("wanted a --size that is a multiple of 64, at most 2048", "");
     if (!o->count || o->count > 1 << 24 || o->threads > 1024) return misused("--count, --threads", ": too many or none");
     return 0;

@@ -86,7 +86,7 @@ static inline int world_class_of(int label) { return label > WORLD_SECOND ? labe
 static inline bool world_is_stuff(int class);
 /* The reference colour of a name. */
 static inline tint world_colour_tint(int colour);
-/* text2image, layout, test, ood-object, ood-attribute, ood-style, region-style; NULL: no such set. */
+/* text2image, phrases, layout, test, ood-object, ood-attribute, ood-style, region-style; NULL: no such set. */
 static inline const world_rules *world_set(const char *name);
 /* False: the rules allow no scene (or hardly any). */
 static inline bool world_draw(uint64_t seed, const world_rules *rules, world_scene *out);
@@ -2071,6 +2071,7 @@ static inline const world_rules *world_set(const char *name)
 {
     static const struct { const char *name; world_rules rules; } set[] = {
         {"text2image", {.classes = ALL_CLASSES, .attributes = 55, .styles = 30}},
+        {"phrases", {.classes = ALL_CLASSES, .attributes = 55, .styles = 30, .plain = true}},
         {"layout", {.classes = LAYOUT_CLASSES, .plain = true}},
         {"test", {.classes = LAYOUT_CLASSES, .plain = true, .held_out = true}},
         {"ood-object", {.classes = ALL_CLASSES, .wanted = ALL_CLASSES & ~LAYOUT_CLASSES, .plain = true, .held_out = true}},
