@@ -69,6 +69,11 @@ ok "latents of layouts" "$train" latents --model vae.safetensors --vocab "$vocab
 ok "text2image" "$train" text2image --model vae.safetensors --vocab "$vocab" --latents t.safetensors -o plain.safetensors --batch 2 --steps 2 -q
 ok "text2image from an earlier one" "$train" text2image --model vae.safetensors --start plain.safetensors --vocab "$vocab" \
     --latents t.safetensors -o on.safetensors --batch 2 --steps 1 -q
+ok "latents of phrases" "$train" latents --model vae.safetensors --vocab "$vocab" --set phrases --count 3 -o w.safetensors -q
+ok "text2image on windows" "$train" text2image --model vae.safetensors --vocab "$vocab" --latents w.safetensors --window 8 --frozen-text \
+    -o words.safetensors --batch 2 --steps 1 -q
+ok "layout on windows" "$train" layout --model plain.safetensors --vocab "$vocab" --latents l.safetensors --window 8 -o parts.safetensors \
+    --batch 2 --steps 1 -q
 ok "layout" "$train" layout --model plain.safetensors --vocab "$vocab" --latents l.safetensors -o tuned.safetensors --batch 2 --steps 2 -q
 ok "layout, blocks computed twice" "$train" layout --model plain.safetensors --vocab "$vocab" --latents l.safetensors -o twice.safetensors \
     --batch 2 --steps 2 -q --less-memory
@@ -93,6 +98,7 @@ fails "no data" 2 'wanted --latents FILE or --data' "$train" layout --model plai
 fails "a start that is no autoencoder" 1 'missing' "$train" vae --start a.safetensors -o x.safetensors --steps 1
 fails "a start for layouts" 2 '--start' "$train" layout --model plain.safetensors --start plain.safetensors --latents l.safetensors -o x
 fails "crops that are no multiple of 8" 2 '--crop' "$train" vae -o x --crop 12
+fails "windows that are no multiple of 8" 2 '--window' "$train" layout --model plain.safetensors --latents l.safetensors -o x --window 12
 fails "no such option" 2 'not an option' "$train" vae -o x --fast
 fails "no number" 2 'its value is not one' "$train" vae -o x --steps many
 fails "no such set" 2 'not a set' "$train" vae -o x --set photos

@@ -468,7 +468,7 @@ static bool find_model(cli *c)
     if (!c->model) {
         for (int i = 0; default_folder(c, i, folder); i++)
             if (file_in(folder, strlen(folder), DEFAULT_MODEL, c->model_path)) return true;
-        return flis_fail(&c->ctx, "no model: give one with -m, or let `make demo` write models/" DEFAULT_MODEL);
+        return flis_fail(&c->ctx, "no model: give one with -m; the default, models/" DEFAULT_MODEL ", is not here");
     }
     size_t length = strlen(c->model);
     if (length >= PATH_ROOM) return flis_fail(&c->ctx, "%s: the name is too long", c->model);

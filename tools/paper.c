@@ -43,7 +43,7 @@ static const struct { const char *name, *set, *asks; } QUESTION[QUESTIONS] = {
     {"swapped maps", "test", "the segmenter finds each of two things in the other's region"},
 };
 
-enum { SHOWN = 6, SIDE = WORLD_SIDE, CELLS = WORLD_SIDE / FLIS_FACTOR, PLACES = CELLS * CELLS };
+enum { SHOWN = 4, SIDE = WORLD_SIDE, CELLS = WORLD_SIDE / FLIS_FACTOR, PLACES = CELLS * CELLS };
 
 typedef struct tally { uint64_t right, all; } tally;
 
