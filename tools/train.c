@@ -471,16 +471,17 @@ typedef struct batch {
 static size_t window_side(const job *j, size_t side) { return j->o.window && j->o.window < side ? (size_t)j->o.window : side; }
 
 /* Where a window of a sample begins: around any place of a phrase that is drawn first, so that a boat is seen as often as the
-   sea. */
+   sea. A style, which acts everywhere, gets the upper left corner: better any place, but the shipped model was trained so,
+   and its commands must give it again. */
 static void place_window(const latents *l, size_t at, size_t side, dice *d, size_t *top, size_t *left)
 {
     const uint8_t *label = l->label + at * l->h * l->w;
     const int words = l->classes[at], class = words ? l->class_ids[at * FLIS_TOKENS + (size_t)roll(d, words)] : -1;
-    int seen = 0, chosen;
+    int seen = 0;
     for (size_t i = 0; i < l->h * l->w; i++) seen += class < 0 || label[i] == class;
-    chosen = seen ? roll(d, seen) : 0;
+    int chosen = seen ? roll(d, seen) : 0;
     size_t i = 0;
-    while (seen && chosen >= 0) chosen -= class < 0 || label[i++] == class;
+    while (class >= 0 && seen && chosen >= 0) chosen -= label[i++] == class;
     i -= i > 0;
     const size_t y = i / l->w, x = i % l->w, up = (size_t)roll(d, (int)side), before = (size_t)roll(d, (int)side);
     *top = y < up ? 0 : y - up + side > l->h ? l->h - side : y - up;
