@@ -29,7 +29,7 @@ void test_windows_words(void)
     static const float wanted_class[2][5] = {{17, 17, 2, -1, -1}, {2, -1, -1, -1, -1}};
     static const size_t count[2] = {4, 2};
     flis_ctx ctx;
-    latents l;
+    latents l = {0};
     CHECK(flis_init(&ctx) && latents_new(&ctx, &l, 1, T_SIDE, T_SIDE), "no room");
     two_things(&l);
     const int16_t empty[2] = {T_BOS, T_EOS};
@@ -72,7 +72,7 @@ static void draw_windows(const latents *l, int *balls, int *top_most, int *botto
 void test_windows_places(void)
 {
     flis_ctx ctx;
-    latents l;
+    latents l = {0};
     int balls, top, bottom;
     CHECK(flis_init(&ctx) && latents_new(&ctx, &l, 1, T_SIDE, T_SIDE), "no room");
     two_things(&l);
