@@ -67,8 +67,6 @@ typedef bool develop(flis_ctx *ctx, void *user, uint8_t *rgb);
 static inline judges *judges_learn(flis_ctx *ctx, develop *painter, void *user);
 /* The world_style that the region is most likely in, 0: none. */
 static inline int measure_style(const judges *j, const region *r);
-/* That style, or none: the easier question. */
-static inline bool has_style(const judges *j, const region *r, int style);
 /* STRIPED, SPOTTED or 0, for a thing that can have patterns. */
 static inline int measure_pattern(flis_ctx *ctx, const judges *j, const region *r, int class);
 
@@ -625,12 +623,6 @@ static inline int measure_style(const judges *j, const region *r)
 {
     double x[STYLE_FEATURES];
     return style_features(r, x) ? judge_tell(r->id < 0 ? &j->picture : &j->part, x, 0, -1) : 0;
-}
-
-static inline bool has_style(const judges *j, const region *r, int style)
-{
-    double x[STYLE_FEATURES];
-    return style_features(r, x) && judge_tell(r->id < 0 ? &j->picture : &j->part, x, style, 0) == style;
 }
 
 static inline int measure_pattern(flis_ctx *ctx, const judges *j, const region *r, int class)

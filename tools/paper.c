@@ -203,6 +203,13 @@ static int majority(const uint8_t *found, const uint8_t *label, int id)
 
 static bool has_pixels(const world_scene *s, int id) { return id < 0 || memchr(s->label, id, WORLD_PIXELS) != NULL; }
 
+/* That style or none: an easier question than measure_style's. */
+static bool has_style(const judges *j, const region *r, int style)
+{
+    double x[STYLE_FEATURES];
+    return style_features(r, x) && judge_tell(r->id < 0 ? &j->picture : &j->part, x, style, 0) == style;
+}
+
 /* Whether everything that `asked` asks of a scene is right in a picture. */
 static bool judge_one(paper *p, question asked, const world_scene *s, const uint8_t *rgb, const uint8_t *found)
 {
