@@ -2156,7 +2156,6 @@ static int run_info(cli *c)
 
 /* ---- layout ------------------------------------------------------------------------------------------------------ */
 
-
 static void print_phrases_of(const flis_layout *layout, int id)
 {
     bool any = false;

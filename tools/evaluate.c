@@ -560,30 +560,29 @@ static bool judge_ready(judge *j)
     return good;
 }
 
-/* -2 log of kind k's density at x, less a constant. */
-static double judge_distance(const judge *j, int k, const double *x)
-{
-    double u[MOST_FEATURES], d = j->log_det[k];
-    for (int a = 0; a < j->features; a++) {
-        u[a] = x[a] - j->mean[k][a];
-        for (int b = 0; b < a; b++) u[a] -= j->factor[k][a][b] * u[b];
-        u[a] /= j->factor[k][a][a];
-        d += u[a] * u[a];
-    }
-    return d;
-}
-
-/* The likeliest name; of two, unless the second is negative. */
-static int judge_tell(const judge *j, const double *x, int one, int other)
+/* -2 log of the density at x, less a constant, of the likeliest kind of that name. */
+static double judge_distance(const judge *j, int name, const double *x)
 {
     double best = HUGE_VAL;
-    int kind = 0;
-    for (int k = 0; k < j->kinds; k++) {
-        if (other >= 0 && k % j->names != one && k % j->names != other) continue;
-        const double d = judge_distance(j, k, x);
-        if (d < best) best = d, kind = k;
+    for (int k = name; k < j->kinds; k += j->names) {
+        double u[MOST_FEATURES], d = j->log_det[k];
+        for (int a = 0; a < j->features; a++) {
+            u[a] = x[a] - j->mean[k][a];
+            for (int b = 0; b < a; b++) u[a] -= j->factor[k][a][b] * u[b];
+            u[a] /= j->factor[k][a][a];
+            d += u[a] * u[a];
+        }
+        best = d < best ? d : best;
     }
-    return kind % j->names;
+    return best;
+}
+
+static int judge_tell(const judge *j, const double *x)
+{
+    int name = 0;
+    for (int k = 1; k < j->names; k++)
+        if (judge_distance(j, k, x) < judge_distance(j, name, x)) name = k;
+    return name;
 }
 
 /* What styles are told by, over the pairs of neighbours that lie within the region: statistics of colour (spread, darkness,
@@ -622,13 +621,13 @@ static bool style_features(const region *r, double *out)
 static inline int measure_style(const judges *j, const region *r)
 {
     double x[STYLE_FEATURES];
-    return style_features(r, x) ? judge_tell(r->id < 0 ? &j->picture : &j->part, x, 0, -1) : 0;
+    return style_features(r, x) ? judge_tell(r->id < 0 ? &j->picture : &j->part, x) : 0;
 }
 
 static inline int measure_pattern(flis_ctx *ctx, const judges *j, const region *r, int class)
 {
     double x[PATTERN_FEATURES];
-    return j->thing[class].kinds > 0 && pattern_features(ctx, r, x) ? judge_tell(&j->thing[class], x, 0, -1) : 0;
+    return j->thing[class].kinds && pattern_features(ctx, r, x) ? judge_tell(&j->thing[class], x) : 0;
 }
 
 static region region_of(const world_scene *s, int id)

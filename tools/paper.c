@@ -203,11 +203,12 @@ static int majority(const uint8_t *found, const uint8_t *label, int id)
 
 static bool has_pixels(const world_scene *s, int id) { return id < 0 || memchr(s->label, id, WORLD_PIXELS) != NULL; }
 
-/* That style or none: an easier question than measure_style's. */
+/* That style rather than none: an easier question than measure_style's. */
 static bool has_style(const judges *j, const region *r, int style)
 {
+    const judge *one = r->id < 0 ? &j->picture : &j->part;
     double x[STYLE_FEATURES];
-    return style_features(r, x) && judge_tell(r->id < 0 ? &j->picture : &j->part, x, style, 0) == style;
+    return style_features(r, x) && judge_distance(one, style, x) < judge_distance(one, 0, x);
 }
 
 /* Whether everything that `asked` asks of a scene is right in a picture. */

@@ -86,10 +86,7 @@ static bool starts_zero(const char *name)
 static const char LOG_VARIANCE_BIAS[] = ".quant_conv.bias";
 enum { FIRST_LOG_VARIANCE = -6 };
 
-/* What deafen needs. */
-static const char QUERY_BIAS[] = ".transformer_blocks.0.norm2.bias";
-
-/* Gains 1, biases 0 (but for those), embeddings of deviation 0.5 (tokens: what a word is must outweigh where it stands and what the first layers
+/* Gains 1, biases 0, embeddings of deviation 0.5 (tokens: what a word is must outweigh where it stands and what the first layers
    make of its neighbours) and 0.02 (positions), matrices and kernels uniform in +-sqrt(gain / fan_in): PyTorch's default
    has gain 1. */
 static bool new_weights(flis_ctx *ctx, void *user, const char *name, flis_param *p)
@@ -104,7 +101,7 @@ static bool new_weights(flis_ctx *ctx, void *user, const char *name, flis_param 
     const float range = p->table ? (ends(name, "token_embedding.weight") ? 0.866025f : 0.034641f) : starts_zero(name) ? 0 : (float)sqrt(1.0 / (double)fan_in);
     real *values = flis_alloc(ctx, count, sizeof *values);
     for (size_t i = 0; values && i < count; i++)
-        values[i] = p->rank == 1 ? (ends(name, "weight") || ends(name, QUERY_BIAS) ? 1 : 0) : spread(&d, -range, range);
+        values[i] = p->rank == 1 ? (ends(name, "weight") ? 1 : 0) : spread(&d, -range, range);
     for (size_t i = count / 2; values && i < count && ends(name, LOG_VARIANCE_BIAS); i++) values[i] = FIRST_LOG_VARIANCE;
     if (values) flis_param_set(ctx, p, values, false);
     free(values);
@@ -491,7 +488,7 @@ static void place_window(const latents *l, size_t at, size_t side, dice *d, size
 /* Words of phrases that cover few places of the window would be lies there. */
 enum { FEWEST_PLACES = 3 };
 
-/* Tokens and classes of sample k: those of the window's phrases (and of what acts everywhere), closed up. */
+/* Tokens [77] and classes [77] of sample `at`: those of the window's phrases (and of what acts everywhere), closed up. */
 static void put_words(const latents *l, size_t at, const uint8_t *label, size_t places, bool all, const int16_t *empty, int32_t *ids,
                       float *class_ids, size_t *classes)
 {
@@ -714,10 +711,12 @@ static bool plot_write(job *j)
 /* What must be the same when resuming: everything that the bits of a step depend on. */
 static void fingerprint(const options *o, char *out, size_t room)
 {
-    snprintf(out, room, "%s seed %llu batch %llu warmup %llu rate %.9g decay %.9g ema %.9g clip %.9g dropout %.9g kl %.9g edges %.9g colours %.9g size %llu crop %llu window %llu set %s%s",
+    snprintf(out, room, "%s seed %llu batch %llu warmup %llu rate %.9g decay %.9g ema %.9g clip %.9g dropout %.9g kl %.9g edges %.9g colours %.9g "
+             "size %llu crop %llu window %llu set %s%s",
              STAGE[o->stage], (unsigned long long)o->seed, (unsigned long long)o->batch, (unsigned long long)o->warmup, o->rate, o->decay,
              o->ema, o->clip, o->dropout, o->kl, o->edges, o->colours, (unsigned long long)o->size,
-             (unsigned long long)o->crop, (unsigned long long)o->window, o->data ? "" : o->set ? o->set : "", o->frozen_text ? " frozen text" : "");
+             (unsigned long long)o->crop, (unsigned long long)o->window, o->data ? "" : o->set ? o->set : "",
+             o->frozen_text ? " frozen text" : "");
 }
 
 static bool state_write(job *j)
@@ -804,45 +803,46 @@ static bool loop(job *j, bool *finished)
 /* ---- Deaf to padding ---------------------------------------------------------------------------------------------- */
 
 /* A caption has some ten tokens, and 65 of padding: a new cross-attention gives each word a seventy-seventh, and what words say
-   is lost in what padding says to all captions alike. So norm2's biases begin as 1, which gives every query q a part q1 = Wq 1
-   that all places share, and keys begin as Wk - s q1 f^T / |f|^2, f the padding's features: padding starts with a score of
-   DEAF, for each head. */
+   is lost in what padding says to all captions alike. So norm2's biases begin as 1, which gives every query a part q1 = Wq 1
+   that all places share, and keys begin as Wk - s q1 f^T / |f|^2, f the padding's features: that adds DEAF to padding's mean
+   score, in each head, and nothing to features at right angles to f. */
 enum { DEAF = -6 };
 
 typedef struct deafness {
-    const real *padding;        /* [context] */
+    const real *padding;        /* f: [context] */
     size_t context, heads;
-    real *query;                /* to_q's, until to_k comes by */
+    double *shared;             /* q1: [c], from to_q until to_k comes by */
 } deafness;
 
 static bool deafen(flis_ctx *ctx, void *user, const char *name, flis_param *p)
 {
     deafness *f = user;
     const bool q = ends(name, ".attn2.to_q.weight"), k = ends(name, ".attn2.to_k.weight");
-    if (!q && !k) return true;
-    const size_t rows = p->shape[0], columns = p->shape[1], head = rows / f->heads;
-    real *w = flis_alloc(ctx, flis_param_count(p), sizeof *w);
+    if (!q && !k && !ends(name, ".transformer_blocks.0.norm2.bias")) return true;
+    const size_t rows = p->shape[0], columns = flis_param_count(p) / rows, head = rows / f->heads;
+    real *w = flis_alloc(ctx, rows * columns, sizeof *w);
     if (!w) return false;
     flis_param_get(p, w);
     if (q) {
-        free(f->query);
-        f->query = w;
-        return true;
-    }
-    double length = 0;
-    for (size_t i = 0; i < columns; i++) length += (double)f->padding[i] * (double)f->padding[i];
-    for (size_t h = 0; h < f->heads; h++) {
-        double shared[256], square = 0;
-        for (size_t i = 0; i < head; i++) {
-            shared[i] = 0;
-            for (size_t c = 0; c < rows; c++) shared[i] += (double)f->query[(h * head + i) * rows + c];
-            square += shared[i] * shared[i];
+        free(f->shared);
+        f->shared = flis_alloc(ctx, rows, sizeof *f->shared);
+        for (size_t i = 0; f->shared && i < rows; i++) {
+            f->shared[i] = 0;
+            for (size_t c = 0; c < columns; c++) f->shared[i] += (double)w[i * columns + c];
         }
-        for (size_t i = 0; i < head; i++)
-            for (size_t c = 0; c < columns; c++)
-                w[(h * head + i) * columns + c] += (real)(DEAF * sqrt((double)head) / square * shared[i] * (double)f->padding[c] / length);
-    }
-    flis_param_set(ctx, p, w, false);
+    } else if (k) {
+        double length = 0;
+        for (size_t i = 0; i < columns; i++) length += (double)f->padding[i] * (double)f->padding[i];
+        for (size_t h = 0; h < rows; h += head) {
+            double square = 0;
+            for (size_t i = h; i < h + head; i++) square += f->shared[i] * f->shared[i];
+            for (size_t i = h; i < h + head; i++)
+                for (size_t c = 0; c < columns; c++)
+                    w[i * columns + c] += (real)(DEAF * sqrt((double)head) / square * f->shared[i] * (double)f->padding[c] / length);
+        }
+    } else
+        for (size_t i = 0; i < rows; i++) w[i] = 1;
+    if (!q) flis_param_set(ctx, p, w, false);
     free(w);
     return flis_ok(ctx);
 }
@@ -863,7 +863,7 @@ static bool start_deaf(job *j)
     }
     f.padding = mean;
     flis_unet_walk(ctx, j->m.unet, deafen, &f);
-    free(f.query);
+    free(f.shared);
     flis_rewind(ctx, mark);
     return flis_ok(ctx);
 }
@@ -934,7 +934,10 @@ static bool prepare_vae(job *j)
 static bool prepare_data(job *j)
 {
     if (j->o.data) return folder_open(&j->ctx, j->o.data, j->o.stage == LAYOUT, &j->folder);
-    return latents_read(&j->ctx, j->o.latents, &j->data);
+    if (!latents_read(&j->ctx, j->o.latents, &j->data)) return false;
+    for (size_t i = 0; i < j->data.count * FLIS_TOKENS && j->o.window; i++)
+        if (j->data.class_ids[i] >= 0) return true;
+    return !j->o.window || flis_fail(&j->ctx, "%s: its words have no places, as --window wants: make it from a plain set", j->o.latents);
 }
 
 static bool prepare_text2image(job *j)
@@ -1151,6 +1154,7 @@ static int check(const options *o)
     if (o->ema >= 1 || o->dropout > 1) return misused("wanted --ema below 1 and --dropout up to 1", "");
     if (o->crop < 8 || o->crop % 8 || o->crop > WORLD_SIDE) return misused("wanted a --crop that is a multiple of 8, at most 128", "");
     if (o->window % 8) return misused("wanted a --window that is a multiple of 8", "");
+    if (o->window && !o->latents) return misused("--window", ": wanted --latents");
     if (o->size < 64 || o->size % 64 || o->size > 2048) return misused("wanted a --size that is a multiple of 64, at most 2048", "");
     if (!o->count || o->count > 1 << 24 || o->threads > 1024) return misused("--count, --threads", ": too many or none");
     return 0;
