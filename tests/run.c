@@ -343,6 +343,8 @@ enum { FAST, SLOW };
     X(test_world_captions, FAST) \
     X(test_world_prompts, FAST) \
     X(test_world_styles, FAST) \
+    X(test_world_misplaced, FAST) \
+    X(test_world_exchanged, FAST) \
     X(test_world_refuses, FAST) \
     /* test_windows.c */ \
     X(test_windows_words, FAST) \

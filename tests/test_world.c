@@ -1,12 +1,12 @@
 /* test_world.c - the small world (tools/world.c): the same bytes everywhere, and every set as its rules say.
  * Checks: test_world_pinned, test_world_repeats, test_world_labels, test_world_sets, test_world_held_out,
- *   test_world_captions, test_world_prompts, test_world_styles, test_world_refuses
+ *   test_world_captions, test_world_prompts, test_world_styles, test_world_misplaced, test_world_exchanged, test_world_refuses
  */
 #define WORLD_NO_MAIN
 #include "../tools/world.c"
 #include "test.h"
 
-static const char *const SETS[] = {"text2image", "layout", "test", "ood-object", "ood-attribute", "ood-style", "region-style", "phrases"};
+static const char *const SETS[] = {"text2image", "layout", "test", "ood-object", "ood-attribute", "ood-style", "region-style", "phrases", "anything"};
 enum { SET_COUNT = sizeof SETS / sizeof *SETS };
 
 /* All that a scene tells, in one hash. */
@@ -38,6 +38,7 @@ void test_world_pinned(void)
         {"ood-attribute", UINT64_C(18446744073709551000), UINT64_C(0x29387e7fbc5bc701)},
         {"ood-style", 77, UINT64_C(0xc3286aa0623077a7)},
         {"region-style", 123456789, UINT64_C(0xc95bdbc736451139)},
+        {"anything", 31, UINT64_C(0x6ab31a3bfcc5ee02)},
     };
     world_scene *s = malloc(sizeof *s);
     for (size_t i = 0; s && i < sizeof row / sizeof *row; i++) {
@@ -126,7 +127,7 @@ void test_world_sets(void)
     world_scene *s = malloc(sizeof *s);
     for (int k = 0; s && k < SET_COUNT; k++) {
         census c = {{0}, 0, 0, 0, 0, 0};
-        bool everything = k == 0 || k == 7, object = k == 3, attribute = k == 4, style = k == 5, part = k == 6;
+        bool everything = k == 0 || k >= 7, object = k == 3, attribute = k == 4, style = k == 5, part = k == 6;
         int new_scenes = 0, attribute_scenes = 0, new_things = 0;
         for (uint64_t seed = 0; seed < SCENES; seed++) {
             bool new_here = false, attribute_here = false;
@@ -252,6 +253,69 @@ void test_world_styles(void)
     for (int i = 1; i <= WORLD_STYLES; i++) CHECK(seen[i], "%s: not seen", world_style_name(i));
     free(with);
     free(without);
+}
+
+/* Of "anything" about two things in five may stand where the others never do; a sun on the ground is not hidden by it. */
+void test_world_misplaced(void)
+{
+    const world_rules *r = world_set("anything"), *usual = world_set("phrases");
+    int misplaced = 0, things = 0, elsewhere = 0;
+    for (uint64_t seed = 0; seed < 400; seed++) {
+        plan p;
+        dice d = {seed};
+        while (!plan_scene(&p, &d, r)) {}
+        for (int i = 0; i < p.things; i++) {
+            const thing *t = &p.thing[i];
+            things++;
+            misplaced += t->misplaced;
+            elsewhere += t->misplaced && CLASS[t->class].zones == IN_SKY && t->y > p.horizon + 8;
+        }
+        d = (dice){seed};
+        while (!plan_scene(&p, &d, usual)) {}
+        for (int i = 0; i < p.things; i++) CHECK(!p.thing[i].misplaced, "seed %d: a misplaced thing in a usual scene", (int)seed);
+    }
+    CHECK(100 * misplaced > 35 * things && 100 * misplaced < 45 * things, "%d of %d things are misplaced", misplaced, things);
+    CHECK(elsewhere > things / 40, "%d of %d things belong in the sky and stand on the ground", elsewhere, things);
+    world_scene *s = malloc(sizeof *s);
+    int low = 0;
+    for (uint64_t seed = 0; s && seed < 300; seed++) {
+        world_draw(seed, r, s);
+        for (int i = 100 * WORLD_SIDE; i < WORLD_PIXELS; i++) low += world_class_of(s->label[i]) == SUN;
+    }
+    CHECK(low > 500, "%d pixels of suns in the lowest rows", low);
+    free(s);
+}
+
+/* Exchanged things keep label and phrase, and each lies about where the other was. */
+void test_world_exchanged(void)
+{
+    world_scene *before = malloc(sizeof *before), *after = malloc(sizeof *after);
+    world_rules r = *world_set("test");
+    int pairs = 0;
+    for (uint64_t seed = 0; before && after && seed < 60; seed++) {
+        int id[2] = {0, 0}, n = 0;
+        world_draw(seed, world_set("test"), before);
+        for (int i = 0; i < before->phrases && n < 2; i++)
+            if (before->phrase[i].class && !world_is_stuff(before->phrase[i].class)) id[n++] = before->phrase[i].id;
+        if (n < 2) continue;
+        memcpy(r.exchange, id, sizeof id);
+        CHECK(world_draw(seed, &r, after), "seed %d: no scene", (int)seed);
+        CHECK(strcmp(before->caption, after->caption) == 0 && before->phrases == after->phrases, "seed %d: other words", (int)seed);
+        for (int k = 0; k < 2; k++) {
+            long there = 0, taken = 0, same = 0;
+            for (int i = 0; i < WORLD_PIXELS; i++) {
+                there += after->label[i] == id[k];
+                taken += after->label[i] == id[k] && before->label[i] == id[1 - k];
+                same += after->label[i] == id[k] && before->label[i] == id[k];
+            }
+            CHECK(there > 0, "seed %d: a thing is gone", (int)seed);
+            CHECK(taken > same, "seed %d: of %ld pixels %ld lie where the other was, %ld where it was itself", (int)seed, there, taken, same);
+        }
+        pairs++;
+    }
+    CHECK(pairs > 20, "%d pairs", pairs);
+    free(before);
+    free(after);
 }
 
 void test_world_refuses(void)

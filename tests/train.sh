@@ -64,6 +64,11 @@ ok "vae" "$train" vae -o vae.safetensors --batch 2 --steps 2 -q
 ok "vae from an earlier one, smaller crops" "$train" vae --start vae.safetensors -o vae2.safetensors --batch 2 --crop 32 --steps 1 -q
 ok "no loss of colours" "$train" vae -o vae3.safetensors --batch 2 --colours 0 --steps 2 -q
 ok "is another model" sh -c '! cmp -s vae.safetensors vae3.safetensors'
+ok "vae, the decoder alone" "$train" vae --start vae.safetensors --frozen-encoder -o vae4.safetensors --batch 2 --steps 2 -q
+ok "is another model too" sh -c '! cmp -s vae.safetensors vae4.safetensors'
+ok "latents of the one" "$train" latents --model vae.safetensors --vocab "$vocab" --set anything --count 2 -o la.safetensors -q
+ok "and of the other" "$train" latents --model vae4.safetensors --vocab "$vocab" --set anything --count 2 -o lb.safetensors -q
+ok "are the same" cmp la.safetensors lb.safetensors
 ok "latents of captions" "$train" latents --model vae.safetensors --vocab "$vocab" --count 3 -o t.safetensors -q
 ok "latents of layouts" "$train" latents --model vae.safetensors --vocab "$vocab" --set layout --count 3 -o l.safetensors -q
 ok "text2image" "$train" text2image --model vae.safetensors --vocab "$vocab" --latents t.safetensors -o plain.safetensors --batch 2 --steps 2 -q
@@ -72,6 +77,11 @@ ok "text2image from an earlier one" "$train" text2image --model vae.safetensors 
 ok "latents of phrases" "$train" latents --model vae.safetensors --vocab "$vocab" --set phrases --count 3 -o w.safetensors -q
 ok "text2image on windows" "$train" text2image --model vae.safetensors --vocab "$vocab" --latents w.safetensors --window 8 --frozen-text \
     -o words.safetensors --batch 2 --steps 1 -q
+ok "text2image with an earlier one's text encoder" "$train" text2image --model vae.safetensors --start plain.safetensors --frozen-text \
+    --vocab "$vocab" --latents w.safetensors --window 8 -o more.safetensors --batch 2 --steps 2 -q
+digest_of() { "$flis" digest -m "$1.safetensors" --vocab "$vocab" | grep "^$2 "; }
+ok "which stays" [ "$(digest_of plain clip)" = "$(digest_of more clip)" ]
+ok "while the U-Net learns" [ "$(digest_of plain ddim.0.cond.eps)" != "$(digest_of more ddim.0.cond.eps)" ]
 ok "layout on windows" "$train" layout --model plain.safetensors --vocab "$vocab" --latents l.safetensors --window 8 -o parts.safetensors \
     --batch 2 --steps 1 -q
 ok "layout" "$train" layout --model plain.safetensors --vocab "$vocab" --latents l.safetensors -o tuned.safetensors --batch 2 --steps 2 -q
@@ -96,6 +106,7 @@ fails "no output" 2 'wanted -o' "$train" vae
 fails "no model" 2 'wanted --model' "$train" layout -o x
 fails "no data" 2 'wanted --latents FILE or --data' "$train" layout --model plain.safetensors -o x
 fails "a start that is no autoencoder" 1 'missing' "$train" vae --start a.safetensors -o x.safetensors --steps 1
+fails "a frozen encoder from nothing" 2 '--frozen-encoder' "$train" vae -o x --frozen-encoder
 fails "a start for layouts" 2 '--start' "$train" layout --model plain.safetensors --start plain.safetensors --latents l.safetensors -o x
 fails "crops that are no multiple of 8" 2 '--crop' "$train" vae -o x --crop 12
 fails "windows that are no multiple of 8" 2 '--window' "$train" layout --model plain.safetensors --latents l.safetensors -o x --window 12

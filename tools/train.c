@@ -35,7 +35,7 @@ typedef struct options {
     uint64_t seed, steps, batch, warmup, count, size, crop, window;
     double rate, decay, ema, clip, dropout, kl, edges, colours, minutes, every;
     uint64_t threads;
-    bool resume, quiet, less_memory, frozen_text;
+    bool resume, quiet, less_memory, frozen_text, frozen_encoder;
 } options;
 
 /* Steps between two lines of the log; a state is saved at such a step only, so that no sum is cut. */
@@ -422,7 +422,7 @@ static double vae_loss(job *j)
     if (flis_ok(ctx)) {
         loss += j->o.edges * flis_l1(ctx, y_edges, edges->x, NULL, j->o.edges);
         if (y_colours) loss += j->o.colours * flis_l1(ctx, y_colours, colours->x, NULL, j->o.colours);
-        loss += j->o.kl * flis_kl(ctx, moments, j->o.kl);
+        if (!j->o.frozen_encoder) loss += j->o.kl * flis_kl(ctx, moments, j->o.kl);
     }
     flis_backward(ctx);
     flis_tape_end(ctx);
@@ -712,11 +712,11 @@ static bool plot_write(job *j)
 static void fingerprint(const options *o, char *out, size_t room)
 {
     snprintf(out, room, "%s seed %llu batch %llu warmup %llu rate %.9g decay %.9g ema %.9g clip %.9g dropout %.9g kl %.9g edges %.9g colours %.9g "
-             "size %llu crop %llu window %llu set %s%s",
+             "size %llu crop %llu window %llu set %s%s%s",
              STAGE[o->stage], (unsigned long long)o->seed, (unsigned long long)o->batch, (unsigned long long)o->warmup, o->rate, o->decay,
              o->ema, o->clip, o->dropout, o->kl, o->edges, o->colours, (unsigned long long)o->size,
              (unsigned long long)o->crop, (unsigned long long)o->window, o->data ? "" : o->set ? o->set : "",
-             o->frozen_text ? " frozen text" : "");
+             o->frozen_text ? " frozen text" : "", o->frozen_encoder ? " frozen encoder" : "");
 }
 
 static bool state_write(job *j)
@@ -902,6 +902,12 @@ static bool models_load(job *j, bool clip, bool unet, bool decoder)
     return good;
 }
 
+/* With a frozen encoder latents stay what they are, so that models of them remain good while pictures become better. */
+static bool visit_decoder(flis_ctx *ctx, void *training, const char *name, flis_param *p)
+{
+    return strstr(name, ".encoder.") || strstr(name, ".quant_conv.") || flis_grad_visit(ctx, training, name, p);
+}
+
 /* The parts that are trained: those of --start, else new ones. */
 static bool models_begin(job *j, const flis_vae_config *vae, const flis_clip_config *clip, const flis_unet_config *unet)
 {
@@ -909,13 +915,12 @@ static bool models_begin(job *j, const flis_vae_config *vae, const flis_clip_con
     models begun = {NULL, NULL, NULL};
     if (j->o.start && !file) return false;
     if (vae) begun.vae = j->m.vae = file ? flis_vae_load(&j->ctx, file, true, true) : flis_vae_new(&j->ctx, vae, true, true);
-    if (clip) begun.clip = j->m.clip = file && !j->o.frozen_text ? flis_clip_load(&j->ctx, file) : flis_clip_new(&j->ctx, clip);
+    if (clip) begun.clip = j->m.clip = file ? flis_clip_load(&j->ctx, file) : flis_clip_new(&j->ctx, clip);
     if (unet) begun.unet = j->m.unet = file ? flis_unet_load(&j->ctx, file) : flis_unet_new(&j->ctx, unet);
     flis_file_close(file);
     if (flis_ok(&j->ctx) && !file) models_walk(&j->ctx, &begun, new_weights, &j->o);
-    if (flis_ok(&j->ctx) && file && clip && j->o.frozen_text) flis_clip_walk(&j->ctx, j->m.clip, new_weights, &j->o);
     if (j->o.frozen_text) begun.clip = NULL;
-    return flis_ok(&j->ctx) && models_walk(&j->ctx, &begun, flis_grad_visit, &j->training);
+    return flis_ok(&j->ctx) && models_walk(&j->ctx, &begun, j->o.frozen_encoder ? visit_decoder : flis_grad_visit, &j->training);
 }
 
 static bool open_vocab(job *j)
@@ -968,7 +973,7 @@ static bool finish(job *j)
     double scale_factor = j->m.vae ? flis_vae_get_config(j->m.vae)->scale_factor : 0;
     const bool averages = j->training.ema > 0;
     if (averages && !flis_training_swap(&j->ctx, &j->training)) return false;
-    if (j->o.stage == VAE) {
+    if (j->o.stage == VAE && !j->o.frozen_encoder) {
         const double deviation = latent_deviation(j);
         if (!(deviation > 0)) return flis_fail(&j->ctx, "the latents have no deviation");
         scale_factor = 1 / deviation;
@@ -1045,7 +1050,8 @@ static const char HELP[] =
     "  --steps N       updates in all; --batch N: samples for each\n"
     "  --rate R        learning rate, reached after --warmup N steps; falls to a tenth over the last fifth\n"
     "  --decay D       AdamW's weight decay; --ema D: decay of the averages that are written; --clip N: of the gradient's norm\n"
-    "  --frozen-text   text2image: the text encoder stays as it was drawn\n"
+    "  --frozen-text   text2image: the text encoder stays as it was drawn, or as --start has it\n"
+    "  --frozen-encoder  vae: the decoder alone goes on from --start, for the same latents\n"
     "  --dropout P     share of samples without words, so that guidance works\n"
     "  --start FILE    vae, text2image, segmenter: weights to go on from (an earlier -o), instead of new ones\n"
     "  --kl W          vae: weight of the KL divergence; --edges W: of differences between neighbours; --colours W: between colours\n"
@@ -1125,6 +1131,7 @@ static int parse(options *o, int argc, char **argv)
         {"--colours", NULL, NULL, &o->colours, NULL}, {"--start", &o->start, NULL, NULL, NULL}, {"--minutes", NULL, NULL, &o->minutes, NULL},
         {"--every", NULL, NULL, &o->every, NULL}, {"--resume", NULL, NULL, NULL, &o->resume}, {"-q", NULL, NULL, NULL, &o->quiet},
         {"--less-memory", NULL, NULL, NULL, &o->less_memory}, {"--frozen-text", NULL, NULL, NULL, &o->frozen_text},
+        {"--frozen-encoder", NULL, NULL, NULL, &o->frozen_encoder},
     };
     for (int i = 2; i < argc; i++) {
         const choice *c = NULL;
@@ -1148,6 +1155,7 @@ static int check(const options *o)
     if (!o->out) return misused("wanted -o FILE", "");
     if (o->stage != VAE && o->stage != SEGMENTER && !o->model) return misused("wanted --model FILE", "");
     if ((o->stage == TEXT2IMAGE || o->stage == LAYOUT) && !o->latents == !o->data) return misused("wanted --latents FILE or --data FOLDER", "");
+    if (o->frozen_encoder && (o->stage != VAE || !o->start)) return misused("--frozen-encoder", ": wanted train vae with --start");
     if (o->start && (o->stage == LATENTS || o->stage == LAYOUT)) return misused("--start: this stage goes on from its --model", "");
     if (!world_set(o->set)) return misused(o->set, ": not a set of the small world");
     if (o->stage != LATENTS && (!o->steps || !o->batch || o->batch > 256)) return misused("wanted at least 1 step and batches of 1 to 256", "");

@@ -49,11 +49,14 @@ typedef struct world_rules {
     uint64_t classes;           /* bit c: class c may appear */
     uint64_t wanted;            /* at least one of these appears; 0: whatever comes */
     int attributes;             /* percent of the things that could have a colour or pattern that get one */
+    int dyed;                   /* percent of the stuff that could have a colour; 0: a third of attributes */
+    int misplaced;              /* percent of things that stand where they never would: a house in the sky, the sun on grass */
     int styles;                 /* percent of scenes with a style */
     bool style_in_region;       /* the style covers one stuff region; else the whole picture */
     bool need_attribute;        /* at least one phrase has a colour or pattern */
     bool held_out;              /* of the compositions kept from training; else of the others */
     bool plain;                 /* the caption is the phrases alone, joined by spaces, as layouts are prompted */
+    int exchange[2];            /* labels of things that stand in each other's places, after all else is settled; 0: none */
 } world_rules;
 
 typedef struct world_phrase {
@@ -86,7 +89,7 @@ static inline int world_class_of(int label) { return label > WORLD_SECOND ? labe
 static inline bool world_is_stuff(int class);
 /* The reference colour of a name. */
 static inline tint world_colour_tint(int colour);
-/* text2image, phrases, layout, test, ood-object, ood-attribute, ood-style, region-style; NULL: no such set. */
+/* text2image, phrases, anything, layout, test, ood-object, ood-attribute, ood-style, region-style; NULL: no such set. */
 static inline const world_rules *world_set(const char *name);
 /* False: the rules allow no scene (or hardly any). */
 static inline bool world_draw(uint64_t seed, const world_rules *rules, world_scene *out);
@@ -513,6 +516,7 @@ typedef struct layer {
 
 typedef struct thing {
     uint8_t class, colour, pattern;
+    bool misplaced;
     int label;
     int x, y, size;             /* middle of its foot; the larger side */
     uint64_t seed;
@@ -1784,10 +1788,11 @@ static bool place(plan *p, dice *d, const zone *z, thing *t)
 static bool pick_class(const plan *p, dice *d, const world_rules *r, const zone *z, thing *t)
 {
     int candidate[WORLD_CLASSES * 8], n = 0;
+    t->misplaced = r->misplaced && chance(d, r->misplaced);
     for (int c = 1; c <= WORLD_CLASSES; c++) {
         bool lamp = c == SUN || c == MOON, taken = false;
         for (int i = 0; i < p->things; i++) taken = taken || (lamp && p->thing[i].class == c);
-        if (taken || !has(r, c) || !(CLASS[c].zones & z->on) || !in_this_light(p, c)) continue;
+        if (taken || !has(r, c) || (!t->misplaced && (!(CLASS[c].zones & z->on) || !in_this_light(p, c)))) continue;
         for (int i = 0; i < CLASS[c].weight; i++) candidate[n++] = c;
     }
     if (n) t->class = (uint8_t)candidate[roll(d, n)];
@@ -1885,7 +1890,7 @@ static bool plan_scene(plan *p, dice *d, const world_rules *r)
     plan_things(p, d, r);
     if ((composition(p) & 1) != (uint64_t)r->held_out) return false;
     world_rules rarely = *r;
-    rarely.attributes = r->attributes / 3;
+    rarely.attributes = r->dyed ? r->dyed : r->attributes / 3;
     bool attribute = false, wanted = !r->wanted;
     for (int i = 0; i < p->layers; i++) {
         pick_attributes(d, &rarely, CLASS[p->layer[i].class].colours, 0, &p->layer[i].colour, NULL);
@@ -1919,7 +1924,10 @@ static void draw_layer(world_scene *s, const plan *p, const layer *l)
     }
 }
 
-static bool is_far(int class) { return class == SUN || class == MOON || class == STAR || class == CLOUD; }
+static bool is_far(const thing *t)
+{
+    return !t->misplaced && (t->class == SUN || t->class == MOON || t->class == STAR || t->class == CLOUD);
+}
 
 static void draw_plan(world_scene *s, const plan *p, dice *d)
 {
@@ -1928,7 +1936,7 @@ static void draw_plan(world_scene *s, const plan *p, dice *d)
     noise_tile(d, 16, 3, s->fine);
     draw_layer(s, p, &p->layer[0]);
     for (int i = 0; i < p->things; i++)
-        if (is_far(p->thing[i].class)) draw_thing(s, &p->thing[i], 0);
+        if (is_far(&p->thing[i])) draw_thing(s, &p->thing[i], 0);
     int ground = 0;
     for (int i = 1; i < p->layers; i++) {
         int class = p->layer[i].class;
@@ -1936,7 +1944,7 @@ static void draw_plan(world_scene *s, const plan *p, dice *d)
         if (class == SNOW || class == SAND) ground = class;
     }
     for (int i = 0; i < p->things; i++)
-        if (!is_far(p->thing[i].class)) draw_thing(s, &p->thing[i], ground);
+        if (!is_far(&p->thing[i])) draw_thing(s, &p->thing[i], ground);
     for (int i = 0; i < WORLD_PIXELS; i++) {
         tint *c = &s->pixel[i];
         *c = (tint){clamp01(c->r), clamp01(c->g), clamp01(c->b)};
@@ -2062,6 +2070,28 @@ static void make_caption(world_scene *s, const plan *p, const world_rules *r, di
     if (style && !in_front) say(s, ", ", style);
 }
 
+/* The things of two labels change places, and sizes so that they cover about as much. */
+static void exchange_things(plan *p, const int label[2])
+{
+    const thing *of[2] = {NULL, NULL};
+    for (int i = p->things - 1; i >= 0; i--)
+        for (int k = 0; k < 2; k++)
+            if (p->thing[i].label == label[k]) of[k] = &p->thing[i];
+    if (!of[0] || !of[1]) return;
+    const thing first[2] = {*of[0], *of[1]};
+    for (int i = 0; i < p->things; i++)
+        for (int k = 0; k < 2; k++) {
+            thing *t = &p->thing[i];
+            if (t->label != label[k]) continue;
+            const thing *other = &first[1 - k];
+            const struct class_row *was = &CLASS[t->class], *is = &CLASS[other->class];
+            t->size = (int)((float)t->size * sqrtf(was->w * was->h / (is->w * is->h)));
+            t->class = other->class, t->colour = other->colour, t->pattern = other->pattern, t->label = other->label;
+            t->misplaced = true;
+            break;
+        }
+}
+
 /* ---- Sets and world_draw ----------------------------------------------------------------------------------------- */
 
 #define ALL_CLASSES ((UINT64_C(2) << WORLD_CLASSES) - 2)
@@ -2072,6 +2102,7 @@ static inline const world_rules *world_set(const char *name)
     static const struct { const char *name; world_rules rules; } set[] = {
         {"text2image", {.classes = ALL_CLASSES, .attributes = 55, .styles = 30}},
         {"phrases", {.classes = ALL_CLASSES, .attributes = 55, .styles = 30, .plain = true}},
+        {"anything", {.classes = ALL_CLASSES, .attributes = 75, .dyed = 50, .styles = 20, .misplaced = 40, .plain = true}},
         {"layout", {.classes = LAYOUT_CLASSES, .plain = true}},
         {"test", {.classes = LAYOUT_CLASSES, .plain = true, .held_out = true}},
         {"ood-object", {.classes = ALL_CLASSES, .wanted = ALL_CLASSES & ~LAYOUT_CLASSES, .plain = true, .held_out = true}},
@@ -2090,9 +2121,13 @@ static inline bool world_draw(uint64_t seed, const world_rules *rules, world_sce
     plan p;
     for (int tries = 0; tries < 2000; tries++) {
         if (!plan_scene(&p, &d, rules)) continue;
+        dice before = d;
         draw_plan(out, &p, &d);
         if (!make_phrases(out, &p, &d)) continue;
         make_caption(out, &p, rules, &d);
+        if (!rules->exchange[0]) return true;
+        exchange_things(&p, rules->exchange);
+        draw_plan(out, &p, &before);
         return true;
     }
     return false;
@@ -2116,8 +2151,8 @@ static const char HELP[] =
     "       world [--set NAME] [--seed S] --captions N\n"
     "       world --classes\n"
     "Draws 128 x 128 scenes of a small world, with label maps, layouts and captions; scene i has seed S + i.\n"
-    "  --set NAME    text2image (default): everything; phrases: the same, captions of phrases alone; layout: plain names of\n"
-    "                classes 1 to 20\n"
+    "  --set NAME    text2image (default): everything; phrases: the same, captions of phrases alone; anything: phrases again,\n"
+    "                with more colours, and things where they never stand; layout: plain names of classes 1 to 20\n"
     "                held out from both: test (as layout), ood-object, ood-attribute, ood-style, region-style\n"
     "  --seed S      0 to 2^64-1; default 0\n"
     "  --count N     default 1; for a sheet 16\n"
