@@ -510,7 +510,7 @@ typedef struct judge {
     double count[MOST_KINDS], mean[MOST_KINDS][MOST_FEATURES], log_det[MOST_KINDS];
     double factor[MOST_KINDS][MOST_FEATURES][MOST_FEATURES];
 } judge;
-struct judges { judge picture, part, thing[WORLD_CLASSES + 1]; };
+struct judges { judge picture, part, rest, thing[WORLD_CLASSES + 1]; };       /* rest: the picture without one region */
 
 static void judge_see(judge *j, int kind, const double *x)
 {
@@ -635,25 +635,45 @@ static region region_of(const world_scene *s, int id)
     return (region){s->rgb, s->label, WORLD_SIDE, WORLD_SIDE, id, s->night};
 }
 
+/* All but a region, with id 2 in the labels that room gets: as many as the region's. */
+static region rest_of(const region *r, uint8_t *room)
+{
+    region rest = *r;
+    for (size_t i = 0; i < r->width * r->height; i++) room[i] = inside(r, i) ? 1 : 2;
+    rest.label = room;
+    rest.id = 2;
+    return rest;
+}
+
+/* Styles on the whole picture, or on one region and not on the rest. */
+static void show_styled(judges *j, const world_scene *s, bool in_region, int id, int kind)
+{
+    double x[MOST_FEATURES] = {0};
+    uint8_t room[WORLD_PIXELS];
+    const region part = region_of(s, id), rest = rest_of(&part, room), whole = region_of(s, -1);
+    const int name = kind % j->part.names;
+    if (!in_region && style_features(&whole, x)) judge_see(&j->picture, kind, x);
+    if (in_region && style_features(&part, x)) judge_see(&j->part, kind, x);
+    if (style_features(&rest, x)) judge_see(&j->rest, in_region ? kind - name : kind, x);
+}
+
 /* Shows every judge scenes of the training half with all classes: styles on pictures and on regions, patterns on things; every
    second one also as the painter paints it. */
 static bool show_styles(flis_ctx *ctx, judges *j, world_scene *s, develop *painter, void *user)
 {
     enum { STYLED = 1200 };
     world_rules rules = *world_set("text2image");
-    double x[MOST_FEATURES] = {0};
     rules.styles = 90;
     for (uint64_t seed = 0; seed < 2 * STYLED; seed++) {
         rules.style_in_region = seed >= STYLED;
         rules.attributes = rules.style_in_region ? 20 : 40;
         if (!world_draw(seed, &rules, s)) continue;
-        judge *one = rules.style_in_region ? &j->part : &j->picture;
         const world_phrase *last = &s->phrase[s->phrases - 1];
-        region r = region_of(s, !rules.style_in_region ? -1 : last->style ? last->id : s->label[seed % WORLD_PIXELS]);
-        if (style_features(&r, x)) judge_see(one, last->style, x);
+        const int id = rules.style_in_region && last->style ? last->id : s->label[seed % WORLD_PIXELS];
+        show_styled(j, s, rules.style_in_region, id, last->style);
         if (!painter || seed % 2) continue;
         if (!painter(ctx, user, s->rgb)) return false;
-        if (style_features(&r, x)) judge_see(one, one->names + last->style, x);
+        show_styled(j, s, rules.style_in_region, id, j->part.names + last->style);
     }
     return true;
 }
@@ -686,12 +706,12 @@ static inline judges *judges_learn(flis_ctx *ctx, develop *painter, void *user)
     const int times = painter ? 2 : 1;
     if (j && s) {
         const judge style = {.names = WORLD_STYLES + 1, .kinds = times * (WORLD_STYLES + 1), .features = STYLE_FEATURES};
-        j->picture = j->part = style;
+        j->picture = j->part = j->rest = style;
         for (int c = 1; c <= WORLD_CLASSES; c++)
             if (CLASS[c].patterns)
                 j->thing[c] = (judge){.names = WORLD_PATTERNS + 1, .kinds = times * (WORLD_PATTERNS + 1), .features = PATTERN_FEATURES};
         bool good = show_styles(ctx, j, s, painter, user) && show_patterns(ctx, j, s, painter, user) && judge_ready(&j->picture) &&
-                    judge_ready(&j->part);
+                    judge_ready(&j->part) && judge_ready(&j->rest);
         for (int c = 1; good && c <= WORLD_CLASSES; c++) good = !j->thing[c].kinds || judge_ready(&j->thing[c]);
         if (!good && flis_ok(ctx)) flis_fail(ctx, "the world's scenes do not tell its styles and patterns apart");
     }
