@@ -66,6 +66,11 @@ ok "no loss of colours" "$train" vae -o vae3.safetensors --batch 2 --colours 0 -
 ok "is another model" sh -c '! cmp -s vae.safetensors vae3.safetensors'
 ok "vae, the decoder alone" "$train" vae --start vae.safetensors --frozen-encoder -o vae4.safetensors --batch 2 --steps 2 -q
 ok "is another model too" sh -c '! cmp -s vae.safetensors vae4.safetensors'
+ok "segmenter, from an earlier one, through an autoencoder" "$train" segmenter --start a.safetensors --model vae4.safetensors -o f.safetensors \
+    --batch 2 --steps 2 -q
+ok "segmenter, without" "$train" segmenter --start a.safetensors -o g.safetensors --batch 2 --steps 2 -q
+ok "is another one" sh -c '! cmp -s f.safetensors g.safetensors'
+ok "and holds no autoencoder" sh -c '[ "$(wc -c <f.safetensors)" = "$(wc -c <g.safetensors)" ]'
 ok "latents of the one" "$train" latents --model vae.safetensors --vocab "$vocab" --set anything --count 2 -o la.safetensors -q
 ok "and of the other" "$train" latents --model vae4.safetensors --vocab "$vocab" --set anything --count 2 -o lb.safetensors -q
 ok "are the same" cmp la.safetensors lb.safetensors

@@ -6,8 +6,13 @@
 set -eu
 dir=${1:-build/model}
 mkdir -p "$dir"
-if [ "${SHORT:-0}" = 1 ]; then first=50 vae=50 words=50 text=50 layout=50 segment=50 phrases=64 layouts=64 captions=64
-else first=2725 vae=6000 words=13200 text=2600 layout=3000 segment=6000 phrases=12000 layouts=8000 captions=6000; fi
+if [ "${SHORT:-0}" = 1 ]; then
+    first=50 vae=50 decoder=50 words=50 text=50 broad=50 parts=50 layout=50 segment=50 judge=50 blurred=50
+    phrases=64 layouts=64 captions=64 anything=64
+else
+    first=2725 vae=6000 decoder=9000 words=13200 text=2600 broad=12000 parts=2400 layout=1200 segment=6000 judge=3000 blurred=1500
+    phrases=12000 layouts=8000 captions=6000 anything=16000
+fi
 
 # make OUT STAGE OPTIONS…: unless it is there
 make() {
@@ -19,15 +24,26 @@ make() {
     [ -f "$out" ] || exit 1             # stopped: its state is there
 }
 
+# The autoencoder; its latents stay as they are from vae on.
 make vae-1 vae --steps $first --batch 4 --colours 0
 make vae vae --start "$dir/vae-1.safetensors" --steps $vae --batch 4
+make decoder vae --start "$dir/vae.safetensors" --frozen-encoder --set anything --steps $decoder --batch 4 --rate 8e-4
 make phrases latents --model "$dir/vae.safetensors" --set phrases --count $phrases
 make layouts latents --model "$dir/vae.safetensors" --set layout --count $layouts
 make captions latents --model "$dir/vae.safetensors" --set text2image --count $captions
+make anything latents --model "$dir/vae.safetensors" --set anything --count $anything
+# Text to image: to listen, to put together, and to know what a word looks like anywhere; then layouts.
 make words text2image --model "$dir/vae.safetensors" --latents "$dir/phrases.safetensors" --window 8 --frozen-text --steps $words \
     --batch 16 --rate 1e-3 --warmup 100
 make plain text2image --model "$dir/vae.safetensors" --latents "$dir/captions.safetensors" --start "$dir/words.safetensors" --steps $text \
     --batch 16 --rate 4e-4 --warmup 100
-make tuned layout --model "$dir/plain.safetensors" --latents "$dir/layouts.safetensors" --steps $layout --batch 16 --rate 3e-4 --warmup 50
+make broad text2image --model "$dir/decoder.safetensors" --latents "$dir/anything.safetensors" --start "$dir/plain.safetensors" --window 8 \
+    --frozen-text --steps $broad --batch 16 --rate 6e-4 --warmup 100
+make parts layout --model "$dir/broad.safetensors" --latents "$dir/layouts.safetensors" --window 8 --steps $parts --batch 16 --rate 1e-4 \
+    --warmup 50
+make tuned layout --model "$dir/parts.safetensors" --latents "$dir/layouts.safetensors" --steps $layout --batch 16 --rate 1e-4 --warmup 50
+# The judge: of usual scenes, of things anywhere, and of both as the autoencoder shows them.
 make segmenter segmenter --steps $segment --batch 8
-if command -v sha256sum >/dev/null; then sha256sum "$dir/tuned.safetensors" "$dir/segmenter.safetensors"; fi
+make judge segmenter --start "$dir/segmenter.safetensors" --set anything --steps $judge --batch 8 --rate 6e-4
+make judge-2 segmenter --start "$dir/judge.safetensors" --model "$dir/decoder.safetensors" --set anything --steps $blurred --batch 8 --rate 5e-4
+if command -v sha256sum >/dev/null; then sha256sum "$dir/tuned.safetensors" "$dir/judge-2.safetensors"; fi

@@ -331,6 +331,7 @@ typedef struct job {
     options o;
     flis_ctx ctx;
     models m;
+    flis_vae *painter;          /* segmenter: not written with it */
     flis_vocab *vocab;
     flis_training training;
     flis_tape tape;
@@ -603,6 +604,23 @@ static double diffusion_loss(job *j)
     return flis_ok(ctx) ? loss : -1;
 }
 
+/* The scene as the autoencoder shows it: what it is to label later comes from there, too. */
+static bool paint_scene(job *j, world_scene *s)
+{
+    flis_ctx *ctx = &j->ctx;
+    flis_picture picture = {0, 0, 0, NULL};
+    flis_mark mark = flis_here(ctx);
+    const double factor = flis_vae_get_config(j->painter)->scale_factor;
+    flis_tensor *x = flis_image(ctx, 1, WORLD_SIDE, WORLD_SIDE, 3), *z = flis_image(ctx, 1, WORLD_SIDE / 8, WORLD_SIDE / 8, 4);
+    for (size_t i = 0; x && i < WORLD_PIXELS * 3; i++) x->x[i] = (real)s->rgb[i] / (real)127.5 - 1;
+    const flis_tensor *moments = flis_vae_encode(ctx, j->painter, x);
+    for (size_t i = 0; z && moments && i < flis_count(z); i++) z->x[i] = (real)(factor * (double)moments->x[i / 4 * 8 + i % 4]);
+    if (moments && flis_decode_picture(ctx, j->painter, z, &picture)) memcpy(s->rgb, picture.pixels, WORLD_PIXELS * 3);
+    free(picture.pixels);
+    flis_rewind(ctx, mark);
+    return flis_ok(ctx);
+}
+
 static double segmenter_loss(job *j)
 {
     enum { PLACES = SEGMENTER_SIDE * SEGMENTER_SIDE };
@@ -616,6 +634,7 @@ static double segmenter_loss(job *j)
     if (!x || !text || !label) return -1;
     memset(text->x, 0, flis_count(text) * sizeof *text->x);
     for (size_t k = 0; k < n; k++) {
+        if (j->painter && k % 2 && !paint_scene(j, j->scene[k])) return -1;
         half_picture(j->scene[k]->rgb, WORLD_SIDE, WORLD_SIDE, x->x + k * PLACES * 3);
         for (size_t i = 0; i < PLACES; i++)
             label[k * PLACES + i] = (uint8_t)world_class_of(j->scene[k]->label[i / SEGMENTER_SIDE * 2 * WORLD_SIDE + i % SEGMENTER_SIDE * 2]);
@@ -712,11 +731,12 @@ static bool plot_write(job *j)
 static void fingerprint(const options *o, char *out, size_t room)
 {
     snprintf(out, room, "%s seed %llu batch %llu warmup %llu rate %.9g decay %.9g ema %.9g clip %.9g dropout %.9g kl %.9g edges %.9g colours %.9g "
-             "size %llu crop %llu window %llu set %s%s%s",
+             "size %llu crop %llu window %llu set %s%s%s%s",
              STAGE[o->stage], (unsigned long long)o->seed, (unsigned long long)o->batch, (unsigned long long)o->warmup, o->rate, o->decay,
              o->ema, o->clip, o->dropout, o->kl, o->edges, o->colours, (unsigned long long)o->size,
              (unsigned long long)o->crop, (unsigned long long)o->window, o->data ? "" : o->set ? o->set : "",
-             o->frozen_text ? " frozen text" : "", o->frozen_encoder ? " frozen encoder" : "");
+             o->frozen_text ? " frozen text" : "", o->frozen_encoder ? " frozen encoder" : "",
+             o->stage == SEGMENTER && o->model ? " through an autoencoder" : "");
 }
 
 static bool state_write(job *j)
@@ -964,7 +984,10 @@ static bool prepare_layout(job *j)
 static bool prepare_segmenter(job *j)
 {
     j->loss = segmenter_loss;
-    return scenes_make(j, (size_t)j->o.batch) && models_begin(j, NULL, NULL, &SMALL_SEGMENTER);
+    flis_file *file = j->o.model ? flis_model_open(&j->ctx, j->o.model) : NULL;
+    if (file) j->painter = flis_vae_load(&j->ctx, file, true, true);
+    flis_file_close(file);
+    return flis_ok(&j->ctx) && scenes_make(j, (size_t)j->o.batch) && models_begin(j, NULL, NULL, &SMALL_SEGMENTER);
 }
 
 /* Averages are what a model is written with; the training goes on with the others. */
@@ -1039,7 +1062,7 @@ static const char HELP[] =
     "       train text2image --model VAE.safetensors --latents LATENTS.safetensors -o MODEL.safetensors [options]\n"
     "       train layout --model MODEL.safetensors --latents LATENTS.safetensors -o MODEL.safetensors [options]\n"
     "       train layout --model SD.safetensors --data FOLDER -o MODEL.safetensors [options]\n"
-    "       train segmenter -o SEGMENTER.safetensors [options]\n"
+    "       train segmenter [--model VAE.safetensors] -o SEGMENTER.safetensors [options]\n"
     "Trains flis' small model on the small world (see tools/world), or tunes a model of Stable Diffusion v1's kind to layouts.\n"
     "  --data FOLDER   pictures/NAME.png or .ppm, labels/NAME.png or .pgm, classes.txt (lines of label, tab, name); text2image:\n"
     "                  captions.txt, one line for each picture in the order of their names\n"
@@ -1052,6 +1075,7 @@ static const char HELP[] =
     "  --decay D       AdamW's weight decay; --ema D: decay of the averages that are written; --clip N: of the gradient's norm\n"
     "  --frozen-text   text2image: the text encoder stays as it was drawn, or as --start has it\n"
     "  --frozen-encoder  vae: the decoder alone goes on from --start, for the same latents\n"
+    "  --model FILE    segmenter: every second scene is seen as that autoencoder shows it\n"
     "  --dropout P     share of samples without words, so that guidance works\n"
     "  --start FILE    vae, text2image, segmenter: weights to go on from (an earlier -o), instead of new ones\n"
     "  --kl W          vae: weight of the KL divergence; --edges W: of differences between neighbours; --colours W: between colours\n"
@@ -1172,6 +1196,7 @@ static void job_free(job *j)
 {
     flis_training_free(&j->training);
     models_free(&j->m);
+    flis_vae_free(j->painter);
     flis_vocab_free(j->vocab);
     flis_tape_free(&j->tape);
     latents_free(&j->data);
