@@ -1,6 +1,7 @@
-/* folder.h - folders of pictures and label maps, for the programs that read them (evaluate, train): names in order,
- * partners, 8-bit RGB pictures from PNG and PPM, resizing, and samples for training. Include it first: it needs POSIX'
- * declarations where there is POSIX; elsewhere lists of files do, since C99 cannot list a folder.
+/* folder.h - folders of pictures and label maps, for the programs that read them (evaluate, paper, train): names in order,
+ * partners, 8-bit RGB pictures from PNG and PPM, resizing, what an autoencoder makes of a picture, and samples for training.
+ * Include it first: it needs POSIX' declarations where there is POSIX; elsewhere lists of files do, since C99 cannot list a
+ * folder.
  */
 #ifndef FOLDER_H
 #define FOLDER_H
@@ -289,6 +290,22 @@ static inline void half_picture(const uint8_t *rgb, size_t width, size_t height,
             for (size_t c = 0; c < 3; c++)
                 out[(y * (width / 2) + i) * 3 + c] = (real)(at[c] + at[c + 3] + at[c + 3 * width] + at[c + 3 * width + 3]) / (real)510 - 1;
         }
+}
+
+/* A picture as the autoencoder shows it: encoded to the mean of its posterior, and decoded, in place. */
+static inline bool through_autoencoder(flis_ctx *ctx, const flis_vae *vae, size_t side, uint8_t *rgb)
+{
+    const double factor = flis_vae_get_config(vae)->scale_factor;
+    flis_picture picture = {0, 0, 0, NULL};
+    flis_mark mark = flis_here(ctx);
+    flis_tensor *x = flis_image(ctx, 1, side, side, 3), *z = flis_image(ctx, 1, side / FLIS_FACTOR, side / FLIS_FACTOR, 4);
+    for (size_t i = 0; x && i < flis_count(x); i++) x->x[i] = (real)rgb[i] / (real)127.5 - 1;
+    const flis_tensor *moments = flis_vae_encode(ctx, vae, x);
+    for (size_t i = 0; z && moments && i < flis_count(z); i++) z->x[i] = (real)(factor * (double)moments->x[i / 4 * 8 + i % 4]);
+    if (moments && flis_decode_picture(ctx, vae, z, &picture)) memcpy(rgb, picture.pixels, side * side * 3);
+    free(picture.pixels);
+    flis_rewind(ctx, mark);
+    return flis_ok(ctx);
 }
 
 /* ---- Samples for training ---------------------------------------------------------------------------------------- */

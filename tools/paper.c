@@ -155,29 +155,11 @@ static bool synthesise(paper *p, const model *m, const flis_phrase *phrase, size
     return flis_ok(ctx);
 }
 
-/* A picture encoded (to the mean of its posterior) and decoded; rgb may be from. */
-static bool code(paper *p, const uint8_t *from, uint8_t *rgb)
-{
-    flis_ctx *ctx = &p->ctx;
-    flis_picture picture = {0, 0, 0, NULL};
-    flis_mark mark = flis_here(ctx);
-    flis_tensor *x = flis_image(ctx, 1, SIDE, SIDE, 3), *z = flis_image(ctx, 1, CELLS, CELLS, 4);
-    for (size_t i = 0; x && i < WORLD_PIXELS * 3; i++) x->x[i] = (real)from[i] / (real)127.5 - 1;
-    const flis_tensor *moments = flis_vae_encode(ctx, p->tuned.vae, x);
-    const double factor = flis_vae_get_config(p->tuned.vae)->scale_factor;
-    for (size_t i = 0; z && moments && i < PLACES; i++)
-        for (size_t c = 0; c < 4; c++) z->x[i * 4 + c] = (real)(factor * (double)moments->x[i * 8 + c]);
-    if (moments) flis_decode_picture(ctx, p->tuned.vae, z, &picture);
-    keep_picture(&picture, rgb);
-    flis_rewind(ctx, mark);
-    return flis_ok(ctx);
-}
-
 /* A develop: judges also learn from scenes that went through the autoencoder, which blurs what styles and patterns are told by. */
-static bool through_autoencoder(flis_ctx *ctx, void *user, uint8_t *rgb)
+static bool blur_real(flis_ctx *ctx, void *user, uint8_t *rgb)
 {
-    (void)ctx;
-    return code(user, rgb, rgb);
+    const paper *p = user;
+    return through_autoencoder(ctx, p->tuned.vae, SIDE, rgb);
 }
 
 static bool make(paper *p, method how, const world_scene *s, uint64_t seed, uint8_t *rgb)
@@ -185,8 +167,9 @@ static bool make(paper *p, method how, const world_scene *s, uint64_t seed, uint
     flis_phrase phrase[WORLD_PHRASES];
     char text[WORLD_PHRASES][40];
     const size_t count = phrases_of(s, phrase, text);
-    if (how == REAL) return memcpy(rgb, s->rgb, WORLD_PIXELS * 3) != NULL;
-    if (how == CODED) return code(p, s->rgb, rgb);
+    if (how == REAL || how == CODED) memcpy(rgb, s->rgb, WORLD_PIXELS * 3);
+    if (how == REAL) return true;
+    if (how == CODED) return through_autoencoder(&p->ctx, p->tuned.vae, SIDE, rgb);
     return synthesise(p, how == TUNED ? &p->tuned : &p->plain, phrase, count, how == PLAIN ? NULL : s->label, seed, rgb);
 }
 
@@ -588,7 +571,7 @@ static bool prepare(paper *p)
     p->segmenter = file ? flis_unet_load(ctx, file) : NULL;
     flis_file_close(file);
     if (p->segmenter && flis_unet_get_config(p->segmenter)->in != 3) return flis_fail(ctx, "%s: it is no segmenter", p->segmenter_path);
-    return p->segmenter && (p->judges = judges_learn(ctx, through_autoencoder, p)) != NULL;
+    return p->segmenter && (p->judges = judges_learn(ctx, blur_real, p)) != NULL;
 }
 
 int main(int argc, char **argv)

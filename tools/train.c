@@ -604,23 +604,6 @@ static double diffusion_loss(job *j)
     return flis_ok(ctx) ? loss : -1;
 }
 
-/* The scene as the autoencoder shows it: what it is to label later comes from there, too. */
-static bool paint_scene(job *j, world_scene *s)
-{
-    flis_ctx *ctx = &j->ctx;
-    flis_picture picture = {0, 0, 0, NULL};
-    flis_mark mark = flis_here(ctx);
-    const double factor = flis_vae_get_config(j->painter)->scale_factor;
-    flis_tensor *x = flis_image(ctx, 1, WORLD_SIDE, WORLD_SIDE, 3), *z = flis_image(ctx, 1, WORLD_SIDE / 8, WORLD_SIDE / 8, 4);
-    for (size_t i = 0; x && i < WORLD_PIXELS * 3; i++) x->x[i] = (real)s->rgb[i] / (real)127.5 - 1;
-    const flis_tensor *moments = flis_vae_encode(ctx, j->painter, x);
-    for (size_t i = 0; z && moments && i < flis_count(z); i++) z->x[i] = (real)(factor * (double)moments->x[i / 4 * 8 + i % 4]);
-    if (moments && flis_decode_picture(ctx, j->painter, z, &picture)) memcpy(s->rgb, picture.pixels, WORLD_PIXELS * 3);
-    free(picture.pixels);
-    flis_rewind(ctx, mark);
-    return flis_ok(ctx);
-}
-
 static double segmenter_loss(job *j)
 {
     enum { PLACES = SEGMENTER_SIDE * SEGMENTER_SIDE };
@@ -634,7 +617,7 @@ static double segmenter_loss(job *j)
     if (!x || !text || !label) return -1;
     memset(text->x, 0, flis_count(text) * sizeof *text->x);
     for (size_t k = 0; k < n; k++) {
-        if (j->painter && k % 2 && !paint_scene(j, j->scene[k])) return -1;
+        if (j->painter && k % 2 && !through_autoencoder(ctx, j->painter, WORLD_SIDE, j->scene[k]->rgb)) return -1;
         half_picture(j->scene[k]->rgb, WORLD_SIDE, WORLD_SIDE, x->x + k * PLACES * 3);
         for (size_t i = 0; i < PLACES; i++)
             label[k * PLACES + i] = (uint8_t)world_class_of(j->scene[k]->label[i / SEGMENTER_SIDE * 2 * WORLD_SIDE + i % SEGMENTER_SIDE * 2]);
