@@ -489,9 +489,9 @@ static void print_results(const paper *p)
     for (int m = 0; m < METHODS; m++)
         printf("%-32s %10.3f %8.4f %8.4f\n", METHOD[m], p->distance[m], p->iou[m].mean_present, p->iou[m].pixel_accuracy);
     for (int q = 0; q < QUESTIONS; q++) {
-        printf("%-24s", QUESTION[q].name);
+        printf("%-28s", QUESTION[q].name);
         for (int m = 0; m < METHODS; m++) printf(" %4llu/%-4llu", (unsigned long long)p->tally[q][m].right, (unsigned long long)p->tally[q][m].all);
-        if (EACH[q]) printf("\n%-24s", EACH[q]);
+        if (EACH[q]) printf("\n%-28s", EACH[q]);
         for (int m = 0; EACH[q] && m < METHODS; m++)
             printf(" %4llu/%-4llu", (unsigned long long)p->tally[q][m].each_right, (unsigned long long)p->tally[q][m].each);
         putchar('\n');
