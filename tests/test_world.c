@@ -255,7 +255,8 @@ void test_world_styles(void)
     free(without);
 }
 
-/* Of "anything" about two things in five may stand where the others never do; a sun on the ground is not hidden by it. */
+/* Of "anything" about two things in five may stand where the others never do; a sun on the ground is not hidden by it. Found: 551 of
+   1390 things, 89 of the sky's on the ground, 1327 pixels. */
 void test_world_misplaced(void)
 {
     const world_rules *r = world_set("anything"), *usual = world_set("phrases");
@@ -274,15 +275,15 @@ void test_world_misplaced(void)
         while (!plan_scene(&p, &d, usual)) {}
         for (int i = 0; i < p.things; i++) CHECK(!p.thing[i].misplaced, "seed %d: a misplaced thing in a usual scene", (int)seed);
     }
-    CHECK(100 * misplaced > 35 * things && 100 * misplaced < 45 * things, "%d of %d things are misplaced", misplaced, things);
-    CHECK(elsewhere > things / 40, "%d of %d things belong in the sky and stand on the ground", elsewhere, things);
+    CHECK(100 * misplaced > 38 * things && 100 * misplaced < 42 * things, "%d of %d things are misplaced", misplaced, things);
+    CHECK(elsewhere > things / 20, "%d of %d things belong in the sky and stand on the ground", elsewhere, things);
     world_scene *s = malloc(sizeof *s);
     int low = 0;
     for (uint64_t seed = 0; s && seed < 300; seed++) {
         world_draw(seed, r, s);
         for (int i = 100 * WORLD_SIDE; i < WORLD_PIXELS; i++) low += world_class_of(s->label[i]) == SUN;
     }
-    CHECK(low > 500, "%d pixels of suns in the lowest rows", low);
+    CHECK(low > 1000, "%d pixels of suns in the lowest rows", low);
     free(s);
 }
 

@@ -113,12 +113,6 @@ static bool model_load(paper *p, const char *path, model *m)
 
 /* ---- Painting ---------------------------------------------------------------------------------------------------- */
 
-static void keep_picture(flis_picture *picture, uint8_t *rgb)
-{
-    if (picture->pixels) memcpy(rgb, picture->pixels, WORLD_PIXELS * 3);
-    free(picture->pixels);
-}
-
 /* The phrases of a scene as flis has them. */
 static size_t phrases_of(const world_scene *s, flis_phrase *phrase, char (*text)[40])
 {
@@ -149,7 +143,8 @@ static bool synthesise(paper *p, const model *m, const flis_phrase *phrase, size
     for (size_t i = 0; i < PLACES * 4; i++) x[i] = noise[i];
     if (text && flis_sample(ctx, &sampling, PLACES * 4, x, &fn))
         flis_decode_picture(ctx, m->vae, flis_from_nchw(ctx, x, 1, 4, CELLS, CELLS), &picture);
-    keep_picture(&picture, rgb);
+    if (picture.pixels) memcpy(rgb, picture.pixels, WORLD_PIXELS * 3);
+    free(picture.pixels);
     flis_rewind(ctx, mark);
     flis_prompt_free(&prompt);
     return flis_ok(ctx);

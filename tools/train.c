@@ -331,7 +331,7 @@ typedef struct job {
     options o;
     flis_ctx ctx;
     models m;
-    flis_vae *painter;          /* segmenter: not written with it */
+    flis_vae *autoencoder;      /* segmenter: --model; not written with it */
     flis_vocab *vocab;
     flis_training training;
     flis_tape tape;
@@ -617,7 +617,7 @@ static double segmenter_loss(job *j)
     if (!x || !text || !label) return -1;
     memset(text->x, 0, flis_count(text) * sizeof *text->x);
     for (size_t k = 0; k < n; k++) {
-        if (j->painter && k % 2 && !through_autoencoder(ctx, j->painter, WORLD_SIDE, j->scene[k]->rgb)) return -1;
+        if (j->autoencoder && k % 2 && !through_autoencoder(ctx, j->autoencoder, WORLD_SIDE, j->scene[k]->rgb)) return -1;
         half_picture(j->scene[k]->rgb, WORLD_SIDE, WORLD_SIDE, x->x + k * PLACES * 3);
         for (size_t i = 0; i < PLACES; i++)
             label[k * PLACES + i] = (uint8_t)world_class_of(j->scene[k]->label[i / SEGMENTER_SIDE * 2 * WORLD_SIDE + i % SEGMENTER_SIDE * 2]);
@@ -968,7 +968,7 @@ static bool prepare_segmenter(job *j)
 {
     j->loss = segmenter_loss;
     flis_file *file = j->o.model ? flis_model_open(&j->ctx, j->o.model) : NULL;
-    if (file) j->painter = flis_vae_load(&j->ctx, file, true, true);
+    if (file) j->autoencoder = flis_vae_load(&j->ctx, file, true, true);
     flis_file_close(file);
     return flis_ok(&j->ctx) && scenes_make(j, (size_t)j->o.batch) && models_begin(j, NULL, NULL, &SMALL_SEGMENTER);
 }
@@ -1179,7 +1179,7 @@ static void job_free(job *j)
 {
     flis_training_free(&j->training);
     models_free(&j->m);
-    flis_vae_free(j->painter);
+    flis_vae_free(j->autoencoder);
     flis_vocab_free(j->vocab);
     flis_tape_free(&j->tape);
     latents_free(&j->data);
