@@ -51,12 +51,13 @@ typedef struct world_rules {
     int attributes;             /* percent of the things that could have a colour or pattern that get one */
     int dyed;                   /* percent of the stuff that could have a colour; 0: a third of attributes */
     int misplaced;              /* percent of things that stand where they never would: a house in the sky, the sun on grass */
+    int outlined;               /* percent of things that fill the outline of another: a boat as round as the sun */
     int styles;                 /* percent of scenes with a style */
     bool style_in_region;       /* the style covers one stuff region; else the whole picture */
     bool need_attribute;        /* at least one phrase has a colour or pattern */
     bool held_out;              /* of the compositions kept from training; else of the others */
     bool plain;                 /* the caption is the phrases alone, joined by spaces, as layouts are prompted */
-    int exchange[2];            /* labels of things that stand in each other's places, after all else is settled; 0: none */
+    int exchange[2];            /* labels of things that get each other's maps, after all else is settled; 0: none */
 } world_rules;
 
 typedef struct world_phrase {
@@ -78,6 +79,7 @@ typedef struct world_scene {
     bool night;
     tint pixel[WORLD_PIXELS], other[WORLD_PIXELS], before[WORLD_PIXELS];
     float plane[2][WORLD_PIXELS];
+    uint8_t below[WORLD_PIXELS], outline[WORLD_PIXELS];
     float soft[WORLD_TILE * WORLD_TILE], fine[WORLD_TILE * WORLD_TILE];     /* noise, 0..1, that repeats seamlessly */
 } world_scene;
 
@@ -89,7 +91,7 @@ static inline int world_class_of(int label) { return label > WORLD_SECOND ? labe
 static inline bool world_is_stuff(int class);
 /* The reference colour of a name. */
 static inline tint world_colour_tint(int colour);
-/* text2image, phrases, anything, layout, test, ood-object, ood-attribute, ood-style, region-style; NULL: no such set. */
+/* text2image, phrases, anything, shapes, layout, test, ood-object, ood-attribute, ood-style, region-style; NULL: no such set. */
 static inline const world_rules *world_set(const char *name);
 /* False: the rules allow no scene (or hardly any). */
 static inline bool world_draw(uint64_t seed, const world_rules *rules, world_scene *out);
@@ -352,6 +354,8 @@ static float distance(const shape *s, float x, float y)
     return d;
 }
 
+static int within(int i) { return i < 0 ? 0 : i >= WORLD_SIDE ? WORLD_SIDE - 1 : i; }
+
 typedef struct bounds { int x0, y0, x1, y1; } bounds;
 
 static bounds clip_bounds(float x0, float y0, float x1, float y1)
@@ -514,13 +518,22 @@ typedef struct layer {
     uint64_t seed;
 } layer;
 
+typedef struct look {
+    uint8_t class, colour, pattern;
+    uint64_t seed;
+} look;
+
 typedef struct thing {
     uint8_t class, colour, pattern;
     bool misplaced;
     int label;
     int x, y, size;             /* middle of its foot; the larger side */
     uint64_t seed;
+    look outline;               /* whose outline it fills; class 0: its own */
 } thing;
+
+/* The class that its outline is of. */
+static int form_of(const thing *t) { return t->outline.class ? t->outline.class : t->class; }
 
 typedef enum { SEASIDE, MEADOW, ROADSIDE, SNOWY, DESERT, LAKESIDE, FARMLAND, SCENERIES } scenery;
 enum { MOST_LAYERS = 6, MOST_THINGS = 10 };
@@ -1354,9 +1367,52 @@ static void draw_thing(world_scene *s, const thing *t, int ground)
     draw[t->class](&m);
 }
 
+/* The colour of a nearest pixel that has the label, looked for on squares around (x, y). */
+static tint nearest(const world_scene *s, int x, int y, int label)
+{
+    for (int r = 0; r < WORLD_SIDE; r++)
+        for (int j = y - r; j <= y + r; j++)
+            for (int i = x - r; i <= x + r; i++) {
+                const bool on_edge = i == x - r || i == x + r || j == y - r || j == y + r;
+                if (on_edge && i == within(i) && j == within(j) && s->label[j * WORLD_SIDE + i] == label) return s->pixel[j * WORLD_SIDE + i];
+            }
+    return s->pixel[y * WORLD_SIDE + x];
+}
+
+/* A thing in another's outline: drawn as large as that, and where it leaves a gap its surface goes on. */
+static void draw_outlined(world_scene *s, const thing *t, int ground)
+{
+    enum { FORM = 255 };
+    thing form = *t, own = *t;
+    int x0 = WORLD_SIDE, y0 = WORLD_SIDE, x1 = 0, y1 = 0;
+    memcpy(s->before, s->pixel, sizeof s->before);
+    memcpy(s->below, s->label, sizeof s->below);
+    form.class = t->outline.class, form.colour = t->outline.colour, form.pattern = t->outline.pattern, form.seed = t->outline.seed;
+    form.label = FORM;
+    draw_thing(s, &form, ground);
+    memcpy(s->outline, s->label, sizeof s->outline);
+    memcpy(s->pixel, s->before, sizeof s->pixel);
+    memset(s->label, 0, sizeof s->label);
+    for (int i = 0; i < WORLD_PIXELS; i++) {
+        const int x = i % WORLD_SIDE, y = i / WORLD_SIDE;
+        if (s->outline[i] != FORM) continue;
+        x0 = x < x0 ? x : x0, x1 = x >= x1 ? x + 1 : x1, y0 = y < y0 ? y : y0, y1 = y >= y1 ? y + 1 : y1;
+    }
+    if (x1 > x0) {
+        const struct class_row *c = &CLASS[t->class];
+        own.size = (int)(sqrtf((float)((x1 - x0) * (y1 - y0)) / (c->w * c->h)) + 0.5f);
+        own.x = (x0 + x1) / 2;
+        own.y = (int)((float)(y0 + y1) / 2 + c->h * (float)own.size / 2);
+        draw_thing(s, &own, ground);
+    }
+    for (int i = 0; i < WORLD_PIXELS; i++)
+        if (s->outline[i] == FORM) s->before[i] = nearest(s, i % WORLD_SIDE, i / WORLD_SIDE, t->label), s->below[i] = (uint8_t)t->label;
+    memcpy(s->pixel, s->before, sizeof s->pixel);
+    memcpy(s->label, s->below, sizeof s->label);
+}
+
 /* ---- Styles: filters from s->pixel (which they may spoil) to s->other --------------------------------------------- */
 
-static int within(int i) { return i < 0 ? 0 : i >= WORLD_SIDE ? WORLD_SIDE - 1 : i; }
 static tint at(const world_scene *s, int x, int y) { return s->pixel[within(y) * WORLD_SIDE + within(x)]; }
 
 static tint saturated(tint c, float by)
@@ -1742,7 +1798,7 @@ typedef struct frame { float x0, y0, x1, y1; } frame;
 
 static frame frame_of(const thing *t)
 {
-    const struct class_row *c = &CLASS[t->class];
+    const struct class_row *c = &CLASS[form_of(t)];
     float w = c->w * (float)t->size, h = c->h * (float)t->size;
     return (frame){(float)t->x - w / 2, (float)t->y - h, (float)t->x + w / 2, (float)t->y};
 }
@@ -1764,7 +1820,7 @@ static bool in_this_light(const plan *p, int class)
 /* Finds a place and a size in the zone; false after a few tries. */
 static bool place(plan *p, dice *d, const zone *z, thing *t)
 {
-    const struct class_row *c = &CLASS[t->class];
+    const struct class_row *c = &CLASS[form_of(t)];
     for (int tries = 0; tries < 14; tries++) {
         t->y = z->low + roll(d, z->high - z->low + 1);
         float near = z->on == IN_SKY ? 1 : lerp(0.80f, 1.10f, (float)(t->y - p->horizon) / (float)(WORLD_SIDE - p->horizon));
@@ -1799,6 +1855,19 @@ static bool pick_class(const plan *p, dice *d, const world_rules *r, const zone 
     return n > 0;
 }
 
+/* Some things fill another's outline. They are drawn in front of what lies far, even in the outline of the sun. */
+static void pick_outline(dice *d, const world_rules *r, thing *t)
+{
+    int candidate[WORLD_CLASSES], n = 0;
+    if (!r->outlined || !chance(d, r->outlined)) return;
+    for (int c = 1; c <= WORLD_CLASSES; c++)
+        if (has(r, c) && !CLASS[c].stuff && c != t->class) candidate[n++] = c;
+    if (!n) return;
+    t->outline.class = (uint8_t)candidate[roll(d, n)];
+    t->outline.seed = dice_next(d);
+    t->misplaced = true;
+}
+
 static void pick_attributes(dice *d, const world_rules *r, unsigned colours, unsigned patterns, uint8_t *colour, uint8_t *pattern)
 {
     if (!chance(d, r->attributes)) return;
@@ -1831,7 +1900,9 @@ static void plan_thing(plan *p, dice *d, const world_rules *r, const zone *z)
 {
     thing t = {.class = 0};
     t.seed = dice_next(d);
-    if (p->things == MOST_THINGS || !pick_class(p, d, r, z, &t) || !place(p, d, z, &t)) return;
+    if (p->things == MOST_THINGS || !pick_class(p, d, r, z, &t)) return;
+    pick_outline(d, r, &t);
+    if (!place(p, d, z, &t)) return;
     pick_attributes(d, r, CLASS[t.class].colours, CLASS[t.class].patterns, &t.colour, &t.pattern);
     name_thing(p, &t);
     p->thing[p->things++] = t;
@@ -1926,7 +1997,14 @@ static void draw_layer(world_scene *s, const plan *p, const layer *l)
 
 static bool is_far(const thing *t)
 {
-    return !t->misplaced && (t->class == SUN || t->class == MOON || t->class == STAR || t->class == CLOUD);
+    const int form = form_of(t);
+    return !t->misplaced && (form == SUN || form == MOON || form == STAR || form == CLOUD);
+}
+
+static void draw_any(world_scene *s, const thing *t, int ground)
+{
+    if (t->outline.class) draw_outlined(s, t, ground);
+    else draw_thing(s, t, ground);
 }
 
 static void draw_plan(world_scene *s, const plan *p, dice *d)
@@ -1936,7 +2014,7 @@ static void draw_plan(world_scene *s, const plan *p, dice *d)
     noise_tile(d, 16, 3, s->fine);
     draw_layer(s, p, &p->layer[0]);
     for (int i = 0; i < p->things; i++)
-        if (is_far(&p->thing[i])) draw_thing(s, &p->thing[i], 0);
+        if (is_far(&p->thing[i])) draw_any(s, &p->thing[i], 0);
     int ground = 0;
     for (int i = 1; i < p->layers; i++) {
         int class = p->layer[i].class;
@@ -1944,7 +2022,7 @@ static void draw_plan(world_scene *s, const plan *p, dice *d)
         if (class == SNOW || class == SAND) ground = class;
     }
     for (int i = 0; i < p->things; i++)
-        if (!is_far(&p->thing[i])) draw_thing(s, &p->thing[i], ground);
+        if (!is_far(&p->thing[i])) draw_any(s, &p->thing[i], ground);
     for (int i = 0; i < WORLD_PIXELS; i++) {
         tint *c = &s->pixel[i];
         *c = (tint){clamp01(c->r), clamp01(c->g), clamp01(c->b)};
@@ -2070,7 +2148,7 @@ static void make_caption(world_scene *s, const plan *p, const world_rules *r, di
     if (style && !in_front) say(s, ", ", style);
 }
 
-/* The things of two labels change places, and sizes so that they cover about as much. */
+/* The things of two labels get each other's maps: each fills the other's outline, where that stood. */
 static void exchange_things(plan *p, const int label[2])
 {
     const thing *of[2] = {NULL, NULL};
@@ -2084,10 +2162,8 @@ static void exchange_things(plan *p, const int label[2])
             thing *t = &p->thing[i];
             if (t->label != label[k]) continue;
             const thing *other = &first[1 - k];
-            const struct class_row *was = &CLASS[t->class], *is = &CLASS[other->class];
-            t->size = (int)((float)t->size * sqrtf(was->w * was->h / (is->w * is->h)));
+            t->outline = (look){t->class, t->colour, t->pattern, t->seed};
             t->class = other->class, t->colour = other->colour, t->pattern = other->pattern, t->label = other->label;
-            t->misplaced = true;
             break;
         }
 }
@@ -2103,6 +2179,7 @@ static inline const world_rules *world_set(const char *name)
         {"text2image", {.classes = ALL_CLASSES, .attributes = 55, .styles = 30}},
         {"phrases", {.classes = ALL_CLASSES, .attributes = 55, .styles = 30, .plain = true}},
         {"anything", {.classes = ALL_CLASSES, .attributes = 75, .dyed = 50, .styles = 20, .misplaced = 40, .plain = true}},
+        {"shapes", {.classes = ALL_CLASSES, .attributes = 75, .dyed = 50, .styles = 20, .misplaced = 40, .outlined = 40, .plain = true}},
         {"layout", {.classes = LAYOUT_CLASSES, .plain = true}},
         {"test", {.classes = LAYOUT_CLASSES, .plain = true, .held_out = true}},
         {"ood-object", {.classes = ALL_CLASSES, .wanted = ALL_CLASSES & ~LAYOUT_CLASSES, .plain = true, .held_out = true}},
@@ -2152,7 +2229,8 @@ static const char HELP[] =
     "       world --classes\n"
     "Draws 128 x 128 scenes of a small world, with label maps, layouts and captions; scene i has seed S + i.\n"
     "  --set NAME    text2image (default): everything; phrases: the same, captions of phrases alone; anything: phrases again,\n"
-    "                with more colours, and things where they never stand; layout: plain names of classes 1 to 20\n"
+    "                with more colours, and things where they never stand; shapes: and things in each other's outlines\n"
+    "                layout: plain names of classes 1 to 20\n"
     "                held out from both: test (as layout), ood-object, ood-attribute, ood-style, region-style\n"
     "  --seed S      0 to 2^64-1; default 0\n"
     "  --count N     default 1; for a sheet 16\n"
