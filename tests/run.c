@@ -334,6 +334,10 @@ enum { FAST, SLOW };
     X(test_vae_bytes, FAST) \
     X(test_vae_refuses, FAST) \
     X(test_vae_eps_of_norms, FAST) \
+    /* test_evaluate.c */ \
+    X(test_evaluate_miou, FAST) \
+    X(test_evaluate_frechet, FAST) \
+    X(test_evaluate_judges, SLOW) \
     /* test_world.c */ \
     X(test_world_pinned, FAST) \
     X(test_world_repeats, FAST) \

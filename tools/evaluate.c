@@ -58,8 +58,8 @@ typedef struct region {
 /* The named colour (world_colour) that most of the region has, 0: none. Where a hue covers a quarter of it, white and black
    are taken for the rest of the thing. share [WORLD_COLOURS + 1] may be NULL. */
 static inline int measure_colour(const region *r, double *share);
-/* What has looked at scenes of the world's training half: of each style, and of each thing without pattern, striped and
-   spotted, the mean of some statistics and their covariance (quadratic discriminant analysis). */
+/* What has looked at scenes of the world's training half: of each style, of each thing without pattern, striped and
+   spotted, and of each thing in any outline, the mean of some statistics and their covariance (quadratic discriminant analysis). */
 typedef struct judges judges;
 /* How a scene's pixels [128][128][3] come out of a painter, in place; false: failed. */
 typedef bool develop(flis_ctx *ctx, void *user, uint8_t *rgb);
@@ -69,6 +69,10 @@ static inline judges *judges_learn(flis_ctx *ctx, develop *painter, void *user);
 static inline int measure_style(const judges *j, const region *r);
 /* STRIPED, SPOTTED or 0, for a thing that can have patterns. */
 static inline int measure_pattern(flis_ctx *ctx, const judges *j, const region *r, int class);
+
+/* A thing's region looks more like one class than like another, whatever its outline: by the colours it has, how they spread,
+   and how they change from above to below. */
+static inline bool looks_rather(const judges *j, const region *r, int class, int other);
 
 /* The segmenter of tools/train: labels [height][width] of a picture whose sides are multiples of 32, in blocks of four
    pixels; features: means of the middle block's channels, as many as segmenter_features tells. Either may be NULL. */
@@ -510,7 +514,11 @@ typedef struct judge {
     double count[MOST_KINDS], mean[MOST_KINDS][MOST_FEATURES], log_det[MOST_KINDS];
     double factor[MOST_KINDS][MOST_FEATURES][MOST_FEATURES];
 } judge;
-struct judges { judge picture, part, rest, thing[WORLD_CLASSES + 1]; };       /* rest: the picture without one region */
+struct judges {
+    judge picture, part, rest;  /* styles; rest: the picture without one region */
+    judge thing[WORLD_CLASSES + 1];     /* patterns */
+    judge look[WORLD_CLASSES + 1];      /* what a thing looks like by day (name 0) and at night (1) */
+};
 
 static void judge_see(judge *j, int kind, const double *x)
 {
@@ -630,6 +638,37 @@ static inline int measure_pattern(flis_ctx *ctx, const judges *j, const region *
     return j->thing[class].kinds && pattern_features(ctx, r, x) ? judge_tell(&j->thing[class], x) : 0;
 }
 
+/* Means of luma and two opponent colours, their deviations, and how much they change from the upper half to the lower. */
+enum { CHANNELS = 3, LOOK_FEATURES = 3 * CHANNELS };
+static bool look_features(const region *r, double *out)
+{
+    double n[2] = {0}, sum[2][CHANNELS] = {{0}}, squares[CHANNELS] = {0};
+    size_t pixels = 0, seen = 0;
+    for (size_t i = 0; i < r->width * r->height; i++) pixels += inside(r, i);
+    for (size_t i = 0; i < r->width * r->height; i++) {
+        if (!inside(r, i)) continue;
+        const bool lower = 2 * seen++ >= pixels;
+        const tint c = pixel_of(r, i);
+        const double of[CHANNELS] = {(double)luma(c), (double)(c.r - c.g), (double)((c.r + c.g) / 2 - c.b)};
+        n[lower]++;
+        for (int k = 0; k < CHANNELS; k++) sum[lower][k] += of[k], squares[k] += of[k] * of[k];
+    }
+    if (n[0] == 0 || n[1] == 0) return false;
+    for (int k = 0; k < CHANNELS; k++) {
+        const double mean = (sum[0][k] + sum[1][k]) / (double)pixels;
+        out[k] = mean;
+        out[CHANNELS + k] = sqrt(fabs(squares[k] / (double)pixels - mean * mean));
+        out[2 * CHANNELS + k] = sum[1][k] / n[1] - sum[0][k] / n[0];
+    }
+    return true;
+}
+
+static inline bool looks_rather(const judges *j, const region *r, int class, int other)
+{
+    double x[LOOK_FEATURES];
+    return look_features(r, x) && judge_distance(&j->look[class], r->night, x) < judge_distance(&j->look[other], r->night, x);
+}
+
 static region region_of(const world_scene *s, int id)
 {
     return (region){s->rgb, s->label, WORLD_SIDE, WORLD_SIDE, id, s->night};
@@ -699,6 +738,28 @@ static bool show_patterns(flis_ctx *ctx, judges *j, world_scene *s, develop *pai
     return flis_ok(ctx);
 }
 
+/* Things without colour and pattern, half of them in another's outline. */
+static bool show_looks(flis_ctx *ctx, judges *j, world_scene *s, develop *painter, void *user)
+{
+    enum { LOOKED_AT = 1600 };
+    world_rules rules = *world_set("shapes");
+    double x[MOST_FEATURES] = {0};
+    rules.styles = rules.attributes = rules.dyed = 0;
+    rules.outlined = 50;
+    for (uint64_t seed = 0; seed < LOOKED_AT; seed++) {
+        if (!world_draw(seed, &rules, s)) continue;
+        for (int painted = 0; painted < (painter && seed % 2 == 0 ? 2 : 1); painted++) {
+            if (painted && !painter(ctx, user, s->rgb)) return false;
+            for (int i = 0; i < s->phrases; i++) {
+                judge *one = &j->look[s->phrase[i].class];
+                const region r = region_of(s, s->phrase[i].id);
+                if (one->kinds && look_features(&r, x)) judge_see(one, painted * one->names + s->night, x);
+            }
+        }
+    }
+    return true;
+}
+
 static inline judges *judges_learn(flis_ctx *ctx, develop *painter, void *user)
 {
     judges *j = flis_alloc(ctx, 1, sizeof *j);
@@ -710,9 +771,12 @@ static inline judges *judges_learn(flis_ctx *ctx, develop *painter, void *user)
         for (int c = 1; c <= WORLD_CLASSES; c++)
             if (CLASS[c].patterns)
                 j->thing[c] = (judge){.names = WORLD_PATTERNS + 1, .kinds = times * (WORLD_PATTERNS + 1), .features = PATTERN_FEATURES};
-        bool good = show_styles(ctx, j, s, painter, user) && show_patterns(ctx, j, s, painter, user) && judge_ready(&j->picture) &&
-                    judge_ready(&j->part) && judge_ready(&j->rest);
-        for (int c = 1; good && c <= WORLD_CLASSES; c++) good = !j->thing[c].kinds || judge_ready(&j->thing[c]);
+        for (int c = 1; c <= WORLD_CLASSES; c++)
+            if (!CLASS[c].stuff) j->look[c] = (judge){.names = 2, .kinds = times * 2, .features = LOOK_FEATURES};
+        bool good = show_styles(ctx, j, s, painter, user) && show_patterns(ctx, j, s, painter, user) && show_looks(ctx, j, s, painter, user) &&
+                    judge_ready(&j->picture) && judge_ready(&j->part) && judge_ready(&j->rest);
+        for (int c = 1; good && c <= WORLD_CLASSES; c++)
+            good = (!j->thing[c].kinds || judge_ready(&j->thing[c])) && (!j->look[c].kinds || judge_ready(&j->look[c]));
         if (!good && flis_ok(ctx)) flis_fail(ctx, "the world's scenes do not tell its styles and patterns apart");
     }
     free(s);

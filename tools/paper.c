@@ -3,7 +3,7 @@
  *   Table 1   held-out layouts of classes that the fine-tuning saw: mIoU and Fréchet distance of real pictures, of those
  *             through the autoencoder, of plain text to image, of RCA without fine-tuning, and of RCA with it
  *   Figure 5  what the fine-tuning never saw: new objects, attributes, styles; how often the right thing is in its region
- *   Figure 6  one map shared by "sky" and a style; two things with their maps swapped (real: drawn in each other's place)
+ *   Figure 6  one map shared by "sky" and a style; two things with their maps swapped (real: drawn in each other's outlines)
  *
  * Real pictures are scenes of tools/world. Who judges: the small world's own segmenter (tools/train), whose features also
  * give the distance, which is therefore not comparable to anybody's FID; and the measures of colours, patterns and styles of
@@ -40,7 +40,7 @@ static const struct { const char *name, *set, *asks; } QUESTION[QUESTIONS] = {
     {"new attributes", "ood-attribute", "every colour and pattern is measured in its thing"},
     {"new styles", "ood-style", "the style is measured in the picture, out of nine and none"},
     {"a style shares a map", "region-style", "that style, not none, is measured in its region, and none, not that style, in the rest"},
-    {"swapped maps", "test", "the segmenter finds each of two things in most of the other's region"},
+    {"swapped maps", "test", "each of two maps looks more like the thing that it was given than like the one whose outline it is, by colours"},
 };
 static const char *const EACH[QUESTIONS] = {"each new object", "each new colour or pattern", NULL, NULL, "each swapped thing"};
 
@@ -331,45 +331,38 @@ static bool pick_two(const world_scene *s, int *a, int *b)
     return false;
 }
 
-/* The maps of two things change places: with the phrases' order kept, it is the same as exchanging their labels. Of the real
-   world the same is asked otherwise: its things, drawn in each other's places. */
+/* Two things get each other's maps. Of the real world the same is asked: each is drawn in the other's outline, where that stood. */
 static bool swap_run(paper *p)
 {
     flis_ctx *ctx = &p->ctx;
-    uint8_t *rgb = flis_alloc(ctx, WORLD_PIXELS, 3), *found = flis_alloc(ctx, WORLD_PIXELS, 1);
-    world_scene *s = p->scene, *drawn = flis_alloc(ctx, 1, sizeof *drawn);
+    uint8_t *rgb = flis_alloc(ctx, WORLD_PIXELS, 3);
+    world_scene *s = p->scene;
     world_rules rules = *world_set(QUESTION[SWAPPED].set);
     int a, b;
     for (uint64_t i = 0, scene = 0; i < p->trials && flis_ok(ctx) && draw(p, QUESTION[SWAPPED].set, p->seed + scene); scene++) {
         if (!pick_two(s, &a, &b)) continue;
-        world_phrase *x = &s->phrase[a], *y = &s->phrase[b];
+        const world_phrase *x = &s->phrase[a], *y = &s->phrase[b];
         rules.exchange[0] = x->id;
         rules.exchange[1] = y->id;
-        world_draw(p->seed + scene, &rules, drawn);
-        const int id = x->id;
-        x->id = y->id;
-        y->id = id;
+        world_draw(p->seed + scene, &rules, s);
         if (i < SHOWN) {
             map_picture(s->label, shown(p, SWAPPED, i, 0));
             snprintf(p->caption[SWAPPED][i], sizeof p->caption[0][0], "%.400s; %s and %s swapped", s->caption, x->text, y->text);
         }
         for (int m = 0; m < METHODS && flis_ok(ctx); m++) {
-            const world_scene *judged = m == REAL || m == CODED ? drawn : s;
-            const int x_id = judged == s ? x->id : y->id, y_id = judged == s ? y->id : x->id;       /* drawn keeps each thing's label */
-            if (!make(p, m, judged, i, rgb) || !segmenter_run(ctx, p->segmenter, rgb, SIDE, SIDE, found, NULL)) break;
-            if (i < SHOWN) memcpy(shown(p, SWAPPED, i, m + 1), rgb, WORLD_PIXELS * 3);
             tally *t = &p->tally[SWAPPED][m];
-            const bool x_right = majority(found, judged->label, x_id) == x->class, y_right = majority(found, judged->label, y_id) == y->class;
-            count_one(t, x_right);
-            count_one(t, y_right);
+            const uint64_t wrong = t->each - t->each_right;
+            if (!make(p, m, s, i, rgb)) break;
+            if (i < SHOWN) memcpy(shown(p, SWAPPED, i, m + 1), rgb, WORLD_PIXELS * 3);
+            const region of_x = {rgb, s->label, SIDE, SIDE, x->id, s->night}, of_y = {rgb, s->label, SIDE, SIDE, y->id, s->night};
+            count_one(t, looks_rather(p->judges, &of_x, x->class, y->class));
+            count_one(t, looks_rather(p->judges, &of_y, y->class, x->class));
             t->all++;
-            t->right += x_right && y_right;
+            t->right += t->each - t->each_right == wrong;
         }
         progress(p, QUESTION[SWAPPED].name, ++i, p->trials);
     }
-    free(drawn);
     free(rgb);
-    free(found);
     return flis_ok(ctx);
 }
 
