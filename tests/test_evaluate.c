@@ -35,7 +35,7 @@ void test_evaluate_miou(void)
 static double frechet(const double *a, size_t na, const double *b, size_t nb, size_t d)
 {
     flis_ctx ctx;
-    double x[64], y[64], out = -1;
+    double x[512], y[512], out = -1;
     flis_init(&ctx);
     memcpy(x, a, na * d * sizeof *x);
     memcpy(y, b, nb * d * sizeof *y);
@@ -55,6 +55,30 @@ static void covariance(const double *x, size_t n, double *mean, double *s)
     }
 }
 
+/* Three samples in 64 dimensions each, by their products alone: with M = X Y' of the centred samples, [3][3] and of rank 2,
+   tr (S1 S2)^1/2 = (s1 + s2) / 2, s its singular values, and (s1 + s2)^2 = sum of M's squares + 2 sqrt(sum of its minors' squares). */
+static double three_and_three(const double *a, const double *b)
+{
+    enum { D = 64 };
+    double m[3][3] = {{0}}, between = 0, traces = 0, squares = 0, minors = 0;
+    for (size_t k = 0; k < D; k++) {
+        const double p = (a[k] + a[D + k] + a[2 * D + k]) / 3, q = (b[k] + b[D + k] + b[2 * D + k]) / 3;
+        between += (p - q) * (p - q);
+        for (size_t i = 0; i < 3; i++) {
+            const double x = a[i * D + k] - p, y = b[i * D + k] - q;
+            traces += (x * x + y * y) / 2;
+            for (size_t j = 0; j < 3; j++) m[i][j] += x * (b[j * D + k] - q);
+        }
+    }
+    for (size_t i = 0; i < 3; i++)
+        for (size_t j = 0; j < 3; j++) {
+            const size_t k = (i + 1) % 3, l = (j + 1) % 3;
+            const double minor = m[i][j] * m[k][l] - m[i][l] * m[k][j];
+            squares += m[i][j] * m[i][j], minors += minor * minor;
+        }
+    return between + traces - sqrt(squares + 2 * sqrt(minors));
+}
+
 /* In one dimension (m1 - m2)^2 + (s1 - s2)^2. In two, tr (S1 S2)^1/2 = sqrt(tr S1 S2 + 2 sqrt(det S1 det S2)). */
 void test_evaluate_frechet(void)
 {
@@ -68,6 +92,14 @@ void test_evaluate_frechet(void)
     const double want = (m[0] - n[0]) * (m[0] - n[0]) + (m[1] - n[1]) * (m[1] - n[1]) + s[0] + s[2] + t[0] + t[2] - 2 * sqrt(product + 2 * sqrt(det));
     CHECK(fabs(frechet(a, 5, b, 4, 2) - want) < 1e-12 * want, "two dimensions: %.17g, wanted %.17g", frechet(a, 5, b, 4, 2), want);
     CHECK(fabs(frechet(b, 4, a, 5, 2) - want) < 1e-12 * want, "and turned round: %.17g", frechet(b, 4, a, 5, 2));
+    double few[3 * 64], fewer[3 * 64];
+    dice d = {7};
+    for (int i = 0; i < 3 * 64; i++) {
+        few[i] = (double)spread(&d, -1, 1);
+        fewer[i] = (double)spread(&d, 0, 2);
+    }
+    const double far = frechet(few, 3, fewer, 3, 64), known = three_and_three(few, fewer);
+    CHECK(fabs(far - known) < 1e-12 * known, "three samples in 64 dimensions: %.17g, wanted %.17g", far, known);
     /* Two samples in six dimensions, covariances of rank one: along the same axis, and along two. */
     double x[12] = {0}, y[12] = {0}, z[12] = {0};
     x[0] = 1, x[6] = -1, y[0] = 2, y[6] = -2, y[5] = y[11] = 3, z[1] = 2, z[7] = -2;

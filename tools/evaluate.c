@@ -154,11 +154,12 @@ static void add_scaled(double *y, double k, const double *x, size_t n)
     for (size_t i = 0; i < n; i++) y[i] += k * x[i];
 }
 
-/* Householder: the reflection that takes (head, x) to (beta, 0) is 1 - tau v v', v = (v0, x). False: x is zero already. */
+/* Householder: the reflection that takes (head, x) to (beta, 0) is 1 - tau v v', v = (v0, x). False: x is zero already, or both
+   are so small that tau would overflow (with fewer samples than dimensions what is left of them is rounding of rounding). */
 static bool reflector(double head, const double *x, size_t n, double *beta, double *v0, double *tau)
 {
     double s = dot(x, x, n);
-    if (s == 0) return false;
+    if (s == 0 || head * head + s < 0x1p-960) return false;
     *beta = head > 0 ? -sqrt(head * head + s) : sqrt(head * head + s);
     *v0 = head - *beta;
     *tau = 2 / (*v0 * *v0 + s);
