@@ -59,13 +59,17 @@ typedef struct paper {
     model tuned, plain;
     flis_unet *segmenter;
     judges *judges;
+    /* each hand's own */
     world_scene *scene;
+    uint8_t *rgb, *found;
+    confusion confusion[METHODS];
+    tally tally[QUESTIONS][METHODS];
     /* results */
     iou_score iou[METHODS];
     double distance[METHODS];
-    tally tally[QUESTIONS][METHODS];
+    real *features;             /* [METHODS + 1][count][d]: of each method's pictures, and of others to measure distances from */
     uint8_t *show;              /* [QUESTIONS + 1][SHOWN][METHODS + 1][pixels][3]: the map, then each method's picture */
-    char caption[QUESTIONS + 1][SHOWN][512];
+    char (*caption)[SHOWN][512];        /* [QUESTIONS + 1] */
     time_t began;
 } paper;
 
@@ -227,6 +231,7 @@ static void judge_one(paper *p, question asked, const world_scene *s, const uint
 static void progress(const paper *p, const char *what, uint64_t done, uint64_t total)
 {
     if (p->quiet || !flis_terminal()) return;
+    if (done > total) done = total;
     fprintf(stderr, "\r%s: %llu of %llu, %.0f s   %s", what, (unsigned long long)done, (unsigned long long)total, difftime(time(NULL), p->began),
             done == total ? "\n" : "");
 }
@@ -260,59 +265,119 @@ static bool distance_of(paper *p, const real *features, size_t d, const real *ot
     return good;
 }
 
-/* Table 1. */
-static bool table(paper *p)
+/* Does layouts first, first + step, first + 2 step…. */
+typedef void work(paper *own, question asked, uint64_t first, uint64_t step);
+
+static void hand_free(paper *own)
+{
+    for (int m = 0; m < METHODS; m++) free(own->confusion[m].count);
+    free(own->scene);
+    free(own->rgb);
+    free(own->found);
+    flis_free(&own->ctx);
+}
+
+static bool hand_make(const paper *p, paper *own)
+{
+    *own = *p;
+    memset(own->tally, 0, sizeof own->tally);
+    bool good = flis_init(&own->ctx);
+    own->ctx.threads = 1;
+    own->scene = flis_alloc(&own->ctx, 1, sizeof *own->scene);
+    own->rgb = flis_alloc(&own->ctx, WORLD_PIXELS, 3);
+    own->found = flis_alloc(&own->ctx, WORLD_PIXELS, 1);
+    for (int m = 0; m < METHODS; m++) good = confusion_make(&own->ctx, &own->confusion[m], 0, WORLD_CLASSES + 1, 0, WORLD_SECOND) && good;
+    return good && flis_ok(&own->ctx);
+}
+
+/* What a hand counted, into p. */
+static void hand_add(paper *p, const paper *own)
+{
+    const size_t cells = (WORLD_CLASSES + 1) * (WORLD_CLASSES + 2);
+    for (int m = 0; m < METHODS; m++) {
+        confusion *c = &p->confusion[m];
+        const confusion *o = &own->confusion[m];
+        c->images += o->images;
+        c->pixels += o->pixels;
+        for (size_t i = 0; i < cells; i++) c->count[i] += o->count[i];
+        for (int q = 0; q < QUESTIONS; q++) {
+            tally *t = &p->tally[q][m];
+            const tally *of = &own->tally[q][m];
+            t->right += of->right, t->all += of->all, t->each_right += of->each_right, t->each += of->each;
+        }
+    }
+}
+
+/* A layout is small for many threads: each hand paints whole layouts with one. Who painted which does not show. */
+static bool share_out(paper *p, work *fn, question asked)
+{
+    const int hands = p->ctx.threads;
+    paper *own = flis_alloc(&p->ctx, (size_t)hands, sizeof *own);
+    if (!own) return false;
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(hands) schedule(static, 1)
+#endif
+    for (int k = 0; k < hands; k++)
+        if (hand_make(p, &own[k])) fn(&own[k], asked, (uint64_t)k, (uint64_t)hands);
+    for (int k = 0; k < hands; k++) {
+        if (flis_ok(&own[k].ctx)) hand_add(p, &own[k]);
+        else flis_fail(&p->ctx, "%s", own[k].ctx.error);
+        hand_free(&own[k]);
+    }
+    free(own);
+    return flis_ok(&p->ctx);
+}
+
+static void table_rows(paper *p, question unused, uint64_t first, uint64_t step)
 {
     flis_ctx *ctx = &p->ctx;
     const size_t d = segmenter_features(p->segmenter), size = (size_t)p->count * d;
-    confusion c[METHODS] = {{0}};
-    real *features = flis_alloc(ctx, size * (METHODS + 1), sizeof *features);
-    uint8_t *rgb = flis_alloc(ctx, WORLD_PIXELS, 3), *found = flis_alloc(ctx, WORLD_PIXELS, 1);
-    for (int m = 0; m < METHODS; m++) confusion_make(ctx, &c[m], 0, WORLD_CLASSES + 1, 0, WORLD_SECOND);
-    for (uint64_t i = 0; i < p->count && flis_ok(ctx); i++) {
-        if (!draw(p, "test", p->seed + p->count + i)) break;        /* others, to measure distances from */
-        segmenter_run(ctx, p->segmenter, p->scene->rgb, SIDE, SIDE, NULL, features + METHODS * size + i * d);
+    (void)unused;
+    for (uint64_t i = first; i < p->count && flis_ok(ctx); i += step) {
+        if (!draw(p, "test", p->seed + p->count + i)) break;
+        segmenter_run(ctx, p->segmenter, p->scene->rgb, SIDE, SIDE, NULL, p->features + METHODS * size + i * d);
         if (!draw(p, "test", p->seed + i)) break;
         if (i < SHOWN) {
             map_picture(p->scene->label, shown(p, QUESTIONS, i, 0));
             memcpy(p->caption[QUESTIONS][i], p->scene->caption, sizeof p->caption[0][0]);
         }
         for (int m = 0; m < METHODS && flis_ok(ctx); m++) {
-            make(p, m, p->scene, i, rgb);
-            if (i < SHOWN) memcpy(shown(p, QUESTIONS, i, m + 1), rgb, WORLD_PIXELS * 3);
-            if (segmenter_run(ctx, p->segmenter, rgb, SIDE, SIDE, found, features + (size_t)m * size + i * d))
-                confusion_add(ctx, &c[m], METHOD[m], p->scene->label, found, WORLD_PIXELS);
+            make(p, m, p->scene, i, p->rgb);
+            if (i < SHOWN) memcpy(shown(p, QUESTIONS, i, m + 1), p->rgb, WORLD_PIXELS * 3);
+            if (segmenter_run(ctx, p->segmenter, p->rgb, SIDE, SIDE, p->found, p->features + (size_t)m * size + i * d))
+                confusion_add(ctx, &p->confusion[m], METHOD[m], p->scene->label, p->found, WORLD_PIXELS);
         }
-        progress(p, "layouts", i + 1, p->count);
+        if (first == 0) progress(p, "layouts", i + step, p->count);
     }
-    for (int m = 0; m < METHODS && flis_ok(ctx); m++)
-        if (confusion_score(ctx, &c[m], &p->iou[m])) distance_of(p, features + (size_t)m * size, d, features + METHODS * size, &p->distance[m]);
-    for (int m = 0; m < METHODS; m++) free(c[m].count);
-    free(features);
-    free(rgb);
-    free(found);
-    return flis_ok(ctx);
 }
 
-static bool question_run(paper *p, question asked)
+/* Table 1. */
+static bool table(paper *p)
 {
-    flis_ctx *ctx = &p->ctx;
-    uint8_t *rgb = flis_alloc(ctx, WORLD_PIXELS, 3), *found = flis_alloc(ctx, WORLD_PIXELS, 1);
-    for (uint64_t i = 0; i < p->trials && flis_ok(ctx) && draw(p, QUESTION[asked].set, p->seed + i); i++) {
+    const size_t d = segmenter_features(p->segmenter), size = (size_t)p->count * d;
+    p->features = flis_alloc(&p->ctx, size * (METHODS + 1), sizeof *p->features);
+    for (int m = 0; m < METHODS; m++) confusion_make(&p->ctx, &p->confusion[m], 0, WORLD_CLASSES + 1, 0, WORLD_SECOND);
+    bool good = flis_ok(&p->ctx) && share_out(p, table_rows, QUESTIONS);
+    for (int m = 0; m < METHODS && good; m++)
+        good = confusion_score(&p->ctx, &p->confusion[m], &p->iou[m]) &&
+               distance_of(p, p->features + (size_t)m * size, d, p->features + METHODS * size, &p->distance[m]);
+    return good;
+}
+
+static void question_rows(paper *p, question asked, uint64_t first, uint64_t step)
+{
+    for (uint64_t i = first; i < p->trials && flis_ok(&p->ctx) && draw(p, QUESTION[asked].set, p->seed + i); i += step) {
         if (i < SHOWN) {
             map_picture(p->scene->label, shown(p, asked, i, 0));
             memcpy(p->caption[asked][i], p->scene->caption, sizeof p->caption[0][0]);
         }
-        for (int m = 0; m < METHODS && flis_ok(ctx); m++) {
-            if (!make(p, m, p->scene, i, rgb) || !segmenter_run(ctx, p->segmenter, rgb, SIDE, SIDE, found, NULL)) break;
-            if (i < SHOWN) memcpy(shown(p, asked, i, m + 1), rgb, WORLD_PIXELS * 3);
-            judge_one(p, asked, p->scene, rgb, found, &p->tally[asked][m]);
+        for (int m = 0; m < METHODS && flis_ok(&p->ctx); m++) {
+            if (!make(p, m, p->scene, i, p->rgb) || !segmenter_run(&p->ctx, p->segmenter, p->rgb, SIDE, SIDE, p->found, NULL)) break;
+            if (i < SHOWN) memcpy(shown(p, asked, i, m + 1), p->rgb, WORLD_PIXELS * 3);
+            judge_one(p, asked, p->scene, p->rgb, p->found, &p->tally[asked][m]);
         }
-        progress(p, QUESTION[asked].name, i + 1, p->trials);
+        if (first == 0) progress(p, QUESTION[asked].name, i + step, p->trials);
     }
-    free(rgb);
-    free(found);
-    return flis_ok(ctx);
 }
 
 /* Two things of different classes with 200 pixels and more, whose maps are about as large. */
@@ -332,38 +397,34 @@ static bool pick_two(const world_scene *s, int *a, int *b)
 }
 
 /* Two things get each other's maps. Of the real world the same is asked: each is drawn in the other's outline, where that stood. */
-static bool swap_run(paper *p)
+static void swap_rows(paper *p, question asked, uint64_t first, uint64_t step)
 {
-    flis_ctx *ctx = &p->ctx;
-    uint8_t *rgb = flis_alloc(ctx, WORLD_PIXELS, 3);
     world_scene *s = p->scene;
-    world_rules rules = *world_set(QUESTION[SWAPPED].set);
+    world_rules rules = *world_set(QUESTION[asked].set);
     int a, b;
-    for (uint64_t i = 0, scene = 0; i < p->trials && flis_ok(ctx) && draw(p, QUESTION[SWAPPED].set, p->seed + scene); scene++) {
-        if (!pick_two(s, &a, &b)) continue;
+    for (uint64_t i = 0, scene = 0; i < p->trials && flis_ok(&p->ctx) && draw(p, QUESTION[asked].set, p->seed + scene); scene++) {
+        if (!pick_two(s, &a, &b) || i++ % step != first) continue;
+        const uint64_t trial = i - 1;
         const world_phrase *x = &s->phrase[a], *y = &s->phrase[b];
         rules.exchange[0] = x->id;
         rules.exchange[1] = y->id;
         world_draw(p->seed + scene, &rules, s);
-        if (i < SHOWN) {
-            map_picture(s->label, shown(p, SWAPPED, i, 0));
-            snprintf(p->caption[SWAPPED][i], sizeof p->caption[0][0], "%.400s; %s and %s swapped", s->caption, x->text, y->text);
+        if (trial < SHOWN) {
+            map_picture(s->label, shown(p, asked, trial, 0));
+            snprintf(p->caption[asked][trial], sizeof p->caption[0][0], "%.400s; %s and %s swapped", s->caption, x->text, y->text);
         }
-        for (int m = 0; m < METHODS && flis_ok(ctx); m++) {
-            tally *t = &p->tally[SWAPPED][m];
+        for (int m = 0; m < METHODS && make(p, m, s, trial, p->rgb); m++) {
+            const region of_x = {p->rgb, s->label, SIDE, SIDE, x->id, s->night}, of_y = {p->rgb, s->label, SIDE, SIDE, y->id, s->night};
+            tally *t = &p->tally[asked][m];
             const uint64_t wrong = t->each - t->each_right;
-            if (!make(p, m, s, i, rgb)) break;
-            if (i < SHOWN) memcpy(shown(p, SWAPPED, i, m + 1), rgb, WORLD_PIXELS * 3);
-            const region of_x = {rgb, s->label, SIDE, SIDE, x->id, s->night}, of_y = {rgb, s->label, SIDE, SIDE, y->id, s->night};
+            if (trial < SHOWN) memcpy(shown(p, asked, trial, m + 1), p->rgb, WORLD_PIXELS * 3);
             count_one(t, looks_rather(p->judges, &of_x, x->class, y->class));
             count_one(t, looks_rather(p->judges, &of_y, y->class, x->class));
             t->all++;
             t->right += t->each - t->each_right == wrong;
         }
-        progress(p, QUESTION[SWAPPED].name, ++i, p->trials);
+        if (first == 0) progress(p, QUESTION[asked].name, trial + step, p->trials);
     }
-    free(rgb);
-    return flis_ok(ctx);
 }
 
 /* ---- The page ---------------------------------------------------------------------------------------------------- */
@@ -551,9 +612,9 @@ static int parse(paper *p, int argc, char **argv)
 static bool prepare(paper *p)
 {
     flis_ctx *ctx = &p->ctx;
-    p->scene = flis_alloc(ctx, 1, sizeof *p->scene);
+    p->caption = flis_alloc(ctx, QUESTIONS + 1, sizeof *p->caption);
     p->show = flis_alloc(ctx, (QUESTIONS + 1) * SHOWN * (METHODS + 1), WORLD_PIXELS * 3);
-    if (!p->scene || !p->show || !(p->vocab = flis_vocab_read(ctx, p->vocab_path))) return false;
+    if (!p->caption || !p->show || !(p->vocab = flis_vocab_read(ctx, p->vocab_path))) return false;
     if (!model_load(p, p->model_path, &p->tuned) || !model_load(p, p->plain_path, &p->plain)) return false;
     flis_file *file = flis_file_open(ctx, p->segmenter_path);
     p->segmenter = file ? flis_unet_load(ctx, file) : NULL;
@@ -574,7 +635,7 @@ int main(int argc, char **argv)
     bool done = flis_init(&p.ctx);
     if (p.threads) p.ctx.threads = (int)p.threads;
     done = done && prepare(&p) && table(&p);
-    for (question q = 0; done && q < QUESTIONS; q++) done = q == SWAPPED ? swap_run(&p) : question_run(&p, q);
+    for (question q = 0; done && q < QUESTIONS; q++) done = share_out(&p, q == SWAPPED ? swap_rows : question_rows, q);
     if (done) print_results(&p);
     done = done && put_page(&p) && (fflush(stdout) == 0 || flis_fail(&p.ctx, "stdout: cannot be written"));
     if (!done) fprintf(stderr, "paper: %s\n", p.ctx.error);
@@ -583,7 +644,9 @@ int main(int argc, char **argv)
     flis_unet_free(p.segmenter);
     flis_vocab_free(p.vocab);
     free(p.judges);
-    free(p.scene);
+    for (int m = 0; m < METHODS; m++) free(p.confusion[m].count);
+    free(p.features);
+    free(p.caption);
     free(p.show);
     flis_free(&p.ctx);
     return done ? 0 : 1;
