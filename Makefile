@@ -75,7 +75,7 @@ MODEL := models/flis-small.safetensors
 
 # Seed 2: of the first eight, the boat with the clearest sails.
 demo: $(FLIS)
-	./flis generate -m $(MODEL) -j examples/harbour.json --size 128x128 --scale 2 --seed 2 -o demo.png
+	./flis generate -m $(MODEL) -j examples/harbour.json --size 128x128 --scale 2 --seed 4 -o demo.png
 	@echo "$(CURDIR)/demo.png"
 
 # The runner's total counts the command line's checks too, so the last line tells all; and those of the gradients in double
