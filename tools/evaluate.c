@@ -72,7 +72,9 @@ static inline int measure_pattern(flis_ctx *ctx, const judges *j, const region *
 
 /* A thing's region looks more like one class than like another, whatever its outline: by the colours it has, how they spread,
    and how they change from above to below. */
+#ifdef EVALUATE_NO_MAIN         /* the program does not ask it, and clang warns of what nobody calls */
 static inline bool looks_rather(const judges *j, const region *r, int class, int other);
+#endif
 
 /* The segmenter of tools/train: labels [height][width] of a picture whose sides are multiples of 32, in blocks of four
    pixels; features: means of the middle block's channels, as many as segmenter_features tells. Either may be NULL. */
@@ -664,11 +666,13 @@ static bool look_features(const region *r, double *out)
     return true;
 }
 
+#ifdef EVALUATE_NO_MAIN
 static inline bool looks_rather(const judges *j, const region *r, int class, int other)
 {
     double x[LOOK_FEATURES];
     return look_features(r, x) && judge_distance(&j->look[class], r->night, x) < judge_distance(&j->look[other], r->night, x);
 }
+#endif
 
 static region region_of(const world_scene *s, int id)
 {
