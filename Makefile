@@ -73,7 +73,7 @@ all: $(FLIS) $(LIB) $(TOOLS:%=$(O)tools/%)
 
 MODEL := models/flis-small.safetensors
 
-# Seed 2: of the first eight, the boat with the clearest sails.
+# Seed 4: of the first eight, the boat with the clearest sails.
 demo: $(FLIS)
 	./flis generate -m $(MODEL) -j examples/harbour.json --size 128x128 --scale 2 --seed 4 -o demo.png
 	@echo "$(CURDIR)/demo.png"

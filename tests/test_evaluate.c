@@ -124,7 +124,8 @@ static bool two_things(const world_scene *s, const world_phrase **x, const world
 }
 
 /* Held-out scenes, whose truth is known. A swap is asked both ways: of things in their own outlines, and in each other's. Found:
-   colours 129 of 131, patterns 15 of 15, styles 60 of 60, looks 104 and 103 of 104. */
+   colours 129 of 131, patterns 15 of 15, styles 60 of 60, looks 104 and 103 of 104; two in a hundred less pass,
+   and of the 15 patterns one. */
 void test_evaluate_judges(void)
 {
     enum { SCENES = 60 };
@@ -150,19 +151,21 @@ void test_evaluate_judges(void)
         world_draw(seed, &rules, s);
         if (!two_things(s, &x, &y)) continue;
         for (int exchanged = 0; exchanged < 2; exchanged++) {
+            if (exchanged) {
+                rules.exchange[0] = x->id;
+                rules.exchange[1] = y->id;
+                world_draw(seed, &rules, s);
+            }
             const region of_x = region_of(s, x->id), of_y = region_of(s, y->id);
             *(exchanged ? &others : &own) += looks_rather(j, &of_x, x->class, y->class) + looks_rather(j, &of_y, y->class, x->class);
-            rules.exchange[0] = x->id;
-            rules.exchange[1] = y->id;
-            world_draw(seed, &rules, s);
         }
         things += 2;
     }
-    CHECK(100 * colours > 95 * coloured && coloured > 100, "colours: %d of %d", colours, coloured);
+    CHECK(100 * colours > 96 * coloured && coloured > 100, "colours: %d of %d", colours, coloured);
     CHECK(100 * patterns > 90 * patterned && patterned > 10, "patterns: %d of %d", patterns, patterned);
     CHECK(styles > SCENES - 3, "styles: %d of %d", styles, SCENES);
-    CHECK(100 * own > 95 * things && things > 80, "things that look like themselves: %d of %d", own, things);
-    CHECK(100 * others > 95 * things, "things that look like the other: %d of %d", others, things);
+    CHECK(100 * own > 97 * things && things > 80, "things that look like themselves: %d of %d", own, things);
+    CHECK(100 * others > 97 * things, "things that look like the other: %d of %d", others, things);
     free(j);
     free(s);
     flis_free(&ctx);

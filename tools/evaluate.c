@@ -782,7 +782,7 @@ static inline judges *judges_learn(flis_ctx *ctx, develop *painter, void *user)
                     judge_ready(&j->picture) && judge_ready(&j->part) && judge_ready(&j->rest);
         for (int c = 1; good && c <= WORLD_CLASSES; c++)
             good = (!j->thing[c].kinds || judge_ready(&j->thing[c])) && (!j->look[c].kinds || judge_ready(&j->look[c]));
-        if (!good && flis_ok(ctx)) flis_fail(ctx, "the world's scenes do not tell its styles and patterns apart");
+        if (!good && flis_ok(ctx)) flis_fail(ctx, "the world's scenes do not tell its styles, patterns and things apart");
     }
     free(s);
     if (flis_ok(ctx)) return j;
