@@ -53,13 +53,13 @@ void test_windows_words(void)
 
 /* How many of so many windows touch the ball, and lie at the upper and lower edge. */
 enum { DRAWN = 3000 };
-static void draw_windows(const latents *l, int *balls, int *top_most, int *bottom_most)
+static void draw_windows(const latents *l, bool things, int *balls, int *top_most, int *bottom_most)
 {
     dice d = {5};
     *balls = *top_most = *bottom_most = 0;
     for (int i = 0; i < DRAWN; i++) {
         size_t top = 99, left = 99;
-        place_window(l, 0, 8, &d, &top, &left);
+        place_window(l, 0, 8, things, &d, &top, &left);
         CHECK(top <= T_SIDE - 8 && left <= T_SIDE - 8, "window at %zu, %zu", top, left);
         *balls += top <= 4 && left <= 5;
         *top_most += top == 0;
@@ -76,20 +76,26 @@ void test_windows_places(void)
     int balls, top, bottom;
     CHECK(flis_init(&ctx) && latents_new(&ctx, &l, 1, T_SIDE, T_SIDE), "no room");
     two_things(&l);
-    draw_windows(&l, &balls, &top, &bottom);
+    draw_windows(&l, false, &balls, &top, &bottom);
     CHECK(balls > DRAWN / 2 && balls < DRAWN, "the ball is in %d of %d windows", balls, DRAWN);
     CHECK(top > DRAWN / 10 && bottom > DRAWN / 10, "%d at the top, %d at the bottom", top, bottom);
+    l.class_ids[1] = 3;                     /* "ball boat sea boat" and a style: of the things one is the ball, two the boat */
+    draw_windows(&l, true, &balls, &top, &bottom);
+    CHECK(balls > 30 * DRAWN / 100 && balls < 37 * DRAWN / 100, "of things alone, the ball is in %d of %d windows", balls, DRAWN);
+    l.class_ids[0] = l.class_ids[1] = l.class_ids[3] = 2;   /* no thing: as without */
+    draw_windows(&l, true, &balls, &top, &bottom);
+    CHECK(balls > 40 * DRAWN / 100 && balls < DRAWN, "without things, the ball is in %d of %d windows", balls, DRAWN);
     for (int i = 0; i < 5; i++) l.class_ids[i] = 3;         /* only the boat is named */
-    draw_windows(&l, &balls, &top, &bottom);
+    draw_windows(&l, false, &balls, &top, &bottom);
     CHECK(balls < DRAWN / 10 && bottom > DRAWN / 10, "for the boat, the ball is in %d windows, and %d lie at the bottom", balls, bottom);
     for (int i = 0; i < 5; i++) l.class_ids[i] = 17;        /* only the ball */
-    draw_windows(&l, &balls, &top, &bottom);
+    draw_windows(&l, false, &balls, &top, &bottom);
     CHECK(balls == DRAWN, "the ball is in %d of %d windows that are drawn for it", balls, DRAWN);
     for (int i = 0; i < 5; i++) l.class_ids[i] = -1;        /* only what acts everywhere, and no word at all */
-    draw_windows(&l, &balls, &top, &bottom);
+    draw_windows(&l, false, &balls, &top, &bottom);
     CHECK(top == DRAWN, "%d of %d windows at the top", top, DRAWN);
     l.classes[0] = 0;
-    draw_windows(&l, &balls, &top, &bottom);
+    draw_windows(&l, false, &balls, &top, &bottom);
     CHECK(top == DRAWN, "%d of %d windows at the top", top, DRAWN);
     latents_free(&l);
     flis_free(&ctx);

@@ -8,7 +8,7 @@
 #include "test.h"
 
 static const char *const SETS[] = {"text2image", "layout", "test", "ood-object", "ood-attribute", "ood-style", "region-style", "phrases", "anything",
-                                   "shapes"};
+                                   "shapes", "rare"};
 enum { SET_COUNT = sizeof SETS / sizeof *SETS };
 
 /* All that a scene tells, in one hash. */
@@ -42,6 +42,7 @@ void test_world_pinned(void)
         {"region-style", 123456789, UINT64_C(0xc95bdbc736451139)},
         {"anything", 31, UINT64_C(0x6ab31a3bfcc5ee02)},
         {"shapes", 400, UINT64_C(0x1258be887828390f)},
+        {"rare", 9000, UINT64_C(0xa3b42d92e39c873d)},
     };
     world_scene *s = malloc(sizeof *s);
     for (size_t i = 0; s && i < sizeof row / sizeof *row; i++) {
@@ -130,22 +131,24 @@ void test_world_sets(void)
     world_scene *s = malloc(sizeof *s);
     for (int k = 0; s && k < SET_COUNT; k++) {
         census c = {{0}, 0, 0, 0, 0, 0};
-        bool everything = k == 0 || k >= 7, object = k == 3, attribute = k == 4, style = k == 5, part = k == 6;
-        int new_scenes = 0, attribute_scenes = 0, new_things = 0;
+        bool everything = k == 0 || k >= 7, object = k == 3, attribute = k == 4, style = k == 5, part = k == 6, rare = k == 10;
+        int new_scenes = 0, attribute_scenes = 0, rare_scenes = 0, new_things = 0;
         for (uint64_t seed = 0; seed < SCENES; seed++) {
-            bool new_here = false, attribute_here = false;
+            bool new_here = false, attribute_here = false, rare_here = false;
             world_draw(seed, world_set(SETS[k]), s);
             count_scene(&c, s);
             for (int i = 0; i < s->phrases; i++) {
                 new_here = new_here || s->phrase[i].class > NIGHT_SKY;
                 attribute_here = attribute_here || s->phrase[i].colour || s->phrase[i].pattern;
+                rare_here = rare_here || RARE_CLASSES >> s->phrase[i].class & 1;
             }
-            new_scenes += new_here, attribute_scenes += attribute_here;
+            new_scenes += new_here, attribute_scenes += attribute_here, rare_scenes += rare_here;
         }
         for (int i = NIGHT_SKY + 1; i <= WORLD_CLASSES; i++) new_things += c.classes[i];
         for (int i = 1; i <= NIGHT_SKY; i++) CHECK(c.classes[i] > 0, "%s: no %s in %d scenes", SETS[k], world_class_name(i), SCENES);
         CHECK(everything || object ? new_things > 0 : new_things == 0, "%s: %d phrases of new classes", SETS[k], new_things);
         CHECK(!object || new_scenes == SCENES, "%s: %d scenes with a new class, wanted all", SETS[k], new_scenes);
+        CHECK(!rare || rare_scenes == SCENES, "%s: %d scenes with a rare thing, wanted all", SETS[k], rare_scenes);
         CHECK(everything || attribute ? c.attributes > 0 : c.attributes == 0, "%s: %d attributes", SETS[k], c.attributes);
         CHECK(!attribute || attribute_scenes == SCENES, "%s: %d scenes with an attribute, wanted all", SETS[k], attribute_scenes);
         CHECK(everything ? c.styles > 0 && c.styles < SCENES : c.styles == (style || part ? SCENES : 0), "%s: %d styles", SETS[k], c.styles);

@@ -115,6 +115,7 @@ fails "a frozen encoder from nothing" 2 '--frozen-encoder' "$train" vae -o x --f
 fails "a start for layouts" 2 '--start' "$train" layout --model plain.safetensors --start plain.safetensors --latents l.safetensors -o x
 fails "crops that are no multiple of 8" 2 '--crop' "$train" vae -o x --crop 12
 fails "windows that are no multiple of 8" 2 '--window' "$train" layout --model plain.safetensors --latents l.safetensors -o x --window 12
+fails "things of whole scenes" 2 '--things' "$train" layout --model plain.safetensors --latents l.safetensors -o x --things
 fails "windows of a folder" 2 '--latents' "$train" layout --model plain.safetensors --data data -o x --window 8
 fails "windows of sentences" 1 'no places' "$train" text2image --model vae.safetensors --vocab "$vocab" --latents t.safetensors --window 8 -o x
 fails "no such option" 2 'not an option' "$train" vae -o x --fast

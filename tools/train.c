@@ -35,7 +35,7 @@ typedef struct options {
     uint64_t seed, steps, batch, warmup, count, size, crop, window;
     double rate, decay, ema, clip, dropout, kl, edges, colours, minutes, every;
     uint64_t threads;
-    bool resume, quiet, less_memory, frozen_text, frozen_encoder;
+    bool resume, quiet, less_memory, frozen_text, frozen_encoder, things;
 } options;
 
 /* Steps between two lines of the log; a state is saved at such a step only, so that no sum is cut. */
@@ -470,11 +470,17 @@ static size_t window_side(const job *j, size_t side) { return j->o.window && j->
 
 /* Where a window of a sample begins: around any place of a phrase that is drawn first, so that a boat is seen as often as the
    sea. A style, which acts everywhere, gets the upper left corner: better any place, but the shipped model was trained so,
-   and its commands must give it again. */
-static void place_window(const latents *l, size_t at, size_t side, dice *d, size_t *top, size_t *left)
+   and its commands must give it again. Of a scene without things, things alone are all its phrases. */
+static void place_window(const latents *l, size_t at, size_t side, bool things, dice *d, size_t *top, size_t *left)
 {
     const uint8_t *label = l->label + at * l->h * l->w;
-    const int words = l->classes[at], class = words ? l->class_ids[at * FLIS_TOKENS + (size_t)roll(d, words)] : -1;
+    const int16_t *of = l->class_ids + at * FLIS_TOKENS;
+    int word[FLIS_TOKENS], words = 0;
+    for (int i = 0; things && i < l->classes[at]; i++)
+        if (of[i] >= 0 && !world_is_stuff(world_class_of(of[i]))) word[words++] = i;
+    for (int i = 0; !words && i < l->classes[at]; i++) word[i] = i;
+    if (!words) words = l->classes[at];
+    const int class = words ? of[word[roll(d, words)]] : -1;
     int seen = 0;
     for (size_t i = 0; i < l->h * l->w; i++) seen += class < 0 || label[i] == class;
     int chosen = seen ? roll(d, seen) : 0;
@@ -519,7 +525,7 @@ static bool gather_latent(job *j, batch *b, size_t k, double scale, dice *d)
     uint8_t *label = flis_scratch(&j->ctx, places, 1);
     if (!noise || !label) return false;
     b->t[k] = roll(d, FLIS_TIMESTEPS);
-    if (places < l->h * l->w) place_window(l, at, h, d, &top, &left);
+    if (places < l->h * l->w) place_window(l, at, h, j->o.things, d, &top, &left);
     normal(d, noise, places * 4);
     normal(d, b->noise->x + k * places * 4, places * 4);
     for (size_t i = 0; i < places; i++) {
@@ -714,11 +720,11 @@ static bool plot_write(job *j)
 static void fingerprint(const options *o, char *out, size_t room)
 {
     snprintf(out, room, "%s seed %llu batch %llu warmup %llu rate %.9g decay %.9g ema %.9g clip %.9g dropout %.9g kl %.9g edges %.9g colours %.9g "
-             "size %llu crop %llu window %llu set %s%s%s%s",
+             "size %llu crop %llu window %llu set %s%s%s%s%s",
              STAGE[o->stage], (unsigned long long)o->seed, (unsigned long long)o->batch, (unsigned long long)o->warmup, o->rate, o->decay,
              o->ema, o->clip, o->dropout, o->kl, o->edges, o->colours, (unsigned long long)o->size,
              (unsigned long long)o->crop, (unsigned long long)o->window, o->data ? "" : o->set ? o->set : "",
-             o->frozen_text ? " frozen text" : "", o->frozen_encoder ? " frozen encoder" : "",
+             o->frozen_text ? " frozen text" : "", o->frozen_encoder ? " frozen encoder" : "", o->things ? " things" : "",
              o->stage == SEGMENTER && o->model ? " through an autoencoder" : "");
 }
 
@@ -1064,6 +1070,7 @@ static const char HELP[] =
     "  --kl W          vae: weight of the KL divergence; --edges W: of differences between neighbours; --colours W: between colours\n"
     "  --crop N        vae: two N x N pieces of each scene; default 64\n"
     "  --window N      text2image, layout: N x N latents of each scene, with the phrases that are seen in them (of a plain set)\n"
+    "  --things        windows around things alone: a boat more often than the sea\n"
     "  --seed S        default 0\n"
     "  --less-memory   computes blocks twice instead of keeping what is inside (the same bits)\n"
     "  --state FILE    default OUT.state; written every --every MINUTES (10) and at the end, or after --minutes M or Ctrl-C;\n"
@@ -1138,7 +1145,7 @@ static int parse(options *o, int argc, char **argv)
         {"--colours", NULL, NULL, &o->colours, NULL}, {"--start", &o->start, NULL, NULL, NULL}, {"--minutes", NULL, NULL, &o->minutes, NULL},
         {"--every", NULL, NULL, &o->every, NULL}, {"--resume", NULL, NULL, NULL, &o->resume}, {"-q", NULL, NULL, NULL, &o->quiet},
         {"--less-memory", NULL, NULL, NULL, &o->less_memory}, {"--frozen-text", NULL, NULL, NULL, &o->frozen_text},
-        {"--frozen-encoder", NULL, NULL, NULL, &o->frozen_encoder},
+        {"--frozen-encoder", NULL, NULL, NULL, &o->frozen_encoder}, {"--things", NULL, NULL, NULL, &o->things},
     };
     for (int i = 2; i < argc; i++) {
         const choice *c = NULL;
@@ -1167,6 +1174,7 @@ static int check(const options *o)
     if (!world_set(o->set)) return misused(o->set, ": not a set of the small world");
     if (o->stage != LATENTS && (!o->steps || !o->batch || o->batch > 256)) return misused("wanted at least 1 step and batches of 1 to 256", "");
     if (o->ema >= 1 || o->dropout > 1) return misused("wanted --ema below 1 and --dropout up to 1", "");
+    if (o->things && (!o->window || !o->latents)) return misused("--things", ": wanted --window N and --latents FILE");
     if (o->crop < 8 || o->crop % 8 || o->crop > WORLD_SIDE) return misused("wanted a --crop that is a multiple of 8, at most 128", "");
     if (o->window % 8) return misused("wanted a --window that is a multiple of 8", "");
     if (o->window && !o->latents) return misused("--window", ": wanted --latents");

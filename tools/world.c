@@ -91,7 +91,7 @@ static inline int world_class_of(int label) { return label > WORLD_SECOND ? labe
 static inline bool world_is_stuff(int class);
 /* The reference colour of a name. */
 static inline tint world_colour_tint(int colour);
-/* text2image, phrases, anything, shapes, layout, test, ood-object, ood-attribute, ood-style, region-style; NULL: no such set. */
+/* text2image, phrases, anything, shapes, rare, layout, test, ood-object, ood-attribute, ood-style, region-style; NULL: no such set. */
 static inline const world_rules *world_set(const char *name);
 /* False: the rules allow no scene (or hardly any). */
 static inline bool world_draw(uint64_t seed, const world_rules *rules, world_scene *out);
@@ -2172,6 +2172,9 @@ static void exchange_things(plan *p, const int label[2])
 
 #define ALL_CLASSES ((UINT64_C(2) << WORLD_CLASSES) - 2)
 #define LAYOUT_CLASSES ((UINT64_C(2) << NIGHT_SKY) - 2)
+/* What fewest scenes have of the things that layouts are not tuned on: two in a hundred phrases of "anything", or fewer. */
+#define RARE_CLASSES (UINT64_C(1) << MUSHROOM | UINT64_C(1) << SNOWMAN | UINT64_C(1) << CACTUS | UINT64_C(1) << UMBRELLA | \
+                      UINT64_C(1) << TENT | UINT64_C(1) << FISH | UINT64_C(1) << STAR | UINT64_C(1) << WINDMILL)
 
 static inline const world_rules *world_set(const char *name)
 {
@@ -2180,6 +2183,8 @@ static inline const world_rules *world_set(const char *name)
         {"phrases", {.classes = ALL_CLASSES, .attributes = 55, .styles = 30, .plain = true}},
         {"anything", {.classes = ALL_CLASSES, .attributes = 75, .dyed = 50, .styles = 20, .misplaced = 40, .plain = true}},
         {"shapes", {.classes = ALL_CLASSES, .attributes = 75, .dyed = 50, .styles = 20, .misplaced = 40, .outlined = 40, .plain = true}},
+        {"rare", {.classes = ALL_CLASSES, .wanted = RARE_CLASSES, .attributes = 80, .dyed = 30, .styles = 15,
+                  .misplaced = 30, .outlined = 30, .plain = true}},
         {"layout", {.classes = LAYOUT_CLASSES, .plain = true}},
         {"test", {.classes = LAYOUT_CLASSES, .plain = true, .held_out = true}},
         {"ood-object", {.classes = ALL_CLASSES, .wanted = ALL_CLASSES & ~LAYOUT_CLASSES, .plain = true, .held_out = true}},
@@ -2229,7 +2234,8 @@ static const char HELP[] =
     "       world --classes\n"
     "Draws 128 x 128 scenes of a small world, with label maps, layouts and captions; scene i has seed S + i.\n"
     "  --set NAME    text2image (default): everything; phrases: the same, captions of phrases alone; anything: phrases again,\n"
-    "                with more colours, and things where they never stand; shapes: and things in each other's outlines\n"
+    "                with more colours, and things where they never stand; shapes: and things in each other's outlines;\n"
+    "                rare: and always one of the things that few scenes have\n"
     "                layout: plain names of classes 1 to 20\n"
     "                held out from both: test (as layout), ood-object, ood-attribute, ood-style, region-style\n"
     "  --seed S      0 to 2^64-1; default 0\n"
