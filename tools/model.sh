@@ -7,12 +7,12 @@ set -eu
 dir=${1:-build/model}
 mkdir -p "$dir"
 if [ "${SHORT:-0}" = 1 ]; then
-    first=50 vae=50 decoder=50 words=50 text=50 broad=50 broad_2=50 shaped=50 parts=50 layout=50 segment=50 judge=50 blurred=50
-    phrases=64 layouts=64 captions=64 anything=64 shapes=64
+    first=50 vae=50 decoder=50 words=50 text=50 broad=50 broad_2=50 shaped=50 rarer=50 parts=50 layout=50 segment=50 judge=50 blurred=50
+    phrases=64 layouts=64 captions=64 anything=64 shapes=64 rare=64
 else
-    first=2725 vae=6000 decoder=9000 words=13200 text=2600 broad=12000 broad_2=6000 shaped=9000 parts=2400 layout=2400
+    first=2725 vae=6000 decoder=9000 words=13200 text=2600 broad=12000 broad_2=6000 shaped=9000 rarer=3000 parts=2000 layout=1800
     segment=6000 judge=3000 blurred=1500
-    phrases=12000 layouts=8000 captions=6000 anything=16000 shapes=16000
+    phrases=12000 layouts=8000 captions=6000 anything=16000 shapes=16000 rare=4000
 fi
 
 # make OUT STAGE OPTIONS…: unless it is there
@@ -34,7 +34,9 @@ make layouts latents --model "$dir/vae.safetensors" --set layout --count $layout
 make captions latents --model "$dir/vae.safetensors" --set text2image --count $captions
 make anything latents --model "$dir/vae.safetensors" --set anything --count $anything
 make shapes latents --model "$dir/vae.safetensors" --set shapes --count $shapes
-# Text to image: to listen, to put together, to know what a word looks like anywhere, and in any outline; then layouts.
+make rare latents --model "$dir/vae.safetensors" --set rare --count $rare
+# Text to image: to listen, to put together, to know what a word looks like anywhere, and in any outline, and rare things; then
+# layouts.
 make words text2image --model "$dir/vae.safetensors" --latents "$dir/phrases.safetensors" --window 8 --frozen-text --steps $words \
     --batch 16 --rate 1e-3 --warmup 100
 make plain text2image --model "$dir/vae.safetensors" --latents "$dir/captions.safetensors" --start "$dir/words.safetensors" --steps $text \
@@ -45,7 +47,9 @@ make broad-2 text2image --model "$dir/decoder.safetensors" --latents "$dir/anyth
     --frozen-text --steps $broad_2 --batch 16 --rate 6e-4 --warmup 100 --seed 1
 make shaped text2image --model "$dir/decoder.safetensors" --latents "$dir/shapes.safetensors" --start "$dir/broad-2.safetensors" --window 8 \
     --frozen-text --steps $shaped --batch 16 --rate 6e-4 --warmup 100 --seed 2
-make parts layout --model "$dir/shaped.safetensors" --latents "$dir/layouts.safetensors" --window 8 --steps $parts --batch 16 --rate 1e-4 \
+make rarer text2image --model "$dir/decoder.safetensors" --latents "$dir/rare.safetensors" --start "$dir/shaped.safetensors" --window 8 \
+    --things --frozen-text --steps $rarer --batch 16 --rate 6e-4 --warmup 100 --seed 3
+make parts layout --model "$dir/rarer.safetensors" --latents "$dir/layouts.safetensors" --window 8 --steps $parts --batch 16 --rate 1e-4 \
     --warmup 50
 make tuned layout --model "$dir/parts.safetensors" --latents "$dir/layouts.safetensors" --steps $layout --batch 16 --rate 1e-4 --warmup 50
 # The judge: of usual scenes, of things anywhere, and of both as the autoencoder shows them.
