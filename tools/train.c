@@ -476,10 +476,9 @@ static void place_window(const latents *l, size_t at, size_t side, bool things, 
     const uint8_t *label = l->label + at * l->h * l->w;
     const int16_t *of = l->class_ids + at * FLIS_TOKENS;
     int word[FLIS_TOKENS], words = 0;
-    for (int i = 0; things && i < l->classes[at]; i++)
-        if (of[i] >= 0 && !world_is_stuff(world_class_of(of[i]))) word[words++] = i;
-    for (int i = 0; !words && i < l->classes[at]; i++) word[i] = i;
-    if (!words) words = l->classes[at];
+    for (int pick = things; pick >= 0 && !words; pick--)
+        for (int i = 0; i < l->classes[at]; i++)
+            if (!pick || (of[i] >= 0 && !world_is_stuff(world_class_of(of[i])))) word[words++] = i;
     const int class = words ? of[word[roll(d, words)]] : -1;
     int seen = 0;
     for (size_t i = 0; i < l->h * l->w; i++) seen += class < 0 || label[i] == class;
