@@ -84,6 +84,8 @@ ok "text2image on windows" "$train" text2image --model vae.safetensors --vocab "
     -o words.safetensors --batch 2 --steps 1 -q
 ok "text2image with an earlier one's text encoder" "$train" text2image --model vae.safetensors --start plain.safetensors --frozen-text \
     --vocab "$vocab" --latents w.safetensors --window 8 -o more.safetensors --batch 2 --steps 2 -q
+ok "text2image on windows around things" "$train" text2image --model vae.safetensors --start words.safetensors --frozen-text \
+    --vocab "$vocab" --latents w.safetensors --window 8 --things -o things.safetensors --batch 2 --steps 1 -q
 digest_of() { "$flis" digest -m "$1.safetensors" --vocab "$vocab" | grep "^$2 "; }
 ok "which stays" [ "$(digest_of plain clip)" = "$(digest_of more clip)" ]
 ok "while the U-Net learns" [ "$(digest_of plain ddim.0.cond.eps)" != "$(digest_of more ddim.0.cond.eps)" ]

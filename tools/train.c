@@ -470,7 +470,7 @@ static size_t window_side(const job *j, size_t side) { return j->o.window && j->
 
 /* Where a window of a sample begins: around any place of a phrase that is drawn first, so that a boat is seen as often as the
    sea. A style, which acts everywhere, gets the upper left corner: better any place, but the shipped model was trained so,
-   and its commands must give it again. Of a scene without things, things alone are all its phrases. */
+   and its commands must give it again. things: the phrase is drawn among things alone, where there are any. */
 static void place_window(const latents *l, size_t at, size_t side, bool things, dice *d, size_t *top, size_t *left)
 {
     const uint8_t *label = l->label + at * l->h * l->w;
@@ -1069,7 +1069,7 @@ static const char HELP[] =
     "  --kl W          vae: weight of the KL divergence; --edges W: of differences between neighbours; --colours W: between colours\n"
     "  --crop N        vae: two N x N pieces of each scene; default 64\n"
     "  --window N      text2image, layout: N x N latents of each scene, with the phrases that are seen in them (of a plain set)\n"
-    "  --things        windows around things alone: a boat more often than the sea\n"
+    "  --things        with --window: around things alone, a boat more often than the sea\n"
     "  --seed S        default 0\n"
     "  --less-memory   computes blocks twice instead of keeping what is inside (the same bits)\n"
     "  --state FILE    default OUT.state; written every --every MINUTES (10) and at the end, or after --minutes M or Ctrl-C;\n"

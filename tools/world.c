@@ -2172,7 +2172,8 @@ static void exchange_things(plan *p, const int label[2])
 
 #define ALL_CLASSES ((UINT64_C(2) << WORLD_CLASSES) - 2)
 #define LAYOUT_CLASSES ((UINT64_C(2) << NIGHT_SKY) - 2)
-/* What fewest scenes have of the things that layouts are not tuned on: two in a hundred phrases of "anything", or fewer. */
+/* Of the things that layouts are not tuned on those that phrases name least: 0.9 to 2.05 percent of the phrases of 1500 scenes
+   of "anything" each (balloon 2.07, lighthouse 2.8). */
 #define RARE_CLASSES (UINT64_C(1) << MUSHROOM | UINT64_C(1) << SNOWMAN | UINT64_C(1) << CACTUS | UINT64_C(1) << UMBRELLA | \
                       UINT64_C(1) << TENT | UINT64_C(1) << FISH | UINT64_C(1) << STAR | UINT64_C(1) << WINDMILL)
 
