@@ -348,6 +348,7 @@ enum { FAST, SLOW };
     X(test_world_prompts, FAST) \
     X(test_world_styles, FAST) \
     X(test_world_misplaced, FAST) \
+    X(test_world_often, FAST) \
     X(test_world_outlined, FAST) \
     X(test_world_exchanged, FAST) \
     X(test_world_refuses, FAST) \
