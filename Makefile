@@ -113,7 +113,7 @@ model: all
 	sh tools/model.sh build/model
 
 paper: all
-	tools/paper --model build/model/tuned.safetensors --plain build/model/rarer.safetensors \
+	tools/paper --model build/model/tuned.safetensors --plain build/model/harder.safetensors \
 	    --segmenter build/model/judge-2.safetensors --steps 20 -o docs/paper.html
 
 # SPEC.md and the sources name each other; `sh tests/spec.sh -w` rewrites the index.

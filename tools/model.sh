@@ -7,12 +7,12 @@ set -eu
 dir=${1:-build/model}
 mkdir -p "$dir"
 if [ "${SHORT:-0}" = 1 ]; then
-    first=50 vae=50 decoder=50 words=50 text=50 broad=50 broad_2=50 shaped=50 rarer=50 parts=50 layout=50 segment=50 judge=50 blurred=50
-    phrases=64 layouts=64 captions=64 anything=64 shapes=64 rare=64
+    first=50 vae=50 decoder=50 words=50 text=50 broad=50 broad_2=50 shaped=50 rarer=50 harder=50 parts=50 layout=50 segment=50 judge=50 blurred=50
+    phrases=64 layouts=64 captions=64 anything=64 shapes=64 rare=64 hard=64
 else
-    first=2725 vae=6000 decoder=9000 words=13200 text=2600 broad=12000 broad_2=6000 shaped=9000 rarer=3000 parts=2000 layout=1800
+    first=2725 vae=6000 decoder=9000 words=13200 text=2600 broad=12000 broad_2=6000 shaped=9000 rarer=3000 harder=13000 parts=2500 layout=2000
     segment=6000 judge=3000 blurred=1500
-    phrases=12000 layouts=8000 captions=6000 anything=16000 shapes=16000 rare=4000
+    phrases=12000 layouts=8000 captions=6000 anything=16000 shapes=16000 rare=4000 hard=12000
 fi
 
 # make OUT STAGE OPTIONS…: unless it is there
@@ -30,13 +30,14 @@ make vae-1 vae --steps $first --batch 4 --colours 0
 make vae vae --start "$dir/vae-1.safetensors" --steps $vae --batch 4
 make decoder vae --start "$dir/vae.safetensors" --frozen-encoder --set anything --steps $decoder --batch 4 --rate 8e-4
 make phrases latents --model "$dir/vae.safetensors" --set phrases --count $phrases
-make layouts latents --model "$dir/vae.safetensors" --set layout --count $layouts
+make layouts latents --model "$dir/vae.safetensors" --set layout-shapes --count $layouts
 make captions latents --model "$dir/vae.safetensors" --set text2image --count $captions
 make anything latents --model "$dir/vae.safetensors" --set anything --count $anything
 make shapes latents --model "$dir/vae.safetensors" --set shapes --count $shapes
 make rare latents --model "$dir/vae.safetensors" --set rare --count $rare
-# Text to image: to listen, to put together, to know what a word looks like anywhere, and in any outline, and rare things; then
-# layouts.
+make hard latents --model "$dir/vae.safetensors" --set hard --count $hard
+# Text to image: to listen, to put together, to know what a word looks like anywhere, and in any outline, rare
+# things and those that are hard to learn; then layouts.
 make words text2image --model "$dir/vae.safetensors" --latents "$dir/phrases.safetensors" --window 8 --frozen-text --steps $words \
     --batch 16 --rate 1e-3 --warmup 100
 make plain text2image --model "$dir/vae.safetensors" --latents "$dir/captions.safetensors" --start "$dir/words.safetensors" --steps $text \
@@ -49,7 +50,9 @@ make shaped text2image --model "$dir/decoder.safetensors" --latents "$dir/shapes
     --frozen-text --steps $shaped --batch 16 --rate 6e-4 --warmup 100 --seed 2
 make rarer text2image --model "$dir/decoder.safetensors" --latents "$dir/rare.safetensors" --start "$dir/shaped.safetensors" --window 8 \
     --things --frozen-text --steps $rarer --batch 16 --rate 6e-4 --warmup 100 --seed 3
-make parts layout --model "$dir/rarer.safetensors" --latents "$dir/layouts.safetensors" --window 8 --steps $parts --batch 16 --rate 1e-4 \
+make harder text2image --model "$dir/decoder.safetensors" --latents "$dir/hard.safetensors" --start "$dir/rarer.safetensors" --window 8 \
+    --things --frozen-text --steps $harder --batch 16 --rate 6e-4 --warmup 100 --seed 4
+make parts layout --model "$dir/harder.safetensors" --latents "$dir/layouts.safetensors" --window 8 --steps $parts --batch 16 --rate 1e-4 \
     --warmup 50
 make tuned layout --model "$dir/parts.safetensors" --latents "$dir/layouts.safetensors" --steps $layout --batch 16 --rate 1e-4 --warmup 50
 # The judge: of usual scenes, of things anywhere, and of both as the autoencoder shows them.

@@ -483,8 +483,9 @@ static void put_table(const paper *p, FILE *file)
 
 static void put_questions(const paper *p, FILE *file)
 {
-    fprintf(file, "<h2>Beyond what the fine-tuning saw</h2>\n<p>%llu layouts each; how many are right.</p>\n<div class=\"wide\"><table><tr>"
-            "<th></th><th>right means</th>", (unsigned long long)p->trials);
+    fprintf(file, "<h2>Beyond what the fine-tuning saw</h2>\n<p>%llu layouts each; how many are right. The fine-tuning saw no such object, "
+            "attribute or style, and none of these scenes. Only the swapped maps are made of what it knows: plain things, of which it saw "
+            "some in each other's outlines.</p>\n<div class=\"wide\"><table><tr><th></th><th>right means</th>", (unsigned long long)p->trials);
     for (int m = 0; m < METHODS; m++) fprintf(file, "<th>%s</th>", METHOD[m]);
     fputs("</tr>\n", file);
     for (int q = 0; q < QUESTIONS; q++) {
