@@ -297,7 +297,7 @@ void test_world_misplaced(void)
 }
 
 /* What comes often takes others' places, and nothing else changes: as many things stand in a scene. Found: 703 of 1345, and 369
-   of 1348 without. */
+   of 1348 without: 2.91 times the odds. */
 void test_world_often(void)
 {
     int things[2] = {0}, often[2] = {0};
@@ -315,9 +315,9 @@ void test_world_often(void)
             }
         }
     }
-    CHECK(abs(things[0] - things[1]) < things[0] / 20, "%d things, and %d where none comes more often", things[0], things[1]);
+    CHECK(abs(things[0] - things[1]) < things[0] / 100, "%d things, and %d where none comes more often", things[0], things[1]);
     const double odds = (double)often[0] / (things[0] - often[0]) / ((double)often[1] / (things[1] - often[1]));
-    CHECK(odds > 2.3 && odds < 3.6, "%d of %d things, and %d of %d without: %.2f times the odds, wanted about %d", often[0], things[0], often[1],
+    CHECK(odds > 2.7 && odds < 3.2, "%d of %d things, and %d of %d without: %.2f times the odds, wanted about %d", often[0], things[0], often[1],
           things[1], odds, OFTEN);
 }
 

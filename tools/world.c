@@ -92,7 +92,8 @@ static inline int world_class_of(int label) { return label > WORLD_SECOND ? labe
 static inline bool world_is_stuff(int class);
 /* The reference colour of a name. */
 static inline tint world_colour_tint(int colour);
-/* text2image, phrases, anything, shapes, rare, hard, layout, layout-shapes, test, ood-object, ood-attribute, ood-style, region-style; NULL: no such set. */
+/* text2image, phrases, anything, shapes, rare, hard, layout, layout-shapes, test, ood-object, ood-attribute, ood-style,
+   region-style; NULL: no such set. */
 static inline const world_rules *world_set(const char *name);
 /* False: the rules allow no scene (or hardly any). */
 static inline bool world_draw(uint64_t seed, const world_rules *rules, world_scene *out);
@@ -1842,7 +1843,7 @@ static bool place(plan *p, dice *d, const zone *z, thing *t)
     return false;
 }
 
-enum { OFTEN = 3 };
+enum { OFTEN = 3 };     /* see world_rules.often */
 
 static bool pick_class(const plan *p, dice *d, const world_rules *r, const zone *z, thing *t)
 {
@@ -2179,7 +2180,7 @@ static void exchange_things(plan *p, const int label[2])
    of "anything" each (balloon 2.07, lighthouse 2.8). */
 #define RARE_CLASSES (UINT64_C(1) << MUSHROOM | UINT64_C(1) << SNOWMAN | UINT64_C(1) << CACTUS | UINT64_C(1) << UMBRELLA | \
                       UINT64_C(1) << TENT | UINT64_C(1) << FISH | UINT64_C(1) << STAR | UINT64_C(1) << WINDMILL)
-/* Of the rare ones those that a model still painted wrong, and the known thing whose colours it missed most. */
+/* Of the rare ones those that a model still painted wrong, and the known thing whose colours and patterns it missed most. */
 #define HARD_CLASSES ((RARE_CLASSES & ~(UINT64_C(1) << TENT)) | UINT64_C(1) << BALL)
 
 static inline const world_rules *world_set(const char *name)
@@ -2244,8 +2245,9 @@ static const char HELP[] =
     "Draws 128 x 128 scenes of a small world, with label maps, layouts and captions; scene i has seed S + i.\n"
     "  --set NAME    text2image (default): everything; phrases: the same, captions of phrases alone; anything: phrases again,\n"
     "                with more colours, and things where they never stand; shapes: and things in each other's outlines;\n"
-    "                rare: and always one of the things that few scenes have; hard: and most of all those that are hard to learn\n"
-    "                layout: plain names of classes 1 to 20; layout-shapes: the same, things anywhere and in each other's outlines\n"
+    "                rare: and always one of the things that few scenes have; hard: and those learnt worst three times as often\n"
+    "                layout: plain names of classes 1 to 20; layout-shapes: the same, some things where they never stand or in\n"
+    "                each other's outlines\n"
     "                held out from all: test (as layout), ood-object, ood-attribute, ood-style, region-style\n"
     "  --seed S      0 to 2^64-1; default 0\n"
     "  --count N     default 1; for a sheet 16\n"
