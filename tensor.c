@@ -573,6 +573,12 @@ static real *grad_open(flis_ctx *ctx, const flis_tensor *t, bool *first)
     return g->x;
 }
 
+/* Where the gradient of a weight gathers: the share of the tape's hand; NULL: none is wanted. */
+static real *weight_grad(const flis_ctx *ctx, const flis_param *w)
+{
+    return w && w->grad ? w->grad + ctx->tape->hand * flis_param_count(w) : NULL;
+}
+
 /* One value into a gradient that is being written (first) or added to. */
 #define FLOW(to, first, value) ((to) = (first) ? (value) : (to) + (value))
 
@@ -1644,12 +1650,13 @@ static void product_backward(flis_ctx *ctx, const flis_node *node)
     real *zeros = flis_scratch(ctx, x->c > PANEL ? x->c : PANEL, sizeof *zeros), *grad = grad_open(ctx, x, &first);
     const real *packed = w->packed;
     for (size_t k = 0; zeros && (k < x->c || k < PANEL); k++) zeros[k] = 0;
-    if (w->grad && zeros) {
+    real *w_grad = weight_grad(ctx, w), *b_grad = weight_grad(ctx, node->b);
+    if (w_grad && zeros) {
         gather source = {x, y->h, y->w, taps, node->kind, zeros, NULL};
-        weight_gradient job = {&source, y->grad->x, rows, y->c, x->c, taps, w->grad};
+        weight_gradient job = {&source, y->grad->x, rows, y->c, x->c, taps, w_grad};
         weight_gradient_run(ctx, &job);
     }
-    if (node->b && node->b->grad) bias_gradient(ctx, y->grad->x, rows, y->c, node->b->grad);
+    if (b_grad) bias_gradient(ctx, y->grad->x, rows, y->c, b_grad);
     if (grad && !packed) {
         real *wide = flis_scratch(ctx, panels_of(w->shape[0]) * PANEL * w->shape[1] * taps, sizeof *wide);
         if (wide) (w->half_is_bf16 ? widen_bf16 : widen_half)(w->half, wide, panels_of(w->shape[0]) * PANEL * w->shape[1] * taps);
@@ -1848,6 +1855,7 @@ static void group_norm_backward(flis_ctx *ctx, const flis_node *node)
     flis_mark mark = flis_here(ctx);
     double *part = flis_scratch(ctx, x->n * part_size, sizeof *part), *sums = flis_scratch(ctx, x->n * 2 * c, sizeof *sums);
     real *grad = grad_open(ctx, x, &first), *g = node->y.grad->x;
+    real *gain_grad = weight_grad(ctx, node->w), *bias_grad = weight_grad(ctx, node->b);
     if (!flis_ok(ctx)) return;
     PARALLEL_FOR(x->n > 1 ? x->n * size * 4 : 0)
     for (size_t n = 0; n < x->n; n++)
@@ -1859,8 +1867,8 @@ static void group_norm_backward(flis_ctx *ctx, const flis_node *node)
             bias += sums[n * 2 * c + k];
             gain += sums[n * 2 * c + c + k];
         }
-        if (node->w->grad) node->w->grad[k] += (real)gain;
-        if (node->b->grad) node->b->grad[k] += (real)bias;
+        if (gain_grad) gain_grad[k] += (real)gain;
+        if (bias_grad) bias_grad[k] += (real)bias;
     }
     flis_rewind(ctx, mark);
 }
@@ -1974,7 +1982,7 @@ static void layer_norm_backward(flis_ctx *ctx, const flis_node *node)
     bool first = false;
     flis_mark mark = flis_here(ctx);
     double *part = flis_scratch(ctx, strips * 2 * c, sizeof *part);
-    real *grad = grad_open(ctx, x, &first);
+    real *grad = grad_open(ctx, x, &first), *gain_grad = weight_grad(ctx, node->w), *bias_grad = weight_grad(ctx, node->b);
     const real *g = node->y.grad->x;
     if (!flis_ok(ctx)) return;
     PARALLEL_FOR(rows * c * 4)
@@ -1990,8 +1998,8 @@ static void layer_norm_backward(flis_ctx *ctx, const flis_node *node)
             bias += part[s * 2 * c + k];
             gain += part[s * 2 * c + c + k];
         }
-        if (node->w->grad) node->w->grad[k] += (real)gain;
-        if (node->b->grad) node->b->grad[k] += (real)bias;
+        if (gain_grad) gain_grad[k] += (real)gain;
+        if (bias_grad) bias_grad[k] += (real)bias;
     }
     flis_rewind(ctx, mark);
 }
@@ -2248,13 +2256,11 @@ static void embed_backward(flis_ctx *ctx, const flis_node *node)
     const flis_tensor *y = &node->y;
     const int32_t *ids = node->saved;
     const size_t tokens = y->h, c = y->c;
-    (void)ctx;
+    real *token = weight_grad(ctx, node->w), *position = weight_grad(ctx, node->b);
     for (size_t i = 0; i < y->n * tokens; i++) {
         const real *g = y->grad->x + i * c;
-        real *token = node->w->grad ? node->w->grad + (size_t)ids[i] * c : NULL;
-        real *position = node->b->grad ? node->b->grad + i % tokens * c : NULL;
-        for (size_t k = 0; token && k < c; k++) token[k] += g[k];
-        for (size_t k = 0; position && k < c; k++) position[k] += g[k];
+        for (size_t k = 0; token && k < c; k++) token[(size_t)ids[i] * c + k] += g[k];
+        for (size_t k = 0; position && k < c; k++) position[i % tokens * c + k] += g[k];
     }
 }
 
@@ -4178,6 +4184,7 @@ void flis_training_default(flis_training *training)
     training->beta2 = 0.999;
     training->eps = 1e-8;
     training->decay = 0.01;
+    training->hands = 1;
 }
 
 /* PACK in the order of the panels, which are written once through: twice as fast. */
@@ -4229,6 +4236,8 @@ static bool master_make(flis_ctx *ctx, flis_param *param)
     return flis_ok(ctx);
 }
 
+static size_t hands_of(const flis_training *training) { return training->hands ? training->hands : 1; }
+
 /* SPEC 14.7. */
 bool flis_grad_visit(flis_ctx *ctx, void *user, const char *name, flis_param *param)
 {
@@ -4242,7 +4251,7 @@ bool flis_grad_visit(flis_ctx *ctx, void *user, const char *name, flis_param *pa
         training->item = grown;
         training->room = room;
     }
-    if (!param->grad) param->grad = zeros_new(ctx, count);
+    if (!param->grad) param->grad = zeros_new(ctx, count * hands_of(training));
     if (!param->m) param->m = zeros_new(ctx, count);
     if (!param->v) param->v = zeros_new(ctx, count);
     if (training->ema > 0 && !param->ema && (param->ema = zeros_new(ctx, count))) memcpy(param->ema, param->value, count * sizeof(real));
@@ -4264,7 +4273,22 @@ void flis_training_free(flis_training *training)
 void flis_grad_zero(flis_training *training)
 {
     for (size_t i = 0; i < training->count; i++)
-        memset(training->item[i].param->grad, 0, param_count(training->item[i].param) * sizeof(real));
+        memset(training->item[i].param->grad, 0, param_count(training->item[i].param) * hands_of(training) * sizeof(real));
+}
+
+/* What each hand gathered, in order, to the first one's. */
+static void join_hands(flis_ctx *ctx, const flis_training *training)
+{
+    const size_t hands = hands_of(training);
+    (void)ctx;
+    if (hands == 1) return;
+    PARALLEL_FOR_DYNAMIC(training_size(training) * 64)
+    for (size_t i = 0; i < training->count; i++) {
+        const size_t count = param_count(training->item[i].param);
+        real *restrict sum = training->item[i].param->grad, *restrict g = sum + count;
+        for (size_t h = 1; h < hands; h++, g += count)
+            for (size_t k = 0; k < count; k++) sum[k] += g[k], g[k] = 0;
+    }
 }
 
 /* base^n by squaring: a pure function, where libm's pow is not the same everywhere. */
@@ -4318,6 +4342,7 @@ bool flis_adamw(flis_ctx *ctx, flis_training *training)
 {
     double *squares = flis_alloc(ctx, training->count, sizeof *squares);
     if (!squares) return false;
+    join_hands(ctx, training);
     training->norm = gradient_norm(ctx, training, squares);
     for (size_t i = 0; i < training->count && flis_ok(ctx); i++)
         if (!(squares[i] <= DBL_MAX))

@@ -59,6 +59,24 @@ fails "resuming from nothing" 1 'cannot be opened' "$train" segmenter -o d.safet
 ok "a seed is another model" "$train" segmenter -o d.safetensors --batch 1 --steps 1 -q --seed 1
 fails "the same bits for another seed" 1 'differ' sh -c '"$0" segmenter -o e.safetensors --batch 1 --steps 1 -q && cmp d.safetensors e.safetensors >&2' "$train"
 
+# A batch that is dealt out: the same sum in another order, so the first loss is the same to seven digits, and the norm of its
+# gradient; with any number of threads, and stopped or not, the same bits.
+first_line() { sed -n 2p "$1.safetensors.tsv"; }
+near() { awk -v a="$1" -v b="$2" 'BEGIN { split(a, x); split(b, y); exit !(x[2] > 0 && (x[2] - y[2]) ^ 2 < (2e-6 * x[2]) ^ 2 && (x[3] - y[3]) ^ 2 < (2e-5 * x[3]) ^ 2) }'; }
+ok "a batch of three" "$train" segmenter -o h1.safetensors --batch 3 --steps 1 -q
+ok "two hands" "$train" segmenter -o h2.safetensors --batch 3 --steps 1 -q --hands 2
+ok "see the same batch" near "$(first_line h1)" "$(first_line h2)"
+ok "two crops' scenes" "$train" vae -o v1.safetensors --batch 4 --crop 32 --steps 1 -q
+ok "in two hands" "$train" vae -o v2.safetensors --batch 4 --crop 32 --steps 1 -q --hands 2
+ok "are the same too" near "$(first_line v1)" "$(first_line v2)"
+hands="--batch 3 --hands 2 --steps 30 --warmup 5 -q"
+ok "two hands, one thread" "$train" segmenter -o h3.safetensors $hands --threads 1
+ok "two hands, three threads, stopped" "$train" segmenter -o h4.safetensors $hands --threads 3 --minutes 0.00001
+ok "and resumed" "$train" segmenter -o h4.safetensors $hands --threads 2 --resume
+ok "give the same model" cmp h3.safetensors h4.safetensors
+fails "resuming with other hands" 1 'hands 2", wanted' "$train" segmenter -o h4.safetensors --batch 3 --steps 30 --warmup 5 -q --resume
+fails "more hands than samples" 1 'more than the 3 parts' "$train" segmenter -o x.safetensors --batch 3 --hands 4 --steps 1
+
 # ---- All stages --------------------------------------------------------------------------------------------------
 ok "vae" "$train" vae -o vae.safetensors --batch 2 --steps 2 -q
 ok "vae from an earlier one, smaller crops" "$train" vae --start vae.safetensors -o vae2.safetensors --batch 2 --crop 32 --steps 1 -q
@@ -92,6 +110,9 @@ ok "while the U-Net learns" [ "$(digest_of plain ddim.0.cond.eps)" != "$(digest_
 ok "layout on windows" "$train" layout --model plain.safetensors --vocab "$vocab" --latents l.safetensors --window 8 -o parts.safetensors \
     --batch 2 --steps 1 -q
 ok "layout" "$train" layout --model plain.safetensors --vocab "$vocab" --latents l.safetensors -o tuned.safetensors --batch 2 --steps 2 -q
+ok "layout, dealt out" "$train" layout --model plain.safetensors --vocab "$vocab" --latents l.safetensors -o dealt.safetensors \
+    --batch 2 --steps 2 -q --hands 2
+ok "is the same but for rounding" near "$(first_line tuned)" "$(first_line dealt)"
 ok "layout, blocks computed twice" "$train" layout --model plain.safetensors --vocab "$vocab" --latents l.safetensors -o twice.safetensors \
     --batch 2 --steps 2 -q --less-memory
 ok "is the same" cmp tuned.safetensors twice.safetensors

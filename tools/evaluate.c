@@ -63,7 +63,9 @@ static inline int measure_colour(const region *r, double *share);
 typedef struct judges judges;
 /* How a scene's pixels [128][128][3] come out of a painter, in place; false: failed. */
 typedef bool develop(flis_ctx *ctx, void *user, uint8_t *rgb);
-/* free() it; takes a few seconds. With a painter, judges know every kind twice: as drawn, and as it paints. */
+/* free() it; takes a few seconds. With a painter, judges know every kind twice: as drawn, and as it paints; it is asked
+   for at most JUDGES_PAINTED pictures, which takes as long as it takes. */
+enum { STYLED = 1200, PATTERNED = 1600, LOOKED_AT = 1600, JUDGES_PAINTED = STYLED + PATTERNED / 2 + LOOKED_AT / 2 };
 static inline judges *judges_learn(flis_ctx *ctx, develop *painter, void *user);
 /* The world_style that the region is most likely in, 0: none. */
 static inline int measure_style(const judges *j, const region *r);
@@ -705,7 +707,6 @@ static void show_styled(judges *j, const world_scene *s, bool in_region, int id,
    second one also as the painter paints it. */
 static bool show_styles(flis_ctx *ctx, judges *j, world_scene *s, develop *painter, void *user)
 {
-    enum { STYLED = 1200 };
     world_rules rules = *world_set("text2image");
     rules.styles = 90;
     for (uint64_t seed = 0; seed < 2 * STYLED; seed++) {
@@ -724,7 +725,6 @@ static bool show_styles(flis_ctx *ctx, judges *j, world_scene *s, develop *paint
 
 static bool show_patterns(flis_ctx *ctx, judges *j, world_scene *s, develop *painter, void *user)
 {
-    enum { PATTERNED = 1600 };
     world_rules rules = *world_set("text2image");
     double x[MOST_FEATURES] = {0};
     rules.styles = 0;
@@ -746,7 +746,6 @@ static bool show_patterns(flis_ctx *ctx, judges *j, world_scene *s, develop *pai
 /* Things without colour and pattern, half of them in another's outline. */
 static bool show_looks(flis_ctx *ctx, judges *j, world_scene *s, develop *painter, void *user)
 {
-    enum { LOOKED_AT = 1600 };
     world_rules rules = *world_set("shapes");
     double x[MOST_FEATURES] = {0};
     rules.styles = rules.attributes = rules.dyed = 0;

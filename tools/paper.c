@@ -70,6 +70,7 @@ typedef struct paper {
     real *features;             /* [METHODS + 1][count][d]: of each method's pictures, and of others to measure distances from */
     uint8_t *show;              /* [QUESTIONS + 1][SHOWN][METHODS + 1][pixels][3]: the map, then each method's picture */
     char (*caption)[SHOWN][512];        /* [QUESTIONS + 1] */
+    uint64_t judged;            /* pictures that the judges learn from, so far */
     time_t began;
 } paper;
 
@@ -115,6 +116,14 @@ static bool model_load(paper *p, const char *path, model *m)
     return flis_ok(ctx);
 }
 
+static void progress(const paper *p, const char *what, uint64_t done, uint64_t total)
+{
+    if (p->quiet || !flis_terminal()) return;
+    if (done > total) done = total;
+    fprintf(stderr, "\r%s: %llu of %llu, %.0f s   %s", what, (unsigned long long)done, (unsigned long long)total, difftime(time(NULL), p->began),
+            done == total ? "\n" : "");
+}
+
 /* ---- Painting ---------------------------------------------------------------------------------------------------- */
 
 /* The phrases of a scene as flis has them. */
@@ -157,7 +166,8 @@ static bool synthesise(paper *p, const model *m, const flis_phrase *phrase, size
 /* A develop: judges also learn from scenes that went through the autoencoder, which blurs what styles and patterns are told by. */
 static bool blur_real(flis_ctx *ctx, void *user, uint8_t *rgb)
 {
-    const paper *p = user;
+    paper *p = user;
+    progress(p, "judges", ++p->judged, JUDGES_PAINTED);
     return through_autoencoder(ctx, p->tuned.vae, SIDE, rgb);
 }
 
@@ -227,14 +237,6 @@ static void judge_one(paper *p, question asked, const world_scene *s, const uint
 }
 
 /* ---- Experiments ------------------------------------------------------------------------------------------------- */
-
-static void progress(const paper *p, const char *what, uint64_t done, uint64_t total)
-{
-    if (p->quiet || !flis_terminal()) return;
-    if (done > total) done = total;
-    fprintf(stderr, "\r%s: %llu of %llu, %.0f s   %s", what, (unsigned long long)done, (unsigned long long)total, difftime(time(NULL), p->began),
-            done == total ? "\n" : "");
-}
 
 /* Bright colours for maps; neighbouring numbers get hues far apart. */
 static void map_picture(const uint8_t *label, uint8_t *rgb)

@@ -32,7 +32,7 @@ typedef struct options {
     stage stage;
     const char *out, *state, *log, *plot;       /* what is written */
     const char *model, *start, *vocab, *latents, *data, *set;
-    uint64_t seed, steps, batch, warmup, count, size, crop, window;
+    uint64_t seed, steps, batch, warmup, count, size, crop, window, hands;
     double rate, decay, ema, clip, dropout, kl, edges, colours, minutes, every;
     uint64_t threads;
     bool resume, quiet, less_memory, frozen_text, frozen_encoder, things;
@@ -342,14 +342,17 @@ typedef struct job {
     size_t scenes;
     flis_param edges, colours;  /* [6][3][3][3], [2][3][3][3] */
     int16_t empty[FLIS_TOKENS]; /* tokens of "" */
-    double (*loss)(struct job *job);    /* of step training.step, with its gradients; -1: failed */
+    double (*loss)(struct job *job);    /* of this hand's share of step training.step, with its gradients; -1: failed */
+    struct job *hand;           /* [hands]: copies, each with a context, a tape and a part of the batch; NULL: this does all of it */
+    size_t hands, first, units; /* the part: scenes where they are drawn, else samples */
+    double share, part_loss;    /* units of all; a hand's last loss */
     struct { uint64_t step; double loss, norm; } *line;        /* the log */
     size_t lines, room;
     time_t began;
     uint64_t began_at;          /* step */
 } job;
 
-/* Draws the batch's scenes, number k from (seed, step, k). */
+/* Draws this part of the batch's scenes, number k of all from (seed, step, k). */
 static bool draw_scenes(job *j, const world_rules *rules, int purpose, uint64_t step)
 {
     bool good = true;
@@ -357,7 +360,7 @@ static bool draw_scenes(job *j, const world_rules *rules, int purpose, uint64_t 
 #pragma omp parallel for num_threads(j->ctx.threads) schedule(dynamic) reduction(&&: good)
 #endif
     for (size_t k = 0; k < j->scenes; k++) {
-        dice d = dice_of(&j->o, purpose, step, k);
+        dice d = dice_of(&j->o, purpose, step, j->first + k);
         good = world_draw(dice_next(&d), rules, j->scene[k]) && good;
     }
     return good || flis_fail(&j->ctx, "the set's rules allow no scene");
@@ -404,7 +407,7 @@ static double vae_loss(job *j)
     flis_tensor *x = flis_image(ctx, batch, crop, crop, 3), *noise = flis_image(ctx, batch, crop / 8, crop / 8, 4);
     if (!x || !noise) return -1;
     for (size_t k = 0; k < batch; k++) {
-        dice d = dice_of(&j->o, DICE_SAMPLE, j->training.step, k);
+        dice d = dice_of(&j->o, DICE_SAMPLE, j->training.step, j->first * CROPS + k);
         size_t left = (size_t)roll(&d, WORLD_SIDE - crop + 1), top = (size_t)roll(&d, WORLD_SIDE - crop + 1);
         for (size_t y = 0; y < crop; y++)
             for (size_t i = 0; i < crop * 3; i++)
@@ -419,11 +422,11 @@ static double vae_loss(job *j)
     flis_tensor *y = flis_vae_decode(ctx, j->m.vae, flis_posterior_sample(ctx, moments, noise));
     flis_tensor *y_edges = flis_conv(ctx, y, &j->edges, NULL, FLIS_SAME, NULL);
     flis_tensor *y_colours = j->o.colours > 0 ? flis_conv(ctx, y, &j->colours, NULL, FLIS_SAME, NULL) : NULL;
-    double loss = flis_ok(ctx) ? flis_l1(ctx, y, x->x, NULL, 1.0) : -1;
+    double loss = flis_ok(ctx) ? flis_l1(ctx, y, x->x, NULL, j->share) : -1;
     if (flis_ok(ctx)) {
-        loss += j->o.edges * flis_l1(ctx, y_edges, edges->x, NULL, j->o.edges);
-        if (y_colours) loss += j->o.colours * flis_l1(ctx, y_colours, colours->x, NULL, j->o.colours);
-        if (!j->o.frozen_encoder) loss += j->o.kl * flis_kl(ctx, moments, j->o.kl);
+        loss += j->o.edges * flis_l1(ctx, y_edges, edges->x, NULL, j->share * j->o.edges);
+        if (y_colours) loss += j->o.colours * flis_l1(ctx, y_colours, colours->x, NULL, j->share * j->o.colours);
+        if (!j->o.frozen_encoder) loss += j->o.kl * flis_kl(ctx, moments, j->share * j->o.kl);
     }
     flis_backward(ctx);
     flis_tape_end(ctx);
@@ -580,7 +583,7 @@ static bool gather_folder(job *j, batch *b, size_t k, double scale, dice *d)
 static double diffusion_loss(job *j)
 {
     flis_ctx *ctx = &j->ctx;
-    const size_t n = (size_t)j->o.batch, h = j->folder.count ? (size_t)j->o.size / FLIS_FACTOR : window_side(j, j->data.h),
+    const size_t n = j->units, h = j->folder.count ? (size_t)j->o.size / FLIS_FACTOR : window_side(j, j->data.h),
                  w = j->folder.count ? h : window_side(j, j->data.w), places = h * w;
     const double scale = flis_vae_get_config(j->m.vae)->scale_factor;
     flis_mark mark = flis_here(ctx);
@@ -593,7 +596,7 @@ static double diffusion_loss(job *j)
     b->class_ids = flis_scratch(ctx, n * FLIS_TOKENS, sizeof *b->class_ids);
     if (!b->z || !b->noise || !b->ids || !b->class_ids) return -1;
     for (size_t k = 0; k < n; k++) {
-        dice d = dice_of(&j->o, DICE_SAMPLE, j->training.step, k);
+        dice d = dice_of(&j->o, DICE_SAMPLE, j->training.step, j->first + k);
         if (!(j->folder.count ? gather_folder : gather_latent)(j, b, k, scale, &d)) return -1;
         const double bar = j->schedule.alpha_bar[(size_t)b->t[k]], signal = sqrt(bar), noise = sqrt(1 - bar);
         for (size_t i = k * places * 4; i < (k + 1) * places * 4; i++)
@@ -602,7 +605,7 @@ static double diffusion_loss(job *j)
     flis_tape_begin(ctx, &j->tape);
     flis_tensor *text = flis_clip_encode(ctx, j->m.clip, b->ids, n);
     flis_tensor *eps = flis_unet_eps(ctx, j->m.unet, b->z, b->t, text, b->layout);
-    const double loss = flis_ok(ctx) ? flis_mse(ctx, eps, b->noise->x, NULL, 1.0) : -1;
+    const double loss = flis_ok(ctx) ? flis_mse(ctx, eps, b->noise->x, NULL, j->share) : -1;
     flis_backward(ctx);
     flis_tape_end(ctx);
     flis_rewind(ctx, mark);
@@ -622,14 +625,14 @@ static double segmenter_loss(job *j)
     if (!x || !text || !label) return -1;
     memset(text->x, 0, flis_count(text) * sizeof *text->x);
     for (size_t k = 0; k < n; k++) {
-        if (j->autoencoder && k % 2 && !through_autoencoder(ctx, j->autoencoder, WORLD_SIDE, j->scene[k]->rgb)) return -1;
+        if (j->autoencoder && (j->first + k) % 2 && !through_autoencoder(ctx, j->autoencoder, WORLD_SIDE, j->scene[k]->rgb)) return -1;
         half_picture(j->scene[k]->rgb, WORLD_SIDE, WORLD_SIDE, x->x + k * PLACES * 3);
         for (size_t i = 0; i < PLACES; i++)
             label[k * PLACES + i] = (uint8_t)world_class_of(j->scene[k]->label[i / SEGMENTER_SIDE * 2 * WORLD_SIDE + i % SEGMENTER_SIDE * 2]);
     }
     flis_tape_begin(ctx, &j->tape);
     flis_tensor *y = flis_unet_eps(ctx, j->m.unet, x, t, text, NULL);
-    const double loss = flis_ok(ctx) ? flis_cross_entropy(ctx, y, label, 0, 1.0) : -1;
+    const double loss = flis_ok(ctx) ? flis_cross_entropy(ctx, y, label, 0, j->share) : -1;
     flis_backward(ctx);
     flis_tape_end(ctx);
     flis_rewind(ctx, mark);
@@ -718,13 +721,15 @@ static bool plot_write(job *j)
 /* What must be the same when resuming: everything that the bits of a step depend on. */
 static void fingerprint(const options *o, char *out, size_t room)
 {
+    char hands[32] = "";
+    if (o->hands > 1) snprintf(hands, sizeof hands, " hands %llu", (unsigned long long)o->hands);
     snprintf(out, room, "%s seed %llu batch %llu warmup %llu rate %.9g decay %.9g ema %.9g clip %.9g dropout %.9g kl %.9g edges %.9g colours %.9g "
-             "size %llu crop %llu window %llu set %s%s%s%s%s",
+             "size %llu crop %llu window %llu set %s%s%s%s%s%s",
              STAGE[o->stage], (unsigned long long)o->seed, (unsigned long long)o->batch, (unsigned long long)o->warmup, o->rate, o->decay,
              o->ema, o->clip, o->dropout, o->kl, o->edges, o->colours, (unsigned long long)o->size,
              (unsigned long long)o->crop, (unsigned long long)o->window, o->data ? "" : o->set ? o->set : "",
              o->frozen_text ? " frozen text" : "", o->frozen_encoder ? " frozen encoder" : "", o->things ? " things" : "",
-             o->stage == SEGMENTER && o->model ? " through an autoencoder" : "");
+             o->stage == SEGMENTER && o->model ? " through an autoencoder" : "", hands);
 }
 
 static bool state_write(job *j)
@@ -776,6 +781,60 @@ static void show(const job *j, double loss)
     fputs(flis_terminal() ? "   " : "\n", stderr);
 }
 
+/* A small network's operations are too short to share out well (measured: two threads train 1.3 times as fast as one); so the
+   batch is dealt out, and every hand takes its part through the whole network with one thread. */
+static bool hands_make(job *j)
+{
+    const size_t hands = (size_t)j->o.hands;
+    j->units = j->scenes ? j->scenes : (size_t)j->o.batch;
+    j->share = 1;
+    if (hands < 2) return true;
+    if (hands > j->units) return flis_fail(&j->ctx, "--hands %zu: more than the %zu parts that a batch has", hands, j->units);
+    if (!(j->hand = flis_alloc(&j->ctx, hands, sizeof *j->hand))) return false;
+    for (size_t i = 0; i < hands; i++) {
+        job *own = &j->hand[i];
+        *own = *j;
+        own->hand = NULL;
+        own->tape = (flis_tape){.hand = i, .checkpoint = j->tape.checkpoint};
+        own->first = i * j->units / hands;
+        own->units = (i + 1) * j->units / hands - own->first;
+        own->share = (double)own->units / (double)j->units;
+        if (j->scenes) own->scene = j->scene + own->first, own->scenes = own->units;
+        j->hands = i + 1;
+        if (!flis_init(&own->ctx)) return flis_fail(&j->ctx, "%s", own->ctx.error);
+        own->ctx.threads = 1;
+    }
+    return true;
+}
+
+static void hands_free(job *j)
+{
+    for (size_t i = 0; i < j->hands; i++) {
+        flis_tape_free(&j->hand[i].tape);
+        flis_free(&j->hand[i].ctx);
+    }
+    free(j->hand);
+}
+
+/* The loss of a batch, its gradients in the hands' shares. */
+static double batch_loss(job *j)
+{
+    double loss = 0;
+    if (!j->hand) return j->loss(j);
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(j->ctx.threads) schedule(dynamic)
+#endif
+    for (size_t i = 0; i < j->hands; i++) {
+        j->hand[i].training.step = j->training.step;
+        j->hand[i].part_loss = j->hand[i].loss(&j->hand[i]);
+    }
+    for (size_t i = 0; i < j->hands; i++) {
+        if (!flis_ok(&j->hand[i].ctx)) flis_fail(&j->ctx, "%s", j->hand[i].ctx.error);
+        loss += j->hand[i].share * j->hand[i].part_loss;
+    }
+    return loss;
+}
+
 /* Trains until all steps are done or it is stopped. *finished tells which; either way the state is saved. */
 static bool loop(job *j, bool *finished)
 {
@@ -786,7 +845,7 @@ static bool loop(job *j, bool *finished)
     *finished = true;
     while (j->training.step < j->o.steps) {
         j->training.rate = rate_at(&j->o, j->training.step);
-        const double loss = j->loss(j);
+        const double loss = batch_loss(j);
         if (!flis_ok(&j->ctx) || !flis_adamw(&j->ctx, &j->training)) return false;
         sum += loss;
         if (j->training.step % LOG_EVERY && j->training.step != j->o.steps) continue;
@@ -1001,8 +1060,9 @@ static bool train(job *j)
     j->training.decay = j->o.decay;
     j->training.ema = j->o.ema;
     j->training.clip = j->o.clip;
+    j->training.hands = (size_t)j->o.hands;
     j->tape.checkpoint = j->o.less_memory;
-    if (!prepare[j->o.stage](j)) return false;
+    if (!prepare[j->o.stage](j) || !hands_make(j)) return false;
     if (j->o.resume && !state_read(j)) return false;
     if (!loop(j, &finished)) return false;
     if (finished) return finish(j);
@@ -1071,6 +1131,8 @@ static const char HELP[] =
     "  --window N      text2image, layout: N x N latents of each scene, with the phrases that are seen in them (of a plain set)\n"
     "  --things        with --window: around things alone, a boat more often than the sea\n"
     "  --seed S        default 0\n"
+    "  --hands N       deals the batch out to N that train at the same time, each with one thread: where the network is small\n"
+    "                  as fast as there are cores (other bits for another N, not for other --threads); default 1\n"
     "  --less-memory   computes blocks twice instead of keeping what is inside (the same bits)\n"
     "  --state FILE    default OUT.state; written every --every MINUTES (10) and at the end, or after --minutes M or Ctrl-C;\n"
     "  --resume        goes on from it: the same bits as without a break\n"
@@ -1122,6 +1184,7 @@ static void defaults(options *o)
     o->edges = 0.5;
     o->colours = 2;
     o->every = 10;
+    o->hands = 1;
     o->count = 20000;
     o->size = 512;
     o->crop = 64;
@@ -1137,7 +1200,7 @@ static int parse(options *o, int argc, char **argv)
         {"--latents", &o->latents, NULL, NULL, NULL}, {"--data", &o->data, NULL, NULL, NULL}, {"--set", &o->set, NULL, NULL, NULL},
         {"--seed", NULL, &o->seed, NULL, NULL}, {"--steps", NULL, &o->steps, NULL, NULL}, {"--batch", NULL, &o->batch, NULL, NULL},
         {"--warmup", NULL, &o->warmup, NULL, NULL}, {"--count", NULL, &o->count, NULL, NULL}, {"--size", NULL, &o->size, NULL, NULL},
-        {"--crop", NULL, &o->crop, NULL, NULL}, {"--window", NULL, &o->window, NULL, NULL},
+        {"--hands", NULL, &o->hands, NULL, NULL}, {"--crop", NULL, &o->crop, NULL, NULL}, {"--window", NULL, &o->window, NULL, NULL},
         {"--threads", NULL, &o->threads, NULL, NULL}, {"--rate", NULL, NULL, &o->rate, NULL}, {"--decay", NULL, NULL, &o->decay, NULL},
         {"--ema", NULL, NULL, &o->ema, NULL}, {"--clip", NULL, NULL, &o->clip, NULL}, {"--dropout", NULL, NULL, &o->dropout, NULL},
         {"--kl", NULL, NULL, &o->kl, NULL}, {"--edges", NULL, NULL, &o->edges, NULL},
@@ -1172,6 +1235,7 @@ static int check(const options *o)
     if (o->start && (o->stage == LATENTS || o->stage == LAYOUT)) return misused("--start: this stage goes on from its --model", "");
     if (!world_set(o->set)) return misused(o->set, ": not a set of the small world");
     if (o->stage != LATENTS && (!o->steps || !o->batch || o->batch > 256)) return misused("wanted at least 1 step and batches of 1 to 256", "");
+    if (!o->hands || o->hands > 256 || (o->hands > 1 && o->stage == LATENTS)) return misused("wanted 1 to 256 --hands, and a training", "");
     if (o->ema >= 1 || o->dropout > 1) return misused("wanted --ema below 1 and --dropout up to 1", "");
     if (o->things && (!o->window || !o->latents)) return misused("--things", ": wanted --window N and --latents FILE");
     if (o->crop < 8 || o->crop % 8 || o->crop > WORLD_SIDE) return misused("wanted a --crop that is a multiple of 8, at most 128", "");
@@ -1188,6 +1252,7 @@ static void job_free(job *j)
     models_free(&j->m);
     flis_vae_free(j->autoencoder);
     flis_vocab_free(j->vocab);
+    hands_free(j);
     flis_tape_free(&j->tape);
     latents_free(&j->data);
     folder_close(&j->folder);
