@@ -643,8 +643,8 @@ bool flis_guided_eps(flis_ctx *ctx, void *guided, const real *x, int64_t t, real
      flis_adamw(ctx, &training);
 
    All but the last may be repeated before it, on other samples: weights' gradients add up (seed losses with 1/count). Or
-   they may run at the same time, each with a context and a tape of its own: training.hands = N before the first
-   flis_grad_visit, and tape.hand = 0..N-1. How a batch is dealt out to hands is part of the bits; threads are not. */
+   they may run at the same time (data parallelism), each with a context and a tape of its own: training.hands = N before
+   the first flis_grad_visit, and tape.hand = 0..N-1. How a batch is dealt out to hands is part of the bits; threads are not. */
 
 /* The gradient of one tensor; in the arena. */
 typedef struct flis_grad {
@@ -705,8 +705,8 @@ void flis_training_default(flis_training *training);
 /* A visitor: from now on the weight is trained. Keeps its values unpacked beside the panels (halves are widened), and
    allocates its gradient, moments and, where training->ema is set, average. Wrap it to train a choice of weights. */
 bool flis_grad_visit(flis_ctx *ctx, void *training, const char *name, flis_param *param);
-/* One update from the gathered gradients of all hands, which are then set to zero; packs the weights anew. Fails where a gradient is
-   NaN or infinite, and then changes nothing. With step = 1, 2, …, in real, per value (torch.optim.AdamW's order):
+/* One update from the gathered gradients of all hands, which are then set to zero; packs the weights anew. Fails where a
+   gradient is NaN or infinite, and then changes no weight. With step = 1, 2, …, in real, per value (torch.optim.AdamW's order):
      p = p (1 - rate decay); m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g g;
      p = p - rate / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps); ema = ema - (1 - d)(ema - p). */
 bool flis_adamw(flis_ctx *ctx, flis_training *training);

@@ -143,6 +143,8 @@ fails "windows of a folder" 2 '--latents' "$train" layout --model plain.safetens
 fails "windows of sentences" 1 'no places' "$train" text2image --model vae.safetensors --vocab "$vocab" --latents t.safetensors --window 8 -o x
 fails "no such option" 2 'not an option' "$train" vae -o x --fast
 fails "no number" 2 'its value is not one' "$train" vae -o x --steps many
+fails "no hands" 2 'wanted 1 to 256 --hands' "$train" vae -o x --hands 0
+fails "hands for latents" 2 'wanted 1 to 256 --hands' "$train" latents --model vae.safetensors -o x --hands 2
 fails "no such set" 2 'not a set' "$train" vae -o x --set photos
 fails "no steps" 2 'at least 1 step' "$train" vae -o x --steps 0
 fails "latents that are none" 1 'wanted a file of latents' "$train" layout --model plain.safetensors --vocab "$vocab" --latents vae.safetensors -o x.safetensors

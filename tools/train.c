@@ -781,7 +781,7 @@ static void show(const job *j, double loss)
     fputs(flis_terminal() ? "   " : "\n", stderr);
 }
 
-/* A small network's operations are too short to share out well (measured: two threads train 1.3 times as fast as one); so the
+/* A small network's operations are too short to share out well (measured: two threads train 1.1 to 1.3 times as fast as one); so the
    batch is dealt out, and every hand takes its part through the whole network with one thread. */
 static bool hands_make(job *j)
 {
@@ -1131,8 +1131,8 @@ static const char HELP[] =
     "  --window N      text2image, layout: N x N latents of each scene, with the phrases that are seen in them (of a plain set)\n"
     "  --things        with --window: around things alone, a boat more often than the sea\n"
     "  --seed S        default 0\n"
-    "  --hands N       deals the batch out to N that train at the same time, each with one thread: where the network is small\n"
-    "                  as fast as there are cores (other bits for another N, not for other --threads); default 1\n"
+    "  --hands N       data parallelism: deals the batch out to N that train at the same time, each with one thread; faster\n"
+    "                  than --threads where the network is small (another N gives other bits, other --threads do not); default 1\n"
     "  --less-memory   computes blocks twice instead of keeping what is inside (the same bits)\n"
     "  --state FILE    default OUT.state; written every --every MINUTES (10) and at the end, or after --minutes M or Ctrl-C;\n"
     "  --resume        goes on from it: the same bits as without a break\n"
