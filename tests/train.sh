@@ -86,6 +86,8 @@ ok "vae, the decoder alone" "$train" vae --start vae.safetensors --frozen-encode
 ok "is another model too" sh -c '! cmp -s vae.safetensors vae4.safetensors'
 ok "segmenter, from an earlier one, through an autoencoder" "$train" segmenter --start a.safetensors --model vae4.safetensors -o f.safetensors \
     --batch 2 --steps 2 -q
+ok "segmenter, dealt out" "$train" segmenter --start a.safetensors --model vae4.safetensors -o fh.safetensors --batch 2 --steps 2 -q --hands 2
+ok "sees the same scenes through the autoencoder" near "$(first_line f)" "$(first_line fh)"
 ok "segmenter, without" "$train" segmenter --start a.safetensors -o g.safetensors --batch 2 --steps 2 -q
 ok "is another one" sh -c '! cmp -s f.safetensors g.safetensors'
 ok "and holds no autoencoder" sh -c '[ "$(wc -c <f.safetensors)" = "$(wc -c <g.safetensors)" ]'
