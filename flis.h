@@ -643,8 +643,8 @@ bool flis_guided_eps(flis_ctx *ctx, void *guided, const real *x, int64_t t, real
      flis_adamw(ctx, &training);
 
    All but the last may be repeated before it, on other samples: weights' gradients add up (seed losses with 1/count). Or
-   they may run at the same time (data parallelism), each with a context and a tape of its own: training.hands = N before
-   the first flis_grad_visit, and tape.hand = 0..N-1. How a batch is dealt out to hands is part of the bits; threads are not. */
+   they may run at the same time (data parallelism), each with a context and a tape of its own: training.workers = N before
+   the first flis_grad_visit, and tape.worker = 0..N-1. How a batch is dealt out to workers is part of the bits; threads are not. */
 
 /* The gradient of one tensor; in the arena. */
 typedef struct flis_grad {
@@ -655,7 +655,7 @@ typedef struct flis_grad {
 } flis_grad;
 
 typedef struct flis_tape {      /* all zero to begin with; kept from step to step, because fresh pages are slow */
-    size_t hand;                /* set it: whose share of the weights' gradients is added to, below training.hands */
+    size_t worker;              /* set it: whose share of the weights' gradients is added to, below training.workers */
     bool checkpoint;            /* set it: flis_checkpoint keeps only what goes in and out, and computes it again later */
     struct flis_node *last;     /* the newest recorded operation */
     struct flis_buffer *buffers;        /* memory for tensors' gradients */
@@ -695,7 +695,7 @@ typedef struct flis_training {
     double rate, beta1, beta2, eps, decay;      /* AdamW: 1e-4, 0.9, 0.999, 1e-8, 0.01; decay is decoupled */
     double clip;                /* largest norm of all gradients as one vector; above it they are scaled. 0: no limit */
     double ema;                 /* decay of the average, at most (1 + step) / (10 + step); 0: none is kept */
-    size_t hands;               /* gradients that are gathered apart, and added in order by flis_adamw; 1 */
+    size_t workers;             /* gradients that are gathered apart, and added in order by flis_adamw; 1 */
     uint64_t step;              /* updates done */
     double norm;                /* of the last update's gradients, before clipping */
     size_t count, room;
@@ -705,7 +705,7 @@ void flis_training_default(flis_training *training);
 /* A visitor: from now on the weight is trained. Keeps its values unpacked beside the panels (halves are widened), and
    allocates its gradient, moments and, where training->ema is set, average. Wrap it to train a choice of weights. */
 bool flis_grad_visit(flis_ctx *ctx, void *training, const char *name, flis_param *param);
-/* One update from the gathered gradients of all hands, which are then set to zero; packs the weights anew. Fails where a
+/* One update from the gathered gradients of all workers, which are then set to zero; packs the weights anew. Fails where a
    gradient is NaN or infinite, and then changes no weight. With step = 1, 2, …, in real, per value (torch.optim.AdamW's order):
      p = p (1 - rate decay); m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g g;
      p = p - rate / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps); ema = ema - (1 - d)(ema - p). */

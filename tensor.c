@@ -573,10 +573,10 @@ static real *grad_open(flis_ctx *ctx, const flis_tensor *t, bool *first)
     return g->x;
 }
 
-/* Where the gradient of a weight gathers: the share of the tape's hand; NULL: none is wanted. */
+/* Where the gradient of a weight gathers: the share of the tape's worker; NULL: none is wanted. */
 static real *weight_grad(const flis_ctx *ctx, const flis_param *w)
 {
-    return w && w->grad ? w->grad + ctx->tape->hand * flis_param_count(w) : NULL;
+    return w && w->grad ? w->grad + ctx->tape->worker * flis_param_count(w) : NULL;
 }
 
 /* One value into a gradient that is being written (first) or added to. */
@@ -4184,7 +4184,7 @@ void flis_training_default(flis_training *training)
     training->beta2 = 0.999;
     training->eps = 1e-8;
     training->decay = 0.01;
-    training->hands = 1;
+    training->workers = 1;
 }
 
 /* PACK in the order of the panels, which are written once through: twice as fast. */
@@ -4236,8 +4236,6 @@ static bool master_make(flis_ctx *ctx, flis_param *param)
     return flis_ok(ctx);
 }
 
-static size_t hands_of(const flis_training *training) { return training->hands ? training->hands : 1; }
-
 /* SPEC 14.7. */
 bool flis_grad_visit(flis_ctx *ctx, void *user, const char *name, flis_param *param)
 {
@@ -4251,7 +4249,7 @@ bool flis_grad_visit(flis_ctx *ctx, void *user, const char *name, flis_param *pa
         training->item = grown;
         training->room = room;
     }
-    if (!param->grad) param->grad = zeros_new(ctx, count * hands_of(training));
+    if (!param->grad) param->grad = zeros_new(ctx, count * training->workers);
     if (!param->m) param->m = zeros_new(ctx, count);
     if (!param->v) param->v = zeros_new(ctx, count);
     if (training->ema > 0 && !param->ema && (param->ema = zeros_new(ctx, count))) memcpy(param->ema, param->value, count * sizeof(real));
@@ -4273,20 +4271,20 @@ void flis_training_free(flis_training *training)
 void flis_grad_zero(flis_training *training)
 {
     for (size_t i = 0; i < training->count; i++)
-        memset(training->item[i].param->grad, 0, param_count(training->item[i].param) * hands_of(training) * sizeof(real));
+        memset(training->item[i].param->grad, 0, param_count(training->item[i].param) * training->workers * sizeof(real));
 }
 
-/* What each hand gathered, in order, to the first one's. */
-static void join_hands(flis_ctx *ctx, const flis_training *training)
+/* What each worker gathered, in order, to the first one's. */
+static void join_workers(flis_ctx *ctx, const flis_training *training)
 {
-    const size_t hands = hands_of(training);
+    const size_t workers = training->workers;
     (void)ctx;
-    if (hands == 1) return;
+    if (workers == 1) return;
     PARALLEL_FOR_DYNAMIC(training_size(training) * 64)
     for (size_t i = 0; i < training->count; i++) {
         const size_t count = param_count(training->item[i].param);
         real *restrict sum = training->item[i].param->grad, *restrict g = sum + count;
-        for (size_t h = 1; h < hands; h++, g += count)
+        for (size_t h = 1; h < workers; h++, g += count)
             for (size_t k = 0; k < count; k++) sum[k] += g[k], g[k] = 0;
     }
 }
@@ -4342,7 +4340,7 @@ bool flis_adamw(flis_ctx *ctx, flis_training *training)
 {
     double *squares = flis_alloc(ctx, training->count, sizeof *squares);
     if (!squares) return false;
-    join_hands(ctx, training);
+    join_workers(ctx, training);
     training->norm = gradient_norm(ctx, training, squares);
     for (size_t i = 0; i < training->count && flis_ok(ctx); i++)
         if (!(squares[i] <= DBL_MAX))

@@ -311,7 +311,7 @@ enum { FAST, SLOW };
     X(test_trace_summary_not_finite, FAST) \
     /* test_train.c */ \
     X(test_train_adamw, FAST) \
-    X(test_train_hands, FAST) \
+    X(test_train_workers, FAST) \
     X(test_train_clip, FAST) \
     X(test_train_resume, FAST) \
     X(test_train_swap, FAST) \

@@ -52,7 +52,7 @@ static void bench_begin(bench *b, double (*loss)(bench *b), const void *with)
     memset(b, 0, sizeof *b);
     flis_init(&b->ctx);
     flis_training_default(&b->training);
-    b->training.hands = 2;
+    b->training.workers = 2;
     b->loss = loss;
     b->with = with;
 }
@@ -214,8 +214,8 @@ static double gradients(bench *b, real **grad)
     return loss;
 }
 
-/* Goes back once more as a second hand: it gathers the same bits in its own share, and nothing in the first one's. */
-static void check_second_hand(bench *b, const char *what)
+/* Goes back once more as a second worker: it gathers the same bits in its own share, and nothing in the first one's. */
+static void check_second_worker(bench *b, const char *what)
 {
     real *grad[MOST] = {0};
     size_t count = 0, at = 0, differ = 0;
@@ -226,9 +226,9 @@ static void check_second_hand(bench *b, const char *what)
         memcpy(first + at, p->grad, flis_param_count(p) * sizeof *first);
         at += flis_param_count(p);
     }
-    b->tape.hand = 1;
+    b->tape.worker = 1;
     gradients(b, grad);
-    b->tape.hand = 0;
+    b->tape.worker = 0;
     for (size_t i = 0; i < b->ins; i++) free(grad[i]);
     at = 0;
     for (size_t i = 0; i < b->training.count; i++) {
@@ -238,7 +238,7 @@ static void check_second_hand(bench *b, const char *what)
         memcpy(p->grad, first + at, own * sizeof *first);
         at += own;
     }
-    CHECK(!differ, "%s: %zu of %zu values of the second hand's gradients are not the first one's, or not apart", what, differ, count);
+    CHECK(!differ, "%s: %zu of %zu values of the second worker's gradients are not the first one's, or not apart", what, differ, count);
     free(first);
 }
 
@@ -247,7 +247,7 @@ static void check(bench *b, const char *what)
     real *grad[MOST] = {0};
     char name[32];
     const double recorded = gradients(b, grad), plain = bench_loss(b);
-    check_second_hand(b, what);
+    check_second_worker(b, what);
     CHECK(recorded == plain, "%s: the loss is %.9g recorded and %.9g otherwise", what, recorded, plain);
     for (size_t i = 0; i < b->ins; i++) {
         snprintf(name, sizeof name, "input %zu", i);

@@ -1,5 +1,5 @@
 /* test_train.c - the optimiser: AdamW, clipping, averages, and that a resumed training gives the same bits.
- * Checks: test_train_adamw, test_train_hands, test_train_clip, test_train_resume, test_train_swap, test_train_refuses, test_train_learns
+ * Checks: test_train_adamw, test_train_workers, test_train_clip, test_train_resume, test_train_swap, test_train_refuses, test_train_learns
  */
 #include "test.h"
 
@@ -24,14 +24,14 @@ static void values(const char *name, size_t seed, size_t count, real *out)
     flis_formula_weights(full, 2, shape, 0, count, out);
 }
 
-static void model_begin_hands(model *m, double ema, size_t hands)
+static void model_begin_workers(model *m, double ema, size_t workers)
 {
     real x[MOST];
     memset(m, 0, sizeof *m);
     flis_init(&m->ctx);
     flis_training_default(&m->training);
     m->training.ema = ema;
-    m->training.hands = hands;
+    m->training.workers = workers;
     for (int i = 0; i < WEIGHTS; i++) {
         m->weight[i] = (flis_param){.rank = SHAPES[i].rank, .table = SHAPES[i].table};
         memcpy(m->weight[i].shape, SHAPES[i].shape, sizeof SHAPES[i].shape);
@@ -41,7 +41,7 @@ static void model_begin_hands(model *m, double ema, size_t hands)
     }
 }
 
-static void model_begin(model *m, double ema) { model_begin_hands(m, ema, 1); }
+static void model_begin(model *m, double ema) { model_begin_workers(m, ema, 1); }
 
 static void model_end(model *m)
 {
@@ -139,12 +139,12 @@ static void against_reference(double clip)
     model_end(&m);
 }
 
-/* Three hands' gradients are added in order, and are all zero afterwards; what one of them spoils is refused. */
-void test_train_hands(void)
+/* Three workers' gradients are added in order, and are all zero afterwards; what one of them spoils is refused. */
+void test_train_workers(void)
 {
     model one, three;
     model_begin(&one, 0.9);
-    model_begin_hands(&three, 0.9, 3);
+    model_begin_workers(&three, 0.9, 3);
     for (int number = 1; number <= 3; number++) {
         for (int i = 0; i < WEIGHTS; i++)
             for (size_t h = 0; h < 3; h++) {
@@ -155,15 +155,15 @@ void test_train_hands(void)
             }
         CHECK(flis_adamw(&one.ctx, &one.training) && flis_adamw(&three.ctx, &three.training), "%s", three.ctx.error);
     }
-    CHECK(one.training.norm == three.training.norm && same_weights(&one, &three), "three hands do not make what their sum makes");
+    CHECK(one.training.norm == three.training.norm && same_weights(&one, &three), "three workers do not make what their sum makes");
     for (int i = 0; i < WEIGHTS; i++)
-        for (size_t k = 0; k < 3 * SHAPES[i].count; k++) CHECK(three.weight[i].grad[k] == 0, "a hand's gradient was left");
+        for (size_t k = 0; k < 3 * SHAPES[i].count; k++) CHECK(three.weight[i].grad[k] == 0, "a worker's gradient was left");
     three.weight[1].grad[2 * SHAPES[1].count + 5] = 1;
     flis_grad_zero(&three.training);
-    CHECK(three.weight[1].grad[2 * SHAPES[1].count + 5] == 0, "a hand's gradient was not set to zero");
+    CHECK(three.weight[1].grad[2 * SHAPES[1].count + 5] == 0, "a worker's gradient was not set to zero");
     model_end(&one);
     three.weight[1].grad[2 * SHAPES[1].count + 5] = (real)NAN;
-    CHECK(!flis_adamw(&three.ctx, &three.training) && strstr(three.ctx.error, SHAPES[1].name), "a hand's NaN was taken");
+    CHECK(!flis_adamw(&three.ctx, &three.training) && strstr(three.ctx.error, SHAPES[1].name), "a worker's NaN was taken");
     three.ctx.error[0] = 0;
     model_end(&three);
 }

@@ -63,9 +63,9 @@ static inline int measure_colour(const region *r, double *share);
 typedef struct judges judges;
 /* How a scene's pixels [128][128][3] come out of a painter, in place; false: failed. */
 typedef bool develop(flis_ctx *ctx, void *user, uint8_t *rgb);
-/* free() it; takes a few seconds. With a painter, judges know every kind twice: as drawn, and as it paints; it is asked
-   for at most JUDGES_PAINTED pictures, which takes as long as it takes. */
+/* Scenes that judges learn from, and how many of them a painter is asked for. */
 enum { STYLED = 1200, PATTERNED = 1600, LOOKED_AT = 1600, JUDGES_PAINTED = STYLED + PATTERNED / 2 + LOOKED_AT / 2 };
+/* free() it; takes a few seconds. With a painter, judges know every kind twice: as drawn, and as it paints. */
 static inline judges *judges_learn(flis_ctx *ctx, develop *painter, void *user);
 /* The world_style that the region is most likely in, 0: none. */
 static inline int measure_style(const judges *j, const region *r);

@@ -32,7 +32,7 @@ typedef struct options {
     stage stage;
     const char *out, *state, *log, *plot;       /* what is written */
     const char *model, *start, *vocab, *latents, *data, *set;
-    uint64_t seed, steps, batch, warmup, count, size, crop, window, hands;
+    uint64_t seed, steps, batch, warmup, count, size, crop, window, workers;
     double rate, decay, ema, clip, dropout, kl, edges, colours, minutes, every;
     uint64_t threads;
     bool resume, quiet, less_memory, frozen_text, frozen_encoder, things;
@@ -342,10 +342,10 @@ typedef struct job {
     size_t scenes;
     flis_param edges, colours;  /* [6][3][3][3], [2][3][3][3] */
     int16_t empty[FLIS_TOKENS]; /* tokens of "" */
-    double (*loss)(struct job *job);    /* of this hand's share of step training.step, with its gradients; -1: failed */
-    struct job *hand;           /* [hands]: copies, each with a context, a tape and a part of the batch; NULL: this does all of it */
-    size_t hands, first, units; /* the part: scenes where they are drawn, else samples */
-    double share, part_loss;    /* units of all; a hand's last loss */
+    double (*loss)(struct job *job);    /* of this worker's share of step training.step, with its gradients; -1: failed */
+    struct job *worker;         /* [workers]: copies, each with a context, a tape and a part of the batch; NULL: this does all of it */
+    size_t workers, first, units;       /* the part: scenes where they are drawn, else samples */
+    double share, part_loss;    /* units of all; a worker's last loss */
     struct { uint64_t step; double loss, norm; } *line;        /* the log */
     size_t lines, room;
     time_t began;
@@ -721,15 +721,15 @@ static bool plot_write(job *j)
 /* What must be the same when resuming: everything that the bits of a step depend on. */
 static void fingerprint(const options *o, char *out, size_t room)
 {
-    char hands[32] = "";
-    if (o->hands > 1) snprintf(hands, sizeof hands, " hands %llu", (unsigned long long)o->hands);
+    char workers[32] = "";
+    if (o->workers > 1) snprintf(workers, sizeof workers, " workers %llu", (unsigned long long)o->workers);
     snprintf(out, room, "%s seed %llu batch %llu warmup %llu rate %.9g decay %.9g ema %.9g clip %.9g dropout %.9g kl %.9g edges %.9g colours %.9g "
              "size %llu crop %llu window %llu set %s%s%s%s%s%s",
              STAGE[o->stage], (unsigned long long)o->seed, (unsigned long long)o->batch, (unsigned long long)o->warmup, o->rate, o->decay,
              o->ema, o->clip, o->dropout, o->kl, o->edges, o->colours, (unsigned long long)o->size,
              (unsigned long long)o->crop, (unsigned long long)o->window, o->data ? "" : o->set ? o->set : "",
              o->frozen_text ? " frozen text" : "", o->frozen_encoder ? " frozen encoder" : "", o->things ? " things" : "",
-             o->stage == SEGMENTER && o->model ? " through an autoencoder" : "", hands);
+             o->stage == SEGMENTER && o->model ? " through an autoencoder" : "", workers);
 }
 
 static bool state_write(job *j)
@@ -782,55 +782,55 @@ static void show(const job *j, double loss)
 }
 
 /* A small network's operations are too short to share out well (measured: two threads train 1.1 to 1.3 times as fast as one); so the
-   batch is dealt out, and every hand takes its part through the whole network with one thread. */
-static bool hands_make(job *j)
+   batch is dealt out, and every worker takes its part through the whole network with one thread. */
+static bool workers_make(job *j)
 {
-    const size_t hands = (size_t)j->o.hands;
+    const size_t workers = (size_t)j->o.workers;
     j->units = j->scenes ? j->scenes : (size_t)j->o.batch;
     j->share = 1;
-    if (hands < 2) return true;
-    if (hands > j->units) return flis_fail(&j->ctx, "--hands %zu: more than the %zu parts that a batch has", hands, j->units);
-    if (!(j->hand = flis_alloc(&j->ctx, hands, sizeof *j->hand))) return false;
-    for (size_t i = 0; i < hands; i++) {
-        job *own = &j->hand[i];
+    if (workers < 2) return true;
+    if (workers > j->units) return flis_fail(&j->ctx, "--workers %zu: more than the %zu parts that a batch has", workers, j->units);
+    if (!(j->worker = flis_alloc(&j->ctx, workers, sizeof *j->worker))) return false;
+    for (size_t i = 0; i < workers; i++) {
+        job *own = &j->worker[i];
         *own = *j;
-        own->hand = NULL;
-        own->tape = (flis_tape){.hand = i, .checkpoint = j->tape.checkpoint};
-        own->first = i * j->units / hands;
-        own->units = (i + 1) * j->units / hands - own->first;
+        own->worker = NULL;
+        own->tape = (flis_tape){.worker = i, .checkpoint = j->tape.checkpoint};
+        own->first = i * j->units / workers;
+        own->units = (i + 1) * j->units / workers - own->first;
         own->share = (double)own->units / (double)j->units;
         if (j->scenes) own->scene = j->scene + own->first, own->scenes = own->units;
-        j->hands = i + 1;
+        j->workers = i + 1;
         if (!flis_init(&own->ctx)) return flis_fail(&j->ctx, "%s", own->ctx.error);
         own->ctx.threads = 1;
     }
     return true;
 }
 
-static void hands_free(job *j)
+static void workers_free(job *j)
 {
-    for (size_t i = 0; i < j->hands; i++) {
-        flis_tape_free(&j->hand[i].tape);
-        flis_free(&j->hand[i].ctx);
+    for (size_t i = 0; i < j->workers; i++) {
+        flis_tape_free(&j->worker[i].tape);
+        flis_free(&j->worker[i].ctx);
     }
-    free(j->hand);
+    free(j->worker);
 }
 
-/* The loss of a batch, its gradients in the hands' shares. */
+/* The loss of a batch, its gradients in the workers' shares. */
 static double batch_loss(job *j)
 {
     double loss = 0;
-    if (!j->hand) return j->loss(j);
+    if (!j->worker) return j->loss(j);
 #ifdef _OPENMP
 #pragma omp parallel for num_threads(j->ctx.threads) schedule(dynamic)
 #endif
-    for (size_t i = 0; i < j->hands; i++) {
-        j->hand[i].training.step = j->training.step;
-        j->hand[i].part_loss = j->hand[i].loss(&j->hand[i]);
+    for (size_t i = 0; i < j->workers; i++) {
+        j->worker[i].training.step = j->training.step;
+        j->worker[i].part_loss = j->worker[i].loss(&j->worker[i]);
     }
-    for (size_t i = 0; i < j->hands; i++) {
-        if (!flis_ok(&j->hand[i].ctx)) flis_fail(&j->ctx, "%s", j->hand[i].ctx.error);
-        loss += j->hand[i].share * j->hand[i].part_loss;
+    for (size_t i = 0; i < j->workers; i++) {
+        if (!flis_ok(&j->worker[i].ctx)) flis_fail(&j->ctx, "%s", j->worker[i].ctx.error);
+        loss += j->worker[i].share * j->worker[i].part_loss;
     }
     return loss;
 }
@@ -854,7 +854,8 @@ static bool loop(job *j, bool *finished)
         show(j, sum / (double)part);
         sum = 0;
         const time_t now = time(NULL);
-        const bool last = stopped || (j->o.minutes > 0 && difftime(now, j->began) >= 60 * j->o.minutes);
+        /* time() counts whole seconds: almost one more may have passed. */
+        const bool last = stopped || (j->o.minutes > 0 && difftime(now, j->began) + 1 > 60 * j->o.minutes);
         if (last || (j->o.every > 0 && difftime(now, saved) >= 60 * j->o.every)) {
             if (!state_write(j) || !plot_write(j)) return false;
             saved = now;
@@ -1060,9 +1061,9 @@ static bool train(job *j)
     j->training.decay = j->o.decay;
     j->training.ema = j->o.ema;
     j->training.clip = j->o.clip;
-    j->training.hands = (size_t)j->o.hands;
+    j->training.workers = (size_t)j->o.workers;
     j->tape.checkpoint = j->o.less_memory;
-    if (!prepare[j->o.stage](j) || !hands_make(j)) return false;
+    if (!prepare[j->o.stage](j) || !workers_make(j)) return false;
     if (j->o.resume && !state_read(j)) return false;
     if (!loop(j, &finished)) return false;
     if (finished) return finish(j);
@@ -1131,7 +1132,7 @@ static const char HELP[] =
     "  --window N      text2image, layout: N x N latents of each scene, with the phrases that are seen in them (of a plain set)\n"
     "  --things        with --window: around things alone, a boat more often than the sea\n"
     "  --seed S        default 0\n"
-    "  --hands N       data parallelism: deals the batch out to N that train at the same time, each with one thread; faster\n"
+    "  --workers N     data parallelism: deals the batch out to N that train at the same time, each with one thread; faster\n"
     "                  than --threads where the network is small (another N gives other bits, other --threads do not); default 1\n"
     "  --less-memory   computes blocks twice instead of keeping what is inside (the same bits)\n"
     "  --state FILE    default OUT.state; written every --every MINUTES (10) and at the end, or after --minutes M or Ctrl-C;\n"
@@ -1184,7 +1185,7 @@ static void defaults(options *o)
     o->edges = 0.5;
     o->colours = 2;
     o->every = 10;
-    o->hands = 1;
+    o->workers = 1;
     o->count = 20000;
     o->size = 512;
     o->crop = 64;
@@ -1200,7 +1201,7 @@ static int parse(options *o, int argc, char **argv)
         {"--latents", &o->latents, NULL, NULL, NULL}, {"--data", &o->data, NULL, NULL, NULL}, {"--set", &o->set, NULL, NULL, NULL},
         {"--seed", NULL, &o->seed, NULL, NULL}, {"--steps", NULL, &o->steps, NULL, NULL}, {"--batch", NULL, &o->batch, NULL, NULL},
         {"--warmup", NULL, &o->warmup, NULL, NULL}, {"--count", NULL, &o->count, NULL, NULL}, {"--size", NULL, &o->size, NULL, NULL},
-        {"--hands", NULL, &o->hands, NULL, NULL}, {"--crop", NULL, &o->crop, NULL, NULL}, {"--window", NULL, &o->window, NULL, NULL},
+        {"--workers", NULL, &o->workers, NULL, NULL}, {"--crop", NULL, &o->crop, NULL, NULL}, {"--window", NULL, &o->window, NULL, NULL},
         {"--threads", NULL, &o->threads, NULL, NULL}, {"--rate", NULL, NULL, &o->rate, NULL}, {"--decay", NULL, NULL, &o->decay, NULL},
         {"--ema", NULL, NULL, &o->ema, NULL}, {"--clip", NULL, NULL, &o->clip, NULL}, {"--dropout", NULL, NULL, &o->dropout, NULL},
         {"--kl", NULL, NULL, &o->kl, NULL}, {"--edges", NULL, NULL, &o->edges, NULL},
@@ -1235,7 +1236,7 @@ static int check(const options *o)
     if (o->start && (o->stage == LATENTS || o->stage == LAYOUT)) return misused("--start: this stage goes on from its --model", "");
     if (!world_set(o->set)) return misused(o->set, ": not a set of the small world");
     if (o->stage != LATENTS && (!o->steps || !o->batch || o->batch > 256)) return misused("wanted at least 1 step and batches of 1 to 256", "");
-    if (!o->hands || o->hands > 256 || (o->hands > 1 && o->stage == LATENTS)) return misused("wanted 1 to 256 --hands, and a training", "");
+    if (!o->workers || o->workers > 256 || (o->workers > 1 && o->stage == LATENTS)) return misused("wanted 1 to 256 --workers, and a training", "");
     if (o->ema >= 1 || o->dropout > 1) return misused("wanted --ema below 1 and --dropout up to 1", "");
     if (o->things && (!o->window || !o->latents)) return misused("--things", ": wanted --window N and --latents FILE");
     if (o->crop < 8 || o->crop % 8 || o->crop > WORLD_SIDE) return misused("wanted a --crop that is a multiple of 8, at most 128", "");
@@ -1252,7 +1253,7 @@ static void job_free(job *j)
     models_free(&j->m);
     flis_vae_free(j->autoencoder);
     flis_vocab_free(j->vocab);
-    hands_free(j);
+    workers_free(j);
     flis_tape_free(&j->tape);
     latents_free(&j->data);
     folder_close(&j->folder);
