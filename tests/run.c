@@ -355,7 +355,9 @@ enum { FAST, SLOW };
     X(test_world_refuses, FAST) \
     /* test_windows.c */ \
     X(test_windows_words, FAST) \
+    X(test_windows_alone, FAST) \
     X(test_windows_places, FAST) \
+    X(test_windows_weights, FAST) \
     X(test_windows_deaf, FAST)
 
 #define DECLARE(name, speed) test_fn name;

@@ -1,6 +1,6 @@
 /* test_windows.c - windows of scenes and deaf keys (tools/train.c): the words that are kept are those of what is seen, with
  * their classes beside them, and a new cross-attention does not listen to padding.
- * Checks: test_windows_words, test_windows_places, test_windows_deaf
+ * Checks: test_windows_words, test_windows_alone, test_windows_places, test_windows_weights, test_windows_deaf
  */
 #define main train_main
 #include "../tools/train.c"
@@ -39,16 +39,58 @@ void test_windows_words(void)
         float class_ids[FLIS_TOKENS];
         size_t n = 0;
         for (int i = 0; i < 64; i++) label[i] = l.label[(8 * part + i / 8) * T_SIDE + 8 * part + i % 8];
-        put_words(&l, 0, label, 64, false, empty, ids, class_ids, &n);
+        put_words(&l, 0, label, 64, false, -1, empty, ids, class_ids, &n);
         CHECK(n == count[part] && ids[0] == T_BOS && ids[76] == T_EOS, "window %d: %zu words, wanted %zu", part, n, count[part]);
         for (int i = 0; i < 5; i++)
             CHECK(ids[i + 1] == wanted[part][i] && class_ids[i] == wanted_class[part][i], "window %d, word %d: token %d of class %g", part, i,
                   ids[i + 1], (double)class_ids[i]);
-        put_words(&l, 0, l.label, T_SIDE * T_SIDE, true, empty, ids, class_ids, &n);
+        put_words(&l, 0, l.label, T_SIDE * T_SIDE, true, -1, empty, ids, class_ids, &n);
         CHECK(n == 5 && ids[4] == 103 && class_ids[3] == 3, "a whole scene keeps all its words: %zu", n);
     }
     latents_free(&l);
     flis_free(&ctx);
+}
+
+/* --alone: of the regions' words those of one phrase, and the style's, which is seen there too; none where too little of it is. */
+void test_windows_alone(void)
+{
+    static const int of[] = {17, 2, 3}, wanted[3][4] = {{100, 101, 104, T_EOS}, {102, 104, T_EOS, T_EOS}, {104, T_EOS, T_EOS, T_EOS}};
+    static const float wanted_class[3][4] = {{17, 17, -1, -1}, {2, -1, -1, -1}, {-1, -1, -1, -1}};
+    static const size_t count[] = {3, 2, 1};
+    flis_ctx ctx;
+    latents l = {0};
+    CHECK(flis_init(&ctx) && latents_new(&ctx, &l, 1, T_SIDE, T_SIDE), "no room");
+    two_things(&l);
+    const int16_t empty[2] = {T_BOS, T_EOS};
+    for (int which = 0; which < 3; which++) {
+        int32_t ids[FLIS_TOKENS];
+        float class_ids[FLIS_TOKENS];
+        size_t n = 0;
+        put_words(&l, 0, l.label, T_SIDE * T_SIDE, false, of[which], empty, ids, class_ids, &n);
+        CHECK(n == count[which] && ids[0] == T_BOS && ids[76] == T_EOS, "phrase %d: %zu words, wanted %zu", of[which], n, count[which]);
+        for (int i = 0; i < 4; i++)
+            CHECK(ids[i + 1] == wanted[which][i] && class_ids[i] == wanted_class[which][i], "phrase %d, word %d: token %d of class %g",
+                  of[which], i, ids[i + 1], (double)class_ids[i]);
+    }
+    latents_free(&l);
+    flis_free(&ctx);
+}
+
+/* --things-weight: pixels of a crop, row by row; the second phrase of a class is a thing as the first is. */
+void test_windows_weights(void)
+{
+    world_scene *s = calloc(1, sizeof *s);
+    real weight[8 * 8];
+    CHECK(s, "no room");
+    memset(s->label, SKY, sizeof s->label);
+    s->label[11 * WORLD_SIDE + 22] = HOUSE;
+    s->label[12 * WORLD_SIDE + 20] = WORLD_SECOND + HOUSE;
+    weigh_crop(s, 10, 20, 8, 3, weight);
+    for (int i = 0; i < 64; i++) {
+        const real wanted = i == 8 + 2 || i == 2 * 8 ? 3 : 1;
+        CHECK(weight[i] == wanted, "pixel %d, %d weighs %g, wanted %g", i / 8, i % 8, (double)weight[i], (double)wanted);
+    }
+    free(s);
 }
 
 /* How many of so many windows touch the ball, and lie at the upper and lower edge. */
@@ -59,7 +101,10 @@ static void draw_windows(const latents *l, bool things, int *balls, int *top_mos
     *balls = *top_most = *bottom_most = 0;
     for (int i = 0; i < DRAWN; i++) {
         size_t top = 99, left = 99;
-        place_window(l, 0, 8, things, &d, &top, &left);
+        const int of = place_window(l, 0, 8, things, &d, &top, &left);
+        bool named = l->classes[0] == 0;
+        for (int k = 0; k < l->classes[0]; k++) named = named || l->class_ids[k] == of;
+        CHECK(named, "a window around %d", of);
         CHECK(top <= T_SIDE - 8 && left <= T_SIDE - 8, "window at %zu, %zu", top, left);
         *balls += top <= 4 && left <= 5;
         *top_most += top == 0;

@@ -82,6 +82,10 @@ ok "vae" "$train" vae -o vae.safetensors --batch 2 --steps 2 -q
 ok "vae from an earlier one, smaller crops" "$train" vae --start vae.safetensors -o vae2.safetensors --batch 2 --crop 32 --steps 1 -q
 ok "no loss of colours" "$train" vae -o vae3.safetensors --batch 2 --colours 0 --steps 2 -q
 ok "is another model" sh -c '! cmp -s vae.safetensors vae3.safetensors'
+ok "things that count more" "$train" vae -o vae5.safetensors --batch 2 --things-weight 3 --steps 2 -q
+ok "make another model" sh -c '! cmp -s vae.safetensors vae5.safetensors'
+ok "things that count as much" "$train" vae -o vae5.safetensors --batch 2 --things-weight 1 --steps 2 -q
+ok "make the same" cmp vae.safetensors vae5.safetensors
 ok "vae, the decoder alone" "$train" vae --start vae.safetensors --frozen-encoder -o vae4.safetensors --batch 2 --steps 2 -q
 ok "is another model too" sh -c '! cmp -s vae.safetensors vae4.safetensors'
 ok "segmenter, from an earlier one, through an autoencoder" "$train" segmenter --start a.safetensors --model vae4.safetensors -o f.safetensors \
@@ -106,6 +110,11 @@ ok "text2image with an earlier one's text encoder" "$train" text2image --model v
     --vocab "$vocab" --latents w.safetensors --window 8 -o more.safetensors --batch 2 --steps 2 -q
 ok "text2image on windows around things" "$train" text2image --model vae.safetensors --start words.safetensors --frozen-text \
     --vocab "$vocab" --latents w.safetensors --window 8 --things -o things.safetensors --batch 2 --steps 1 -q
+ok "which are named alone" "$train" text2image --model vae.safetensors --start words.safetensors --frozen-text \
+    --vocab "$vocab" --latents w.safetensors --window 8 --things --alone 1 -o alone.safetensors --batch 2 --steps 1 -q
+ok "is another model again" sh -c '! cmp -s things.safetensors alone.safetensors'
+fails "resuming with fewer of them" 1 'alone 1", wanted' "$train" text2image --model vae.safetensors --start words.safetensors --frozen-text \
+    --vocab "$vocab" --latents w.safetensors --window 8 --things --alone 0.5 -o alone.safetensors --batch 2 --steps 2 -q --resume
 digest_of() { "$flis" digest -m "$1.safetensors" --vocab "$vocab" | grep "^$2 "; }
 ok "which stays" [ "$(digest_of plain clip)" = "$(digest_of more clip)" ]
 ok "while the U-Net learns" [ "$(digest_of plain ddim.0.cond.eps)" != "$(digest_of more ddim.0.cond.eps)" ]
@@ -141,6 +150,10 @@ fails "a start for layouts" 2 '--start' "$train" layout --model plain.safetensor
 fails "crops that are no multiple of 8" 2 '--crop' "$train" vae -o x --crop 12
 fails "windows that are no multiple of 8" 2 '--window' "$train" layout --model plain.safetensors --latents l.safetensors -o x --window 12
 fails "things of whole scenes" 2 '--things' "$train" layout --model plain.safetensors --latents l.safetensors -o x --things
+fails "a phrase alone of whole scenes" 2 '--alone' "$train" text2image --model vae.safetensors --latents t.safetensors -o x --alone 0.5
+fails "a phrase alone for layouts" 2 '--alone' "$train" layout --model plain.safetensors --latents l.safetensors -o x --window 8 --alone 0.5
+fails "things that count nothing" 2 '--things-weight' "$train" vae -o x --things-weight 0
+fails "things of no pictures" 2 '--things-weight' "$train" segmenter -o x --things-weight 2
 fails "windows of a folder" 2 '--latents' "$train" layout --model plain.safetensors --data data -o x --window 8
 fails "windows of sentences" 1 'no places' "$train" text2image --model vae.safetensors --vocab "$vocab" --latents t.safetensors --window 8 -o x
 fails "no such option" 2 'not an option' "$train" vae -o x --fast

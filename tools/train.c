@@ -33,7 +33,7 @@ typedef struct options {
     const char *out, *state, *log, *plot;       /* what is written */
     const char *model, *start, *vocab, *latents, *data, *set;
     uint64_t seed, steps, batch, warmup, count, size, crop, window, workers;
-    double rate, decay, ema, clip, dropout, kl, edges, colours, minutes, every;
+    double rate, decay, ema, clip, dropout, alone, kl, edges, colours, things_weight, minutes, every;
     uint64_t threads;
     bool resume, quiet, less_memory, frozen_text, frozen_encoder, things;
 } options;
@@ -398,6 +398,15 @@ static bool make_colours(flis_ctx *ctx, flis_param *p)
 
 enum { CROPS = 2 };     /* of each scene */
 
+/* Weights [batch][crop][crop] of the losses: a thing's pixels count more than the ground's, which has most of them. */
+static void weigh_crop(const world_scene *s, size_t top, size_t left, size_t crop, double things, real *weight)
+{
+    for (size_t i = 0; i < crop * crop; i++) {
+        const int label = s->label[(top + i / crop) * WORLD_SIDE + left + i % crop];
+        weight[i] = world_is_stuff(world_class_of(label)) ? 1 : (real)things;
+    }
+}
+
 static double vae_loss(job *j)
 {
     flis_ctx *ctx = &j->ctx;
@@ -405,7 +414,8 @@ static double vae_loss(job *j)
     flis_mark mark = flis_here(ctx);
     if (!draw_scenes(j, world_set(j->o.set), DICE_CROP, j->training.step)) return -1;
     flis_tensor *x = flis_image(ctx, batch, crop, crop, 3), *noise = flis_image(ctx, batch, crop / 8, crop / 8, 4);
-    if (!x || !noise) return -1;
+    real *weight = j->o.things_weight == 1 ? NULL : flis_scratch(ctx, batch * crop * crop, sizeof *weight);
+    if (!x || !noise || !flis_ok(ctx)) return -1;
     for (size_t k = 0; k < batch; k++) {
         dice d = dice_of(&j->o, DICE_SAMPLE, j->training.step, j->first * CROPS + k);
         size_t left = (size_t)roll(&d, WORLD_SIDE - crop + 1), top = (size_t)roll(&d, WORLD_SIDE - crop + 1);
@@ -413,6 +423,7 @@ static double vae_loss(job *j)
             for (size_t i = 0; i < crop * 3; i++)
                 x->x[(k * crop + y) * crop * 3 + i] =
                     (real)j->scene[k / CROPS]->rgb[((top + y) * WORLD_SIDE + left) * 3 + i] / (real)127.5 - 1;
+        if (weight) weigh_crop(j->scene[k / CROPS], top, left, crop, j->o.things_weight, weight + k * crop * crop);
         normal(&d, noise->x + k * (crop / 8) * (crop / 8) * 4, (crop / 8) * (crop / 8) * 4);
     }
     flis_tensor *edges = flis_conv(ctx, x, &j->edges, NULL, FLIS_SAME, NULL);
@@ -422,10 +433,10 @@ static double vae_loss(job *j)
     flis_tensor *y = flis_vae_decode(ctx, j->m.vae, flis_posterior_sample(ctx, moments, noise));
     flis_tensor *y_edges = flis_conv(ctx, y, &j->edges, NULL, FLIS_SAME, NULL);
     flis_tensor *y_colours = j->o.colours > 0 ? flis_conv(ctx, y, &j->colours, NULL, FLIS_SAME, NULL) : NULL;
-    double loss = flis_ok(ctx) ? flis_l1(ctx, y, x->x, NULL, j->share) : -1;
+    double loss = flis_ok(ctx) ? flis_l1(ctx, y, x->x, weight, j->share) : -1;
     if (flis_ok(ctx)) {
-        loss += j->o.edges * flis_l1(ctx, y_edges, edges->x, NULL, j->share * j->o.edges);
-        if (y_colours) loss += j->o.colours * flis_l1(ctx, y_colours, colours->x, NULL, j->share * j->o.colours);
+        loss += j->o.edges * flis_l1(ctx, y_edges, edges->x, weight, j->share * j->o.edges);
+        if (y_colours) loss += j->o.colours * flis_l1(ctx, y_colours, colours->x, weight, j->share * j->o.colours);
         if (!j->o.frozen_encoder) loss += j->o.kl * flis_kl(ctx, moments, j->share * j->o.kl);
     }
     flis_backward(ctx);
@@ -473,8 +484,9 @@ static size_t window_side(const job *j, size_t side) { return j->o.window && j->
 
 /* Where a window of a sample begins: around any place of a phrase that is drawn first, so that a boat is seen as often as the
    sea. A style, which acts everywhere, gets the upper left corner: better any place, but the shipped model was trained so,
-   and its commands must give it again. things: the phrase is drawn among things alone, where there are any. */
-static void place_window(const latents *l, size_t at, size_t side, bool things, dice *d, size_t *top, size_t *left)
+   and its commands must give it again. things: the phrase is drawn among things alone, where there are any. Returns the phrase's
+   class in the map, -1 for a style. */
+static int place_window(const latents *l, size_t at, size_t side, bool things, dice *d, size_t *top, size_t *left)
 {
     const uint8_t *label = l->label + at * l->h * l->w;
     const int16_t *of = l->class_ids + at * FLIS_TOKENS;
@@ -492,14 +504,16 @@ static void place_window(const latents *l, size_t at, size_t side, bool things, 
     const size_t y = i / l->w, x = i % l->w, up = (size_t)roll(d, (int)side), before = (size_t)roll(d, (int)side);
     *top = y < up ? 0 : y - up + side > l->h ? l->h - side : y - up;
     *left = x < before ? 0 : x - before + side > l->w ? l->w - side : x - before;
+    return class;
 }
 
 /* Words of phrases that cover few places of the window would be lies there. */
 enum { FEWEST_PLACES = 3 };
 
-/* Tokens [77] and classes [77] of sample `at`: those of the window's phrases (and of what acts everywhere), closed up. */
-static void put_words(const latents *l, size_t at, const uint8_t *label, size_t places, bool all, const int16_t *empty, int32_t *ids,
-                      float *class_ids, size_t *classes)
+/* Tokens [77] and classes [77] of sample `at`: those of the window's phrases (and of what acts everywhere), closed up. only: of
+   the regions' phrases this one alone; -1: all. */
+static void put_words(const latents *l, size_t at, const uint8_t *label, size_t places, bool all, int only, const int16_t *empty,
+                      int32_t *ids, float *class_ids, size_t *classes)
 {
     const int16_t *from = l->ids + at * FLIS_TOKENS, *class = l->class_ids + at * FLIS_TOKENS;
     const size_t words = (size_t)l->classes[at];
@@ -509,6 +523,7 @@ static void put_words(const latents *l, size_t at, const uint8_t *label, size_t 
         size_t seen = 0;
         for (size_t k = 0; k < places && class[i] >= 0; k++) seen += label[k] == class[i];
         if (!all && class[i] >= 0 && seen < FEWEST_PLACES) continue;
+        if (only >= 0 && class[i] >= 0 && class[i] != only) continue;
         class_ids[n] = class[i];
         ids[++n] = from[i + 1];
     }
@@ -523,11 +538,13 @@ static bool gather_latent(job *j, batch *b, size_t k, double scale, dice *d)
     const size_t at = (size_t)(dice_next(d) % l->count), h = window_side(j, l->h), w = window_side(j, l->w), places = h * w;
     const bool dropped = chance(d, (int)(100 * j->o.dropout + 0.5)), layout = j->o.stage == LAYOUT && !dropped;
     size_t top = 0, left = 0, classes;
+    int only = -1;
     real *noise = flis_scratch(&j->ctx, places * 4, sizeof *noise);
     uint8_t *label = flis_scratch(&j->ctx, places, 1);
     if (!noise || !label) return false;
     b->t[k] = roll(d, FLIS_TIMESTEPS);
-    if (places < l->h * l->w) place_window(l, at, h, j->o.things, d, &top, &left);
+    if (places < l->h * l->w) only = place_window(l, at, h, j->o.things, d, &top, &left);
+    if (j->o.alone == 0 || !chance(d, (int)(100 * j->o.alone + 0.5))) only = -1;
     normal(d, noise, places * 4);
     normal(d, b->noise->x + k * places * 4, places * 4);
     for (size_t i = 0; i < places; i++) {
@@ -538,7 +555,8 @@ static bool gather_latent(job *j, batch *b, size_t k, double scale, dice *d)
             b->z->x[(k * places + i) * 4 + c] = (real)(scale * (mean + flis_exp(0.5 * log_variance) * (double)noise[i * 4 + c]));
         }
     }
-    put_words(l, at, label, places, places == l->h * l->w, j->empty, b->ids + k * FLIS_TOKENS, b->class_ids + k * FLIS_TOKENS, &classes);
+    put_words(l, at, label, places, places == l->h * l->w, only, j->empty, b->ids + k * FLIS_TOKENS,
+              b->class_ids + k * FLIS_TOKENS, &classes);
     for (size_t i = 0; dropped && i < FLIS_TOKENS; i++) b->ids[k * FLIS_TOKENS + i] = j->empty[i];
     b->rca[k] = (flis_rca){label, h, w, b->class_ids + k * FLIS_TOKENS, classes};
     b->layout[k] = layout ? &b->rca[k] : NULL;
@@ -721,15 +739,18 @@ static bool plot_write(job *j)
 /* What must be the same when resuming: everything that the bits of a step depend on. */
 static void fingerprint(const options *o, char *out, size_t room)
 {
-    char workers[32] = "";
-    if (o->workers > 1) snprintf(workers, sizeof workers, " workers %llu", (unsigned long long)o->workers);
+    char later[96] = "";        /* options of later versions, where they are used: older states go on */
+    size_t at = 0;
+    if (o->workers > 1) at += (size_t)snprintf(later, sizeof later, " workers %llu", (unsigned long long)o->workers);
+    if (o->alone > 0) at += (size_t)snprintf(later + at, sizeof later - at, " alone %.9g", o->alone);
+    if (o->things_weight != 1) snprintf(later + at, sizeof later - at, " things weight %.9g", o->things_weight);
     snprintf(out, room, "%s seed %llu batch %llu warmup %llu rate %.9g decay %.9g ema %.9g clip %.9g dropout %.9g kl %.9g edges %.9g colours %.9g "
              "size %llu crop %llu window %llu set %s%s%s%s%s%s",
              STAGE[o->stage], (unsigned long long)o->seed, (unsigned long long)o->batch, (unsigned long long)o->warmup, o->rate, o->decay,
              o->ema, o->clip, o->dropout, o->kl, o->edges, o->colours, (unsigned long long)o->size,
              (unsigned long long)o->crop, (unsigned long long)o->window, o->data ? "" : o->set ? o->set : "",
              o->frozen_text ? " frozen text" : "", o->frozen_encoder ? " frozen encoder" : "", o->things ? " things" : "",
-             o->stage == SEGMENTER && o->model ? " through an autoencoder" : "", workers);
+             o->stage == SEGMENTER && o->model ? " through an autoencoder" : "", later);
 }
 
 static bool state_write(job *j)
@@ -1128,9 +1149,11 @@ static const char HELP[] =
     "  --dropout P     share of samples without words, so that guidance works\n"
     "  --start FILE    vae, text2image, segmenter: weights to go on from (an earlier -o), instead of new ones\n"
     "  --kl W          vae: weight of the KL divergence; --edges W: of differences between neighbours; --colours W: between colours\n"
+    "  --things-weight W  vae: the pixels of things count W times as much as the others; default 1\n"
     "  --crop N        vae: two N x N pieces of each scene; default 64\n"
     "  --window N      text2image, layout: N x N latents of each scene, with the phrases that are seen in them (of a plain set)\n"
     "  --things        with --window: around things alone, a boat more often than the sea\n"
+    "  --alone P       text2image, with --window: share of windows that name only the phrase which they are cut around\n"
     "  --seed S        default 0\n"
     "  --workers N     data parallelism: deals the batch out to N that train at the same time, each with one thread; faster\n"
     "                  than --threads where the network is small (another N gives other bits, other --threads do not); default 1\n"
@@ -1184,6 +1207,7 @@ static void defaults(options *o)
     o->kl = 2e-6;
     o->edges = 0.5;
     o->colours = 2;
+    o->things_weight = 1;
     o->every = 10;
     o->workers = 1;
     o->count = 20000;
@@ -1205,7 +1229,8 @@ static int parse(options *o, int argc, char **argv)
         {"--threads", NULL, &o->threads, NULL, NULL}, {"--rate", NULL, NULL, &o->rate, NULL}, {"--decay", NULL, NULL, &o->decay, NULL},
         {"--ema", NULL, NULL, &o->ema, NULL}, {"--clip", NULL, NULL, &o->clip, NULL}, {"--dropout", NULL, NULL, &o->dropout, NULL},
         {"--kl", NULL, NULL, &o->kl, NULL}, {"--edges", NULL, NULL, &o->edges, NULL},
-        {"--colours", NULL, NULL, &o->colours, NULL}, {"--start", &o->start, NULL, NULL, NULL}, {"--minutes", NULL, NULL, &o->minutes, NULL},
+        {"--colours", NULL, NULL, &o->colours, NULL}, {"--things-weight", NULL, NULL, &o->things_weight, NULL},
+        {"--alone", NULL, NULL, &o->alone, NULL}, {"--start", &o->start, NULL, NULL, NULL}, {"--minutes", NULL, NULL, &o->minutes, NULL},
         {"--every", NULL, NULL, &o->every, NULL}, {"--resume", NULL, NULL, NULL, &o->resume}, {"-q", NULL, NULL, NULL, &o->quiet},
         {"--less-memory", NULL, NULL, NULL, &o->less_memory}, {"--frozen-text", NULL, NULL, NULL, &o->frozen_text},
         {"--frozen-encoder", NULL, NULL, NULL, &o->frozen_encoder}, {"--things", NULL, NULL, NULL, &o->things},
@@ -1239,6 +1264,9 @@ static int check(const options *o)
     if (!o->workers || o->workers > 256 || (o->workers > 1 && o->stage == LATENTS)) return misused("wanted 1 to 256 --workers, and a training", "");
     if (o->ema >= 1 || o->dropout > 1) return misused("wanted --ema below 1 and --dropout up to 1", "");
     if (o->things && (!o->window || !o->latents)) return misused("--things", ": wanted --window N and --latents FILE");
+    if (o->alone > 1 || (o->alone > 0 && (o->stage != TEXT2IMAGE || !o->window || !o->latents)))
+        return misused("--alone", ": wanted a share up to 1, train text2image, --window N and --latents FILE");
+    if (o->things_weight != 1 && (o->stage != VAE || o->things_weight == 0)) return misused("--things-weight", ": wanted train vae, and a weight above 0");
     if (o->crop < 8 || o->crop % 8 || o->crop > WORLD_SIDE) return misused("wanted a --crop that is a multiple of 8, at most 128", "");
     if (o->window % 8) return misused("wanted a --window that is a multiple of 8", "");
     if (o->window && !o->latents) return misused("--window", ": wanted --latents");
