@@ -73,9 +73,9 @@ all: $(FLIS) $(LIB) $(TOOLS:%=$(O)tools/%)
 
 MODEL := models/flis-small.safetensors
 
-# Seed 4: of the first eight, the boat with the clearest sails.
+# Seed 7: of the first eight, the boat with the clearest sails.
 demo: $(FLIS)
-	./flis generate -m $(MODEL) -j examples/harbour.json --size 128x128 --scale 2 --seed 4 -o demo.png
+	./flis generate -m $(MODEL) -j examples/harbour.json --size 128x128 --scale 2 --seed 7 -o demo.png
 	@echo "$(CURDIR)/demo.png"
 
 # The runner's total counts the command line's checks too, so the last line tells all; and those of the gradients in double
@@ -113,7 +113,7 @@ model: all
 	sh tools/model.sh build/model
 
 paper: all
-	tools/paper --model build/model/tuned.safetensors --plain build/model/harder.safetensors \
+	tools/paper --model build/model/tuned-2.safetensors --plain build/model/again.safetensors \
 	    --segmenter build/model/judge-2.safetensors --steps 20 -o docs/paper.html
 
 # SPEC.md and the sources name each other; `sh tests/spec.sh -w` rewrites the index.

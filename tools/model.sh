@@ -8,11 +8,13 @@ dir=${1:-build/model}
 mkdir -p "$dir"
 if [ "${SHORT:-0}" = 1 ]; then
     first=50 vae=50 decoder=50 words=50 text=50 broad=50 broad_2=50 shaped=50 rarer=50 harder=50 parts=50 layout=50 segment=50 judge=50 blurred=50
-    phrases=64 layouts=64 captions=64 anything=64 shapes=64 rare=64 hard=64
+    longer=50 sharper=50 again=50 parts_2=50 layout_2=50
+    phrases=64 layouts=64 captions=64 anything=64 shapes=64 rare=64 hard=64 hard_2=64
 else
     first=2725 vae=6000 decoder=9000 words=13200 text=2600 broad=12000 broad_2=6000 shaped=9000 rarer=3000 harder=13000 parts=2500 layout=2000
     segment=6000 judge=3000 blurred=1500
-    phrases=12000 layouts=8000 captions=6000 anything=16000 shapes=16000 rare=4000 hard=12000
+    longer=8000 sharper=12000 again=36000 parts_2=1500 layout_2=1000
+    phrases=12000 layouts=8000 captions=6000 anything=16000 shapes=16000 rare=4000 hard=12000 hard_2=28000
 fi
 
 # make OUT STAGE OPTIONS…: unless it is there
@@ -55,8 +57,21 @@ make harder text2image --model "$dir/decoder.safetensors" --latents "$dir/hard.s
 make parts layout --model "$dir/harder.safetensors" --latents "$dir/layouts.safetensors" --window 8 --steps $parts --batch 16 --rate 1e-4 \
     --warmup 50
 make tuned layout --model "$dir/parts.safetensors" --latents "$dir/layouts.safetensors" --steps $layout --batch 16 --rate 1e-4 --warmup 50
+# All of it once more, from there: the autoencoder longer, then with an eye on things; text to image on its latents, four windows
+# in ten named by one phrase alone, as a region hears it under RCA; layouts.
+make vae-2 vae --start "$dir/tuned.safetensors" --set anything --steps $longer --batch 4 --rate 1e-3 --seed 9
+make vae-3 vae --start "$dir/vae-2.safetensors" --set anything --things-weight 4 --edges 1 --steps $sharper --batch 4 --rate 1e-3 --seed 1 \
+    --workers 2
+make hard-2 latents --model "$dir/vae-3.safetensors" --set hard --count $hard_2
+make layouts-2 latents --model "$dir/vae-3.safetensors" --set layout-shapes --count $layouts
+make again text2image --model "$dir/vae-3.safetensors" --latents "$dir/hard-2.safetensors" --start "$dir/tuned.safetensors" --window 8 --things \
+    --alone 0.4 --frozen-text --steps $again --batch 16 --rate 1e-3 --warmup 200 --seed 6 --workers 2
+make parts-2 layout --model "$dir/again.safetensors" --latents "$dir/layouts-2.safetensors" --window 8 --things --steps $parts_2 --batch 16 \
+    --rate 1e-4 --warmup 50 --workers 2
+make tuned-2 layout --model "$dir/parts-2.safetensors" --latents "$dir/layouts-2.safetensors" --steps $layout_2 --batch 16 --rate 1e-4 \
+    --warmup 50 --workers 2
 # The judge: of usual scenes, of things anywhere, and of both as the autoencoder shows them.
 make segmenter segmenter --steps $segment --batch 8
 make judge segmenter --start "$dir/segmenter.safetensors" --set anything --steps $judge --batch 8 --rate 6e-4
 make judge-2 segmenter --start "$dir/judge.safetensors" --model "$dir/decoder.safetensors" --set anything --steps $blurred --batch 8 --rate 5e-4
-if command -v sha256sum >/dev/null; then sha256sum "$dir/tuned.safetensors" "$dir/judge-2.safetensors"; fi
+if command -v sha256sum >/dev/null; then sha256sum "$dir/tuned-2.safetensors" "$dir/judge-2.safetensors"; fi
