@@ -356,6 +356,7 @@ enum { FAST, SLOW };
     /* test_windows.c */ \
     X(test_windows_words, FAST) \
     X(test_windows_alone, FAST) \
+    X(test_windows_shares, FAST) \
     X(test_windows_places, FAST) \
     X(test_windows_weights, FAST) \
     X(test_windows_deaf, FAST)

@@ -84,6 +84,7 @@ ok "no loss of colours" "$train" vae -o vae3.safetensors --batch 2 --colours 0 -
 ok "is another model" sh -c '! cmp -s vae.safetensors vae3.safetensors'
 ok "things that count more" "$train" vae -o vae5.safetensors --batch 2 --things-weight 3 --steps 2 -q
 ok "make another model" sh -c '! cmp -s vae.safetensors vae5.safetensors'
+fails "resuming with things that count more" 1 'wanted ".* things weight 2"' "$train" vae -o vae5.safetensors --batch 2 --things-weight 2 --steps 3 -q --resume
 ok "things that count as much" "$train" vae -o vae5.safetensors --batch 2 --things-weight 1 --steps 2 -q
 ok "make the same" cmp vae.safetensors vae5.safetensors
 ok "vae, the decoder alone" "$train" vae --start vae.safetensors --frozen-encoder -o vae4.safetensors --batch 2 --steps 2 -q
@@ -152,6 +153,9 @@ fails "windows that are no multiple of 8" 2 '--window' "$train" layout --model p
 fails "things of whole scenes" 2 '--things' "$train" layout --model plain.safetensors --latents l.safetensors -o x --things
 fails "a phrase alone of whole scenes" 2 '--alone' "$train" text2image --model vae.safetensors --latents t.safetensors -o x --alone 0.5
 fails "a phrase alone for layouts" 2 '--alone' "$train" layout --model plain.safetensors --latents l.safetensors -o x --window 8 --alone 0.5
+fails "a phrase alone of windows as large as scenes" 1 'smaller than its 16 x 16' "$train" text2image --model vae.safetensors --vocab "$vocab" \
+    --latents w.safetensors --window 16 --alone 0.5 -o x.safetensors --batch 1 --steps 1
+fails "fewer alone than a hundredth" 2 '--alone' "$train" text2image --model vae.safetensors --latents w.safetensors -o x --window 8 --alone 0.001
 fails "things that count nothing" 2 '--things-weight' "$train" vae -o x --things-weight 0
 fails "things of no pictures" 2 '--things-weight' "$train" segmenter -o x --things-weight 2
 fails "windows of a folder" 2 '--latents' "$train" layout --model plain.safetensors --data data -o x --window 8

@@ -27,7 +27,7 @@ make() {
     [ -f "$out" ] || exit 1             # stopped: its state is there
 }
 
-# The autoencoder; its latents stay as they are from vae on.
+# The autoencoder; its latents stay as they are from vae on, until vae-2.
 make vae-1 vae --steps $first --batch 4 --colours 0
 make vae vae --start "$dir/vae-1.safetensors" --steps $vae --batch 4
 make decoder vae --start "$dir/vae.safetensors" --frozen-encoder --set anything --steps $decoder --batch 4 --rate 8e-4

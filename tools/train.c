@@ -1029,6 +1029,8 @@ static bool prepare_data(job *j)
 {
     if (j->o.data) return folder_open(&j->ctx, j->o.data, j->o.stage == LAYOUT, &j->folder);
     if (!latents_read(&j->ctx, j->o.latents, &j->data)) return false;
+    if (j->o.alone > 0 && j->o.window >= j->data.h && j->o.window >= j->data.w)
+        return flis_fail(&j->ctx, "%s: --alone wants windows smaller than its %zu x %zu", j->o.latents, j->data.h, j->data.w);
     for (size_t i = 0; i < j->data.count * FLIS_TOKENS && j->o.window; i++)
         if (j->data.class_ids[i] >= 0) return true;
     return !j->o.window || flis_fail(&j->ctx, "%s: its words have no places, as --window wants: make it from a plain set", j->o.latents);
@@ -1153,7 +1155,8 @@ static const char HELP[] =
     "  --crop N        vae: two N x N pieces of each scene; default 64\n"
     "  --window N      text2image, layout: N x N latents of each scene, with the phrases that are seen in them (of a plain set)\n"
     "  --things        with --window: around things alone, a boat more often than the sea\n"
-    "  --alone P       text2image, with --window: share of windows that name only the phrase which they are cut around\n"
+    "  --alone P       text2image, with --window: share of windows that name only the phrase which they are cut around (and the\n"
+    "                  picture's style; those cut around a style name all)\n"
     "  --seed S        default 0\n"
     "  --workers N     data parallelism: deals the batch out to N that train at the same time, each with one thread; faster\n"
     "                  than --threads where the network is small (another N gives other bits, other --threads do not); default 1\n"
@@ -1264,8 +1267,8 @@ static int check(const options *o)
     if (!o->workers || o->workers > 256 || (o->workers > 1 && o->stage == LATENTS)) return misused("wanted 1 to 256 --workers, and a training", "");
     if (o->ema >= 1 || o->dropout > 1) return misused("wanted --ema below 1 and --dropout up to 1", "");
     if (o->things && (!o->window || !o->latents)) return misused("--things", ": wanted --window N and --latents FILE");
-    if (o->alone > 1 || (o->alone > 0 && (o->stage != TEXT2IMAGE || !o->window || !o->latents)))
-        return misused("--alone", ": wanted a share up to 1, train text2image, --window N and --latents FILE");
+    if (o->alone > 1 || (o->alone > 0 && o->alone < 0.01) || (o->alone > 0 && (o->stage != TEXT2IMAGE || !o->window || !o->latents)))
+        return misused("--alone", ": wanted a share of 0.01 to 1, train text2image, --window N and --latents FILE");
     if (o->things_weight != 1 && (o->stage != VAE || o->things_weight == 0)) return misused("--things-weight", ": wanted train vae, and a weight above 0");
     if (o->crop < 8 || o->crop % 8 || o->crop > WORLD_SIDE) return misused("wanted a --crop that is a multiple of 8, at most 128", "");
     if (o->window % 8) return misused("wanted a --window that is a multiple of 8", "");
