@@ -1267,9 +1267,10 @@ static int check(const options *o)
     if (!o->workers || o->workers > 256 || (o->workers > 1 && o->stage == LATENTS)) return misused("wanted 1 to 256 --workers, and a training", "");
     if (o->ema >= 1 || o->dropout > 1) return misused("wanted --ema below 1 and --dropout up to 1", "");
     if (o->things && (!o->window || !o->latents)) return misused("--things", ": wanted --window N and --latents FILE");
-    if (o->alone > 1 || (o->alone > 0 && o->alone < 0.01) || (o->alone > 0 && (o->stage != TEXT2IMAGE || !o->window || !o->latents)))
+    if (o->alone > 0 && (o->alone < 0.01 || o->alone > 1 || o->stage != TEXT2IMAGE || !o->window || !o->latents))
         return misused("--alone", ": wanted a share of 0.01 to 1, train text2image, --window N and --latents FILE");
-    if (o->things_weight != 1 && (o->stage != VAE || o->things_weight == 0)) return misused("--things-weight", ": wanted train vae, and a weight above 0");
+    if (o->things_weight != 1 && (o->stage != VAE || o->things_weight == 0))
+        return misused("--things-weight", ": wanted train vae, and a weight above 0");
     if (o->crop < 8 || o->crop % 8 || o->crop > WORLD_SIDE) return misused("wanted a --crop that is a multiple of 8, at most 128", "");
     if (o->window % 8) return misused("wanted a --window that is a multiple of 8", "");
     if (o->window && !o->latents) return misused("--window", ": wanted --latents");
