@@ -14,35 +14,38 @@
 #include <string.h>
 
 enum {
-    BYTES = 256,                /* symbols 0..255: a byte; 256..511: the same byte at the end of a word, </w> */
-    MOST_MERGES = 48894,        /* CLIP uses lines 1..48894 of a file of 262144: 49408 - 512 - 2 */
+    BYTES = 256,         /* symbols 0..255: a byte; 256..511: the same byte at the end of a word, </w> */
+    MOST_MERGES = 48894, /* CLIP uses lines 1..48894 of a file of 262144: 49408 - 512 - 2 */
     REPLACEMENT = 0xFFFD,
-    LONGEST_TEXT = 1 << 26,     /* bytes */
-    MOST_ROUNDS = 16,           /* that step 3 may do over a text, on average, … */
-    MOST_WORK = 1 << 22,        /* … beyond this many code points: `&amp;amp;amp;…` loses one level a round */
-    LONGEST_ENTITY = 24         /* letters and digits between & and ; */
+    LONGEST_TEXT = 1 << 26, /* bytes */
+    MOST_ROUNDS = 16,       /* that step 3 may do over a text, on average, … */
+    MOST_WORK = 1 << 22,    /* … beyond this many code points: `&amp;amp;amp;…` loses one level a round */
+    LONGEST_ENTITY = 24     /* letters and digits between & and ; */
 };
 
 /* What Unicode and HTML say of a code point; the tables behind these end the file. */
 typedef enum { LETTER, NUMBER, SPACE, OTHER, DROPPED } kind;
-static kind kind_of(uint32_t c);                /* under the pattern of step 5 */
-static bool is_digit(uint32_t c);               /* \d of Python's re */
+static kind kind_of(uint32_t c);  /* under the pattern of step 5 */
+static bool is_digit(uint32_t c); /* \d of Python's re */
 static uint32_t lower_of(uint32_t c);
 static bool is_cased(uint32_t c);
 static bool is_ignorable(uint32_t c);
 static uint32_t combining_class(uint32_t c);
 static bool decompose_once(uint32_t c, uint32_t *first, uint32_t *second);
-static uint32_t compose(uint32_t first, uint32_t second);       /* 0: they do not */
+static uint32_t compose(uint32_t first, uint32_t second); /* 0: they do not */
 static uint32_t narrow_of(uint32_t c);
-static const char *entity_row(const char *name);                /* NULL: no such entity */
+static const char *entity_row(const char *name); /* NULL: no such entity */
 
 /* Growing array of code points. */
-typedef struct codes { uint32_t *at; size_t count, room; } codes;
+typedef struct codes {
+    uint32_t *at;
+    size_t count, room;
+} codes;
 
 static void put(flis_ctx *ctx, codes *text, uint32_t c)
 {
     if (text->count == text->room) {
-        size_t room = text->room ? text->room * 2 : 64;     /* at most LONGEST_TEXT times a small factor: no overflow */
+        size_t room = text->room ? text->room * 2 : 64; /* at most LONGEST_TEXT times a small factor: no overflow */
         uint32_t *at = flis_alloc(ctx, room, sizeof *at);
         if (!at) return;
         if (text->count) memcpy(at, text->at, text->count * sizeof *at);
@@ -58,9 +61,9 @@ static void put(flis_ctx *ctx, codes *text, uint32_t c)
 /* Symbols are numbered 0..511 for bytes, then one per merge in the file's order: a merge's number is its rank. */
 struct flis_vocab {
     size_t merges;
-    size_t mask;                /* slots - 1; slots a power of two */
-    uint64_t *pair;             /* [slots] left << 32 | right, plus 1; 0: empty */
-    int32_t *merged;            /* [slots] what the pair becomes */
+    size_t mask;     /* slots - 1; slots a power of two */
+    uint64_t *pair;  /* [slots] left << 32 | right, plus 1; 0: empty */
+    int32_t *merged; /* [slots] what the pair becomes */
 };
 
 /* CLIP numbers bytes by the characters that stand for them: the 188 that print in Latin-1 stand for themselves and come
@@ -106,19 +109,22 @@ static int32_t merge_of(const flis_vocab *vocab, int32_t left, int32_t right)
 }
 
 /* While reading: the bytes that each symbol stands for, to find a line's two halves among the symbols before it. */
-typedef struct symbol { size_t at, length; bool end; } symbol;
+typedef struct symbol {
+    size_t at, length;
+    bool end;
+} symbol;
 typedef struct reader {
     flis_ctx *ctx;
     const char *path;
     size_t line;
-    const uint8_t *text;        /* the line that is being read */
+    const uint8_t *text; /* the line that is being read */
     size_t text_length;
     flis_vocab *vocab;
-    symbol *symbols;            /* [BYTES * 2 + MOST_MERGES] */
+    symbol *symbols; /* [BYTES * 2 + MOST_MERGES] */
     int32_t count;
-    int32_t *slots;             /* [mask + 1] symbol + 1; 0: empty */
+    int32_t *slots; /* [mask + 1] symbol + 1; 0: empty */
     size_t mask;
-    uint8_t *pool;              /* bytes of all symbols */
+    uint8_t *pool; /* bytes of all symbols */
     size_t used;
 } reader;
 
@@ -158,7 +164,7 @@ static bool add_symbol(reader *r, symbol s)
 static uint32_t decode(const uint8_t *s, size_t n, size_t *used)
 {
     uint32_t c = s[0];
-    size_t more = c < 0x80 ? 0 : c < 0xC2 || c > 0xF4 ? 4 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3;   /* 4: begins none */
+    size_t more = c < 0x80 ? 0 : c < 0xC2 || c > 0xF4 ? 4 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3; /* 4: begins none */
     /* The second byte's range excludes overlong forms, surrogates, and what lies beyond U+10FFFF. */
     uint8_t low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80, high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
     *used = 1;
@@ -439,11 +445,10 @@ static void unescape(flis_ctx *ctx, bool entities, const codes *in, codes *out)
 /* C1 control codes are what is left of Windows-1252 text; five bytes mean nothing there and stay. SPEC 2.4. */
 static uint32_t fix_c1(uint32_t c)
 {
-    static const uint16_t windows[32] = {
-        0x20AC, 0x81, 0x201A, 0x192, 0x201E, 0x2026, 0x2020, 0x2021,
-        0x2C6, 0x2030, 0x160, 0x2039, 0x152, 0x8D, 0x17D, 0x8F,
-        0x90, 0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014,
-        0x2DC, 0x2122, 0x161, 0x203A, 0x153, 0x9D, 0x17E, 0x178};
+    static const uint16_t windows[32] = {0x20AC, 0x81,   0x201A, 0x192,  0x201E, 0x2026, 0x2020, 0x2021,
+                                         0x2C6,  0x2030, 0x160,  0x2039, 0x152,  0x8D,   0x17D,  0x8F,
+                                         0x90,   0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014,
+                                         0x2DC,  0x2122, 0x161,  0x203A, 0x153,  0x9D,   0x17E,  0x178};
     return c >= 0x80 && c <= 0x9F ? windows[c - 0x80] : c;
 }
 
@@ -451,11 +456,11 @@ static uint32_t fix_c1(uint32_t c)
 static int fix_ligature(uint32_t c, uint32_t *out)
 {
     static const uint16_t rows[][4] = {
-        {0x132, 'I', 'J', 0}, {0x133, 'i', 'j', 0}, {0x149, 0x2BC, 'n', 0}, {0x1C4, 'D', 0x17D, 0},
-        {0x1C5, 'D', 0x17E, 0}, {0x1C6, 'd', 0x17E, 0}, {0x1C7, 'L', 'J', 0}, {0x1C8, 'L', 'j', 0},
-        {0x1C9, 'l', 'j', 0}, {0x1CA, 'N', 'J', 0}, {0x1CB, 'N', 'j', 0}, {0x1CC, 'n', 'j', 0},
-        {0x1F1, 'D', 'Z', 0}, {0x1F2, 'D', 'z', 0}, {0x1F3, 'd', 'z', 0}, {0xFB00, 'f', 'f', 0},
-        {0xFB01, 'f', 'i', 0}, {0xFB02, 'f', 'l', 0}, {0xFB03, 'f', 'f', 'i'}, {0xFB04, 'f', 'f', 'l'},
+        {0x132, 'I', 'J', 0},    {0x133, 'i', 'j', 0},   {0x149, 0x2BC, 'n', 0},  {0x1C4, 'D', 0x17D, 0},
+        {0x1C5, 'D', 0x17E, 0},  {0x1C6, 'd', 0x17E, 0}, {0x1C7, 'L', 'J', 0},    {0x1C8, 'L', 'j', 0},
+        {0x1C9, 'l', 'j', 0},    {0x1CA, 'N', 'J', 0},   {0x1CB, 'N', 'j', 0},    {0x1CC, 'n', 'j', 0},
+        {0x1F1, 'D', 'Z', 0},    {0x1F2, 'D', 'z', 0},   {0x1F3, 'd', 'z', 0},    {0xFB00, 'f', 'f', 0},
+        {0xFB01, 'f', 'i', 0},   {0xFB02, 'f', 'l', 0},  {0xFB03, 'f', 'f', 'i'}, {0xFB04, 'f', 'f', 'l'},
         {0xFB05, 0x17F, 't', 0}, {0xFB06, 's', 't', 0}};
     for (size_t i = 0; c >= 0x132 && i < sizeof rows / sizeof *rows; i++) {
         if (rows[i][0] != c) continue;
@@ -481,7 +486,7 @@ static void fix_characters(flis_ctx *ctx, const codes *in, codes *out)
         int count = fix_ligature(c, letters_of);
         for (int k = 0; k < count; k++) put(ctx, out, uncurl(letters_of[k]));
         if (count == 0) put(ctx, out, uncurl(narrow_of(c)));
-        if (c == 0xFFE3) put(ctx, out, 0x304);      /* the wide macron is a space with a macron */
+        if (c == 0xFFE3) put(ctx, out, 0x304); /* the wide macron is a space with a macron */
     }
 }
 
@@ -554,8 +559,7 @@ static void reorder(flis_ctx *ctx, codes *text, codes *spare)
         }
         if (!flis_ok(ctx)) return;
         for (size_t k = 1; k < 257; k++) start[k] += start[k - 1];
-        for (size_t k = 0; k < spare->count; k++)
-            text->at[i + start[combining_class(spare->at[k])]++] = spare->at[k];
+        for (size_t k = 0; k < spare->count; k++) text->at[i + start[combining_class(spare->at[k])]++] = spare->at[k];
     }
 }
 
@@ -593,7 +597,10 @@ static void normalise(flis_ctx *ctx, const codes *in, codes *out, codes *spare)
 }
 
 /* What step 3 works with, kept from line to line. */
-typedef struct cleaner { codes now, next, spare, fixed, clean; size_t work, limit; } cleaner;
+typedef struct cleaner {
+    codes now, next, spare, fixed, clean;
+    size_t work, limit;
+} cleaner;
 
 static void swap(codes *a, codes *b)
 {
@@ -669,13 +676,16 @@ static void lower(flis_ctx *ctx, const codes *in, codes *out)
     for (size_t i = 0; i < in->count; i++) {
         uint32_t c = in->at[i];
         put(ctx, out, c == 0x3A3 ? is_final(in, i) ? 0x3C2 : 0x3C3 : c == 0x130 ? 'i' : lower_of(c));
-        if (c == 0x130) put(ctx, out, 0x307);       /* capital dotted i: the only letter that grows */
+        if (c == 0x130) put(ctx, out, 0x307); /* capital dotted i: the only letter that grows */
     }
 }
 
 /* ---- Step 6: byte-pair encoding ---------------------------------------------------------------------------------- */
 
-typedef struct candidate { int32_t merged; uint32_t at; } candidate;    /* a pair that may merge: into what, where */
+typedef struct candidate {
+    int32_t merged;
+    uint32_t at;
+} candidate; /* a pair that may merge: into what, where */
 
 /* The tokens so far, and a word at work: a list of symbols, linked by index, and a heap of candidates. */
 typedef struct encoder {
@@ -683,11 +693,11 @@ typedef struct encoder {
     const flis_vocab *vocab;
     int32_t *ids;
     size_t count, room;
-    int32_t *symbol;            /* [length of the word] -1: merged into the one before */
-    uint32_t *prev, *next;      /* [length of the word] UINT32_MAX: none */
-    candidate *heap;            /* [3 * length]: each merge adds at most two to the first length - 1 */
+    int32_t *symbol;       /* [length of the word] -1: merged into the one before */
+    uint32_t *prev, *next; /* [length of the word] UINT32_MAX: none */
+    candidate *heap;       /* [3 * length]: each merge adds at most two to the first length - 1 */
     size_t heaped, longest;
-    uint8_t *bytes;             /* [longest] */
+    uint8_t *bytes; /* [longest] */
 } encoder;
 
 static void put_id(encoder *e, int32_t id)
@@ -826,7 +836,7 @@ static void encode_words(encoder *e, const codes *text)
 {
     for (size_t i = 0, length; i < text->count && flis_ok(e->ctx); i += length ? length : 1) {
         const uint32_t *s = text->at + i;
-        length = word_at(s, text->count - i);   /* 0: a space, or U+0345, which the pattern misses */
+        length = word_at(s, text->count - i); /* 0: a space, or U+0345, which the pattern misses */
         if (literal_at(s, length, bos_text, false)) put_id(e, flis_vocab_bos(e->vocab));
         else if (literal_at(s, length, eos_text, false)) put_id(e, flis_vocab_eos(e->vocab));
         else if (length) encode_word(e, s, length);
@@ -870,7 +880,7 @@ long flis_tokenize(flis_ctx *ctx, const flis_vocab *vocab, const char *text, siz
     for (size_t i = 0, used; i < length && flis_ok(ctx); i += used)
         put(ctx, &raw, decode((const uint8_t *)text + i, length - i, &used));
     if (flis_ok(ctx)) encode_text(&e, &w, &raw);
-    if (!e.ids) e.ids = flis_alloc(ctx, 1, sizeof *e.ids);     /* no tokens, yet something to free */
+    if (!e.ids) e.ids = flis_alloc(ctx, 1, sizeof *e.ids); /* no tokens, yet something to free */
     encoder_free(&e);
     free(raw.at);
     free(w.now.at);
@@ -987,10 +997,10 @@ void flis_prompt_free(flis_prompt *prompt)
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
 typedef struct text_layer {
-    flis_param k_w, k_b, v_w, v_b, q_w, q_b, out_w, out_b;      /* self_attn [d][d], [d] */
-    flis_param gain1, bias1, gain2, bias2;                      /* layer_norm1, layer_norm2 [d] */
-    flis_param fc1_w, fc1_b;                                    /* mlp.fc1 [h][d] */
-    flis_param fc2_w, fc2_b;                                    /* mlp.fc2 [d][h] */
+    flis_param k_w, k_b, v_w, v_b, q_w, q_b, out_w, out_b; /* self_attn [d][d], [d] */
+    flis_param gain1, bias1, gain2, bias2;                 /* layer_norm1, layer_norm2 [d] */
+    flis_param fc1_w, fc1_b;                               /* mlp.fc1 [h][d] */
+    flis_param fc2_w, fc2_b;                               /* mlp.fc2 [d][h] */
 } text_layer;
 
 static const flis_key LAYER_KEYS[] = {
@@ -1014,9 +1024,9 @@ static const flis_key LAYER_KEYS[] = {
 
 struct flis_clip {
     flis_clip_config config;
-    flis_param token, position;         /* embeddings [v][d], [p][d] */
+    flis_param token, position; /* embeddings [v][d], [p][d] */
     text_layer *layer;
-    flis_param gain, bias;              /* final_layer_norm [d] */
+    flis_param gain, bias; /* final_layer_norm [d] */
 };
 
 static const flis_key EMBEDDING_KEYS[] = {
@@ -1051,8 +1061,11 @@ flis_clip *flis_clip_new(flis_ctx *ctx, const flis_clip_config *config)
 {
     if (!config->heads || config->width % config->heads || !config->width || config->positions != FLIS_TOKENS ||
         config->layers > MOST_LAYERS) {
-        flis_fail(ctx, "the text encoder has width %zu, %zu heads, %zu positions and %zu layers; wanted a width that the heads "
-                  "divide and %d positions", config->width, config->heads, config->positions, config->layers, FLIS_TOKENS);
+        flis_fail(
+            ctx,
+            "the text encoder has width %zu, %zu heads, %zu positions and %zu layers; wanted a width that the heads "
+            "divide and %d positions",
+            config->width, config->heads, config->positions, config->layers, FLIS_TOKENS);
         return NULL;
     }
     flis_clip *clip = flis_alloc(ctx, 1, sizeof *clip);
@@ -1067,7 +1080,7 @@ flis_clip *flis_clip_new(flis_ctx *ctx, const flis_clip_config *config)
 void flis_clip_free(flis_clip *clip)
 {
     if (!clip) return;
-    flis_ctx calm = {.threads = 1};     /* a failed context would stop the walk */
+    flis_ctx calm = {.threads = 1}; /* a failed context would stop the walk */
     flis_clip_walk(&calm, clip, flis_free_visit, NULL);
     free(clip->layer);
     free(clip);
@@ -1085,11 +1098,12 @@ static bool clip_config_read(flis_ctx *ctx, const flis_file *file, flis_clip_con
     const flis_entry *token = flis_file_find(file, TEXT_PREFIX "embeddings.token_embedding.weight");
     const flis_entry *position = flis_file_find(file, TEXT_PREFIX "embeddings.position_embedding.weight");
     if (!token || token->rank != 2)
-        return flis_fail(ctx, "%s: no text encoder in it: " TEXT_PREFIX "embeddings.token_embedding.weight is missing", file->path);
+        return flis_fail(ctx, "%s: no text encoder in it: " TEXT_PREFIX "embeddings.token_embedding.weight is missing",
+                         file->path);
     config->vocab = (size_t)token->shape[0];
     config->width = (size_t)token->shape[1];
     config->positions = position && position->rank == 2 ? (size_t)position->shape[0] : FLIS_TOKENS;
-    config->layers = 1;                 /* without any, its first is what is missing */
+    config->layers = 1; /* without any, its first is what is missing */
     for (size_t i = 0; i <= MOST_LAYERS; i++) {
         char name[128];
         snprintf(name, sizeof name, TEXT_PREFIX "encoder.layers.%zu.", i);
@@ -1119,7 +1133,8 @@ flis_clip *flis_clip_load(flis_ctx *ctx, flis_file *file)
 
 /* x + attn(norm1 x), then x + mlp(norm2 x). Queries are scaled after their bias is added; a token sees itself and those
    before it; the MLP's activation is x sigmoid(1.702 x). modeling_clip.py CLIPEncoderLayer. SPEC 3.2. */
-static flis_tensor *layer_forward(flis_ctx *ctx, const flis_clip *clip, const text_layer *l, flis_tensor *x, size_t index)
+static flis_tensor *layer_forward(flis_ctx *ctx, const flis_clip *clip, const text_layer *l, flis_tensor *x,
+                                  size_t index)
 {
     const size_t heads = clip->config.heads, d = clip->config.width / heads;
     flis_mark mark = flis_here(ctx);
@@ -1170,6 +1185,7 @@ bool flis_clip_rename(void *unused, const char *name, char *out, size_t room)
 
 /* ---- Tables, printed by tools/unicode_tables.py ------------------------------------------------------------------ */
 
+/* clang-format off */
 /* \p{L} under the pattern, ranges first, last. regex 2022.10.31, Unicode 15.0. */
 static const uint32_t letters[] = {
     0x41,0x5a, 0x61,0x7a, 0xaa,0xaa, 0xb5,0xb5, 0xba,0xba, 0xc0,0xd6, 0xd8,0xf6, 0xf8,0x2c1, 0x2c6,0x2d1, 0x2e0,0x2e4,
@@ -2221,6 +2237,7 @@ static const char *const entities[52] = {
     "acute 17a^179;caron 17e^17d;cy 437^417;dot 17c^17b;eetrf 2128;eta 3b6^396;fr 1d537;hcy 436^416;igrarr 21dd;"
     "opf 1d56b;scr 1d4cf;wj 200d;wnj 200c;",
 };
+/* clang-format on */
 
 /* ---- Looking things up in the tables ----------------------------------------------------------------------------- */
 
@@ -2247,7 +2264,7 @@ static bool in_ranges(const uint32_t *table, size_t rows, uint32_t c)
 /* SPEC 2.6. */
 static kind kind_of(uint32_t c)
 {
-    if (c < 0x80) {             /* the quick way for most text */
+    if (c < 0x80) { /* the quick way for most text */
         if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) return LETTER;
         return c >= '0' && c <= '9' ? NUMBER : c == ' ' || (c >= 9 && c <= 13) ? SPACE : OTHER;
     }

@@ -114,13 +114,13 @@ static size_t utf8_put(char *out, long point)
 
 /* ---- JSON (RFC 8259) --------------------------------------------------------------------------------------------- */
 
-enum { JSON_DEPTH = 64, JSON_VALUES = 1 << 20 };   /* a value takes up to 200 bytes; a model's header has 10,000 */
+enum { JSON_DEPTH = 64, JSON_VALUES = 1 << 20 }; /* a value takes up to 200 bytes; a model's header has 10,000 */
 
 typedef struct json_reader {
     flis_ctx *ctx;
     const char *name;
     const uint8_t *at, *end;
-    int line, column;           /* of `at`, from 1; columns count characters, as editors do */
+    int line, column; /* of `at`, from 1; columns count characters, as editors do */
     int depth, values;
 } json_reader;
 
@@ -379,8 +379,17 @@ static bool json_value(json_reader *r, flis_json *out)
     case '"': return json_string(r, out);
     case '{': return json_group(r, FLIS_OBJECT, out);
     case '[': return json_group(r, FLIS_ARRAY, out);
-    case '-': case '0': case '1': case '2': case '3': case '4': case '5': case '6': case '7': case '8': case '9':
-        return json_number(r, out);
+    case '-':
+    case '0':
+    case '1':
+    case '2':
+    case '3':
+    case '4':
+    case '5':
+    case '6':
+    case '7':
+    case '8':
+    case '9': return json_number(r, out);
     default: return json_unexpected(r, "a value");
     }
 }
@@ -508,10 +517,9 @@ static bool write_file(flis_ctx *ctx, const char *path, const bytes *b)
    SPEC 9.2. */
 static uint32_t crc32(uint32_t crc, const uint8_t *p, size_t count)
 {
-    static const uint32_t nibble[16] = {
-        0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4, 0x4DB26158, 0x5005713C,
-        0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C
-    };
+    static const uint32_t nibble[16] = {0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4,
+                                        0x4DB26158, 0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C,
+                                        0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C};
     crc = ~crc;
     for (size_t i = 0; i < count; i++) {
         crc ^= p[i];
@@ -555,22 +563,22 @@ enum { LONGEST = 15, QUICK = 9, LITERALS = 288, DISTANCES = 32, WINDOW = 32768, 
 
 /* A canonical Huffman code: codes of one length are consecutive numbers, shorter ones come first. */
 typedef struct huffman {
-    uint16_t count[LONGEST + 1];        /* codes of each length */
-    uint16_t first[LONGEST + 1];        /* the first code of each length */
-    uint16_t start[LONGEST + 1];        /* where its symbols start in `symbol` */
-    uint16_t symbol[LITERALS];          /* by length, then by number */
-    uint16_t quick[1 << QUICK];         /* by the next QUICK bits: symbol << 4 | length; 0: longer, or none */
+    uint16_t count[LONGEST + 1]; /* codes of each length */
+    uint16_t first[LONGEST + 1]; /* the first code of each length */
+    uint16_t start[LONGEST + 1]; /* where its symbols start in `symbol` */
+    uint16_t symbol[LITERALS];   /* by length, then by number */
+    uint16_t quick[1 << QUICK];  /* by the next QUICK bits: symbol << 4 | length; 0: longer, or none */
 } huffman;
 
 typedef struct inflater {
     flis_ctx *ctx;
     const char *name;
     const uint8_t *in;
-    size_t length, at;          /* bytes of input, and how many were taken */
-    uint32_t hold;              /* bits taken but not yet used, the next one lowest */
+    size_t length, at; /* bytes of input, and how many were taken */
+    uint32_t hold;     /* bits taken but not yet used, the next one lowest */
     unsigned held;
     bytes out;
-    size_t begin, limit;        /* where this stream's output begins: no match reaches before it */
+    size_t begin, limit; /* where this stream's output begins: no match reaches before it */
     huffman literal, distance;
 } inflater;
 
@@ -881,7 +889,7 @@ uint8_t *flis_inflate(flis_ctx *ctx, const char *name, flis_stream_kind kind, co
     bytes out = z->out;
     free(z);
     *out_length = out.count;
-    bytes_put_u8(ctx, &out, 0);         /* so that nothing unpacked is not NULL, and text has its end */
+    bytes_put_u8(ctx, &out, 0); /* so that nothing unpacked is not NULL, and text has its end */
     if (flis_ok(ctx)) return out.at;
     free(out.at);
     *out_length = 0;
@@ -898,14 +906,14 @@ enum { MIN_MATCH = 3, MAX_MATCH = 258, HASH_BITS = 15, CHAIN = 48, BLOCK = 1 << 
 typedef struct deflater {
     flis_ctx *ctx;
     bytes *out;
-    uint32_t hold;              /* bits not yet written, the first one lowest */
+    uint32_t hold; /* bits not yet written, the first one lowest */
     unsigned held;
     const uint8_t *in;
     size_t length;
     size_t tokens;
-    uint32_t token[BLOCK];              /* a byte, or a match: length << 16 | distance */
-    size_t head[1 << HASH_BITS];        /* the last place with this hash, plus 1; 0: none yet */
-    size_t before[WINDOW];              /* by place modulo WINDOW: the one before it with the same hash, plus 1 */
+    uint32_t token[BLOCK];       /* a byte, or a match: length << 16 | distance */
+    size_t head[1 << HASH_BITS]; /* the last place with this hash, plus 1; 0: none yet */
+    size_t before[WINDOW];       /* by place modulo WINDOW: the one before it with the same hash, plus 1 */
 } deflater;
 
 /* SPEC 9.4. */
@@ -930,14 +938,14 @@ static void code_lengths(uint32_t *frequency, size_t symbols, unsigned longest, 
 {
     size_t used = 0;
     for (size_t i = 0; i < symbols; i++) used += frequency[i] != 0;
-    for (size_t i = 0; used < 2; i++)           /* a code of one symbol would be incomplete */
+    for (size_t i = 0; used < 2; i++) /* a code of one symbol would be incomplete */
         if (!frequency[i]) {
             frequency[i] = 1;
             used++;
         }
     for (bool fits = false; !fits;) {
         uint32_t weight[2 * LITERALS] = {0};
-        uint16_t parent[2 * LITERALS] = {0};    /* 0: still a root; no leaf is a parent */
+        uint16_t parent[2 * LITERALS] = {0}; /* 0: still a root; no leaf is a parent */
         uint8_t depth[2 * LITERALS] = {0};
         size_t nodes = symbols;
         memcpy(weight, frequency, symbols * sizeof *weight);
@@ -1094,7 +1102,7 @@ static bool deflate_zlib(flis_ctx *ctx, const uint8_t *in, size_t length, bytes 
     z->out = out;
     z->in = in;
     z->length = length;
-    bytes_put_u8(ctx, out, 0x78);       /* deflate, 32 KiB window */
+    bytes_put_u8(ctx, out, 0x78); /* deflate, 32 KiB window */
     bytes_put_u8(ctx, out, 0x9C);
     for (size_t at = 0; at < length && flis_ok(ctx);) {
         size_t distance = 0;
@@ -1108,7 +1116,7 @@ static bool deflate_zlib(flis_ctx *ctx, const uint8_t *in, size_t length, bytes 
         }
         if (z->tokens == BLOCK || at == length) put_block(z, at == length);
     }
-    put_bits(z, 0, 7);                  /* up to the end of the byte */
+    put_bits(z, 0, 7); /* up to the end of the byte */
     bytes_put_u32(ctx, out, adler32(in, length));
     free(z);
     return flis_ok(ctx);
@@ -1133,7 +1141,7 @@ typedef struct png {
     size_t width, height;
     unsigned depth, color;
     bool interlaced, has_palette;
-    bytes data;                 /* of all IDAT chunks */
+    bytes data; /* of all IDAT chunks */
 } png;
 
 typedef struct png_chunk {
@@ -1217,8 +1225,9 @@ static bool png_palette(png *p, const png_chunk *c)
     if (p->color == PNG_GRAY) return png_fail(p, "a palette in a gray picture");
     if (p->has_palette) return png_fail(p, "a second palette");
     if (!c->length || c->length % 3 || c->length / 3 > (size_t)1 << p->depth)
-        return png_fail(p, "got a palette of %zu bytes, wanted 3 for each of 1 to %u colours", c->length, 1u << p->depth);
-    p->has_palette = true;      /* its colours do not matter, nor how many: the index is the label */
+        return png_fail(p, "got a palette of %zu bytes, wanted 3 for each of 1 to %u colours", c->length,
+                        1u << p->depth);
+    p->has_palette = true; /* its colours do not matter, nor how many: the index is the label */
     return true;
 }
 
@@ -1257,7 +1266,7 @@ static unsigned png_predict(unsigned filter, unsigned left, unsigned up, unsigne
     case 1: return left;
     case 2: return up;
     case 3: return (left + up) / 2;
-    case 4: {                           /* Paeth: whichever of the three is nearest to left + up - corner */
+    case 4: { /* Paeth: whichever of the three is nearest to left + up - corner */
         const int to_left = abs((int)up - (int)corner), to_up = abs((int)left - (int)corner);
         const int to_corner = abs((int)left + (int)up - 2 * (int)corner);
         return to_left <= to_up && to_left <= to_corner ? left : to_up <= to_corner ? up : corner;
@@ -1324,7 +1333,7 @@ static bool png_pass(const png *p, const uint8_t *pass, uint8_t **data, uint8_t 
 static bool png_pixels(png *p, flis_picture *out)
 {
     const unsigned first = p->interlaced ? 0 : 7, stop = p->interlaced ? 7 : 8;
-    size_t wanted = 0, got;             /* below 2^28: sides and pixels are bounded */
+    size_t wanted = 0, got; /* below 2^28: sides and pixels are bounded */
     for (unsigned i = first; i < stop; i++) {
         const size_t w = pass_size(p->width, PNG_PASS[i][0], PNG_PASS[i][2]);
         if (w) wanted += (1 + (w * p->depth + 7) / 8) * pass_size(p->height, PNG_PASS[i][1], PNG_PASS[i][3]);
@@ -1431,7 +1440,7 @@ static bool read_pgm(flis_ctx *ctx, const char *path, const uint8_t *in, size_t 
     if (largest < 1 || largest > 65535)
         return flis_fail(ctx, "%s: damaged PGM: got a maximum of %lu, wanted 1 to 65535", path, largest);
     const size_t count = (size_t)width * height;
-    if ((length - p.at) / (in[1] == '2' ? 2 : 1) + 1 < count)   /* before memory is asked for */
+    if ((length - p.at) / (in[1] == '2' ? 2 : 1) + 1 < count) /* before memory is asked for */
         return flis_fail(ctx, "%s: damaged PGM: cut short, wanted %zu pixels", path, count);
     out->width = width;
     out->height = height;
@@ -1511,7 +1520,7 @@ static bool put_text(flis_ctx *ctx, bytes *out, const char *key, const char *val
         return flis_fail(ctx, "PNG: got the keyword \"%s\", wanted 1 to 79 printable characters", key);
     bytes_put(ctx, &latin, key, strlen(key) + 1);
     bytes_put(ctx, &utf8, key, strlen(key) + 1);
-    bytes_put(ctx, &utf8, "\0\0\0\0", 4);       /* not compressed, method 0, no language, no translated keyword */
+    bytes_put(ctx, &utf8, "\0\0\0\0", 4); /* not compressed, method 0, no language, no translated keyword */
     while (p < end) {
         size_t length;
         char four[4];
@@ -1577,10 +1586,19 @@ static bool put_png(flis_ctx *ctx, const char *name, const flis_picture *picture
     if (!flis_ok(ctx) || !size_fits(ctx, name, picture->width, picture->height)) return false;
     if (picture->channels != 1 && picture->channels != 3)
         return flis_fail(ctx, "%s: got a picture of %zu channels, wanted 1 (gray) or 3 (RGB)", name, picture->channels);
-    const uint8_t header[13] = {
-        (uint8_t)(w >> 24), (uint8_t)(w >> 16), (uint8_t)(w >> 8), (uint8_t)w, (uint8_t)(h >> 24), (uint8_t)(h >> 16),
-        (uint8_t)(h >> 8), (uint8_t)h, 8, picture->channels == 3 ? 2 : PNG_GRAY, 0, 0, 0
-    };
+    const uint8_t header[13] = {(uint8_t)(w >> 24),
+                                (uint8_t)(w >> 16),
+                                (uint8_t)(w >> 8),
+                                (uint8_t)w,
+                                (uint8_t)(h >> 24),
+                                (uint8_t)(h >> 16),
+                                (uint8_t)(h >> 8),
+                                (uint8_t)h,
+                                8,
+                                picture->channels == 3 ? 2 : PNG_GRAY,
+                                0,
+                                0,
+                                0};
     bytes_put(ctx, out, PNG_SIGNATURE, sizeof PNG_SIGNATURE);
     put_chunk(ctx, out, "IHDR", header, sizeof header);
     for (; text && text[0] && flis_ok(ctx); text += 2) put_text(ctx, out, text[0], text[1]);
@@ -1629,8 +1647,9 @@ static bool phrase_id(flis_ctx *ctx, const char *path, const char *phrase, const
 {
     uint64_t value;
     if (json->type != FLIS_NUMBER)
-        return layout_fail(ctx, path, json, "phrase \"%.200s\": got %.40s, wanted a class id: an integer from -1 to 255",
-                           phrase, flis_json_got(json));
+        return layout_fail(ctx, path, json,
+                           "phrase \"%.200s\": got %.40s, wanted a class id: an integer from -1 to 255", phrase,
+                           flis_json_got(json));
     *id = -1;
     if (strcmp(json->literal, "-1") == 0) return true;
     if (!flis_json_u64(json, &value) || value > 255)
@@ -1863,9 +1882,11 @@ static bool append_index(flis_ctx *ctx, flis_file *file, const char *index, flis
         if (name->type != FLIS_STRING || !name->length || name->length > 255 || strpbrk(name->string, "/\\") ||
             strlen(name->string) != name->length) {
             const bool text = name->type == FLIS_STRING;
-            flis_fail(ctx, "%s: weight_map: \"%.200s\": got %s%.200s%s, wanted the name of a file beside the index", index,
-                      map->key[i].string, text ? "\"" : "", text ? name->string : flis_json_got(name),
-                      !text ? "" : strlen(name->string) == name->length ? "\"" : "\" and a NUL character");
+            flis_fail(ctx, "%s: weight_map: \"%.200s\": got %s%.200s%s, wanted the name of a file beside the index",
+                      index, map->key[i].string, text ? "\"" : "", text ? name->string : flis_json_got(name),
+                      !text                                  ? ""
+                      : strlen(name->string) == name->length ? "\""
+                                                             : "\" and a NUL character");
             break;
         }
         path_in(path, index, folder, name->string);
@@ -1881,18 +1902,24 @@ static bool append_index(flis_ctx *ctx, flis_file *file, const char *index, flis
         const flis_entry *entry = flis_file_find(file, tensor);
         path_in(path, index, folder, map->item[i].string);
         if (!entry || strcmp(file->shard[entry->shard].path, path) != 0)
-            flis_fail(ctx, "%s: weight_map: \"%.200s\" is not in %.200s", index, map->key[i].string, map->item[i].string);
+            flis_fail(ctx, "%s: weight_map: \"%.200s\" is not in %.200s", index, map->key[i].string,
+                      map->item[i].string);
     }
     flis_json_free(json);
     return flis_ok(ctx);
 }
 
 /* A part of a diffusers folder: its weights under any of the names that diffusers gives them. SPEC 10.3. */
-static bool append_part(flis_ctx *ctx, flis_file *file, const char *folder, const char *part, flis_rename *rename_tensor, void *user)
+static bool append_part(flis_ctx *ctx, flis_file *file, const char *folder, const char *part,
+                        flis_rename *rename_tensor, void *user)
 {
     static const char *const names[] = {
-        "diffusion_pytorch_model.safetensors", "model.safetensors", "diffusion_pytorch_model.safetensors.index.json",
-        "model.safetensors.index.json", "diffusion_pytorch_model.fp16.safetensors", "model.fp16.safetensors",
+        "diffusion_pytorch_model.safetensors",
+        "model.safetensors",
+        "diffusion_pytorch_model.safetensors.index.json",
+        "model.safetensors.index.json",
+        "diffusion_pytorch_model.fp16.safetensors",
+        "model.fp16.safetensors",
     };
     char path[PATH_ROOM], name[96];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -1901,8 +1928,11 @@ static bool append_part(flis_ctx *ctx, flis_file *file, const char *folder, cons
         return path_ends(path, ".json") ? append_index(ctx, file, path, rename_tensor, user)
                                         : flis_file_append(ctx, file, path, rename_tensor, user);
     }
-    return flis_fail(ctx, "%s: %s: no weights: wanted diffusion_pytorch_model.safetensors or model.safetensors there (of .bin "
-                     "files, tools/ckpt2safetensors makes them)", folder, part);
+    return flis_fail(
+        ctx,
+        "%s: %s: no weights: wanted diffusion_pytorch_model.safetensors or model.safetensors there (of .bin "
+        "files, tools/ckpt2safetensors makes them)",
+        folder, part);
 }
 
 /* A member of part/config.json: absent and null (which diffusers writes) mean `otherwise`; of a list the first. */
@@ -1919,16 +1949,17 @@ static double number_in(flis_ctx *ctx, const char *folder, const char *part, con
 }
 
 /* A member that is a list, one item for each level; NULL where it is absent. */
-static const flis_json *list_in(flis_ctx *ctx, const char *folder, const char *part, const flis_json *config, const char *key,
-                                flis_json_type type)
+static const flis_json *list_in(flis_ctx *ctx, const char *folder, const char *part, const flis_json *config,
+                                const char *key, flis_json_type type)
 {
     const flis_json *list = flis_ok(ctx) ? flis_json_get(config, key) : NULL;
     if (!list) return NULL;
     bool good = list->type == FLIS_ARRAY && list->count >= 1 && list->count <= FLIS_MAX_LEVELS;
     for (size_t i = 0; good && i < list->count; i++) good = list->item[i].type == type;
     if (good) return list;
-    flis_fail(ctx, "%s/%s/config.json: %s: got %.40s%s, wanted a list of 1 to %d %s", folder, part, key, flis_json_got(list),
-              list->type == FLIS_ARRAY ? " of something else" : "", FLIS_MAX_LEVELS, type == FLIS_NUMBER ? "numbers" : "names");
+    flis_fail(ctx, "%s/%s/config.json: %s: got %.40s%s, wanted a list of 1 to %d %s", folder, part, key,
+              flis_json_got(list), list->type == FLIS_ARRAY ? " of something else" : "", FLIS_MAX_LEVELS,
+              type == FLIS_NUMBER ? "numbers" : "names");
     return NULL;
 }
 
@@ -1951,10 +1982,11 @@ static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder)
     flis_diffusers unet_names = {.blocks = 2}, vae_names = {.levels = 4};
     const double blocks = number_in(ctx, folder, "unet", unet, "layers_per_block", 2);
     if (flis_ok(ctx) && !(blocks >= 1 && blocks <= 64 && floor(blocks) == blocks))
-        flis_fail(ctx, "%s/unet/config.json: layers_per_block: got %g, wanted a whole number from 1 to 64", folder, blocks);
+        flis_fail(ctx, "%s/unet/config.json: layers_per_block: got %g, wanted a whole number from 1 to 64", folder,
+                  blocks);
     if (flis_ok(ctx)) unet_names.blocks = (size_t)blocks;
     const flis_json *up = list_in(ctx, folder, "unet", unet, "up_block_types", FLIS_STRING);
-    for (size_t i = 0; i < FLIS_MAX_LEVELS; i++)    /* Stable Diffusion v1: all but the first */
+    for (size_t i = 0; i < FLIS_MAX_LEVELS; i++) /* Stable Diffusion v1: all but the first */
         unet_names.up_attention[i] = up && i < up->count ? strncmp(up->item[i].string, "CrossAttn", 9) == 0 : i > 0;
     const flis_json *widths = list_in(ctx, folder, "vae", vae, "block_out_channels", FLIS_NUMBER);
     if (widths) vae_names.levels = widths->count;
@@ -2004,8 +2036,8 @@ flis_file *flis_model_open(flis_ctx *ctx, const char *path)
 {
     char config[PATH_ROOM], word[PATH_ROOM];
     if (is_checkpoint(path)) {
-        flis_fail(ctx, "%s: a PyTorch checkpoint must be converted first: tools/ckpt2safetensors %s OUT.safetensors", path,
-                  shell_word(path, word, sizeof word));
+        flis_fail(ctx, "%s: a PyTorch checkpoint must be converted first: tools/ckpt2safetensors %s OUT.safetensors",
+                  path, shell_word(path, word, sizeof word));
         return NULL;
     }
     flis_file *file = flis_file_new(ctx, path);
@@ -2013,7 +2045,8 @@ flis_file *flis_model_open(flis_ctx *ctx, const char *path)
     if (path_ends(path, ".index.json")) append_index(ctx, file, path, NULL, NULL);
     else if (readable(path_in(config, path, strlen(path), "unet/config.json")) ||
              readable(path_in(config, path, strlen(path), "vae/config.json")) ||
-             readable(path_in(config, path, strlen(path), "text_encoder/config.json"))) append_folder(ctx, file, path);
+             readable(path_in(config, path, strlen(path), "text_encoder/config.json")))
+        append_folder(ctx, file, path);
     else flis_file_append(ctx, file, path, NULL, NULL);
     if (flis_file_ready(ctx, file)) return file;
     flis_file_close(file);
@@ -2117,7 +2150,7 @@ bool flis_decode_picture(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *
     memset(out, 0, sizeof *out);
     if (!z || !flis_ok(ctx)) return false;
     flis_mark mark = flis_here(ctx);
-    const float factor = (float)(1.0 / flis_vae_get_config(vae)->scale_factor);     /* torch multiplies by a float32 */
+    const float factor = (float)(1.0 / flis_vae_get_config(vae)->scale_factor); /* torch multiplies by a float32 */
     const flis_tensor *y = flis_vae_decode(ctx, vae, flis_scale(ctx, z, (double)factor));
     if (y && flis_ok(ctx) && y->x) {
         out->width = y->w;
@@ -2129,7 +2162,7 @@ bool flis_decode_picture(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *
             if (v != v)
                 flis_fail(ctx, "decode: the value at pixel (%zu, %zu) is not a number", i / 3 % y->w, i / 3 / y->w);
             v = v > 0 ? v < 1 ? v : 1 : 0;
-            out->pixels[i] = (uint8_t)(255 * v);    /* truncated, not rounded: astype(np.uint8) */
+            out->pixels[i] = (uint8_t)(255 * v); /* truncated, not rounded: astype(np.uint8) */
         }
     }
     flis_rewind(ctx, mark);
@@ -2143,14 +2176,14 @@ bool flis_decode_picture(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *
 typedef struct generation {
     flis_guided guided;
     const flis_options *options;
-    size_t h, w, count;         /* of the latent: count = 4 h w */
-    size_t steps;               /* there will be */
-    size_t step, evaluation;    /* the sampler is in step `step`, and has evaluated so often in it */
-    real *context, *uncond;     /* [77][d] */
-    uint8_t *label;             /* [H][W], or NULL */
+    size_t h, w, count;      /* of the latent: count = 4 h w */
+    size_t steps;            /* there will be */
+    size_t step, evaluation; /* the sampler is in step `step`, and has evaluated so often in it */
+    real *context, *uncond;  /* [77][d] */
+    uint8_t *label;          /* [H][W], or NULL */
     flis_prompt prompt;
     flis_rca rca;
-    real *x;                    /* [4][h][w]: x_T, in the end the latents */
+    real *x; /* [4][h][w]: x_T, in the end the latents */
 } generation;
 
 /* Everything that can be told to be wrong from the options alone. SPEC 8.7. */
@@ -2183,7 +2216,8 @@ static bool noise_fails(flis_ctx *ctx, const char *path, const flis_entry *e, co
 {
     char shape[FLIS_MAX_DIMS * 21 + 1] = "";
     for (int i = 0, used = 0; i < e->rank; i++)
-        used += snprintf(shape + used, sizeof shape - (size_t)used, "%s%llu", i ? "," : "", (unsigned long long)e->shape[i]);
+        used += snprintf(shape + used, sizeof shape - (size_t)used, "%s%llu", i ? "," : "",
+                         (unsigned long long)e->shape[i]);
     return flis_fail(ctx, "%s: tensor \"%.200s\": got %s [%s], wanted F32 [1,4,%zu,%zu]", path, e->name,
                      flis_dtype_name(e->dtype), shape, g->h, g->w);
 }

@@ -39,11 +39,11 @@ typedef float real;
 #endif
 
 enum {
-    FLIS_TOKENS = 77,           /* positions of the text encoder: BOS, at most 75 tokens, EOS and padding */
-    FLIS_PHRASE_TOKENS = 75,    /* tokens that a prompt may have */
-    FLIS_TIMESTEPS = 1000,      /* steps of the diffusion process that the U-Net was trained on */
-    FLIS_FACTOR = 8,            /* picture pixels per latent cell, each way */
-    FLIS_MAX_DIMS = 8           /* dimensions of a tensor in a file */
+    FLIS_TOKENS = 77,        /* positions of the text encoder: BOS, at most 75 tokens, EOS and padding */
+    FLIS_PHRASE_TOKENS = 75, /* tokens that a prompt may have */
+    FLIS_TIMESTEPS = 1000,   /* steps of the diffusion process that the U-Net was trained on */
+    FLIS_FACTOR = 8,         /* picture pixels per latent cell, each way */
+    FLIS_MAX_DIMS = 8        /* dimensions of a tensor in a file */
 };
 
 /* ---- 1. Context ------------------------------------------------------------------------------------------------ */
@@ -52,22 +52,22 @@ typedef struct flis_tensor flis_tensor;
 
 /* Memory for activations: taken from the top, given back by rewinding to a mark. Use through flis_mark and friends. */
 typedef struct flis_arena {
-    struct flis_chunk *top;     /* the chunk that is being filled; older ones hang below it */
-    struct flis_chunk *spare;   /* emptied chunks, kept because fresh pages are slow */
-    size_t used;                /* bytes handed out now, in all chunks (while dry: that would have been) */
-    size_t peak;                /* the largest `used` so far */
+    struct flis_chunk *top;   /* the chunk that is being filled; older ones hang below it */
+    struct flis_chunk *spare; /* emptied chunks, kept because fresh pages are slow */
+    size_t used;              /* bytes handed out now, in all chunks (while dry: that would have been) */
+    size_t peak;              /* the largest `used` so far */
 } flis_arena;
 
 /* torch.randn's generators; section 8 has the functions. */
 typedef enum { FLIS_RNG_CPU, FLIS_RNG_CUDA } flis_rng_kind;
 typedef struct flis_rng {
     flis_rng_kind kind;
-    uint32_t mt[624];           /* mt19937 state (CPU) */
-    int at;                     /* next word of mt, 624: refill */
-    bool has_next_normal;       /* below 16 values the second of a Box-Muller pair is kept for the next call */
+    uint32_t mt[624];     /* mt19937 state (CPU) */
+    int at;               /* next word of mt, 624: refill */
+    bool has_next_normal; /* below 16 values the second of a Box-Muller pair is kept for the next call */
     double next_normal;
-    uint64_t seed;              /* Philox key (CUDA) */
-    uint32_t calls;             /* Philox: normal calls since seeding */
+    uint64_t seed;  /* Philox key (CUDA) */
+    uint32_t calls; /* Philox: normal calls since seeding */
 } flis_rng;
 
 /* A format that arithmetic can be made to look like: each operation's result is rounded to it, and so are the operands
@@ -76,13 +76,13 @@ typedef struct flis_rng {
 typedef enum { FLIS_EXACT, FLIS_AS_F32, FLIS_AS_TF32, FLIS_AS_F16, FLIS_AS_BF16 } flis_precision;
 
 typedef struct flis_ctx {
-    char error[4096];           /* the first failure, one sentence (several lines where it lists tensors); "" if none */
-    int threads;                /* OpenMP threads; the bits do not depend on it */
-    bool dry;                   /* operations only compute shapes and count memory and work: how stages size the arena */
-    uint64_t macs;              /* multiply-adds that operations did (or, dry, would have done) */
+    char error[4096]; /* the first failure, one sentence (several lines where it lists tensors); "" if none */
+    int threads;      /* OpenMP threads; the bits do not depend on it */
+    bool dry;         /* operations only compute shapes and count memory and work: how stages size the arena */
+    uint64_t macs;    /* multiply-adds that operations did (or, dry, would have done) */
     flis_arena arena;
     flis_rng rng;
-    flis_precision precision;   /* FLIS_EXACT: nothing is emulated, at no cost */
+    flis_precision precision; /* FLIS_EXACT: nothing is emulated, at no cost */
     /* Called by long work; `what` is "load", "sample", "decode"…; done goes from 0 to total. May be NULL. */
     void (*progress)(void *user, const char *what, size_t done, size_t total);
     void *progress_user;
@@ -92,14 +92,14 @@ typedef struct flis_ctx {
     /* Asked before something of `count` values is computed for the trace alone: an attention's insides. NULL: no. */
     bool (*trace_wants)(void *user, const char *name, size_t count);
     void *trace_user;
-    char scope[64];             /* put before every trace name, e.g. "step.0.cond." */
+    char scope[64]; /* put before every trace name, e.g. "step.0.cond." */
     /* Called with one line for every tensor that a load finds missing, misshaped, mistyped, not finite, or extra (which
        is no error); the error sentence has room for the first ones only. May be NULL. */
     void (*report)(void *user, const char *line);
     void *report_user;
     /* Polled between operations; a non-zero value makes the context fail with "interrupted". May be NULL. */
     const volatile int *interrupted;
-    struct flis_tape *tape;     /* records operations for their backward; NULL: nothing is recorded */
+    struct flis_tape *tape; /* records operations for their backward; NULL: nothing is recorded */
 } flis_ctx;
 
 /* Everything zero, threads = what OpenMP would use (1 without it). Checks once that this machine and build keep IEEE
@@ -119,7 +119,10 @@ bool flis_ok(const flis_ctx *ctx);
 /* malloc that fails the context with a sentence; size count*size is overflow-checked. Zero-filled. free() it. */
 void *flis_alloc(flis_ctx *ctx, size_t count, size_t size);
 
-typedef struct { struct flis_chunk *chunk; size_t fill, used; } flis_mark;
+typedef struct {
+    struct flis_chunk *chunk;
+    size_t fill, used;
+} flis_mark;
 /* The arena's present height. */
 flis_mark flis_here(const flis_ctx *ctx);
 /* Gives back everything above the mark. */
@@ -131,7 +134,11 @@ bool flis_reserve(flis_ctx *ctx, size_t bytes);
 /* Sizing the arena before long work: between begin and end (which reserves the most that was in use) the same
    operations run dry. begin is false, and there is nothing to end, where sizing makes no sense: already dry, failed, or
    taping. */
-typedef struct flis_dry { flis_mark mark; size_t peak; uint64_t macs; } flis_dry;
+typedef struct flis_dry {
+    flis_mark mark;
+    size_t peak;
+    uint64_t macs;
+} flis_dry;
 bool flis_dry_begin(flis_ctx *ctx, flis_dry *dry);
 void flis_dry_end(flis_ctx *ctx, const flis_dry *dry);
 /* Raw arena memory, 64-byte aligned, not zeroed; NULL when failed or dry. */
@@ -143,10 +150,10 @@ void *flis_scratch(flis_ctx *ctx, size_t count, size_t size);
    with h = w = 1. */
 struct flis_tensor {
     int rank;
-    bool bytes;                 /* a traced mask: its values are 0 and 1, and files hold them as U8 */
+    bool bytes; /* a traced mask: its values are 0 and 1, and files hold them as U8 */
     size_t n, h, w, c;
-    real *x;                    /* n*h*w*c values; NULL while dry */
-    struct flis_grad *grad;     /* gathers the loss's gradient (section 10), views' too; NULL: none is wanted */
+    real *x;                /* n*h*w*c values; NULL while dry */
+    struct flis_grad *grad; /* gathers the loss's gradient (section 10), views' too; NULL: none is wanted */
 };
 
 flis_tensor *flis_image(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t c);
@@ -165,64 +172,76 @@ void flis_trace(flis_ctx *ctx, const flis_tensor *x, const char *format, ...);
 bool flis_trace_wants(flis_ctx *ctx, size_t count, const char *format, ...);
 
 typedef enum {
-    FLIS_F64, FLIS_F32, FLIS_F16, FLIS_BF16, FLIS_I64, FLIS_I32, FLIS_I16, FLIS_I8, FLIS_U8, FLIS_BOOL
+    FLIS_F64,
+    FLIS_F32,
+    FLIS_F16,
+    FLIS_BF16,
+    FLIS_I64,
+    FLIS_I32,
+    FLIS_I16,
+    FLIS_I8,
+    FLIS_U8,
+    FLIS_BOOL
 } flis_dtype;
 
 /* A weight as the checkpoint names it. Matrices and kernels are packed once, when loaded, into panels of FLIS_PANEL
    outputs: packed[panel][k][FLIS_PANEL], k running over (kh, kw, ci); vectors and embeddings stay as they are. */
 typedef struct flis_param {
     int rank;
-    size_t shape[4];            /* as in the checkpoint: [out], [out][in], [out][in][kh][kw] */
-    bool table;                 /* looked up by row (an embedding), never multiplied: stays unpacked */
-    size_t groups;              /* a group norm's gain: groups of channels; 0: 32, as in Stable Diffusion */
-    real *value;                /* unpacked values in the checkpoint's order (vectors, embeddings); else NULL */
-    real *packed;               /* panels (matrices and kernels); else NULL */
-    uint16_t *half;             /* the same panels as F16 or BF16, widened where they are used: half the memory */
+    size_t shape[4]; /* as in the checkpoint: [out], [out][in], [out][in][kh][kw] */
+    bool table;      /* looked up by row (an embedding), never multiplied: stays unpacked */
+    size_t groups;   /* a group norm's gain: groups of channels; 0: 32, as in Stable Diffusion */
+    real *value;     /* unpacked values in the checkpoint's order (vectors, embeddings); else NULL */
+    real *packed;    /* panels (matrices and kernels); else NULL */
+    uint16_t *half;  /* the same panels as F16 or BF16, widened where they are used: half the memory */
     bool half_is_bf16;
     /* Training (section 10): allocated by flis_grad_visit, in the checkpoint's order like value, which is kept then. */
-    real *grad;                 /* d loss / d value, gathered over backward passes; NULL: frozen */
-    real *m, *v;                /* AdamW's moments */
-    real *ema;                  /* exponential moving average of value; NULL: none is kept */
+    real *grad;  /* d loss / d value, gathered over backward passes; NULL: frozen */
+    real *m, *v; /* AdamW's moments */
+    real *ema;   /* exponential moving average of value; NULL: none is kept */
 } flis_param;
 
 /* Each operation returns a new tensor in the arena and leaves its inputs alone. The equation stands above it in
    tensor.c. On a failed context they return NULL, and accept NULL. */
 
 /* y[i,o] = sum_k x[i,k] w[o,k] + b[o] (+ add[i,o]). w [c_out][c], b [c_out] or NULL; add like y, or NULL. */
-flis_tensor *flis_linear(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, const flis_tensor *add);
+flis_tensor *flis_linear(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
+                         const flis_tensor *add);
 
 typedef enum {
-    FLIS_SAME,                  /* zeros all around: 1 for a 3x3 kernel, 0 for 1x1; stride 1 */
-    FLIS_DOWN_BOTH,             /* 3x3, stride 2, 1 zero all around (the U-Net's downsample) */
-    FLIS_DOWN_AFTER,            /* 3x3, stride 2, 1 zero right and below only (the VAE encoder's) */
-    FLIS_UPSAMPLED              /* 3x3 over the input enlarged twice by nearest neighbour, 1 zero all around */
+    FLIS_SAME,       /* zeros all around: 1 for a 3x3 kernel, 0 for 1x1; stride 1 */
+    FLIS_DOWN_BOTH,  /* 3x3, stride 2, 1 zero all around (the U-Net's downsample) */
+    FLIS_DOWN_AFTER, /* 3x3, stride 2, 1 zero right and below only (the VAE encoder's) */
+    FLIS_UPSAMPLED   /* 3x3 over the input enlarged twice by nearest neighbour, 1 zero all around */
 } flis_conv_kind;
 /* y[i,j,o] = sum_{kh,kw,ci} x[.,.,ci] w[o,ci,kh,kw] + b[o] (+ add). w [c_out][c][k][k], k = 1 or 3. */
-flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, flis_conv_kind kind,
-                       const flis_tensor *add);
+flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
+                       flis_conv_kind kind, const flis_tensor *add);
 /* Group norm over gain->groups (32) groups of neighbouring channels, eps inside the root, then gain and bias [c]; then SiLU if asked. */
-flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, double eps,
-                             bool silu);
+flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias,
+                             double eps, bool silu);
 /* Layer norm over c, eps 1e-5. */
 flis_tensor *flis_layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias);
-flis_tensor *flis_silu(flis_ctx *ctx, const flis_tensor *x);        /* x sigmoid(x) */
-flis_tensor *flis_quick_gelu(flis_ctx *ctx, const flis_tensor *x);  /* x sigmoid(1.702 x): CLIP's */
-flis_tensor *flis_geglu(flis_ctx *ctx, const flis_tensor *x);       /* first half of c times exact GELU of the second */
+flis_tensor *flis_silu(flis_ctx *ctx, const flis_tensor *x);       /* x sigmoid(x) */
+flis_tensor *flis_quick_gelu(flis_ctx *ctx, const flis_tensor *x); /* x sigmoid(1.702 x): CLIP's */
+flis_tensor *flis_geglu(flis_ctx *ctx, const flis_tensor *x);      /* first half of c times exact GELU of the second */
 flis_tensor *flis_add(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b);
-flis_tensor *flis_add_to_all(flis_ctx *ctx, const flis_tensor *x, const flis_tensor *v); /* v [n][1][c] at every place */
+flis_tensor *flis_add_to_all(flis_ctx *ctx, const flis_tensor *x,
+                             const flis_tensor *v); /* v [n][1][c] at every place */
 flis_tensor *flis_scale(flis_ctx *ctx, const flis_tensor *x, double factor);
-flis_tensor *flis_concat(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b);     /* channels of a, then of b */
-flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_param *token, const flis_param *position);
+flis_tensor *flis_concat(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b); /* channels of a, then of b */
+flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_param *token,
+                        const flis_param *position);
 
 /* Which keys a query may see. All NULL/false: every key. */
 typedef struct flis_mask {
-    bool causal;                        /* key j is open to query i only if j <= i */
-    const uint8_t *const *open;         /* per sample [t_query][t_key], 1 open, 0 closed; open[i] NULL: all open */
+    bool causal;                /* key j is open to query i only if j <= i */
+    const uint8_t *const *open; /* per sample [t_query][t_key], 1 open, 0 closed; open[i] NULL: all open */
 } flis_mask;
 /* Multi-head attention: heads side by side in c; score = (q . k) * scale, closed: -max(real); softmax over keys; the
    weighted sum of v. q [n][tq][c], k and v [n][tk][c]. Never holds more than 32 query rows of scores per thread. */
-flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
-                            double scale, flis_mask mask);
+flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v,
+                            size_t heads, double scale, flis_mask mask);
 
 /* What that attention computes inside, for the trace and only where ctx->trace_wants it, under name + ".q", ".k", ".v"
    [n heads][t][d]; ".scores" (scaled, before the mask) and ".weights" (after softmax) [n heads][tq][tk]; ".mask"
@@ -238,13 +257,13 @@ flis_tensor *flis_conv_add(flis_ctx *ctx, const flis_tensor *x, const flis_param
 
 /* Own elementary functions: + - * / alone, in double, so that every machine agrees. Errors below 1 ulp of double. */
 double flis_exp(double x);
-double flis_log(double x);              /* x > 0 */
-double flis_sin(double x);              /* |x| up to 1e5 */
+double flis_log(double x); /* x > 0 */
+double flis_sin(double x); /* |x| up to 1e5 */
 double flis_cos(double x);
 double flis_erfc(double x);
 float flis_fma_soft(float a, float b, float c); /* fmaf to the bit from double arithmetic alone */
 float flis_half_to_float(uint16_t bits);
-uint16_t flis_float_to_half(float x);   /* to nearest, ties to even */
+uint16_t flis_float_to_half(float x); /* to nearest, ties to even */
 float flis_bf16_to_float(uint16_t bits);
 uint16_t flis_float_to_bf16(float x);
 
@@ -255,25 +274,29 @@ typedef struct flis_entry {
     flis_dtype dtype;
     int rank;
     uint64_t shape[FLIS_MAX_DIMS];
-    uint64_t begin, end;                /* bytes, from the start of the data section */
-    size_t shard;                       /* which of flis_file's shards holds it */
-    bool used;                          /* some part of the model asked for it */
+    uint64_t begin, end; /* bytes, from the start of the data section */
+    size_t shard;        /* which of flis_file's shards holds it */
+    bool used;           /* some part of the model asked for it */
 } flis_entry;
 
 /* The tensors of one file, or of several that are seen as one: shards, or the parts of a diffusers folder. */
-typedef struct flis_shard { char *path; FILE *stream; uint64_t data; } flis_shard;     /* data: offset of the data section */
+typedef struct flis_shard {
+    char *path;
+    FILE *stream;
+    uint64_t data;
+} flis_shard; /* data: offset of the data section */
 typedef struct flis_file {
-    char *path;                         /* as the user gave it */
+    char *path; /* as the user gave it */
     size_t shards;
     flis_shard *shard;
     size_t count;
-    flis_entry *entry;                  /* sorted by name */
+    flis_entry *entry; /* sorted by name */
     size_t metadata_count;
-    char **metadata;                    /* key, value, key, value… */
+    char **metadata; /* key, value, key, value… */
 } flis_file;
 
 size_t flis_dtype_size(flis_dtype dtype);
-const char *flis_dtype_name(flis_dtype dtype);      /* as safetensors writes it: "F32" */
+const char *flis_dtype_name(flis_dtype dtype); /* as safetensors writes it: "F32" */
 /* Number of values of an entry (1 for rank 0). */
 uint64_t flis_entry_count(const flis_entry *entry);
 /* Opens and checks a safetensors file: every rule of the format is enforced. Close with flis_file_close. */
@@ -286,18 +309,19 @@ flis_file *flis_file_new(flis_ctx *ctx, const char *path);
 bool flis_file_append(flis_ctx *ctx, flis_file *file, const char *path, flis_rename *rename, void *user);
 bool flis_file_set_metadata(flis_ctx *ctx, flis_file *file, const char *key, const char *value);
 bool flis_file_ready(flis_ctx *ctx, flis_file *file);
-void flis_file_close(flis_file *file);              /* NULL is fine */
+void flis_file_close(flis_file *file); /* NULL is fine */
 const flis_entry *flis_file_find(const flis_file *file, const char *name);
 /* Whether any tensor's name begins so: what a model consists of is not told by one tensor, which may be missing. */
 bool flis_file_any(const flis_file *file, const char *prefix);
-const char *flis_file_metadata(const flis_file *file, const char *key);     /* NULL: absent */
+const char *flis_file_metadata(const flis_file *file, const char *key); /* NULL: absent */
 /* A metadata string that must be a number above 0, at most 65536; absent, or failed: `otherwise`. */
 double flis_file_number(flis_ctx *ctx, const flis_file *file, const char *key, bool whole, double otherwise);
 /* The values, converted. out holds flis_entry_count values. Integers must fit. */
 bool flis_file_read_real(flis_ctx *ctx, flis_file *file, const flis_entry *entry, real *out);
 bool flis_file_read_f64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, double *out);
 bool flis_file_read_i64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, int64_t *out);
-bool flis_file_read_u16(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint16_t *out);   /* F16, BF16: their bits */
+bool flis_file_read_u16(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
+                        uint16_t *out); /* F16, BF16: their bits */
 bool flis_file_read_u8(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint8_t *out);
 
 /* Writing: declare every tensor, then give their values in the same order (in pieces if wanted), then finish. The file
@@ -305,17 +329,23 @@ bool flis_file_read_u8(flis_ctx *ctx, flis_file *file, const flis_entry *entry, 
 typedef struct flis_writer flis_writer;
 flis_writer *flis_write_begin(flis_ctx *ctx, const char *path);
 bool flis_write_metadata(flis_ctx *ctx, flis_writer *writer, const char *key, const char *value);
-bool flis_write_declare(flis_ctx *ctx, flis_writer *writer, const char *name, flis_dtype dtype, int rank, const uint64_t *shape);
-bool flis_write_real(flis_ctx *ctx, flis_writer *writer, const real *x, size_t count);      /* into the dtype declared */
+bool flis_write_declare(flis_ctx *ctx, flis_writer *writer, const char *name, flis_dtype dtype, int rank,
+                        const uint64_t *shape);
+bool flis_write_real(flis_ctx *ctx, flis_writer *writer, const real *x, size_t count); /* into the dtype declared */
 bool flis_write_f64(flis_ctx *ctx, flis_writer *writer, const double *x, size_t count);
 bool flis_write_i64(flis_ctx *ctx, flis_writer *writer, const int64_t *x, size_t count);
 bool flis_write_u8(flis_ctx *ctx, flis_writer *writer, const uint8_t *x, size_t count);
-bool flis_write_raw(flis_ctx *ctx, flis_writer *writer, const unsigned char *bytes, size_t count);   /* little-endian, as declared */
-bool flis_write_end(flis_ctx *ctx, flis_writer *writer);    /* frees the writer, also when it fails */
-void flis_write_abort(flis_writer *writer);                 /* removes the temporary, frees; NULL is fine */
+bool flis_write_raw(flis_ctx *ctx, flis_writer *writer, const unsigned char *bytes,
+                    size_t count);                       /* little-endian, as declared */
+bool flis_write_end(flis_ctx *ctx, flis_writer *writer); /* frees the writer, also when it fails */
+void flis_write_abort(flis_writer *writer);              /* removes the temporary, frees; NULL is fine */
 
 /* SHA-256 (FIPS 180-4), in pieces: begin, add as often as wanted, end. hex gets 64 digits and a NUL. */
-typedef struct flis_sha256 { uint32_t h[8]; uint64_t length; uint8_t block[64]; } flis_sha256;
+typedef struct flis_sha256 {
+    uint32_t h[8];
+    uint64_t length;
+    uint8_t block[64];
+} flis_sha256;
 void flis_sha256_begin(flis_sha256 *s);
 void flis_sha256_add(flis_sha256 *s, const void *bytes, size_t count);
 void flis_sha256_end(flis_sha256 *s, char hex[65]);
@@ -325,11 +355,11 @@ void flis_tensor_digest(const flis_tensor *x, char hex[65]);
 /* What is told of a tensor instead of its values. Indices count in the order that files have. */
 enum { FLIS_SAMPLES = 64 };
 typedef struct flis_summary {
-    size_t count, not_finite;           /* values; how many of them are NaN or infinite */
-    double mean, deviation;             /* population standard deviation; NaN or infinite where a value is */
-    double largest;                     /* |x|; where a value is not finite, that of the first such */
-    size_t largest_at;                  /* where it is first */
-    size_t samples, stride;             /* sample[i] is value i * stride, stride = count / 64, at least 1 */
+    size_t count, not_finite; /* values; how many of them are NaN or infinite */
+    double mean, deviation;   /* population standard deviation; NaN or infinite where a value is */
+    double largest;           /* |x|; where a value is not finite, that of the first such */
+    size_t largest_at;        /* where it is first */
+    size_t samples, stride;   /* sample[i] is value i * stride, stride = count / 64, at least 1 */
     double sample[FLIS_SAMPLES];
     char sha256[65];
 } flis_summary;
@@ -338,11 +368,18 @@ void flis_tensor_summary(const flis_tensor *x, flis_summary *out);
 /* Key tables. A module's weights are a struct of flis_param; its table gives each one's name, its shape as letters that
    the module's own dimensions resolve ("oi33": [o][i][3][3]), and its place in the struct. The loader, the inspector
    and synth walk the same tables, through a visitor. */
-typedef struct flis_key { const char *name; const char *shape; size_t offset; } flis_key;  /* shape "=vd": a table */
-#define FLIS_KEY(type, field, name, shape) { name, shape, offsetof(type, field) }
+typedef struct flis_key {
+    const char *name;
+    const char *shape;
+    size_t offset;
+} flis_key; /* shape "=vd": a table */
+#define FLIS_KEY(type, field, name, shape) \
+    { \
+        name, shape, offsetof(type, field) \
+    }
 /* Sees one weight: its full name, and param with rank and shape filled in. Returns false to stop. */
 typedef bool flis_visit(flis_ctx *ctx, void *user, const char *name, flis_param *param);
-typedef struct flis_walk {              /* a visit in progress: where the names start, and who looks */
+typedef struct flis_walk { /* a visit in progress: where the names start, and who looks */
     flis_visit *visit;
     void *user;
     char prefix[256];
@@ -353,7 +390,11 @@ bool flis_walk_keys(flis_ctx *ctx, flis_walk *walk, const char *module, const fl
 /* A visitor's work when loading: finds `name` in the file, checks its shape, allocates and packs. Every missing or
    misshaped tensor adds a line to `problems` and is reported, so that all are told at once. Dry: checks, reads nothing. */
 /* bad: tensors with something wrong; odd: those of them that are not finite; told: those that `problems` has room for. */
-typedef struct flis_loader { flis_file *file; char problems[3072]; size_t bad, odd, told, done, total; } flis_loader;
+typedef struct flis_loader {
+    flis_file *file;
+    char problems[3072];
+    size_t bad, odd, told, done, total;
+} flis_loader;
 bool flis_load_visit(flis_ctx *ctx, void *loader, const char *name, flis_param *param);
 /* Turns collected problems into ctx->error, and reports what stands under `prefix` (may be NULL) and nobody asked for. */
 bool flis_load_finish(flis_ctx *ctx, flis_loader *loader, const char *prefix);
@@ -366,10 +407,12 @@ bool flis_free_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *
      one dimension: 1 + u * 2^-4 if the name ends in "weight", else u * 2^-6;
    rounded to float32 (only the gains need it). The logarithm's ties, at fan_in 6 * 4^k, go to the even exponent. */
 void flis_formula_weights(const char *name, int rank, const size_t *shape, size_t first, size_t count, real *out);
-bool flis_formula_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *param);  /* fills one param with them */
+bool flis_formula_visit(flis_ctx *ctx, void *unused, const char *name,
+                        flis_param *param); /* fills one param with them */
 /* Fills a param from values in the checkpoint's order: packs matrices and kernels, copies vectors and embeddings. */
 bool flis_param_set(flis_ctx *ctx, flis_param *param, const real *values, bool keep_unpacked);
-bool flis_param_set_half(flis_ctx *ctx, flis_param *param, const uint16_t *values, bool bf16);     /* to be multiplied only */
+bool flis_param_set_half(flis_ctx *ctx, flis_param *param, const uint16_t *values,
+                         bool bf16); /* to be multiplied only */
 /* The values in the checkpoint's order, however they are kept (halves: widened). */
 void flis_param_get(const flis_param *param, real *out);
 size_t flis_param_count(const flis_param *param);
@@ -381,18 +424,19 @@ typedef enum { FLIS_NULL, FLIS_FALSE, FLIS_TRUE, FLIS_NUMBER, FLIS_STRING, FLIS_
 typedef struct flis_json {
     flis_json_type type;
     double number;
-    const char *literal;        /* NUMBER: the digits as written (64-bit integers survive) */
-    char *string; size_t length;
-    size_t count;               /* ARRAY, OBJECT: members, in the file's order */
-    struct flis_json *item;     /* values */
-    struct flis_json *key;      /* OBJECT: strings; duplicates are kept, the reader decides */
-    int line, column;           /* where it began, from 1 */
+    const char *literal; /* NUMBER: the digits as written (64-bit integers survive) */
+    char *string;
+    size_t length;
+    size_t count;           /* ARRAY, OBJECT: members, in the file's order */
+    struct flis_json *item; /* values */
+    struct flis_json *key;  /* OBJECT: strings; duplicates are kept, the reader decides */
+    int line, column;       /* where it began, from 1 */
 } flis_json;
 /* Strict RFC 8259, at most 64 levels deep. `name` is used in error sentences ("name:line:column: …"). */
 flis_json *flis_json_parse(flis_ctx *ctx, const char *name, const char *text, size_t length);
 void flis_json_free(flis_json *json);
-const flis_json *flis_json_get(const flis_json *object, const char *key);   /* last of that name, NULL: absent */
-bool flis_json_u64(const flis_json *number, uint64_t *out);                 /* exact non-negative integers only */
+const flis_json *flis_json_get(const flis_json *object, const char *key); /* last of that name, NULL: absent */
+bool flis_json_u64(const flis_json *number, uint64_t *out);               /* exact non-negative integers only */
 /* For "got X" in sentences: a number's digits, else "a string", "an object"…; NULL: "nothing". */
 const char *flis_json_got(const flis_json *json);
 
@@ -400,12 +444,12 @@ const char *flis_json_got(const flis_json *json);
 char *flis_read_file(flis_ctx *ctx, const char *path, size_t limit, size_t *length);
 /* Raw deflate (RFC 1951), zlib (RFC 1950) and gzip (RFC 1952) streams; fails beyond `limit` output bytes. free() it. */
 typedef enum { FLIS_DEFLATE, FLIS_ZLIB, FLIS_GZIP } flis_stream_kind;
-uint8_t *flis_inflate(flis_ctx *ctx, const char *name, flis_stream_kind kind, const uint8_t *in, size_t length, size_t limit,
-                      size_t *out_length);
+uint8_t *flis_inflate(flis_ctx *ctx, const char *name, flis_stream_kind kind, const uint8_t *in, size_t length,
+                      size_t limit, size_t *out_length);
 
 typedef struct flis_picture {
-    size_t width, height, channels;     /* 1: gray or palette index; 3: RGB */
-    uint8_t *pixels;                    /* [height][width][channels]; free() it */
+    size_t width, height, channels; /* 1: gray or palette index; 3: RGB */
+    uint8_t *pixels;                /* [height][width][channels]; free() it */
 } flis_picture;
 /* A label map: PNG (gray 1, 2, 4, 8, 16 bits, or palette, whose *index* is the label; interlaced too) or PGM (P2, P5).
    16-bit values above 255, RGB and alpha pictures are refused by name. */
@@ -416,11 +460,14 @@ bool flis_write_png(flis_ctx *ctx, const char *path, const flis_picture *picture
 /* The same bytes in memory; free() them. */
 uint8_t *flis_png_bytes(flis_ctx *ctx, const flis_picture *picture, const char *const *text, size_t *length);
 
-typedef struct flis_phrase { char *text; int id; } flis_phrase;    /* id -1: acts everywhere; else 0..255 */
+typedef struct flis_phrase {
+    char *text;
+    int id;
+} flis_phrase; /* id -1: acts everywhere; else 0..255 */
 typedef struct flis_layout {
     size_t count;
-    flis_phrase *phrase;        /* in the order of the prompt */
-    flis_picture label;         /* as the file had it; width 0: no layout, plain Stable Diffusion */
+    flis_phrase *phrase; /* in the order of the prompt */
+    flis_picture label;  /* as the file had it; width 0: no layout, plain Stable Diffusion */
 } flis_layout;
 /* {"text_label_mapping": {"phrase": id, …} or [["phrase", id], …], "layout_path": "file"}. A relative layout_path is
    sought beside the JSON, then (as the authors write "examples/x.png") its base name beside the JSON, then as given from
@@ -450,20 +497,23 @@ int32_t flis_vocab_eos(const flis_vocab *vocab);
 long flis_tokenize(flis_ctx *ctx, const flis_vocab *vocab, const char *text, size_t length, int32_t **ids);
 
 typedef struct flis_prompt {
-    char *text;                         /* the phrases, joined by spaces as the authors do */
-    int32_t ids[FLIS_TOKENS];           /* BOS, tokens, EOS, padding */
-    size_t tokens;                      /* between BOS and EOS */
-    size_t classes;                     /* of class_ids */
-    float class_ids[FLIS_TOKENS];       /* class of prompt token k, which is column k + 1 of the mask; -1: open everywhere */
+    char *text;                   /* the phrases, joined by spaces as the authors do */
+    int32_t ids[FLIS_TOKENS];     /* BOS, tokens, EOS, padding */
+    size_t tokens;                /* between BOS and EOS */
+    size_t classes;               /* of class_ids */
+    float class_ids[FLIS_TOKENS]; /* class of prompt token k, which is column k + 1 of the mask; -1: open everywhere */
 } flis_prompt;
 /* Splits each phrase at U+0020, counts each item's tokens, and tokenises the whole prompt. Refuses more than 75 tokens
    and special tokens inside a phrase, where the authors' alignment breaks (FreestyleNet@5dcb8b8 scripts/FLIS.py:20-27,
    40-55). */
-bool flis_prompt_make(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase *phrase, size_t count, flis_prompt *out);
+bool flis_prompt_make(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase *phrase, size_t count,
+                      flis_prompt *out);
 void flis_prompt_free(flis_prompt *prompt);
 
-typedef struct flis_clip flis_clip;     /* CLIP's text transformer */
-typedef struct flis_clip_config { size_t vocab, width, layers, heads, hidden, positions; } flis_clip_config;
+typedef struct flis_clip flis_clip; /* CLIP's text transformer */
+typedef struct flis_clip_config {
+    size_t vocab, width, layers, heads, hidden, positions;
+} flis_clip_config;
 /* An empty transformer of that shape, whose weights flis_clip_walk visits (for loading, listing, making). */
 flis_clip *flis_clip_new(flis_ctx *ctx, const flis_clip_config *config);
 bool flis_clip_walk(flis_ctx *ctx, flis_clip *clip, flis_visit *visit, void *user);
@@ -477,9 +527,9 @@ flis_tensor *flis_clip_encode(flis_ctx *ctx, const flis_clip *clip, const int32_
 
 /* A layout as the U-Net needs it. */
 typedef struct flis_rca {
-    const uint8_t *label;               /* [height][width], at picture size */
+    const uint8_t *label; /* [height][width], at picture size */
     size_t height, width;
-    const float *class_ids;             /* of prompt token k = 0..classes-1 */
+    const float *class_ids; /* of prompt token k = 0..classes-1 */
     size_t classes;
 } flis_rca;
 /* mask[i][j] for the h*w queries of a scale and the 77 text positions: 1 open, 0 closed. Column k + 1 belongs to class_ids[k];
@@ -489,12 +539,12 @@ bool flis_rca_mask(flis_ctx *ctx, const flis_rca *rca, size_t h, size_t w, uint8
 typedef struct flis_unet flis_unet;
 enum { FLIS_MAX_LEVELS = 8 };
 typedef struct flis_unet_config {
-    size_t in, out, channels;           /* latent channels in and out; model_channels */
+    size_t in, out, channels; /* latent channels in and out; model_channels */
     size_t levels, mult[FLIS_MAX_LEVELS];
-    bool attention[FLIS_MAX_LEVELS];    /* a SpatialTransformer at this level */
-    size_t blocks;                      /* num_res_blocks */
-    size_t heads, context;              /* num_heads; width of the text features */
-    size_t groups;                      /* of the group norms; 0: 32, as in Stable Diffusion */
+    bool attention[FLIS_MAX_LEVELS]; /* a SpatialTransformer at this level */
+    size_t blocks;                   /* num_res_blocks */
+    size_t heads, context;           /* num_heads; width of the text features */
+    size_t groups;                   /* of the group norms; 0: 32, as in Stable Diffusion */
 } flis_unet_config;
 flis_unet *flis_unet_new(flis_ctx *ctx, const flis_unet_config *config);
 bool flis_unet_walk(flis_ctx *ctx, flis_unet *unet, flis_visit *visit, void *user);
@@ -504,8 +554,8 @@ const flis_unet_config *flis_unet_get_config(const flis_unet *unet);
 /* eps [n][h][w][4] from latents x [n][h][w][4], timesteps t [n], text features [n][77][context]; rca[i] NULL: plain
    cross-attention for sample i; rca NULL: for all. h and w multiples of 2^(levels-1).
    FreestyleNet@5dcb8b8 ldm/modules/diffusionmodules/openaimodel_FLIS.py UNetModel.forward. */
-flis_tensor *flis_unet_eps(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *x, const double *t, const flis_tensor *context,
-                           const flis_rca *const *rca);
+flis_tensor *flis_unet_eps(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *x, const double *t,
+                           const flis_tensor *context, const flis_rca *const *rca);
 /* [cos, sin] of t * exp(-ln(10000) i / half): out [dim]. */
 void flis_time_embedding(double t, size_t dim, real *out);
 
@@ -514,11 +564,14 @@ void flis_time_embedding(double t, size_t dim, real *out);
 typedef struct flis_vae flis_vae;
 typedef struct flis_vae_config {
     size_t channels, levels, mult[FLIS_MAX_LEVELS], blocks, z, embed;
-    double scale_factor;                /* latents are encodings times this */
-    size_t groups;                      /* of the group norms; 0: 32, as in Stable Diffusion */
+    double scale_factor; /* latents are encodings times this */
+    size_t groups;       /* of the group norms; 0: 32, as in Stable Diffusion */
 } flis_vae_config;
 /* diffusers' names of U-Net, autoencoder and text encoder weights, turned into the checkpoint's. For flis_file_append. */
-typedef struct flis_diffusers { size_t blocks, levels; bool up_attention[FLIS_MAX_LEVELS]; } flis_diffusers;
+typedef struct flis_diffusers {
+    size_t blocks, levels;
+    bool up_attention[FLIS_MAX_LEVELS];
+} flis_diffusers;
 bool flis_unet_rename(void *diffusers, const char *name, char *out, size_t room);
 bool flis_vae_rename(void *diffusers, const char *name, char *out, size_t room);
 bool flis_clip_rename(void *diffusers, const char *name, char *out, size_t room);
@@ -528,57 +581,61 @@ bool flis_vae_walk(flis_ctx *ctx, flis_vae *vae, flis_visit *visit, void *user);
 flis_vae *flis_vae_load(flis_ctx *ctx, flis_file *file, bool decoder, bool encoder);
 void flis_vae_free(flis_vae *vae);
 const flis_vae_config *flis_vae_get_config(const flis_vae *vae);
-flis_tensor *flis_vae_decode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *z);     /* [n][h][w][4] -> [n][8h][8w][3] */
-flis_tensor *flis_vae_encode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *image); /* [n][H][W][3] -> moments [n][H/8][W/8][8] */
+flis_tensor *flis_vae_decode(flis_ctx *ctx, const flis_vae *vae,
+                             const flis_tensor *z); /* [n][h][w][4] -> [n][8h][8w][3] */
+flis_tensor *flis_vae_encode(flis_ctx *ctx, const flis_vae *vae,
+                             const flis_tensor *image); /* [n][H][W][3] -> moments [n][H/8][W/8][8] */
 
 /* ---- 8. Random numbers, schedule, samplers (sampler.c) --------------------------------------------------------- */
 
-void flis_rng_seed(flis_rng *rng, flis_rng_kind kind, uint64_t seed);   /* torch.manual_seed */
-uint32_t flis_rng_u32(flis_rng *rng);                                   /* mt19937; CPU only */
-void flis_rand(flis_rng *rng, float *out, size_t count);                /* torch.rand(count) */
-void flis_rand_f64(flis_rng *rng, double *out, size_t count);           /* the same with dtype=torch.float64 */
-void flis_randint(flis_rng *rng, int64_t *out, size_t count, uint32_t high);    /* torch.randint(high, (count,)) */
-void flis_randn(flis_rng *rng, float *out, size_t count);               /* torch.randn(count), to the bit for the CPU kind */
+void flis_rng_seed(flis_rng *rng, flis_rng_kind kind, uint64_t seed);        /* torch.manual_seed */
+uint32_t flis_rng_u32(flis_rng *rng);                                        /* mt19937; CPU only */
+void flis_rand(flis_rng *rng, float *out, size_t count);                     /* torch.rand(count) */
+void flis_rand_f64(flis_rng *rng, double *out, size_t count);                /* the same with dtype=torch.float64 */
+void flis_randint(flis_rng *rng, int64_t *out, size_t count, uint32_t high); /* torch.randint(high, (count,)) */
+void flis_randn(flis_rng *rng, float *out, size_t count); /* torch.randn(count), to the bit for the CPU kind */
 void flis_randn_f64(flis_rng *rng, double *out, size_t count);
 
-typedef struct flis_schedule {          /* FreestyleNet@5dcb8b8 ldm/models/diffusion/ddpm.py register_schedule */
-    double beta[FLIS_TIMESTEPS];        /* linear in sqrt from 0.00085 to 0.0120 */
-    double alpha_bar[FLIS_TIMESTEPS];   /* alphas_cumprod */
-    float alpha_bar32[FLIS_TIMESTEPS];  /* the registered float32 buffer */
+typedef struct flis_schedule {         /* FreestyleNet@5dcb8b8 ldm/models/diffusion/ddpm.py register_schedule */
+    double beta[FLIS_TIMESTEPS];       /* linear in sqrt from 0.00085 to 0.0120 */
+    double alpha_bar[FLIS_TIMESTEPS];  /* alphas_cumprod */
+    float alpha_bar32[FLIS_TIMESTEPS]; /* the registered float32 buffer */
 } flis_schedule;
 void flis_schedule_make(flis_schedule *schedule);
 
 typedef enum { FLIS_PLMS, FLIS_DDIM } flis_sampler_kind;
-typedef struct flis_steps {             /* index 0 is the smallest timestep, as in the authors' arrays */
-    size_t count;                       /* not always what was asked: range(0, 1000, 1000 / steps) */
+typedef struct flis_steps { /* index 0 is the smallest timestep, as in the authors' arrays */
+    size_t count;           /* not always what was asked: range(0, 1000, 1000 / steps) */
     int64_t t[FLIS_TIMESTEPS];
-    float alpha[FLIS_TIMESTEPS];        /* ddim_alphas */
-    double alpha_prev[FLIS_TIMESTEPS];  /* ddim_alphas_prev; [0] is alphas_cumprod[0], not 1 */
-    double sigma[FLIS_TIMESTEPS];       /* ddim_sigmas */
+    float alpha[FLIS_TIMESTEPS];       /* ddim_alphas */
+    double alpha_prev[FLIS_TIMESTEPS]; /* ddim_alphas_prev; [0] is alphas_cumprod[0], not 1 */
+    double sigma[FLIS_TIMESTEPS];      /* ddim_sigmas */
     float sqrt_one_minus_alpha[FLIS_TIMESTEPS];
 } flis_steps;
 /* Refuses (with a sentence) 0, above 1000, and every step count that reads timestep 1000 and crashes the authors' code;
    PLMS refuses eta != 0. */
-bool flis_steps_make(flis_ctx *ctx, const flis_schedule *schedule, flis_sampler_kind kind, int steps, double eta, flis_steps *out);
+bool flis_steps_make(flis_ctx *ctx, const flis_schedule *schedule, flis_sampler_kind kind, int steps, double eta,
+                     flis_steps *out);
 
 typedef struct flis_sampling {
     flis_sampler_kind kind;
     int steps;
-    double eta;                         /* DDIM only */
-    double scale;                       /* guidance: e = e_uncond + scale (e_cond - e_uncond); 1: no unconditional call */
+    double eta;   /* DDIM only */
+    double scale; /* guidance: e = e_uncond + scale (e_cond - e_uncond); 1: no unconditional call */
 } flis_sampling;
 /* One step's record. Arrays hold `count` values each and are gone when the callback returns. */
 typedef struct flis_step {
-    size_t number, total;               /* 0..total-1 in order of execution */
-    size_t index; int64_t t;            /* index into flis_steps */
-    const real *e_t;                    /* guided eps before the multistep combination */
-    const real *x_prev, *pred_x0;       /* the step's result; its estimate of the clean latent */
+    size_t number, total; /* 0..total-1 in order of execution */
+    size_t index;
+    int64_t t;                    /* index into flis_steps */
+    const real *e_t;              /* guided eps before the multistep combination */
+    const real *x_prev, *pred_x0; /* the step's result; its estimate of the clean latent */
 } flis_step;
 typedef struct flis_model_fn {
     /* eps of latents x (both `count` values, [4][h][w]) at timestep t. guided: write the conditional eps to eps and the
        unconditional one to uncond; else uncond is NULL and only eps is wanted. */
     bool (*eps)(flis_ctx *ctx, void *user, const real *x, int64_t t, real *eps, real *uncond);
-    void (*step)(flis_ctx *ctx, void *user, const flis_step *step);     /* may be NULL */
+    void (*step)(flis_ctx *ctx, void *user, const flis_step *step); /* may be NULL */
     void *user;
 } flis_model_fn;
 /* Runs a sampler from x = x_T to the final latents, in place. Noise comes from ctx->rng in PyTorch's order, drawn every
@@ -588,15 +645,15 @@ bool flis_sample(flis_ctx *ctx, const flis_sampling *options, size_t count, real
 /* ---- 9. The whole (flis.c) ------------------------------------------------------------------------------------- */
 
 typedef struct flis_options {
-    flis_sampling sampling;             /* {FLIS_PLMS, 50, 0, 2} */
-    uint64_t seed;                      /* 42 */
-    flis_rng_kind rng;                  /* FLIS_RNG_CPU */
-    size_t width, height;               /* 512, 512; multiples of 64 */
-    bool no_layout;                     /* plain Stable Diffusion: the phrases, no RCA */
-    const char *noise;                  /* safetensors with x_T [1][4][h][w], or NULL: drawn from the seed */
-    void (*warn)(void *user, const char *sentence);     /* may be NULL */
+    flis_sampling sampling; /* {FLIS_PLMS, 50, 0, 2} */
+    uint64_t seed;          /* 42 */
+    flis_rng_kind rng;      /* FLIS_RNG_CPU */
+    size_t width, height;   /* 512, 512; multiples of 64 */
+    bool no_layout;         /* plain Stable Diffusion: the phrases, no RCA */
+    const char *noise;      /* safetensors with x_T [1][4][h][w], or NULL: drawn from the seed */
+    void (*warn)(void *user, const char *sentence); /* may be NULL */
     void *warn_user;
-    void (*step)(flis_ctx *ctx, void *user, const flis_step *step);     /* after each sampler step; may be NULL */
+    void (*step)(flis_ctx *ctx, void *user, const flis_step *step); /* after each sampler step; may be NULL */
     void *step_user;
 } flis_options;
 void flis_options_default(flis_options *options);
@@ -607,8 +664,8 @@ void flis_options_default(flis_options *options);
 flis_file *flis_model_open(flis_ctx *ctx, const char *path);
 /* Text and layout in, picture out. Weights of one part at a time are in memory: CLIP, U-Net, decoder.
    `out` is RGB; free(out->pixels). */
-bool flis_generate(flis_ctx *ctx, const char *model, const flis_vocab *vocab, const flis_layout *layout, const flis_options *options,
-                   flis_picture *out);
+bool flis_generate(flis_ctx *ctx, const char *model, const flis_vocab *vocab, const flis_layout *layout,
+                   const flis_options *options, flis_picture *out);
 /* Latents z [n][h][w][4] as the sampler leaves them to the first sample's RGB bytes: z * float32(1 / scale factor), decode,
    clamp((x + 1) / 2, 0, 1), 255 x truncated. FreestyleNet@5dcb8b8 scripts/FLIS.py:186-194, ddpm.py decode_first_stage. */
 bool flis_decode_picture(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *z, flis_picture *out);
@@ -618,9 +675,9 @@ void flis_layout_warnings(flis_ctx *ctx, const flis_layout *layout, size_t width
 /* The eps function of a loaded U-Net for flis_sample: conditional pass with RCA, then unconditional without. */
 typedef struct flis_guided {
     const flis_unet *unet;
-    size_t h, w;                        /* of the latent */
-    const real *context, *uncond;       /* [77][d]; uncond may be NULL when scale is 1 */
-    const flis_rca *rca;                /* NULL: plain */
+    size_t h, w;                  /* of the latent */
+    const real *context, *uncond; /* [77][d]; uncond may be NULL when scale is 1 */
+    const flis_rca *rca;          /* NULL: plain */
 } flis_guided;
 bool flis_guided_eps(flis_ctx *ctx, void *guided, const real *x, int64_t t, real *eps, real *uncond);
 
@@ -648,21 +705,21 @@ bool flis_guided_eps(flis_ctx *ctx, void *guided, const real *x, int64_t t, real
 
 /* The gradient of one tensor; in the arena. */
 typedef struct flis_grad {
-    real *x;                    /* like the tensor's values; NULL: nothing has flowed in yet */
+    real *x; /* like the tensor's values; NULL: nothing has flowed in yet */
     size_t count;
     bool watched;               /* stays after flis_backward, until flis_tape_end */
     struct flis_buffer *buffer; /* whose memory x is */
 } flis_grad;
 
-typedef struct flis_tape {      /* all zero to begin with; kept from step to step, because fresh pages are slow */
-    size_t worker;              /* set it: whose share of the weights' gradients is added to, below training.workers */
-    bool checkpoint;            /* set it: flis_checkpoint keeps only what goes in and out, and computes it again later */
-    struct flis_node *last;     /* the newest recorded operation */
-    struct flis_buffer *buffers;        /* memory for tensors' gradients */
-    size_t bytes;               /* of it */
+typedef struct flis_tape {  /* all zero to begin with; kept from step to step, because fresh pages are slow */
+    size_t worker;          /* set it: whose share of the weights' gradients is added to, below training.workers */
+    bool checkpoint;        /* set it: flis_checkpoint keeps only what goes in and out, and computes it again later */
+    struct flis_node *last; /* the newest recorded operation */
+    struct flis_buffer *buffers; /* memory for tensors' gradients */
+    size_t bytes;                /* of it */
 } flis_tape;
-bool flis_tape_begin(flis_ctx *ctx, flis_tape *tape);   /* fails when already recording, or while dry */
-void flis_tape_end(flis_ctx *ctx);                      /* stops recording, forgets; tensors' gradients are gone */
+bool flis_tape_begin(flis_ctx *ctx, flis_tape *tape); /* fails when already recording, or while dry */
+void flis_tape_end(flis_ctx *ctx);                    /* stops recording, forgets; tensors' gradients are gone */
 void flis_tape_free(flis_tape *tape);
 /* Wants the gradient of x, an input or something computed: x->grad->x after flis_backward. Before x is used. */
 void flis_watch(flis_ctx *ctx, flis_tensor *x);
@@ -692,14 +749,17 @@ flis_tensor *flis_posterior_sample(flis_ctx *ctx, const flis_tensor *moments, co
 
 /* The weights in training, in the order in which they were visited, and how they are updated. */
 typedef struct flis_training {
-    double rate, beta1, beta2, eps, decay;      /* AdamW: 1e-4, 0.9, 0.999, 1e-8, 0.01; decay is decoupled */
-    double clip;                /* largest norm of all gradients as one vector; above it they are scaled. 0: no limit */
-    double ema;                 /* decay of the average, at most (1 + step) / (10 + step); 0: none is kept */
-    size_t workers;             /* gradients that are gathered apart, and added in order by flis_adamw; 1 */
-    uint64_t step;              /* updates done */
-    double norm;                /* of the last update's gradients, before clipping */
+    double rate, beta1, beta2, eps, decay; /* AdamW: 1e-4, 0.9, 0.999, 1e-8, 0.01; decay is decoupled */
+    double clip;    /* largest norm of all gradients as one vector; above it they are scaled. 0: no limit */
+    double ema;     /* decay of the average, at most (1 + step) / (10 + step); 0: none is kept */
+    size_t workers; /* gradients that are gathered apart, and added in order by flis_adamw; 1 */
+    uint64_t step;  /* updates done */
+    double norm;    /* of the last update's gradients, before clipping */
     size_t count, room;
-    struct flis_trained { char *name; flis_param *param; } *item;
+    struct flis_trained {
+        char *name;
+        flis_param *param;
+    } * item;
 } flis_training;
 void flis_training_default(flis_training *training);
 /* A visitor: from now on the weight is trained. Keeps its values unpacked beside the panels (halves are widened), and

@@ -75,9 +75,11 @@ void flis_randint(flis_rng *rng, int64_t *out, size_t count, uint32_t high)
 /* PyTorch's scalar path calls libm's log1p, sin and cos, which are correctly rounded in nearly all cases. These are
    computed to about 30 digits as unevaluated sums high + low, and rounded once. Products by Dekker's splitting, so that
    no fma is needed. */
-typedef struct pair { double high, low; } pair;
+typedef struct pair {
+    double high, low;
+} pair;
 
-static pair quick_sum(double a, double b)       /* |a| >= |b| */
+static pair quick_sum(double a, double b) /* |a| >= |b| */
 {
     double s = a + b;
     return (pair){s, b - (s - a)};
@@ -126,7 +128,7 @@ static pair whole(double x)
     return (pair){x, 0};
 }
 
-static pair one_less(pair x)            /* 1 - x */
+static pair one_less(pair x) /* 1 - x */
 {
     return add(whole(1), (pair){-x.high, -x.low});
 }
@@ -163,17 +165,29 @@ static void sin_cos_rounded(double x, double *sine, double *cosine)
     c = one_less(c);
     const double a = s.high + s.low, b = c.high + c.low;
     switch ((int)k & 3) {
-    case 0: *sine = a; *cosine = b; break;
-    case 1: *sine = b; *cosine = -a; break;
-    case 2: *sine = -a; *cosine = -b; break;
-    default: *sine = -b; *cosine = a; break;
+    case 0:
+        *sine = a;
+        *cosine = b;
+        break;
+    case 1:
+        *sine = b;
+        *cosine = -a;
+        break;
+    case 2:
+        *sine = -a;
+        *cosine = -b;
+        break;
+    default:
+        *sine = -b;
+        *cosine = a;
+        break;
     }
 }
 
 /* ---- Normal numbers on the CPU --------------------------------------------------------------------------------- */
 
 static const double TWO_PI = 6.2831853071795865;
-enum { BOX = 16 };                      /* PyTorch's vector path starts at 16 values and works on 16 at a time */
+enum { BOX = 16 }; /* PyTorch's vector path starts at 16 values and works on 16 at a time */
 
 /* Below 16 values: Box-Muller in double; the sine's half is kept for the next call. 1 - u is exact, so that log1p(-u)
    is log(1 - u). SPEC 7.3. */
@@ -205,17 +219,16 @@ static float fused(float a, float b, float c)
 /* Cephes' logf as in PyTorch's AVX2 kernels, contracted to fma where their compiler did. SPEC 7.4. */
 static float log_avx2(float x)
 {
-    static const float p[9] = {7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f,
-                               -1.2420140846e-1f, 1.4249322787e-1f, -1.6668057665e-1f,
-                               2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f};
+    static const float p[9] = {7.0376836292e-2f,  -1.1514610310e-1f, 1.1676998740e-1f,
+                               -1.2420140846e-1f, 1.4249322787e-1f,  -1.6668057665e-1f,
+                               2.0000714765e-1f,  -2.4999993993e-1f, 3.3333331174e-1f};
     int exponent = 0;
-    x = frexpf(x < 0x1p-126f ? 0x1p-126f : x, &exponent);      /* in [0.5, 1) */
+    x = frexpf(x < 0x1p-126f ? 0x1p-126f : x, &exponent); /* in [0.5, 1) */
     float e = (float)exponent;
     if (x < 0.707106781186547524f) {
         e -= 1;
         x = (x - 1) + x;
-    } else
-        x = x - 1;
+    } else x = x - 1;
     float z = x * x, y = p[0];
     for (int i = 1; i < 9; i++) y = fused(y, x, p[i]);
     y = y * x;
@@ -309,7 +322,7 @@ void flis_randn(flis_rng *rng, float *out, size_t count)
     }
     flis_rand(rng, out, count);
     for (size_t i = 0; i + BOX <= count; i += BOX) box_muller(out + i);
-    if (count % BOX) {                  /* the last 16 are drawn anew, over what was there */
+    if (count % BOX) { /* the last 16 are drawn anew, over what was there */
         flis_rand(rng, out + count - BOX, BOX);
         box_muller(out + count - BOX);
     }
@@ -387,8 +400,10 @@ bool flis_steps_make(flis_ctx *ctx, const flis_schedule *schedule, flis_sampler_
     if (beyond_schedule(steps)) {
         int other = steps < FLIS_TIMESTEPS / 2 ? steps : FLIS_TIMESTEPS / 2;
         while (beyond_schedule(other)) other++;
-        return flis_fail(ctx, "steps: got %d, whose last timestep would be 1000, one beyond the schedule (the authors' "
-                         "code crashes on it); wanted another count, such as %d", steps, other);
+        return flis_fail(ctx,
+                         "steps: got %d, whose last timestep would be 1000, one beyond the schedule (the authors' "
+                         "code crashes on it); wanted another count, such as %d",
+                         steps, other);
     }
     const int stride = FLIS_TIMESTEPS / steps, count = (FLIS_TIMESTEPS + stride - 1) / stride;
     memset(out, 0, sizeof *out);
@@ -411,12 +426,12 @@ typedef struct sampler {
     const flis_sampling *options;
     const flis_model_fn *model;
     flis_steps steps;
-    size_t count;                       /* values of a latent */
-    real *x;                            /* the caller's latents */
-    real *e, *uncond;                   /* guided eps; the unconditional pass */
-    real *e_next, *mixed;               /* PLMS: the first step's second evaluation; what is stepped with */
+    size_t count;         /* values of a latent */
+    real *x;              /* the caller's latents */
+    real *e, *uncond;     /* guided eps; the unconditional pass */
+    real *e_next, *mixed; /* PLMS: the first step's second evaluation; what is stepped with */
     real *x_prev, *pred_x0;
-    real *old[HISTORY];                 /* guided eps of earlier steps, the newest first */
+    real *old[HISTORY]; /* guided eps of earlier steps, the newest first */
     size_t olds;
     float *noise;
 } sampler;
@@ -481,7 +496,7 @@ static bool run(flis_ctx *ctx, sampler *s)
     const size_t total = s->steps.count;
     for (size_t i = 0; i < total; i++) {
         const size_t index = total - 1 - i;
-        if (!flis_ok(ctx)) return false;        /* a step callback may have failed (a full disk): no more evaluations */
+        if (!flis_ok(ctx)) return false; /* a step callback may have failed (a full disk): no more evaluations */
         if (ctx->progress) ctx->progress(ctx->progress_user, "sample", i, total);
         if (ctx->interrupted && *ctx->interrupted) return flis_fail(ctx, "interrupted");
         if (!guided_eps(ctx, s, s->x, s->steps.t[index], s->e)) return false;
@@ -509,8 +524,8 @@ bool flis_sample(flis_ctx *ctx, const flis_sampling *options, size_t count, real
     real *memory = count <= SIZE_MAX / ARRAYS ? flis_alloc(ctx, count * ARRAYS, sizeof *memory) : NULL;
     bool done = false;
     if (schedule && s && memory && (s->noise = flis_alloc(ctx, count, sizeof *s->noise))) {
-        real **arrays[ARRAYS] = {&s->e, &s->uncond, &s->e_next, &s->mixed, &s->x_prev, &s->pred_x0,
-                                 &s->old[0], &s->old[1], &s->old[2]};
+        real **arrays[ARRAYS] = {&s->e,       &s->uncond, &s->e_next, &s->mixed, &s->x_prev,
+                                 &s->pred_x0, &s->old[0], &s->old[1], &s->old[2]};
         for (size_t i = 0; i < ARRAYS; i++) *arrays[i] = memory + i * count;
         s->options = options;
         s->model = model;

@@ -23,7 +23,8 @@
 #error "flis defines every bit of its results; -ffast-math lets the compiler change them. Build without it."
 #endif
 #if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
-#error "Floats are computed with excess precision here: x87 wants -msse2 -mfpmath=sse, gcc for s390 -fexcess-precision=fast."
+#error \
+    "Floats are computed with excess precision here: x87 wants -msse2 -mfpmath=sse, gcc for s390 -fexcess-precision=fast."
 #endif
 
 /* A loop is shared out only where there is enough work (some 300 microseconds): a thread that another program keeps off
@@ -67,8 +68,8 @@ static size_t utf8_length(const unsigned char *p)
     const size_t n = p[0] < 0x80 ? 1 : p[0] < 0xC2 || p[0] > 0xF4 ? 0 : p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : 4;
     for (size_t i = 1; i < n; i++)
         if ((p[i] & 0xC0) != 0x80) return 0;
-    if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F)) return 0;      /* overlong, surrogates */
-    if ((p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] > 0x8F)) return 0;      /* overlong, beyond U+10FFFF */
+    if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F)) return 0; /* overlong, surrogates */
+    if ((p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] > 0x8F)) return 0; /* overlong, beyond U+10FFFF */
     return n;
 }
 
@@ -184,8 +185,8 @@ enum { ALIGN = 64, SMALLEST_CHUNK = 1 << 20 };
 
 struct flis_chunk {
     struct flis_chunk *below;
-    size_t size, fill;                  /* bytes of data, bytes handed out */
-    unsigned char *data;                /* ALIGNed, inside this allocation */
+    size_t size, fill;   /* bytes of data, bytes handed out */
+    unsigned char *data; /* ALIGNed, inside this allocation */
 };
 
 static size_t rounded(size_t bytes)
@@ -287,7 +288,7 @@ bool flis_reserve(flis_ctx *ctx, size_t bytes)
     struct flis_chunk *fit = arena->spare;
     while (fit && fit->size < bytes) fit = fit->below;
     if (!fit) {
-        chunks_free(arena->spare);      /* too small for what comes: keeping them would only add to the peak */
+        chunks_free(arena->spare); /* too small for what comes: keeping them would only add to the peak */
         arena->spare = NULL;
     }
     return chunk_push(ctx, bytes);
@@ -311,7 +312,7 @@ void flis_rewind(flis_ctx *ctx, flis_mark mark)
         chunk->below = arena->spare;
         arena->spare = chunk;
 #ifdef FLIS_DEBUG
-        memset(chunk->data, 0xA5, chunk->size);     /* a tensor used after its rewind shows up at once */
+        memset(chunk->data, 0xA5, chunk->size); /* a tensor used after its rewind shows up at once */
 #endif
     }
     if (arena->top) {
@@ -358,7 +359,8 @@ static flis_tensor *tensor_new(flis_ctx *ctx, int rank, size_t n, size_t h, size
     size_t count = 0, bytes = 0;
     if (!(product_fits(n, h, &count) && product_fits(count, w, &count) && product_fits(count, c, &count) &&
           product_fits(count, sizeof(real), &bytes))) {
-        flis_fail(ctx, "out of memory: a tensor of %zu x %zu x %zu x %zu is more than this machine can address", n, h, w, c);
+        flis_fail(ctx, "out of memory: a tensor of %zu x %zu x %zu x %zu is more than this machine can address", n, h,
+                  w, c);
         return NULL;
     }
     flis_tensor *y = arena_take(ctx, sizeof *y, bytes);
@@ -407,14 +409,14 @@ static flis_tensor *like(flis_ctx *ctx, const flis_tensor *x)
 static bool same_shape(flis_ctx *ctx, const char *op, const flis_tensor *a, const flis_tensor *b)
 {
     if (a->n == b->n && a->h == b->h && a->w == b->w && a->c == b->c) return true;
-    return flis_fail(ctx, "%s: got [%zu,%zu,%zu,%zu] and [%zu,%zu,%zu,%zu], wanted the same shape", op, a->n, a->h, a->w,
-                     a->c, b->n, b->h, b->w, b->c);
+    return flis_fail(ctx, "%s: got [%zu,%zu,%zu,%zu] and [%zu,%zu,%zu,%zu], wanted the same shape", op, a->n, a->h,
+                     a->w, a->c, b->n, b->h, b->w, b->c);
 }
 
 /* SPEC 14.2. */
 flis_tensor *flis_keep(flis_ctx *ctx, flis_mark mark, flis_tensor *y)
 {
-    if (!y || ctx->tape) return y;      /* a tape's backward still needs everything */
+    if (!y || ctx->tape) return y; /* a tape's backward still needs everything */
     flis_tensor old = *y;
     flis_rewind(ctx, mark);
     /* A tensor's values always follow a header in the same chunk, so the new header, which lies lower, cannot overwrite
@@ -472,7 +474,7 @@ void flis_to_nchw(const flis_tensor *x, real *out)
             for (size_t i = 0; i < places; i++) out[(s * c + k) * places + i] = x->x[(s * places + i) * c + k];
 }
 
-enum { TRACE_NAME = 64 + 256 };         /* ctx->scope and a module's path */
+enum { TRACE_NAME = 64 + 256 }; /* ctx->scope and a module's path */
 
 /* SPEC 10.12. */
 void flis_trace(flis_ctx *ctx, const flis_tensor *x, const char *format, ...)
@@ -506,17 +508,17 @@ bool flis_trace_wants(flis_ctx *ctx, size_t count, const char *format, ...)
 typedef struct flis_node flis_node;
 typedef void backward_fn(flis_ctx *ctx, const flis_node *node);
 struct flis_node {
-    flis_node *before;                  /* recorded before this one */
+    flis_node *before; /* recorded before this one */
     backward_fn *backward;
-    flis_tensor y, x[3];                /* result; inputs, all zero where there are fewer */
-    const flis_param *w, *b;            /* weights, or NULL */
+    flis_tensor y, x[3];     /* result; inputs, all zero where there are fewer */
+    const flis_param *w, *b; /* weights, or NULL */
     flis_conv_kind kind;
     bool silu;
-    double number;                      /* the factor, the scale */
-    size_t count;                       /* heads; inputs of a block */
+    double number; /* the factor, the scale */
+    size_t count;  /* heads; inputs of a block */
     flis_mask mask;
-    const void *saved;                  /* what forward computed and backward wants again; a block's inputs */
-    flis_block *block;                  /* flis_checkpoint's */
+    const void *saved; /* what forward computed and backward wants again; a block's inputs */
+    flis_block *block; /* flis_checkpoint's */
     void *user;
 };
 
@@ -620,8 +622,8 @@ void flis_watch(flis_ctx *ctx, flis_tensor *x)
 
 /* Records an operation that made y of a, b, c (each may be NULL) and the weights w, bias (may be NULL); NULL where no
    gradient is wanted of any of them, so that nothing is recorded. Called before an operation takes its scratch memory. */
-static flis_node *record(flis_ctx *ctx, backward_fn *backward, flis_tensor *y, const flis_tensor *a, const flis_tensor *b,
-                         const flis_tensor *c, const flis_param *w, const flis_param *bias)
+static flis_node *record(flis_ctx *ctx, backward_fn *backward, flis_tensor *y, const flis_tensor *a,
+                         const flis_tensor *b, const flis_tensor *c, const flis_param *w, const flis_param *bias)
 {
     const flis_tensor *in[3] = {a, b, c};
     bool wanted = (w && w->grad) || (bias && bias->grad);
@@ -701,7 +703,7 @@ static void checkpoint_backward(flis_ctx *ctx, const flis_node *node)
     flis_node *before = ctx->tape->last;
     void (*trace)(void *user, const char *name, const flis_tensor *tensor) = ctx->trace;
     ctx->tape->last = NULL;
-    ctx->trace = NULL;                  /* every intermediate has been seen already */
+    ctx->trace = NULL; /* every intermediate has been seen already */
     flis_tensor *y = node->block(ctx, node->user, node->saved);
     if (y && y->grad) {
         grad_pass(ctx, &node->y, y);
@@ -727,8 +729,13 @@ flis_tensor *flis_checkpoint(flis_ctx *ctx, flis_block *block, void *user, flis_
     flis_tensor *y = flis_keep(ctx, mark, block(ctx, user, in));
     ctx->tape = tape;
     if (!y || !(y->grad = grad_new(ctx, y))) return NULL;
-    *node = (flis_node){.before = tape->last, .backward = checkpoint_backward, .y = *y, .block = block, .user = user,
-                        .saved = saved, .count = count};
+    *node = (flis_node){.before = tape->last,
+                        .backward = checkpoint_backward,
+                        .y = *y,
+                        .block = block,
+                        .user = user,
+                        .saved = saved,
+                        .count = count};
     tape->last = node;
     return y;
 }
@@ -760,8 +767,8 @@ static double from_bits(uint64_t u)
 static inline double exp_with(double x, int terms)
 {
     static const double inverse_factorial[] = {
-        1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880,
-        1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0,
+        1.0,        1.0,         1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,       1.0 / 720,
+        1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0,
     };
     const double shift = 6755399441055744.0, log2e = 1.4426950408889634;
     const double ln2_high = 0x1.62e42fee00000p-1, ln2_low = 0x1.a39ef35793c76p-33;
@@ -783,17 +790,17 @@ static inline double erfc_with(double x, const double *coefficient, int terms, i
     const double a = from_bits(bits_of(x) ^ sign), t = (a - 3.0) / (a + 3.0);
     double sum = coefficient[0];
     for (int i = 1; i < terms; i++) sum = sum * t + coefficient[i];
-    double y = exp_with(-a * a, exp_terms) * sum;       /* x < 0: 2 - y; else 0 + y */
+    double y = exp_with(-a * a, exp_terms) * sum; /* x < 0: 2 - y; else 0 + y */
     return from_bits(0x4000000000000000u & ((uint64_t)0 - (sign >> 63))) + from_bits(bits_of(y) ^ sign);
 }
 
 static const double ERFCX_23[23] = {
-    1.9674703501081508e-10, -8.536978868707139e-10, -5.5900863029204106e-9, 1.1527211207561689e-9,
-    4.2260360391949387e-8, 2.7726095125032085e-8, -2.3079016386643261e-7, -2.9299902292533344e-7,
-    1.2504517763532595e-6, 2.1194128768606825e-6, -7.9774269878766725e-6, -1.2860273949326376e-5,
-    6.4056397712138979e-5, 4.5255248253372724e-5, -0.00059706192623191037, 0.00070774644553524259,
-    0.0042691363309648293, -0.024392499319140996, 0.071665837198060884, -0.15011593650076217,
-    0.24560380171232942, -0.32623356004303737, 0.17900115118138995,
+    1.9674703501081508e-10, -8.536978868707139e-10, -5.5900863029204106e-9,  1.1527211207561689e-9,
+    4.2260360391949387e-8,  2.7726095125032085e-8,  -2.3079016386643261e-7,  -2.9299902292533344e-7,
+    1.2504517763532595e-6,  2.1194128768606825e-6,  -7.9774269878766725e-6,  -1.2860273949326376e-5,
+    6.4056397712138979e-5,  4.5255248253372724e-5,  -0.00059706192623191037, 0.00070774644553524259,
+    0.0042691363309648293,  -0.024392499319140996,  0.071665837198060884,    -0.15011593650076217,
+    0.24560380171232942,    -0.32623356004303737,   0.17900115118138995,
 };
 
 #ifdef FLIS_DOUBLE
@@ -802,9 +809,9 @@ static const double ERFCX_23[23] = {
 #define ERFCX_TERMS 23
 #else
 static const double ERFCX_13[13] = {
-    -6.5475550390372634e-6, -9.2705823003372271e-6, 6.3793930831972385e-5, 4.2687486390818274e-5,
+    -6.5475550390372634e-6,  -9.2705823003372271e-6, 6.3793930831972385e-5, 4.2687486390818274e-5,
     -0.00059743159159011462, 0.00070863022186413942, 0.0042693509447310628, -0.024392641958024205,
-    0.071665796277249789, -0.1501159274779515, 0.2456038043288539, -0.32623356017126496,
+    0.071665796277249789,    -0.1501159274779515,    0.2456038043288539,    -0.32623356017126496,
     0.17900115115492726,
 };
 #define EXP_TERMS 10
@@ -841,12 +848,14 @@ static inline double swish_slope(double x, double b)
 static inline double normal(double x, double *density)
 {
     const uint64_t sign = bits_of(x) & 0x8000000000000000u;
-    const double a = from_bits(bits_of(x) ^ sign) * 0.70710678118654752, t = (a - 3.0) / (a + 3.0), e = exp_fast(-a * a);
+    const double a = from_bits(bits_of(x) ^ sign) * 0.70710678118654752, t = (a - 3.0) / (a + 3.0),
+                 e = exp_fast(-a * a);
     double sum = ERFCX[0];
     for (int i = 1; i < ERFCX_TERMS; i++) sum = sum * t + ERFCX[i];
-    const double y = e * sum;           /* erfc(a); x > 0: Phi is 1 - y / 2, else y / 2 */
+    const double y = e * sum; /* erfc(a); x > 0: Phi is 1 - y / 2, else y / 2 */
     *density = 0.39894228040143268 * e;
-    return 0.5 * (from_bits(0x4000000000000000u & ~((uint64_t)0 - (sign >> 63))) + from_bits(bits_of(y) ^ (sign ^ 0x8000000000000000u)));
+    return 0.5 * (from_bits(0x4000000000000000u & ~((uint64_t)0 - (sign >> 63))) +
+                  from_bits(bits_of(y) ^ (sign ^ 0x8000000000000000u)));
 }
 
 /* SPEC 1.5. */
@@ -869,7 +878,7 @@ double flis_log(double x)
 {
     if (!(x > 0)) return x == 0 ? -HUGE_VAL : NAN;
     int e = 0;
-    double m = frexp(x, &e);            /* exact by definition */
+    double m = frexp(x, &e); /* exact by definition */
     if (m < 0.70710678118654752) {
         m *= 2;
         e--;
@@ -961,7 +970,7 @@ float flis_half_to_float(uint16_t bits)
 {
     uint32_t sign = (uint32_t)(bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 1023, u;
     float x;
-    if (exponent == 0) {                /* zero and subnormals: fraction * 2^-24 is exact */
+    if (exponent == 0) { /* zero and subnormals: fraction * 2^-24 is exact */
         x = (float)fraction * 0x1p-24f;
         return sign ? -x : x;
     }
@@ -977,13 +986,13 @@ uint16_t flis_float_to_half(float x)
     memcpy(&u, &x, sizeof u);
     uint16_t sign = (uint16_t)(u >> 16 & 0x8000);
     uint32_t magnitude = u & 0x7fffffff;
-    if (magnitude > 0x7f800000) return (uint16_t)(sign | 0x7e00);       /* NaN */
-    if (magnitude >= 0x477ff000) return (uint16_t)(sign | 0x7c00);      /* rounds to 65536 or more: Inf */
-    if (magnitude < 0x38800000) {       /* below 2^-14, a subnormal half: x + 2^-1 * 2^… rounds at its last bit, 2^-24 */
+    if (magnitude > 0x7f800000) return (uint16_t)(sign | 0x7e00);  /* NaN */
+    if (magnitude >= 0x477ff000) return (uint16_t)(sign | 0x7c00); /* rounds to 65536 or more: Inf */
+    if (magnitude < 0x38800000) { /* below 2^-14, a subnormal half: x + 2^-1 * 2^… rounds at its last bit, 2^-24 */
         float y, step = 0.5f;
         uint32_t v;
         memcpy(&y, &magnitude, sizeof y);
-        volatile float sum = y + step;  /* the last bit of a float in [0.5, 1) is 2^-24 */
+        volatile float sum = y + step; /* the last bit of a float in [0.5, 1) is 2^-24 */
         y = sum;
         memcpy(&v, &y, sizeof v);
         return (uint16_t)(sign | (v - 0x3f000000));
@@ -1017,7 +1026,8 @@ static real stored(real x, flis_precision precision)
 {
     switch (precision) {
     case FLIS_EXACT: break;
-    case FLIS_AS_F32: case FLIS_AS_TF32: return (real)(float)x;
+    case FLIS_AS_F32:
+    case FLIS_AS_TF32: return (real)(float)x;
     case FLIS_AS_F16: return flis_half_to_float(flis_float_to_half((float)x));
     case FLIS_AS_BF16: return flis_bf16_to_float(flis_float_to_bf16((float)x));
     }
@@ -1099,19 +1109,23 @@ enum { ROWS = 2, FEW = 1, PANEL = 24, TWO_AT_ONCE = 0 };
 #endif
 
 enum {
-    BLOCK = 256,                        /* k per chain: part of the definition of the bits */
-    MAX_TAPS = 16,                      /* places of a 3x3 kernel are 9; of the gradient of an enlarging one, 16 */
-    TILES = 12                          /* tiles that share a panel while it is in the nearest cache */
+    BLOCK = 256,   /* k per chain: part of the definition of the bits */
+    MAX_TAPS = 16, /* places of a 3x3 kernel are 9; of the gradient of an enlarging one, 16 */
+    TILES = 12     /* tiles that share a panel while it is in the nearest cache */
 };
 
 /* A piece of a block: `length` values of k that are contiguous in one tap, from `offset` channels into it. */
-typedef struct { size_t tap, offset, length; } segment;
+typedef struct {
+    size_t tap, offset, length;
+} segment;
 
 /* One block: total[i][j] += chain over the block's segments of row[tap][i][offset + k] * panel[k][j]. SPEC 1.2. */
-static void block_kernel(const segment *piece, size_t pieces, const real *const (*row)[ROWS], const real *restrict panel,
-                         real *restrict total)
+static void block_kernel(const segment *piece, size_t pieces, const real *const (*row)[ROWS],
+                         const real *restrict panel, real *restrict total)
 {
-#define DECLARE(i) real sum##i[PANEL]; for (int j = 0; j < PANEL; j++) sum##i[j] = 0;
+#define DECLARE(i) \
+    real sum##i[PANEL]; \
+    for (int j = 0; j < PANEL; j++) sum##i[j] = 0;
     EACH_ROW(DECLARE)
 #undef DECLARE
     for (size_t s = 0; s < pieces; s++) {
@@ -1119,7 +1133,11 @@ static void block_kernel(const segment *piece, size_t pieces, const real *const 
 #define POINT(i) const real *restrict row##i = row[piece[s].tap][i] + piece[s].offset;
         EACH_ROW(POINT)
 #undef POINT
-#define CHAIN(i) { const real a = row##i[k]; for (int j = 0; j < PANEL; j++) sum##i[j] = fused(a, b[j], sum##i[j]); }
+#define CHAIN(i) \
+    { \
+        const real a = row##i[k]; \
+        for (int j = 0; j < PANEL; j++) sum##i[j] = fused(a, b[j], sum##i[j]); \
+    }
         const real *restrict b = panel;
         size_t k = 0;
         if (TWO_AT_ONCE)
@@ -1129,13 +1147,12 @@ static void block_kernel(const segment *piece, size_t pieces, const real *const 
                 b += PANEL;
                 EACH_ROW(CHAIN)
             }
-        for (; k < length; k++, b += PANEL) {
-            EACH_ROW(CHAIN)
-        }
+        for (; k < length; k++, b += PANEL) { EACH_ROW(CHAIN) }
 #undef CHAIN
         panel += length * PANEL;
     }
-#define FINISH(i) for (int j = 0; j < PANEL; j++) total[i * PANEL + j] += sum##i[j];
+#define FINISH(i) \
+    for (int j = 0; j < PANEL; j++) total[i * PANEL + j] += sum##i[j];
     EACH_ROW(FINISH)
 #undef FINISH
 }
@@ -1200,19 +1217,28 @@ typedef struct {
     const flis_tensor *x;
     size_t out_h, out_w, taps;
     flis_conv_kind kind;
-    const real *zeros;                  /* what a tap outside the picture reads: c zeros */
-    const spread *back;                 /* a gradient's taps, in place of kind's; or NULL */
+    const real *zeros;  /* what a tap outside the picture reads: c zeros */
+    const spread *back; /* a gradient's taps, in place of kind's; or NULL */
 } gather;
 
 /* What output row (n, y) reads at a tap: place `column` reads pixel (column * stride + offset) >> halved of an input row, where
    that is below `width`. */
-typedef struct { const real *row; int64_t stride, offset, width; int halved; } tap_row;
+typedef struct {
+    const real *row;
+    int64_t stride, offset, width;
+    int halved;
+} tap_row;
 
 /* A linear layer's places are one long row, of which place m reads pixel m. */
-static bool is_linear(const gather *g) { return g->taps == 1 && !g->back; }
+static bool is_linear(const gather *g)
+{
+    return g->taps == 1 && !g->back;
+}
 
 /* Goes over output places, from number `first` on. */
-typedef struct { size_t n, y, column, width, height; } cursor;
+typedef struct {
+    size_t n, y, column, width, height;
+} cursor;
 
 static cursor cursor_at(const gather *g, size_t first)
 {
@@ -1243,7 +1269,8 @@ static tap_row tap_row_at(const gather *g, const cursor *at, size_t tap)
     const int halved = !g->back && g->kind == FLIS_UPSAMPLED;
     const int64_t row = (int64_t)at->y * stride + down;
     if (row < 0 || row >= (int64_t)x->h << halved) return (tap_row){g->zeros, 0, -1, 0, 0};
-    return (tap_row){x->x + (at->n * x->h + (size_t)(row >> halved)) * x->w * x->c, stride, across, (int64_t)x->w << halved, halved};
+    return (tap_row){x->x + (at->n * x->h + (size_t)(row >> halved)) * x->w * x->c, stride, across,
+                     (int64_t)x->w << halved, halved};
 }
 
 static inline const real *tap_at(const gather *g, const tap_row *t, size_t column)
@@ -1269,7 +1296,7 @@ typedef struct {
     const gather *source;
     const k_plan *plan;
     const flis_param *w;
-    const real *bias, *add;             /* may be NULL */
+    const real *bias, *add; /* may be NULL */
     real *y;
     size_t rows, outputs;
     flis_precision precision;
@@ -1285,7 +1312,7 @@ static void widen_half(const uint16_t *in, real *out, size_t count)
         memcpy(&x, &u, sizeof x);
         x *= 0x1p112f;
         memcpy(&u, &x, sizeof u);
-        u |= sign | (((uint32_t)0 - (uint32_t)(u >= 0x47800000u)) & 0x7f800000u);   /* 65536 and more: Inf and NaN */
+        u |= sign | (((uint32_t)0 - (uint32_t)(u >= 0x47800000u)) & 0x7f800000u); /* 65536 and more: Inf and NaN */
         memcpy(&x, &u, sizeof x);
         out[i] = x;
     }
@@ -1307,7 +1334,8 @@ static void widen_bf16(const uint16_t *in, real *out, size_t count)
 static const real *panel_block(const flis_param *w, size_t inner, size_t p, size_t b, flis_precision precision,
                                real *wide)
 {
-    const size_t at = (p * inner + b * BLOCK) * PANEL, left = inner - b * BLOCK, count = (left < BLOCK ? left : BLOCK) * PANEL;
+    const size_t at = (p * inner + b * BLOCK) * PANEL, left = inner - b * BLOCK,
+                 count = (left < BLOCK ? left : BLOCK) * PANEL;
     if (w->packed && !precision) return w->packed + at;
     if (w->packed) memcpy(wide, w->packed + at, count * sizeof *wide);
     else if (w->half_is_bf16) widen_bf16(w->half + at, wide, count);
@@ -1317,7 +1345,8 @@ static const real *panel_block(const flis_param *w, size_t inner, size_t p, size
 }
 
 /* row[tile][tap][i]: where output place first + tile * ROWS + i begins to read, or zeros beyond the last place. */
-static void tap_rows(const gather *g, size_t first, size_t places, size_t tap, size_t tiles, const real *(*row)[MAX_TAPS][ROWS])
+static void tap_rows(const gather *g, size_t first, size_t places, size_t tap, size_t tiles,
+                     const real *(*row)[MAX_TAPS][ROWS])
 {
     cursor at = cursor_at(g, first);
     tap_row t = tap_row_at(g, &at, tap);
@@ -1335,7 +1364,8 @@ static void product_part(const product *job, size_t first_row, size_t first_pane
     const real *row[TILES][MAX_TAPS][ROWS];
     const size_t inner = job->plan->taps * job->plan->channels;
     size_t tiles = 0;
-    for (; tiles < TILES && first_row + tiles * ROWS < job->rows; tiles++);
+    for (; tiles < TILES && first_row + tiles * ROWS < job->rows; tiles++)
+        ;
     for (size_t tap = 0; tap < job->plan->taps; tap++) tap_rows(job->source, first_row, job->rows, tap, tiles, row);
     for (size_t p = first_panel; p < last_panel; p++) {
         real total[TILES][ROWS * PANEL], wide[BLOCK * PANEL];
@@ -1345,7 +1375,8 @@ static void product_part(const product *job, size_t first_row, size_t first_pane
             const real *panel = panel_block(job->w, inner, p, b, job->precision, wide);
             const size_t first = job->plan->first[b], pieces = job->plan->first[b + 1] - first;
             for (size_t tile = 0; tile < tiles; tile++)
-                block_kernel(job->plan->plan + first, pieces, (const real *const(*)[ROWS])row[tile], panel, total[tile]);
+                block_kernel(job->plan->plan + first, pieces, (const real *const(*)[ROWS])row[tile], panel,
+                             total[tile]);
         }
         for (size_t tile = 0; tile < tiles; tile++) {
             size_t m = first_row + tile * ROWS, o = p * PANEL, at = m * job->outputs + o;
@@ -1388,7 +1419,7 @@ static flis_tensor *product_into(flis_ctx *ctx, flis_tensor *y, const gather *so
     if (!y || (add && !same_shape(ctx, "the tensor to be added", y, add))) return NULL;
     flis_mark mark = flis_here(ctx);
     gather g = *source;
-    const flis_tensor *later = ctx->precision ? add : NULL;     /* emulating, product and sum are two operations */
+    const flis_tensor *later = ctx->precision ? add : NULL; /* emulating, product and sum are two operations */
     real *zeros = flis_scratch(ctx, g.x->c, sizeof *zeros), *rounded_bias = NULL;
     k_plan plan;
     if (b && ctx->precision) rounded_bias = flis_scratch(ctx, y->c, sizeof *rounded_bias);
@@ -1426,9 +1457,16 @@ static flis_tensor *product_into(flis_ctx *ctx, flis_tensor *y, const gather *so
         for (size_t k = 0; k < length; k++, a += stride, panel += PANEL) { EACH(COLUMN_CHAIN) } \
         EACH(COLUMN_FINISH) \
     }
-#define COLUMN_DECLARE(i) real sum##i[PANEL]; for (int j = 0; j < PANEL; j++) sum##i[j] = 0;
-#define COLUMN_CHAIN(i) { const real x = a[i]; for (int j = 0; j < PANEL; j++) sum##i[j] = fused(x, panel[j], sum##i[j]); }
-#define COLUMN_FINISH(i) for (int j = 0; j < PANEL; j++) total[i * PANEL + j] += sum##i[j];
+#define COLUMN_DECLARE(i) \
+    real sum##i[PANEL]; \
+    for (int j = 0; j < PANEL; j++) sum##i[j] = 0;
+#define COLUMN_CHAIN(i) \
+    { \
+        const real x = a[i]; \
+        for (int j = 0; j < PANEL; j++) sum##i[j] = fused(x, panel[j], sum##i[j]); \
+    }
+#define COLUMN_FINISH(i) \
+    for (int j = 0; j < PANEL; j++) total[i * PANEL + j] += sum##i[j];
 COLUMN_KERNEL(column_kernel, EACH_ROW)
 COLUMN_KERNEL(column_kernel_few, EACH_FEW)
 
@@ -1448,10 +1486,10 @@ static size_t few_of(size_t count)
 }
 
 typedef struct {
-    const gather *source;               /* x */
-    const real *g;                      /* [rows][outputs] */
+    const gather *source; /* x */
+    const real *g;        /* [rows][outputs] */
     size_t rows, outputs, channels, taps;
-    real *grad;                         /* [outputs][channels][taps] */
+    real *grad; /* [outputs][channels][taps] */
 } weight_gradient;
 
 /* panel[i][j] = x[first + i, k + j] for `length` places, zeros where k + j is beyond the last. */
@@ -1487,7 +1525,7 @@ static void weight_edge(const weight_gradient *job, size_t row, size_t length, s
             edge[i * FEW + j] = o + j < job->outputs ? job->g[(row + i) * job->outputs + o + j] : 0;
 }
 
-enum { WEIGHT_ROWS = 264 };             /* outputs that share a packed panel: a multiple of every ROWS */
+enum { WEIGHT_ROWS = 264 }; /* outputs that share a packed panel: a multiple of every ROWS */
 
 /* Adds d w of the outputs first..last-1 (at most WEIGHT_ROWS) and the PANEL inner indices k... */
 static void weight_gradient_part(const weight_gradient *job, size_t k, size_t first, size_t last)
@@ -1527,13 +1565,14 @@ static void weight_gradient_run(flis_ctx *ctx, const weight_gradient *job)
     PARALLEL_FOR_DYNAMIC(job->rows * job->outputs * inner)
     for (size_t part = 0; part < parts; part++) {
         /* The taps of the same weights one after the other: their gradients are neighbours in memory. */
-        const size_t p = part / groups, o = part % groups * most, last = o + most < job->outputs ? o + most : job->outputs;
+        const size_t p = part / groups, o = part % groups * most,
+                     last = o + most < job->outputs ? o + most : job->outputs;
         weight_gradient_part(job, (p % taps * each + p / taps) * PANEL, o, last);
     }
 }
 
 static void strip_sums(flis_ctx *ctx, const real *x, size_t places, size_t c, const double *mean, double *part);
-enum { STRIP = 256 };                   /* places summed in one chain of doubles (part of the bits) */
+enum { STRIP = 256 }; /* places summed in one chain of doubles (part of the bits) */
 
 static size_t strips_of(size_t places)
 {
@@ -1563,7 +1602,11 @@ static void bias_gradient(flis_ctx *ctx, const real *g, size_t rows, size_t c, r
 
 /* One axis of a convolution's gradient, for input places step * a + parity: output place stride * a + offset[t] read this
    place through the kernel's rows in kernel[t] (bit s: row s). */
-typedef struct { int step, stride, count; int8_t offset[4]; uint8_t kernel[4]; } axis;
+typedef struct {
+    int step, stride, count;
+    int8_t offset[4];
+    uint8_t kernel[4];
+} axis;
 
 static axis axis_back(size_t taps, flis_conv_kind kind, size_t parity)
 {
@@ -1572,7 +1615,10 @@ static axis axis_back(size_t taps, flis_conv_kind kind, size_t parity)
     static const axis after[2] = {{2, 1, 2, {-1, 0}, {4, 1}}, {2, 1, 1, {0}, {2}}};
     static const axis upsampled = {1, 2, 4, {-1, 0, 1, 2}, {4, 6, 3, 1}};
     if (taps == 1) return one;
-    return kind == FLIS_DOWN_BOTH ? both[parity] : kind == FLIS_DOWN_AFTER ? after[parity] : kind == FLIS_UPSAMPLED ? upsampled : same;
+    return kind == FLIS_DOWN_BOTH    ? both[parity]
+           : kind == FLIS_DOWN_AFTER ? after[parity]
+           : kind == FLIS_UPSAMPLED  ? upsampled
+                                     : same;
 }
 
 /* Every pair of the two axes' taps. */
@@ -1586,7 +1632,8 @@ static void spread_make(axis y, axis x, size_t width, spread *out)
             out->x[out->taps] = x.offset[j];
             out->from[out->taps] = 0;
             for (size_t s = 0; s < width * width; s++)
-                if (y.kernel[i] >> s / width & 1 && x.kernel[j] >> s % width & 1) out->from[out->taps] |= (uint16_t)(1u << s);
+                if (y.kernel[i] >> s / width & 1 && x.kernel[j] >> s % width & 1)
+                    out->from[out->taps] |= (uint16_t)(1u << s);
         }
 }
 
@@ -1632,7 +1679,8 @@ static void input_gradient(flis_ctx *ctx, const flis_node *node, const real *pac
         gather source = {&g, part.h, part.w, back.taps, FLIS_SAME, NULL, width == 1 ? NULL : &back};
         product_into(ctx, &part, &source, &turned, NULL, step == 1 && !first ? &part : NULL);
         for (size_t i = 0; step == 2 && i < part.n * part.h * part.w; i++) {
-            const size_t n = i / part.w / part.h, row = i / part.w % part.h * 2 + parity_y, column = i % part.w * 2 + parity_x;
+            const size_t n = i / part.w / part.h, row = i / part.w % part.h * 2 + parity_y,
+                         column = i % part.w * 2 + parity_x;
             real *to = grad + ((n * in->h + row) * in->w + column) * c;
             for (size_t k = 0; k < c; k++) FLOW(to[k], first, part.x[i * c + k]);
         }
@@ -1659,7 +1707,9 @@ static void product_backward(flis_ctx *ctx, const flis_node *node)
     if (b_grad) bias_gradient(ctx, y->grad->x, rows, y->c, b_grad);
     if (grad && !packed) {
         real *wide = flis_scratch(ctx, panels_of(w->shape[0]) * PANEL * w->shape[1] * taps, sizeof *wide);
-        if (wide) (w->half_is_bf16 ? widen_bf16 : widen_half)(w->half, wide, panels_of(w->shape[0]) * PANEL * w->shape[1] * taps);
+        if (wide)
+            (w->half_is_bf16 ? widen_bf16 : widen_half)(w->half, wide,
+                                                        panels_of(w->shape[0]) * PANEL * w->shape[1] * taps);
         packed = wide;
     }
     if (grad && packed)
@@ -1673,7 +1723,8 @@ static void product_backward(flis_ctx *ctx, const flis_node *node)
 }
 
 /* SPEC 1.3. */
-flis_tensor *flis_linear(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, const flis_tensor *add)
+flis_tensor *flis_linear(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
+                         const flis_tensor *add)
 {
     if (!x || !flis_ok(ctx) || !weights_fit(ctx, "linear", x, w, b)) return NULL;
     flis_tensor *y = tensor_new(ctx, x->rank, x->n, x->h, x->w, w->shape[0]);
@@ -1683,12 +1734,12 @@ flis_tensor *flis_linear(flis_ctx *ctx, const flis_tensor *x, const flis_param *
 }
 
 /* SPEC 1.3. */
-flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b, flis_conv_kind kind,
-                       const flis_tensor *add)
+flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
+                       flis_conv_kind kind, const flis_tensor *add)
 {
     if (!x || !flis_ok(ctx) || !weights_fit(ctx, "convolution", x, w, b)) return NULL;
     size_t taps = w->rank == 4 ? w->shape[2] * w->shape[3] : 1, h = x->h, width = x->w;
-    if (kind == FLIS_DOWN_BOTH) {       /* floor((h + 2 - 3) / 2) + 1 */
+    if (kind == FLIS_DOWN_BOTH) { /* floor((h + 2 - 3) / 2) + 1 */
         h = (h + 1) / 2;
         width = (width + 1) / 2;
     } else if (kind == FLIS_DOWN_AFTER) {
@@ -1708,7 +1759,10 @@ flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w,
 /* ---- Normalisation --------------------------------------------------------------------------------------------- */
 
 /* Groups of channels: Stable Diffusion has 32, of 4 channels and more. */
-static size_t groups_of(const flis_param *gain) { return gain->groups ? gain->groups : 32; }
+static size_t groups_of(const flis_param *gain)
+{
+    return gain->groups ? gain->groups : 32;
+}
 
 /* part[strip][c] = sum over the strip's places of f(x), one chain per channel in double; f is x, or (x - mean)^2.
    SPEC 1.9. */
@@ -1758,7 +1812,8 @@ typedef struct {
 } group_norm;
 
 /* One sample. part [strips][c], work [4][c]; saved: mean and 1 / sqrt(variance + eps) of each channel's group, or NULL. */
-static void group_norm_sample(flis_ctx *ctx, const group_norm *a, const real *in, real *out, double *part, double *work, double *saved)
+static void group_norm_sample(flis_ctx *ctx, const group_norm *a, const real *in, real *out, double *part, double *work,
+                              double *saved)
 {
     const size_t c = a->c, places = a->places;
     double *mean = work, *variance = work + c, *slope = work + 2 * c, *offset = work + 3 * c;
@@ -1789,8 +1844,8 @@ static void group_norm_sample(flis_ctx *ctx, const group_norm *a, const real *in
    takes g's place. With means over the places and channels of a group:
      d x += r (gain g - mean(gain g) - xhat mean(gain g xhat))     d gain += sum g xhat     d bias += sum g
    One sample. g is overwritten; sums [2][c] gets the sums of g and g xhat; part [2][strips][c]. */
-static void group_norm_sample_back(flis_ctx *ctx, const group_norm *a, const real *in, real *g, const double *saved, double *part,
-                                   double *sums, real *out, bool first)
+static void group_norm_sample_back(flis_ctx *ctx, const group_norm *a, const real *in, real *g, const double *saved,
+                                   double *part, double *sums, real *out, bool first)
 {
     const size_t c = a->c, places = a->places, strips = strips_of(places), width = c / a->groups;
     const double *mean = saved, *r = saved + c;
@@ -1853,14 +1908,15 @@ static void group_norm_backward(flis_ctx *ctx, const flis_node *node)
     const double *saved = node->saved;
     bool first = false;
     flis_mark mark = flis_here(ctx);
-    double *part = flis_scratch(ctx, x->n * part_size, sizeof *part), *sums = flis_scratch(ctx, x->n * 2 * c, sizeof *sums);
+    double *part = flis_scratch(ctx, x->n * part_size, sizeof *part),
+           *sums = flis_scratch(ctx, x->n * 2 * c, sizeof *sums);
     real *grad = grad_open(ctx, x, &first), *g = node->y.grad->x;
     real *gain_grad = weight_grad(ctx, node->w), *bias_grad = weight_grad(ctx, node->b);
     if (!flis_ok(ctx)) return;
     PARALLEL_FOR(x->n > 1 ? x->n * size * 4 : 0)
     for (size_t n = 0; n < x->n; n++)
-        group_norm_sample_back(ctx, &a, x->x + n * size, g + n * size, saved + n * 2 * c, part + n * part_size, sums + n * 2 * c,
-                               grad ? grad + n * size : NULL, first);
+        group_norm_sample_back(ctx, &a, x->x + n * size, g + n * size, saved + n * 2 * c, part + n * part_size,
+                               sums + n * 2 * c, grad ? grad + n * size : NULL, first);
     for (size_t k = 0; k < c; k++) {
         double gain = 0, bias = 0;
         for (size_t n = 0; n < x->n; n++) {
@@ -1876,15 +1932,16 @@ static void group_norm_backward(flis_ctx *ctx, const flis_node *node)
 /* y = (x - mean) / sqrt(variance + eps) * gain + bias, mean and variance over the places and channels of a group, in
    double: y = real(x * slope + offset), slope = gain / sqrt(variance + eps), offset = bias - mean * slope.
    With silu: then y = y sigmoid(y), from the rounded y, so that it equals the two operations. SPEC 1.9. */
-flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias, double eps,
-                             bool silu)
+flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias,
+                             double eps, bool silu)
 {
     if (silu && ctx->precision) return flis_silu(ctx, flis_group_norm(ctx, x, gain, bias, eps, false));
     flis_tensor *y = like(ctx, x);
     if (!y) return NULL;
     const size_t c = x->c, places = x->h * x->w, size = places * c, part_size = strips_of(places) * c;
     if (c % groups_of(gain) || gain->shape[0] != c || bias->shape[0] != c) {
-        flis_fail(ctx, "group norm: got %zu channels, wanted %zu, a multiple of %zu", c, gain->shape[0], groups_of(gain));
+        flis_fail(ctx, "group norm: got %zu channels, wanted %zu, a multiple of %zu", c, gain->shape[0],
+                  groups_of(gain));
         return NULL;
     }
     double *saved = NULL;
@@ -1895,8 +1952,9 @@ flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_par
         node->saved = saved = flis_scratch(ctx, x->n * 2 * c, sizeof *saved);
     }
     flis_mark mark = flis_here(ctx);
-    const size_t workers = size < 524288 ? x->n : 1;    /* large samples are shared out place by place instead */
-    double *part = flis_scratch(ctx, workers * part_size, sizeof *part), *work = flis_scratch(ctx, workers * 4 * c, sizeof *work);
+    const size_t workers = size < 524288 ? x->n : 1; /* large samples are shared out place by place instead */
+    double *part = flis_scratch(ctx, workers * part_size, sizeof *part),
+           *work = flis_scratch(ctx, workers * 4 * c, sizeof *work);
     const group_norm a = {gain->value, bias->value, places, c, groups_of(gain), eps, silu};
     if (!idle(ctx)) {
         PARALLEL_FOR(workers > 1 ? x->n * size * 4 : 0)
@@ -1910,7 +1968,7 @@ flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_par
     return finished(ctx, y);
 }
 
-enum { LANES = 16 };                    /* interleaved sums of a row (part of the bits) */
+enum { LANES = 16 }; /* interleaved sums of a row (part of the bits) */
 
 /* Lane j sums items j, j + 16, …; then the lanes are added pairwise: 8 apart, 4, 2, 1. SPEC 1.10. */
 static double lanes_total(double *lane)
@@ -1950,9 +2008,11 @@ static double row_dot(const real *a, const real *b, size_t c)
 /* With xhat = (x - mean) r, r = 1 / sqrt(variance + 1e-5), y = gain xhat + bias; means over a row's channels:
      d x += r (gain g - mean(gain g) - xhat mean(gain g xhat))     d gain += sum g xhat     d bias += sum g
    sums [2][c] gathers the last two over the rows of a strip. */
-static void layer_norm_row_back(const real *x, const real *g, const real *gain, size_t c, double *sums, real *out, bool first)
+static void layer_norm_row_back(const real *x, const real *g, const real *gain, size_t c, double *sums, real *out,
+                                bool first)
 {
-    const double mean = row_sum(x, c, 0, false) / (double)c, r = 1.0 / sqrt(row_sum(x, c, mean, true) / (double)c + 1e-5);
+    const double mean = row_sum(x, c, 0, false) / (double)c,
+                 r = 1.0 / sqrt(row_sum(x, c, mean, true) / (double)c + 1e-5);
     double lane_g[LANES] = {0}, lane_gx[LANES] = {0};
     size_t k = 0;
     for (; k + LANES <= c; k += LANES)
@@ -1982,7 +2042,8 @@ static void layer_norm_backward(flis_ctx *ctx, const flis_node *node)
     bool first = false;
     flis_mark mark = flis_here(ctx);
     double *part = flis_scratch(ctx, strips * 2 * c, sizeof *part);
-    real *grad = grad_open(ctx, x, &first), *gain_grad = weight_grad(ctx, node->w), *bias_grad = weight_grad(ctx, node->b);
+    real *grad = grad_open(ctx, x, &first), *gain_grad = weight_grad(ctx, node->w),
+         *bias_grad = weight_grad(ctx, node->b);
     const real *g = node->y.grad->x;
     if (!flis_ok(ctx)) return;
     PARALLEL_FOR(rows * c * 4)
@@ -2029,7 +2090,7 @@ flis_tensor *flis_layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_par
 
 /* ---- Elementwise ----------------------------------------------------------------------------------------------- */
 
-enum { LOT = 256 };                     /* values that are computed before they flow: loops with both in them stay scalar */
+enum { LOT = 256 }; /* values that are computed before they flow: loops with both in them stay scalar */
 
 static void flow_lot(real *to, bool first, const real *value, size_t count)
 {
@@ -2265,7 +2326,8 @@ static void embed_backward(flis_ctx *ctx, const flis_node *node)
 }
 
 /* y[n][t] = token[ids[n][t]] + position[t], t = 0..rows of position SPEC 1.4. */
-flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_param *token, const flis_param *position)
+flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_param *token,
+                        const flis_param *position)
 {
     const size_t tokens = position->shape[0], c = token->shape[1];
     flis_tensor *y = flis_rows(ctx, n, tokens, c);
@@ -2298,7 +2360,7 @@ flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_
 
 typedef struct {
     const flis_tensor *q, *k, *v;
-    const real *v_turned;               /* [n][c][keys] */
+    const real *v_turned; /* [n][c][keys] */
     size_t heads, d, keys;
     double scale;
     flis_mask mask;
@@ -2306,7 +2368,7 @@ typedef struct {
     const real *zeros;
     real *y;
     flis_precision precision;
-    double *saved;                      /* for backward, [n][heads][queries][2]: largest score and sum; or NULL */
+    double *saved; /* for backward, [n][heads][queries][2]: largest score and sum; or NULL */
 } attention;
 
 /* e^T in place of S^T, and each lane's largest score and sum. SPEC 1.11. */
@@ -2340,8 +2402,8 @@ static void weights_emulate(flis_precision precision, real *e, size_t keys, doub
 }
 
 /* Scales a tile of scores and closes what the mask closes. Lanes beyond the last query compute on zeros. SPEC 1.11. */
-static void scores_store(const attention *a, const real *total, real *score, size_t n, size_t query, size_t lanes, size_t key,
-                         size_t rows)
+static void scores_store(const attention *a, const real *total, real *score, size_t n, size_t query, size_t lanes,
+                         size_t key, size_t rows)
 {
     const real scale = (real)a->scale;
     const uint8_t *open = a->mask.open ? a->mask.open[n] : NULL;
@@ -2410,7 +2472,8 @@ static void turn(flis_ctx *ctx, const flis_tensor *x, real *out)
     }
 }
 
-static bool attention_fits(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads)
+static bool attention_fits(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v,
+                           size_t heads)
 {
     if (heads == 0 || q->c % heads)
         return flis_fail(ctx, "attention: got %zu channels for %zu heads, wanted a multiple", q->c, heads);
@@ -2428,30 +2491,31 @@ static bool attention_fits(flis_ctx *ctx, const flis_tensor *q, const flis_tenso
    that no two threads meet in a sum. Scores have queries as rows and keys as lanes here. */
 typedef struct {
     const flis_node *node;
-    size_t heads, d, d_few, d_panels, keys, panels, queries;     /* d_few: d, rounded up to a multiple of FEW */
-    k_plan over_d, over_keys;           /* over_keys runs over the panels of dS */
+    size_t heads, d, d_few, d_panels, keys, panels, queries; /* d_few: d, rounded up to a multiple of FEW */
+    k_plan over_d, over_keys;                                /* over_keys runs over the panels of dS */
     const real *zeros;
-    real *q, *k, *v;                    /* gradients, NULL where none is wanted */
+    real *q, *k, *v; /* gradients, NULL where none is wanted */
     bool first_q, first_k, first_v;
 } attention_back;
 
 /* One job's memory. */
 typedef struct {
-    real *k_lanes, *v_lanes;            /* [panels][d][PANEL]: keys as lanes */
-    real *k_rows;                       /* [d_panels][panels * PANEL][PANEL]: d as lanes, zeros beyond the last key */
-    real *p, *ds;                       /* [panels][BLOCK][PANEL] */
-    real *q, *g;                        /* [BLOCK][d_few]: a block's queries and their gradients */
-    real *sum_k, *sum_v;                /* [panels][d_few][PANEL]: d k and d v, turned */
+    real *k_lanes, *v_lanes; /* [panels][d][PANEL]: keys as lanes */
+    real *k_rows;            /* [d_panels][panels * PANEL][PANEL]: d as lanes, zeros beyond the last key */
+    real *p, *ds;            /* [panels][BLOCK][PANEL] */
+    real *q, *g;             /* [BLOCK][d_few]: a block's queries and their gradients */
+    real *sum_k, *sum_v;     /* [panels][d_few][PANEL]: d k and d v, turned */
 } attention_room;
 
 static size_t attention_room_make(const attention_back *a, real *base, attention_room *room)
 {
     const size_t lanes = a->panels * a->d * PANEL, scores = a->panels * BLOCK * PANEL, slice = BLOCK * a->d_few;
-    const size_t sums = a->panels * a->d_few * PANEL, size[] = {
-        lanes, lanes, a->d_panels * a->panels * PANEL * PANEL, scores, scores, slice, slice, sums, sums,
-    };
-    real **part[] = {&room->k_lanes, &room->v_lanes, &room->k_rows, &room->p, &room->ds, &room->q, &room->g, &room->sum_k,
-                     &room->sum_v};
+    const size_t sums = a->panels * a->d_few * PANEL,
+                 size[] = {
+                     lanes, lanes, a->d_panels * a->panels * PANEL * PANEL, scores, scores, slice, slice, sums, sums,
+                 };
+    real **part[] = {&room->k_lanes, &room->v_lanes, &room->k_rows, &room->p,    &room->ds,
+                     &room->q,       &room->g,       &room->sum_k,  &room->sum_v};
     size_t used = 0;
     for (size_t i = 0; i < sizeof size / sizeof *size; i++) {
         if (base) *part[i] = base + used;
@@ -2481,11 +2545,14 @@ static void attention_pack(const attention_back *a, size_t n, size_t head, const
 }
 
 /* What a query's row of P and dS needs, whatever the keys: its largest score, 1 / its sum, and D. */
-typedef struct { double largest, over_sum; real dot; } attention_row;
+typedef struct {
+    double largest, over_sum;
+    real dot;
+} attention_row;
 
 /* Rows of one tile of scores (s, unscaled) and of g v^T (gv) become rows of P and dS. */
-static void attention_tile(const attention_back *a, const attention_row *of, const real *s, const real *gv, size_t n, size_t query,
-                           size_t rows, size_t key, real *p, real *ds)
+static void attention_tile(const attention_back *a, const attention_row *of, const real *s, const real *gv, size_t n,
+                           size_t query, size_t rows, size_t key, real *p, real *ds)
 {
     const flis_node *node = a->node;
     const real scale = (real)node->number;
@@ -2495,7 +2562,7 @@ static void attention_tile(const attention_back *a, const attention_row *of, con
         const double largest = of[i].largest, over_sum = of[i].over_sum;
         const real dot = of[i].dot;
         real *to = p + i * PANEL, *slope = ds + i * PANEL;
-        real score[PANEL], factor[PANEL];   /* factor: scale, or 0 where closed, for -max(real) has no slope */
+        real score[PANEL], factor[PANEL]; /* factor: scale, or 0 where closed, for -max(real) has no slope */
         for (size_t j = 0; j < PANEL; j++) {
             score[j] = s[i * PANEL + j] * scale;
             factor[j] = scale;
@@ -2514,7 +2581,8 @@ static void attention_tile(const attention_back *a, const attention_row *of, con
 }
 
 /* P and dS of the `count` queries from `query` on, and what they add to d k and d v. */
-static void attention_block(const attention_back *a, size_t n, size_t head, size_t query, size_t count, const attention_room *room)
+static void attention_block(const attention_back *a, size_t n, size_t head, size_t query, size_t count,
+                            const attention_room *room)
 {
     const flis_tensor *q = &a->node->x[0];
     const size_t c = q->c, width = a->d_few;
@@ -2546,7 +2614,8 @@ static void attention_block(const attention_back *a, size_t n, size_t head, size
 }
 
 /* d q of a block: rows of dS times the keys. */
-static void attention_queries(const attention_back *a, size_t n, size_t head, size_t query, size_t count, const attention_room *room)
+static void attention_queries(const attention_back *a, size_t n, size_t head, size_t query, size_t count,
+                              const attention_room *room)
 {
     const size_t c = a->node->y.c;
     const real *row[1][ROWS];
@@ -2555,7 +2624,8 @@ static void attention_queries(const attention_back *a, size_t n, size_t head, si
         for (size_t dp = 0; dp < a->d_panels; dp++) {
             const size_t lanes = a->d - dp * PANEL < PANEL ? a->d - dp * PANEL : PANEL;
             for (size_t k = 0; k < ROWS; k++) row[0][k] = room->ds + (i + k < count ? i + k : i) * PANEL;
-            tile_kernel(&a->over_keys, (const real *const(*)[ROWS])row, room->k_rows + dp * a->panels * PANEL * PANEL, total);
+            tile_kernel(&a->over_keys, (const real *const(*)[ROWS])row, room->k_rows + dp * a->panels * PANEL * PANEL,
+                        total);
             for (size_t k = 0; k < ROWS && i + k < count; k++) {
                 real *to = a->q + (n * a->queries + query + i + k) * c + head * a->d + dp * PANEL;
                 for (size_t j = 0; j < lanes; j++) FLOW(to[j], a->first_q, total[k * PANEL + j]);
@@ -2596,8 +2666,14 @@ static void attention_backward(flis_ctx *ctx, const flis_node *node)
     const size_t d = q->c / node->count, keys = k->h * k->w, jobs = q->n * node->count;
     const size_t workers = (size_t)ctx->threads < jobs ? (size_t)ctx->threads : jobs;
     flis_mark mark = flis_here(ctx);
-    attention_back a = {.node = node, .heads = node->count, .d = d, .d_few = few_of(d), .d_panels = panels_of(d),
-                        .keys = keys, .panels = panels_of(keys), .queries = q->h * q->w};
+    attention_back a = {.node = node,
+                        .heads = node->count,
+                        .d = d,
+                        .d_few = few_of(d),
+                        .d_panels = panels_of(d),
+                        .keys = keys,
+                        .panels = panels_of(keys),
+                        .queries = q->h * q->w};
     attention_room room;
     const size_t own = attention_room_make(&a, NULL, &room), width = a.d_few;
     real *zeros = flis_scratch(ctx, width, sizeof *zeros), *work = flis_scratch(ctx, workers * own, sizeof *work);
@@ -2612,17 +2688,18 @@ static void attention_backward(flis_ctx *ctx, const flis_node *node)
     if (ready) {
         PARALLEL_FOR(q->n * a.queries * keys * q->c / 8)
         for (size_t worker = 0; worker < workers; worker++) {
-            attention_room mine = {0};  /* gcc without OpenMP takes it for uninitialized */
+            attention_room mine = {0}; /* gcc without OpenMP takes it for uninitialized */
             attention_room_make(&a, work + worker * own, &mine);
-            for (size_t job = worker; job < jobs; job += workers) attention_head_back(&a, job / node->count, job % node->count, &mine);
+            for (size_t job = worker; job < jobs; job += workers)
+                attention_head_back(&a, job / node->count, job % node->count, &mine);
         }
     }
     flis_rewind(ctx, mark);
 }
 
 /* SPEC 1.11. */
-flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
-                            double scale, flis_mask mask)
+flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v,
+                            size_t heads, double scale, flis_mask mask)
 {
     if (!q || !k || !v || !flis_ok(ctx) || !attention_fits(ctx, q, k, v, heads)) return NULL;
     flis_tensor *y = like(ctx, q);
@@ -2645,8 +2722,18 @@ flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tens
     real *turned = flis_scratch(ctx, flis_count(v), sizeof *turned);
     real *zeros = flis_scratch(ctx, longest, sizeof *zeros);
     real *work = flis_scratch(ctx, workers * own, sizeof *work);
-    attention a = {.q = q, .k = k, .v = v, .v_turned = turned, .heads = heads, .d = d, .keys = keys, .scale = scale,
-                   .mask = mask, .zeros = zeros, .y = y ? y->x : NULL, .saved = saved,
+    attention a = {.q = q,
+                   .k = k,
+                   .v = v,
+                   .v_turned = turned,
+                   .heads = heads,
+                   .d = d,
+                   .keys = keys,
+                   .scale = scale,
+                   .mask = mask,
+                   .zeros = zeros,
+                   .y = y ? y->x : NULL,
+                   .saved = saved,
                    .precision = ctx->precision};
     bool ready = plan_make(ctx, &a.over_d, 1, d);
     ready = plan_make(ctx, &a.over_keys, 1, keys) && ready;
@@ -2657,8 +2744,8 @@ flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tens
         PARALLEL_FOR(q->n * queries * keys * d / 16)
         for (size_t worker = 0; worker < workers; worker++)
             for (size_t job = worker; job < jobs; job += workers)
-                attention_part(&a, job / blocks / heads, job / blocks % heads, job % blocks * PANEL, work + worker * own,
-                               work + worker * own + keys * PANEL);
+                attention_part(&a, job / blocks / heads, job / blocks % heads, job % blocks * PANEL,
+                               work + worker * own, work + worker * own + keys * PANEL);
     }
     flis_rewind(ctx, mark);
     return finished(ctx, y);
@@ -2807,7 +2894,8 @@ static bool loss_ready(flis_ctx *ctx, const flis_tensor *y)
 }
 
 /* L = mean of w (y - t)^2: d y += 2 w (y - t) / count. absolute: L = mean of w |y - t|: d y += w sign(y - t) / count. */
-static double distance(flis_ctx *ctx, const flis_tensor *y, const real *target, const real *weight, double scale, bool absolute)
+static double distance(flis_ctx *ctx, const flis_tensor *y, const real *target, const real *weight, double scale,
+                       bool absolute)
 {
     if (!loss_ready(ctx, y)) return 0;
     const size_t count = flis_count(y), c = y->c;
@@ -2886,7 +2974,8 @@ double flis_kl(flis_ctx *ctx, const flis_tensor *moments, double scale)
     real *grad = grad_open(ctx, moments, &first);
     for (size_t i = 0; i < places; i++)
         for (size_t k = 0; k < z; k++) {
-            const double m = moments->x[i * c + k], l = log_variance(moments->x[i * c + z + k], &is_free), variance = flis_exp(l);
+            const double m = moments->x[i * c + k], l = log_variance(moments->x[i * c + z + k], &is_free),
+                         variance = flis_exp(l);
             total += 0.5 * (m * m + variance - 1 - l);
             if (!grad) continue;
             FLOW(grad[i * c + k], first, (real)(step * m));
@@ -2938,10 +3027,13 @@ flis_tensor *flis_posterior_sample(flis_ctx *ctx, const flis_tensor *moments, co
    "__metadata__": {"key": "value"}}, then the data. Every rule is enforced: the header is at most 100,000,000 bytes and
    inside the file, ranges have no holes and no overlaps, a range is as long as its shape says, the last ends the file. */
 
-static const struct { const char *name; size_t size; } DTYPES[] = {
-    [FLIS_F64] = {"F64", 8}, [FLIS_F32] = {"F32", 4}, [FLIS_F16] = {"F16", 2}, [FLIS_BF16] = {"BF16", 2},
-    [FLIS_I64] = {"I64", 8}, [FLIS_I32] = {"I32", 4}, [FLIS_I16] = {"I16", 2}, [FLIS_I8] = {"I8", 1},
-    [FLIS_U8] = {"U8", 1}, [FLIS_BOOL] = {"BOOL", 1},
+static const struct {
+    const char *name;
+    size_t size;
+} DTYPES[] = {
+    [FLIS_F64] = {"F64", 8}, [FLIS_F32] = {"F32", 4},   [FLIS_F16] = {"F16", 2}, [FLIS_BF16] = {"BF16", 2},
+    [FLIS_I64] = {"I64", 8}, [FLIS_I32] = {"I32", 4},   [FLIS_I16] = {"I16", 2}, [FLIS_I8] = {"I8", 1},
+    [FLIS_U8] = {"U8", 1},   [FLIS_BOOL] = {"BOOL", 1},
 };
 enum { DTYPE_COUNT = sizeof DTYPES / sizeof *DTYPES };
 static const uint64_t LARGEST_HEADER = 100000000;
@@ -2977,7 +3069,8 @@ static char *copy_text(flis_ctx *ctx, const char *text, size_t length)
 static char *copy_string(flis_ctx *ctx, const char *path, const flis_json *json)
 {
     if (strlen(json->string) != json->length) {
-        flis_fail(ctx, "%s: its header:%d:%d: a NUL character in the name \"%.200s\"", path, json->line, json->column, json->string);
+        flis_fail(ctx, "%s: its header:%d:%d: a NUL character in the name \"%.200s\"", path, json->line, json->column,
+                  json->string);
         return NULL;
     }
     return copy_text(ctx, json->string, json->length);
@@ -3016,14 +3109,16 @@ static bool read_metadata(flis_ctx *ctx, flis_file *file, const char *path, cons
         const flis_json *key = &json->key[i], *item = &json->item[i];
         keys[i] = key->string;
         if (item->type != FLIS_STRING)
-            flis_fail(ctx, "%s: __metadata__: \"%.200s\": got %.40s, wanted a string", path, key->string, flis_json_got(item));
+            flis_fail(ctx, "%s: __metadata__: \"%.200s\": got %.40s, wanted a string", path, key->string,
+                      flis_json_got(item));
         else if (strlen(key->string) != key->length || strlen(item->string) != item->length)
             flis_fail(ctx, "%s: __metadata__: \"%.200s\": a NUL character in it", path, key->string);
         else flis_file_set_metadata(ctx, file, key->string, item->string);
     }
     if (flis_ok(ctx)) qsort(keys, json->count, sizeof *keys, by_text);
     for (size_t i = 1; i < json->count && flis_ok(ctx); i++)
-        if (strcmp(keys[i - 1], keys[i]) == 0) flis_fail(ctx, "%s: __metadata__: \"%.200s\" stands twice", path, keys[i]);
+        if (strcmp(keys[i - 1], keys[i]) == 0)
+            flis_fail(ctx, "%s: __metadata__: \"%.200s\" stands twice", path, keys[i]);
     free(keys);
     return flis_ok(ctx);
 }
@@ -3033,24 +3128,26 @@ static bool read_shape(flis_ctx *ctx, const char *path, const flis_json *json, f
 {
     const flis_json *shape = flis_json_get(json, "shape");
     if (!shape || shape->type != FLIS_ARRAY)
-        return flis_fail(ctx, "%s: tensor \"%.200s\": shape: got %.40s, wanted an array", path, entry->name, flis_json_got(shape));
+        return flis_fail(ctx, "%s: tensor \"%.200s\": shape: got %.40s, wanted an array", path, entry->name,
+                         flis_json_got(shape));
     if (shape->count > FLIS_MAX_DIMS)
-        return flis_fail(ctx, "%s: tensor \"%.200s\": got %zu dimensions, wanted at most %d", path, entry->name, shape->count,
-                         FLIS_MAX_DIMS);
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got %zu dimensions, wanted at most %d", path, entry->name,
+                         shape->count, FLIS_MAX_DIMS);
     uint64_t bytes = flis_dtype_size(entry->dtype);
     entry->rank = (int)shape->count;
     for (size_t i = 0; i < shape->count; i++) {
         if (!flis_json_u64(&shape->item[i], &entry->shape[i]))
-            return flis_fail(ctx, "%s: tensor \"%.200s\": got %.40s in its shape, wanted non-negative integers", path, entry->name,
-                             flis_json_got(&shape->item[i]));
+            return flis_fail(ctx, "%s: tensor \"%.200s\": got %.40s in its shape, wanted non-negative integers", path,
+                             entry->name, flis_json_got(&shape->item[i]));
         if (entry->shape[i] && bytes > UINT64_MAX / entry->shape[i])
-            return flis_fail(ctx, "%s: tensor \"%.200s\": got a shape of more than 2^64 bytes, wanted one of %llu", path,
-                             entry->name, (unsigned long long)(entry->end - entry->begin));
+            return flis_fail(ctx, "%s: tensor \"%.200s\": got a shape of more than 2^64 bytes, wanted one of %llu",
+                             path, entry->name, (unsigned long long)(entry->end - entry->begin));
         bytes *= entry->shape[i];
     }
     if (entry->end < entry->begin || entry->end - entry->begin != bytes)
-        return flis_fail(ctx, "%s: tensor \"%.200s\": got data_offsets [%llu, %llu], wanted a range of %llu bytes", path, entry->name,
-                         (unsigned long long)entry->begin, (unsigned long long)entry->end, (unsigned long long)bytes);
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got data_offsets [%llu, %llu], wanted a range of %llu bytes",
+                         path, entry->name, (unsigned long long)entry->begin, (unsigned long long)entry->end,
+                         (unsigned long long)bytes);
     return true;
 }
 
@@ -3060,7 +3157,8 @@ static bool read_entry(flis_ctx *ctx, const char *path, const flis_json *key, co
     if (!(entry->name = copy_string(ctx, path, key))) return false;
     static const char *const members[3] = {"dtype", "shape", "data_offsets"};
     if (json->type != FLIS_OBJECT)
-        return flis_fail(ctx, "%s: tensor \"%.200s\": got %.40s, wanted an object", path, entry->name, flis_json_got(json));
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got %.40s, wanted an object", path, entry->name,
+                         flis_json_got(json));
     for (size_t i = 0, seen[3] = {0}; i < json->count; i++)
         for (int k = 0; k < 3; k++)
             if (is_string(&json->key[i], members[k]) && seen[k]++)
@@ -3069,14 +3167,18 @@ static bool read_entry(flis_ctx *ctx, const char *path, const flis_json *key, co
     int type = 0;
     while (type < DTYPE_COUNT && !(dtype && is_string(dtype, DTYPES[type].name))) type++;
     if (type == DTYPE_COUNT)
-        return flis_fail(ctx, "%s: tensor \"%.200s\": got dtype %.40s, wanted one of F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL", path,
-                         entry->name, !dtype || dtype->type != FLIS_STRING ? flis_json_got(dtype)
-                             : strlen(dtype->string) != dtype->length ? "with a NUL character" : dtype->string);
+        return flis_fail(
+            ctx, "%s: tensor \"%.200s\": got dtype %.40s, wanted one of F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL", path,
+            entry->name,
+            !dtype || dtype->type != FLIS_STRING     ? flis_json_got(dtype)
+            : strlen(dtype->string) != dtype->length ? "with a NUL character"
+                                                     : dtype->string);
     entry->dtype = (flis_dtype)type;
-    if (!offsets || offsets->type != FLIS_ARRAY || offsets->count != 2 || !flis_json_u64(&offsets->item[0], &entry->begin) ||
-        !flis_json_u64(&offsets->item[1], &entry->end))
-        return flis_fail(ctx, "%s: tensor \"%.200s\": data_offsets: got %.40s%s, wanted two non-negative integers", path, entry->name,
-                         flis_json_got(offsets), offsets && offsets->type == FLIS_ARRAY ? " of something else" : "");
+    if (!offsets || offsets->type != FLIS_ARRAY || offsets->count != 2 ||
+        !flis_json_u64(&offsets->item[0], &entry->begin) || !flis_json_u64(&offsets->item[1], &entry->end))
+        return flis_fail(ctx, "%s: tensor \"%.200s\": data_offsets: got %.40s%s, wanted two non-negative integers",
+                         path, entry->name, flis_json_got(offsets),
+                         offsets && offsets->type == FLIS_ARRAY ? " of something else" : "");
     return read_shape(ctx, path, json, entry);
 }
 
@@ -3100,24 +3202,28 @@ static bool check_ranges(flis_ctx *ctx, const char *path, flis_entry *entry, siz
     for (size_t i = 0; i < count; i++) {
         const flis_entry *e = &entry[i];
         if (e->begin != at)
-            return flis_fail(ctx, "%s: tensor \"%.200s\": got data from byte %llu, wanted %llu: tensors %s", path, e->name,
-                             (unsigned long long)e->begin, (unsigned long long)at, e->begin < at ? "overlap" : "leave a hole");
+            return flis_fail(ctx, "%s: tensor \"%.200s\": got data from byte %llu, wanted %llu: tensors %s", path,
+                             e->name, (unsigned long long)e->begin, (unsigned long long)at,
+                             e->begin < at ? "overlap" : "leave a hole");
         at = e->end;
     }
     if (at != data_size)
-        return flis_fail(ctx, "%s: got %llu bytes of data, wanted %llu: the file is %s", path, (unsigned long long)data_size,
-                         (unsigned long long)at, data_size < at ? "cut short" : "too long");
+        return flis_fail(ctx, "%s: got %llu bytes of data, wanted %llu: the file is %s", path,
+                         (unsigned long long)data_size, (unsigned long long)at,
+                         data_size < at ? "cut short" : "too long");
     return true;
 }
 
 /* Appends the header's entries to the file's. SPEC 10.1. */
-static bool read_header(flis_ctx *ctx, flis_file *file, const char *path, const char *text, size_t length, uint64_t data_size)
+static bool read_header(flis_ctx *ctx, flis_file *file, const char *path, const char *text, size_t length,
+                        uint64_t data_size)
 {
     const size_t first = file->count;
     bool described = false;
     flis_json *json = flis_json_parse(ctx, "its header", text, length);
     if (!json) return flis_fail_in(ctx, path);
-    if (json->type != FLIS_OBJECT) flis_fail(ctx, "%s: its header is not a JSON object: got %.40s", path, flis_json_got(json));
+    if (json->type != FLIS_OBJECT)
+        flis_fail(ctx, "%s: its header is not a JSON object: got %.40s", path, flis_json_got(json));
     if (flis_ok(ctx)) {
         flis_entry *grown = realloc(file->entry, (first + json->count + 1) * sizeof *grown);
         if (grown) file->entry = grown;
@@ -3153,14 +3259,16 @@ static bool read_shard(flis_ctx *ctx, flis_file *file, flis_shard *shard)
     const char *path = shard->path;
     if (!(shard->stream = fopen(path, "rb"))) return flis_fail(ctx, "%s: cannot be opened", path);
     const size_t got = fread(head, 1, 8, shard->stream);
-    if (ferror(shard->stream)) return flis_fail(ctx, "%s: cannot be read: is it a folder?", path);    /* which can be opened */
+    if (ferror(shard->stream))
+        return flis_fail(ctx, "%s: cannot be read: is it a folder?", path); /* which can be opened */
     if (SEEK64(shard->stream, 0, SEEK_END) != 0) return flis_fail(ctx, "%s: cannot be read from any place", path);
     int64_t size = TELL64(shard->stream);
     if (got < 8 || size < 8 || SEEK64(shard->stream, 8, SEEK_SET) != 0)
         return flis_fail(ctx, "%s: not a safetensors file: got %lld bytes, wanted 8 and more", path, (long long)size);
     uint64_t length = little_endian(head, 8), left = (uint64_t)size - 8;
     if (length > LARGEST_HEADER || length > left)
-        return flis_fail(ctx, "%s: not a safetensors file: its header would be %llu bytes, %s", path, (unsigned long long)length,
+        return flis_fail(ctx, "%s: not a safetensors file: its header would be %llu bytes, %s", path,
+                         (unsigned long long)length,
                          length > left ? "more than the file has" : "wanted at most 100000000");
     char *text = flis_alloc(ctx, (size_t)length + 1, 1);
     if (text && fread(text, 1, (size_t)length, shard->stream) != length) flis_fail(ctx, "%s: cannot be read", path);
@@ -3282,7 +3390,7 @@ const char *flis_file_metadata(const flis_file *file, const char *key)
 /* SPEC 10.6. */
 double flis_file_number(flis_ctx *ctx, const flis_file *file, const char *key, bool whole, double otherwise)
 {
-    flis_ctx quiet = {.threads = 1};    /* what is wrong with it as JSON is not what a user wants to know */
+    flis_ctx quiet = {.threads = 1}; /* what is wrong with it as JSON is not what a user wants to know */
     const char *text = flis_file_metadata(file, key);
     if (!text) return otherwise;
     flis_json *json = flis_json_parse(&quiet, key, text, strlen(text));
@@ -3291,7 +3399,7 @@ double flis_file_number(flis_ctx *ctx, const flis_file *file, const char *key, b
     if (number > 0 && number <= 65536 && (!whole || floor(number) == number)) return number;
     flis_fail(ctx, "%s: metadata %s: got \"%.40s\", wanted a %snumber above 0, at most 65536", file->path, key, text,
               whole ? "whole " : "");
-    return otherwise;                   /* callers turn it into a size, which a negative number has none of */
+    return otherwise; /* callers turn it into a size, which a negative number has none of */
 }
 
 /* SPEC 10.1. */
@@ -3309,7 +3417,8 @@ static double value_from(const unsigned char *bytes, flis_dtype dtype)
     case FLIS_I32: return (double)(int32_t)u32;
     case FLIS_I16: return (double)(int16_t)u;
     case FLIS_I8: return (double)(int8_t)u;
-    case FLIS_U8: case FLIS_BOOL: return (double)u;
+    case FLIS_U8:
+    case FLIS_BOOL: return (double)u;
     }
     return 0;
 }
@@ -3325,7 +3434,8 @@ static bool read_pieces(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
     const size_t size = flis_dtype_size(entry->dtype);
     if (!flis_ok(ctx)) return false;
     if (SEEK64(shard->stream, shard->data + entry->begin, SEEK_SET) != 0)
-        return flis_fail(ctx, "%s: cannot be read at byte %llu", shard->path, (unsigned long long)(shard->data + entry->begin));
+        return flis_fail(ctx, "%s: cannot be read at byte %llu", shard->path,
+                         (unsigned long long)(shard->data + entry->begin));
     size_t first = 0;
     for (uint64_t left = entry->end - entry->begin; left;) {
         size_t want = left < PIECE ? (size_t)left : PIECE;
@@ -3341,7 +3451,7 @@ static bool read_pieces(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
 static void take_real(void *out, size_t first, const unsigned char *bytes, size_t count, flis_dtype dtype)
 {
     real *x = (real *)out + first;
-    if (dtype == FLIS_F32)              /* the common case, in a loop that compilers turn into copies */
+    if (dtype == FLIS_F32) /* the common case, in a loop that compilers turn into copies */
         for (size_t i = 0; i < count; i++) {
             const unsigned char *b = bytes + 4 * i;
             uint32_t u = (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
@@ -3393,7 +3503,8 @@ bool flis_file_read_f64(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
 bool flis_file_read_i64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, int64_t *out)
 {
     if (entry->dtype == FLIS_F64 || entry->dtype == FLIS_F32 || entry->dtype == FLIS_F16 || entry->dtype == FLIS_BF16)
-        return flis_fail(ctx, "%s: tensor \"%.200s\": got %s, wanted integers", file->path, entry->name, flis_dtype_name(entry->dtype));
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got %s, wanted integers", file->path, entry->name,
+                         flis_dtype_name(entry->dtype));
     return read_pieces(ctx, file, entry, take_i64, out);
 }
 
@@ -3401,7 +3512,8 @@ bool flis_file_read_i64(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
 bool flis_file_read_u16(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint16_t *out)
 {
     if (entry->dtype != FLIS_F16 && entry->dtype != FLIS_BF16)
-        return flis_fail(ctx, "%s: tensor \"%.200s\": got %s, wanted F16 or BF16", file->path, entry->name, flis_dtype_name(entry->dtype));
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got %s, wanted F16 or BF16", file->path, entry->name,
+                         flis_dtype_name(entry->dtype));
     return read_pieces(ctx, file, entry, take_u16, out);
 }
 
@@ -3409,21 +3521,22 @@ bool flis_file_read_u16(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
 bool flis_file_read_u8(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint8_t *out)
 {
     if (entry->dtype != FLIS_U8 && entry->dtype != FLIS_BOOL)
-        return flis_fail(ctx, "%s: tensor \"%.200s\": got %s, wanted U8", file->path, entry->name, flis_dtype_name(entry->dtype));
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got %s, wanted U8", file->path, entry->name,
+                         flis_dtype_name(entry->dtype));
     return read_pieces(ctx, file, entry, take_u8, out);
 }
 
 /* ---- Safetensors: writing -------------------------------------------------------------------------------------- */
 
 struct flis_writer {
-    char *path, *partial;               /* partial: where the bytes go until all is well */
+    char *path, *partial; /* partial: where the bytes go until all is well */
     FILE *stream;
     flis_entry *entry;
     size_t count, room;
-    char **metadata;                    /* key, value, … */
+    char **metadata; /* key, value, … */
     size_t metadata_count;
     bool header_written;
-    size_t current;                     /* the entry being written, and how many of its values are */
+    size_t current; /* the entry being written, and how many of its values are */
     uint64_t values;
 };
 
@@ -3466,7 +3579,8 @@ flis_writer *flis_write_begin(flis_ctx *ctx, const char *path)
 bool flis_write_metadata(flis_ctx *ctx, flis_writer *writer, const char *key, const char *value)
 {
     if (!writer || !flis_ok(ctx)) return false;
-    if (!is_utf8(key) || !is_utf8(value)) return flis_fail(ctx, "%s: metadata %.200s: got bytes that are not UTF-8", writer->path, key);
+    if (!is_utf8(key) || !is_utf8(value))
+        return flis_fail(ctx, "%s: metadata %.200s: got bytes that are not UTF-8", writer->path, key);
     char **grown = realloc(writer->metadata, (writer->metadata_count + 1) * 2 * sizeof *grown);
     if (!grown) return flis_fail(ctx, "out of memory");
     writer->metadata = grown;
@@ -3477,13 +3591,15 @@ bool flis_write_metadata(flis_ctx *ctx, flis_writer *writer, const char *key, co
 }
 
 /* SPEC 10.2. */
-bool flis_write_declare(flis_ctx *ctx, flis_writer *writer, const char *name, flis_dtype dtype, int rank, const uint64_t *shape)
+bool flis_write_declare(flis_ctx *ctx, flis_writer *writer, const char *name, flis_dtype dtype, int rank,
+                        const uint64_t *shape)
 {
     if (!writer || !flis_ok(ctx)) return false;
     if (writer->header_written) return flis_fail(ctx, "%s: tensor \"%s\" declared after data", writer->path, name);
     if (!is_utf8(name)) return flis_fail(ctx, "%s: tensor \"%.200s\": its name is not UTF-8", writer->path, name);
     if (strcmp(name, "__metadata__") == 0)
-        return flis_fail(ctx, "%s: tensor \"%s\": a safetensors file keeps that name for its metadata", writer->path, name);
+        return flis_fail(ctx, "%s: tensor \"%s\": a safetensors file keeps that name for its metadata", writer->path,
+                         name);
     if (writer->count == writer->room) {
         size_t room = writer->room ? 2 * writer->room : 64;
         flis_entry *grown = realloc(writer->entry, room * sizeof *grown);
@@ -3526,7 +3642,8 @@ static size_t write_header(const flis_writer *writer, FILE *stream)
 {
     size_t length = 1;
     char piece[96];
-#define PUT(...) (length += (size_t)snprintf(piece, sizeof piece, __VA_ARGS__), stream ? (void)fputs(piece, stream) : (void)0)
+#define PUT(...) \
+    (length += (size_t)snprintf(piece, sizeof piece, __VA_ARGS__), stream ? (void)fputs(piece, stream) : (void)0)
     if (stream) putc('{', stream);
     if (writer->metadata_count) PUT("\"__metadata__\":{");
     for (size_t i = 0; i < writer->metadata_count; i++) {
@@ -3621,7 +3738,8 @@ static void fill_i64(unsigned char *bytes, const void *x, size_t first, size_t c
 {
     for (size_t i = 0; i < count; i++)
         for (size_t b = 0; b < DTYPES[dtype].size; b++)
-            bytes[i * DTYPES[dtype].size + b] = (unsigned char)((uint64_t)((const int64_t *)x)[first + i] >> 8 * b & 255);
+            bytes[i * DTYPES[dtype].size + b] =
+                (unsigned char)((uint64_t)((const int64_t *)x)[first + i] >> 8 * b & 255);
 }
 
 static void fill_u8(unsigned char *bytes, const void *x, size_t first, size_t count, flis_dtype dtype)
@@ -3676,7 +3794,8 @@ bool flis_write_end(flis_ctx *ctx, flis_writer *writer)
             writer->values = 0;
         }
         if (writer->current < writer->count)
-            flis_fail(ctx, "%s: tensor \"%s\" was declared but not written", writer->path, writer->entry[writer->current].name);
+            flis_fail(ctx, "%s: tensor \"%s\" was declared but not written", writer->path,
+                      writer->entry[writer->current].name);
     }
     if (flis_ok(ctx)) {
         bool closed = fclose(writer->stream) == 0;
@@ -3713,14 +3832,16 @@ static void sha256_block(uint32_t hash[8], const uint8_t *block)
 {
     uint32_t w[64], v[8];
     for (int t = 0; t < 16; t++)
-        w[t] = (uint32_t)block[4 * t] << 24 | (uint32_t)block[4 * t + 1] << 16 | (uint32_t)block[4 * t + 2] << 8 | block[4 * t + 3];
+        w[t] = (uint32_t)block[4 * t] << 24 | (uint32_t)block[4 * t + 1] << 16 | (uint32_t)block[4 * t + 2] << 8 |
+               block[4 * t + 3];
     for (int t = 16; t < 64; t++) {
         uint32_t a = w[t - 15], b = w[t - 2];
         w[t] = (rotate_right(b, 17) ^ rotate_right(b, 19) ^ b >> 10) + w[t - 7] +
                (rotate_right(a, 7) ^ rotate_right(a, 18) ^ a >> 3) + w[t - 16];
     }
     memcpy(v, hash, sizeof v);
-#define ROUND(a, b, c, d, e, f, g, h, i) do { \
+#define ROUND(a, b, c, d, e, f, g, h, i) \
+    do { \
         uint32_t t1 = v[h] + (rotate_right(v[e], 6) ^ rotate_right(v[e], 11) ^ rotate_right(v[e], 25)) + \
                       (v[g] ^ (v[e] & (v[f] ^ v[g]))) + SHA256_K[t + (i)] + w[t + (i)]; \
         v[d] += t1; \
@@ -3745,8 +3866,7 @@ static void sha256_block(uint32_t hash[8], const uint8_t *block)
 void flis_sha256_begin(flis_sha256 *s)
 {
     static const uint32_t start[8] = {
-        0x6a09e667u, 0xbb67ae85u, 0x3c6ef372u, 0xa54ff53au,
-        0x510e527fu, 0x9b05688cu, 0x1f83d9abu, 0x5be0cd19u,
+        0x6a09e667u, 0xbb67ae85u, 0x3c6ef372u, 0xa54ff53au, 0x510e527fu, 0x9b05688cu, 0x1f83d9abu, 0x5be0cd19u,
     };
     memcpy(s->h, start, sizeof start);
     s->length = 0;
@@ -3797,7 +3917,7 @@ static void file_order(const flis_tensor *x, size_t first, size_t count, real *o
     }
 }
 
-enum { STRETCH = 1024 };                /* values that are looked at together */
+enum { STRETCH = 1024 }; /* values that are looked at together */
 
 /* SPEC 10.13. */
 void flis_tensor_digest(const flis_tensor *x, char hex[65])
@@ -3812,7 +3932,7 @@ void flis_tensor_digest(const flis_tensor *x, char hex[65])
         file_order(x, first, now, values);
         if (x->bytes)
             for (size_t i = 0; i < now; i++) bytes[i] = (uint8_t)values[i];
-        else                            /* a constant type: twice as fast */
+        else /* a constant type: twice as fast */
             for (size_t i = 0; i < now; i++)
                 value_to(bytes + i * sizeof(real), sizeof(real) == 8 ? FLIS_F64 : FLIS_F32, values[i]);
         flis_sha256_add(&s, bytes, now * size);
@@ -3924,7 +4044,8 @@ static size_t param_count(const flis_param *param)
 
 /* packed[p][k][j] = value of output p * PANEL + j at k = (kh, kw, ci); lanes beyond the last output are zero. Both for
    reals and for halves. */
-#define PACK(param, values, packed, type) do { \
+#define PACK(param, values, packed, type) \
+    do { \
         const size_t outputs = (param)->shape[0], channels = (param)->shape[1]; \
         const size_t taps = (param)->rank == 4 ? (param)->shape[2] * (param)->shape[3] : 1, inner = channels * taps; \
         for (size_t p = 0; p < panels_of(outputs); p++) \
@@ -3978,7 +4099,8 @@ void flis_param_get(const flis_param *param, real *out)
     }
     const size_t channels = param->shape[1], taps = count / (param->shape[0] * channels), inner = channels * taps;
     for (size_t i = 0; i < count; i++) {
-        const size_t o = i / inner, k = i % taps * channels + i / taps % channels, at = (o / PANEL * inner + k) * PANEL + o % PANEL;
+        const size_t o = i / inner, k = i % taps * channels + i / taps % channels,
+                     at = (o / PANEL * inner + k) * PANEL + o % PANEL;
         if (param->packed) out[i] = param->packed[at];
         else if (param->half) (param->half_is_bf16 ? widen_bf16 : widen_half)(param->half + at, out + i, 1);
         else out[i] = 0;
@@ -4023,7 +4145,8 @@ static void shape_text(char *out, size_t room, const uint64_t *shape, int rank)
 }
 
 /* Halves that will be multiplied stay halves; everything else becomes reals. SPEC 10.3. */
-static void load_values(flis_ctx *ctx, flis_loader *loader, const flis_entry *entry, const char *name, flis_param *param)
+static void load_values(flis_ctx *ctx, flis_loader *loader, const flis_entry *entry, const char *name,
+                        flis_param *param)
 {
     const size_t count = param_count(param);
     const bool half = multiplies(param) && (entry->dtype == FLIS_F16 || entry->dtype == FLIS_BF16);
@@ -4074,7 +4197,7 @@ bool flis_load_visit(flis_ctx *ctx, void *user, const char *name, flis_param *pa
         problem(ctx, loader, "%s: got dtype %s, wanted F64, F32, F16 or BF16", name, flis_dtype_name(entry->dtype));
         return true;
     }
-    if (loader->bad > loader->odd || ctx->dry) return true;     /* it will fail: only look for what is cheap to tell */
+    if (loader->bad > loader->odd || ctx->dry) return true; /* it will fail: only look for what is cheap to tell */
     load_values(ctx, loader, entry, name, param);
     if (ctx->progress) ctx->progress(ctx->progress_user, "load", loader->done, loader->total);
     return !idle(ctx);
@@ -4095,8 +4218,8 @@ bool flis_load_finish(flis_ctx *ctx, flis_loader *loader, const char *prefix)
     if (!loader->bad) return true;
     char more[64] = "";
     if (loader->bad > loader->told) snprintf(more, sizeof more, "\n  and %zu more", loader->bad - loader->told);
-    flis_fail(ctx, "%s: %zu tensor%s missing, of another shape or type, or not finite:", loader->file->path, loader->bad,
-              loader->bad == 1 ? " is" : "s are");
+    flis_fail(ctx, "%s: %zu tensor%s missing, of another shape or type, or not finite:", loader->file->path,
+              loader->bad, loader->bad == 1 ? " is" : "s are");
     const size_t used = strlen(ctx->error);
     snprintf(ctx->error + used, sizeof ctx->error - used, "%s%s", loader->problems, more);
     return false;
@@ -4155,7 +4278,7 @@ void flis_formula_weights(const char *name, int rank, const size_t *shape, size_
         z = (z ^ z >> 27) * 0x94D049BB133111EBu;
         z ^= z >> 31;
         double u = ((double)(z >> 40) - 8388608.0) * 0x1p-23;
-        out[i] = (float)((is_gain ? 1.0 : 0.0) + u * scale);   /* 1 + u / 16 needs 28 bits: rounded, in flis64 too */
+        out[i] = (float)((is_gain ? 1.0 : 0.0) + u * scale); /* 1 + u / 16 needs 28 bits: rounded, in flis64 too */
     }
 }
 
@@ -4191,7 +4314,8 @@ void flis_training_default(flis_training *training)
 static void pack_again(flis_param *param)
 {
     if (!multiplies(param)) return;
-    const size_t outputs = param->shape[0], channels = param->shape[1], inner = param_count(param) / outputs, taps = inner / channels;
+    const size_t outputs = param->shape[0], channels = param->shape[1], inner = param_count(param) / outputs,
+                 taps = inner / channels;
     for (size_t o = 0; o < outputs; o += PANEL) {
         const real *from[PANEL];
         const size_t lanes = outputs - o < PANEL ? outputs - o : PANEL;
@@ -4252,7 +4376,8 @@ bool flis_grad_visit(flis_ctx *ctx, void *user, const char *name, flis_param *pa
     if (!param->grad) param->grad = zeros_new(ctx, count * training->workers);
     if (!param->m) param->m = zeros_new(ctx, count);
     if (!param->v) param->v = zeros_new(ctx, count);
-    if (training->ema > 0 && !param->ema && (param->ema = zeros_new(ctx, count))) memcpy(param->ema, param->value, count * sizeof(real));
+    if (training->ema > 0 && !param->ema && (param->ema = zeros_new(ctx, count)))
+        memcpy(param->ema, param->value, count * sizeof(real));
     char *copy = copy_text(ctx, name, strlen(name));
     if (copy) training->item[training->count++] = (struct flis_trained){copy, param};
     return flis_ok(ctx);
@@ -4271,7 +4396,8 @@ void flis_training_free(flis_training *training)
 void flis_grad_zero(flis_training *training)
 {
     for (size_t i = 0; i < training->count; i++)
-        memset(training->item[i].param->grad, 0, param_count(training->item[i].param) * training->workers * sizeof(real));
+        memset(training->item[i].param->grad, 0,
+               param_count(training->item[i].param) * training->workers * sizeof(real));
 }
 
 /* What each worker gathered, in order, to the first one's. */
@@ -4313,12 +4439,15 @@ static double gradient_norm(flis_ctx *ctx, const flis_training *training, double
 }
 
 /* What one update's values share. */
-typedef struct { real keep, beta1, beta2, rest1, rest2, rate, root2, eps, ema, clip; } update;
+typedef struct {
+    real keep, beta1, beta2, rest1, rest2, rate, root2, eps, ema, clip;
+} update;
 
 static void update_param(const update *u, flis_param *param)
 {
     const size_t count = param_count(param);
-    real *restrict p = param->value, *restrict m = param->m, *restrict v = param->v, *restrict g = param->grad, *ema = param->ema;
+    real *restrict p = param->value, *restrict m = param->m, *restrict v = param->v, *restrict g = param->grad,
+                   *ema = param->ema;
     for (size_t i = 0; i < count; i++) {
         const real slope = g[i] * u->clip;
         m[i] = m[i] * u->beta1 + slope * u->rest1;
@@ -4344,17 +4473,23 @@ bool flis_adamw(flis_ctx *ctx, flis_training *training)
     training->norm = gradient_norm(ctx, training, squares);
     for (size_t i = 0; i < training->count && flis_ok(ctx); i++)
         if (!(squares[i] <= DBL_MAX))
-            flis_fail(ctx, "%s: step %llu: the gradient is not finite", training->item[i].name, (unsigned long long)training->step + 1);
+            flis_fail(ctx, "%s: step %llu: the gradient is not finite", training->item[i].name,
+                      (unsigned long long)training->step + 1);
     free(squares);
     if (!flis_ok(ctx)) return false;
     const uint64_t step = ++training->step;
     const double most = (1.0 + (double)step) / (10.0 + (double)step), ema = training->ema < most ? training->ema : most;
     const double clip = training->clip > 0 ? training->clip / (training->norm + 1e-6) : 1.0;
     const update u = {
-        .keep = (real)(1 - training->rate * training->decay), .beta1 = (real)training->beta1, .beta2 = (real)training->beta2,
-        .rest1 = (real)(1 - training->beta1), .rest2 = (real)(1 - training->beta2),
+        .keep = (real)(1 - training->rate * training->decay),
+        .beta1 = (real)training->beta1,
+        .beta2 = (real)training->beta2,
+        .rest1 = (real)(1 - training->beta1),
+        .rest2 = (real)(1 - training->beta2),
         .rate = (real)(training->rate / (1 - power(training->beta1, step))),
-        .root2 = (real)sqrt(1 - power(training->beta2, step)), .eps = (real)training->eps, .ema = (real)(1 - ema),
+        .root2 = (real)sqrt(1 - power(training->beta2, step)),
+        .eps = (real)training->eps,
+        .ema = (real)(1 - ema),
         .clip = (real)(clip < 1 ? clip : 1),
     };
     PARALLEL_FOR_DYNAMIC(training_size(training) * 64)
@@ -4448,7 +4583,9 @@ bool flis_training_read(flis_ctx *ctx, flis_file *file, flis_training *training)
     flis_json *number = flis_json_parse(&quiet, "adamw.step", step, strlen(step));
     const bool whole = flis_json_u64(number, &training->step);
     flis_json_free(number);
-    if (!whole) return flis_fail(ctx, "%s: metadata adamw.step: got \"%.40s\", wanted a whole number below 2^64", file->path, step);
+    if (!whole)
+        return flis_fail(ctx, "%s: metadata adamw.step: got \"%.40s\", wanted a whole number below 2^64", file->path,
+                         step);
     for (size_t i = 0; i < training->count; i++) {
         flis_param *p = training->item[i].param;
         for (int which = 0; which < STATES; which++) {

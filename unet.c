@@ -30,7 +30,8 @@ bool flis_rca_mask(flis_ctx *ctx, const flis_rca *rca, size_t h, size_t w, uint8
 {
     if (!flis_ok(ctx)) return false;
     if (rca->classes > FLIS_PHRASE_TOKENS)
-        return flis_fail(ctx, "the layout has classes for %zu tokens, wanted at most %d", rca->classes, FLIS_PHRASE_TOKENS);
+        return flis_fail(ctx, "the layout has classes for %zu tokens, wanted at most %d", rca->classes,
+                         FLIS_PHRASE_TOKENS);
     uint8_t *small = flis_alloc(ctx, h * w, 1);
     if (!small) return false;
     flis_label_torch(rca->label, rca->height, rca->width, small, h, w);
@@ -47,12 +48,12 @@ bool flis_rca_mask(flis_ctx *ctx, const flis_rca *rca, size_t h, size_t w, uint8
 
 typedef struct resblock {
     size_t in, out;
-    flis_param in_gain, in_bias;        /* in_layers.0: group norm [in] */
-    flis_param in_w, in_b;              /* in_layers.2: [out][in][3][3] */
-    flis_param emb_w, emb_b;            /* emb_layers.1: [out][e] */
-    flis_param out_gain, out_bias;      /* out_layers.0: group norm [out] */
-    flis_param out_w, out_b;            /* out_layers.3: [out][out][3][3] */
-    flis_param skip_w, skip_b;          /* skip_connection: [out][in][1][1], where in != out */
+    flis_param in_gain, in_bias;   /* in_layers.0: group norm [in] */
+    flis_param in_w, in_b;         /* in_layers.2: [out][in][3][3] */
+    flis_param emb_w, emb_b;       /* emb_layers.1: [out][e] */
+    flis_param out_gain, out_bias; /* out_layers.0: group norm [out] */
+    flis_param out_w, out_b;       /* out_layers.3: [out][out][3][3] */
+    flis_param skip_w, skip_b;     /* skip_connection: [out][in][1][1], where in != out */
 } resblock;
 
 static const flis_key RESBLOCK_KEYS[] = {
@@ -66,21 +67,23 @@ static const flis_key RESBLOCK_KEYS[] = {
     FLIS_KEY(resblock, out_bias, "out_layers.0.bias", "o"),
     FLIS_KEY(resblock, out_w, "out_layers.3.weight", "oo33"),
     FLIS_KEY(resblock, out_b, "out_layers.3.bias", "o"),
-    FLIS_KEY(resblock, skip_w, "skip_connection.weight", "oi11"),   /* the last two only where in != out */
+    FLIS_KEY(resblock, skip_w, "skip_connection.weight", "oi11"), /* the last two only where in != out */
     FLIS_KEY(resblock, skip_b, "skip_connection.bias", "o"),
 };
 
-typedef struct attention_weights { flis_param q, k, v, out_w, out_b; } attention_weights;    /* [c][c]; attn2's k and v [c][x] */
+typedef struct attention_weights {
+    flis_param q, k, v, out_w, out_b;
+} attention_weights; /* [c][c]; attn2's k and v [c][x] */
 
 typedef struct transformer {
     size_t channels;
-    flis_param gain, bias;              /* norm: group norm [c] */
-    flis_param in_w, in_b;              /* proj_in: [c][c][1][1] */
-    flis_param gain1, bias1, gain2, bias2, gain3, bias3;    /* norm1..3: layer norms [c] */
-    attention_weights self, cross;      /* attn1, attn2 */
-    flis_param gate_w, gate_b;          /* ff.net.0.proj: [8c][c], value and gate of GEGLU */
-    flis_param ff_w, ff_b;              /* ff.net.2: [c][4c] */
-    flis_param out_w, out_b;            /* proj_out: [c][c][1][1] */
+    flis_param gain, bias;                               /* norm: group norm [c] */
+    flis_param in_w, in_b;                               /* proj_in: [c][c][1][1] */
+    flis_param gain1, bias1, gain2, bias2, gain3, bias3; /* norm1..3: layer norms [c] */
+    attention_weights self, cross;                       /* attn1, attn2 */
+    flis_param gate_w, gate_b;                           /* ff.net.0.proj: [8c][c], value and gate of GEGLU */
+    flis_param ff_w, ff_b;                               /* ff.net.2: [c][4c] */
+    flis_param out_w, out_b;                             /* proj_out: [c][c][1][1] */
 } transformer;
 
 #define BLOCK "transformer_blocks.0."
@@ -118,13 +121,13 @@ typedef enum { STAY, DOWN, UP } resampling;
 
 /* One entry of input_blocks or output_blocks, or the middle: which of its parts it has, in this order. */
 typedef struct block {
-    size_t level;                       /* of its input: 0 is full latent size */
-    bool has_res, has_attention, has_res2;      /* has_res2: the middle block only */
-    resampling resample;                /* DOWN stands alone; UP comes last */
-    size_t channels;                    /* that it puts out */
+    size_t level;                          /* of its input: 0 is full latent size */
+    bool has_res, has_attention, has_res2; /* has_res2: the middle block only */
+    resampling resample;                   /* DOWN stands alone; UP comes last */
+    size_t channels;                       /* that it puts out */
     resblock res, res2;
     transformer attention;
-    flis_param sample_w, sample_b;      /* op / conv: [c][c][3][3] */
+    flis_param sample_w, sample_b; /* op / conv: [c][c][3][3] */
 } block;
 
 static const flis_key SAMPLE_KEYS[] = {
@@ -136,12 +139,12 @@ enum { MAX_BLOCKS = 64 };
 
 struct flis_unet {
     flis_unet_config config;
-    flis_param time0_w, time0_b, time2_w, time2_b;  /* time_embed.0 [e][channels], .2 [e][e] */
-    flis_param in_w, in_b;              /* input_blocks.0.0: [channels][in][3][3] */
-    size_t inputs, outputs;             /* blocks in use; input_blocks.0 is in_w and has no entry */
+    flis_param time0_w, time0_b, time2_w, time2_b; /* time_embed.0 [e][channels], .2 [e][e] */
+    flis_param in_w, in_b;                         /* input_blocks.0.0: [channels][in][3][3] */
+    size_t inputs, outputs;                        /* blocks in use; input_blocks.0 is in_w and has no entry */
     block input[MAX_BLOCKS], middle, output[MAX_BLOCKS];
-    flis_param out_gain, out_bias;      /* out.0: group norm [channels] */
-    flis_param out_w, out_b;            /* out.2: [out][channels][3][3] */
+    flis_param out_gain, out_bias; /* out.0: group norm [channels] */
+    flis_param out_w, out_b;       /* out.2: [out][channels][3][3] */
 };
 
 static const flis_key HEAD_KEYS[] = {
@@ -171,21 +174,27 @@ static bool walk_resblock(flis_ctx *ctx, flis_walk *walk, const char *module, re
 }
 
 /* SPEC 10.5. */
-static bool walk_block(flis_ctx *ctx, flis_walk *walk, const char *list, size_t index, block *b, const flis_unet_config *config)
+static bool walk_block(flis_ctx *ctx, flis_walk *walk, const char *list, size_t index, block *b,
+                       const flis_unet_config *config)
 {
     char module[64];
     size_t part = 0, e = 4 * config->channels;
-#define MODULE(tail) (list ? snprintf(module, sizeof module, "%s.%zu.%zu." tail, list, index, part) \
-                           : snprintf(module, sizeof module, "middle_block.%zu." tail, part), part++, module)
+#define MODULE(tail) \
+    (list ? snprintf(module, sizeof module, "%s.%zu.%zu." tail, list, index, part) \
+          : snprintf(module, sizeof module, "middle_block.%zu." tail, part), \
+     part++, module)
     if (b->has_res && !walk_resblock(ctx, walk, MODULE(""), &b->res, e)) return false;
     if (b->has_attention) {
         const size_t c = b->attention.channels, dims[] = {'c', c, 'g', 8 * c, 'f', 4 * c, 'x', config->context, 0};
-        if (!flis_walk_keys(ctx, walk, MODULE(""), TRANSFORMER_KEYS, COUNT(TRANSFORMER_KEYS), &b->attention, dims)) return false;
+        if (!flis_walk_keys(ctx, walk, MODULE(""), TRANSFORMER_KEYS, COUNT(TRANSFORMER_KEYS), &b->attention, dims))
+            return false;
     }
     if (b->has_res2 && !walk_resblock(ctx, walk, MODULE(""), &b->res2, e)) return false;
     const size_t dims[] = {'c', b->channels, 0};
-    if (b->resample == DOWN && !flis_walk_keys(ctx, walk, MODULE("op."), SAMPLE_KEYS, COUNT(SAMPLE_KEYS), b, dims)) return false;
-    if (b->resample == UP && !flis_walk_keys(ctx, walk, MODULE("conv."), SAMPLE_KEYS, COUNT(SAMPLE_KEYS), b, dims)) return false;
+    if (b->resample == DOWN && !flis_walk_keys(ctx, walk, MODULE("op."), SAMPLE_KEYS, COUNT(SAMPLE_KEYS), b, dims))
+        return false;
+    if (b->resample == UP && !flis_walk_keys(ctx, walk, MODULE("conv."), SAMPLE_KEYS, COUNT(SAMPLE_KEYS), b, dims))
+        return false;
 #undef MODULE
     return true;
 }
@@ -272,9 +281,10 @@ flis_unet *flis_unet_new(flis_ctx *ctx, const flis_unet_config *config)
         sane = config->mult[i] >= 1 && config->mult[i] <= 64 && c % groups == 0 && c % config->heads == 0;
     }
     if (!sane) {
-        flis_fail(ctx, "the U-Net's shape is not one that Stable Diffusion's code can build: channels %zu, levels %zu, "
-                  "blocks %zu, heads %zu; widths must be multiples of %zu and of the heads", config->channels, config->levels,
-                  config->blocks, config->heads, groups);
+        flis_fail(ctx,
+                  "the U-Net's shape is not one that Stable Diffusion's code can build: channels %zu, levels %zu, "
+                  "blocks %zu, heads %zu; widths must be multiples of %zu and of the heads",
+                  config->channels, config->levels, config->blocks, config->heads, groups);
         return NULL;
     }
     flis_unet *unet = flis_alloc(ctx, 1, sizeof *unet);
@@ -289,7 +299,7 @@ flis_unet *flis_unet_new(flis_ctx *ctx, const flis_unet_config *config)
 void flis_unet_free(flis_unet *unet)
 {
     if (!unet) return;
-    flis_ctx calm = {.threads = 1};     /* a failed context would stop the walk */
+    flis_ctx calm = {.threads = 1}; /* a failed context would stop the walk */
     flis_unet_walk(&calm, unet, flis_free_visit, NULL);
     free(unet);
 }
@@ -342,14 +352,16 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, flis_unet_config *
         } else {
             for (size_t next = i; next <= MAX_BLOCKS; next++)
                 if (any(file, PREFIX "input_blocks.%zu.", next))
-                    return flis_fail(ctx, "%s: %sinput_blocks.%zu is there, but what should be in input_blocks.%zu is not", file->path,
-                                     PREFIX, next, i);
+                    return flis_fail(ctx,
+                                     "%s: %sinput_blocks.%zu is there, but what should be in input_blocks.%zu is not",
+                                     file->path, PREFIX, next, i);
             break;
         }
     }
     if (k && k->rank == 2) config->context = (size_t)k->shape[1];
     config->groups = (size_t)flis_file_number(ctx, file, "unet.norm_num_groups", true, 32);
-    config->heads = (size_t)flis_file_number(ctx, file, "unet.num_heads", true, 8); /* no shape tells; Stable Diffusion v1 has 8 */
+    config->heads =
+        (size_t)flis_file_number(ctx, file, "unet.num_heads", true, 8); /* no shape tells; Stable Diffusion v1 has 8 */
     return flis_ok(ctx);
 }
 
@@ -373,9 +385,9 @@ flis_unet *flis_unet_load(flis_ctx *ctx, flis_file *file)
 /* What every block of one forward pass shares. */
 typedef struct forward_pass {
     const flis_unet *unet;
-    const flis_tensor *emb;             /* SiLU of the time embedding [n][1][e] */
-    const flis_tensor *context;         /* [n][77][x] */
-    const uint8_t **open[FLIS_MAX_LEVELS];      /* per level, per sample: RCA mask [h*w][77] or NULL; NULL: all plain */
+    const flis_tensor *emb;                /* SiLU of the time embedding [n][1][e] */
+    const flis_tensor *context;            /* [n][77][x] */
+    const uint8_t **open[FLIS_MAX_LEVELS]; /* per level, per sample: RCA mask [h*w][77] or NULL; NULL: all plain */
 } forward_pass;
 
 /* out[i] = cos(t f_i), out[half + i] = sin(t f_i), f_i = exp(-ln(10000) i / half): cosines first. In double, rounded
@@ -405,7 +417,8 @@ static flis_tensor *time_embed(flis_ctx *ctx, const flis_unet *unet, const doubl
 }
 
 /* y = skip(x) + conv(silu(gn(conv(silu(gn(x))) + W silu(emb)))). openaimodel_FLIS.py ResBlock._forward. SPEC 5.5. */
-static flis_tensor *resblock_forward(flis_ctx *ctx, const forward_pass *pass, const resblock *r, const flis_tensor *x, const char *name)
+static flis_tensor *resblock_forward(flis_ctx *ctx, const forward_pass *pass, const resblock *r, const flis_tensor *x,
+                                     const char *name)
 {
     flis_mark mark = flis_here(ctx);
     flis_tensor *y = flis_norm_silu(ctx, x, &r->in_gain, &r->in_bias, RESBLOCK_EPS, name, ".in_layers.0");
@@ -444,8 +457,9 @@ static void trace_insides(flis_ctx *ctx, const flis_tensor *q, const flis_tensor
 
 /* x + to_out(attention(to_q(norm x), to_k(source), to_v(source))). source: the text (cross), else the normed x itself.
    attention_FLIS.py CrossAttention.forward. SPEC 5.6. */
-static flis_tensor *attention_forward(flis_ctx *ctx, const forward_pass *pass, const attention_weights *a, const flis_tensor *x,
-                                      const flis_tensor *normed, const flis_tensor *text, flis_mask mask, const char *name)
+static flis_tensor *attention_forward(flis_ctx *ctx, const forward_pass *pass, const attention_weights *a,
+                                      const flis_tensor *x, const flis_tensor *normed, const flis_tensor *text,
+                                      flis_mask mask, const char *name)
 {
     const flis_tensor *source = text ? text : normed;
     const size_t heads = pass->unet->config.heads;
@@ -457,7 +471,7 @@ static flis_tensor *attention_forward(flis_ctx *ctx, const forward_pass *pass, c
     flis_trace(ctx, q, "%s.transformer_blocks.0.%s.to_q", name, module);
     flis_trace(ctx, k, "%s.transformer_blocks.0.%s.to_k", name, module);
     flis_trace(ctx, v, "%s.transformer_blocks.0.%s.to_v", name, module);
-    double scale = x ? 1.0 / sqrt((double)(x->c / heads)) : 1.0;    /* of a head's width, not of all channels */
+    double scale = x ? 1.0 / sqrt((double)(x->c / heads)) : 1.0; /* of a head's width, not of all channels */
     trace_insides(ctx, q, k, v, heads, scale, mask, name, module);
     flis_tensor *y = flis_attention(ctx, q, k, v, heads, scale, mask);
     return flis_keep(ctx, mark, project_and_add(ctx, y, &a->out_w, &a->out_b, x, name, module));
@@ -473,8 +487,8 @@ static flis_tensor *layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_p
 
 /* proj_out(block(proj_in(norm x))) + x, block: x += attn1(norm1 x); x += attn2(norm2 x, text); x += ff(norm3 x).
    attention_FLIS.py SpatialTransformer.forward, BasicTransformerBlock._forward, GEGLU. SPEC 5.6. */
-static flis_tensor *transformer_forward(flis_ctx *ctx, const forward_pass *pass, const transformer *a, size_t level, const flis_tensor *x,
-                                        const char *name)
+static flis_tensor *transformer_forward(flis_ctx *ctx, const forward_pass *pass, const transformer *a, size_t level,
+                                        const flis_tensor *x, const char *name)
 {
     if (!x) return NULL;
     flis_mark mark = flis_here(ctx);
@@ -502,8 +516,8 @@ static flis_tensor *transformer_forward(flis_ctx *ctx, const forward_pass *pass,
 }
 
 /* One TimestepEmbedSequential, on x or, going up, on [x, skip]; `name` is its path. SPEC 5.2. */
-static flis_tensor *block_forward(flis_ctx *ctx, const forward_pass *pass, const block *b, flis_tensor *x, const flis_tensor *skip,
-                                  const char *name)
+static flis_tensor *block_forward(flis_ctx *ctx, const forward_pass *pass, const block *b, flis_tensor *x,
+                                  const flis_tensor *skip, const char *name)
 {
     char part_name[80];
     size_t part = 0;
@@ -523,7 +537,12 @@ static flis_tensor *block_forward(flis_ctx *ctx, const forward_pass *pass, const
 }
 
 /* What flis_checkpoint runs a block from, twice. */
-typedef struct block_call { const forward_pass *pass; const block *b; bool joins; char name[48]; } block_call;
+typedef struct block_call {
+    const forward_pass *pass;
+    const block *b;
+    bool joins;
+    char name[48];
+} block_call;
 
 static flis_tensor *block_again(flis_ctx *ctx, void *user, flis_tensor *const *in)
 {
@@ -532,8 +551,8 @@ static flis_tensor *block_again(flis_ctx *ctx, void *user, flis_tensor *const *i
 }
 
 /* A block, kept whole on a tape or, where the tape says so, only its result. */
-static flis_tensor *block_run(flis_ctx *ctx, const forward_pass *pass, const block *b, flis_tensor *x, flis_tensor *skip,
-                              const char *name)
+static flis_tensor *block_run(flis_ctx *ctx, const forward_pass *pass, const block *b, flis_tensor *x,
+                              flis_tensor *skip, const char *name)
 {
     if (!ctx->tape || !ctx->tape->checkpoint || !x) return block_forward(ctx, pass, b, x, skip, name);
     block_call *call = flis_scratch(ctx, 1, sizeof *call);
@@ -549,7 +568,7 @@ static void masks_make(flis_ctx *ctx, forward_pass *pass, const flis_tensor *x, 
 {
     const flis_unet_config *config = &pass->unet->config;
     for (size_t level = 0; rca && level < config->levels; level++) {
-        if (!config->attention[level] && level + 1 < config->levels) continue;      /* the middle block always has */
+        if (!config->attention[level] && level + 1 < config->levels) continue; /* the middle block always has */
         const size_t h = x->h >> level, w = x->w >> level;
         const uint8_t **open = flis_scratch(ctx, x->n, sizeof *open);
         for (size_t i = 0; i < x->n; i++) {
@@ -568,7 +587,8 @@ static flis_tensor *forward(flis_ctx *ctx, const flis_unet *unet, const flis_ten
     char name[48];
     flis_tensor *skip[MAX_BLOCKS + 1];
     size_t skips = 0;
-    forward_pass on_stack, *pass = ctx->tape ? flis_scratch(ctx, 1, sizeof *pass) : &on_stack;   /* a tape comes back to it */
+    forward_pass on_stack,
+        *pass = ctx->tape ? flis_scratch(ctx, 1, sizeof *pass) : &on_stack; /* a tape comes back to it */
     if (!pass) return NULL;
     *pass = (forward_pass){.unet = unet, .context = context};
     flis_mark mark = flis_here(ctx);
@@ -596,12 +616,13 @@ static flis_tensor *forward(flis_ctx *ctx, const flis_unet *unet, const flis_ten
 static bool inputs_fit(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *x, const flis_tensor *context)
 {
     const size_t unit = (size_t)1 << (unet->config.levels - 1);
-    if (x->c != unet->config.in) return flis_fail(ctx, "U-Net: got %zu latent channels, wanted %zu", x->c, unet->config.in);
+    if (x->c != unet->config.in)
+        return flis_fail(ctx, "U-Net: got %zu latent channels, wanted %zu", x->c, unet->config.in);
     if (x->h % unit || x->w % unit || !x->h || !x->w)
         return flis_fail(ctx, "U-Net: got latents of %zu x %zu, wanted multiples of %zu", x->h, x->w, unit);
     if (context->n != x->n || context->h != FLIS_TOKENS || context->c != unet->config.context)
-        return flis_fail(ctx, "U-Net: got text features [%zu,%zu,%zu], wanted [%zu,%d,%zu]", context->n, context->h, context->c,
-                         x->n, FLIS_TOKENS, unet->config.context);
+        return flis_fail(ctx, "U-Net: got text features [%zu,%zu,%zu], wanted [%zu,%d,%zu]", context->n, context->h,
+                         context->c, x->n, FLIS_TOKENS, unet->config.context);
     return true;
 }
 
@@ -621,16 +642,22 @@ flis_tensor *flis_unet_eps(flis_ctx *ctx, const flis_unet *unet, const flis_tens
 /* ---- diffusers' names ------------------------------------------------------------------------------------------ */
 
 /* Replaces what stands before the first dot-separated match: a table of "from" -> "to". */
-typedef struct rename_pair { const char *from, *to; } rename_pair;
+typedef struct rename_pair {
+    const char *from, *to;
+} rename_pair;
 
 static const rename_pair RES_NAMES[] = {
-    {"norm1.", "in_layers.0."}, {"conv1.", "in_layers.2."}, {"time_emb_proj.", "emb_layers.1."}, {"norm2.", "out_layers.0."},
-    {"conv2.", "out_layers.3."}, {"conv_shortcut.", "skip_connection."},
+    {"norm1.", "in_layers.0."},  {"conv1.", "in_layers.2."},  {"time_emb_proj.", "emb_layers.1."},
+    {"norm2.", "out_layers.0."}, {"conv2.", "out_layers.3."}, {"conv_shortcut.", "skip_connection."},
 };
 
 static const rename_pair OUTER_NAMES[] = {
-    {"conv_in.", "input_blocks.0.0."}, {"time_embedding.linear_1.", "time_embed.0."}, {"time_embedding.linear_2.", "time_embed.2."},
-    {"conv_norm_out.", "out.0."}, {"conv_out.", "out.2."}, {"mid_block.attentions.0.", "middle_block.1."},
+    {"conv_in.", "input_blocks.0.0."},
+    {"time_embedding.linear_1.", "time_embed.0."},
+    {"time_embedding.linear_2.", "time_embed.2."},
+    {"conv_norm_out.", "out.0."},
+    {"conv_out.", "out.2."},
+    {"mid_block.attentions.0.", "middle_block.1."},
 };
 
 static bool starts(const char *text, const char *with, const char **rest)
@@ -664,7 +691,8 @@ bool flis_unet_rename(void *user, const char *name, char *out, size_t room)
     int used = 0;
     const size_t per_level = d->blocks + 1;
     for (size_t i = 0; i < COUNT(OUTER_NAMES); i++)
-        if (starts(name, OUTER_NAMES[i].from, &tail)) return snprintf(out, room, PREFIX "%s%s", OUTER_NAMES[i].to, tail) > 0;
+        if (starts(name, OUTER_NAMES[i].from, &tail))
+            return snprintf(out, room, PREFIX "%s%s", OUTER_NAMES[i].to, tail) > 0;
     if (sscanf(name, "mid_block.resnets.%1u.%n", &index, &used) == 1 && used) {
         snprintf(place, sizeof place, "middle_block.%u.", index * 2);
         return rename_res(place, name + used, out, room);

@@ -21,13 +21,13 @@ static const double VAE_EPS = 1e-6;
 
 /* ---- Weights --------------------------------------------------------------------------------------------------- */
 
-typedef struct resnet {                 /* ResnetBlock without a time embedding */
+typedef struct resnet { /* ResnetBlock without a time embedding */
     size_t in, out;
-    flis_param gain1, bias1;            /* norm1 [in] */
-    flis_param w1, b1;                  /* conv1 [out][in][3][3] */
-    flis_param gain2, bias2;            /* norm2 [out] */
-    flis_param w2, b2;                  /* conv2 [out][out][3][3] */
-    flis_param skip_w, skip_b;          /* nin_shortcut [out][in][1][1], where in != out */
+    flis_param gain1, bias1;   /* norm1 [in] */
+    flis_param w1, b1;         /* conv1 [out][in][3][3] */
+    flis_param gain2, bias2;   /* norm2 [out] */
+    flis_param w2, b2;         /* conv2 [out][out][3][3] */
+    flis_param skip_w, skip_b; /* nin_shortcut [out][in][1][1], where in != out */
 } resnet;
 
 static const flis_key RESNET_KEYS[] = {
@@ -39,35 +39,30 @@ static const flis_key RESNET_KEYS[] = {
     FLIS_KEY(resnet, bias2, "norm2.bias", "o"),
     FLIS_KEY(resnet, w2, "conv2.weight", "oo33"),
     FLIS_KEY(resnet, b2, "conv2.bias", "o"),
-    FLIS_KEY(resnet, skip_w, "nin_shortcut.weight", "oi11"),    /* the last two only where in != out */
+    FLIS_KEY(resnet, skip_w, "nin_shortcut.weight", "oi11"), /* the last two only where in != out */
     FLIS_KEY(resnet, skip_b, "nin_shortcut.bias", "o"),
 };
 
-typedef struct self_attention {         /* AttnBlock: one head over all places */
-    flis_param gain, bias;              /* norm [c] */
-    flis_param q_w, q_b, k_w, k_b, v_w, v_b, out_w, out_b;      /* [c][c][1][1], [c] */
+typedef struct self_attention {                            /* AttnBlock: one head over all places */
+    flis_param gain, bias;                                 /* norm [c] */
+    flis_param q_w, q_b, k_w, k_b, v_w, v_b, out_w, out_b; /* [c][c][1][1], [c] */
 } self_attention;
 
 static const flis_key ATTENTION_KEYS[] = {
-    FLIS_KEY(self_attention, gain, "norm.weight", "c"),
-    FLIS_KEY(self_attention, bias, "norm.bias", "c"),
-    FLIS_KEY(self_attention, q_w, "q.weight", "cc11"),
-    FLIS_KEY(self_attention, q_b, "q.bias", "c"),
-    FLIS_KEY(self_attention, k_w, "k.weight", "cc11"),
-    FLIS_KEY(self_attention, k_b, "k.bias", "c"),
-    FLIS_KEY(self_attention, v_w, "v.weight", "cc11"),
-    FLIS_KEY(self_attention, v_b, "v.bias", "c"),
-    FLIS_KEY(self_attention, out_w, "proj_out.weight", "cc11"),
-    FLIS_KEY(self_attention, out_b, "proj_out.bias", "c"),
+    FLIS_KEY(self_attention, gain, "norm.weight", "c"),         FLIS_KEY(self_attention, bias, "norm.bias", "c"),
+    FLIS_KEY(self_attention, q_w, "q.weight", "cc11"),          FLIS_KEY(self_attention, q_b, "q.bias", "c"),
+    FLIS_KEY(self_attention, k_w, "k.weight", "cc11"),          FLIS_KEY(self_attention, k_b, "k.bias", "c"),
+    FLIS_KEY(self_attention, v_w, "v.weight", "cc11"),          FLIS_KEY(self_attention, v_b, "v.bias", "c"),
+    FLIS_KEY(self_attention, out_w, "proj_out.weight", "cc11"), FLIS_KEY(self_attention, out_b, "proj_out.bias", "c"),
 };
 
-enum { MAX_RESNETS = 8 };               /* of one level */
+enum { MAX_RESNETS = 8 }; /* of one level */
 
-typedef struct level {                  /* encoder.down.N or decoder.up.N */
+typedef struct level { /* encoder.down.N or decoder.up.N */
     size_t width, resnets;
     bool resamples;
     resnet block[MAX_RESNETS];
-    flis_param sample_w, sample_b;      /* downsample.conv / upsample.conv [c][c][3][3] */
+    flis_param sample_w, sample_b; /* downsample.conv / upsample.conv [c][c][3][3] */
 } level;
 
 static const flis_key SAMPLE_KEYS[] = {
@@ -75,15 +70,15 @@ static const flis_key SAMPLE_KEYS[] = {
     FLIS_KEY(level, sample_b, "conv.bias", "c"),
 };
 
-typedef struct coder {                  /* the encoder or the decoder: the same parts in another order */
-    const char *name;                   /* "encoder." or "decoder." */
+typedef struct coder { /* the encoder or the decoder: the same parts in another order */
+    const char *name;  /* "encoder." or "decoder." */
     size_t in, out, first_width, last_width, middle_width;
-    flis_param in_w, in_b;              /* conv_in [first_width][in][3][3] */
-    level level[FLIS_MAX_LEVELS];       /* 0 is picture size */
-    resnet middle1, middle2;            /* mid.block_1, mid.block_2 */
-    self_attention attention;           /* mid.attn_1 */
-    flis_param out_gain, out_bias;      /* norm_out [last_width] */
-    flis_param out_w, out_b;            /* conv_out [out][last_width][3][3] */
+    flis_param in_w, in_b;         /* conv_in [first_width][in][3][3] */
+    level level[FLIS_MAX_LEVELS];  /* 0 is picture size */
+    resnet middle1, middle2;       /* mid.block_1, mid.block_2 */
+    self_attention attention;      /* mid.attn_1 */
+    flis_param out_gain, out_bias; /* norm_out [last_width] */
+    flis_param out_w, out_b;       /* conv_out [out][last_width][3][3] */
 } coder;
 
 static const flis_key IN_KEYS[] = {
@@ -102,8 +97,8 @@ struct flis_vae {
     flis_vae_config config;
     bool has_decoder, has_encoder;
     coder decoder, encoder;
-    flis_param quant_w, quant_b;        /* quant_conv [2 embed][2 z][1][1]: after the encoder */
-    flis_param post_w, post_b;          /* post_quant_conv [z][embed][1][1]: before the decoder */
+    flis_param quant_w, quant_b; /* quant_conv [2 embed][2 z][1][1]: after the encoder */
+    flis_param post_w, post_b;   /* post_quant_conv [z][embed][1][1]: before the decoder */
 };
 
 static const flis_key QUANT_KEYS[] = {
@@ -143,7 +138,8 @@ static bool walk_coder(flis_ctx *ctx, flis_walk *walk, coder *c, size_t levels)
             return false;
     }
     return walk_resnet(ctx, walk, MODULE("%smid.block_1.", c->name), &c->middle1) &&
-           flis_walk_keys(ctx, walk, MODULE("%smid.attn_1.", c->name), ATTENTION_KEYS, COUNT(ATTENTION_KEYS), &c->attention, dims) &&
+           flis_walk_keys(ctx, walk, MODULE("%smid.attn_1.", c->name), ATTENTION_KEYS, COUNT(ATTENTION_KEYS),
+                          &c->attention, dims) &&
            walk_resnet(ctx, walk, MODULE("%smid.block_2.", c->name), &c->middle2) &&
            flis_walk_keys(ctx, walk, c->name, OUT_KEYS, COUNT(OUT_KEYS), c, dims);
 #undef MODULE
@@ -207,9 +203,11 @@ flis_vae *flis_vae_new(flis_ctx *ctx, const flis_vae_config *config, bool decode
     for (size_t i = 0; sane && i < config->levels; i++)
         sane = config->mult[i] >= 1 && config->mult[i] <= 64 && config->channels * config->mult[i] % groups == 0;
     if (!sane) {
-        flis_fail(ctx, "the autoencoder's shape is not one that Stable Diffusion's code can build with factor %d: channels %zu, "
-                  "levels %zu, blocks %zu; widths must be multiples of %zu", FLIS_FACTOR, config->channels, config->levels,
-                  config->blocks, groups);
+        flis_fail(
+            ctx,
+            "the autoencoder's shape is not one that Stable Diffusion's code can build with factor %d: channels %zu, "
+            "levels %zu, blocks %zu; widths must be multiples of %zu",
+            FLIS_FACTOR, config->channels, config->levels, config->blocks, groups);
         return NULL;
     }
     flis_vae *vae = flis_alloc(ctx, 1, sizeof *vae);
@@ -227,7 +225,7 @@ flis_vae *flis_vae_new(flis_ctx *ctx, const flis_vae_config *config, bool decode
 void flis_vae_free(flis_vae *vae)
 {
     if (!vae) return;
-    flis_ctx calm = {.threads = 1};     /* a failed context would stop the walk */
+    flis_ctx calm = {.threads = 1}; /* a failed context would stop the walk */
     flis_vae_walk(&calm, vae, flis_free_visit, NULL);
     free(vae);
 }
@@ -260,7 +258,8 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, bool decoder, flis
         if (!width[i]) break;
     }
     if (!config->levels)
-        return flis_fail(ctx, "%s: no autoencoder in it: " PREFIX "%s.0.block.0.norm2.weight is missing", file->path, coder_name);
+        return flis_fail(ctx, "%s: no autoencoder in it: " PREFIX "%s.0.block.0.norm2.weight is missing", file->path,
+                         coder_name);
     size_t resnets = 0;
     for (size_t i = 0; i <= MAX_RESNETS; i++) {
         snprintf(name, sizeof name, PREFIX "%s.0.block.%zu.", coder_name, i);
@@ -270,13 +269,14 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, bool decoder, flis
     config->channels = dimension(file, PREFIX "encoder.conv_in.weight", 0);
     if (!config->channels) config->channels = width[0];
     for (size_t i = 0; i < config->levels; i++) config->mult[i] = width[i] / config->channels;
-    config->z = decoder ? dimension(file, PREFIX "post_quant_conv.weight", 0) : dimension(file, PREFIX "quant_conv.weight", 1) / 2;
+    config->z = decoder ? dimension(file, PREFIX "post_quant_conv.weight", 0)
+                        : dimension(file, PREFIX "quant_conv.weight", 1) / 2;
     config->embed = decoder ? dimension(file, PREFIX "post_quant_conv.weight", 1)
                             : dimension(file, PREFIX "quant_conv.weight", 0) / 2;
     if (!config->z || !config->embed)
         return flis_fail(ctx, "%s: " PREFIX "%squant_conv.weight is missing", file->path, decoder ? "post_" : "");
     config->groups = (size_t)flis_file_number(ctx, file, "vae.norm_num_groups", true, 32);
-    config->scale_factor = flis_file_number(ctx, file, "vae.scale_factor", false, 0.18215);     /* no shape tells; v1's */
+    config->scale_factor = flis_file_number(ctx, file, "vae.scale_factor", false, 0.18215); /* no shape tells; v1's */
     return flis_ok(ctx);
 }
 
@@ -392,7 +392,7 @@ static flis_tensor *encode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor
         const level *l = &c->level[i];
         for (size_t k = 0; k < l->resnets; k++)
             y = flis_keep(ctx, mark, resnet_forward(ctx, &l->block[k], y, NAME("encoder.down.%zu.block.%zu", i, k)));
-        if (l->resamples) {             /* zeros only right and below: symmetric padding would shift the picture */
+        if (l->resamples) { /* zeros only right and below: symmetric padding would shift the picture */
             y = flis_keep(ctx, mark, flis_conv(ctx, y, &l->sample_w, &l->sample_b, FLIS_DOWN_AFTER, NULL));
             flis_trace(ctx, y, "encoder.down.%zu.downsample", i);
         }
@@ -408,8 +408,8 @@ flis_tensor *flis_vae_decode(flis_ctx *ctx, const flis_vae *vae, const flis_tens
 {
     if (!z || !flis_ok(ctx)) return NULL;
     if (!vae->has_decoder || z->c != vae->config.embed || !z->h || !z->w) {
-        flis_fail(ctx, "decode: got latents [%zu,%zu,%zu,%zu], wanted [n,%zu,h,w]%s", z->n, z->c, z->h, z->w, vae->config.embed,
-                  vae->has_decoder ? "" : " and a decoder, which was not loaded");
+        flis_fail(ctx, "decode: got latents [%zu,%zu,%zu,%zu], wanted [n,%zu,h,w]%s", z->n, z->c, z->h, z->w,
+                  vae->config.embed, vae->has_decoder ? "" : " and a decoder, which was not loaded");
         return NULL;
     }
     flis_dry dry;
@@ -424,9 +424,11 @@ flis_tensor *flis_vae_decode(flis_ctx *ctx, const flis_vae *vae, const flis_tens
 flis_tensor *flis_vae_encode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *image)
 {
     if (!image || !flis_ok(ctx)) return NULL;
-    if (!vae->has_encoder || image->c != 3 || image->h % FLIS_FACTOR || image->w % FLIS_FACTOR || !image->h || !image->w) {
-        flis_fail(ctx, "encode: got a picture [%zu,%zu,%zu,%zu], wanted [n,3,H,W], H and W multiples of %d%s", image->n, image->c,
-                  image->h, image->w, FLIS_FACTOR, vae->has_encoder ? "" : ", and an encoder, which was not loaded");
+    if (!vae->has_encoder || image->c != 3 || image->h % FLIS_FACTOR || image->w % FLIS_FACTOR || !image->h ||
+        !image->w) {
+        flis_fail(ctx, "encode: got a picture [%zu,%zu,%zu,%zu], wanted [n,3,H,W], H and W multiples of %d%s", image->n,
+                  image->c, image->h, image->w, FLIS_FACTOR,
+                  vae->has_encoder ? "" : ", and an encoder, which was not loaded");
         return NULL;
     }
     flis_dry dry;
@@ -440,10 +442,22 @@ flis_tensor *flis_vae_encode(flis_ctx *ctx, const flis_vae *vae, const flis_tens
 /* ---- diffusers' names ------------------------------------------------------------------------------------------ */
 
 /* Pieces of names, replaced from left to right wherever they stand; a level of the decoder is counted from the other end. */
-static const struct { const char *from, *to; } PIECES[] = {
-    {"mid_block.resnets.0.", "mid.block_1."}, {"mid_block.resnets.1.", "mid.block_2."}, {"mid_block.attentions.0.", "mid.attn_1."},
-    {"conv_norm_out.", "norm_out."}, {"conv_shortcut.", "nin_shortcut."}, {"group_norm.", "norm."}, {"query.", "q."},
-    {"key.", "k."}, {"value.", "v."}, {"proj_attn.", "proj_out."}, {"to_q.", "q."}, {"to_k.", "k."}, {"to_v.", "v."},
+static const struct {
+    const char *from, *to;
+} PIECES[] = {
+    {"mid_block.resnets.0.", "mid.block_1."},
+    {"mid_block.resnets.1.", "mid.block_2."},
+    {"mid_block.attentions.0.", "mid.attn_1."},
+    {"conv_norm_out.", "norm_out."},
+    {"conv_shortcut.", "nin_shortcut."},
+    {"group_norm.", "norm."},
+    {"query.", "q."},
+    {"key.", "k."},
+    {"value.", "v."},
+    {"proj_attn.", "proj_out."},
+    {"to_q.", "q."},
+    {"to_k.", "k."},
+    {"to_v.", "v."},
     {"to_out.0.", "proj_out."},
 };
 
@@ -457,8 +471,9 @@ static void replace_pieces(const char *name, char *out, size_t room)
         if (i < COUNT(PIECES)) {
             used += (size_t)snprintf(out + used, room - used, "%s", PIECES[i].to);
             name += strlen(PIECES[i].from);
-        } else
-            do out[used++] = *name; while (*name++ != '.' && *name && used + 1 < room);
+        } else do
+                out[used++] = *name;
+            while (*name++ != '.' && *name && used + 1 < room);
     }
     out[used < room ? used : room - 1] = 0;
 }

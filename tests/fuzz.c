@@ -24,7 +24,8 @@ static const char *scratch(const char *name)
     static char path[2][128];
     static int turn;
     char *out = path[turn ^= 1];
-    snprintf(out, sizeof path[0], "%s/flis-fuzz-%ld-%s", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", (long)getpid(), name);
+    snprintf(out, sizeof path[0], "%s/flis-fuzz-%ld-%s", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp",
+             (long)getpid(), name);
     return out;
 }
 
@@ -151,7 +152,7 @@ static void fuzz_vocab(flis_ctx *ctx, const uint8_t *data, size_t size)
     flis_vocab_free(vocab);
 }
 
-static flis_vocab *vocab_kept;          /* reading one takes ten times as long as most texts do */
+static flis_vocab *vocab_kept; /* reading one takes ten times as long as most texts do */
 
 static void vocab_away(void)
 {
@@ -163,7 +164,7 @@ static void fuzz_tokens(flis_ctx *ctx, const uint8_t *data, size_t size)
     int32_t *ids = NULL;
     if (!vocab_kept) {
         if (!(vocab_kept = flis_vocab_read(ctx, FUZZ_VOCAB))) {
-            fprintf(stderr, "fuzz: %s\n", ctx->error);      /* else every text would be refused, and nothing tested */
+            fprintf(stderr, "fuzz: %s\n", ctx->error); /* else every text would be refused, and nothing tested */
             abort();
         }
         atexit(vocab_away);
@@ -172,9 +173,13 @@ static void fuzz_tokens(flis_ctx *ctx, const uint8_t *data, size_t size)
     free(ids);
 }
 
-static const struct { const char *name; void (*run)(flis_ctx *ctx, const uint8_t *data, size_t size); } TARGETS[] = {
-    {"safetensors", fuzz_safetensors}, {"pickle", fuzz_pickle}, {"png", fuzz_png}, {"pgm", fuzz_label}, {"inflate", fuzz_inflate},
-    {"json", fuzz_json}, {"layout", fuzz_layout}, {"vocab", fuzz_vocab}, {"tokens", fuzz_tokens},
+static const struct {
+    const char *name;
+    void (*run)(flis_ctx *ctx, const uint8_t *data, size_t size);
+} TARGETS[] = {
+    {"safetensors", fuzz_safetensors}, {"pickle", fuzz_pickle}, {"png", fuzz_png},       {"pgm", fuzz_label},
+    {"inflate", fuzz_inflate},         {"json", fuzz_json},     {"layout", fuzz_layout}, {"vocab", fuzz_vocab},
+    {"tokens", fuzz_tokens},
 };
 
 static void one(const char *name, const uint8_t *data, size_t size)

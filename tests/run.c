@@ -33,8 +33,8 @@
 
 /* ---- The machine: a scratch directory (C99 has none) ----------------------------------------------------------- */
 
-static char scratch[512];       /* the directory; "" until something asks for it */
-static char made[256][128];     /* names handed out, to be removed at the end */
+static char scratch[512];   /* the directory; "" until something asks for it */
+static char made[256][128]; /* names handed out, to be removed at the end */
 static size_t made_count;
 
 #if HAVE_POSIX
@@ -42,7 +42,7 @@ static void scratch_make(void)
 {
     const char *base = getenv("TMPDIR");
     snprintf(scratch, sizeof scratch, "%s/flis-tests-XXXXXX", base && *base ? base : "/tmp");
-    if (!mkdtemp(scratch)) {            /* not a number of the process: an interrupted run's folder may bear it */
+    if (!mkdtemp(scratch)) { /* not a number of the process: an interrupted run's folder may bear it */
         fprintf(stderr, "run: %s: cannot be made\n", scratch);
         exit(1);
     }
@@ -71,7 +71,7 @@ void test_fail(const char *file, int line, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    if (++test_failures <= 20) {        /* of one check; more would only hide the first */
+    if (++test_failures <= 20) { /* of one check; more would only hide the first */
         printf("%s:%d: ", file, line);
         vprintf(format, args);
         printf("\n");

@@ -11,8 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct line { char *field[4]; size_t length, fields; } line;    /* length of field[text], unescaped */
-typedef struct tally { size_t lines, equal, refused, left_out, differ; } tally;
+typedef struct line {
+    char *field[4];
+    size_t length, fields;
+} line; /* length of field[text], unescaped */
+typedef struct tally {
+    size_t lines, equal, refused, left_out, differ;
+} tally;
 typedef enum { EQUAL, REFUSED, LEFT_OUT, DIFFERS } verdict;
 
 /* \\ and \xHH, in place. Returns the length. */

@@ -25,15 +25,15 @@ double *test_golden(const char *file, const char *name, size_t *count);
 double test_max_error(const real *a, const double *b, size_t count, size_t *where);
 /* Compares every traced tensor `scope + name` with golden tensor `prefix + name`, where there is one (trace.c). */
 typedef struct test_trace {
-    flis_ctx own;                       /* reads the golden file; the traced context stays undisturbed */
+    flis_ctx own; /* reads the golden file; the traced context stays undisturbed */
     flis_file *file;
     const char *prefix;
-    double tolerance, worst;            /* largest absolute error so far */
+    double tolerance, worst; /* largest absolute error so far */
     char worst_name[256];
     size_t compared;
 } test_trace;
 bool test_trace_open(test_trace *t, const char *golden, const char *prefix, double tolerance);
-void test_trace_take(void *trace, const char *name, const flis_tensor *x);      /* for ctx->trace */
+void test_trace_take(void *trace, const char *name, const flis_tensor *x); /* for ctx->trace */
 /* Number of golden tensors whose name starts with prefix and does not continue with "in." or "out.". */
 size_t test_trace_expected(const test_trace *t);
 void test_trace_close(test_trace *t);

@@ -12,7 +12,9 @@
 #define OUT "out.safetensors"
 
 /* test_path and test_scratch hand out four strings in turn; a path that is needed longer is copied. */
-typedef struct saved_path { char text[1024]; } saved_path;
+typedef struct saved_path {
+    char text[1024];
+} saved_path;
 
 static saved_path kept(const char *text)
 {
@@ -33,7 +35,8 @@ static bool converted(options o, char *error)
     snprintf(error, 4096, "%s", ctx.error);
     bool done = flis_ok(&ctx);
     FILE *out = fopen(o.out, "rb");
-    CHECK((out != NULL) == done, "%s: %s", o.in, done ? "nothing was written" : "something was written though it failed");
+    CHECK((out != NULL) == done, "%s: %s", o.in,
+          done ? "nothing was written" : "something was written though it failed");
     if (out) fclose(out);
     flis_free(&ctx);
     return done;
@@ -53,7 +56,8 @@ static size_t same_tensors(const char *got_path, const char *wanted_path, const 
             CHECK(!b, "%s is there", a->name);
             continue;
         }
-        CHECK(b && a->rank == b->rank && memcmp(a->shape, b->shape, sizeof a->shape) == 0, "%s: missing or of another shape", a->name);
+        CHECK(b && a->rank == b->rank && memcmp(a->shape, b->shape, sizeof a->shape) == 0,
+              "%s: missing or of another shape", a->name);
         if (!b) continue;
         size_t count = (size_t)flis_entry_count(a);
         double *x = malloc((count + 1) * sizeof *x), *y = malloc((count + 1) * sizeof *y);
@@ -64,7 +68,8 @@ static size_t same_tensors(const char *got_path, const char *wanted_path, const 
         free(y);
         compared++;
     }
-    CHECK(!got || !wanted || left_out || got->count == wanted->count, "%zu tensors, wanted %zu", got->count, wanted->count);
+    CHECK(!got || !wanted || left_out || got->count == wanted->count, "%zu tensors, wanted %zu", got->count,
+          wanted->count);
     flis_file_close(got);
     flis_file_close(wanted);
     flis_free(&ctx);
@@ -73,9 +78,17 @@ static size_t same_tensors(const char *got_path, const char *wanted_path, const 
 
 void test_checkpoints_convert(void)
 {
-    const struct { const char *in, *expected; size_t tensors; } cases[] = {
-        {"zip", "expected", 8}, {"flat", "expected", 8}, {"lightning", "expected", 8}, {"legacy_nonzip", "expected", 8},
-        {"half", "half_expected", 8}, {"bf16", "bf16_as_f32_expected", 8}, {"metadata_build", "metadata_build_expected", 4},
+    const struct {
+        const char *in, *expected;
+        size_t tensors;
+    } cases[] = {
+        {"zip", "expected", 8},
+        {"flat", "expected", 8},
+        {"lightning", "expected", 8},
+        {"legacy_nonzip", "expected", 8},
+        {"half", "half_expected", 8},
+        {"bf16", "bf16_as_f32_expected", 8},
+        {"metadata_build", "metadata_build_expected", 4},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char in[64], expected[64], error[4096];
@@ -101,7 +114,7 @@ void test_checkpoints_too_large_for_half(void)
     enum { VALUES = 4 };
     static const char NAME[] = "model.diffusion_model.time_embed.0.weight";
     char error[4096];
-    unsigned char wanted[4 * VALUES], large[4] = {0x00, 0x50, 0xc3, 0x47};      /* 100000 */
+    unsigned char wanted[4 * VALUES], large[4] = {0x00, 0x50, 0xc3, 0x47}; /* 100000 */
     const saved_path in = kept(test_path("golden/ckpt/zip.ckpt")), changed = kept(test_scratch("large.ckpt"));
     size_t length = 0, at = 0;
     double x[64];
@@ -126,7 +139,9 @@ void test_checkpoints_too_large_for_half(void)
         CHECK(out && fwrite(bytes, 1, length, out) == length, "%s: cannot be written", changed.text);
         if (out) fclose(out);
         CHECK(converted((options){.in = changed.text}, error), "%s", error);
-        CHECK(!converted((options){.in = changed.text, .half = true}, error) && strstr(error, NAME) && strstr(error, "F16"), "%s", error);
+        CHECK(!converted((options){.in = changed.text, .half = true}, error) && strstr(error, NAME) &&
+                  strstr(error, "F16"),
+              "%s", error);
     }
     free(bytes);
     flis_file_close(file);
@@ -136,7 +151,8 @@ void test_checkpoints_too_large_for_half(void)
 void test_checkpoints_ema(void)
 {
     char error[4096];
-    const saved_path zip = kept(test_path("golden/ckpt/zip.ckpt")), tensors = kept(test_path("golden/ckpt/expected.safetensors"));
+    const saved_path zip = kept(test_path("golden/ckpt/zip.ckpt")),
+                     tensors = kept(test_path("golden/ckpt/expected.safetensors"));
     const char *in = zip.text, *expected = tensors.text;
     CHECK(converted((options){.in = in}, error), "%s", error);
     CHECK(same_tensors(test_scratch(OUT), expected, "model_ema.") == 5, "model_ema.* was not dropped");
@@ -157,7 +173,8 @@ void test_checkpoints_ema(void)
     flis_file_close(got);
     flis_file_close(wanted);
     CHECK(!converted((options){.in = test_path("golden/ckpt/metadata_build.ckpt"), .ema = true}, error) &&
-          strstr(error, "no model_ema"), "%s", error);
+              strstr(error, "no model_ema"),
+          "%s", error);
     flis_free(&ctx);
 }
 
@@ -167,7 +184,8 @@ void test_checkpoints_half(void)
     flis_ctx ctx;
     flis_init(&ctx);
     CHECK(converted((options){.in = test_path("golden/ckpt/zip.ckpt"), .half = true}, error), "%s", error);
-    flis_file *got = flis_file_open(&ctx, test_scratch(OUT)), *wanted = flis_file_open(&ctx, test_path("golden/ckpt/expected.safetensors"));
+    flis_file *got = flis_file_open(&ctx, test_scratch(OUT)),
+              *wanted = flis_file_open(&ctx, test_path("golden/ckpt/expected.safetensors"));
     for (size_t i = 0; got && wanted && i < got->count; i++) {
         const flis_entry *a = &got->entry[i], *b = flis_file_find(wanted, a->name);
         CHECK(a->dtype == (b->dtype == FLIS_F32 ? FLIS_F16 : b->dtype), "%s is %s", a->name, flis_dtype_name(a->dtype));
@@ -176,7 +194,8 @@ void test_checkpoints_half(void)
         flis_file_read_f64(&ctx, got, a, x);
         flis_file_read_f64(&ctx, wanted, b, y);
         for (size_t k = 0; k < flis_entry_count(a); k++)
-            CHECK(x[k] == (b->dtype == FLIS_F32 ? (double)flis_half_to_float(flis_float_to_half((float)y[k])) : y[k]), "%s", a->name);
+            CHECK(x[k] == (b->dtype == FLIS_F32 ? (double)flis_half_to_float(flis_float_to_half((float)y[k])) : y[k]),
+                  "%s", a->name);
     }
     flis_file_close(got);
     flis_file_close(wanted);
@@ -213,7 +232,8 @@ void test_checkpoints_cut_short(void)
         uint8_t *bytes = read_all(test_path(files[f]), &size);
         for (size_t cut = 0; bytes && cut < size; cut += cut < 64 ? 1 : 13) {
             write_bytes(cut_file.text, bytes, cut);
-            CHECK(!converted((options){.in = cut_file.text}, error) && *error, "%s cut at %zu was taken", files[f], cut);
+            CHECK(!converted((options){.in = cut_file.text}, error) && *error, "%s cut at %zu was taken", files[f],
+                  cut);
         }
         free(bytes);
     }

@@ -9,7 +9,8 @@
 
 static flis_clip *tiny_clip(flis_ctx *ctx)
 {
-    const flis_clip_config config = {.vocab = 1000, .width = 48, .layers = 4, .heads = 4, .hidden = 192, .positions = 77};
+    const flis_clip_config config = {
+        .vocab = 1000, .width = 48, .layers = 4, .heads = 4, .hidden = 192, .positions = 77};
     flis_clip *clip = flis_clip_new(ctx, &config);
     if (clip) flis_clip_walk(ctx, clip, flis_formula_visit, NULL);
     CHECK(flis_ok(ctx), "%s", ctx->error);
@@ -37,8 +38,8 @@ void test_clip_layers(void)
         CHECK(flis_ok(&ctx), "%s", ctx.error);
         snprintf(key, sizeof key, "%sout.last_hidden_state", prefix);
         test_close(y, GOLDEN, key, 1e-5);
-        CHECK(trace.compared == test_trace_expected(&trace), "%s: compared %zu tensors, the golden file has %zu", cases[i],
-              trace.compared, test_trace_expected(&trace));
+        CHECK(trace.compared == test_trace_expected(&trace), "%s: compared %zu tensors, the golden file has %zu",
+              cases[i], trace.compared, test_trace_expected(&trace));
         free(wanted);
         test_trace_close(&trace);
     }
@@ -53,7 +54,8 @@ void test_clip_refuses(void)
     flis_clip *clip = tiny_clip(&ctx);
     int32_t ids[FLIS_TOKENS] = {0};
     ids[7] = 1000;
-    CHECK(!flis_clip_encode(&ctx, clip, ids, 1) && strstr(ctx.error, "1000"), "an id beyond the vocabulary: %s", ctx.error);
+    CHECK(!flis_clip_encode(&ctx, clip, ids, 1) && strstr(ctx.error, "1000"), "an id beyond the vocabulary: %s",
+          ctx.error);
     flis_clip_free(clip);
     flis_free(&ctx);
 }

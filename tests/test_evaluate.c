@@ -20,14 +20,20 @@ void test_evaluate_miou(void)
     ctx.error[0] = 0;
     for (int half = 0; half < 2; half++) confusion_add(&ctx, &c, "half", truth + 4 * half, predicted + 4 * half, 4);
     CHECK(confusion_score(&ctx, &c, &s), "%s", ctx.error);
-    CHECK(c.images == 2 && c.pixels == 7 && s.present == 2, "%d images, %d pixels, %d classes", (int)c.images, (int)c.pixels, s.present);
-    CHECK(fabs(s.iou[1] - 2.0 / 3) < 1e-15 && fabs(s.iou[2] - 2.0 / 5) < 1e-15 && s.iou[3] < 0, "%g %g %g", s.iou[1], s.iou[2], s.iou[3]);
-    CHECK(fabs(s.mean_present - 8.0 / 15) < 1e-15 && fabs(s.mean_all - 16.0 / 45) < 1e-15, "means %.17g, %.17g", s.mean_present, s.mean_all);
-    CHECK(fabs(s.pixel_accuracy - 4.0 / 7) < 1e-15 && fabs(s.mean_accuracy - 7.0 / 12) < 1e-15, "%g %g", s.pixel_accuracy, s.mean_accuracy);
+    CHECK(c.images == 2 && c.pixels == 7 && s.present == 2, "%d images, %d pixels, %d classes", (int)c.images,
+          (int)c.pixels, s.present);
+    CHECK(fabs(s.iou[1] - 2.0 / 3) < 1e-15 && fabs(s.iou[2] - 2.0 / 5) < 1e-15 && s.iou[3] < 0, "%g %g %g", s.iou[1],
+          s.iou[2], s.iou[3]);
+    CHECK(fabs(s.mean_present - 8.0 / 15) < 1e-15 && fabs(s.mean_all - 16.0 / 45) < 1e-15, "means %.17g, %.17g",
+          s.mean_present, s.mean_all);
+    CHECK(fabs(s.pixel_accuracy - 4.0 / 7) < 1e-15 && fabs(s.mean_accuracy - 7.0 / 12) < 1e-15, "%g %g",
+          s.pixel_accuracy, s.mean_accuracy);
     confusion_add(&ctx, &c, "second phrases", second, found, 2);
     confusion_score(&ctx, &c, &s);
-    CHECK(fabs(s.iou[1] - 3.0 / 4) < 1e-15 && fabs(s.iou[2] - 3.0 / 6) < 1e-15, "labels modulo 100: %g %g", s.iou[1], s.iou[2]);
-    CHECK(!confusion_add(&ctx, &c, "map", wrong, wrong, 1) && strstr(ctx.error, "label 7"), "a class that is none: \"%s\"", ctx.error);
+    CHECK(fabs(s.iou[1] - 3.0 / 4) < 1e-15 && fabs(s.iou[2] - 3.0 / 6) < 1e-15, "labels modulo 100: %g %g", s.iou[1],
+          s.iou[2]);
+    CHECK(!confusion_add(&ctx, &c, "map", wrong, wrong, 1) && strstr(ctx.error, "label 7"),
+          "a class that is none: \"%s\"", ctx.error);
     free(c.count);
     flis_free(&ctx);
 }
@@ -83,14 +89,18 @@ static double three_and_three(const double *a, const double *b)
 void test_evaluate_frechet(void)
 {
     static const double one[] = {0, 2}, other[] = {10, 14};
-    CHECK(fabs(frechet(one, 2, other, 2, 1) - 123) < 1e-12, "one dimension: %.17g, wanted 121 + 2", frechet(one, 2, other, 2, 1));
+    CHECK(fabs(frechet(one, 2, other, 2, 1) - 123) < 1e-12, "one dimension: %.17g, wanted 121 + 2",
+          frechet(one, 2, other, 2, 1));
     static const double a[] = {0, 1, 2, 5, -1, 0.5, 3, 3, 1, -2}, b[] = {4, 1, 5, -1, 7, -2, 3, 3};
     double m[2], n[2], s[3], t[3];
     covariance(a, 5, m, s);
     covariance(b, 4, n, t);
-    const double product = s[0] * t[0] + 2 * s[1] * t[1] + s[2] * t[2], det = (s[0] * s[2] - s[1] * s[1]) * (t[0] * t[2] - t[1] * t[1]);
-    const double want = (m[0] - n[0]) * (m[0] - n[0]) + (m[1] - n[1]) * (m[1] - n[1]) + s[0] + s[2] + t[0] + t[2] - 2 * sqrt(product + 2 * sqrt(det));
-    CHECK(fabs(frechet(a, 5, b, 4, 2) - want) < 1e-12 * want, "two dimensions: %.17g, wanted %.17g", frechet(a, 5, b, 4, 2), want);
+    const double product = s[0] * t[0] + 2 * s[1] * t[1] + s[2] * t[2],
+                 det = (s[0] * s[2] - s[1] * s[1]) * (t[0] * t[2] - t[1] * t[1]);
+    const double want = (m[0] - n[0]) * (m[0] - n[0]) + (m[1] - n[1]) * (m[1] - n[1]) + s[0] + s[2] + t[0] + t[2] -
+                        2 * sqrt(product + 2 * sqrt(det));
+    CHECK(fabs(frechet(a, 5, b, 4, 2) - want) < 1e-12 * want, "two dimensions: %.17g, wanted %.17g",
+          frechet(a, 5, b, 4, 2), want);
     CHECK(fabs(frechet(b, 4, a, 5, 2) - want) < 1e-12 * want, "and turned round: %.17g", frechet(b, 4, a, 5, 2));
     double few[3 * 64], fewer[3 * 64];
     dice d = {7};
@@ -105,7 +115,8 @@ void test_evaluate_frechet(void)
     x[0] = 1, x[6] = -1, y[0] = 2, y[6] = -2, y[5] = y[11] = 3, z[1] = 2, z[7] = -2;
     CHECK(fabs(frechet(x, 2, y, 2, 6) - 11) < 1e-12, "rank one, one axis: %.17g, wanted 9 + 2", frechet(x, 2, y, 2, 6));
     CHECK(fabs(frechet(x, 2, z, 2, 6) - 10) < 1e-12, "rank one, two axes: %.17g, wanted 2 + 8", frechet(x, 2, z, 2, 6));
-    CHECK(frechet(a, 5, a, 5, 2) < 1e-12 && frechet(y, 2, y, 2, 6) < 1e-12, "from itself: %g, %g", frechet(a, 5, a, 5, 2), frechet(y, 2, y, 2, 6));
+    CHECK(frechet(a, 5, a, 5, 2) < 1e-12 && frechet(y, 2, y, 2, 6) < 1e-12, "from itself: %g, %g",
+          frechet(a, 5, a, 5, 2), frechet(y, 2, y, 2, 6));
 }
 
 /* Two things of different classes with 200 pixels and more. */
@@ -157,7 +168,8 @@ void test_evaluate_judges(void)
                 world_draw(seed, &rules, s);
             }
             const region of_x = region_of(s, x->id), of_y = region_of(s, y->id);
-            *(exchanged ? &others : &own) += looks_rather(j, &of_x, x->class, y->class) + looks_rather(j, &of_y, y->class, x->class);
+            *(exchanged ? &others : &own) +=
+                looks_rather(j, &of_x, x->class, y->class) + looks_rather(j, &of_y, y->class, x->class);
         }
         things += 2;
     }

@@ -18,7 +18,7 @@
 typedef struct buffer {
     uint8_t at[1 << 17];
     size_t count;
-    unsigned bit;               /* bits used of the last byte; 0: none begun */
+    unsigned bit; /* bits used of the last byte; 0: none begun */
 } buffer;
 
 static void put(buffer *b, const void *from, size_t count)
@@ -265,7 +265,9 @@ void test_json_values(void)
 
 void test_json_refuses(void)
 {
-    static const struct { const char *text, *error; } bad[] = {
+    static const struct {
+        const char *text, *error;
+    } bad[] = {
         {"", "x:1:1: got the end of the text, wanted a value"},
         {" \n ", "x:2:2: got the end of the text, wanted a value"},
         {"nul", "x:1:4: got the end of the text, wanted null, true, false or another value"},
@@ -423,7 +425,7 @@ static const struct stream {
 static void unpacked_text(int which, uint8_t *out)
 {
     for (int i = 0; which == 2 && i < 400; i++) out[i] = (uint8_t)(i * i / 7 % 11 + 97);
-    for (int i = 0; which == 1 && i < 108; i++) out[i] = (uint8_t)"flis flis flis: a layout and words. "[i % 36];
+    for (int i = 0; which == 1 && i < 108; i++) out[i] = (uint8_t) "flis flis flis: a layout and words. "[i % 36];
     if (which == 0) memcpy(out, "abc", 3);
 }
 
@@ -452,7 +454,7 @@ void test_inflate_cut_short(void)
             size_t length;
             flis_ctx ctx;
             flis_init(&ctx);
-            uint8_t *piece = malloc(n ? n : 1);     /* exactly so long, so that sanitizers see the end */
+            uint8_t *piece = malloc(n ? n : 1); /* exactly so long, so that sanitizers see the end */
             memcpy(piece, STREAMS[i].bytes, n <= STREAMS[i].count ? n : n - 1);
             if (n > STREAMS[i].count) piece[n - 1] = 0;
             uint8_t *got = flis_inflate(&ctx, "x", FLIS_DEFLATE, piece, n, 1000, &length);
@@ -478,9 +480,9 @@ static void dynamic_start(buffer *b, unsigned distances, unsigned other)
     put_bits(b, 15, 4);
     for (int i = 0; i < 19; i++) put_bits(b, order[i] == 18 ? 1 : order[i] == 0 || order[i] == other ? 2 : 0, 3);
     put_bits(b, 0, 1);
-    put_bits(b, 127, 7);                /* 138 zeros */
+    put_bits(b, 127, 7); /* 138 zeros */
     put_bits(b, 0, 1);
-    put_bits(b, 107, 7);                /* 118 zeros: next is the end of block */
+    put_bits(b, 107, 7); /* 118 zeros: next is the end of block */
 }
 
 static void inflate_says(const char *what, buffer *b, const char *wanted)
@@ -488,7 +490,7 @@ static void inflate_says(const char *what, buffer *b, const char *wanted)
     size_t length;
     flis_ctx ctx;
     flis_init(&ctx);
-    put(b, "\0\0\0\0", 4);              /* so that it is not the end that is found */
+    put(b, "\0\0\0\0", 4); /* so that it is not the end that is found */
     uint8_t *got = flis_inflate(&ctx, "x", FLIS_DEFLATE, b->at, b->count, 1000, &length);
     CHECK(!got && strstr(ctx.error, wanted), "%s: got \"%s\", wanted \"%s\"", what, got ? "a stream" : ctx.error,
           wanted);
@@ -497,13 +499,20 @@ static void inflate_says(const char *what, buffer *b, const char *wanted)
 
 void test_inflate_refuses(void)
 {
-    static const struct { const char *what, *wanted; struct { unsigned value, bits; } put[12]; } cases[] = {
+    static const struct {
+        const char *what, *wanted;
+        struct {
+            unsigned value, bits;
+        } put[12];
+    } cases[] = {
         {"block 3", "a kind of block that does not exist", {{1, 1}, {3, 2}}},
         {"287 literals", "more symbols than exist", {{1, 1}, {2, 2}, {30, 5}, {0, 5}, {0, 4}}},
         {"31 distances", "more symbols than exist", {{1, 1}, {2, 2}, {0, 5}, {30, 5}, {0, 4}}},
-        {"four codes of 1 bit", "a code of code lengths that is no complete code",
+        {"four codes of 1 bit",
+         "a code of code lengths that is no complete code",
          {{1, 1}, {2, 2}, {0, 5}, {0, 5}, {0, 4}, {1, 3}, {1, 3}, {1, 3}, {1, 3}}},
-        {"one code of 1 bit", "a code of code lengths that is no complete code",
+        {"one code of 1 bit",
+         "a code of code lengths that is no complete code",
          {{1, 1}, {2, 2}, {0, 5}, {0, 5}, {0, 4}, {1, 3}, {0, 3}, {0, 3}, {0, 3}}},
         {"no code",
          "a code of code lengths that is no complete code",
@@ -514,7 +523,8 @@ void test_inflate_refuses(void)
         {"276 zeros",
          "more code lengths than were announced",
          {{1, 1}, {2, 2}, {0, 5}, {0, 5}, {0, 4}, {1, 3}, {0, 3}, {1, 3}, {0, 3}, {255, 8}, {255, 8}}},
-        {"258 zeros", "a code without an end of block",
+        {"258 zeros",
+         "a code without an end of block",
          {{1, 1}, {2, 2}, {0, 5}, {0, 5}, {0, 4}, {0, 3}, {0, 3}, {1, 3}, {1, 3}, {255, 8}, {1 | 109 << 1, 8}}},
         {"length 286", "a length that does not exist", {{1, 1}, {1, 2}, {0x63, 8}}},
         {"distance before the start", "a distance to before the beginning", {{1, 1}, {1, 2}, {0x40, 7}, {0, 5}}},
@@ -531,8 +541,8 @@ void test_inflate_refuses(void)
     flis_ctx ctx;
     flis_init(&ctx);
     dynamic_start(&b, 1, 1);
-    put_bits(&b, 3, 2);                 /* the end of block: 1 bit, the only code; zlib takes that, and so do we */
-    put_bits(&b, 1, 2);                 /* no distances */
+    put_bits(&b, 3, 2); /* the end of block: 1 bit, the only code; zlib takes that, and so do we */
+    put_bits(&b, 1, 2); /* no distances */
     buffer unused = b;
     put_bits(&b, 0, 1);
     uint8_t *got = flis_inflate(&ctx, "x", FLIS_DEFLATE, b.at, b.count, 9, &length);
@@ -595,15 +605,15 @@ void test_inflate_wrappers(void)
         free(got);
     }
     for (int damage = -1; damage < 6; damage++) {
-        static const char *const wanted[6] = {"no zlib header", "no zlib header", "it needs a preset dictionary",
-                                              "the checksum differs", "cut short", "more data behind its end"};
+        static const char *const wanted[6] = {"no zlib header",       "no zlib header", "it needs a preset dictionary",
+                                              "the checksum differs", "cut short",      "more data behind its end"};
         size_t length;
         flis_ctx ctx;
         flis_init(&ctx);
         b.count = 0;
         put_stored(&b, text, 108);
         if (damage == 0) b.at[1] ^= 1;
-        if (damage == 1) memcpy(b.at, "\x88\x1c", 2);   /* a window of 64 KiB */
+        if (damage == 1) memcpy(b.at, "\x88\x1c", 2); /* a window of 64 KiB */
         if (damage == 2) memcpy(b.at, "\x78\x20", 2);
         if (damage == 3) b.at[30] ^= 1;
         if (damage == 4) b.count--;
@@ -726,7 +736,7 @@ void test_png_damaged(void)
 {
     static buffer b, good;
     const uint8_t rows[] = {0, 1, 2, 3, 1, 4, 5, 6};
-    put_header(&good, 3, 2, 8, 0, 0);   /* chunks at 8, 33, 64; IEND at the end */
+    put_header(&good, 3, 2, 8, 0, 0); /* chunks at 8, 33, 64; IEND at the end */
     put_idat(&good, rows, 8);
     put_chunk(&good, "IEND", "", 0);
     for (size_t n = 1; n < good.count; n++)
@@ -805,7 +815,7 @@ void test_png_damaged(void)
         put_chunk(&b, "IEND", "x", i == LONG_END);
         label_fails(wanted[i], b.at, b.count, wanted[i]);
     }
-    for (int i = 10; i < 13; i++) {     /* compression, filter method, interlace of IHDR */
+    for (int i = 10; i < 13; i++) { /* compression, filter method, interlace of IHDR */
         put_header(&b, 3, 2, 8, 0, 0);
         uint8_t header[13];
         memcpy(header, b.at + 16, 13);
@@ -931,8 +941,10 @@ static flis_picture painted(size_t w, size_t h, size_t channels, int kind)
 
 void test_png_written(void)
 {
-    static const struct { size_t w, h, channels, most; } sizes[] = {
-        {1, 1, 3, 90}, {1, 1, 1, 90}, {3, 517, 1, 2000}, {300, 3, 3, 3200}, {130, 131, 3, 53000}, {257, 64, 1, 17000}};
+    static const struct {
+        size_t w, h, channels, most;
+    } sizes[] = {{1, 1, 3, 90},     {1, 1, 1, 90},        {3, 517, 1, 2000},
+                 {300, 3, 3, 3200}, {130, 131, 3, 53000}, {257, 64, 1, 17000}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int kind = 0; kind < 4; kind++) {
             flis_ctx ctx;
@@ -970,9 +982,14 @@ void test_png_written(void)
 /* The bytes are the same on every machine: a hash says so. A change of the compressor changes it; only on purpose. */
 void test_png_bytes(void)
 {
-    static const struct { int kind; size_t channels; uint64_t hash; } pinned[] = {
-        {0, 3, UINT64_C(0xf90fa27c27caceb3)}, {1, 3, UINT64_C(0x15f3ee4c4d37b30b)},
-        {2, 3, UINT64_C(0xcc8915c8a9572171)}, {3, 1, UINT64_C(0xc81625037972775d)}};
+    static const struct {
+        int kind;
+        size_t channels;
+        uint64_t hash;
+    } pinned[] = {{0, 3, UINT64_C(0xf90fa27c27caceb3)},
+                  {1, 3, UINT64_C(0x15f3ee4c4d37b30b)},
+                  {2, 3, UINT64_C(0xcc8915c8a9572171)},
+                  {3, 1, UINT64_C(0xc81625037972775d)}};
     static const char *const text[] = {"seed", "42", "prompt", "sky sea", NULL};
     for (int i = 0; i < 4; i++) {
         flis_ctx ctx;
@@ -1104,7 +1121,9 @@ void test_layout_same_name_twice(void)
 
 void test_layout_refuses(void)
 {
-    static const struct { const char *json, *wanted; } bad[] = {
+    static const struct {
+        const char *json, *wanted;
+    } bad[] = {
         {"[]", ".json:1:1: got an array, wanted an object with text_label_mapping and layout_path"},
         {"{\"layout_path\": \"label.pgm\"}", ".json:1:1: text_label_mapping is missing"},
         {"{\"text_label_mapping\": 5}",
@@ -1292,7 +1311,10 @@ void test_generate_refuses(void)
     }
 }
 
-typedef struct seen { char first[2][64], last[2][64]; size_t count[2]; } seen;
+typedef struct seen {
+    char first[2][64], last[2][64];
+    size_t count[2];
+} seen;
 
 static void note_name(void *user, const char *name, const flis_tensor *x)
 {
@@ -1338,7 +1360,7 @@ void test_guided_passes(void)
     CHECK(names.count[0] && names.count[0] == names.count[1] && !strcmp(names.last[1], "step.7.uncond.out"),
           "traced %zu and %zu, last %s", names.count[0], names.count[1], names.last[1]);
     ctx.trace = NULL;
-    for (int pass = 0; pass < 3 && flis_ok(&ctx); pass++) {    /* 2: RCA where none belongs */
+    for (int pass = 0; pass < 3 && flis_ok(&ctx); pass++) { /* 2: RCA where none belongs */
         flis_tensor *context = flis_rows(&ctx, 1, FLIS_TOKENS, D);
         memcpy(context->x, text[pass > 0], sizeof text[0]);
         flis_tensor *y =

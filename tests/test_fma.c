@@ -33,7 +33,9 @@ static uint64_t next_random(uint64_t *state)
 
 /* What was compared so far. naive counts the cases in which double arithmetic without the correction would be wrong: ties
    in which it never is would prove nothing. */
-typedef struct tally { uint64_t cases, wrong, naive; } tally;
+typedef struct tally {
+    uint64_t cases, wrong, naive;
+} tally;
 
 static bool same_float(float a, float b)
 {
@@ -83,7 +85,8 @@ void test_fma_random(void)
         const int ea = (int)(s >> 32 & 127) - 75, eb = (int)(s >> 39 & 127) - 75, apart = (int)(s >> 46 & 63) - 31;
         compare(&t, with_exponent(r, ea), with_exponent(r >> 32, eb), with_exponent(s, clamped(ea + eb + apart)));
     }
-    CHECK(t.wrong == 0, "%llu of %llu cases differ from fmaf", (unsigned long long)t.wrong, (unsigned long long)t.cases);
+    CHECK(t.wrong == 0, "%llu of %llu cases differ from fmaf", (unsigned long long)t.wrong,
+          (unsigned long long)t.cases);
     say("random", &t);
 }
 
@@ -112,7 +115,7 @@ static void tie_of_sum(tally *t, uint64_t r, uint64_t s)
 static void subnormal_result(tally *t, uint64_t r, uint64_t s)
 {
     const int ea = (int)(s & 63) - 90, sum = -125 - (int)(s >> 6 & 31);
-    const float tiny = float_of((uint32_t)(s >> 16 & 0xffffff) | (uint32_t)(s >> 40 & 1) << 31);    /* to 2^-125 */
+    const float tiny = float_of((uint32_t)(s >> 16 & 0xffffff) | (uint32_t)(s >> 40 & 1) << 31); /* to 2^-125 */
     compare(t, with_exponent(r, ea), with_exponent(r >> 32, sum - ea), tiny);
     compare(t, with_exponent(r, ea), with_exponent(r >> 32, sum - ea), 0.0f);
     /* Onto a tie of the subnormal unit, an odd multiple of 2^-150; and beside it by less than double tells. */
@@ -124,19 +127,21 @@ static void subnormal_result(tally *t, uint64_t r, uint64_t s)
 /* c near -a b: all but the product's last digits cancel. */
 static void cancellation(tally *t, uint64_t r, uint64_t s)
 {
-    const float a = with_exponent(r, (int)(s & 31) - 16), b = with_exponent(r >> 32, (int)(s >> 5 & 31) - 16), p = a * b;
+    const float a = with_exponent(r, (int)(s & 31) - 16), b = with_exponent(r >> 32, (int)(s >> 5 & 31) - 16),
+                p = a * b;
     compare(t, a, b, -p);
     compare(t, a, b, -float_of(bits_of(p) + 1));
     compare(t, a, b, -float_of(bits_of(p) - 1));
     compare(t, a, b, -float_of(bits_of(p) ^ (1u << (s >> 10) % 23)));
-    const float a16 = (float)(r & 0xfff), b16 = (float)(r >> 12 & 0xfff);      /* exact products: +0 when they cancel */
+    const float a16 = (float)(r & 0xfff), b16 = (float)(r >> 12 & 0xfff); /* exact products: +0 when they cancel */
     compare(t, a16, -b16, a16 * b16);
 }
 
 /* Around the largest float: half a unit above it is the first sum that becomes infinite. */
 static void overflow_edge(tally *t, uint64_t r, uint64_t s)
 {
-    const float sign = s & 1 ? -1.0f : 1.0f, top = float_of(0x7f7fffffu - (uint32_t)(s >> 1 & 3)), hair = ldexpf(1, -1 - (int)(r % 23));
+    const float sign = s & 1 ? -1.0f : 1.0f, top = float_of(0x7f7fffffu - (uint32_t)(s >> 1 & 3)),
+                hair = ldexpf(1, -1 - (int)(r % 23));
     compare(t, 0x1p52f, 0x1p51f * sign, top * sign);
     compare(t, 0x1p52f * (1 + hair), 0x1p51f * (1 - hair) * sign, top * sign);
     compare(t, 0x1p52f * (1 - hair), 0x1p51f * sign, top * sign);
@@ -146,9 +151,15 @@ static void overflow_edge(tally *t, uint64_t r, uint64_t s)
 
 void test_fma_hard(void)
 {
-    static const struct { const char *name; void (*make)(tally *t, uint64_t r, uint64_t s); bool ties; } kind[] = {
-        {"ties of the product", tie_of_product, true}, {"ties of the sum", tie_of_sum, true},
-        {"subnormal results", subnormal_result, true}, {"cancellation", cancellation, false},
+    static const struct {
+        const char *name;
+        void (*make)(tally *t, uint64_t r, uint64_t s);
+        bool ties;
+    } kind[] = {
+        {"ties of the product", tie_of_product, true},
+        {"ties of the sum", tie_of_sum, true},
+        {"subnormal results", subnormal_result, true},
+        {"cancellation", cancellation, false},
         {"overflow", overflow_edge, true},
     };
     uint64_t state = 2;
@@ -170,9 +181,9 @@ void test_fma_hard(void)
 void test_fma_special(void)
 {
     static const uint32_t positive[] = {
-        0, 1, 2, 0x400000, 0x7fffff, 0x800000, 0x800001, 0x1f800000, 0x20000000, 0x33800000, 0x34000000, 0x3effffff,
-        0x3f000000, 0x3f7fffff, 0x3f800000, 0x3f800001, 0x3fc00000, 0x4b7fffff, 0x5f000000, 0x5f7fffff, 0x7f000000,
-        0x7f7ffffe, 0x7f7fffff, 0x7f800000, 0x7fc00000,
+        0,          1,          2,          0x400000,   0x7fffff,   0x800000,   0x800001,   0x1f800000, 0x20000000,
+        0x33800000, 0x34000000, 0x3effffff, 0x3f000000, 0x3f7fffff, 0x3f800000, 0x3f800001, 0x3fc00000, 0x4b7fffff,
+        0x5f000000, 0x5f7fffff, 0x7f000000, 0x7f7ffffe, 0x7f7fffff, 0x7f800000, 0x7fc00000,
     };
     enum { VALUES = 2 * sizeof positive / sizeof *positive };
     float x[VALUES];
@@ -181,12 +192,15 @@ void test_fma_special(void)
     for (size_t i = 0; i < VALUES; i++)
         for (size_t j = 0; j < VALUES; j++)
             for (size_t k = 0; k < VALUES; k++) compare(&t, x[i], x[j], x[k]);
-    CHECK(t.wrong == 0, "%llu of %llu cases differ from fmaf", (unsigned long long)t.wrong, (unsigned long long)t.cases);
+    CHECK(t.wrong == 0, "%llu of %llu cases differ from fmaf", (unsigned long long)t.wrong,
+          (unsigned long long)t.cases);
     /* The rules by name, whatever fmaf says. */
     CHECK(bits_of(flis_fma_soft(-0.0f, 1, -0.0f)) == 0x80000000u && bits_of(flis_fma_soft(-0.0f, 1, 0.0f)) == 0 &&
-          bits_of(flis_fma_soft(2, 3, -6)) == 0 && bits_of(flis_fma_soft(-1e-30f, 1e-30f, 0)) == 0x80000000u, "zeros' signs");
+              bits_of(flis_fma_soft(2, 3, -6)) == 0 && bits_of(flis_fma_soft(-1e-30f, 1e-30f, 0)) == 0x80000000u,
+          "zeros' signs");
     CHECK(isnan(flis_fma_soft(INFINITY, 0, 1)) && isnan(flis_fma_soft(INFINITY, 1, -INFINITY)) &&
-          isnan(flis_fma_soft(1, 1, NAN)) && flis_fma_soft(FLT_MAX, FLT_MAX, -INFINITY) == -INFINITY &&
-          flis_fma_soft(FLT_MAX, 2, -FLT_MAX) == FLT_MAX, "infinities");
+              isnan(flis_fma_soft(1, 1, NAN)) && flis_fma_soft(FLT_MAX, FLT_MAX, -INFINITY) == -INFINITY &&
+              flis_fma_soft(FLT_MAX, 2, -FLT_MAX) == FLT_MAX,
+          "infinities");
     say("special", &t);
 }

@@ -21,7 +21,7 @@ static const double STEP = 2e-2, TOLERANCE = 5e-4, LEAST = 1e-2;
 
 /* ---- The harness ----------------------------------------------------------------------------------------------- */
 
-enum { MOST = 8, SINGLES = 12 };        /* inputs or weights of a case; single values tried of each */
+enum { MOST = 8, SINGLES = 12 }; /* inputs or weights of a case; single values tried of each */
 
 typedef struct bench {
     flis_ctx ctx;
@@ -30,12 +30,12 @@ typedef struct bench {
     flis_tensor *in[MOST];              /* inputs whose gradients are wanted */
     flis_param own[MOST], *param[MOST]; /* own: weights that param points to, for single operations */
     size_t ins, params, seed;
-    double (*loss)(struct bench *b);    /* builds everything from in and param; seeds */
-    const void *with;                   /* what the case is about */
-    real *target;                       /* for the usual loss */
+    double (*loss)(struct bench *b); /* builds everything from in and param; seeds */
+    const void *with;                /* what the case is about */
+    real *target;                    /* for the usual loss */
     size_t target_count;
-    double worst;                       /* largest error so far */
-    size_t tiny;                        /* gradients shorter than LEAST */
+    double worst; /* largest error so far */
+    size_t tiny;  /* gradients shorter than LEAST */
     char worst_name[96];
 } bench;
 
@@ -81,7 +81,8 @@ static flis_param *bench_param(bench *b, const char *letters, size_t o, size_t i
     const size_t count = flis_param_count(p);
     real *values = calloc(count, sizeof *values);
     fill(b, values, count);
-    for (size_t v = 0; v < count; v++) values[v] = letters[0] == 'g' ? 1 + values[v] / 2 : values[v] / (real)sqrt(count / o);
+    for (size_t v = 0; v < count; v++)
+        values[v] = letters[0] == 'g' ? 1 + values[v] / 2 : values[v] / (real)sqrt(count / o);
     CHECK(flis_param_set(&b->ctx, p, values, true), "%s", b->ctx.error);
     free(values);
     flis_grad_visit(&b->ctx, &b->training, letters, p);
@@ -150,9 +151,11 @@ static double difference(bench *b, real *x, const double *direction, size_t coun
 
 static void compare(bench *b, const char *what, const char *name, double got, double wanted, double unit)
 {
-    const double error = fabs(got - wanted) / unit, tolerance = sizeof(real) == 4 && !b->params ? 10 * TOLERANCE : TOLERANCE;
-    if (!(error <= tolerance)) test_fail(__FILE__, __LINE__, "%s: %s: got %.12g, differences give %.12g (%.3g of %.3g)", what, name,
-                                         got, wanted, error, unit);
+    const double error = fabs(got - wanted) / unit,
+                 tolerance = sizeof(real) == 4 && !b->params ? 10 * TOLERANCE : TOLERANCE;
+    if (!(error <= tolerance))
+        test_fail(__FILE__, __LINE__, "%s: %s: got %.12g, differences give %.12g (%.3g of %.3g)", what, name, got,
+                  wanted, error, unit);
     if (error > b->worst) {
         b->worst = error;
         snprintf(b->worst_name, sizeof b->worst_name, "%s: %s", what, name);
@@ -160,7 +163,8 @@ static void compare(bench *b, const char *what, const char *name, double got, do
 }
 
 /* The gradient of `count` values: single values, then whole directions of random signs. */
-static void probe(bench *b, const char *what, const char *name, real *x, const real *grad, size_t count, flis_param *p, size_t singles)
+static void probe(bench *b, const char *what, const char *name, real *x, const real *grad, size_t count, flis_param *p,
+                  size_t singles)
 {
     double *direction = calloc(count, sizeof *direction), largest = 0, length = 0;
     real *random = malloc(count * sizeof *random);
@@ -238,7 +242,8 @@ static void check_second_worker(bench *b, const char *what)
         memcpy(p->grad, first + at, own * sizeof *first);
         at += own;
     }
-    CHECK(!differ, "%s: %zu of %zu values of the second worker's gradients are not the first one's, or not apart", what, differ, count);
+    CHECK(!differ, "%s: %zu of %zu values of the second worker's gradients are not the first one's, or not apart", what,
+          differ, count);
     free(first);
 }
 
@@ -262,21 +267,27 @@ static void check(bench *b, const char *what)
 
 static void report(const bench *b, const char *what)
 {
-    if (getenv("FLIS_TEST_ERRORS")) 
-        fprintf(stderr, "%s: largest relative error %.2g (%s), %zu short gradients\n", what, b->worst, b->worst_name, b->tiny);
+    if (getenv("FLIS_TEST_ERRORS"))
+        fprintf(stderr, "%s: largest relative error %.2g (%s), %zu short gradients\n", what, b->worst, b->worst_name,
+                b->tiny);
 }
 
 /* ---- Products -------------------------------------------------------------------------------------------------- */
 
 static double linear_loss(bench *b)
 {
-    return to_target(b, flis_linear(&b->ctx, b->in[0], b->param[0], b->params > 1 ? b->param[1] : NULL, b->ins > 1 ? b->in[1] : NULL));
+    return to_target(b, flis_linear(&b->ctx, b->in[0], b->param[0], b->params > 1 ? b->param[1] : NULL,
+                                    b->ins > 1 ? b->in[1] : NULL));
 }
 
 void test_grad_linear(void)
 {
-    const struct { size_t n, rows, inner, outputs, extra; } cases[] = {     /* extra: with bias and something added */
-        {1, 1, 1, 1, 0}, {1, 13, 33, 31, 1}, {2, 150, 65, 13, 1}, {1, 257, 40, 97, 0}, {3, 12, 256, 32, 1}, {1, 5, 300, 270, 1},
+    const struct {
+        size_t n, rows, inner, outputs, extra;
+    } cases[] = {
+        /* extra: with bias and something added */
+        {1, 1, 1, 1, 0},     {1, 13, 33, 31, 1},  {2, 150, 65, 13, 1},
+        {1, 257, 40, 97, 0}, {3, 12, 256, 32, 1}, {1, 5, 300, 270, 1},
     };
     double worst = 0;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -295,19 +306,26 @@ void test_grad_linear(void)
     }
 }
 
-typedef struct conv_case { size_t n, h, w, c, o, size; flis_conv_kind kind; bool extra; } conv_case;
+typedef struct conv_case {
+    size_t n, h, w, c, o, size;
+    flis_conv_kind kind;
+    bool extra;
+} conv_case;
 
 static double conv_loss(bench *b)
 {
     const conv_case *k = b->with;
-    return to_target(b, flis_conv(&b->ctx, b->in[0], b->param[0], k->extra ? b->param[1] : NULL, k->kind, k->extra ? b->in[1] : NULL));
+    return to_target(b, flis_conv(&b->ctx, b->in[0], b->param[0], k->extra ? b->param[1] : NULL, k->kind,
+                                  k->extra ? b->in[1] : NULL));
 }
 
 static const conv_case CONVS[] = {
-    {1, 5, 7, 4, 33, 3, FLIS_SAME, true}, {2, 3, 3, 40, 5, 3, FLIS_SAME, false}, {1, 4, 6, 32, 32, 3, FLIS_DOWN_BOTH, false},
-    {2, 5, 7, 3, 8, 3, FLIS_DOWN_BOTH, true}, {1, 1, 2, 3, 8, 3, FLIS_DOWN_BOTH, false}, {2, 6, 4, 32, 40, 3, FLIS_DOWN_AFTER, true},
-    {1, 5, 7, 6, 3, 3, FLIS_DOWN_AFTER, false}, {2, 3, 5, 30, 31, 3, FLIS_UPSAMPLED, true}, {1, 1, 1, 33, 2, 3, FLIS_UPSAMPLED, false},
-    {1, 4, 4, 67, 3, 1, FLIS_SAME, true}, {1, 1, 1, 30, 2, 3, FLIS_SAME, false}, {3, 13, 11, 9, 35, 3, FLIS_SAME, true},
+    {1, 5, 7, 4, 33, 3, FLIS_SAME, true},        {2, 3, 3, 40, 5, 3, FLIS_SAME, false},
+    {1, 4, 6, 32, 32, 3, FLIS_DOWN_BOTH, false}, {2, 5, 7, 3, 8, 3, FLIS_DOWN_BOTH, true},
+    {1, 1, 2, 3, 8, 3, FLIS_DOWN_BOTH, false},   {2, 6, 4, 32, 40, 3, FLIS_DOWN_AFTER, true},
+    {1, 5, 7, 6, 3, 3, FLIS_DOWN_AFTER, false},  {2, 3, 5, 30, 31, 3, FLIS_UPSAMPLED, true},
+    {1, 1, 1, 33, 2, 3, FLIS_UPSAMPLED, false},  {1, 4, 4, 67, 3, 1, FLIS_SAME, true},
+    {1, 1, 1, 30, 2, 3, FLIS_SAME, false},       {3, 13, 11, 9, 35, 3, FLIS_SAME, true},
 };
 
 void test_grad_conv(void)
@@ -341,7 +359,10 @@ static real one_fma(real a, real b, real c)
 }
 
 /* A dot product in the making: chains of 256, added in order to a total from zero. */
-typedef struct { real total, chain; size_t count; } chain;
+typedef struct {
+    real total, chain;
+    size_t count;
+} chain;
 
 static void chain_add(chain *c, real a, real b)
 {
@@ -443,20 +464,42 @@ void test_grad_norms(void)
     }
 }
 
-static double silu_loss(bench *b) { return to_target(b, flis_silu(&b->ctx, b->in[0])); }
-static double quick_gelu_loss(bench *b) { return to_target(b, flis_quick_gelu(&b->ctx, b->in[0])); }
-static double geglu_loss(bench *b) { return to_target(b, flis_geglu(&b->ctx, b->in[0])); }
-static double add_loss(bench *b) { return to_target(b, flis_add(&b->ctx, b->in[0], b->in[1])); }
-static double add_to_all_loss(bench *b) { return to_target(b, flis_add_to_all(&b->ctx, b->in[0], b->in[1])); }
-static double scale_loss(bench *b) { return to_target(b, flis_scale(&b->ctx, b->in[0], -1.7)); }
-static double concat_loss(bench *b) { return to_target(b, flis_concat(&b->ctx, b->in[0], b->in[2])); }
+static double silu_loss(bench *b)
+{
+    return to_target(b, flis_silu(&b->ctx, b->in[0]));
+}
+static double quick_gelu_loss(bench *b)
+{
+    return to_target(b, flis_quick_gelu(&b->ctx, b->in[0]));
+}
+static double geglu_loss(bench *b)
+{
+    return to_target(b, flis_geglu(&b->ctx, b->in[0]));
+}
+static double add_loss(bench *b)
+{
+    return to_target(b, flis_add(&b->ctx, b->in[0], b->in[1]));
+}
+static double add_to_all_loss(bench *b)
+{
+    return to_target(b, flis_add_to_all(&b->ctx, b->in[0], b->in[1]));
+}
+static double scale_loss(bench *b)
+{
+    return to_target(b, flis_scale(&b->ctx, b->in[0], -1.7));
+}
+static double concat_loss(bench *b)
+{
+    return to_target(b, flis_concat(&b->ctx, b->in[0], b->in[2]));
+}
 
 /* Gradients of a tensor that is used again and again add up, through views too. */
 static double again_loss(bench *b)
 {
     flis_tensor *rows = flis_as_rows(&b->ctx, b->in[0]), *twice = flis_add(&b->ctx, rows, rows);
     flis_tensor *image = flis_as_image(&b->ctx, flis_silu(&b->ctx, twice), b->in[0]->h, b->in[0]->w);
-    return to_target(b, flis_add(&b->ctx, flis_add(&b->ctx, image, b->in[0]), flis_as_image(&b->ctx, rows, b->in[0]->h, b->in[0]->w)));
+    return to_target(b, flis_add(&b->ctx, flis_add(&b->ctx, image, b->in[0]),
+                                 flis_as_image(&b->ctx, rows, b->in[0]->h, b->in[0]->w)));
 }
 
 static double embed_loss(bench *b)
@@ -467,10 +510,20 @@ static double embed_loss(bench *b)
 
 void test_grad_elementwise(void)
 {
-    const struct { const char *what; double (*loss)(bench *b); bool all, other; } cases[] = {   /* the second input's shape */
-        {"SiLU", silu_loss, false, false}, {"quick GELU", quick_gelu_loss, false, false}, {"GEGLU", geglu_loss, false, false},
-        {"add", add_loss, false, true}, {"add to all", add_to_all_loss, true, false}, {"scale", scale_loss, false, false},
-        {"concat", concat_loss, false, true}, {"again", again_loss, false, false},
+    const struct {
+        const char *what;
+        double (*loss)(bench *b);
+        bool all, other;
+    } cases[] = {
+        /* the second input's shape */
+        {"SiLU", silu_loss, false, false},
+        {"quick GELU", quick_gelu_loss, false, false},
+        {"GEGLU", geglu_loss, false, false},
+        {"add", add_loss, false, true},
+        {"add to all", add_to_all_loss, true, false},
+        {"scale", scale_loss, false, false},
+        {"concat", concat_loss, false, true},
+        {"again", again_loss, false, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         bench b;
@@ -479,7 +532,7 @@ void test_grad_elementwise(void)
         for (size_t k = 0; k < flis_count(x); k++) x->x[k] *= 4;
         if (cases[i].other) bench_image(&b, 2, 17, 16, 10);
         if (cases[i].all) bench_rows(&b, 2, 1, 10);
-        if (cases[i].loss == concat_loss) {     /* two of a kind would not tell which is which */
+        if (cases[i].loss == concat_loss) { /* two of a kind would not tell which is which */
             b.ins = 1;
             b.in[2] = bench_image(&b, 2, 17, 16, 7);
         }
@@ -498,23 +551,28 @@ void test_grad_elementwise(void)
 
 /* ---- Attention ------------------------------------------------------------------------------------------------- */
 
-typedef struct attention_case { size_t n, queries, keys, c, heads; bool causal, masked; } attention_case;
+typedef struct attention_case {
+    size_t n, queries, keys, c, heads;
+    bool causal, masked;
+} attention_case;
 
 static double attention_loss(bench *b)
 {
     const attention_case *k = b->with;
-    static uint8_t mask[300 * 300];     /* backward reads it again */
-    static const uint8_t *const open[3] = {mask, NULL, mask};   /* the second sample is open everywhere */
+    static uint8_t mask[300 * 300];                           /* backward reads it again */
+    static const uint8_t *const open[3] = {mask, NULL, mask}; /* the second sample is open everywhere */
     for (size_t i = 0; i < k->queries; i++)
-        for (size_t j = 0; j < k->keys; j++) mask[i * k->keys + j] = (i * 31 + j * 17) % 5 < 3 && i % 11 != 3;   /* rows all closed */
+        for (size_t j = 0; j < k->keys; j++)
+            mask[i * k->keys + j] = (i * 31 + j * 17) % 5 < 3 && i % 11 != 3; /* rows all closed */
     flis_mask m = {.causal = k->causal, .open = k->masked ? open : NULL};
-    return to_target(b, flis_attention(&b->ctx, b->in[0], b->in[1], b->in[2], k->heads, 3.0 / sqrt((double)(k->c / k->heads)), m));
+    return to_target(
+        b, flis_attention(&b->ctx, b->in[0], b->in[1], b->in[2], k->heads, 3.0 / sqrt((double)(k->c / k->heads)), m));
 }
 
 void test_grad_attention(void)
 {
     const attention_case cases[] = {
-        {1, 1, 1, 1, 1, false, false}, {2, 33, 77, 48, 3, false, true}, {1, 77, 77, 24, 2, true, false},
+        {1, 1, 1, 1, 1, false, false},     {2, 33, 77, 48, 3, false, true}, {1, 77, 77, 24, 2, true, false},
         {1, 260, 40, 40, 1, false, false}, {3, 35, 35, 26, 2, false, true}, {1, 20, 290, 33, 1, false, false},
         {2, 12, 31, 64, 1, true, true},
     };
@@ -529,7 +587,7 @@ void test_grad_attention(void)
         for (int t = 0; t < 3; t++)
             for (size_t j = 0; j < flis_count(b.in[t]); j++) b.in[t]->x[j] *= 2;
         snprintf(what, sizeof what, "attention %zu, %zu x %zu", i, k->queries, k->keys);
-        if (k->keys == 1) {             /* softmax of one score has no slope: only v's gradient is not zero */
+        if (k->keys == 1) { /* softmax of one score has no slope: only v's gradient is not zero */
             b.in[0] = b.in[2];
             b.ins = 1;
             bench_end(&b);
@@ -545,11 +603,26 @@ void test_grad_attention(void)
 
 static const uint8_t LABELS[] = {0, 3, 255, 2, 2, 1, 255, 0, 3, 3, 1, 0};
 
-static double mse_loss(bench *b) { return flis_mse(&b->ctx, b->in[0], b->in[1]->x, b->in[2]->x, 1.0); }
-static double l1_loss(bench *b) { return flis_l1(&b->ctx, b->in[0], b->in[1]->x, b->in[2]->x, 1.0); }
-static double cross_entropy_loss(bench *b) { return flis_cross_entropy(&b->ctx, b->in[0], LABELS, 255, 1.0); }
-static double kl_loss(bench *b) { return flis_kl(&b->ctx, b->in[0], 1.0); }
-static double posterior_loss(bench *b) { return to_target(b, flis_posterior_sample(&b->ctx, b->in[0], b->in[1])); }
+static double mse_loss(bench *b)
+{
+    return flis_mse(&b->ctx, b->in[0], b->in[1]->x, b->in[2]->x, 1.0);
+}
+static double l1_loss(bench *b)
+{
+    return flis_l1(&b->ctx, b->in[0], b->in[1]->x, b->in[2]->x, 1.0);
+}
+static double cross_entropy_loss(bench *b)
+{
+    return flis_cross_entropy(&b->ctx, b->in[0], LABELS, 255, 1.0);
+}
+static double kl_loss(bench *b)
+{
+    return flis_kl(&b->ctx, b->in[0], 1.0);
+}
+static double posterior_loss(bench *b)
+{
+    return to_target(b, flis_posterior_sample(&b->ctx, b->in[0], b->in[1]));
+}
 
 /* Losses of one tensor add up, each with its scale. */
 static double sum_loss(bench *b)
@@ -564,7 +637,8 @@ static double sum_loss(bench *b)
 static void losses_begin(bench *b, double (*loss)(bench *b))
 {
     bench_begin(b, loss, NULL);
-    flis_tensor *y = bench_image(b, 1, 3, 4, 6), *target = bench_image(b, 1, 3, 4, 6), *weight = bench_image(b, 1, 3, 4, 1);
+    flis_tensor *y = bench_image(b, 1, 3, 4, 6), *target = bench_image(b, 1, 3, 4, 6),
+                *weight = bench_image(b, 1, 3, 4, 1);
     for (size_t i = 0; i < 72; i++) target->x[i] = y->x[i] + (i % 2 ? 1 : -1) * (real)(0.1 + i / 50.0);
     for (size_t i = 0; i < 12; i++) weight->x[i] = (real)(i % 5);
     if (loss == kl_loss || loss == posterior_loss) {
@@ -572,18 +646,22 @@ static void losses_begin(bench *b, double (*loss)(bench *b))
         y->x[17] = -29;
     }
     if (loss == posterior_loss) {
-        y->x[10] = 20.5;                /* not for KL, where e^20 would drown the rest */
+        y->x[10] = 20.5; /* not for KL, where e^20 would drown the rest */
         b->in[1] = weight = bench_image(b, 1, 3, 4, 3);
-        weight->x[4] /= 64;             /* times e^10 */
+        weight->x[4] /= 64; /* times e^10 */
     }
     b->ins = 1;
 }
 
 void test_grad_losses(void)
 {
-    const struct { const char *what; double (*loss)(bench *b); } cases[] = {
-        {"mean squared error", mse_loss}, {"mean absolute error", l1_loss}, {"cross entropy", cross_entropy_loss},
-        {"KL", kl_loss}, {"posterior", posterior_loss}, {"sum", sum_loss},
+    const struct {
+        const char *what;
+        double (*loss)(bench *b);
+    } cases[] = {
+        {"mean squared error", mse_loss},      {"mean absolute error", l1_loss},
+        {"cross entropy", cross_entropy_loss}, {"KL", kl_loss},
+        {"posterior", posterior_loss},         {"sum", sum_loss},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         bench b;
@@ -619,10 +697,12 @@ void test_grad_loss_values(void)
                           flis_cross_entropy(&b.ctx, b.in[0], LABELS, 255, 1), flis_kl(&b.ctx, b.in[0], 1)};
     const double wanted[] = {square, absolute, entropy, kl};
     for (int i = 0; i < 4; i++)
-        CHECK(fabs(got[i] - wanted[i]) <= 1e-14 * fabs(wanted[i]), "loss %d: got %.17g, wanted %.17g", i, got[i], wanted[i]);
+        CHECK(fabs(got[i] - wanted[i]) <= 1e-14 * fabs(wanted[i]), "loss %d: got %.17g, wanted %.17g", i, got[i],
+              wanted[i]);
     const uint8_t none[12] = {9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9};
     CHECK(flis_cross_entropy(&b.ctx, b.in[0], none, 9, 1) == 0, "a loss without a place is not 0");
-    CHECK(flis_ok(&b.ctx) && flis_cross_entropy(&b.ctx, b.in[0], LABELS, -1, 1) == 0 && !flis_ok(&b.ctx), "label 255 of 6 was taken");
+    CHECK(flis_ok(&b.ctx) && flis_cross_entropy(&b.ctx, b.in[0], LABELS, -1, 1) == 0 && !flis_ok(&b.ctx),
+          "label 255 of 6 was taken");
     b.ctx.error[0] = 0;
     bench_end(&b);
 }
@@ -635,16 +715,18 @@ void test_grad_frozen(void)
     bench b;
     bench_begin(&b, NULL, NULL);
     flis_tensor *x = bench_rows(&b, 1, 5, 8);
-    flis_param *w1 = bench_param(&b, "oi", 8, 8, 0), *w2 = bench_param(&b, "oi", 8, 8, 0), *w3 = bench_param(&b, "oi", 8, 8, 0);
+    flis_param *w1 = bench_param(&b, "oi", 8, 8, 0), *w2 = bench_param(&b, "oi", 8, 8, 0),
+               *w3 = bench_param(&b, "oi", 8, 8, 0);
     real *grad[3] = {w1->grad, w2->grad, w3->grad};
-    w1->grad = w3->grad = NULL;         /* w1, w3 are frozen */
+    w1->grad = w3->grad = NULL; /* w1, w3 are frozen */
     CHECK(!flis_backward(&b.ctx), "backward without a tape did not fail");
     b.ctx.error[0] = 0;
     CHECK(flis_tape_begin(&b.ctx, &b.tape), "%s", b.ctx.error);
     flis_tensor *frozen = flis_silu(&b.ctx, flis_linear(&b.ctx, x, w1, NULL, NULL));
     CHECK(!b.tape.last && frozen && !frozen->grad, "a frozen branch was recorded");
     flis_tensor *y = flis_linear(&b.ctx, flis_linear(&b.ctx, frozen, w2, NULL, frozen), w3, NULL, frozen);
-    CHECK(b.tape.last && y->grad && !x->grad && !frozen->grad, "what is trained was not recorded, or what is frozen was");
+    CHECK(b.tape.last && y->grad && !x->grad && !frozen->grad,
+          "what is trained was not recorded, or what is frozen was");
     to_target(&b, y);
     CHECK(flis_backward(&b.ctx) && !b.tape.last, "%s", b.ctx.error);
     double sum = 0;
@@ -682,7 +764,7 @@ typedef struct unet_case {
     uint8_t label[64 * 64];
     float class_ids[5];
     flis_rca rca;
-    const flis_rca *each[16];           /* every third sample is plain */
+    const flis_rca *each[16]; /* every third sample is plain */
     double t[16];
 } unet_case;
 
@@ -721,7 +803,14 @@ static void unet_end(bench *b, unet_case *k)
 }
 
 static const flis_unet_config SMALL_UNET = {
-    .in = 4, .out = 4, .channels = 32, .levels = 3, .mult = {1, 2, 2}, .attention = {true, true, false}, .blocks = 1, .heads = 4,
+    .in = 4,
+    .out = 4,
+    .channels = 32,
+    .levels = 3,
+    .mult = {1, 2, 2},
+    .attention = {true, true, false},
+    .blocks = 1,
+    .heads = 4,
     .context = 24,
 };
 
@@ -744,7 +833,8 @@ static double clip_loss(bench *b)
 
 void test_grad_clip(void)
 {
-    const flis_clip_config config = {.vocab = 40, .width = 24, .layers = 2, .heads = 2, .hidden = 56, .positions = FLIS_TOKENS};
+    const flis_clip_config config = {
+        .vocab = 40, .width = 24, .layers = 2, .heads = 2, .hidden = 56, .positions = FLIS_TOKENS};
     bench b;
     bench_begin(&b, clip_loss, NULL);
     flis_clip *clip = flis_clip_new(&b.ctx, &config);
@@ -768,8 +858,8 @@ static double vae_loss(bench *b)
 
 void test_grad_vae(void)
 {
-    const flis_vae_config config = {.channels = 32, .levels = 4, .mult = {1, 1, 2, 2}, .blocks = 1, .z = 4, .embed = 4,
-                                    .scale_factor = 1};
+    const flis_vae_config config = {
+        .channels = 32, .levels = 4, .mult = {1, 1, 2, 2}, .blocks = 1, .z = 4, .embed = 4, .scale_factor = 1};
     bench b;
     bench_begin(&b, vae_loss, NULL);
     flis_vae *vae = flis_vae_new(&b.ctx, &config, true, true);
@@ -812,8 +902,15 @@ static real *all_gradients(bench *b, size_t *count)
    that the loops are shared out. */
 void test_grad_same_bits(void)
 {
-    const flis_unet_config config = {.in = 4, .out = 4, .channels = 64, .levels = 2, .mult = {1, 2}, .attention = {true, true},
-                                     .blocks = 1, .heads = 4, .context = 32};
+    const flis_unet_config config = {.in = 4,
+                                     .out = 4,
+                                     .channels = 64,
+                                     .levels = 2,
+                                     .mult = {1, 2},
+                                     .attention = {true, true},
+                                     .blocks = 1,
+                                     .heads = 4,
+                                     .context = 32};
     const int threads[] = {1, 2, 3, 7, 2};
     bench b;
     unet_case *k = unet_begin(&b, 10, 16, 16, &config);
@@ -834,7 +931,8 @@ void test_grad_same_bits(void)
             free(now);
         }
     }
-    CHECK(peak[1] < peak[0] / 2, "checkpointing takes %zu bytes of the arena, keeping everything %zu", peak[1], peak[0]);
+    CHECK(peak[1] < peak[0] / 2, "checkpointing takes %zu bytes of the arena, keeping everything %zu", peak[1],
+          peak[0]);
     free(first);
     unet_end(&b, k);
 }
@@ -862,9 +960,11 @@ void test_grad_half(void)
         CHECK(memcmp(value, back, 40 * 9 * 35 * sizeof *back) == 0, "halves come back as other values");
         grad[0] = all_gradients(&b, &count[0]);
         flis_grad_visit(&b.ctx, &b.training, "w", w);
-        CHECK(w->value && w->packed && !w->half && memcmp(value, w->value, 40 * 9 * 35 * sizeof *back) == 0, "not widened");
+        CHECK(w->value && w->packed && !w->half && memcmp(value, w->value, 40 * 9 * 35 * sizeof *back) == 0,
+              "not widened");
         grad[1] = all_gradients(&b, &count[1]);
-        CHECK(count[0] == 5 * 6 * 35 && memcmp(grad[0], grad[1], count[0] * sizeof(real)) == 0, "gradients through halves differ");
+        CHECK(count[0] == 5 * 6 * 35 && memcmp(grad[0], grad[1], count[0] * sizeof(real)) == 0,
+              "gradients through halves differ");
         for (int i = 0; i < 2; i++) free(grad[i]);
         free(value);
         free(back);

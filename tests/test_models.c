@@ -6,16 +6,33 @@
  */
 #include "test.h"
 
-static const flis_clip_config CLIP = {.vocab = 514, .width = 32, .layers = 2, .heads = 2, .hidden = 64, .positions = 77};
-static const flis_unet_config UNET = {.in = 4, .out = 4, .channels = 32, .levels = 4, .mult = {1, 2, 2, 2},
-                                      .attention = {true, true, true, false}, .blocks = 2, .heads = 2, .context = 32};
-static const flis_vae_config VAE = {.channels = 32, .levels = 4, .mult = {1, 1, 2, 2}, .blocks = 2, .z = 4, .embed = 4,
-                                    .scale_factor = 0.18215};
+static const flis_clip_config CLIP = {
+    .vocab = 514, .width = 32, .layers = 2, .heads = 2, .hidden = 64, .positions = 77};
+static const flis_unet_config UNET = {.in = 4,
+                                      .out = 4,
+                                      .channels = 32,
+                                      .levels = 4,
+                                      .mult = {1, 2, 2, 2},
+                                      .attention = {true, true, true, false},
+                                      .blocks = 2,
+                                      .heads = 2,
+                                      .context = 32};
+static const flis_vae_config VAE = {
+    .channels = 32, .levels = 4, .mult = {1, 1, 2, 2}, .blocks = 2, .z = 4, .embed = 4, .scale_factor = 0.18215};
 
 /* ---- Every weight of the model, by its checkpoint name ---------------------------------------------------------- */
 
-typedef struct weight { char name[160]; int rank; uint64_t shape[4]; size_t count; real *x; } weight;
-typedef struct weights { weight *at; size_t count; } weights;
+typedef struct weight {
+    char name[160];
+    int rank;
+    uint64_t shape[4];
+    size_t count;
+    real *x;
+} weight;
+typedef struct weights {
+    weight *at;
+    size_t count;
+} weights;
 
 static bool collect(flis_ctx *ctx, void *user, const char *name, flis_param *param)
 {
@@ -28,7 +45,8 @@ static bool collect(flis_ctx *ctx, void *user, const char *name, flis_param *par
     for (int i = 0; i < param->rank; i++) w->count *= (size_t)(w->shape[i] = param->shape[i]);
     w->x = malloc(w->count * sizeof *w->x);
     flis_formula_weights(name, param->rank, param->shape, 0, w->count, w->x);
-    for (size_t i = 0; i < w->count; i++) w->x[i] = flis_half_to_float(flis_float_to_half((float)w->x[i]));  /* F16 can hold them */
+    for (size_t i = 0; i < w->count; i++)
+        w->x[i] = flis_half_to_float(flis_float_to_half((float)w->x[i])); /* F16 can hold them */
     return flis_ok(ctx);
 }
 
@@ -92,7 +110,9 @@ static void make_folder(const char *path)
 
 /* ---- What a model computes -------------------------------------------------------------------------------------- */
 
-typedef struct digests { uint64_t clip, unet, decode, encode; } digests;
+typedef struct digests {
+    uint64_t clip, unet, decode, encode;
+} digests;
 
 static uint64_t digest(const flis_tensor *x)
 {
@@ -166,7 +186,8 @@ void test_models_sharded(void)
     FILE *index = fopen(test_scratch("model.safetensors.index.json"), "wb");
     fputs("{\"metadata\":{\"total_size\":1},\"weight_map\":{", index);
     for (size_t i = 0; i < all.count; i++)
-        fprintf(index, "%s\"%s\":\"model-0000%d-of-00002.safetensors\"", i ? "," : "", all.at[i].name, i < half ? 1 : 2);
+        fprintf(index, "%s\"%s\":\"model-0000%d-of-00002.safetensors\"", i ? "," : "", all.at[i].name,
+                i < half ? 1 : 2);
     fputs("}}", index);
     fclose(index);
     same("sharded", one, run(&ctx, test_scratch("model.safetensors.index.json")));
@@ -175,14 +196,19 @@ void test_models_sharded(void)
     CHECK(!flis_model_open(&ctx, wrong) && strstr(ctx.error, "no.such.tensor"), "a map that lies: %s", ctx.error);
     ctx.error[0] = 0;
     write_text(wrong, "{\"weight_map\":{\"x\":\"../model-00001-of-00002.safetensors\"}}");
-    CHECK(!flis_model_open(&ctx, wrong) && strstr(ctx.error, "beside the index"), "a path that leaves the folder: %s", ctx.error);
+    CHECK(!flis_model_open(&ctx, wrong) && strstr(ctx.error, "beside the index"), "a path that leaves the folder: %s",
+          ctx.error);
     free(list);
     weights_free(&all);
     flis_free(&ctx);
 }
 
 /* Pairs of names as diffusers nests them. */
-typedef struct names { const weight **from; char **to; size_t count; } names;
+typedef struct names {
+    const weight **from;
+    char **to;
+    size_t count;
+} names;
 
 static void pair(names *n, const weights *all, const char *checkpoint, const char *diffusers)
 {
@@ -192,7 +218,7 @@ static void pair(names *n, const weights *all, const char *checkpoint, const cha
         snprintf(name, sizeof name, "%s.%s", checkpoint, tails[i]);
         bool exists = false;
         for (size_t k = 0; k < all->count; k++) exists = exists || strcmp(all->at[k].name, name) == 0;
-        if (!exists) continue;          /* to_q has no bias, a shortcut is not always there */
+        if (!exists) continue; /* to_q has no bias, a shortcut is not always there */
         n->from = realloc(n->from, (n->count + 1) * sizeof *n->from);
         n->to = realloc(n->to, (n->count + 1) * sizeof *n->to);
         n->from[n->count] = find(all, name);
@@ -202,7 +228,8 @@ static void pair(names *n, const weights *all, const char *checkpoint, const cha
 }
 
 /* from/to: pairs of module names below two prefixes. */
-static void pairs(names *n, const weights *all, const char *from, const char *to, const char *const (*modules)[2], size_t count)
+static void pairs(names *n, const weights *all, const char *from, const char *to, const char *const (*modules)[2],
+                  size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         char a[160], b[160];
@@ -213,20 +240,33 @@ static void pairs(names *n, const weights *all, const char *from, const char *to
 }
 
 static const char *const RES[][2] = {
-    {"in_layers.0", "norm1"}, {"in_layers.2", "conv1"}, {"emb_layers.1", "time_emb_proj"}, {"out_layers.0", "norm2"},
-    {"out_layers.3", "conv2"}, {"skip_connection", "conv_shortcut"},
+    {"in_layers.0", "norm1"},  {"in_layers.2", "conv1"},  {"emb_layers.1", "time_emb_proj"},
+    {"out_layers.0", "norm2"}, {"out_layers.3", "conv2"}, {"skip_connection", "conv_shortcut"},
 };
 #define B "transformer_blocks.0."
 static const char *const ATTENTION[][2] = {
-    {"norm", "norm"}, {"proj_in", "proj_in"}, {"proj_out", "proj_out"}, {B "attn1.to_q", B "attn1.to_q"}, {B "attn1.to_k", B "attn1.to_k"},
-    {B "attn1.to_v", B "attn1.to_v"}, {B "attn1.to_out.0", B "attn1.to_out.0"}, {B "attn2.to_q", B "attn2.to_q"},
-    {B "attn2.to_k", B "attn2.to_k"}, {B "attn2.to_v", B "attn2.to_v"}, {B "attn2.to_out.0", B "attn2.to_out.0"},
-    {B "ff.net.0.proj", B "ff.net.0.proj"}, {B "ff.net.2", B "ff.net.2"}, {B "norm1", B "norm1"}, {B "norm2", B "norm2"}, {B "norm3", B "norm3"},
+    {"norm", "norm"},
+    {"proj_in", "proj_in"},
+    {"proj_out", "proj_out"},
+    {B "attn1.to_q", B "attn1.to_q"},
+    {B "attn1.to_k", B "attn1.to_k"},
+    {B "attn1.to_v", B "attn1.to_v"},
+    {B "attn1.to_out.0", B "attn1.to_out.0"},
+    {B "attn2.to_q", B "attn2.to_q"},
+    {B "attn2.to_k", B "attn2.to_k"},
+    {B "attn2.to_v", B "attn2.to_v"},
+    {B "attn2.to_out.0", B "attn2.to_out.0"},
+    {B "ff.net.0.proj", B "ff.net.0.proj"},
+    {B "ff.net.2", B "ff.net.2"},
+    {B "norm1", B "norm1"},
+    {B "norm2", B "norm2"},
+    {B "norm3", B "norm3"},
 };
 #undef B
 #define LENGTH(table) (sizeof(table) / sizeof *(table))
 
-static void unet_block(names *n, const weights *all, const char *list, size_t index, const char *block, size_t level, size_t i)
+static void unet_block(names *n, const weights *all, const char *list, size_t index, const char *block, size_t level,
+                       size_t i)
 {
     char from[96], to[96];
     snprintf(from, sizeof from, "model.diffusion_model.%s.%zu.0.", list, index);
@@ -240,8 +280,11 @@ static void unet_block(names *n, const weights *all, const char *list, size_t in
 static names unet_names(const weights *all)
 {
     names n = {NULL, NULL, 0};
-    const char *const outer[][2] = {{"input_blocks.0.0", "conv_in"}, {"time_embed.0", "time_embedding.linear_1"},
-                                    {"time_embed.2", "time_embedding.linear_2"}, {"out.0", "conv_norm_out"}, {"out.2", "conv_out"},
+    const char *const outer[][2] = {{"input_blocks.0.0", "conv_in"},
+                                    {"time_embed.0", "time_embedding.linear_1"},
+                                    {"time_embed.2", "time_embedding.linear_2"},
+                                    {"out.0", "conv_norm_out"},
+                                    {"out.2", "conv_out"},
                                     {"input_blocks.3.0.op", "down_blocks.0.downsamplers.0.conv"},
                                     {"input_blocks.6.0.op", "down_blocks.1.downsamplers.0.conv"},
                                     {"input_blocks.9.0.op", "down_blocks.2.downsamplers.0.conv"},
@@ -263,11 +306,20 @@ static names unet_names(const weights *all)
 static names vae_names(const weights *all)
 {
     names n = {NULL, NULL, 0};
-    const char *const res[][2] = {{"norm1", "norm1"}, {"conv1", "conv1"}, {"norm2", "norm2"}, {"conv2", "conv2"}, {"nin_shortcut", "conv_shortcut"}};
-    const char *const attention[][2] = {{"norm", "group_norm"}, {"q", "to_q"}, {"k", "key"}, {"v", "value"}, {"proj_out", "to_out.0"}};
-    const char *const outer[][2] = {{"quant_conv", "quant_conv"}, {"post_quant_conv", "post_quant_conv"}, {"encoder.conv_in", "encoder.conv_in"},
-                                    {"encoder.norm_out", "encoder.conv_norm_out"}, {"encoder.conv_out", "encoder.conv_out"},
-                                    {"decoder.conv_in", "decoder.conv_in"}, {"decoder.norm_out", "decoder.conv_norm_out"},
+    const char *const res[][2] = {{"norm1", "norm1"},
+                                  {"conv1", "conv1"},
+                                  {"norm2", "norm2"},
+                                  {"conv2", "conv2"},
+                                  {"nin_shortcut", "conv_shortcut"}};
+    const char *const attention[][2] = {
+        {"norm", "group_norm"}, {"q", "to_q"}, {"k", "key"}, {"v", "value"}, {"proj_out", "to_out.0"}};
+    const char *const outer[][2] = {{"quant_conv", "quant_conv"},
+                                    {"post_quant_conv", "post_quant_conv"},
+                                    {"encoder.conv_in", "encoder.conv_in"},
+                                    {"encoder.norm_out", "encoder.conv_norm_out"},
+                                    {"encoder.conv_out", "encoder.conv_out"},
+                                    {"decoder.conv_in", "decoder.conv_in"},
+                                    {"decoder.norm_out", "decoder.conv_norm_out"},
                                     {"decoder.conv_out", "decoder.conv_out"}};
     char from[96], to[96];
     pairs(&n, all, "first_stage_model.", "", outer, LENGTH(outer));
@@ -312,7 +364,8 @@ static names clip_names(const weights *all)
     return n;
 }
 
-static void part(flis_ctx *ctx, const char *root, const char *folder, const char *file, const char *config, names n, bool flat)
+static void part(flis_ctx *ctx, const char *root, const char *folder, const char *file, const char *config, names n,
+                 bool flat)
 {
     char path[1100];
     snprintf(path, sizeof path, "%s/%s", root, folder);
@@ -334,11 +387,14 @@ void test_models_diffusers(void)
     digests one = single(&ctx, &all, "single.safetensors", FLIS_F32);
     const char *root = test_scratch("diffusers");
     names unet = unet_names(&all), vae = vae_names(&all), clip = clip_names(&all);
-    CHECK(unet.count + vae.count + clip.count == all.count, "%zu + %zu + %zu names, wanted %zu", unet.count, vae.count, clip.count, all.count);
+    CHECK(unet.count + vae.count + clip.count == all.count, "%zu + %zu + %zu names, wanted %zu", unet.count, vae.count,
+          clip.count, all.count);
     part(&ctx, root, "unet", "diffusion_pytorch_model.safetensors",
          "{\"attention_head_dim\": 2, \"layers_per_block\": 2, \"up_block_types\": "
-         "[\"UpBlock2D\", \"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\"]}", unet, false);
-    part(&ctx, root, "vae", "diffusion_pytorch_model.safetensors", "{\"block_out_channels\": [32, 32, 64, 64]}", vae, true);
+         "[\"UpBlock2D\", \"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\"]}",
+         unet, false);
+    part(&ctx, root, "vae", "diffusion_pytorch_model.safetensors", "{\"block_out_channels\": [32, 32, 64, 64]}", vae,
+         true);
     part(&ctx, root, "text_encoder", "model.safetensors", "{\"num_attention_heads\": 2}", clip, false);
     same("diffusers", one, run(&ctx, root));
     weights_free(&all);
@@ -379,7 +435,8 @@ void test_models_refuses(void)
 {
     flis_ctx ctx;
     flis_init(&ctx);
-    CHECK(!flis_model_open(&ctx, "some.ckpt") && strstr(ctx.error, "tools/ckpt2safetensors some.ckpt"), "%s", ctx.error);
+    CHECK(!flis_model_open(&ctx, "some.ckpt") && strstr(ctx.error, "tools/ckpt2safetensors some.ckpt"), "%s",
+          ctx.error);
     ctx.error[0] = 0;
     make_folder(test_scratch("empty/unet"));
     write_text(test_scratch("empty/unet/config.json"), "{}");
@@ -391,7 +448,8 @@ void test_models_refuses(void)
     const char *path = test_scratch("nan.safetensors");
     write(&ctx, path, list, NULL, all.count, FLIS_F32, false);
     flis_file *file = flis_model_open(&ctx, path);
-    CHECK(file && !flis_clip_load(&ctx, file) && strstr(ctx.error, "value 3 is NaN"), "a NaN among the weights: %s", ctx.error);
+    CHECK(file && !flis_clip_load(&ctx, file) && strstr(ctx.error, "value 3 is NaN"), "a NaN among the weights: %s",
+          ctx.error);
     flis_file_close(file);
     free(list);
     weights_free(&all);

@@ -42,7 +42,10 @@ static flis_tensor *rows(flis_ctx *ctx, size_t n, size_t t, size_t c, uint32_t s
 }
 
 /* A weight with its values in the checkpoint's order beside it, which stay when the library packs or halves its own. */
-typedef struct weight { flis_param param; real *value; } weight;
+typedef struct weight {
+    flis_param param;
+    real *value;
+} weight;
 
 static weight weight_new(flis_ctx *ctx, flis_dtype dtype, int rank, size_t a, size_t b, size_t size, uint32_t seed)
 {
@@ -52,7 +55,7 @@ static weight weight_new(flis_ctx *ctx, flis_dtype dtype, int rank, size_t a, si
     fill(w.value, count, seed);
     for (size_t i = 0; i < count; i++) {
         float x = (float)w.value[i];
-        if (i % 5 == 0) x = ldexpf(x, -(int)(i % 26));          /* down to the subnormal halves */
+        if (i % 5 == 0) x = ldexpf(x, -(int)(i % 26)); /* down to the subnormal halves */
         half[i] = dtype == FLIS_BF16 ? flis_float_to_bf16(x) : flis_float_to_half(x);
         if (dtype == FLIS_F16) w.value[i] = (real)flis_half_to_float(half[i]);
         if (dtype == FLIS_BF16) w.value[i] = (real)flis_bf16_to_float(half[i]);
@@ -84,7 +87,8 @@ static void same(const flis_ctx *ctx, const char *what, const flis_tensor *y, co
     CHECK(!y || flis_count(y) == count, "%s: got %zu values, wanted %zu", what, flis_count(y), count);
     for (size_t i = 0; y && i < count && i < flis_count(y); i++)
         if (!equal(&y->x[i], &wanted[i], 1) && !wrong++) first = i;
-    CHECK(wrong == 0, "%s, %d threads: %zu of %zu values differ from the naive loop; value %zu: got %.17g, wanted %.17g", what,
+    CHECK(wrong == 0,
+          "%s, %d threads: %zu of %zu values differ from the naive loop; value %zu: got %.17g, wanted %.17g", what,
           ctx->threads, wrong, count, first, (double)y->x[first], (double)wanted[first]);
 }
 
@@ -112,7 +116,8 @@ static real dot(const real *a, const real *b, size_t count)
 }
 
 /* y[i,o] = dot(x[i], w[o]) + b[o] + add[i,o] */
-static void naive_linear(const real *x, const real *w, const real *b, const real *add, size_t m, size_t k, size_t n, real *y)
+static void naive_linear(const real *x, const real *w, const real *b, const real *add, size_t m, size_t k, size_t n,
+                         real *y)
 {
     for (size_t i = 0; i < m; i++)
         for (size_t o = 0; o < n; o++) {
@@ -124,7 +129,8 @@ static void naive_linear(const real *x, const real *w, const real *b, const real
 }
 
 /* 2.2: the places that output (i, j) of sample n sees, in the order kh, kw, ci; zeros outside the picture. */
-static void naive_window(const flis_tensor *x, size_t n, size_t i, size_t j, size_t size, flis_conv_kind kind, real *out)
+static void naive_window(const flis_tensor *x, size_t n, size_t i, size_t j, size_t size, flis_conv_kind kind,
+                         real *out)
 {
     const long stride = kind == FLIS_DOWN_BOTH || kind == FLIS_DOWN_AFTER ? 2 : 1, up = kind == FLIS_UPSAMPLED ? 2 : 1;
     const long pad = size == 1 || kind == FLIS_DOWN_AFTER ? 0 : 1;
@@ -138,14 +144,15 @@ static void naive_window(const flis_tensor *x, size_t n, size_t i, size_t j, siz
 }
 
 /* y [n][h][w][o] for the h and w that PyTorch gives; w [o][ci][kh][kw]. */
-static void naive_conv(const flis_tensor *x, const weight *w, const real *b, const real *add, flis_conv_kind kind, size_t h,
-                       size_t width, real *y)
+static void naive_conv(const flis_tensor *x, const weight *w, const real *b, const real *add, flis_conv_kind kind,
+                       size_t h, size_t width, real *y)
 {
     const size_t c = x->c, size = w->param.shape[2], outputs = w->param.shape[0], k = size * size * c;
     real *kernels = malloc(outputs * k * sizeof *kernels), *window = malloc(k * sizeof *window);
     for (size_t o = 0; o < outputs; o++)
         for (size_t tap = 0; tap < size * size; tap++)
-            for (size_t ci = 0; ci < c; ci++) kernels[o * k + tap * c + ci] = w->value[(o * c + ci) * size * size + tap];
+            for (size_t ci = 0; ci < c; ci++)
+                kernels[o * k + tap * c + ci] = w->value[(o * c + ci) * size * size + tap];
     for (size_t at = 0; at < x->n * h * width; at++) {
         naive_window(x, at / width / h, at / width % h, at % width, size, kind, window);
         naive_linear(window, kernels, b, add ? add + at * outputs : NULL, 1, k, outputs, y + at * outputs);
@@ -178,24 +185,25 @@ static real naive_swish(real x, double b)
 static double naive_erfc(double x)
 {
     static const double p13[] = {
-        -6.5475550390372634e-6, -9.2705823003372271e-6, 6.3793930831972385e-5, 4.2687486390818274e-5,
+        -6.5475550390372634e-6,  -9.2705823003372271e-6, 6.3793930831972385e-5, 4.2687486390818274e-5,
         -0.00059743159159011462, 0.00070863022186413942, 0.0042693509447310628, -0.024392641958024205,
-        0.071665796277249789, -0.1501159274779515, 0.2456038043288539, -0.32623356017126496, 0.17900115115492726,
+        0.071665796277249789,    -0.1501159274779515,    0.2456038043288539,    -0.32623356017126496,
+        0.17900115115492726,
     };
     static const double p23[] = {
-        1.9674703501081508e-10, -8.536978868707139e-10, -5.5900863029204106e-9, 1.1527211207561689e-9,
-        4.2260360391949387e-8, 2.7726095125032085e-8, -2.3079016386643261e-7, -2.9299902292533344e-7,
-        1.2504517763532595e-6, 2.1194128768606825e-6, -7.9774269878766725e-6, -1.2860273949326376e-5,
-        6.4056397712138979e-5, 4.5255248253372724e-5, -0.00059706192623191037, 0.00070774644553524259,
-        0.0042691363309648293, -0.024392499319140996, 0.071665837198060884, -0.15011593650076217,
-        0.24560380171232942, -0.32623356004303737, 0.17900115118138995,
+        1.9674703501081508e-10, -8.536978868707139e-10, -5.5900863029204106e-9,  1.1527211207561689e-9,
+        4.2260360391949387e-8,  2.7726095125032085e-8,  -2.3079016386643261e-7,  -2.9299902292533344e-7,
+        1.2504517763532595e-6,  2.1194128768606825e-6,  -7.9774269878766725e-6,  -1.2860273949326376e-5,
+        6.4056397712138979e-5,  4.5255248253372724e-5,  -0.00059706192623191037, 0.00070774644553524259,
+        0.0042691363309648293,  -0.024392499319140996,  0.071665837198060884,    -0.15011593650076217,
+        0.24560380171232942,    -0.32623356004303737,   0.17900115118138995,
     };
     const double a = fabs(x), t = (a - 3) / (a + 3), *p = sizeof(real) == 4 ? p13 : p23;
     const size_t terms = sizeof(real) == 4 ? LENGTH(p13) : LENGTH(p23);
     double sum = p[0];
     for (size_t i = 1; i < terms; i++) sum = sum * t + p[i];
     const double y = naive_exp(-a * a) * sum;
-    return x < 0 ? 2 - y : 0 + y;       /* far out p is negative, and y may be -0 */
+    return x < 0 ? 2 - y : 0 + y; /* far out p is negative, and y may be -0 */
 }
 
 /* 2.6: x * 0.5 * erfc(x * -0.70710678118654752) */
@@ -224,7 +232,8 @@ static double naive_moment(const real *x, size_t places, size_t c, size_t width,
     return total / ((double)places * (double)width);
 }
 
-static void naive_group_norm(const flis_tensor *x, size_t groups, const real *gain, const real *bias, double eps, bool silu, real *y)
+static void naive_group_norm(const flis_tensor *x, size_t groups, const real *gain, const real *bias, double eps,
+                             bool silu, real *y)
 {
     const size_t places = x->h * x->w, c = x->c, width = c / groups;
     for (size_t n = 0; n < x->n; n++)
@@ -265,8 +274,8 @@ static void naive_layer_norm(const real *x, const real *gain, const real *bias, 
 }
 
 /* 2.9, one query at a time. */
-static void naive_attention(const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads, double scale,
-                            flis_mask mask, real *out)
+static void naive_attention(const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
+                            double scale, flis_mask mask, real *out)
 {
     const real lowest = sizeof(real) == 4 ? (real)-FLT_MAX : (real)-DBL_MAX;
     const size_t c = q->c, d = c / heads, tq = q->h * q->w, tk = k->h * k->w;
@@ -319,9 +328,10 @@ static void linear_case(flis_ctx *ctx, flis_dtype dtype, size_t n, size_t m, siz
 
 void test_ops_linear(void)
 {
-    const size_t sizes[][3] = {         /* rows, inner, outputs */
-        {1, 1, 1}, {1, 320, 33}, {12, 256, 32}, {13, 257, 31}, {11, 255, 64}, {97, 512, 65}, {25, 513, 96}, {200, 40, 7},
-        {5, 769, 25}, {2, 1281, 23}, {3, 767, 17},
+    const size_t sizes[][3] = {
+        /* rows, inner, outputs */
+        {1, 1, 1},     {1, 320, 33}, {12, 256, 32}, {13, 257, 31}, {11, 255, 64}, {97, 512, 65},
+        {25, 513, 96}, {200, 40, 7}, {5, 769, 25},  {2, 1281, 23}, {3, 767, 17},
     };
     const flis_dtype dtypes[] = {FLIS_F32, FLIS_F16, FLIS_BF16};
     flis_ctx ctx;
@@ -346,29 +356,31 @@ void test_ops_linear_edges(void)
     for (size_t i = 0; i < LENGTH(count); i++)
         for (size_t j = 0; j < LENGTH(outputs); j++) {
             ctx.threads = THREADS[(i + j / 2) % THREAD_COUNTS];
-            linear_case(&ctx, (i + j) % 7 ? FLIS_F32 : FLIS_F16, 1, count[i], inner[(i * 5 + j) % LENGTH(inner)], outputs[j]);
+            linear_case(&ctx, (i + j) % 7 ? FLIS_F32 : FLIS_F16, 1, count[i], inner[(i * 5 + j) % LENGTH(inner)],
+                        outputs[j]);
         }
     flis_free(&ctx);
 }
 
-static void conv_case(flis_ctx *ctx, flis_dtype dtype, size_t n, size_t h, size_t w, size_t c, size_t outputs, size_t size,
-                      flis_conv_kind kind)
+static void conv_case(flis_ctx *ctx, flis_dtype dtype, size_t n, size_t h, size_t w, size_t c, size_t outputs,
+                      size_t size, flis_conv_kind kind)
 {
     const char *const names[] = {"same", "down both", "down after", "upsampled"};
-    const size_t up = kind == FLIS_UPSAMPLED ? 2 : 1, stride = kind == FLIS_DOWN_BOTH || kind == FLIS_DOWN_AFTER ? 2 : 1;
-    const size_t padding = size == 1 ? 0 : kind == FLIS_DOWN_AFTER ? 1 : 2;     /* both sides together */
+    const size_t up = kind == FLIS_UPSAMPLED ? 2 : 1,
+                 stride = kind == FLIS_DOWN_BOTH || kind == FLIS_DOWN_AFTER ? 2 : 1;
+    const size_t padding = size == 1 ? 0 : kind == FLIS_DOWN_AFTER ? 1 : 2; /* both sides together */
     const size_t out_h = (h * up + padding - size) / stride + 1, out_w = (w * up + padding - size) / stride + 1;
     char what[128];
-    snprintf(what, sizeof what, "conv %s %zux%zu %s [%zu,%zu,%zu,%zu] to %zu", names[kind], size, size, flis_dtype_name(dtype), n,
-             h, w, c, outputs);
+    snprintf(what, sizeof what, "conv %s %zux%zu %s [%zu,%zu,%zu,%zu] to %zu", names[kind], size, size,
+             flis_dtype_name(dtype), n, h, w, c, outputs);
     flis_mark mark = flis_here(ctx);
     flis_tensor *x = image(ctx, n, h, w, c, 7), *add = image(ctx, n, out_h, out_w, outputs, 8);
     weight k = weight_new(ctx, dtype, 4, outputs, c, size, 5), b = weight_new(ctx, FLIS_F32, 1, outputs, 1, 1, 6);
     real *wanted = calloc(flis_count(add), sizeof *wanted);
     naive_conv(x, &k, b.value, add->x, kind, out_h, out_w, wanted);
     flis_tensor *y = flis_conv(ctx, x, &k.param, &b.param, kind, add);
-    CHECK(!y || (y->n == n && y->h == out_h && y->w == out_w && y->c == outputs), "%s: got [%zu,%zu,%zu,%zu]", what, y->n, y->h,
-          y->w, y->c);
+    CHECK(!y || (y->n == n && y->h == out_h && y->w == out_w && y->c == outputs), "%s: got [%zu,%zu,%zu,%zu]", what,
+          y->n, y->h, y->w, y->c);
     same(ctx, what, y, wanted, flis_count(add));
     naive_conv(x, &k, NULL, NULL, kind, out_h, out_w, wanted);
     same(ctx, what, flis_conv(ctx, x, &k.param, NULL, kind, NULL), wanted, flis_count(add));
@@ -392,13 +404,14 @@ void test_ops_conv(void)
         for (size_t p = 0; p < LENGTH(picture); p++)
             for (size_t k = 0; k < 3; k++, s++) {
                 const size_t c = channels[(s * 5 + k) % LENGTH(channels)], o = outputs[(s * 2 + k) % LENGTH(outputs)];
-                if (kind == FLIS_DOWN_AFTER && (picture[p][0] < 2 || picture[p][1] < 2)) continue;      /* nothing is left */
+                if (kind == FLIS_DOWN_AFTER && (picture[p][0] < 2 || picture[p][1] < 2)) continue; /* nothing is left */
                 ctx.threads = THREADS[s % THREAD_COUNTS];
-                conv_case(&ctx, dtypes[s / 3 % LENGTH(dtypes)], 1 + s % 2, picture[p][0], picture[p][1], c, o, 3, (flis_conv_kind)kind);
+                conv_case(&ctx, dtypes[s / 3 % LENGTH(dtypes)], 1 + s % 2, picture[p][0], picture[p][1], c, o, 3,
+                          (flis_conv_kind)kind);
             }
     for (size_t k = 0; k < LENGTH(channels); k++)
-        conv_case(&ctx, dtypes[k % LENGTH(dtypes)], 1 + k % 3, picture[k % LENGTH(picture)][0], picture[k % LENGTH(picture)][1],
-                  channels[k], outputs[k % LENGTH(outputs)], 1, FLIS_SAME);
+        conv_case(&ctx, dtypes[k % LENGTH(dtypes)], 1 + k % 3, picture[k % LENGTH(picture)][0],
+                  picture[k % LENGTH(picture)][1], channels[k], outputs[k % LENGTH(outputs)], 1, FLIS_SAME);
     flis_free(&ctx);
 }
 
@@ -421,7 +434,8 @@ void test_ops_blocks_beat_one_chain(void)
         blocks += pow(dot(a, b, K) - exact, 2);
         chain += pow(single - exact, 2);
     }
-    CHECK(blocks < chain / 4, "rms error of blocks %.3g, of one chain %.3g", sqrt(blocks / TRIALS), sqrt(chain / TRIALS));
+    CHECK(blocks < chain / 4, "rms error of blocks %.3g, of one chain %.3g", sqrt(blocks / TRIALS),
+          sqrt(chain / TRIALS));
 #endif
 }
 
@@ -449,16 +463,18 @@ static void group_norm_case(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t 
 
 void test_ops_group_norm(void)
 {
-    const size_t sizes[][4] = {         /* places around strips of 256 */
-        {1, 1, 1, 32}, {2, 3, 5, 64}, {1, 16, 16, 96}, {1, 17, 16, 32}, {1, 33, 17, 320}, {3, 15, 17, 32}, {1, 257, 1, 64},
-        {2, 7, 73, 32}, {1, 16, 32, 128}, {1, 27, 19, 32},
+    const size_t sizes[][4] = {
+        /* places around strips of 256 */
+        {1, 1, 1, 32},   {2, 3, 5, 64},   {1, 16, 16, 96}, {1, 17, 16, 32},  {1, 33, 17, 320},
+        {3, 15, 17, 32}, {1, 257, 1, 64}, {2, 7, 73, 32},  {1, 16, 32, 128}, {1, 27, 19, 32},
     };
     flis_ctx ctx;
     flis_init(&ctx);
     for (size_t s = 0; s < LENGTH(sizes); s++) {
         ctx.threads = THREADS[s % THREAD_COUNTS];
         group_norm_case(&ctx, sizes[s][0], sizes[s][1], sizes[s][2], sizes[s][3], 0, s % 2 ? 1e-6 : 1e-5);
-        group_norm_case(&ctx, sizes[s][0], sizes[s][1], sizes[s][2], sizes[s][3], (size_t)1 << s % 5, s % 2 ? 1e-6 : 1e-5);
+        group_norm_case(&ctx, sizes[s][0], sizes[s][1], sizes[s][2], sizes[s][3], (size_t)1 << s % 5,
+                        s % 2 ? 1e-6 : 1e-5);
     }
     flis_free(&ctx);
 }
@@ -494,8 +510,8 @@ void test_ops_layer_norm(void)
 static real gate_value(size_t i)
 {
     static const double ends[] = {
-        0.0, 1e-45, 1e-38, 0x1p-126, 1e-20, 1e-8, 87.3, 88.8, 103.9, 104.0, 415.9, 416.6, 707.9, 708.0, 708.1, 709.0, 709.1, 1e4,
-        1e30, 3.4e38,
+        0.0,   1e-45, 1e-38, 0x1p-126, 1e-20, 1e-8,  87.3,  88.8, 103.9, 104.0,
+        415.9, 416.6, 707.9, 708.0,    708.1, 709.0, 709.1, 1e4,  1e30,  3.4e38,
     };
     const double v = i / 2 < LENGTH(ends) ? ends[i / 2] : (double)(i % 6007) / 200 + 0.00123;
     return (real)(i % 2 ? -v : v);
@@ -506,13 +522,14 @@ static void gates_case(flis_ctx *ctx, size_t n, size_t t, size_t c)
     flis_mark mark = flis_here(ctx);
     flis_tensor *x = flis_rows(ctx, n, t, 2 * c);
     const size_t count = flis_count(x);
-    real *silu = malloc(count * sizeof *silu), *quick = malloc(count * sizeof *quick), *geglu = malloc(count * sizeof *geglu);
+    real *silu = malloc(count * sizeof *silu), *quick = malloc(count * sizeof *quick),
+         *geglu = malloc(count * sizeof *geglu);
     for (size_t i = 0; i < count; i++) {
         x->x[i] = gate_value(i);
         silu[i] = naive_swish(x->x[i], 1);
         quick[i] = naive_swish(x->x[i], 1.702);
     }
-    for (size_t i = 0; i < n * t * c; i++) {    /* the second half is the gate */
+    for (size_t i = 0; i < n * t * c; i++) { /* the second half is the gate */
         const real *row = x->x + i / c * 2 * c;
         geglu[i] = row[i % c] * naive_gelu(row[c + i % c]);
     }
@@ -574,11 +591,12 @@ static void embed_case(flis_ctx *ctx, size_t n, size_t tokens, size_t vocabulary
 {
     flis_mark mark = flis_here(ctx);
     int32_t *ids = malloc(n * tokens * sizeof *ids);
-    weight token = weight_new(ctx, FLIS_F32, 2, vocabulary, c, 1, 18), position = weight_new(ctx, FLIS_F32, 2, tokens, c, 1, 19);
+    weight token = weight_new(ctx, FLIS_F32, 2, vocabulary, c, 1, 18),
+           position = weight_new(ctx, FLIS_F32, 2, tokens, c, 1, 19);
     real *wanted = calloc(n * tokens * c, sizeof *wanted);
     flis_param tables[2] = {token.param, position.param};
     for (int i = 0; i < 2; i++) tables[i].table = true;
-    tables[0].value = token.value;      /* an embedding is looked up unpacked */
+    tables[0].value = token.value; /* an embedding is looked up unpacked */
     tables[1].value = position.value;
     for (size_t i = 0; i < n * tokens; i++) {
         ids[i] = (int32_t)((i * 7 + 3) % vocabulary);
@@ -606,7 +624,8 @@ void test_ops_moves(void)
     moves_case(&ctx, 1, 8, 8, 32, 1);
     embed_case(&ctx, 1, 1, 1, 1);
     embed_case(&ctx, 3, 77, 514, 33);
-    CHECK(!flis_add(&ctx, flis_rows(&ctx, 1, 2, 3), flis_rows(&ctx, 1, 3, 2)) && strstr(ctx.error, "same shape"), "%s", ctx.error);
+    CHECK(!flis_add(&ctx, flis_rows(&ctx, 1, 2, 3), flis_rows(&ctx, 1, 3, 2)) && strstr(ctx.error, "same shape"), "%s",
+          ctx.error);
     flis_free(&ctx);
 }
 
@@ -628,15 +647,18 @@ static uint8_t *mask_new(mask_kind kind, size_t tq, size_t tk)
     return open;
 }
 
-static void attention_case(flis_ctx *ctx, size_t n, size_t tq, size_t tk, size_t heads, size_t d, double scale, mask_kind kind)
+static void attention_case(flis_ctx *ctx, size_t n, size_t tq, size_t tk, size_t heads, size_t d, double scale,
+                           mask_kind kind)
 {
     const char *const names[] = {"open", "causal", "random", "closed", "closed columns"};
     char what[128];
-    snprintf(what, sizeof what, "attention n %zu, %zu queries, %zu keys, %zu heads of %zu, %s", n, tq, tk, heads, d, names[kind]);
+    snprintf(what, sizeof what, "attention n %zu, %zu queries, %zu keys, %zu heads of %zu, %s", n, tq, tk, heads, d,
+             names[kind]);
     flis_mark mark = flis_here(ctx);
-    const flis_tensor *q = rows(ctx, n, tq, heads * d, 20), *k = rows(ctx, n, tk, heads * d, 21), *v = rows(ctx, n, tk, heads * d, 22);
+    const flis_tensor *q = rows(ctx, n, tq, heads * d, 20), *k = rows(ctx, n, tk, heads * d, 21),
+                      *v = rows(ctx, n, tk, heads * d, 22);
     uint8_t *open = mask_new(kind, tq, tk);
-    const uint8_t *masks[3] = {open, NULL, open};       /* the second sample's is open, as the unconditional one's */
+    const uint8_t *masks[3] = {open, NULL, open}; /* the second sample's is open, as the unconditional one's */
     const flis_mask mask = {.causal = kind == CAUSAL, .open = kind == OPEN || kind == CAUSAL ? NULL : masks};
     real *wanted = calloc(flis_count(q), sizeof *wanted);
     naive_attention(q, k, v, heads, scale, mask, wanted);
@@ -654,14 +676,17 @@ void test_ops_attention(void)
     flis_ctx ctx;
     flis_init(&ctx);
     for (size_t i = 0; i < LENGTH(queries); i++)
-        for (size_t j = 0; j < 5; j++) {        /* each query count with each kind of mask */
+        for (size_t j = 0; j < 5; j++) { /* each query count with each kind of mask */
             const size_t s = i * 5 + j, *shape = heads[s * 4 % LENGTH(heads)];
             ctx.threads = THREADS[s % THREAD_COUNTS];
-            attention_case(&ctx, 1 + s % 3, queries[i], keys[s * 7 % LENGTH(keys)], shape[0], shape[1], 0.3, (mask_kind)j);
+            attention_case(&ctx, 1 + s % 3, queries[i], keys[s * 7 % LENGTH(keys)], shape[0], shape[1], 0.3,
+                           (mask_kind)j);
         }
-    for (size_t i = 0; i < LENGTH(keys); i++) attention_case(&ctx, 1, 33, keys[i], 2, 40, 60.0, OPEN);  /* weights down to subnormals */
+    for (size_t i = 0; i < LENGTH(keys); i++)
+        attention_case(&ctx, 1, 33, keys[i], 2, 40, 60.0, OPEN); /* weights down to subnormals */
     attention_case(&ctx, 2, 64, 64, 8, 40, 0.15811388300841897, RANDOM);
-    CHECK(!flis_attention(&ctx, flis_rows(&ctx, 1, 2, 6), flis_rows(&ctx, 1, 2, 6), flis_rows(&ctx, 1, 2, 6), 4, 1, (flis_mask){0}),
+    CHECK(!flis_attention(&ctx, flis_rows(&ctx, 1, 2, 6), flis_rows(&ctx, 1, 2, 6), flis_rows(&ctx, 1, 2, 6), 4, 1,
+                          (flis_mask){0}),
           "6 channels for 4 heads");
     flis_free(&ctx);
 }

@@ -14,7 +14,7 @@ enum { VALUES = 4 * 16 * 16 };
 
 typedef struct run {
     const char *name;
-    double *e_t, *x_prev, *pred_x0;     /* golden rows [steps][VALUES] */
+    double *e_t, *x_prev, *pred_x0; /* golden rows [steps][VALUES] */
     double worst;
     size_t steps;
     flis_guided guided;
@@ -61,15 +61,22 @@ static real *reals(const double *x, size_t count)
 }
 
 static const flis_unet_config TINY_B = {
-    .in = 4, .out = 4, .channels = 32, .levels = 4, .mult = {1, 2, 4, 4}, .attention = {true, true, true, false},
-    .blocks = 2, .heads = 4, .context = 48,
+    .in = 4,
+    .out = 4,
+    .channels = 32,
+    .levels = 4,
+    .mult = {1, 2, 4, 4},
+    .attention = {true, true, true, false},
+    .blocks = 2,
+    .heads = 4,
+    .context = 48,
 };
 
 /* The picture's bytes from the final latents. */
 static void compare_picture(flis_ctx *ctx, const real *latents)
 {
-    const flis_vae_config config = {.channels = 32, .levels = 4, .mult = {1, 2, 4, 4}, .blocks = 2, .z = 4, .embed = 4,
-                                    .scale_factor = 0.18215};
+    const flis_vae_config config = {
+        .channels = 32, .levels = 4, .mult = {1, 2, 4, 4}, .blocks = 2, .z = 4, .embed = 4, .scale_factor = 0.18215};
     flis_vae *vae = flis_vae_new(ctx, &config, true, false);
     flis_picture picture = {0};
     size_t count = 0, differ = 0;
@@ -136,17 +143,30 @@ static void trajectory(const char *name, flis_sampling sampling, uint64_t seed)
     flis_free(&ctx);
 }
 
-void test_pipeline_plms10(void) { trajectory("plms10", (flis_sampling){FLIS_PLMS, 10, 0, 2}, 42); }
-void test_pipeline_ddim10(void) { trajectory("ddim10_eta0", (flis_sampling){FLIS_DDIM, 10, 0, 2}, 42); }
-void test_pipeline_ddim10_eta(void) { trajectory("ddim10_eta0.5", (flis_sampling){FLIS_DDIM, 10, 0.5, 2}, 42); }
-void test_pipeline_plms4_scale1(void) { trajectory("plms4_scale1", (flis_sampling){FLIS_PLMS, 4, 0, 1}, 7); }
+void test_pipeline_plms10(void)
+{
+    trajectory("plms10", (flis_sampling){FLIS_PLMS, 10, 0, 2}, 42);
+}
+void test_pipeline_ddim10(void)
+{
+    trajectory("ddim10_eta0", (flis_sampling){FLIS_DDIM, 10, 0, 2}, 42);
+}
+void test_pipeline_ddim10_eta(void)
+{
+    trajectory("ddim10_eta0.5", (flis_sampling){FLIS_DDIM, 10, 0.5, 2}, 42);
+}
+void test_pipeline_plms4_scale1(void)
+{
+    trajectory("plms4_scale1", (flis_sampling){FLIS_PLMS, 4, 0, 1}, 7);
+}
 
 /* Prompt ids through the text encoder give the recorded context and uncond. */
 void test_pipeline_text(void)
 {
     flis_ctx ctx;
     flis_init(&ctx);
-    const flis_clip_config config = {.vocab = 1000, .width = 48, .layers = 4, .heads = 4, .hidden = 192, .positions = 77};
+    const flis_clip_config config = {
+        .vocab = 1000, .width = 48, .layers = 4, .heads = 4, .hidden = 192, .positions = 77};
     flis_clip *clip = flis_clip_new(&ctx, &config);
     flis_clip_walk(&ctx, clip, flis_formula_visit, NULL);
     const char *keys[2][2] = {{"in.ids", "plms10.context"}, {"in.uncond_ids", "plms10.uncond"}};
@@ -163,7 +183,10 @@ void test_pipeline_text(void)
 
 /* ---- The whole, on a model file --------------------------------------------------------------------------------- */
 
-typedef struct listing { flis_writer *out; bool declare; } listing;
+typedef struct listing {
+    flis_writer *out;
+    bool declare;
+} listing;
 
 static bool list_or_write(flis_ctx *ctx, void *user, const char *name, flis_param *param)
 {
@@ -182,11 +205,19 @@ static bool list_or_write(flis_ctx *ctx, void *user, const char *name, flis_para
 /* A tiny model, vocabulary size that of tests/vocab.txt, without attention but in the middle, to be quick. */
 static void write_model(flis_ctx *ctx, const char *path, size_t vocab)
 {
-    const flis_clip_config clip_config = {.vocab = vocab, .width = 32, .layers = 1, .heads = 2, .hidden = 64, .positions = 77};
-    const flis_unet_config unet_config = {.in = 4, .out = 4, .channels = 32, .levels = 4, .mult = {1, 1, 1, 1},
-                                          .attention = {true, false, false, false}, .blocks = 1, .heads = 2, .context = 32};
-    const flis_vae_config vae_config = {.channels = 32, .levels = 4, .mult = {1, 1, 1, 1}, .blocks = 1, .z = 4, .embed = 4,
-                                        .scale_factor = 0.18215};
+    const flis_clip_config clip_config = {
+        .vocab = vocab, .width = 32, .layers = 1, .heads = 2, .hidden = 64, .positions = 77};
+    const flis_unet_config unet_config = {.in = 4,
+                                          .out = 4,
+                                          .channels = 32,
+                                          .levels = 4,
+                                          .mult = {1, 1, 1, 1},
+                                          .attention = {true, false, false, false},
+                                          .blocks = 1,
+                                          .heads = 2,
+                                          .context = 32};
+    const flis_vae_config vae_config = {
+        .channels = 32, .levels = 4, .mult = {1, 1, 1, 1}, .blocks = 1, .z = 4, .embed = 4, .scale_factor = 0.18215};
     flis_clip *clip = flis_clip_new(ctx, &clip_config);
     flis_unet *unet = flis_unet_new(ctx, &unet_config);
     flis_vae *vae = flis_vae_new(ctx, &vae_config, true, false);
@@ -242,15 +273,24 @@ void test_pipeline_generate(void)
         options.no_layout = i == 2;
         options.rng = i == 3 ? FLIS_RNG_CUDA : FLIS_RNG_CPU;
         CHECK(flis_generate(&ctx, path, vocab, &layout, &options, &picture), "%s", ctx.error);
-        CHECK(picture.width == 128 && picture.height == 64 && picture.channels == 3, "%zu x %zu", picture.width, picture.height);
+        CHECK(picture.width == 128 && picture.height == 64 && picture.channels == 3, "%zu x %zu", picture.width,
+              picture.height);
         if (picture.pixels) digest[i] = test_hash(picture.pixels, 128 * 64 * 3);
         free(picture.pixels);
     }
     CHECK(digest[0] == digest[1], "the picture depends on the number of threads");
     CHECK(digest[0] != digest[2] && digest[0] != digest[3], "the layout or the random numbers change nothing");
     CHECK(warnings > 0, "a boat of two pixels gives no warning");
-    const struct { size_t width; int steps; double eta; const char *says; } refused[] = {
-        {100, 2, 0, "64"}, {128, 3, 0, "3"}, {128, 0, 0, "0"}, {128, 2, 0.5, "eta"},
+    const struct {
+        size_t width;
+        int steps;
+        double eta;
+        const char *says;
+    } refused[] = {
+        {100, 2, 0, "64"},
+        {128, 3, 0, "3"},
+        {128, 0, 0, "0"},
+        {128, 2, 0.5, "eta"},
     };
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         flis_picture picture = {0};
@@ -259,7 +299,8 @@ void test_pipeline_generate(void)
         options.sampling.eta = refused[i].eta;
         ctx.error[0] = 0;
         CHECK(!flis_generate(&ctx, path, vocab, &layout, &options, &picture) && strstr(ctx.error, refused[i].says) &&
-              !picture.pixels, "refusal %zu: %s", i, ctx.error);
+                  !picture.pixels,
+              "refusal %zu: %s", i, ctx.error);
     }
     flis_vocab_free(vocab);
     flis_free(&ctx);

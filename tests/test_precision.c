@@ -21,7 +21,7 @@ typedef struct watch {
     flis_precision precision;
     size_t tensors, wrong;
     char first[160];
-    double *kept;                       /* the exact run's values, one tensor after the other, which it writes itself */
+    double *kept; /* the exact run's values, one tensor after the other, which it writes itself */
     size_t at, room;
     double square, error, worst;
 } watch;
@@ -146,9 +146,14 @@ void test_precision_products(void)
     flis_ctx ctx;
     flis_init(&ctx);
     const real one[1] = {1}, odd[1] = {(real)(1 + 0x1p-11)}, small[1] = {(real)0x1p-12};
-    static const struct { flis_precision p; double operand, sum; } cases[] = {
-        {FLIS_AS_F32, 1 + 0x1p-11, 1 + 0x1p-11 + 0x1p-12}, {FLIS_AS_TF32, 1 + 0x1p-10, 1 + 0x1p-10 + 0x1p-12},
-        {FLIS_AS_F16, 1, 1}, {FLIS_AS_BF16, 1, 1},
+    static const struct {
+        flis_precision p;
+        double operand, sum;
+    } cases[] = {
+        {FLIS_AS_F32, 1 + 0x1p-11, 1 + 0x1p-11 + 0x1p-12},
+        {FLIS_AS_TF32, 1 + 0x1p-10, 1 + 0x1p-10 + 0x1p-12},
+        {FLIS_AS_F16, 1, 1},
+        {FLIS_AS_BF16, 1, 1},
     };
     flis_param unit, w, b;
     set_weight(&ctx, &unit, 1, 1, one);

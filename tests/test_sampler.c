@@ -67,9 +67,12 @@ void test_sampler_rng(void)
    Returns how many values are not the recorded ones; the wrong variant forgets the kept half after each call. */
 static size_t mix_differs(uint64_t seed, bool forget)
 {
-    const struct { const char *name; bool normal; size_t count; } calls[] = {
-        {"a_randn1", true, 1}, {"b_randn16", true, 16}, {"c_randn1", true, 1},
-        {"d_rand3", false, 3}, {"e_randn5", true, 5}, {"f_randn2", true, 2}};
+    const struct {
+        const char *name;
+        bool normal;
+        size_t count;
+    } calls[] = {{"a_randn1", true, 1}, {"b_randn16", true, 16}, {"c_randn1", true, 1},
+                 {"d_rand3", false, 3}, {"e_randn5", true, 5},   {"f_randn2", true, 2}};
     flis_rng rng;
     size_t wrong = 0;
     flis_rng_seed(&rng, FLIS_RNG_CPU, seed);
@@ -152,10 +155,10 @@ void test_sampler_redraw(void)
 /* Published values of torch.randn on CUDA; the claim is 1e-6, no GPU made more. */
 void test_sampler_philox(void)
 {
-    const double seed0[12] = {-0.92466259, -0.42534415, -2.6438457, 0.14518388, -0.12086647, -0.57972564,
+    const double seed0[12] = {-0.92466259, -0.42534415, -2.6438457,  0.14518388,  -0.12086647, -0.57972564,
                               -0.62285122, -0.32838709, -1.07454231, -0.36314407, -1.67105067, 2.26550497};
-    const double seed42[19] = {0.1940, 2.1614, -0.1721, 0.8491, -1.9244, 0.6530, -0.6494, -0.8175, 0.5280, -1.2753,
-                               -1.6621, -0.3033, -0.0926, 0.1992, -1.1204, 1.8577, -0.7145, 0.6881, 0.7968};
+    const double seed42[19] = {0.1940,  2.1614,  -0.1721, 0.8491, -1.9244, 0.6530, -0.6494, -0.8175, 0.5280, -1.2753,
+                               -1.6621, -0.3033, -0.0926, 0.1992, -1.1204, 1.8577, -0.7145, 0.6881,  0.7968};
     flis_rng rng;
     float got[19];
     flis_rng_seed(&rng, FLIS_RNG_CUDA, 0);
@@ -229,7 +232,10 @@ static void wrong_steps(const flis_schedule *schedule, const flis_steps *eta1)
 void test_sampler_steps(void)
 {
     const int counts[] = {50, 20, 10, 7, 1, 4, 25, 100};
-    const struct { const char *name; double eta; } etas[] = {{"0", 0}, {"0.5", 0.5}, {"1", 1}};
+    const struct {
+        const char *name;
+        double eta;
+    } etas[] = {{"0", 0}, {"0.5", 0.5}, {"1", 1}};
     flis_ctx ctx;
     flis_init(&ctx);
     flis_schedule *schedule = malloc(sizeof *schedule);
@@ -237,7 +243,7 @@ void test_sampler_steps(void)
     flis_schedule_make(schedule);
     size_t tables = 0;
     for (int k = 0; k < 8; k++)
-        for (int e = 0; e < 4; e++) {   /* the fourth: PLMS */
+        for (int e = 0; e < 4; e++) { /* the fourth: PLMS */
             const flis_sampler_kind kind = e == 3 ? FLIS_PLMS : FLIS_DDIM;
             CHECK(flis_steps_make(&ctx, schedule, kind, counts[k], e == 3 ? 0 : etas[e].eta, got), "%s", ctx.error);
             const char *fields[] = {"timesteps", "ddim_alphas", "ddim_alphas_prev", "ddim_sigmas",
@@ -313,8 +319,8 @@ enum { VALUES = 4 * 16 * 16 };
 /* Stands for the U-Net: gives back the recorded eps, call by call, and checks what it is asked. */
 typedef struct replay {
     const char *name;
-    double *x, *eps, *t, *has_label;                    /* a row per call */
-    double *e_t, *x_prev, *pred_x0, *step_t, *index;    /* a row per step */
+    double *x, *eps, *t, *has_label;                 /* a row per call */
+    double *e_t, *x_prev, *pred_x0, *step_t, *index; /* a row per step */
     size_t calls, steps, wrong;
 } replay;
 
@@ -338,7 +344,7 @@ static void give(replay *r, const real *x, int64_t t, real *eps, bool label)
 static bool on_eps(flis_ctx *ctx, void *user, const real *x, int64_t t, real *eps, real *uncond)
 {
     (void)ctx;
-    give(user, x, t, eps, true);        /* conditional first, with the layout; then unconditional, without (item 3) */
+    give(user, x, t, eps, true); /* conditional first, with the layout; then unconditional, without (item 3) */
     if (uncond) give(user, x, t, uncond, false);
     return true;
 }
@@ -365,10 +371,15 @@ static double *recorded(const char *run, const char *field, size_t *count)
 
 static replay replay_open(const char *name, size_t *calls, size_t *steps)
 {
-    return (replay){.name = name, .x = recorded(name, "call.x", NULL), .eps = recorded(name, "call.eps", NULL),
-                    .t = recorded(name, "call.t", calls), .has_label = recorded(name, "call.has_label", NULL),
-                    .e_t = recorded(name, "step.e_t", NULL), .x_prev = recorded(name, "step.x_prev", NULL),
-                    .pred_x0 = recorded(name, "step.pred_x0", NULL), .step_t = recorded(name, "step.t", steps),
+    return (replay){.name = name,
+                    .x = recorded(name, "call.x", NULL),
+                    .eps = recorded(name, "call.eps", NULL),
+                    .t = recorded(name, "call.t", calls),
+                    .has_label = recorded(name, "call.has_label", NULL),
+                    .e_t = recorded(name, "step.e_t", NULL),
+                    .x_prev = recorded(name, "step.x_prev", NULL),
+                    .pred_x0 = recorded(name, "step.pred_x0", NULL),
+                    .step_t = recorded(name, "step.t", steps),
                     .index = recorded(name, "step.index", NULL)};
 }
 
@@ -433,8 +444,9 @@ static float plms_value(const flis_steps *steps, const replay *r, size_t k, floa
     for (size_t i = 0; i < steps->count; i++) {
         const size_t index = steps->count - 1 - i;
         const float cond = (float)eps[0], uncond = (float)eps[VALUES], e = uncond + 2.0f * (cond - uncond);
-        float mixed = i == 1 ? (3 * e - o1) / 2 : i == 2 ? (23 * e - 16 * o1 + 5 * o2) / 12
-                                                         : (55 * e - 59 * o1 + 37 * o2 - 9 * o3) / 24;
+        float mixed = i == 1   ? (3 * e - o1) / 2
+                      : i == 2 ? (23 * e - 16 * o1 + 5 * o2) / 12
+                               : (55 * e - 59 * o1 + 37 * o2 - 9 * o3) / 24;
         eps += 2 * VALUES;
         if (i == 0) {
             const float c = (float)eps[0], u = (float)eps[VALUES], next = u + 2.0f * (c - u);
@@ -498,10 +510,10 @@ static bool zero_eps(flis_ctx *ctx, void *user, const real *x, int64_t t, real *
 
 /* Counts what flis_sample calls, and stops it in one of four ways. */
 typedef struct stops {
-    size_t evaluations, steps, told, at_step;   /* at_step: what the stop waits for */
+    size_t evaluations, steps, told, at_step; /* at_step: what the stop waits for */
     enum { GO_ON, INTERRUPT, STEP_FAILS, MODEL_FAILS } how;
     volatile int interrupted;
-    bool in_order;                              /* progress went "sample", 0..total */
+    bool in_order; /* progress went "sample", 0..total */
 } stops;
 
 static bool count_eps(flis_ctx *ctx, void *user, const real *x, int64_t t, real *eps, real *uncond)

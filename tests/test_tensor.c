@@ -80,7 +80,8 @@ void test_tensor_functions(void)
     CHECK(worst_sin <= 3e-16, "sin, cos: error %.3g", worst_sin);
     CHECK(worst_erfc <= 1e-15, "erfc: error %.3g", worst_erfc);
     CHECK(flis_exp(-1e300) == 0 && flis_exp(-(double)FLT_MAX) == 0 && flis_exp(0) == 1, "exp at its ends");
-    CHECK(isinf(flis_exp(1000)) && isnan(flis_exp(NAN)) && isinf(flis_log(0)) && isnan(flis_log(-1)), "exp and log outside");
+    CHECK(isinf(flis_exp(1000)) && isnan(flis_exp(NAN)) && isinf(flis_log(0)) && isnan(flis_log(-1)),
+          "exp and log outside");
 }
 
 /* ---- Number formats -------------------------------------------------------------------------------------------- */
@@ -102,18 +103,25 @@ void test_tensor_half(void)
         if (u & 0x8000) wanted = -wanted;
         if (!(isnan(wanted) ? isnan(x) : x == wanted && !signbit(x) == !signbit(wanted))) wrong++;
         if (!isnan(wanted) && flis_float_to_half(x) != u) wrong++;
-        if (flis_float_to_bf16(flis_bf16_to_float((uint16_t)u)) != u && !isnan(flis_bf16_to_float((uint16_t)u))) wrong++;
+        if (flis_float_to_bf16(flis_bf16_to_float((uint16_t)u)) != u && !isnan(flis_bf16_to_float((uint16_t)u)))
+            wrong++;
     }
     CHECK(wrong == 0, "%zu halves are wrong", wrong);
-    const struct { float x; uint16_t half; } edges[] = {        /* ties to even, overflow, underflow */
-        {1 + 0x1p-11f, 0x3c00}, {1 + 0x3p-11f, 0x3c02}, {65519.996f, 0x7bff}, {65520, 0x7c00}, {1e30f, 0x7c00},
-        {0x1p-25f, 0}, {0x1.000002p-25f, 1}, {0x3p-25f, 2}, {-0x1p-24f, 0x8001}, {0x1.ff8p-15f, 0x03ff}, {0x1.ffcp-15f, 0x0400},
+    const struct {
+        float x;
+        uint16_t half;
+    } edges[] = {
+        /* ties to even, overflow, underflow */
+        {1 + 0x1p-11f, 0x3c00}, {1 + 0x3p-11f, 0x3c02}, {65519.996f, 0x7bff},   {65520, 0x7c00},
+        {1e30f, 0x7c00},        {0x1p-25f, 0},          {0x1.000002p-25f, 1},   {0x3p-25f, 2},
+        {-0x1p-24f, 0x8001},    {0x1.ff8p-15f, 0x03ff}, {0x1.ffcp-15f, 0x0400},
     };
     for (size_t i = 0; i < sizeof edges / sizeof *edges; i++)
         CHECK(flis_float_to_half(edges[i].x) == edges[i].half, "%a: got %04x, wanted %04x", (double)edges[i].x,
               flis_float_to_half(edges[i].x), edges[i].half);
     CHECK(flis_float_to_bf16(float_of(0x3f808000)) == 0x3f80 && flis_float_to_bf16(float_of(0x3f818000)) == 0x3f82 &&
-          isnan(flis_bf16_to_float(flis_float_to_bf16(NAN))), "bf16 ties and NaN");
+              isnan(flis_bf16_to_float(flis_float_to_bf16(NAN))),
+          "bf16 ties and NaN");
 }
 
 /* ---- Arena and files ------------------------------------------------------------------------------------------- */
@@ -126,7 +134,7 @@ void test_tensor_arena(void)
     fill(first->x, 100, 30);
     flis_mark mark = flis_here(&ctx);
     flis_tensor *y = NULL;
-    for (size_t i = 0; i < 20; i++) {           /* through several chunks */
+    for (size_t i = 0; i < 20; i++) { /* through several chunks */
         flis_tensor *other = flis_rows(&ctx, 1, 300, 500 + i);
         y = flis_rows(&ctx, 1, 300, 400 + i);
         fill(y->x, flis_count(y), (uint32_t)(40 + i));
@@ -188,12 +196,17 @@ void test_tensor_file_round_trip(void)
         double exact_back[2];
         const char *text = flis_file_metadata(in, "a \"key\"");
         CHECK(text && strcmp(text, "line\nbreak") == 0, "metadata: %s", text ? text : "(none)");
-        CHECK(flis_file_read_real(&ctx, in, flis_file_find(in, "x"), back) && back[1] == (real)-2.5, "x: %s", ctx.error);
-        CHECK(flis_file_read_i64(&ctx, in, flis_file_find(in, "ids"), ids_back) && memcmp(ids, ids_back, sizeof ids) == 0, "ids");
-        CHECK(flis_file_read_f64(&ctx, in, flis_file_find(in, "exact"), exact_back) && exact_back[1] == -1e300, "exact");
+        CHECK(flis_file_read_real(&ctx, in, flis_file_find(in, "x"), back) && back[1] == (real)-2.5, "x: %s",
+              ctx.error);
+        CHECK(flis_file_read_i64(&ctx, in, flis_file_find(in, "ids"), ids_back) &&
+                  memcmp(ids, ids_back, sizeof ids) == 0,
+              "ids");
+        CHECK(flis_file_read_f64(&ctx, in, flis_file_find(in, "exact"), exact_back) && exact_back[1] == -1e300,
+              "exact");
         CHECK(flis_file_read_real(&ctx, in, flis_file_find(in, "half"), back) && back[4] == 65504, "half");
         CHECK(flis_file_read_real(&ctx, in, flis_file_find(in, "scalar"), back) && back[0] == 1, "scalar");
-        CHECK(flis_file_find(in, "empty")->end == flis_file_find(in, "empty")->begin && !flis_file_find(in, "y"), "empty, y");
+        CHECK(flis_file_find(in, "empty")->end == flis_file_find(in, "empty")->begin && !flis_file_find(in, "y"),
+              "empty, y");
     }
     flis_file_close(in);
     const char *unfinished = test_scratch("unfinished.safetensors");
@@ -210,17 +223,25 @@ void test_tensor_file_round_trip(void)
 /* Damaged files and the words that the sentence must have. Checkpoints have theirs in test_checkpoints.c. */
 void test_tensor_file_damaged(void)
 {
-    const struct { const char *header; size_t data; const char *says; } cases[] = {
-        {"{", 0, "1:"}, {"[]", 0, "not a JSON object"}, {"{\"a\":1}", 0, "wanted an object"},
+    const struct {
+        const char *header;
+        size_t data;
+        const char *says;
+    } cases[] = {
+        {"{", 0, "1:"},
+        {"[]", 0, "not a JSON object"},
+        {"{\"a\":1}", 0, "wanted an object"},
         {"{\"a\":{\"dtype\":\"F33\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "F33"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", 4, "8 bytes"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 3, "cut short"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 5, "too long"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8, "hole"},
-        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[1,3]}}", 3,
-         "overlap"},
-        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", 2,
-         "twice"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_"
+         "offsets\":[1,3]}}",
+         3, "overlap"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_"
+         "offsets\":[1,2]}}",
+         2, "twice"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,4]}}", 4, "2^64"},
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[-1],\"data_offsets\":[0,1]}}", 1, "non-negative"},
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,1]}}", 1, "9 dimensions"},
@@ -238,7 +259,8 @@ void test_tensor_file_damaged(void)
         for (size_t b = 0; b < cases[i].data; b++) putc(0, f);
         fclose(f);
         flis_file *file = flis_file_open(&ctx, path);
-        CHECK(!file && strstr(ctx.error, cases[i].says), "case %zu: got \"%s\", wanted \"…%s…\"", i, ctx.error, cases[i].says);
+        CHECK(!file && strstr(ctx.error, cases[i].says), "case %zu: got \"%s\", wanted \"…%s…\"", i, ctx.error,
+              cases[i].says);
         flis_file_close(file);
         flis_free(&ctx);
     }
@@ -258,20 +280,22 @@ void test_tensor_formula(void)
 {
     real x[3];
     flis_formula_weights("model.diffusion_model.time_embed.0.weight", 2, (const size_t[]){128, 32}, 0, 3, x);
-    CHECK(x[0] == (real)-0x1.e7511c0000000p-3 && x[2] == (real)-0x1.36ddc40000000p-3, "time_embed.0.weight: got %.9g, %.9g", (double)x[0], (double)x[2]);
+    CHECK(x[0] == (real)-0x1.e7511c0000000p-3 && x[2] == (real)-0x1.36ddc40000000p-3,
+          "time_embed.0.weight: got %.9g, %.9g", (double)x[0], (double)x[2]);
     flis_formula_weights("model.diffusion_model.out.0.weight", 1, (const size_t[]){32}, 5, 1, x);
     CHECK(x[0] == (real)0x1.05386b4000000p+0, "out.0.weight: got %.9g", (double)x[0]);
     flis_formula_weights("model.diffusion_model.out.2.bias", 1, (const size_t[]){4}, 3, 1, x);
     CHECK(x[0] == (real)0x1.839e600000000p-9, "out.2.bias: got %.9g", (double)x[0]);
-    real tie[3];                        /* fan_in 6, 24, 96: log2(sqrt(3 / fan_in)) = -0.5, -1.5, -2.5, to even: 0, -2, -2 */
+    real tie[3]; /* fan_in 6, 24, 96: log2(sqrt(3 / fan_in)) = -0.5, -1.5, -2.5, to even: 0, -2, -2 */
     const size_t fans[] = {6, 24, 96};
     for (int i = 0; i < 3; i++) {
         real unit, scaled;
-        flis_formula_weights("tie", 2, (const size_t[]){1, 2}, 0, 1, &unit);        /* 2^0 */
+        flis_formula_weights("tie", 2, (const size_t[]){1, 2}, 0, 1, &unit); /* 2^0 */
         flis_formula_weights("tie", 2, (const size_t[]){1, fans[i]}, 0, 1, &scaled);
         tie[i] = scaled / unit;
     }
-    CHECK(tie[0] == 1 && tie[1] == (real)0.25 && tie[2] == (real)0.25, "ties: got %g, %g, %g", (double)tie[0], (double)tie[1], (double)tie[2]);
+    CHECK(tie[0] == 1 && tie[1] == (real)0.25 && tie[2] == (real)0.25, "ties: got %g, %g, %g", (double)tie[0],
+          (double)tie[1], (double)tie[2]);
 }
 
 /* Every missing and every misshaped tensor is told at once. */
@@ -294,7 +318,8 @@ void test_tensor_load_lists(void)
     flis_file *file = flis_file_open(&ctx, path);
     CHECK(!flis_clip_load(&ctx, file), "an incomplete text encoder was loaded");
     CHECK(strstr(ctx.error, "19 tensors") && strstr(ctx.error, "got shape [77,32], wanted [77,64]") &&
-          strstr(ctx.error, "final_layer_norm.weight: missing") && strstr(ctx.error, "final_layer_norm.bias: missing"),
+              strstr(ctx.error, "final_layer_norm.weight: missing") &&
+              strstr(ctx.error, "final_layer_norm.bias: missing"),
           "%s", ctx.error);
     flis_file_close(file);
     flis_free(&ctx);
@@ -304,7 +329,11 @@ void test_tensor_load_lists(void)
    sha256sum(1); and a tensor's digest against its values written in files' order. */
 void test_tensor_sha256(void)
 {
-    static const struct { const char *text; size_t times; const char *hex; } CASES[] = {
+    static const struct {
+        const char *text;
+        size_t times;
+        const char *hex;
+    } CASES[] = {
         {"", 1, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
         {"abc", 1, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
         {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1,

@@ -75,21 +75,22 @@ static void words(int line, const char *text, const char *lengths)
 
 void test_tokens_pinned(void)
 {
-    static const struct { const char *text, *ids; } rows[] = {
-        {"", ""},
-        {"sky sea boat", "530 576 577"},
-        {"red house and green tree", "732 615 513 729 570"},
-        {"striped ball on sand, mosaic", "735 642 528 557 267 834"},
-        {"night sky drawn by Van Gogh", "551 530 666 665 835 832"},
-        {"person bicycle", "699 643 66 88 66 548"},
-        {"A burning tree; melting clock!", "320 760 570 282 816 610 256"},
-        {"it's the dog's, don't we'll", "72 339 6 338 525 645 6 338 267 67 528 6 339 86 324 6 522"},
-        {"room 101 3d", "517 78 332 272 271 272 274 323"},
-        {"fire_hydrant", "994 318 71 88 585 637"},
-        {"caf\xC3\xA9 \xE5\xA4\xA9\xE7\xA9\xBA \xF0\x9F\x98\x80",
-         "599 69 127 358 161 97 102 163 102 374 172 253 246 478"},
-        {"caf\xE9 sky", "599 325 171 123 377 530"},
-        {"a<|endoftext|>b", "320 999 321"}};
+    static const struct {
+        const char *text, *ids;
+    } rows[] = {{"", ""},
+                {"sky sea boat", "530 576 577"},
+                {"red house and green tree", "732 615 513 729 570"},
+                {"striped ball on sand, mosaic", "735 642 528 557 267 834"},
+                {"night sky drawn by Van Gogh", "551 530 666 665 835 832"},
+                {"person bicycle", "699 643 66 88 66 548"},
+                {"A burning tree; melting clock!", "320 760 570 282 816 610 256"},
+                {"it's the dog's, don't we'll", "72 339 6 338 525 645 6 338 267 67 528 6 339 86 324 6 522"},
+                {"room 101 3d", "517 78 332 272 271 272 274 323"},
+                {"fire_hydrant", "994 318 71 88 585 637"},
+                {"caf\xC3\xA9 \xE5\xA4\xA9\xE7\xA9\xBA \xF0\x9F\x98\x80",
+                 "599 69 127 358 161 97 102 163 102 374 172 253 246 478"},
+                {"caf\xE9 sky", "599 325 171 123 377 530"},
+                {"a<|endoftext|>b", "320 999 321"}};
     flis_ctx ctx;
     flis_vocab *vocab = small_vocab(&ctx);
     for (size_t i = 0; vocab && i < sizeof rows / sizeof *rows; i++) {
@@ -108,16 +109,16 @@ void test_tokens_utf8(void)
     SAME("\x80", FFFD);
     SAME("caf\xC3", "caf" FFFD);
     SAME("\xE2\x82", FFFD);
-    DIFFERENT("\xE2\x82", FFFD FFFD);                   /* one per byte */
+    DIFFERENT("\xE2\x82", FFFD FFFD); /* one per byte */
     SAME("\xE2(\xA1", FFFD "(" FFFD);
     SAME("\xF0\x9F\x98 sky", FFFD " sky");
-    SAME("\xC0\xAF", FFFD FFFD);                        /* overlong: no byte of it begins anything */
-    SAME("\xED\xA0\x80", FFFD FFFD FFFD);               /* a surrogate */
-    DIFFERENT("\xED\xA0\x80", FFFD);                    /* one per sequence */
-    SAME("\xF4\x90\x80\x80", FFFD FFFD FFFD FFFD);      /* beyond U+10FFFF */
+    SAME("\xC0\xAF", FFFD FFFD);                   /* overlong: no byte of it begins anything */
+    SAME("\xED\xA0\x80", FFFD FFFD FFFD);          /* a surrogate */
+    DIFFERENT("\xED\xA0\x80", FFFD);               /* one per sequence */
+    SAME("\xF4\x90\x80\x80", FFFD FFFD FFFD FFFD); /* beyond U+10FFFF */
     SAME("\xF8\x88\x80\x80\x80", FFFD FFFD FFFD FFFD FFFD);
     SAME("\xC3\xA9\xE9", "\xC3\xA9" FFFD);
-    SAME("\xEF\xBB\xBFsky", "sky");                     /* a byte order mark is deleted */
+    SAME("\xEF\xBB\xBFsky", "sky"); /* a byte order mark is deleted */
 #undef FFFD
 }
 
@@ -125,57 +126,57 @@ void test_tokens_entities(void)
 {
     SAME("rock &amp; sea", "rock & sea");
     SAME("caf&eacute;", "caf\xC3\xA9");
-    SAME("caf&EACUTE;", "caf\xC3\xA9");                 /* capitals mean É, in lower case é */
+    SAME("caf&EACUTE;", "caf\xC3\xA9"); /* capitals mean É, in lower case é */
     SAME("&szlig;&SZLIG;", "\xC3\x9Fss");
-    SAME("&LTIMES;", "& ltimes ;");                     /* not in capitals: HTML reads &LT there */
-    SAME("&amp;amp;eacute;", "\xC3\xA9");               /* until stable */
+    SAME("&LTIMES;", "& ltimes ;");       /* not in capitals: HTML reads &LT there */
+    SAME("&amp;amp;eacute;", "\xC3\xA9"); /* until stable */
     SAME("&#65;&#x42;&#X43;", "abc");
     SAME("&#x3b;&#59;", "&#x3b;&#59;");
-    DIFFERENT("&#59;", ";");                            /* ftfy leaves this one */
+    DIFFERENT("&#59;", ";"); /* ftfy leaves this one */
     SAME("&#1;sky", "sky");
     SAME("&#xD800;&#x110000;&#0;", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");
-    SAME("&#x93;", "\"");                               /* a C1 control as Windows-1252 */
-    SAME("&eacute", "& eacute");                        /* no semicolon */
+    SAME("&#x93;", "\"");        /* a C1 control as Windows-1252 */
+    SAME("&eacute", "& eacute"); /* no semicolon */
     SAME("&nosuch; &;", "& nosuch ; &;");
-    SAME("&am\x01p;", "&");                             /* the second round sees it */
-    SAME("\xEF\xBC\x86lt;b", "<b");                     /* a full-width & does as well */
+    SAME("&am\x01p;", "&");         /* the second round sees it */
+    SAME("\xEF\xBC\x86lt;b", "<b"); /* a full-width & does as well */
     /* After a `<` entities stay, on its line and all later ones; a line before it is not concerned. */
     SAME("a<b &eacute;", "a<b & eacute ;");
     SAME("&eacute; <", "& eacute ; <");
     SAME("&eacute;\n<", "\xC3\xA9 <");
     SAME("<\n&eacute;", "< & eacute ;");
-    SAME("&lt; &eacute;", "< \xC3\xA9");                /* not for a `<` that came of an entity */
+    SAME("&lt; &eacute;", "< \xC3\xA9"); /* not for a `<` that came of an entity */
 }
 
 void test_tokens_characters(void)
 {
     SAME("\xEF\xAC\x81re \xEF\xAC\x84 \xC5\x89 \xEF\xAC\x85", "fire ffl 'n \xC5\xBFt");
-    DIFFERENT("\xC3\xA6", "ae");                        /* æ is a letter */
+    DIFFERENT("\xC3\xA6", "ae"); /* æ is a letter */
     SAME("\xEF\xBC\xB3\xEF\xBC\xAB\xEF\xBC\xB9", "sky");
-    SAME("\xEF\xBD\xB6\xEF\xBE\x9E", "\xE3\x82\xAC");   /* half-width ka and its voice mark are ga */
+    SAME("\xEF\xBD\xB6\xEF\xBE\x9E", "\xE3\x82\xAC"); /* half-width ka and its voice mark are ga */
     SAME("don\xE2\x80\x99t \xE2\x80\x9Csky\xE2\x80\x9D", "don't \"sky\"");
     SAME("\xC2\x93sky\xC2\x94 \xC2\x80", "\"sky\" \xE2\x82\xAC");
     SAME("\x1B[1;31msky\x1B[0m", "sky");
-    SAME("\x1B[31", "[31");                             /* no letter, no escape: only the control goes */
+    SAME("\x1B[31", "[31"); /* no letter, no escape: only the control goes */
     SAME("blue\x07sky\xEF\xBB\xBF\xE2\x81\xAA", "bluesky");
-    DIFFERENT("blue\xC2\xADsky", "bluesky");            /* a soft hyphen stays */
+    DIFFERENT("blue\xC2\xADsky", "bluesky"); /* a soft hyphen stays */
     SAME(" \t blue\xC2\xA0\n\xE3\x80\x80sky\r\n", "blue sky");
-    DIFFERENT("blue\xE2\x80\x8Bsky", "blue sky");       /* a zero-width space is not white space */
+    DIFFERENT("blue\xE2\x80\x8Bsky", "blue sky"); /* a zero-width space is not white space */
 }
 
 void test_tokens_normal_form(void)
 {
     SAME("cafe\xCC\x81", "caf\xC3\xA9");
-    SAME("\xE2\x84\xAB", "\xC3\xA5");                   /* Angstrom, A with ring, in lower case */
-    SAME("q\xCC\x87\xCC\xA3", "q\xCC\xA3\xCC\x87");     /* marks in order of class */
-    SAME("e\xCC\xA3\xCC\x82", "\xE1\xBB\x87");          /* two steps: e, dot below, circumflex */
+    SAME("\xE2\x84\xAB", "\xC3\xA5");               /* Angstrom, A with ring, in lower case */
+    SAME("q\xCC\x87\xCC\xA3", "q\xCC\xA3\xCC\x87"); /* marks in order of class */
+    SAME("e\xCC\xA3\xCC\x82", "\xE1\xBB\x87");      /* two steps: e, dot below, circumflex */
     SAME("e\xCC\x82\xCC\xA3", "\xE1\xBB\x87");
-    DIFFERENT("a\xCC\x85\xCC\x81", "\xC3\xA1\xCC\x85");   /* the overline, of the same class, stands between */
+    DIFFERENT("a\xCC\x85\xCC\x81", "\xC3\xA1\xCC\x85"); /* the overline, of the same class, stands between */
     SAME("\xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8", "\xEA\xB0\x81");
-    SAME("\xE0\xA5\x98", "\xE0\xA4\x95\xE0\xA4\xBC");   /* an exclusion: decomposed, never composed again */
+    SAME("\xE0\xA5\x98", "\xE0\xA4\x95\xE0\xA4\xBC"); /* an exclusion: decomposed, never composed again */
     SAME("\xEF\xA4\x80", "\xE8\xB1\x88");
     SAME("\xCD\xBE", ";");
-    DIFFERENT("\xC2\xB2", "2");                         /* NFC, not NFKC */
+    DIFFERENT("\xC2\xB2", "2"); /* NFC, not NFKC */
     DIFFERENT("e \xCC\x81", "\xC3\xA9");
 }
 
@@ -186,15 +187,15 @@ void test_tokens_lower_case(void)
 #define FINAL "\xCF\x82"
     SAME("SKY \xC3\x89 \xD0\x96", "sky \xC3\xA9 \xD0\xB6");
     SAME("\xCE\x91\xCE\xA3", ALPHA FINAL);
-    DIFFERENT("\xCE\x91\xCE\xA3", ALPHA SIGMA);         /* lower case letter by letter */
-    SAME("\xCE\xA3", SIGMA);                            /* nothing before it */
+    DIFFERENT("\xCE\x91\xCE\xA3", ALPHA SIGMA); /* lower case letter by letter */
+    SAME("\xCE\xA3", SIGMA);                    /* nothing before it */
     SAME("\xCE\x91\xCE\xA3\xCE\x91", ALPHA SIGMA ALPHA);
     SAME("\xCE\x91\xCE\xA3'", ALPHA FINAL "'");
-    SAME("\xCE\x91.\xCE\xA3.", ALPHA "." FINAL ".");    /* full stops are looked past */
+    SAME("\xCE\x91.\xCE\xA3.", ALPHA "." FINAL "."); /* full stops are looked past */
     SAME("\xCE\x91\xCE\xA3.\xCE\x91", ALPHA SIGMA "." ALPHA);
     SAME("1\xCE\xA3", "1" SIGMA);
     SAME("\xC4\xB0", "i\xCC\x87");
-    SAME("\xE1\xB2\x90", "\xE1\x83\x90");               /* Georgian capitals, new in Unicode 11 */
+    SAME("\xE1\xB2\x90", "\xE1\x83\x90"); /* Georgian capitals, new in Unicode 11 */
 #undef ALPHA
 #undef SIGMA
 #undef FINAL
@@ -204,19 +205,19 @@ void test_tokens_words(void)
 {
     WORDS("red sky", "3 3");
     WORDS("it's don't we'll they've I'm you're he'd", "2 2 3 2 2 3 4 3 1 2 3 3 2 2");
-    WORDS("rock'n'roll", "4 1 1 1 4");                  /* 'n is no contraction */
-    WORDS("!'s", "2 1");                                /* `others` are taken as far as they go */
+    WORDS("rock'n'roll", "4 1 1 1 4"); /* 'n is no contraction */
+    WORDS("!'s", "2 1");               /* `others` are taken as far as they go */
     WORDS("''s", "2 1");
     WORDS("'s's", "2 2");
     WORDS("IT'S", "2 2");
-    WORDS("it'\xC5\xBF", "2 3");                        /* a long s is an s where case does not matter */
-    WORDS("101 3d", "1 1 1 1 1");                       /* each digit alone */
-    WORDS("\xC2\xBD\xE2\x85\xA3", "2 3");               /* so are other numbers */
-    WORDS("fire_hydrant", "4 1 7");                     /* to \w an underscore is a letter, here it is not */
+    WORDS("it'\xC5\xBF", "2 3");          /* a long s is an s where case does not matter */
+    WORDS("101 3d", "1 1 1 1 1");         /* each digit alone */
+    WORDS("\xC2\xBD\xE2\x85\xA3", "2 3"); /* so are other numbers */
+    WORDS("fire_hydrant", "4 1 7");       /* to \w an underscore is a letter, here it is not */
     WORDS("__init__", "2 4 2");
     WORDS("blue-sky, sea...", "4 1 3 1 3 3");
-    WORDS("q\xCC\x84q", "1 2 1");                       /* a mark is neither letter nor number */
-    WORDS("sky\xCD\x85sea", "3 3");                     /* U+0345 is in no class: skipped */
+    WORDS("q\xCC\x84q", "1 2 1");   /* a mark is neither letter nor number */
+    WORDS("sky\xCD\x85sea", "3 3"); /* U+0345 is in no class: skipped */
     WORDS("\xE5\xA4\xA9\xE7\xA9\xBA!", "6 1");
 }
 
@@ -234,13 +235,13 @@ static flis_vocab *vocab_of(flis_ctx *ctx, const char *name, const void *bytes, 
 void test_tokens_merge_order(void)
 {
     static const char merges[] = "#version: 0.2\nb c</w>\na b\na a\naa a\naa aa</w>";
-    static const struct { const char *text, *ids; } rows[] = {
-        {"abc", "64 512"},              /* lowest rank first; from the left it would be 513 322 */
-        {"ab", "64 321"},               /* the merge is of `b`, not of `b</w>` */
-        {"aaa", "514 320"},             /* from the left; from the right it would be 64 and another */
-        {"aaaab", "514 514 321"},       /* all occurrences of one merge before the next */
-        {"aaab", "515 321"},
-        {"aaaba", "514 513 320"}};
+    static const struct {
+        const char *text, *ids;
+    } rows[] = {{"abc", "64 512"},        /* lowest rank first; from the left it would be 513 322 */
+                {"ab", "64 321"},         /* the merge is of `b`, not of `b</w>` */
+                {"aaa", "514 320"},       /* from the left; from the right it would be 64 and another */
+                {"aaaab", "514 514 321"}, /* all occurrences of one merge before the next */
+                {"aaab", "515 321"},      {"aaaba", "514 513 320"}};
     flis_ctx ctx;
     /* The last line's halves exist only in part: `aa</w>` is made by no line, so the file is refused there. */
     flis_vocab *vocab = vocab_of(&ctx, "order.txt", merges, strlen(merges));
@@ -261,11 +262,13 @@ void test_tokens_special(void)
     char got[200];
     flis_ctx ctx;
     flis_vocab *vocab = small_vocab(&ctx);
-    static const struct { const char *text, *ids; } rows[] = {
+    static const struct {
+        const char *text, *ids;
+    } rows[] = {
         {"<|startoftext|>sky<|endoftext|>", "998 530 999"},
-        {"<|ENDOFTEXT|> sea", "999 576"},               /* as a word of the pattern, after lower case */
+        {"<|ENDOFTEXT|> sea", "999 576"}, /* as a word of the pattern, after lower case */
         {"&lt;|startoftext|&gt;", "998"},
-        {"<|\xC5\xBFtartoftext|>", "27 91 129 123 519 81 544 69 83 68 87 83 91 285"}};  /* a word, but not the token */
+        {"<|\xC5\xBFtartoftext|>", "27 91 129 123 519 81 544 69 83 68 87 83 91 285"}}; /* a word, but not the token */
     for (size_t i = 0; vocab && i < sizeof rows / sizeof *rows; i++) {
         list_ids(&ctx, vocab, rows[i].text, strlen(rows[i].text), got, sizeof got);
         CHECK(strcmp(got, rows[i].ids) == 0, "\"%s\": %s, wanted %s", rows[i].text, got, rows[i].ids);
@@ -355,7 +358,7 @@ void test_tokens_limit(void)
             *ctx.error = 0;
         }
     }
-    char digits[90], boat[] = "boat";      /* one word over the limit */
+    char digits[90], boat[] = "boat"; /* one word over the limit */
     memset(digits, '1', 80);
     digits[80] = 0;
     flis_phrase two[] = {{digits, 5}, {boat, 6}};
@@ -392,24 +395,25 @@ void test_tokens_refused(void)
 
 void test_tokens_damaged(void)
 {
-    static const struct { const char *text, *place, *words; } rows[] = {
-        {"", "bad.txt: ", "empty"},
-        {"#version: 0.2\nab\n", "bad.txt:2: ", "two symbols"},
-        {"#version: 0.2\na b\na b c\n", "bad.txt:3: ", "two symbols"},
-        {"a  b\n", "bad.txt:1: ", "two symbols"},
-        {"a b\n\nc d\n", "bad.txt:2: ", "two symbols"},
-        {" b\n", "bad.txt:1: ", "two symbols"},
-        {"a b\nab cd\n", "bad.txt:2: ", "right"},
-        {"a b\nac d\n", "bad.txt:2: ", "left"},
-        {"a </w>\n", "bad.txt:1: ", "right"},
-        {"a b\na b\n", "bad.txt:2: ", "earlier line"},
-        {"a b\nb c\nab c\na bc\n", "bad.txt:4: ", "earlier line"},
-        {"a</w> b\n", "bad.txt:1: ", "left"},
-        {"a \xC3(\n", "bad.txt:1: ", "UTF-8"},
-        {"a \xE2\x82\xAC\n", "bad.txt:1: ", "stands for no byte"},
-        {"{\"a\": 1}\n", "bad.txt:1: ", "symbol"},
-        {"a\tb\n", "bad.txt:1: ", "two symbols"},
-        {"\x1F\x8B\x08", "bad.txt", ""}};
+    static const struct {
+        const char *text, *place, *words;
+    } rows[] = {{"", "bad.txt: ", "empty"},
+                {"#version: 0.2\nab\n", "bad.txt:2: ", "two symbols"},
+                {"#version: 0.2\na b\na b c\n", "bad.txt:3: ", "two symbols"},
+                {"a  b\n", "bad.txt:1: ", "two symbols"},
+                {"a b\n\nc d\n", "bad.txt:2: ", "two symbols"},
+                {" b\n", "bad.txt:1: ", "two symbols"},
+                {"a b\nab cd\n", "bad.txt:2: ", "right"},
+                {"a b\nac d\n", "bad.txt:2: ", "left"},
+                {"a </w>\n", "bad.txt:1: ", "right"},
+                {"a b\na b\n", "bad.txt:2: ", "earlier line"},
+                {"a b\nb c\nab c\na bc\n", "bad.txt:4: ", "earlier line"},
+                {"a</w> b\n", "bad.txt:1: ", "left"},
+                {"a \xC3(\n", "bad.txt:1: ", "UTF-8"},
+                {"a \xE2\x82\xAC\n", "bad.txt:1: ", "stands for no byte"},
+                {"{\"a\": 1}\n", "bad.txt:1: ", "symbol"},
+                {"a\tb\n", "bad.txt:1: ", "two symbols"},
+                {"\x1F\x8B\x08", "bad.txt", ""}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         flis_ctx ctx;
         flis_vocab *vocab = vocab_of(&ctx, "bad.txt", rows[i].text, strlen(rows[i].text));
@@ -454,7 +458,7 @@ void test_tokens_gzip(void)
 /* Long and repetitive texts take time in proportion: each of these would be minutes if a step were quadratic. */
 void test_tokens_long(void)
 {
-    static const char *const units[] = {"sky", "a", "&amp;", "e\xCC\x81\xCC\xA7", "\xCC\x81\xCC\xA7",
+    static const char *const units[] = {"sky", "a",         "&amp;", "e\xCC\x81\xCC\xA7", "\xCC\x81\xCC\xA7",
                                         "\n<", "\xCE\xA3.", "\x1B[1"};
     enum { LENGTH = 300000 };
     flis_ctx ctx;

@@ -8,10 +8,13 @@
 
 /* Everything that was traced, copied, by name. */
 typedef struct record {
-    flis_ctx own;                       /* holds the copies */
-    size_t count, wanted;               /* wanted: how often trace_wants was asked */
-    size_t limit;                       /* what trace_wants says no to: more values than this */
-    struct { char name[160]; flis_tensor *x; } item[2048];
+    flis_ctx own;         /* holds the copies */
+    size_t count, wanted; /* wanted: how often trace_wants was asked */
+    size_t limit;         /* what trace_wants says no to: more values than this */
+    struct {
+        char name[160];
+        flis_tensor *x;
+    } item[2048];
 } record;
 
 static void take(void *user, const char *name, const flis_tensor *x)
@@ -73,7 +76,14 @@ static bool same(const flis_tensor *a, const flis_tensor *b)
 /* ---- A network with a layout, not square, two samples of which one is plain -------------------------------------- */
 
 static const flis_unet_config SMALL = {
-    .in = 4, .out = 4, .channels = 32, .levels = 2, .mult = {1, 2}, .attention = {true, false}, .blocks = 1, .heads = 4,
+    .in = 4,
+    .out = 4,
+    .channels = 32,
+    .levels = 2,
+    .mult = {1, 2},
+    .attention = {true, false},
+    .blocks = 1,
+    .heads = 4,
     .context = 24,
 };
 enum { H = 4, W = 6 };
@@ -202,7 +212,7 @@ static void check_insides(const record *r, const network *n, const char *module,
             const real *s = scores->x + (b * H * W + i) * keys, *w = weights->x + (b * H * W + i) * keys;
             double largest = -DBL_MAX, sum = 0;
             for (size_t j = 0; j < keys; j++) {
-                const bool half = i % W < W / 2;        /* where class 8 is; column 2 is open, column 3 is class 154 */
+                const bool half = i % W < W / 2; /* where class 8 is; column 2 is open, column 3 is class 154 */
                 const bool open = b >= heads || !cross || (j == 1 ? half : j == 3 ? !half : true);
                 const size_t at = (samples > 1 ? b / heads * H * W + i : i) * keys + j;
                 wrong_scores += memcmp(&s[j], (const real[]){score_of(q, k, b, i, j)}, sizeof *s) != 0;
@@ -328,7 +338,7 @@ void test_trace_summary(void)
     flis_init(&ctx);
     flis_tensor *x = flis_image(&ctx, N, HEIGHT, WIDTH, C);
     fill(x, 0);
-    x->x[(1 * HEIGHT * WIDTH + 2 * WIDTH + 3) * C + 1] = -9;            /* in a file: n 1, c 1, y 2, x 3 */
+    x->x[(1 * HEIGHT * WIDTH + 2 * WIDTH + 3) * C + 1] = -9; /* in a file: n 1, c 1, y 2, x 3 */
     real values[COUNT];
     unsigned char bytes[COUNT * sizeof(real)];
     flis_to_nchw(x, values);
@@ -365,7 +375,7 @@ void test_trace_summary(void)
     flis_tensor_summary(few, &s);
     CHECK(s.samples == 5 && s.stride == 1 && s.sample[4] == few->x[4], "%zu samples of 5", s.samples);
     for (int i = 0; i < 5; i++) few->x[i] = (real)(i % 2);
-    few->bytes = true;                  /* a mask: its bytes, 0 1 0 1 0 */
+    few->bytes = true; /* a mask: its bytes, 0 1 0 1 0 */
     flis_tensor_summary(few, &s);
     flis_sha256_begin(&hash);
     flis_sha256_add(&hash, "\0\1\0\1", 5);

@@ -6,8 +6,15 @@
 /* ---- A model of three weights, whose gradients are made up ------------------------------------------------------ */
 
 enum { WEIGHTS = 3, MOST = 35 * 7 };
-static const struct { const char *name; int rank; size_t shape[4], count; bool table; } SHAPES[WEIGHTS] = {
-    {"matrix.weight", 2, {35, 7, 1, 1}, 35 * 7, false}, {"kernel.weight", 4, {2, 3, 3, 3}, 54, false}, {"table.weight", 2, {5, 4, 1, 1}, 20, true},
+static const struct {
+    const char *name;
+    int rank;
+    size_t shape[4], count;
+    bool table;
+} SHAPES[WEIGHTS] = {
+    {"matrix.weight", 2, {35, 7, 1, 1}, 35 * 7, false},
+    {"kernel.weight", 4, {2, 3, 3, 3}, 54, false},
+    {"table.weight", 2, {5, 4, 1, 1}, 20, true},
 };
 
 typedef struct model {
@@ -41,7 +48,10 @@ static void model_begin_workers(model *m, double ema, size_t workers)
     }
 }
 
-static void model_begin(model *m, double ema) { model_begin_workers(m, ema, 1); }
+static void model_begin(model *m, double ema)
+{
+    model_begin_workers(m, ema, 1);
+}
 
 static void model_end(model *m)
 {
@@ -54,7 +64,8 @@ static void model_end(model *m)
 /* A step with the gradients of its number. */
 static void step(model *m)
 {
-    for (int i = 0; i < WEIGHTS; i++) values(SHAPES[i].name, 1 + (size_t)m->training.step, SHAPES[i].count, m->weight[i].grad);
+    for (int i = 0; i < WEIGHTS; i++)
+        values(SHAPES[i].name, 1 + (size_t)m->training.step, SHAPES[i].count, m->weight[i].grad);
     CHECK(flis_adamw(&m->ctx, &m->training), "%s", m->ctx.error);
 }
 
@@ -69,7 +80,7 @@ static bool same_weights(const model *a, const model *b)
         flis_param_get(q, y);
         if (memcmp(x, y, bytes) || memcmp(p->m, q->m, bytes) || memcmp(p->v, q->v, bytes)) return false;
         if (p->ema && memcmp(p->ema, q->ema, bytes)) return false;
-        only_packed.value = NULL;       /* the panels hold what value does */
+        only_packed.value = NULL; /* the panels hold what value does */
         if (p->packed) flis_param_get(&only_packed, y);
         if (memcmp(x, y, bytes)) return false;
     }
@@ -79,8 +90,8 @@ static bool same_weights(const model *a, const model *b)
 /* ---- AdamW ----------------------------------------------------------------------------------------------------- */
 
 /* The equations as they stand in Loshchilov & Hutter, algorithm 2, in double. */
-static void reference(const flis_training *t, double clip, int number, double *p, double *m, double *v, double *ema, const real *grad,
-                      size_t count)
+static void reference(const flis_training *t, double clip, int number, double *p, double *m, double *v, double *ema,
+                      const real *grad, size_t count)
 {
     const double decay = fmin(t->ema, (1.0 + number) / (10.0 + number));
     for (size_t i = 0; i < count; i++) {
@@ -122,13 +133,15 @@ static void against_reference(double clip)
         for (int i = 0; i < WEIGHTS; i++)
             reference(&m.training, factor, number, p[i], first[i], second[i], ema[i], grad[i], SHAPES[i].count);
         step(&m);
-        CHECK(fabs(m.training.norm - sqrt(square)) <= 1e-12 * sqrt(square), "the norm is %g, wanted %g", m.training.norm, sqrt(square));
+        CHECK(fabs(m.training.norm - sqrt(square)) <= 1e-12 * sqrt(square), "the norm is %g, wanted %g",
+              m.training.norm, sqrt(square));
     }
     CHECK(m.training.step == 40, "%d steps", (int)m.training.step);
     for (int i = 0; i < WEIGHTS; i++)
         for (size_t k = 0; k < SHAPES[i].count; k++) {
             const flis_param *w = &m.weight[i];
-            const double error[] = {w->value[k] - p[i][k], w->m[k] - first[i][k], w->v[k] - second[i][k], w->ema[k] - ema[i][k]};
+            const double error[] = {w->value[k] - p[i][k], w->m[k] - first[i][k], w->v[k] - second[i][k],
+                                    w->ema[k] - ema[i][k]};
             for (int j = 0; j < 4; j++) {
                 CHECK(fabs(error[j]) <= TOLERANCE, "%s[%zu]: state %d is %g off", SHAPES[i].name, k, j, error[j]);
                 worst = fabs(error[j]) > worst ? fabs(error[j]) : worst;
@@ -155,24 +168,30 @@ void test_train_workers(void)
             }
         CHECK(flis_adamw(&one.ctx, &one.training) && flis_adamw(&three.ctx, &three.training), "%s", three.ctx.error);
     }
-    CHECK(one.training.norm == three.training.norm && same_weights(&one, &three), "three workers do not make what their sum makes");
+    CHECK(one.training.norm == three.training.norm && same_weights(&one, &three),
+          "three workers do not make what their sum makes");
     for (int i = 0; i < WEIGHTS; i++)
-        for (size_t k = 0; k < 3 * SHAPES[i].count; k++) CHECK(three.weight[i].grad[k] == 0, "a worker's gradient was left");
+        for (size_t k = 0; k < 3 * SHAPES[i].count; k++)
+            CHECK(three.weight[i].grad[k] == 0, "a worker's gradient was left");
     three.weight[1].grad[2 * SHAPES[1].count + 5] = 1;
     flis_grad_zero(&three.training);
     CHECK(three.weight[1].grad[2 * SHAPES[1].count + 5] == 0, "a worker's gradient was not set to zero");
     model_end(&one);
     three.weight[1].grad[2 * SHAPES[1].count + 5] = (real)NAN;
-    CHECK(!flis_adamw(&three.ctx, &three.training) && strstr(three.ctx.error, SHAPES[1].name), "a worker's NaN was taken");
+    CHECK(!flis_adamw(&three.ctx, &three.training) && strstr(three.ctx.error, SHAPES[1].name),
+          "a worker's NaN was taken");
     three.ctx.error[0] = 0;
     model_end(&three);
 }
 
-void test_train_adamw(void) { against_reference(0); }
+void test_train_adamw(void)
+{
+    against_reference(0);
+}
 void test_train_clip(void)
 {
-    against_reference(3);               /* of norms around 10 */
-    against_reference(1000);            /* never reached */
+    against_reference(3);    /* of norms around 10 */
+    against_reference(1000); /* never reached */
 }
 
 /* ---- State ----------------------------------------------------------------------------------------------------- */
@@ -200,7 +219,7 @@ void test_train_resume(void)
         for (int i = 0; i < 3; i++) step(&a);
         save(&a, path);
         for (int i = 0; i < 4; i++) step(&a);
-        step(&b);                       /* something else, which reading must overwrite */
+        step(&b); /* something else, which reading must overwrite */
         flis_file *file = flis_file_open(&b.ctx, path);
         CHECK(file && flis_training_read(&b.ctx, file, &b.training) && b.training.step == 3, "%s", b.ctx.error);
         flis_file_close(file);
@@ -228,7 +247,8 @@ void test_train_swap(void)
     flis_param panels = a.weight[0];
     panels.value = NULL;
     flis_param_get(&panels, after);
-    CHECK(memcmp(after, b.weight[0].ema, SHAPES[0].count * sizeof(real)) == 0 && memcmp(before, after, sizeof after) != 0,
+    CHECK(memcmp(after, b.weight[0].ema, SHAPES[0].count * sizeof(real)) == 0 &&
+              memcmp(before, after, sizeof after) != 0,
           "the weights are not their averages");
     CHECK(flis_training_swap(&a.ctx, &a.training), "%s", a.ctx.error);
     step(&a);
@@ -251,18 +271,22 @@ void test_train_refuses(void)
     flis_param_get(&a.weight[0], before);
     a.weight[0].grad[0] = 1;
     CHECK(!flis_adamw(&a.ctx, &a.training) && strstr(a.ctx.error, "kernel.weight: step 2"), "%s", a.ctx.error);
-    CHECK(a.training.step == 1 && memcmp(before, a.weight[0].value, SHAPES[0].count * sizeof(real)) == 0, "a NaN changed weights");
+    CHECK(a.training.step == 1 && memcmp(before, a.weight[0].value, SHAPES[0].count * sizeof(real)) == 0,
+          "a NaN changed weights");
     a.ctx.error[0] = 0;
     flis_grad_zero(&a.training);
     CHECK(!flis_training_swap(&b.ctx, &b.training) && strstr(b.ctx.error, "matrix.weight"), "%s", b.ctx.error);
     b.ctx.error[0] = 0;
-    save(&b, path);                     /* without averages, which a wants */
+    save(&b, path); /* without averages, which a wants */
     flis_file *file = flis_file_open(&a.ctx, path);
-    CHECK(!flis_training_read(&a.ctx, file, &a.training) && strstr(a.ctx.error, "ema.matrix.weight is missing"), "%s", a.ctx.error);
+    CHECK(!flis_training_read(&a.ctx, file, &a.training) && strstr(a.ctx.error, "ema.matrix.weight is missing"), "%s",
+          a.ctx.error);
     a.ctx.error[0] = 0;
     b.weight[2].shape[0] = 4;
     b.weight[2].shape[1] = 5;
-    CHECK(!flis_training_read(&b.ctx, file, &b.training) && strstr(b.ctx.error, "table.weight: got shape [5,4], wanted the model's, [4,5]"), "%s", b.ctx.error);
+    CHECK(!flis_training_read(&b.ctx, file, &b.training) &&
+              strstr(b.ctx.error, "table.weight: got shape [5,4], wanted the model's, [4,5]"),
+          "%s", b.ctx.error);
     b.ctx.error[0] = 0;
     flis_file_close(file);
     model_end(&a);
@@ -297,7 +321,8 @@ void test_train_learns(void)
             for (size_t r = 0; r < 16; r++)
                 for (size_t k = 0; k < 4; k++) target[r * 4 + k] = x->x[r * 7 + k] * x->x[r * 7 + k + 1];
             flis_tape_begin(&m.ctx, &tape);
-            flis_tensor *y = flis_linear(&m.ctx, flis_silu(&m.ctx, flis_linear(&m.ctx, x, w, NULL, NULL)), &hidden, NULL, NULL);
+            flis_tensor *y =
+                flis_linear(&m.ctx, flis_silu(&m.ctx, flis_linear(&m.ctx, x, w, NULL, NULL)), &hidden, NULL, NULL);
             loss += 0.5 * flis_mse(&m.ctx, y, target, NULL, 0.5);
             flis_backward(&m.ctx);
             flis_tape_end(&m.ctx);

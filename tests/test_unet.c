@@ -12,8 +12,15 @@
 #define GOLDEN "golden/tinyunet_B_16.safetensors"
 
 static const flis_unet_config TINY_B = {
-    .in = 4, .out = 4, .channels = 32, .levels = 4, .mult = {1, 2, 4, 4}, .attention = {true, true, true, false},
-    .blocks = 2, .heads = 4, .context = 48,
+    .in = 4,
+    .out = 4,
+    .channels = 32,
+    .levels = 4,
+    .mult = {1, 2, 4, 4},
+    .attention = {true, true, true, false},
+    .blocks = 2,
+    .heads = 4,
+    .context = 48,
 };
 
 static flis_unet *tiny_unet(flis_ctx *ctx)
@@ -24,7 +31,11 @@ static flis_unet *tiny_unet(flis_ctx *ctx)
     return unet;
 }
 
-typedef struct layout { uint8_t label[512 * 512]; float class_ids[16]; flis_rca rca; } layout;
+typedef struct layout {
+    uint8_t label[512 * 512];
+    float class_ids[16];
+    flis_rca rca;
+} layout;
 
 static layout *layout_read(const char *name)
 {
@@ -66,13 +77,14 @@ static void blocks(const char *name)
         size_t count = eps ? flis_count(eps) : 0;
         real *first = calloc(count + 1, sizeof *first);
         if (eps) memcpy(first, eps->x, count * sizeof *first);
-        CHECK(trace.compared == test_trace_expected(&trace), "%s: compared %zu tensors, the golden file has %zu", prefix,
-              trace.compared, test_trace_expected(&trace));
+        CHECK(trace.compared == test_trace_expected(&trace), "%s: compared %zu tensors, the golden file has %zu",
+              prefix, trace.compared, test_trace_expected(&trace));
         flis_rewind(&ctx, mark);
         if (getenv("FLIS_TEST_ERRORS")) fprintf(stderr, "%s worst %.3g\n", trace.worst_name, trace.worst);
-        ctx.trace = NULL;               /* tracing unfuses residuals and norms; the bits must not change */
+        ctx.trace = NULL; /* tracing unfuses residuals and norms; the bits must not change */
         eps = flis_unet_eps(&ctx, unet, x, &t[i], context, l ? rca : NULL);
-        CHECK(eps && memcmp(first, eps->x, count * sizeof *first) == 0, "%s: eps differs with and without a trace", prefix);
+        CHECK(eps && memcmp(first, eps->x, count * sizeof *first) == 0, "%s: eps differs with and without a trace",
+              prefix);
         flis_rewind(&ctx, mark);
         free(first);
         test_trace_close(&trace);
@@ -82,9 +94,18 @@ static void blocks(const char *name)
     flis_free(&ctx);
 }
 
-void test_unet_blocks_mix(void) { blocks("mix"); }
-void test_unet_blocks_boat(void) { blocks("boat"); }
-void test_unet_blocks_plain(void) { blocks("plain"); }
+void test_unet_blocks_mix(void)
+{
+    blocks("mix");
+}
+void test_unet_blocks_boat(void)
+{
+    blocks("boat");
+}
+void test_unet_blocks_plain(void)
+{
+    blocks("plain");
+}
 
 /* The mask by its definition, on the authors' grids (golden/labels): column k+1, absent classes, -1. */
 void test_unet_mask(void)
@@ -119,18 +140,22 @@ void test_unet_mask_edges(void)
     flis_ctx ctx;
     flis_init(&ctx);
     const uint8_t label[4] = {1, 2, 2, 255};
-    const float ids[4] = {2, -1, 9, 1};         /* of tokens 0..3: class 9 is absent */
+    const float ids[4] = {2, -1, 9, 1}; /* of tokens 0..3: class 9 is absent */
     flis_rca rca = {label, 2, 2, ids, 4};
     uint8_t mask[4 * FLIS_TOKENS];
     CHECK(flis_rca_mask(&ctx, &rca, 2, 2, mask), "%s", ctx.error);
-    const uint8_t wanted[4][6] = {              /* BOS, four tokens, EOS */
-        {1, 0, 1, 0, 1, 1}, {1, 1, 1, 0, 0, 1}, {1, 1, 1, 0, 0, 1}, {1, 0, 1, 0, 0, 1},
+    const uint8_t wanted[4][6] = {
+        /* BOS, four tokens, EOS */
+        {1, 0, 1, 0, 1, 1},
+        {1, 1, 1, 0, 0, 1},
+        {1, 1, 1, 0, 0, 1},
+        {1, 0, 1, 0, 0, 1},
     };
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < FLIS_TOKENS; j++)
             CHECK(mask[i * FLIS_TOKENS + j] == (j < 6 ? wanted[i][j] : 1), "cell %d column %d: got %d", i, j,
                   mask[i * FLIS_TOKENS + j]);
-    rca.classes = 0;                            /* no classes: plain attention */
+    rca.classes = 0; /* no classes: plain attention */
     CHECK(flis_rca_mask(&ctx, &rca, 2, 2, mask), "%s", ctx.error);
     for (int i = 0; i < 4 * FLIS_TOKENS; i++) CHECK(mask[i] == 1, "entry %d is closed", i);
     static const float many[76];
@@ -149,7 +174,8 @@ void test_unet_uncond_is_plain(void)
     const double t = 981;
     flis_tensor *x = test_tensor(&ctx, GOLDEN, "in.x"), *context = test_tensor(&ctx, GOLDEN, "in.context");
     const flis_rca *none[1] = {NULL}, *some[1] = {&l->rca};
-    flis_tensor *a = flis_unet_eps(&ctx, unet, x, &t, context, NULL), *b = flis_unet_eps(&ctx, unet, x, &t, context, none);
+    flis_tensor *a = flis_unet_eps(&ctx, unet, x, &t, context, NULL),
+                *b = flis_unet_eps(&ctx, unet, x, &t, context, none);
     flis_tensor *c = flis_unet_eps(&ctx, unet, x, &t, context, some);
     l->rca.classes = 0;
     flis_tensor *d = flis_unet_eps(&ctx, unet, x, &t, context, some);
@@ -168,14 +194,15 @@ void test_unet_uncond_is_plain(void)
 void test_unet_time_embedding(void)
 {
     size_t count = 0;
-    double *t = test_golden("golden/temb.safetensors", "t", &count), *wanted = test_golden("golden/temb.safetensors", "temb320", NULL);
+    double *t = test_golden("golden/temb.safetensors", "t", &count),
+           *wanted = test_golden("golden/temb.safetensors", "temb320", NULL);
     double worst = 0;
     for (size_t i = 0; t && wanted && i < count; i++) {
         real got[320];
         flis_time_embedding(t[i], 320, got);
         double error = test_max_error(got, wanted + i * 320, 320, NULL);
         if (!(error <= worst)) worst = error;
-        for (size_t k = 0; k < 160; k++) {      /* against libm, the float rounding alone */
+        for (size_t k = 0; k < 160; k++) { /* against libm, the float rounding alone */
             double angle = t[i] * exp(-log(10000.0) * (double)k / 160);
             CHECK(fabs((double)got[k] - cos(angle)) <= 3.1e-8 && fabs((double)got[160 + k] - sin(angle)) <= 3.1e-8,
                   "t %g, frequency %zu: got %.9g, %.9g", t[i], k, (double)got[k], (double)got[160 + k]);
@@ -202,13 +229,15 @@ void test_unet_batch(void)
     }
     const double t[2] = {981, 1};
     const flis_rca *some[2] = {&l->rca, NULL};
-    flis_tensor *a = flis_unet_eps(&ctx, unet, x, t, context, some), *b = flis_unet_eps(&ctx, unet, x, t + 1, context, NULL);
+    flis_tensor *a = flis_unet_eps(&ctx, unet, x, t, context, some),
+                *b = flis_unet_eps(&ctx, unet, x, t + 1, context, NULL);
     const int threads[] = {1, 2, 3, 7};
     for (int i = 0; i < 4; i++) {
         ctx.threads = threads[i];
         flis_tensor *both = flis_unet_eps(&ctx, unet, x2, t, context2, some);
         CHECK(both && memcmp(both->x, a->x, count * sizeof(real)) == 0, "sample 0 differs, %d threads", threads[i]);
-        CHECK(both && memcmp(both->x + count, b->x, count * sizeof(real)) == 0, "sample 1 differs, %d threads", threads[i]);
+        CHECK(both && memcmp(both->x + count, b->x, count * sizeof(real)) == 0, "sample 1 differs, %d threads",
+              threads[i]);
     }
     free(l);
     flis_unet_free(unet);
@@ -226,7 +255,8 @@ void test_unet_refuses(void)
           "a latent that does not halve: %s", ctx.error);
     ctx.error[0] = 0;
     CHECK(!flis_unet_eps(&ctx, unet, flis_image(&ctx, 1, 16, 16, 4), &t, flis_rows(&ctx, 1, 76, 48), NULL) &&
-          strstr(ctx.error, "76"), "76 tokens: %s", ctx.error);
+              strstr(ctx.error, "76"),
+          "76 tokens: %s", ctx.error);
     ctx.error[0] = 0;
     flis_unet_config wrong = TINY_B;
     wrong.heads = 0;
@@ -238,7 +268,10 @@ void test_unet_refuses(void)
 /* ---- eps of the norms ------------------------------------------------------------------------------------------ */
 
 /* A weight of a network by its checkpoint name. */
-typedef struct wanted { const char *name; flis_param *param; } wanted;
+typedef struct wanted {
+    const char *name;
+    flis_param *param;
+} wanted;
 
 static bool pick(flis_ctx *ctx, void *user, const char *name, flis_param *param)
 {
@@ -249,7 +282,11 @@ static bool pick(flis_ctx *ctx, void *user, const char *name, flis_param *param)
 }
 
 /* Copies of traced tensors by name. */
-typedef struct kept { const char *name; flis_tensor *x; flis_ctx *ctx; } kept;
+typedef struct kept {
+    const char *name;
+    flis_tensor *x;
+    flis_ctx *ctx;
+} kept;
 
 static void keep_traced(void *user, const char *name, const flis_tensor *x)
 {
@@ -273,14 +310,31 @@ void test_unet_eps_of_norms(void)
     flis_init(&own);
     flis_unet *unet = tiny_unet(&ctx);
 #define RES "input_blocks.1.0."
-    wanted w[] = {{RES "in_layers.0.weight", 0}, {RES "in_layers.0.bias", 0}, {RES "in_layers.2.weight", 0}, {RES "in_layers.2.bias", 0},
-                  {RES "emb_layers.1.weight", 0}, {RES "emb_layers.1.bias", 0}, {RES "out_layers.0.weight", 0},
-                  {RES "out_layers.0.bias", 0}, {RES "out_layers.3.weight", 0}, {RES "out_layers.3.bias", 0},
-                  {"input_blocks.1.1.norm.weight", 0}, {"input_blocks.1.1.norm.bias", 0}, {"input_blocks.1.1.proj_in.weight", 0},
-                  {"input_blocks.1.1.proj_in.bias", 0}, {"out.0.weight", 0}, {"out.0.bias", 0}, {NULL, NULL}};
+    wanted w[] = {{RES "in_layers.0.weight", 0},
+                  {RES "in_layers.0.bias", 0},
+                  {RES "in_layers.2.weight", 0},
+                  {RES "in_layers.2.bias", 0},
+                  {RES "emb_layers.1.weight", 0},
+                  {RES "emb_layers.1.bias", 0},
+                  {RES "out_layers.0.weight", 0},
+                  {RES "out_layers.0.bias", 0},
+                  {RES "out_layers.3.weight", 0},
+                  {RES "out_layers.3.bias", 0},
+                  {"input_blocks.1.1.norm.weight", 0},
+                  {"input_blocks.1.1.norm.bias", 0},
+                  {"input_blocks.1.1.proj_in.weight", 0},
+                  {"input_blocks.1.1.proj_in.bias", 0},
+                  {"out.0.weight", 0},
+                  {"out.0.bias", 0},
+                  {NULL, NULL}};
 #undef RES
-    kept k[] = {{"input_blocks.0", 0, &own}, {"time_embed", 0, &own}, {"input_blocks.1.0", 0, &own},
-                {"input_blocks.1.1.proj_in", 0, &own}, {"output_blocks.11", 0, &own}, {"out.0", 0, &own}, {NULL, NULL, NULL}};
+    kept k[] = {{"input_blocks.0", 0, &own},
+                {"time_embed", 0, &own},
+                {"input_blocks.1.0", 0, &own},
+                {"input_blocks.1.1.proj_in", 0, &own},
+                {"output_blocks.11", 0, &own},
+                {"out.0", 0, &own},
+                {NULL, NULL, NULL}};
     flis_unet_walk(&ctx, unet, pick, w);
     const double t = 981;
     flis_tensor *x = flis_scale(&ctx, test_tensor(&ctx, GOLDEN, "in.x"), 1e-3);
@@ -300,7 +354,8 @@ void test_unet_eps_of_norms(void)
         CHECK(same(y, k[2].x) == !other, "ResBlock with eps %g: %s", res_eps, other ? "not noticed" : "differs");
         y = flis_group_norm(&ctx, k[2].x, w[10].param, w[11].param, transformer_eps, false);
         y = flis_conv(&ctx, y, w[12].param, w[13].param, FLIS_SAME, NULL);
-        CHECK(same(y, k[3].x) == !other, "SpatialTransformer with eps %g: %s", transformer_eps, other ? "not noticed" : "differs");
+        CHECK(same(y, k[3].x) == !other, "SpatialTransformer with eps %g: %s", transformer_eps,
+              other ? "not noticed" : "differs");
         y = flis_group_norm(&ctx, k[4].x, w[14].param, w[15].param, res_eps, false);
         CHECK(same(y, k[5].x) == !other, "out with eps %g: %s", res_eps, other ? "not noticed" : "differs");
     }
@@ -327,7 +382,10 @@ void test_unet_not_square(void)
     for (size_t i = 0; i < flis_count(x); i++) x->x[i] = (real)((double)(i * 37 % 101) / 50 - 1);
 #define ATTN2 "input_blocks.1.1.transformer_blocks.0.attn2"
     wanted w[] = {{ATTN2 ".to_out.0.weight", NULL}, {ATTN2 ".to_out.0.bias", NULL}, {NULL, NULL}};
-    kept k[] = {{ATTN2 ".to_q", NULL, &own}, {ATTN2 ".to_k", NULL, &own}, {ATTN2 ".to_v", NULL, &own}, {ATTN2, NULL, &own},
+    kept k[] = {{ATTN2 ".to_q", NULL, &own},
+                {ATTN2 ".to_k", NULL, &own},
+                {ATTN2 ".to_v", NULL, &own},
+                {ATTN2, NULL, &own},
                 {NULL, NULL, NULL}};
 #undef ATTN2
     flis_unet_walk(&ctx, unet, pick, w);

@@ -11,8 +11,8 @@
 
 static flis_vae *tiny_vae(flis_ctx *ctx)
 {
-    const flis_vae_config config = {.channels = 32, .levels = 4, .mult = {1, 2, 4, 4}, .blocks = 2, .z = 4, .embed = 4,
-                                    .scale_factor = 0.18215};
+    const flis_vae_config config = {
+        .channels = 32, .levels = 4, .mult = {1, 2, 4, 4}, .blocks = 2, .z = 4, .embed = 4, .scale_factor = 0.18215};
     flis_vae *vae = flis_vae_new(ctx, &config, true, true);
     if (vae) flis_vae_walk(ctx, vae, flis_formula_visit, NULL);
     CHECK(flis_ok(ctx), "%s", ctx->error);
@@ -32,8 +32,8 @@ static void traced(const char *prefix, const char *in, const char *out, bool dec
         flis_tensor *y = decodes ? flis_vae_decode(&ctx, vae, x) : flis_vae_encode(&ctx, vae, x);
         CHECK(flis_ok(&ctx), "%s", ctx.error);
         test_close(y, GOLDEN, out, 1e-5);
-        CHECK(trace.compared == test_trace_expected(&trace), "compared %zu tensors, the golden file has %zu", trace.compared,
-              test_trace_expected(&trace));
+        CHECK(trace.compared == test_trace_expected(&trace), "compared %zu tensors, the golden file has %zu",
+              trace.compared, test_trace_expected(&trace));
         if (getenv("FLIS_TEST_ERRORS")) fprintf(stderr, "%s worst %.3g\n", trace.worst_name, trace.worst);
         ctx.trace = NULL;
         flis_tensor *z = decodes ? flis_vae_decode(&ctx, vae, x) : flis_vae_encode(&ctx, vae, x);
@@ -44,8 +44,14 @@ static void traced(const char *prefix, const char *in, const char *out, bool dec
     flis_free(&ctx);
 }
 
-void test_vae_decode(void) { traced("dec4x6.", "dec4x6.in.z", "dec4x6.out.image", true); }
-void test_vae_encode(void) { traced("enc4x6.", "enc4x6.in.image", "enc4x6.out.moments", false); }
+void test_vae_decode(void)
+{
+    traced("dec4x6.", "dec4x6.in.z", "dec4x6.out.image", true);
+}
+void test_vae_encode(void)
+{
+    traced("enc4x6.", "enc4x6.in.image", "enc4x6.out.moments", false);
+}
 
 /* Item 18: z * float32(1 / 0.18215), decode, clamp((x + 1) / 2), 255 x truncated. Bytes within 1 (truncation edges). */
 void test_vae_bytes(void)
@@ -58,7 +64,8 @@ void test_vae_bytes(void)
     flis_tensor *z = test_tensor(&ctx, GOLDEN, "dec4x6.in.z");
     flis_picture picture = {0};
     CHECK(flis_decode_picture(&ctx, vae, z, &picture), "%s", ctx.error);
-    CHECK(picture.width == 48 && picture.height == 32 && picture.channels == 3, "got %zu x %zu", picture.width, picture.height);
+    CHECK(picture.width == 48 && picture.height == 32 && picture.channels == 3, "got %zu x %zu", picture.width,
+          picture.height);
     flis_tensor *image = flis_vae_decode(&ctx, vae, flis_scale(&ctx, z, (float)(1 / 0.18215)));
     for (size_t i = 0; wanted && picture.pixels && i < count; i++) {
         double difference = fabs(picture.pixels[i] - wanted[i]);
@@ -80,16 +87,22 @@ void test_vae_refuses(void)
     flis_ctx ctx;
     flis_init(&ctx);
     flis_vae *vae = tiny_vae(&ctx);
-    CHECK(!flis_vae_decode(&ctx, vae, flis_image(&ctx, 1, 4, 4, 3)) && strstr(ctx.error, "wanted [n,4"), "%s", ctx.error);
+    CHECK(!flis_vae_decode(&ctx, vae, flis_image(&ctx, 1, 4, 4, 3)) && strstr(ctx.error, "wanted [n,4"), "%s",
+          ctx.error);
     ctx.error[0] = 0;
-    CHECK(!flis_vae_encode(&ctx, vae, flis_image(&ctx, 1, 12, 16, 3)) && strstr(ctx.error, "multiples of 8"), "%s", ctx.error);
+    CHECK(!flis_vae_encode(&ctx, vae, flis_image(&ctx, 1, 12, 16, 3)) && strstr(ctx.error, "multiples of 8"), "%s",
+          ctx.error);
     flis_vae_free(vae);
     flis_free(&ctx);
 }
 
 /* Item 7: eps 1e-6. The last norm is redone with each eps from the traced tensors: the right one must agree to the bit,
    the other must not. Item 16: the mid attention's scale is c^-0.5 of all channels; golden tensors hold that. */
-typedef struct norm_check { flis_ctx *own; flis_tensor *before, *after; flis_param *gain, *bias; } norm_check;
+typedef struct norm_check {
+    flis_ctx *own;
+    flis_tensor *before, *after;
+    flis_param *gain, *bias;
+} norm_check;
 
 static bool pick(flis_ctx *ctx, void *user, const char *name, flis_param *param)
 {
@@ -105,7 +118,7 @@ static void keep_traced(void *user, const char *name, const flis_tensor *x)
     norm_check *c = user;
     flis_tensor **to = strcmp(name, "decoder.up.0.block.2") == 0 ? &c->before
                        : strcmp(name, "decoder.norm_out") == 0   ? &c->after
-                                                                  : NULL;
+                                                                 : NULL;
     if (to && (*to = flis_image(c->own, x->n, x->h, x->w, x->c))) memcpy((*to)->x, x->x, flis_count(x) * sizeof(real));
 }
 

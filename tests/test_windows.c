@@ -34,17 +34,19 @@ void test_windows_words(void)
     CHECK(flis_init(&ctx) && latents_new(&ctx, &l, 1, T_SIDE, T_SIDE), "no room");
     two_things(&l);
     const int16_t empty[2] = {T_BOS, T_EOS};
-    for (int part = 0; part < 2; part++) {         /* the upper left quarter, the lower right one: there 2 places of boat are too few */
+    for (int part = 0; part < 2;
+         part++) { /* the upper left quarter, the lower right one: there 2 places of boat are too few */
         uint8_t label[64];
         int32_t ids[FLIS_TOKENS];
         float class_ids[FLIS_TOKENS];
         size_t n = 0;
         for (int i = 0; i < 64; i++) label[i] = l.label[(8 * part + i / 8) * T_SIDE + 8 * part + i % 8];
         put_words(&l, 0, label, 64, false, -1, empty, ids, class_ids, &n);
-        CHECK(n == count[part] && ids[0] == T_BOS && ids[76] == T_EOS, "window %d: %zu words, wanted %zu", part, n, count[part]);
+        CHECK(n == count[part] && ids[0] == T_BOS && ids[76] == T_EOS, "window %d: %zu words, wanted %zu", part, n,
+              count[part]);
         for (int i = 0; i < 5; i++)
-            CHECK(ids[i + 1] == wanted[part][i] && class_ids[i] == wanted_class[part][i], "window %d, word %d: token %d of class %g", part, i,
-                  ids[i + 1], (double)class_ids[i]);
+            CHECK(ids[i + 1] == wanted[part][i] && class_ids[i] == wanted_class[part][i],
+                  "window %d, word %d: token %d of class %g", part, i, ids[i + 1], (double)class_ids[i]);
         put_words(&l, 0, l.label, T_SIDE * T_SIDE, true, -1, empty, ids, class_ids, &n);
         CHECK(n == 5 && ids[4] == 103 && class_ids[3] == 3, "a whole scene keeps all its words: %zu", n);
     }
@@ -55,7 +57,8 @@ void test_windows_words(void)
 /* --alone: of the regions' words those of one phrase, and the style's, which is seen there too; none where too little of it is. */
 void test_windows_alone(void)
 {
-    static const int of[] = {17, 2, 3}, wanted[3][4] = {{100, 101, 104, T_EOS}, {102, 104, T_EOS, T_EOS}, {104, T_EOS, T_EOS, T_EOS}};
+    static const int of[] = {17, 2, 3},
+                     wanted[3][4] = {{100, 101, 104, T_EOS}, {102, 104, T_EOS, T_EOS}, {104, T_EOS, T_EOS, T_EOS}};
     static const float wanted_class[3][4] = {{17, 17, -1, -1}, {2, -1, -1, -1}, {-1, -1, -1, -1}};
     static const size_t count[] = {3, 2, 1};
     flis_ctx ctx;
@@ -68,10 +71,11 @@ void test_windows_alone(void)
         float class_ids[FLIS_TOKENS];
         size_t n = 0;
         put_words(&l, 0, l.label, T_SIDE * T_SIDE, false, of[which], empty, ids, class_ids, &n);
-        CHECK(n == count[which] && ids[0] == T_BOS && ids[76] == T_EOS, "phrase %d: %zu words, wanted %zu", of[which], n, count[which]);
+        CHECK(n == count[which] && ids[0] == T_BOS && ids[76] == T_EOS, "phrase %d: %zu words, wanted %zu", of[which],
+              n, count[which]);
         for (int i = 0; i < 4; i++)
-            CHECK(ids[i + 1] == wanted[which][i] && class_ids[i] == wanted_class[which][i], "phrase %d, word %d: token %d of class %g",
-                  of[which], i, ids[i + 1], (double)class_ids[i]);
+            CHECK(ids[i + 1] == wanted[which][i] && class_ids[i] == wanted_class[which][i],
+                  "phrase %d, word %d: token %d of class %g", of[which], i, ids[i + 1], (double)class_ids[i]);
     }
     latents_free(&l);
     flis_free(&ctx);
@@ -112,11 +116,12 @@ void test_windows_shares(void)
     CHECK(flis_init(&j.ctx) && latents_new(&j.ctx, &j.data, 1, T_SIDE, T_SIDE), "no room");
     two_things(&j.data);
     memset(j.data.moments, 0, T_SIDE * T_SIDE * 8 * sizeof *j.data.moments);
-    for (int i = 2; i < 8; i++) j.data.label[12 * T_SIDE + 8 + i] = 3;         /* the boat is large enough for its word */
+    for (int i = 2; i < 8; i++) j.data.label[12 * T_SIDE + 8 + i] = 3; /* the boat is large enough for its word */
     j.empty[0] = T_BOS, j.empty[1] = T_EOS;
     j.o.stage = TEXT2IMAGE, j.o.window = 8, j.o.things = true;
     b.z = flis_image(&j.ctx, 1, 8, 8, 4), b.noise = flis_image(&j.ctx, 1, 8, 8, 4);
-    b.ids = flis_scratch(&j.ctx, FLIS_TOKENS, sizeof *b.ids), b.class_ids = flis_scratch(&j.ctx, FLIS_TOKENS, sizeof *b.class_ids);
+    b.ids = flis_scratch(&j.ctx, FLIS_TOKENS, sizeof *b.ids),
+    b.class_ids = flis_scratch(&j.ctx, FLIS_TOKENS, sizeof *b.class_ids);
     CHECK(flis_ok(&j.ctx), "no room");
     const int all = named_together(&j, &b, 0), some = named_together(&j, &b, 0.25), none = named_together(&j, &b, 1);
     CHECK(all > GATHERED / 2, "without --alone %d of %d windows name several", all, GATHERED);
@@ -138,7 +143,8 @@ void test_windows_weights(void)
     weigh_crop(s, 10, 20, 8, 3, weight);
     for (int i = 0; i < 64; i++) {
         const real wanted = i == 8 + 2 || i == 2 * 8 ? 3 : 1;
-        CHECK(weight[i] == wanted, "pixel %d, %d weighs %g, wanted %g", i / 8, i % 8, (double)weight[i], (double)wanted);
+        CHECK(weight[i] == wanted, "pixel %d, %d weighs %g, wanted %g", i / 8, i % 8, (double)weight[i],
+              (double)wanted);
     }
     free(s);
 }
@@ -174,19 +180,21 @@ void test_windows_places(void)
     draw_windows(&l, false, &balls, &top, &bottom);
     CHECK(balls > DRAWN / 2 && balls < DRAWN, "the ball is in %d of %d windows", balls, DRAWN);
     CHECK(top > DRAWN / 10 && bottom > DRAWN / 10, "%d at the top, %d at the bottom", top, bottom);
-    l.class_ids[1] = 3;                     /* "ball boat sea boat" and a style: of the things one is the ball, two the boat */
+    l.class_ids[1] = 3; /* "ball boat sea boat" and a style: of the things one is the ball, two the boat */
     draw_windows(&l, true, &balls, &top, &bottom);
-    CHECK(balls > 30 * DRAWN / 100 && balls < 37 * DRAWN / 100, "of things alone, the ball is in %d of %d windows", balls, DRAWN);
-    l.class_ids[0] = l.class_ids[1] = l.class_ids[3] = 2;   /* no thing: as without */
+    CHECK(balls > 30 * DRAWN / 100 && balls < 37 * DRAWN / 100, "of things alone, the ball is in %d of %d windows",
+          balls, DRAWN);
+    l.class_ids[0] = l.class_ids[1] = l.class_ids[3] = 2; /* no thing: as without */
     draw_windows(&l, true, &balls, &top, &bottom);
     CHECK(balls > 40 * DRAWN / 100 && balls < DRAWN, "without things, the ball is in %d of %d windows", balls, DRAWN);
-    for (int i = 0; i < 5; i++) l.class_ids[i] = 3;         /* only the boat is named */
+    for (int i = 0; i < 5; i++) l.class_ids[i] = 3; /* only the boat is named */
     draw_windows(&l, false, &balls, &top, &bottom);
-    CHECK(balls < DRAWN / 10 && bottom > DRAWN / 10, "for the boat, the ball is in %d windows, and %d lie at the bottom", balls, bottom);
-    for (int i = 0; i < 5; i++) l.class_ids[i] = 17;        /* only the ball */
+    CHECK(balls < DRAWN / 10 && bottom > DRAWN / 10,
+          "for the boat, the ball is in %d windows, and %d lie at the bottom", balls, bottom);
+    for (int i = 0; i < 5; i++) l.class_ids[i] = 17; /* only the ball */
     draw_windows(&l, false, &balls, &top, &bottom);
     CHECK(balls == DRAWN, "the ball is in %d of %d windows that are drawn for it", balls, DRAWN);
-    for (int i = 0; i < 5; i++) l.class_ids[i] = -1;        /* only what acts everywhere, and no word at all */
+    for (int i = 0; i < 5; i++) l.class_ids[i] = -1; /* only what acts everywhere, and no word at all */
     draw_windows(&l, false, &balls, &top, &bottom);
     CHECK(top == DRAWN, "%d of %d windows at the top", top, DRAWN);
     l.classes[0] = 0;
@@ -199,9 +207,9 @@ void test_windows_places(void)
 /* Mean scores of padding and of a word at right angles to it, head by head, of every cross-attention: q1 k / sqrt(head). */
 enum { T_HEADS = 2, T_ATTENTIONS = 16 };
 typedef struct scores {
-    const real *feature[2];     /* padding, word */
+    const real *feature[2]; /* padding, word */
     double of[2][T_ATTENTIONS * T_HEADS];
-    size_t seen, biases;        /* scores; norm2's biases that are 1 */
+    size_t seen, biases; /* scores; norm2's biases that are 1 */
     real *query;
 } scores;
 
@@ -260,17 +268,21 @@ void test_windows_deaf(void)
     CHECK(unet && flis_unet_walk(&ctx, unet, new_weights, (void *)&o), "no U-Net: %s", ctx.error);
     deafness f = {padding, D, T_HEADS, NULL};
     scores before = {{padding, word}, {{0}}, 0, 0, NULL}, after = before;
-    CHECK(flis_unet_walk(&ctx, unet, score, &before) && flis_unet_walk(&ctx, unet, deafen, &f) && flis_unet_walk(&ctx, unet, score, &after),
+    CHECK(flis_unet_walk(&ctx, unet, score, &before) && flis_unet_walk(&ctx, unet, deafen, &f) &&
+              flis_unet_walk(&ctx, unet, score, &after),
           "walk: %s", ctx.error);
     CHECK(after.seen == T_ATTENTIONS * T_HEADS, "%zu scores", after.seen);
-    CHECK(before.biases == 0 && after.biases > 0, "%zu biases of norm2 are 1, and were %zu", after.biases, before.biases);
+    CHECK(before.biases == 0 && after.biases > 0, "%zu biases of norm2 are 1, and were %zu", after.biases,
+          before.biases);
     for (size_t i = 0; i < after.seen; i++)
         for (int which = 0; which < 2; which++) {
             const double error = fabs(after.of[which][i] - before.of[which][i] - (which ? 0 : DEAF));
             worst[which] = error > worst[which] ? error : worst[which];
         }
-    if (getenv("FLIS_TEST_ERRORS")) fprintf(stderr, "deaf: padding's scores off by %.2g, a word's by %.2g\n", worst[0], worst[1]);
-    CHECK(worst[0] <= within && worst[1] <= within, "padding's scores are off by %g, a word's by %g", worst[0], worst[1]);
+    if (getenv("FLIS_TEST_ERRORS"))
+        fprintf(stderr, "deaf: padding's scores off by %.2g, a word's by %.2g\n", worst[0], worst[1]);
+    CHECK(worst[0] <= within && worst[1] <= within, "padding's scores are off by %g, a word's by %g", worst[0],
+          worst[1]);
     free(f.shared);
     flis_unet_free(unet);
     flis_free(&ctx);

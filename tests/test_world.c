@@ -7,8 +7,9 @@
 #include "../tools/world.c"
 #include "test.h"
 
-static const char *const SETS[] = {"text2image", "layout", "test", "ood-object", "ood-attribute", "ood-style", "region-style", "phrases", "anything",
-                                   "shapes", "rare", "hard", "layout-shapes"};
+static const char *const SETS[] = {"text2image", "layout",       "test",         "ood-object", "ood-attribute",
+                                   "ood-style",  "region-style", "phrases",      "anything",   "shapes",
+                                   "rare",       "hard",         "layout-shapes"};
 enum { SET_COUNT = sizeof SETS / sizeof *SETS };
 
 /* All that a scene tells, in one hash. */
@@ -32,7 +33,10 @@ static uint64_t scenes_hash(world_scene *s, const char *set, uint64_t first, int
    bits gave the same. Training data and held-out layouts change with them: change them with a reason. */
 void test_world_pinned(void)
 {
-    static const struct { const char *set; uint64_t seed, hash; } row[] = {
+    static const struct {
+        const char *set;
+        uint64_t seed, hash;
+    } row[] = {
         {"text2image", 0, UINT64_C(0xddcd1ed0a572f38d)},
         {"layout", 1000, UINT64_C(0x4727ef9094b5951a)},
         {"test", 0, UINT64_C(0x0adf1fcb693643ff)},
@@ -49,7 +53,8 @@ void test_world_pinned(void)
     world_scene *s = malloc(sizeof *s);
     for (size_t i = 0; s && i < sizeof row / sizeof *row; i++) {
         uint64_t h = scenes_hash(s, row[i].set, row[i].seed, 8);
-        CHECK(h == row[i].hash, "%s from seed %llu: got 0x%016llx", row[i].set, (unsigned long long)row[i].seed, (unsigned long long)h);
+        CHECK(h == row[i].hash, "%s from seed %llu: got 0x%016llx", row[i].set, (unsigned long long)row[i].seed,
+              (unsigned long long)h);
     }
     free(s);
 }
@@ -88,19 +93,22 @@ void test_world_labels(void)
             world_draw(seed, world_set(SETS[k]), s);
             for (int i = 0; i < WORLD_PIXELS; i++) pixels[s->label[i]]++;
             for (int l = 0; l < 256; l++)
-                CHECK(!pixels[l] || with_id(s, l), "%s %llu: label %d has no phrase", SETS[k], (unsigned long long)seed, l);
+                CHECK(!pixels[l] || with_id(s, l), "%s %llu: label %d has no phrase", SETS[k], (unsigned long long)seed,
+                      l);
             for (int i = 0; i < s->phrases; i++) {
                 const world_phrase *f = &s->phrase[i];
                 char text[80];
                 if (f->style) {
-                    CHECK(strcmp(f->text, world_style_name(f->style)) == 0 && i == s->phrases - 1, "style \"%s\"", f->text);
+                    CHECK(strcmp(f->text, world_style_name(f->style)) == 0 && i == s->phrases - 1, "style \"%s\"",
+                          f->text);
                     continue;
                 }
-                snprintf(text, sizeof text, "%s%s%s%s%s", f->colour ? world_colour_name(f->colour) : "", f->colour ? " " : "",
-                         world_pattern_name(f->pattern), f->pattern ? " " : "", world_class_name(f->class));
+                snprintf(text, sizeof text, "%s%s%s%s%s", f->colour ? world_colour_name(f->colour) : "",
+                         f->colour ? " " : "", world_pattern_name(f->pattern), f->pattern ? " " : "",
+                         world_class_name(f->class));
                 CHECK(strcmp(text, f->text) == 0, "\"%s\" should be \"%s\"", f->text, text);
-                CHECK(f->id > 0 && pixels[f->id] >= 90 && world_class_of(f->id) == f->class, "\"%s\" has id %d, %ld pixels", f->text,
-                      f->id, f->id > 0 ? pixels[f->id] : 0);
+                CHECK(f->id > 0 && pixels[f->id] >= 90 && world_class_of(f->id) == f->class,
+                      "\"%s\" has id %d, %ld pixels", f->text, f->id, f->id > 0 ? pixels[f->id] : 0);
                 CHECK(with_id(s, f->id) == f, "\"%s\" shares its id with another phrase", f->text);
                 seconds += f->id > WORLD_SECOND;
             }
@@ -109,7 +117,9 @@ void test_world_labels(void)
     free(s);
 }
 
-typedef struct census { int classes[WORLD_CLASSES + 1], attributes, styles, pictures, regions, plain; } census;
+typedef struct census {
+    int classes[WORLD_CLASSES + 1], attributes, styles, pictures, regions, plain;
+} census;
 
 static void count_scene(census *c, const world_scene *s)
 {
@@ -133,7 +143,8 @@ void test_world_sets(void)
     world_scene *s = malloc(sizeof *s);
     for (int k = 0; s && k < SET_COUNT; k++) {
         census c = {{0}, 0, 0, 0, 0, 0};
-        bool everything = k == 0 || (k >= 7 && k <= 11), object = k == 3, attribute = k == 4, style = k == 5, part = k == 6;
+        bool everything = k == 0 || (k >= 7 && k <= 11), object = k == 3, attribute = k == 4, style = k == 5,
+             part = k == 6;
         uint64_t wanted = k == 10 ? RARE_CLASSES : k == 11 ? HARD_CLASSES : 0;
         int new_scenes = 0, attribute_scenes = 0, wanted_scenes = 0, new_things = 0;
         for (uint64_t seed = 0; seed < SCENES; seed++) {
@@ -148,18 +159,26 @@ void test_world_sets(void)
             new_scenes += new_here, attribute_scenes += attribute_here, wanted_scenes += wanted_here;
         }
         for (int i = NIGHT_SKY + 1; i <= WORLD_CLASSES; i++) new_things += c.classes[i];
-        for (int i = 1; i <= NIGHT_SKY; i++) CHECK(c.classes[i] > 0, "%s: no %s in %d scenes", SETS[k], world_class_name(i), SCENES);
-        CHECK(everything || object ? new_things > 0 : new_things == 0, "%s: %d phrases of new classes", SETS[k], new_things);
+        for (int i = 1; i <= NIGHT_SKY; i++)
+            CHECK(c.classes[i] > 0, "%s: no %s in %d scenes", SETS[k], world_class_name(i), SCENES);
+        CHECK(everything || object ? new_things > 0 : new_things == 0, "%s: %d phrases of new classes", SETS[k],
+              new_things);
         CHECK(!object || new_scenes == SCENES, "%s: %d scenes with a new class, wanted all", SETS[k], new_scenes);
-        CHECK(!wanted || wanted_scenes == SCENES, "%s: %d scenes with what it is for, wanted all", SETS[k], wanted_scenes);
-        CHECK(everything || attribute ? c.attributes > 0 : c.attributes == 0, "%s: %d attributes", SETS[k], c.attributes);
-        CHECK(!attribute || attribute_scenes == SCENES, "%s: %d scenes with an attribute, wanted all", SETS[k], attribute_scenes);
-        CHECK(everything ? c.styles > 0 && c.styles < SCENES : c.styles == (style || part ? SCENES : 0), "%s: %d styles", SETS[k], c.styles);
-        CHECK(c.pictures == (part ? 0 : c.styles) && c.regions == (part ? SCENES : 0), "%s: %d styles of pictures, %d of regions", SETS[k],
-              c.pictures, c.regions);
-        CHECK(k == 0 ? c.plain < SCENES / 2 : c.plain == SCENES, "%s: %d captions are the phrases alone", SETS[k], c.plain);
+        CHECK(!wanted || wanted_scenes == SCENES, "%s: %d scenes with what it is for, wanted all", SETS[k],
+              wanted_scenes);
+        CHECK(everything || attribute ? c.attributes > 0 : c.attributes == 0, "%s: %d attributes", SETS[k],
+              c.attributes);
+        CHECK(!attribute || attribute_scenes == SCENES, "%s: %d scenes with an attribute, wanted all", SETS[k],
+              attribute_scenes);
+        CHECK(everything ? c.styles > 0 && c.styles < SCENES : c.styles == (style || part ? SCENES : 0),
+              "%s: %d styles", SETS[k], c.styles);
+        CHECK(c.pictures == (part ? 0 : c.styles) && c.regions == (part ? SCENES : 0),
+              "%s: %d styles of pictures, %d of regions", SETS[k], c.pictures, c.regions);
+        CHECK(k == 0 ? c.plain < SCENES / 2 : c.plain == SCENES, "%s: %d captions are the phrases alone", SETS[k],
+              c.plain);
     }
-    for (int i = 1; i <= WORLD_CLASSES; i++) CHECK(CLASS[i].layout == (i <= NIGHT_SKY), "%s: in the wrong set", world_class_name(i));
+    for (int i = 1; i <= WORLD_CLASSES; i++)
+        CHECK(CLASS[i].layout == (i <= NIGHT_SKY), "%s: in the wrong set", world_class_name(i));
     free(s);
 }
 
@@ -187,7 +206,8 @@ void test_world_held_out(void)
         map[i] = test_hash(s->label, sizeof s->label);
     }
     for (int i = 0; s && i < SCENES; i++)
-        for (int j = SCENES; j < 2 * SCENES; j++) CHECK(map[i] != map[j], "layout %d and test %d have the same map", i, j - SCENES);
+        for (int j = SCENES; j < 2 * SCENES; j++)
+            CHECK(map[i] != map[j], "layout %d and test %d have the same map", i, j - SCENES);
     free(s);
 }
 
@@ -198,9 +218,11 @@ void test_world_captions(void)
     for (int k = 0; s && k < SET_COUNT; k++)
         for (uint64_t seed = 0; seed < 60; seed++) {
             world_draw(seed, world_set(SETS[k]), s);
-            CHECK(strlen(s->caption) + 1 < sizeof s->caption && !strstr(s->caption, "  ") && !strstr(s->caption, ", ,") &&
-                  !strstr(s->caption, " ,"), "\"%s\"", s->caption);
-            for (int i = 0; i < s->phrases; i++) CHECK(strstr(s->caption, s->phrase[i].text), "\"%s\" without \"%s\"", s->caption, s->phrase[i].text);
+            CHECK(strlen(s->caption) + 1 < sizeof s->caption && !strstr(s->caption, "  ") &&
+                      !strstr(s->caption, ", ,") && !strstr(s->caption, " ,"),
+                  "\"%s\"", s->caption);
+            for (int i = 0; i < s->phrases; i++)
+                CHECK(strstr(s->caption, s->phrase[i].text), "\"%s\" without \"%s\"", s->caption, s->phrase[i].text);
         }
     free(s);
 }
@@ -257,7 +279,8 @@ void test_world_styles(void)
         }
         CHECK(memcmp(with->label, without->label, sizeof with->label) == 0, "a style moved a region");
         CHECK(outside == 0, "seed %d: %ld pixels changed outside the region", (int)seed, outside);
-        CHECK(10 * changed >= 7 * within_region, "seed %d: %ld of %ld pixels changed", (int)seed, changed, within_region);
+        CHECK(10 * changed >= 7 * within_region, "seed %d: %ld of %ld pixels changed", (int)seed, changed,
+              within_region);
     }
     for (int i = 1; i <= WORLD_STYLES; i++) CHECK(seen[i], "%s: not seen", world_style_name(i));
     free(with);
@@ -282,9 +305,11 @@ void test_world_misplaced(void)
         }
         d = (dice){seed};
         while (!plan_scene(&p, &d, usual)) {}
-        for (int i = 0; i < p.things; i++) CHECK(!p.thing[i].misplaced, "seed %d: a misplaced thing in a usual scene", (int)seed);
+        for (int i = 0; i < p.things; i++)
+            CHECK(!p.thing[i].misplaced, "seed %d: a misplaced thing in a usual scene", (int)seed);
     }
-    CHECK(100 * misplaced > 38 * things && 100 * misplaced < 42 * things, "%d of %d things are misplaced", misplaced, things);
+    CHECK(100 * misplaced > 38 * things && 100 * misplaced < 42 * things, "%d of %d things are misplaced", misplaced,
+          things);
     CHECK(elsewhere > things / 20, "%d of %d things belong in the sky and stand on the ground", elsewhere, things);
     world_scene *s = malloc(sizeof *s);
     int low = 0;
@@ -315,10 +340,11 @@ void test_world_often(void)
             }
         }
     }
-    CHECK(abs(things[0] - things[1]) < things[0] / 100, "%d things, and %d where none comes more often", things[0], things[1]);
+    CHECK(abs(things[0] - things[1]) < things[0] / 100, "%d things, and %d where none comes more often", things[0],
+          things[1]);
     const double odds = (double)often[0] / (things[0] - often[0]) / ((double)often[1] / (things[1] - often[1]));
-    CHECK(odds > 2.7 && odds < 3.2, "%d of %d things, and %d of %d without: %.2f times the odds, wanted about %d", often[0], things[0], often[1],
-          things[1], odds, OFTEN);
+    CHECK(odds > 2.7 && odds < 3.2, "%d of %d things, and %d of %d without: %.2f times the odds, wanted about %d",
+          often[0], things[0], often[1], things[1], odds, OFTEN);
 }
 
 /* Of "shapes" two things in five fill another's outline: no gap in it, nothing beside it. Found: 569 of 1365 things; of
@@ -333,11 +359,12 @@ void test_world_outlined(void)
         while (!plan_scene(&p, &d, r)) {}
         for (int i = 0; i < p.things; i++, things++) outlined += p.thing[i].outline.class > 0;
     }
-    CHECK(100 * outlined > 36 * things && 100 * outlined < 44 * things, "%d of %d things have another's outline", outlined, things);
+    CHECK(100 * outlined > 36 * things && 100 * outlined < 44 * things, "%d of %d things have another's outline",
+          outlined, things);
     world_scene *a = calloc(1, sizeof *a), *b = calloc(1, sizeof *b);
-    for (int class = 1; a && b && class <= WORLD_CLASSES; class++) {
+    for (int class = 1; a && b && class <= WORLD_CLASSES; class ++) {
         if (world_is_stuff(class)) continue;
-        const thing own = {.class = (uint8_t)class, .label = 1, .x = 60, .y = 90, .size = 50, .seed = 3};
+        const thing own = {.class = (uint8_t) class, .label = 1, .x = 60, .y = 90, .size = 50, .seed = 3};
         thing other = own;
         other.class = class == BALL ? TENT : BALL;
         other.colour = RED;
@@ -359,8 +386,10 @@ void test_world_outlined(void)
             gaps += b->label[i] == 1 && c.r == 0 && c.b == 1;
             changed += b->label[i] != 1 && (c.r > 0 || c.b < 1);
         }
-        CHECK(inside > 100 && 10 * red > 6 * inside, "%s: %ld of %ld pixels are red", world_class_name(class), red, inside);
-        CHECK(gaps == 0 && changed == 0, "%s: %ld pixels of gaps, %ld beside it", world_class_name(class), gaps, changed);
+        CHECK(inside > 100 && 10 * red > 6 * inside, "%s: %ld of %ld pixels are red", world_class_name(class), red,
+              inside);
+        CHECK(gaps == 0 && changed == 0, "%s: %ld pixels of gaps, %ld beside it", world_class_name(class), gaps,
+              changed);
     }
     free(a);
     free(b);
@@ -380,7 +409,8 @@ void test_world_exchanged(void)
         if (n < 2) continue;
         memcpy(r.exchange, id, sizeof id);
         CHECK(world_draw(seed, &r, after), "seed %d: no scene", (int)seed);
-        CHECK(strcmp(before->caption, after->caption) == 0 && before->phrases == after->phrases, "seed %d: other words", (int)seed);
+        CHECK(strcmp(before->caption, after->caption) == 0 && before->phrases == after->phrases, "seed %d: other words",
+              (int)seed);
         long wrong = 0, painted = 0, inside = 0;
         for (int i = 0; i < WORLD_PIXELS; i++) {
             const int was = before->label[i], is = was == id[0] ? id[1] : was == id[1] ? id[0] : was;
@@ -388,7 +418,8 @@ void test_world_exchanged(void)
             inside += is != was;
             painted += is != was && memcmp(before->rgb + 3 * i, after->rgb + 3 * i, 3) != 0;
         }
-        CHECK(wrong == 0, "seed %d: the map differs in %ld pixels from one with the labels exchanged", (int)seed, wrong);
+        CHECK(wrong == 0, "seed %d: the map differs in %ld pixels from one with the labels exchanged", (int)seed,
+              wrong);
         CHECK(10 * painted > 9 * inside, "seed %d: of %ld pixels %ld look otherwise", (int)seed, inside, painted);
         pairs++;
     }

@@ -56,8 +56,8 @@ static double compare(flis_ctx *ctx, flis_file *file, const flis_entry *entry, c
     double error = test_max_error(got, wanted, count, &where), largest = 1;
     for (size_t i = 0; relative && i < count; i++) largest = fmax(largest, fabs(wanted[i]));
     error /= largest;
-    CHECK(error <= tolerance, "%s: error %.3g at %zu (got %.9g, wanted %.9g), tolerance %.3g", entry->name, error, where,
-          (double)got[where], wanted[where], tolerance);
+    CHECK(error <= tolerance, "%s: error %.3g at %zu (got %.9g, wanted %.9g), tolerance %.3g", entry->name, error,
+          where, (double)got[where], wanted[where], tolerance);
     free(got);
     free(wanted);
     return error;

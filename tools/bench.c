@@ -95,7 +95,9 @@ static size_t processors(void)
 }
 
 /* A place for a file of ours alone; false: none could be made. */
-typedef struct scratch_file { char folder[512], path[600]; } scratch_file;
+typedef struct scratch_file {
+    char folder[512], path[600];
+} scratch_file;
 static bool scratch_make(scratch_file *s)
 {
 #if HAVE_POSIX
@@ -136,8 +138,15 @@ enum { MAX_LIST = 16, MAX_RUNS = 1000, MAX_MEMORY = 64 };
 enum { PEAK = 1, KERNELS = 2, CLIP = 4, UNET = 8, VAE = 16, LOAD = 32, EVERYTHING = 63 };
 static const char *const PARTS[] = {"peak", "kernels", "clip", "unet", "vae", "load"};
 
-typedef struct number_list { size_t count; uint64_t at[MAX_LIST]; } number_list;
-typedef struct memory_line { const char *stage; uint64_t size; double weights, activations, process; } memory_line;
+typedef struct number_list {
+    size_t count;
+    uint64_t at[MAX_LIST];
+} number_list;
+typedef struct memory_line {
+    const char *stage;
+    uint64_t size;
+    double weights, activations, process;
+} memory_line;
 
 typedef struct bench {
     flis_ctx ctx;
@@ -145,10 +154,10 @@ typedef struct bench {
     uint64_t runs;
     unsigned only;
     const char *model, *match;
-    size_t peak_rounds;         /* of the peak's loop in one part */
+    size_t peak_rounds; /* of the peak's loop in one part */
     bool json, small, terminal;
-    bool comma;                 /* JSON: a result was written before */
-    const char *part;           /* table: whose columns were headed last */
+    bool comma;       /* JSON: a result was written before */
+    const char *part; /* table: whose columns were headed last */
     memory_line memory[MAX_MEMORY];
     size_t memories;
 } bench;
@@ -200,21 +209,23 @@ static inline real multiply_add(real s, real a, real b)
 /* Sums that began alike would be one for the compiler. */
 static void peak_loop(size_t count, real a, real b, real *restrict total)
 {
-#define DECLARE(i) real s##i[LANES]; for (int j = 0; j < LANES; j++) s##i[j] = total[i * LANES + j] + a;
+#define DECLARE(i) \
+    real s##i[LANES]; \
+    for (int j = 0; j < LANES; j++) s##i[j] = total[i * LANES + j] + a;
     EACH_ROW(DECLARE)
 #undef DECLARE
-#define STEP(i) for (int j = 0; j < LANES; j++) s##i[j] = multiply_add(s##i[j], a, b);
+#define STEP(i) \
+    for (int j = 0; j < LANES; j++) s##i[j] = multiply_add(s##i[j], a, b);
     size_t k = 0;
     if (TWO_AT_ONCE)
         for (; k + 1 < count; k += 2) {
             EACH_ROW(STEP)
             EACH_ROW(STEP)
         }
-    for (; k < count; k++) {
-        EACH_ROW(STEP)
-    }
+    for (; k < count; k++) { EACH_ROW(STEP) }
 #undef STEP
-#define FINISH(i) for (int j = 0; j < LANES; j++) total[i * LANES + j] += s##i[j];
+#define FINISH(i) \
+    for (int j = 0; j < LANES; j++) total[i * LANES + j] += s##i[j];
     EACH_ROW(FINISH)
 #undef FINISH
 }
@@ -278,10 +289,10 @@ static double peak(const bench *b)
 typedef flis_tensor *work(flis_ctx *ctx, const void *what);
 
 typedef struct timing {
-    double median, least, most;         /* seconds */
-    double before, after;               /* the peak, on as many threads */
-    double flop, bytes;                 /* work in one; 0: not what it is measured by */
-    double activations;                 /* bytes of the arena */
+    double median, least, most; /* seconds */
+    double before, after;       /* the peak, on as many threads */
+    double flop, bytes;         /* work in one; 0: not what it is measured by */
+    double activations;         /* bytes of the arena */
 } timing;
 
 static int by_value(const void *a, const void *b)
@@ -308,7 +319,7 @@ static bool measure(bench *b, work *run, const void *what, timing *t)
     size_t repeats = 1;
     b->ctx.arena.peak = used;
     double start = now(), estimate;
-    once(b, run, what);                 /* fresh pages are not what is measured */
+    once(b, run, what); /* fresh pages are not what is measured */
     estimate = now() - start;
     *t = (timing){.flop = 2 * (double)(b->ctx.macs - macs), .activations = (double)(b->ctx.arena.peak - used)};
     if (estimate < LEAST) {
@@ -350,13 +361,13 @@ static void print_heading(const bench *b)
     const char *model = b->model ? "a file" : b->small ? "small" : "full";
     if (b->json) {
         printf("{\"version\": \"" FLIS_VERSION "\", \"real\": \"%s\", \"compiler\": \"%s\", \"openmp\": %s, "
-               "\"fma\": %s, \"processors\": %zu, \"model\": \"%s\", \"runs\": %u,\n \"results\": [", type, compiler,
-               openmp ? "true" : "false", HAVE_FMA ? "true" : "false", processors(), model,
+               "\"fma\": %s, \"processors\": %zu, \"model\": \"%s\", \"runs\": %u,\n \"results\": [",
+               type, compiler, openmp ? "true" : "false", HAVE_FMA ? "true" : "false", processors(), model,
                (unsigned)b->runs);
         return;
     }
-    printf("flis " FLIS_VERSION ", %s, compiler %s, %s, %s\nmodel: %s; each line is the median of %u run%s\n",
-           type, compiler, openmp ? "OpenMP" : "no OpenMP", has, model, (unsigned)b->runs, b->runs > 1 ? "s" : "");
+    printf("flis " FLIS_VERSION ", %s, compiler %s, %s, %s\nmodel: %s; each line is the median of %u run%s\n", type,
+           compiler, openmp ? "OpenMP" : "no OpenMP", has, model, (unsigned)b->runs, b->runs > 1 ? "s" : "");
 }
 
 static void print_columns(const char *title)
@@ -457,46 +468,99 @@ static void bench_peak(bench *b)
 /* Every shape that costs something in the 512x512 pipeline. For convolutions h x w is the input; for linear layers and
    layer norm h is the rows; for attention h queries, w keys, c channels in all heads, o heads. */
 typedef enum { CONV3, CONV1, DOWN, UP, LINEAR, ATTENTION, GROUP_NORM, LAYER_NORM, GEGLU, QUICK_GELU } operation;
-typedef struct form { operation op; size_t h, w, c, o; const char *where; } form;
+typedef struct form {
+    operation op;
+    size_t h, w, c, o;
+    const char *where;
+} form;
 static const form FORMS[] = {
-    {CONV3, 64, 64, 4, 320, "unet in"}, {CONV3, 64, 64, 320, 320, "unet"}, {CONV3, 64, 64, 640, 320, "unet"},
-    {CONV3, 64, 64, 960, 320, "unet"}, {CONV3, 64, 64, 320, 4, "unet out"}, {CONV3, 32, 32, 320, 640, "unet"},
-    {CONV3, 32, 32, 640, 640, "unet"}, {CONV3, 32, 32, 960, 640, "unet"}, {CONV3, 32, 32, 1280, 640, "unet"},
-    {CONV3, 32, 32, 1920, 640, "unet"}, {CONV3, 16, 16, 640, 1280, "unet"}, {CONV3, 16, 16, 1280, 1280, "unet"},
-    {CONV3, 16, 16, 1920, 1280, "unet"}, {CONV3, 16, 16, 2560, 1280, "unet"}, {CONV3, 8, 8, 1280, 1280, "unet"},
-    {CONV3, 8, 8, 2560, 1280, "unet"}, {DOWN, 64, 64, 320, 320, "unet"}, {DOWN, 32, 32, 640, 640, "unet"},
-    {DOWN, 16, 16, 1280, 1280, "unet"}, {UP, 8, 8, 1280, 1280, "unet"}, {UP, 16, 16, 1280, 1280, "unet"},
-    {UP, 32, 32, 640, 640, "unet"}, {CONV1, 64, 64, 320, 320, "unet"}, {CONV1, 64, 64, 640, 320, "unet"},
-    {CONV1, 64, 64, 960, 320, "unet"}, {CONV1, 32, 32, 640, 640, "unet"}, {CONV1, 32, 32, 1920, 640, "unet"},
-    {CONV1, 16, 16, 1280, 1280, "unet"}, {CONV1, 16, 16, 2560, 1280, "unet"}, {CONV1, 8, 8, 2560, 1280, "unet"},
-    {LINEAR, 4096, 1, 320, 320, "unet"}, {LINEAR, 4096, 1, 320, 2560, "unet geglu"},
-    {LINEAR, 4096, 1, 1280, 320, "unet"}, {LINEAR, 1024, 1, 640, 640, "unet"},
-    {LINEAR, 1024, 1, 640, 5120, "unet geglu"}, {LINEAR, 1024, 1, 2560, 640, "unet"},
-    {LINEAR, 256, 1, 1280, 1280, "unet"}, {LINEAR, 256, 1, 1280, 10240, "unet geglu"},
-    {LINEAR, 256, 1, 5120, 1280, "unet"}, {LINEAR, 64, 1, 1280, 1280, "unet"},
-    {LINEAR, 64, 1, 1280, 10240, "unet geglu"}, {LINEAR, 64, 1, 5120, 1280, "unet"},
-    {LINEAR, 77, 1, 768, 320, "unet text"}, {LINEAR, 77, 1, 768, 1280, "unet text"},
-    {LINEAR, 1, 1, 1280, 1280, "unet time"}, {ATTENTION, 4096, 4096, 320, 8, "unet"},
-    {ATTENTION, 1024, 1024, 640, 8, "unet"}, {ATTENTION, 256, 256, 1280, 8, "unet"},
-    {ATTENTION, 64, 64, 1280, 8, "unet"}, {ATTENTION, 4096, 77, 320, 8, "unet text"},
-    {ATTENTION, 1024, 77, 640, 8, "unet text"}, {ATTENTION, 256, 77, 1280, 8, "unet text"},
-    {ATTENTION, 64, 77, 1280, 8, "unet text"}, {GROUP_NORM, 64, 64, 320, 0, "unet"},
-    {GROUP_NORM, 32, 32, 640, 0, "unet"}, {GROUP_NORM, 16, 16, 1280, 0, "unet"},
-    {LAYER_NORM, 4096, 1, 320, 0, "unet"}, {LAYER_NORM, 1024, 1, 640, 0, "unet"}, {GEGLU, 4096, 1, 2560, 0, "unet"},
-    {GEGLU, 1024, 1, 5120, 0, "unet"}, {GEGLU, 256, 1, 10240, 0, "unet"}, {CONV3, 64, 64, 512, 512, "vae"},
-    {UP, 64, 64, 512, 512, "vae"}, {CONV3, 128, 128, 512, 512, "vae"}, {UP, 128, 128, 512, 512, "vae"},
-    {CONV3, 256, 256, 512, 256, "vae"}, {CONV3, 256, 256, 256, 256, "vae"}, {UP, 256, 256, 256, 256, "vae"},
-    {CONV3, 512, 512, 256, 128, "vae"}, {CONV3, 512, 512, 128, 128, "vae"}, {CONV3, 512, 512, 128, 3, "vae out"},
-    {CONV1, 512, 512, 256, 128, "vae"}, {ATTENTION, 4096, 4096, 512, 1, "vae"}, {GROUP_NORM, 512, 512, 128, 0, "vae"},
-    {GROUP_NORM, 256, 256, 256, 0, "vae"}, {GROUP_NORM, 128, 128, 512, 0, "vae"}, {LINEAR, 77, 1, 768, 768, "clip"},
-    {LINEAR, 77, 1, 768, 3072, "clip"}, {LINEAR, 77, 1, 3072, 768, "clip"}, {ATTENTION, 77, 77, 768, 12, "clip"},
+    {CONV3, 64, 64, 4, 320, "unet in"},
+    {CONV3, 64, 64, 320, 320, "unet"},
+    {CONV3, 64, 64, 640, 320, "unet"},
+    {CONV3, 64, 64, 960, 320, "unet"},
+    {CONV3, 64, 64, 320, 4, "unet out"},
+    {CONV3, 32, 32, 320, 640, "unet"},
+    {CONV3, 32, 32, 640, 640, "unet"},
+    {CONV3, 32, 32, 960, 640, "unet"},
+    {CONV3, 32, 32, 1280, 640, "unet"},
+    {CONV3, 32, 32, 1920, 640, "unet"},
+    {CONV3, 16, 16, 640, 1280, "unet"},
+    {CONV3, 16, 16, 1280, 1280, "unet"},
+    {CONV3, 16, 16, 1920, 1280, "unet"},
+    {CONV3, 16, 16, 2560, 1280, "unet"},
+    {CONV3, 8, 8, 1280, 1280, "unet"},
+    {CONV3, 8, 8, 2560, 1280, "unet"},
+    {DOWN, 64, 64, 320, 320, "unet"},
+    {DOWN, 32, 32, 640, 640, "unet"},
+    {DOWN, 16, 16, 1280, 1280, "unet"},
+    {UP, 8, 8, 1280, 1280, "unet"},
+    {UP, 16, 16, 1280, 1280, "unet"},
+    {UP, 32, 32, 640, 640, "unet"},
+    {CONV1, 64, 64, 320, 320, "unet"},
+    {CONV1, 64, 64, 640, 320, "unet"},
+    {CONV1, 64, 64, 960, 320, "unet"},
+    {CONV1, 32, 32, 640, 640, "unet"},
+    {CONV1, 32, 32, 1920, 640, "unet"},
+    {CONV1, 16, 16, 1280, 1280, "unet"},
+    {CONV1, 16, 16, 2560, 1280, "unet"},
+    {CONV1, 8, 8, 2560, 1280, "unet"},
+    {LINEAR, 4096, 1, 320, 320, "unet"},
+    {LINEAR, 4096, 1, 320, 2560, "unet geglu"},
+    {LINEAR, 4096, 1, 1280, 320, "unet"},
+    {LINEAR, 1024, 1, 640, 640, "unet"},
+    {LINEAR, 1024, 1, 640, 5120, "unet geglu"},
+    {LINEAR, 1024, 1, 2560, 640, "unet"},
+    {LINEAR, 256, 1, 1280, 1280, "unet"},
+    {LINEAR, 256, 1, 1280, 10240, "unet geglu"},
+    {LINEAR, 256, 1, 5120, 1280, "unet"},
+    {LINEAR, 64, 1, 1280, 1280, "unet"},
+    {LINEAR, 64, 1, 1280, 10240, "unet geglu"},
+    {LINEAR, 64, 1, 5120, 1280, "unet"},
+    {LINEAR, 77, 1, 768, 320, "unet text"},
+    {LINEAR, 77, 1, 768, 1280, "unet text"},
+    {LINEAR, 1, 1, 1280, 1280, "unet time"},
+    {ATTENTION, 4096, 4096, 320, 8, "unet"},
+    {ATTENTION, 1024, 1024, 640, 8, "unet"},
+    {ATTENTION, 256, 256, 1280, 8, "unet"},
+    {ATTENTION, 64, 64, 1280, 8, "unet"},
+    {ATTENTION, 4096, 77, 320, 8, "unet text"},
+    {ATTENTION, 1024, 77, 640, 8, "unet text"},
+    {ATTENTION, 256, 77, 1280, 8, "unet text"},
+    {ATTENTION, 64, 77, 1280, 8, "unet text"},
+    {GROUP_NORM, 64, 64, 320, 0, "unet"},
+    {GROUP_NORM, 32, 32, 640, 0, "unet"},
+    {GROUP_NORM, 16, 16, 1280, 0, "unet"},
+    {LAYER_NORM, 4096, 1, 320, 0, "unet"},
+    {LAYER_NORM, 1024, 1, 640, 0, "unet"},
+    {GEGLU, 4096, 1, 2560, 0, "unet"},
+    {GEGLU, 1024, 1, 5120, 0, "unet"},
+    {GEGLU, 256, 1, 10240, 0, "unet"},
+    {CONV3, 64, 64, 512, 512, "vae"},
+    {UP, 64, 64, 512, 512, "vae"},
+    {CONV3, 128, 128, 512, 512, "vae"},
+    {UP, 128, 128, 512, 512, "vae"},
+    {CONV3, 256, 256, 512, 256, "vae"},
+    {CONV3, 256, 256, 256, 256, "vae"},
+    {UP, 256, 256, 256, 256, "vae"},
+    {CONV3, 512, 512, 256, 128, "vae"},
+    {CONV3, 512, 512, 128, 128, "vae"},
+    {CONV3, 512, 512, 128, 3, "vae out"},
+    {CONV1, 512, 512, 256, 128, "vae"},
+    {ATTENTION, 4096, 4096, 512, 1, "vae"},
+    {GROUP_NORM, 512, 512, 128, 0, "vae"},
+    {GROUP_NORM, 256, 256, 256, 0, "vae"},
+    {GROUP_NORM, 128, 128, 512, 0, "vae"},
+    {LINEAR, 77, 1, 768, 768, "clip"},
+    {LINEAR, 77, 1, 768, 3072, "clip"},
+    {LINEAR, 77, 1, 3072, 768, "clip"},
+    {ATTENTION, 77, 77, 768, 12, "clip"},
     {QUICK_GELU, 77, 1, 3072, 0, "clip"},
 };
 
 typedef struct job {
     form s;
     flis_param w, b;
-    flis_tensor *x, *k;         /* input (queries); keys and values */
+    flis_tensor *x, *k; /* input (queries); keys and values */
 } job;
 
 /* The same list for --small: channels of the small networks, pictures a quarter as wide. What belongs to text stays. */
@@ -514,8 +578,8 @@ static form smaller(form s)
 
 static void describe(const form *s, char *out, size_t room)
 {
-    static const char *const name[] = {"conv 3x3", "conv 1x1", "conv 3x3 down", "conv 3x3 up", "linear", "attention",
-                                       "group norm", "layer norm", "geglu", "quick gelu"};
+    static const char *const name[] = {"conv 3x3",  "conv 1x1",   "conv 3x3 down", "conv 3x3 up", "linear",
+                                       "attention", "group norm", "layer norm",    "geglu",       "quick gelu"};
     char sizes[64];
     if (s->op <= UP) snprintf(sizes, sizeof sizes, "%zux%zu %zu->%zu", s->h, s->w, s->c, s->o);
     else if (s->op == LINEAR) snprintf(sizes, sizeof sizes, "%zu %zu->%zu", s->h, s->c, s->o);
@@ -554,7 +618,8 @@ static flis_tensor *operate(flis_ctx *ctx, const void *what)
     const job *j = what;
     const form *s = &j->s;
     switch (s->op) {
-    case CONV3: case CONV1: return flis_conv(ctx, j->x, &j->w, &j->b, FLIS_SAME, NULL);
+    case CONV3:
+    case CONV1: return flis_conv(ctx, j->x, &j->w, &j->b, FLIS_SAME, NULL);
     case DOWN: return flis_conv(ctx, j->x, &j->w, &j->b, FLIS_DOWN_BOTH, NULL);
     case UP: return flis_conv(ctx, j->x, &j->w, &j->b, FLIS_UPSAMPLED, NULL);
     case LINEAR: return flis_linear(ctx, j->x, &j->w, &j->b, NULL);
@@ -590,12 +655,16 @@ static void bench_kernels(bench *b)
 
 /* ---- Stages ------------------------------------------------------------------------------------------------------ */
 
-typedef struct preset { flis_clip_config clip; flis_unet_config unet; flis_vae_config vae; } preset;
-static const preset FULL =      /* Stable Diffusion v1.4 */
+typedef struct preset {
+    flis_clip_config clip;
+    flis_unet_config unet;
+    flis_vae_config vae;
+} preset;
+static const preset FULL = /* Stable Diffusion v1.4 */
     {{49408, 768, 12, 12, 3072, 77},
      {4, 4, 320, 4, {1, 2, 4, 4}, {true, true, true, false}, 2, 8, 768, 32},
      {128, 4, {1, 2, 4, 4}, 2, 4, 4, 0.18215, 32}};
-static const preset SMALL =     /* synth's tinyB */
+static const preset SMALL = /* synth's tinyB */
     {{1000, 48, 4, 4, 192, 77},
      {4, 4, 32, 4, {1, 2, 4, 4}, {true, true, true, false}, 2, 4, 48, 32},
      {32, 4, {1, 2, 4, 4}, 2, 4, 4, 0.18215, 32}};
@@ -701,7 +770,7 @@ static void bench_unet(bench *b, flis_file *file)
     for (size_t i = 0; s.unet && i < b->sizes.count && flis_ok(ctx); i++)
         bench_unet_size(b, &s, b->sizes.at[i], weights);
     flis_unet_free(s.unet);
-    flis_free(ctx);                     /* the next stage's arena has another size */
+    flis_free(ctx); /* the next stage's arena has another size */
 }
 
 static void bench_vae(bench *b, flis_file *file)
@@ -975,7 +1044,7 @@ static bool bench_all(bench *b)
     flis_file_close(file);
     if (b->only & LOAD && flis_ok(ctx)) bench_load(b);
     tell(b, "");
-    print_memory(b);                    /* after an error too, so that JSON ends well */
+    print_memory(b); /* after an error too, so that JSON ends well */
     return flis_ok(ctx);
 }
 

@@ -39,38 +39,63 @@ typedef enum { NONE, BOOL, INT, FLOAT, TEXT, TUPLE, LIST, DICT, GLOBAL, STORAGE,
 typedef enum { G_INERT, G_DICT, G_TENSOR2, G_TENSOR, G_PARAMETER, G_STORAGE } global_kind;
 
 typedef struct value value;
-typedef struct storage { uint64_t numel, at; flis_dtype dtype; char *key; bool located; } storage;
-typedef struct storages { storage **at; size_t count, room; } storages;     /* every storage named so far, sorted by key */
+typedef struct storage {
+    uint64_t numel, at;
+    flis_dtype dtype;
+    char *key;
+    bool located;
+} storage;
+typedef struct storages {
+    storage **at;
+    size_t count, room;
+} storages; /* every storage named so far, sorted by key */
 struct value {
     value_kind kind;
     union {
         int64_t integer;
         double number;
-        struct { char *bytes; size_t length; } text;
-        struct { value **item; size_t count, room; } list;      /* TUPLE, LIST; DICT: key, value, key, value, … */
-        struct { global_kind call; flis_dtype dtype; const char *name; } global;
+        struct {
+            char *bytes;
+            size_t length;
+        } text;
+        struct {
+            value **item;
+            size_t count, room;
+        } list; /* TUPLE, LIST; DICT: key, value, key, value, … */
+        struct {
+            global_kind call;
+            flis_dtype dtype;
+            const char *name;
+        } global;
         storage *storage;
-        struct { storage *storage; uint64_t offset, shape[FLIS_MAX_DIMS], stride[FLIS_MAX_DIMS]; int rank; } tensor;
+        struct {
+            storage *storage;
+            uint64_t offset, shape[FLIS_MAX_DIMS], stride[FLIS_MAX_DIMS];
+            int rank;
+        } tensor;
     } u;
 };
 
 /* Memory for values, all freed together. */
 typedef struct pool {
-    const char *path;                   /* of the checkpoint, for the sentence */
-    struct pool_piece { struct pool_piece *next; } *pieces;
+    const char *path; /* of the checkpoint, for the sentence */
+    struct pool_piece {
+        struct pool_piece *next;
+    } * pieces;
     size_t used;
     unsigned char *free;
     size_t left;
 } pool;
 enum { POOL_PIECE = 1 << 16 };
-static const size_t POOL_LIMIT = (size_t)96 << 20;      /* a checkpoint of 10,000 tensors takes about 10 MB */
+static const size_t POOL_LIMIT = (size_t)96 << 20; /* a checkpoint of 10,000 tensors takes about 10 MB */
 static const size_t MOST_STORAGES = 1 << 16;
 
 static void *pool_take(flis_ctx *ctx, pool *p, size_t size)
 {
     size = (size + 15) / 16 * 16;
     if (size > POOL_LIMIT || p->used + size > POOL_LIMIT) {
-        flis_fail(ctx, "%s: the pickle describes more than %zu MB of values besides its tensors", p->path, POOL_LIMIT >> 20);
+        flis_fail(ctx, "%s: the pickle describes more than %zu MB of values besides its tensors", p->path,
+                  POOL_LIMIT >> 20);
         return NULL;
     }
     if (size > p->left) {
@@ -104,8 +129,8 @@ typedef struct machine {
     flis_ctx *ctx;
     const char *path;
     FILE *in;
-    uint64_t left, size;                /* bytes of the pickle (old format: of the file) that may still be read, and all */
-    uint64_t at;                        /* where the present instruction stands among them */
+    uint64_t left, size; /* bytes of the pickle (old format: of the file) that may still be read, and all */
+    uint64_t at;         /* where the present instruction stands among them */
     pool *pool;
     value **stack;
     size_t depth, stack_room;
@@ -283,7 +308,11 @@ static void recall(machine *m, uint64_t index)
 /* ---- The allow-list -------------------------------------------------------------------------------------------- */
 
 /* name "*": every name in the module. INERT: may be named, called and built, and is then a value that nothing reads. */
-static const struct { const char *module, *name; global_kind call; flis_dtype dtype; } ALLOWED[] = {
+static const struct {
+    const char *module, *name;
+    global_kind call;
+    flis_dtype dtype;
+} ALLOWED[] = {
     {"collections", "OrderedDict", G_DICT, FLIS_F32},
     {"torch._utils", "_rebuild_tensor_v2", G_TENSOR2, FLIS_F32},
     {"torch._utils", "_rebuild_tensor", G_TENSOR, FLIS_F32},
@@ -337,8 +366,10 @@ static void push_global(machine *m, const value *module, const value *name)
         push(m, v);
         return;
     }
-    flis_fail(m->ctx, "%s: the pickle names %.200s.%.200s, which is not one of the things that a checkpoint of weights needs; "
-              "nothing was executed", m->path, module->u.text.bytes, name->u.text.bytes);
+    flis_fail(m->ctx,
+              "%s: the pickle names %.200s.%.200s, which is not one of the things that a checkpoint of weights needs; "
+              "nothing was executed",
+              m->path, module->u.text.bytes, name->u.text.bytes);
 }
 
 static const value *argument(const value *args, size_t index, value_kind kind)
@@ -371,7 +402,8 @@ static value *make_tensor(machine *m, const value *args)
     for (int i = 0; i < v->u.tensor.rank; i++) {
         const value *n = size->u.list.item[i], *s = stride->u.list.item[i];
         const int64_t most = (int64_t)1 << 40;
-        if (n->kind != INT || s->kind != INT || n->u.integer < 0 || s->u.integer < 0 || n->u.integer > most || s->u.integer > most) {
+        if (n->kind != INT || s->kind != INT || n->u.integer < 0 || s->u.integer < 0 || n->u.integer > most ||
+            s->u.integer > most) {
             bad(m, "a tensor with a size or stride that is no count");
             return NULL;
         }
@@ -405,7 +437,7 @@ static value *call(machine *m, const value *f, value *args)
     }
     value *v = NULL;
     switch (f->u.global.call) {
-    case G_DICT: {                      /* OrderedDict(), or OrderedDict([(key, value), …]) */
+    case G_DICT: { /* OrderedDict(), or OrderedDict([(key, value), …]) */
         v = new_value(m, DICT);
         const value *pairs = argument(args, 0, LIST);
         for (size_t i = 0; v && pairs && i < pairs->u.list.count; i++) {
@@ -419,7 +451,8 @@ static value *call(machine *m, const value *f, value *args)
         }
         return v;
     }
-    case G_TENSOR2: case G_TENSOR: return make_tensor(m, args);
+    case G_TENSOR2:
+    case G_TENSOR: return make_tensor(m, args);
     case G_PARAMETER:
         v = args->kind == TUPLE && args->u.list.count ? args->u.list.item[0] : NULL;
         if (!v || v->kind != TENSOR) bad(m, "a Parameter without a tensor");
@@ -477,7 +510,8 @@ static bool storage_insert(machine *m, size_t place, storage *s)
    PyTorch 0.4 have them, and taken for the whole they would be other values. SPEC 10.7. */
 static void push_storage(machine *m, const value *id)
 {
-    const value *word = argument(id, 0, TEXT), *type = argument(id, 1, GLOBAL), *key = argument(id, 2, TEXT), *numel = argument(id, 4, INT);
+    const value *word = argument(id, 0, TEXT), *type = argument(id, 1, GLOBAL), *key = argument(id, 2, TEXT),
+                *numel = argument(id, 4, INT);
     if (!word || strcmp(word->u.text.bytes, "storage") != 0) {
         bad(m, "a persistent id that is no storage's");
         return;
@@ -547,7 +581,8 @@ static value *text_number(machine *m, bool floating)
 {
     value *line = get_line(m);
     if (!line) return NULL;
-    if (strcmp(line->u.text.bytes, "00") == 0 || strcmp(line->u.text.bytes, "01") == 0) return truth(m, line->u.text.bytes[1] == '1');
+    if (strcmp(line->u.text.bytes, "00") == 0 || strcmp(line->u.text.bytes, "01") == 0)
+        return truth(m, line->u.text.bytes[1] == '1');
     char *end;
     const double number = strtod(line->u.text.bytes, &end);
     errno = 0;
@@ -574,7 +609,8 @@ static void set_items(machine *m, bool marked)
     if (marked) take_marked(m, pairs);
     value *dict = top(m);
     if (!pairs || !dict || !flis_ok(m->ctx)) return;
-    if ((dict->kind != DICT && dict->kind != INERT) || pairs->u.list.count % 2) bad(m, "it sets an item of no dictionary");
+    if ((dict->kind != DICT && dict->kind != INERT) || pairs->u.list.count % 2)
+        bad(m, "it sets an item of no dictionary");
     for (size_t i = 0; dict->kind == DICT && i < pairs->u.list.count; i++) append(m, dict, pairs->u.list.item[i]);
 }
 
@@ -601,21 +637,30 @@ static bool step_constant(machine *m, unsigned char op)
 {
     switch (op) {
     case 'N': push(m, new_value(m, NONE)); return true;
-    case 0x88: case 0x89: push(m, truth(m, op == 0x88)); return true;           /* NEWTRUE, NEWFALSE */
-    case 'J': push(m, integer(m, (int32_t)(uint32_t)get_number(m, 4))); return true;        /* BININT */
+    case 0x88:
+    case 0x89: push(m, truth(m, op == 0x88)); return true;                           /* NEWTRUE, NEWFALSE */
+    case 'J': push(m, integer(m, (int32_t)(uint32_t)get_number(m, 4))); return true; /* BININT */
     case 'K': push(m, integer(m, (int64_t)get_number(m, 1))); return true;
     case 'M': push(m, integer(m, (int64_t)get_number(m, 2))); return true;
     case 0x8a: push(m, get_long(m, get_number(m, 1))); return true;
     case 0x8b: push(m, get_long(m, get_number(m, 4))); return true;
     case 'G': push(m, get_double(m)); return true;
-    case 'I': case 'L': push(m, text_number(m, false)); return true;
+    case 'I':
+    case 'L': push(m, text_number(m, false)); return true;
     case 'F': push(m, text_number(m, true)); return true;
-    case 'X': case 'T': case 'B': push(m, get_text(m, get_number(m, 4))); return true;      /* BINUNICODE, BINSTRING, BINBYTES */
-    case 0x8c: case 'U': case 'C': push(m, get_text(m, get_number(m, 1))); return true;
-    case 0x8d: case 0x8e: push(m, get_text(m, get_number(m, 8))); return true;
-    case 'S': case 'V': push(m, get_line(m)); return true;
+    case 'X':
+    case 'T':
+    case 'B': push(m, get_text(m, get_number(m, 4))); return true; /* BINUNICODE, BINSTRING, BINBYTES */
+    case 0x8c:
+    case 'U':
+    case 'C': push(m, get_text(m, get_number(m, 1))); return true;
+    case 0x8d:
+    case 0x8e: push(m, get_text(m, get_number(m, 8))); return true;
+    case 'S':
+    case 'V': push(m, get_line(m)); return true;
     case '}': push(m, new_value(m, DICT)); return true;
-    case ']': case 0x8f: push(m, new_value(m, LIST)); return true;              /* EMPTY_LIST, EMPTY_SET */
+    case ']':
+    case 0x8f: push(m, new_value(m, LIST)); return true; /* EMPTY_LIST, EMPTY_SET */
     case ')': push(m, new_value(m, TUPLE)); return true;
     case '(': push(m, new_value(m, MARK)); return true;
     default: return false;
@@ -628,21 +673,44 @@ static bool step_stack(machine *m, unsigned char op)
     value *a, *b;
     switch (op) {
     case '0': pop(m); return true;
-    case '1': a = new_value(m, TUPLE); take_marked(m, a); return true;          /* POP_MARK */
-    case '2': push(m, top(m)); return true;                                     /* DUP */
+    case '1':
+        a = new_value(m, TUPLE);
+        take_marked(m, a);
+        return true;                        /* POP_MARK */
+    case '2': push(m, top(m)); return true; /* DUP */
     case 't': marked(m, TUPLE); return true;
-    case 'l': case 0x91: marked(m, LIST); return true;                          /* LIST, FROZENSET */
+    case 'l':
+    case 0x91: marked(m, LIST); return true; /* LIST, FROZENSET */
     case 'd': marked(m, DICT); return true;
-    case 0x85: case 0x86: case 0x87: push(m, last_values(m, (size_t)(op - 0x84), TUPLE)); return true;
+    case 0x85:
+    case 0x86:
+    case 0x87: push(m, last_values(m, (size_t)(op - 0x84), TUPLE)); return true;
     case 'a': append_items(m, false); return true;
-    case 'e': case 0x90: append_items(m, true); return true;                    /* APPENDS, ADDITEMS */
+    case 'e':
+    case 0x90: append_items(m, true); return true; /* APPENDS, ADDITEMS */
     case 's': set_items(m, false); return true;
     case 'u': set_items(m, true); return true;
-    case 'R': case 0x81: b = pop(m); a = pop(m); push(m, call(m, a, b)); return true;       /* REDUCE, NEWOBJ */
+    case 'R':
+    case 0x81:
+        b = pop(m);
+        a = pop(m);
+        push(m, call(m, a, b));
+        return true; /* REDUCE, NEWOBJ */
     case 'b': build(m); return true;
-    case 'c': a = get_line(m); b = get_line(m); push_global(m, a, b); return true;
-    case 0x93: b = pop(m); a = pop(m); push_global(m, a, b); return true;       /* STACK_GLOBAL */
-    case 'Q': a = pop(m); if (a) push_storage(m, a); return true;               /* BINPERSID */
+    case 'c':
+        a = get_line(m);
+        b = get_line(m);
+        push_global(m, a, b);
+        return true;
+    case 0x93:
+        b = pop(m);
+        a = pop(m);
+        push_global(m, a, b);
+        return true; /* STACK_GLOBAL */
+    case 'Q':
+        a = pop(m);
+        if (a) push_storage(m, a);
+        return true; /* BINPERSID */
     default: return false;
     }
 }
@@ -656,7 +724,7 @@ static bool memo_index(machine *m, const value *line, uint64_t *index)
     if (!*digit) return bad(m, "a line that is no number");
     for (; *digit; digit++) {
         if (*digit < '0' || *digit > '9') return bad(m, "a line that is no number");
-        if (*index < MOST_MEMO) *index = *index * 10 + (uint64_t)(*digit - '0');        /* beyond it, any will be refused */
+        if (*index < MOST_MEMO) *index = *index * 10 + (uint64_t)(*digit - '0'); /* beyond it, any will be refused */
     }
     return true;
 }
@@ -668,18 +736,27 @@ static bool step_memo(machine *m, unsigned char op)
     switch (op) {
     case 'q': remember(m, get_number(m, 1), top(m)); return true;
     case 'r': remember(m, get_number(m, 4), top(m)); return true;
-    case 'p': line = get_line(m); if (memo_index(m, line, &index)) remember(m, index, top(m)); return true;
+    case 'p':
+        line = get_line(m);
+        if (memo_index(m, line, &index)) remember(m, index, top(m));
+        return true;
     case 'h': recall(m, get_number(m, 1)); return true;
     case 'j': recall(m, get_number(m, 4)); return true;
-    case 'g': line = get_line(m); if (memo_index(m, line, &index)) recall(m, index); return true;
-    case 0x95: get_number(m, 8); return true;                                   /* FRAME: only a hint */
-    case 0x80: if (get_number(m, 1) > 5) bad(m, "a pickle protocol above 5"); return true;
+    case 'g':
+        line = get_line(m);
+        if (memo_index(m, line, &index)) recall(m, index);
+        return true;
+    case 0x95: get_number(m, 8); return true; /* FRAME: only a hint */
+    case 0x80:
+        if (get_number(m, 1) > 5) bad(m, "a pickle protocol above 5");
+        return true;
     default: return false;
     }
 }
 
 /* Runs one pickle from the stream's present place to its STOP. SPEC 10.7. */
-static value *unpickle(flis_ctx *ctx, const char *path, FILE *in, uint64_t size, uint64_t *left, pool *p, storages *known)
+static value *unpickle(flis_ctx *ctx, const char *path, FILE *in, uint64_t size, uint64_t *left, pool *p,
+                       storages *known)
 {
     machine m = {.ctx = ctx, .path = path, .in = in, .left = *left, .size = size, .pool = p, .storages = known};
     value *result = NULL;
@@ -692,10 +769,10 @@ static value *unpickle(flis_ctx *ctx, const char *path, FILE *in, uint64_t size,
             result = pop(&m);
             break;
         }
-        if (op == 0x94) remember(&m, memoized++, top(&m));      /* MEMOIZE */
+        if (op == 0x94) remember(&m, memoized++, top(&m)); /* MEMOIZE */
         else if (!step_constant(&m, op) && !step_stack(&m, op) && !step_memo(&m, op))
-            flis_fail(ctx, "%s: not a checkpoint that torch.save wrote: at byte %llu of its pickle: instruction 0x%02x", path,
-                      (unsigned long long)m.at, op);
+            flis_fail(ctx, "%s: not a checkpoint that torch.save wrote: at byte %llu of its pickle: instruction 0x%02x",
+                      path, (unsigned long long)m.at, op);
     }
     *left = m.left;
     return flis_ok(ctx) ? result : NULL;
@@ -711,9 +788,9 @@ typedef struct checkpoint {
     pool pool;
     storages storages;
     value *root;
-    const unsigned char *folder;        /* of data.pkl, with its slash; in the directory's bytes */
+    const unsigned char *folder; /* of data.pkl, with its slash; in the directory's bytes */
     size_t folder_length;
-    uint64_t pickle_at, pickle_size;    /* zip: where data.pkl lies */
+    uint64_t pickle_at, pickle_size; /* zip: where data.pkl lies */
 } checkpoint;
 
 static uint64_t number_at(const unsigned char *bytes, int size)
@@ -725,13 +802,16 @@ static uint64_t number_at(const unsigned char *bytes, int size)
 
 static bool read_at(checkpoint *c, uint64_t offset, void *out, size_t count)
 {
-    if (offset > c->size || count > c->size - offset || SEEK64(c->in, offset) != 0 || fread(out, 1, count, c->in) != count)
+    if (offset > c->size || count > c->size - offset || SEEK64(c->in, offset) != 0 ||
+        fread(out, 1, count, c->in) != count)
         return flis_fail(c->ctx, "%s: cut short: wanted %zu bytes from byte %llu, got a file of %llu", c->path, count,
                          (unsigned long long)offset, (unsigned long long)c->size);
     return true;
 }
 
-typedef struct directory { uint64_t at, size, entries; } directory;
+typedef struct directory {
+    uint64_t at, size, entries;
+} directory;
 
 /* The end-of-central-directory record, its 64-bit form where there is one. */
 static bool find_directory(checkpoint *c, directory *d)
@@ -748,16 +828,20 @@ static bool find_directory(checkpoint *c, directory *d)
                 bool wide = d->at == 0xffffffff || d->size == 0xffffffff || d->entries == 0xffff;
                 if (i >= 20 && memcmp(tail + i - 20, "PK\6\7", 4) == 0 &&
                     (wide || number_at(tail + i - 20 + 8, 8) < c->size) &&
-                    read_at(c, number_at(tail + i - 20 + 8, 8), record, sizeof record) && memcmp(record, "PK\6\6", 4) == 0)
+                    read_at(c, number_at(tail + i - 20 + 8, 8), record, sizeof record) &&
+                    memcmp(record, "PK\6\6", 4) == 0)
                     *d = (directory){number_at(record + 48, 8), number_at(record + 40, 8), number_at(record + 32, 8)};
             }
     free(tail);
     if (!flis_ok(c->ctx)) return false;
-    if (!found) return flis_fail(c->ctx, "%s: a zip file without a directory at its end: cut short, or damaged", c->path);
+    if (!found)
+        return flis_fail(c->ctx, "%s: a zip file without a directory at its end: cut short, or damaged", c->path);
     if (d->at > c->size || d->size > c->size - d->at || d->entries > d->size / 46)
-        return flis_fail(c->ctx, "%s: the zip file's directory would be %llu entries in %llu bytes from byte %llu, in a file of %llu",
-                         c->path, (unsigned long long)d->entries, (unsigned long long)d->size, (unsigned long long)d->at,
-                         (unsigned long long)c->size);
+        return flis_fail(
+            c->ctx,
+            "%s: the zip file's directory would be %llu entries in %llu bytes from byte %llu, in a file of %llu",
+            c->path, (unsigned long long)d->entries, (unsigned long long)d->size, (unsigned long long)d->at,
+            (unsigned long long)c->size);
     return true;
 }
 
@@ -784,15 +868,23 @@ static bool entry_fail(checkpoint *c, const zip_entry *e, const char *format, ..
 static bool read_record(checkpoint *c, const unsigned char *p, size_t left, zip_entry *e, size_t *length)
 {
     if (left < 46 || memcmp(p, "PK\1\2", 4) != 0)
-        return flis_fail(c->ctx, "%s: the zip file's directory: no entry where one should be, %zu bytes before its end", c->path, left);
-    size_t name = (size_t)number_at(p + 28, 2), extra = (size_t)number_at(p + 30, 2), comment = (size_t)number_at(p + 32, 2);
+        return flis_fail(c->ctx, "%s: the zip file's directory: no entry where one should be, %zu bytes before its end",
+                         c->path, left);
+    size_t name = (size_t)number_at(p + 28, 2), extra = (size_t)number_at(p + 30, 2),
+           comment = (size_t)number_at(p + 32, 2);
     *length = 46 + name + extra + comment;
     if (*length > left)
-        return flis_fail(c->ctx, "%s: the zip file's directory: an entry of %zu bytes, %zu bytes before its end", c->path, *length, left);
-    *e = (zip_entry){p + 46, name, number_at(p + 24, 4), number_at(p + 20, 4), number_at(p + 42, 4), (unsigned)number_at(p + 10, 2),
+        return flis_fail(c->ctx, "%s: the zip file's directory: an entry of %zu bytes, %zu bytes before its end",
+                         c->path, *length, left);
+    *e = (zip_entry){p + 46,
+                     name,
+                     number_at(p + 24, 4),
+                     number_at(p + 20, 4),
+                     number_at(p + 42, 4),
+                     (unsigned)number_at(p + 10, 2),
                      (unsigned)number_at(p + 8, 2)};
     const unsigned char *x = p + 46 + name, *end = x + extra;
-    while (end - x >= 4) {              /* zip64's extra field holds those of size, packed, header that are all ones */
+    while (end - x >= 4) { /* zip64's extra field holds those of size, packed, header that are all ones */
         size_t size = (size_t)number_at(x + 2, 2);
         if (size > (size_t)(end - x) - 4) break;
         if (number_at(x, 2) == 1) {
@@ -816,7 +908,8 @@ static bool locate(checkpoint *c, const zip_entry *e, uint64_t *at)
     if (e->flags & 1) return entry_fail(c, e, "encrypted; torch.save writes plain ones");
     if (e->method != 0) return entry_fail(c, e, "compressed (method %u); torch.save stores", e->method);
     if (e->size != e->packed)
-        return entry_fail(c, e, "got %llu bytes stored in %llu, wanted the same", (unsigned long long)e->size, (unsigned long long)e->packed);
+        return entry_fail(c, e, "got %llu bytes stored in %llu, wanted the same", (unsigned long long)e->size,
+                          (unsigned long long)e->packed);
     if (!read_at(c, e->header, header, sizeof header)) return false;
     if (memcmp(header, "PK\3\4", 4) != 0)
         return entry_fail(c, e, "nothing where the directory points to, at byte %llu", (unsigned long long)e->header);
@@ -826,7 +919,9 @@ static bool locate(checkpoint *c, const zip_entry *e, uint64_t *at)
         if (!read_at(c, e->header + 30 + i, name, now)) return false;
         same = memcmp(name, e->name + i, now) == 0;
     }
-    if (!same) return entry_fail(c, e, "another name where the directory points to, at byte %llu", (unsigned long long)e->header);
+    if (!same)
+        return entry_fail(c, e, "another name where the directory points to, at byte %llu",
+                          (unsigned long long)e->header);
     *at = e->header + 30 + number_at(header + 26, 2) + number_at(header + 28, 2);
     if (*at > c->size || e->size > c->size - *at)
         return entry_fail(c, e, "wanted %llu bytes from byte %llu, got a file of %llu", (unsigned long long)e->size,
@@ -872,7 +967,7 @@ static bool check_byteorder(checkpoint *c, const zip_entry *e)
 static bool find_storage(checkpoint *c, const zip_entry *e, size_t prefix)
 {
     storage *s = storage_find(&c->storages, (const char *)e->name + prefix, e->name_length - prefix);
-    if (!s) return true;                /* of something that no tensor names */
+    if (!s) return true; /* of something that no tensor names */
     if (s->located) return entry_fail(c, e, "a second one of that name");
     if (!locate(c, e, &s->at)) return false;
     if (s->numel > e->size / flis_dtype_size(s->dtype))
@@ -894,8 +989,9 @@ static bool walk_directory(checkpoint *c, const unsigned char *bytes, const dire
         bool good = true;
         if (!data && ends_with(&e, "data.pkl", root)) good = read_pickle(c, &e);
         else if (!data && ends_with(&e, "byteorder", root)) good = check_byteorder(c, &e);
-        else if (data && e.name_length > root + 5 && memcmp(e.name + root, "data/", 5) == 0 && root == c->folder_length &&
-                 memcmp(e.name, c->folder, root) == 0) good = find_storage(c, &e, root + 5);
+        else if (data && e.name_length > root + 5 && memcmp(e.name + root, "data/", 5) == 0 &&
+                 root == c->folder_length && memcmp(e.name, c->folder, root) == 0)
+            good = find_storage(c, &e, root + 5);
         if (!good) return false;
     }
     return true;
@@ -927,7 +1023,10 @@ static bool check_overlaps(checkpoint *c, const directory *d)
         const bool next = i + 1 < count && list[i + 1]->at < end;
         if (next || end > d->at || (s->at < c->pickle_at + c->pickle_size && end > c->pickle_at))
             flis_fail(c->ctx, "%s: storage %.200s: bytes %llu to %llu overlap those of %s%.200s", c->path, s->key,
-                      (unsigned long long)s->at, (unsigned long long)end, next ? "storage " : end > d->at ? "the directory" : "data.pkl",
+                      (unsigned long long)s->at, (unsigned long long)end,
+                      next          ? "storage "
+                      : end > d->at ? "the directory"
+                                    : "data.pkl",
                       next ? list[i + 1]->key : "");
     }
     free(list);
@@ -952,7 +1051,8 @@ static const value *get(const value *dict, const char *key)
 {
     const value *found = NULL;
     for (size_t i = 0; dict && dict->kind == DICT && i + 1 < dict->u.list.count; i += 2)
-        if (dict->u.list.item[i]->kind == TEXT && strcmp(dict->u.list.item[i]->u.text.bytes, key) == 0) found = dict->u.list.item[i + 1];
+        if (dict->u.list.item[i]->kind == TEXT && strcmp(dict->u.list.item[i]->u.text.bytes, key) == 0)
+            found = dict->u.list.item[i + 1];
     return found;
 }
 
@@ -976,8 +1076,9 @@ static bool next_storage(checkpoint *c, const value *key, uint64_t *at)
         return flis_fail(c->ctx, "%s: storage %.200s: got %llu values, wanted %llu", c->path, s->key,
                          (unsigned long long)number_at(bytes, 8), (unsigned long long)s->numel);
     if (s->numel > (c->size - *at) / flis_dtype_size(s->dtype))
-        return flis_fail(c->ctx, "%s: storage %.200s: got %llu bytes to the end of the file, wanted %llu values of %s", c->path, s->key,
-                         (unsigned long long)(c->size - *at), (unsigned long long)s->numel, flis_dtype_name(s->dtype));
+        return flis_fail(c->ctx, "%s: storage %.200s: got %llu bytes to the end of the file, wanted %llu values of %s",
+                         c->path, s->key, (unsigned long long)(c->size - *at), (unsigned long long)s->numel,
+                         flis_dtype_name(s->dtype));
     s->at = *at;
     *at += storage_size(s);
     return s->located = true;
@@ -990,14 +1091,16 @@ static bool read_legacy(checkpoint *c)
     uint64_t left = c->size;
     rewind(c->in);
     const value *magic = next_pickle(c, &left);
-    if (!magic || magic->kind != TEXT || magic->u.text.length != 10 || memcmp(magic->u.text.bytes, "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 10) != 0) {
-        c->ctx->error[0] = 0;           /* whatever the machine found, the reason is this */
+    if (!magic || magic->kind != TEXT || magic->u.text.length != 10 ||
+        memcmp(magic->u.text.bytes, "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 10) != 0) {
+        c->ctx->error[0] = 0; /* whatever the machine found, the reason is this */
         return flis_fail(c->ctx, "%s: neither a zip file nor an old torch.save file", c->path);
     }
-    next_pickle(c, &left);              /* the protocol's number */
+    next_pickle(c, &left); /* the protocol's number */
     const value *system = next_pickle(c, &left), *little = get(system, "little_endian");
     if (little && little->kind == BOOL && !little->u.integer)
-        return flis_fail(c->ctx, "%s: its system information: got a big-endian machine, wanted a little-endian one", c->path);
+        return flis_fail(c->ctx, "%s: its system information: got a big-endian machine, wanted a little-endian one",
+                         c->path);
     c->root = next_pickle(c, &left);
     const value *keys = next_pickle(c, &left);
     if (!flis_ok(c->ctx)) return false;
@@ -1010,12 +1113,23 @@ static bool read_legacy(checkpoint *c)
 
 /* ---- Writing --------------------------------------------------------------------------------------------------- */
 
-typedef struct options { bool ema, all, half, quiet; size_t sets; char **set; const char *in, *out; } options;
+typedef struct options {
+    bool ema, all, half, quiet;
+    size_t sets;
+    char **set;
+    const char *in, *out;
+} options;
 
-typedef struct item { const char *name; const value *tensor; } item;
+typedef struct item {
+    const char *name;
+    const value *tensor;
+} item;
 
 /* What a tensor's values are read from: the file, or the part of it that holds them all. */
-typedef struct { uint64_t at; unsigned char *bytes; } window;
+typedef struct {
+    uint64_t at;
+    unsigned char *bytes;
+} window;
 
 /* Where a tensor is not contiguous, its part of the storage in memory, if that is not much more than the tensor itself: else
    a transposed matrix would be a read for every value. */
@@ -1038,13 +1152,16 @@ static double float_at(const unsigned char *bytes, flis_dtype dtype)
     float f;
     memcpy(&wide, &bits, sizeof wide);
     memcpy(&f, &low, sizeof f);
-    return dtype == FLIS_F64 ? wide : dtype == FLIS_F32 ? (double)f : dtype == FLIS_F16 ? flis_half_to_float((uint16_t)bits)
-                                                                                         : flis_bf16_to_float((uint16_t)bits);
+    return dtype == FLIS_F64   ? wide
+           : dtype == FLIS_F32 ? (double)f
+           : dtype == FLIS_F16 ? flis_half_to_float((uint16_t)bits)
+                               : flis_bf16_to_float((uint16_t)bits);
 }
 
 /* Writes `now` values; *odd counts those that are NaN or infinite. A finite one that F16 cannot hold is an error: it would
    become infinite, and the model refuse to load. */
-static bool put_values(checkpoint *c, flis_writer *writer, const item *of, const unsigned char *bytes, size_t now, bool to_half, uint64_t *odd)
+static bool put_values(checkpoint *c, flis_writer *writer, const item *of, const unsigned char *bytes, size_t now,
+                       bool to_half, uint64_t *odd)
 {
     enum { MOST = 8192 };
     const flis_dtype dtype = of->tensor->u.tensor.storage->dtype;
@@ -1056,8 +1173,9 @@ static bool put_values(checkpoint *c, flis_writer *writer, const item *of, const
         const bool finite = values[i] - values[i] == 0;
         *odd += !finite;
         if (to_half && finite && fabs(values[i]) >= 65520)
-            return flis_fail(c->ctx, "%s: tensor %.200s: got the value %g, wanted at most 65504 for F16: convert it without --half", c->path,
-                             of->name, values[i]);
+            return flis_fail(
+                c->ctx, "%s: tensor %.200s: got the value %g, wanted at most 65504 for F16: convert it without --half",
+                c->path, of->name, values[i]);
     }
     return to_half ? flis_write_f64(c->ctx, writer, values, now) : flis_write_raw(c->ctx, writer, bytes, now);
 }
@@ -1070,12 +1188,13 @@ static bool copy_values(checkpoint *c, flis_writer *writer, const item *of, bool
     const value *v = of->tensor;
     const size_t size = flis_dtype_size(v->u.tensor.storage->dtype);
     uint64_t index[FLIS_MAX_DIMS] = {0}, count = 1, run = 1;
-    int inner = v->u.tensor.rank;       /* dimensions inner..rank-1 are one contiguous run */
+    int inner = v->u.tensor.rank; /* dimensions inner..rank-1 are one contiguous run */
     window w = {v->u.tensor.storage->at + v->u.tensor.offset * size, NULL};
-    size_t kept = 0;                    /* values in bytes, waiting to be written together */
+    size_t kept = 0; /* values in bytes, waiting to be written together */
     bool good = true;
     for (int i = 0; i < v->u.tensor.rank; i++) count *= v->u.tensor.shape[i];
-    while (inner > 0 && (v->u.tensor.shape[inner - 1] == 1 || v->u.tensor.stride[inner - 1] == run)) run *= v->u.tensor.shape[--inner];
+    while (inner > 0 && (v->u.tensor.shape[inner - 1] == 1 || v->u.tensor.stride[inner - 1] == run))
+        run *= v->u.tensor.shape[--inner];
     if (count && inner > 0) good = window_open(c, v, count, &w);
     for (uint64_t done = 0; good && done < count; done += run) {
         uint64_t from = 0;
@@ -1142,8 +1261,9 @@ static item *list_tensors(checkpoint *c, const value *dict, size_t *count)
 /* The tensors to write. SPEC 10.7. */
 static item *choose(checkpoint *c, const options *o, size_t *count)
 {
-    static const char *const kinds[] = {"None", "a boolean", "a number", "a number", "a string", "a tuple", "a list", "a dictionary",
-                                        "a global", "a storage", "a tensor", "an object", "a mark"};
+    static const char *const kinds[] = {"None",     "a boolean", "a number",     "a number", "a string",
+                                        "a tuple",  "a list",    "a dictionary", "a global", "a storage",
+                                        "a tensor", "an object", "a mark"};
     const value *dict = get(c->root, "state_dict");
     size_t n = 0, averaged = 0, kept = 0;
     if (!dict) dict = c->root;
@@ -1180,7 +1300,9 @@ static bool check_size(checkpoint *c, const item *list, size_t count)
         for (int k = 0; k < v->u.tensor.rank; k++) bytes *= v->u.tensor.shape[k];
         total += bytes;
         if (total > most)
-            flis_fail(c->ctx, "%s: tensor %.200s: the tensors up to it would take %llu bytes, wanted at most 8 times the file's and 16 MB",
+            flis_fail(c->ctx,
+                      "%s: tensor %.200s: the tensors up to it would take %llu bytes, wanted at most 8 times the "
+                      "file's and 16 MB",
                       c->path, list[i].name, (unsigned long long)total);
     }
     return flis_ok(c->ctx);
@@ -1210,13 +1332,15 @@ static void write_all(checkpoint *c, const options *o)
     for (size_t i = 0; writer && i < count; i++) {
         const value *v = list[i].tensor;
         flis_dtype dtype = v->u.tensor.storage->dtype;
-        flis_write_declare(c->ctx, writer, list[i].name, narrows(o, dtype) ? FLIS_F16 : dtype, v->u.tensor.rank, v->u.tensor.shape);
+        flis_write_declare(c->ctx, writer, list[i].name, narrows(o, dtype) ? FLIS_F16 : dtype, v->u.tensor.rank,
+                           v->u.tensor.shape);
     }
     for (size_t i = 0; writer && i < count; i++) {
         uint64_t odd = 0;
         if (!copy_values(c, writer, &list[i], narrows(o, list[i].tensor->u.tensor.storage->dtype), &odd)) break;
         if (odd && !o->quiet)
-            fprintf(stderr, "ckpt2safetensors: warning: tensor %.200s: %llu of its values are NaN or infinite\n", list[i].name, (unsigned long long)odd);
+            fprintf(stderr, "ckpt2safetensors: warning: tensor %.200s: %llu of its values are NaN or infinite\n",
+                    list[i].name, (unsigned long long)odd);
     }
     if (writer && flis_write_end(c->ctx, writer) && !o->quiet) fprintf(stderr, "%s: %zu tensors\n", o->out, count);
     free(list);
@@ -1237,7 +1361,8 @@ static const char HELP[] =
 /* Whether KEY=VALUE can be written: a key, given once, and a number where flis reads one. */
 static bool check_set(const options *o, const char *set)
 {
-    static const char *const numbers[] = {"unet.num_heads", "clip.num_heads", "vae.scale_factor", "unet.norm_num_groups", "vae.norm_num_groups"};
+    static const char *const numbers[] = {"unet.num_heads", "clip.num_heads", "vae.scale_factor",
+                                          "unet.norm_num_groups", "vae.norm_num_groups"};
     const size_t length = strcspn(set, "=");
     bool twice = false, number = true;
     for (size_t i = 0; i < o->sets; i++) twice = twice || strncmp(o->set[i], set, length + 1) == 0;
@@ -1248,7 +1373,9 @@ static bool check_set(const options *o, const char *set)
     }
     if (length && !twice && number) return true;
     fprintf(stderr, "ckpt2safetensors: --set %s: %s; see --help\n", set,
-            !length ? "its key is missing" : twice ? "its key stands twice" : "its value is no number above 0");
+            !length ? "its key is missing"
+            : twice ? "its key stands twice"
+                    : "its value is no number above 0");
     return false;
 }
 
@@ -1265,8 +1392,8 @@ static int parse(int argc, char **argv, options *o)
         else if (strcmp(a, "--set") == 0 && i + 1 < argc && strchr(argv[i + 1], '=')) {
             if (!check_set(o, argv[++i])) return 3;
             o->set[o->sets++] = argv[i];
-        }
-        else if (a[0] == '-' && a[1]) return fprintf(stderr, "ckpt2safetensors: %s: not an option, or its value is missing; see --help\n", a), 3;
+        } else if (a[0] == '-' && a[1])
+            return fprintf(stderr, "ckpt2safetensors: %s: not an option, or its value is missing; see --help\n", a), 3;
         else if (!o->in) o->in = a;
         else if (!o->out) o->out = a;
         else return fprintf(stderr, "ckpt2safetensors: %s: one file too many; see --help\n", a), 3;
@@ -1284,8 +1411,11 @@ static void convert(flis_ctx *ctx, const options *o)
     else if (SEEK_LAST(c.in) != 0) flis_fail(ctx, "%s: cannot be read from any place", o->in);
     else {
         c.size = TELL64(c.in);
-        if (c.size < 4) flis_fail(ctx, "%s: not a checkpoint: got %llu bytes, wanted 4 and more", o->in, (unsigned long long)c.size);
-        else if (read_at(&c, 0, head, 4) && (memcmp(head, "PK\3\4", 4) == 0 ? read_zip(&c) : read_legacy(&c))) write_all(&c, o);
+        if (c.size < 4)
+            flis_fail(ctx, "%s: not a checkpoint: got %llu bytes, wanted 4 and more", o->in,
+                      (unsigned long long)c.size);
+        else if (read_at(&c, 0, head, 4) && (memcmp(head, "PK\3\4", 4) == 0 ? read_zip(&c) : read_legacy(&c)))
+            write_all(&c, o);
     }
     if (c.in) fclose(c.in);
     pool_free(&c.pool);

@@ -101,7 +101,7 @@ typedef struct named_tensor {
     int rank;
     uint64_t shape[4];
     size_t count;
-    void *values;               /* real, int64_t (I64) or uint8_t (U8) */
+    void *values; /* real, int64_t (I64) or uint8_t (U8) */
 } named_tensor;
 
 typedef struct tensor_list {
@@ -117,31 +117,44 @@ typedef struct buffer {
 
 /* What makes a run again, as keys and values. */
 enum { MAX_FACTS = 32 };
-typedef struct fact { const char *key; char *value; } fact;
+typedef struct fact {
+    const char *key;
+    char *value;
+} fact;
 
 enum { MAX_RANGES = 64, PATH_ROOM = 4096 };
 
 typedef struct cli {
     flis_ctx ctx;
-    const char *program;        /* argv[0] */
+    const char *program; /* argv[0] */
     const struct command *command;
     /* Options, as given. */
     flis_options options;
     const char *model, *layout, *in, *out, *vocab, *trace, *trace_digest, *trace_match, *truth, *json;
     const char *manifest, *match;
-    struct { uint64_t first, last; } trace_step[MAX_RANGES];
-    size_t trace_steps;         /* ranges in trace_step; 0: every step */
+    struct {
+        uint64_t first, last;
+    } trace_step[MAX_RANGES];
+    size_t trace_steps; /* ranges in trace_step; 0: every step */
     uint64_t steps, threads;
     bool quiet, diffable, help;
-    int words;                  /* arguments that are no options */
+    int words; /* arguments that are no options */
     char **word;
     /* Found and made on the way. */
     char model_path[PATH_ROOM], vocab_path[PATH_ROOM];
-    tensor_list outputs, traced;        /* of stage; for --trace */
-    fact fact[MAX_FACTS];       /* what a trace says of its run */
+    tensor_list outputs, traced; /* of stage; for --trace */
+    fact fact[MAX_FACTS];        /* what a trace says of its run */
     size_t facts;
-    struct { FILE *stream; size_t tensors; } digest;    /* --trace-digest, while it is being written */
-    struct { char what[24]; double start, drawn; size_t first, done; bool line_open; } progress;
+    struct {
+        FILE *stream;
+        size_t tensors;
+    } digest; /* --trace-digest, while it is being written */
+    struct {
+        char what[24];
+        double start, drawn;
+        size_t first, done;
+        bool line_open;
+    } progress;
 } cli;
 
 typedef struct command {
@@ -179,7 +192,14 @@ static void warn(void *user, const char *sentence)
 /* ---- Options ----------------------------------------------------------------------------------------------------- */
 
 enum {
-    GENERATE = 1, STAGE = 2, TOKENS = 4, INFO = 8, LAYOUT = 16, NOISE = 32, DIGEST = 64, CONFORMANCE = 128,
+    GENERATE = 1,
+    STAGE = 2,
+    TOKENS = 4,
+    INFO = 8,
+    LAYOUT = 16,
+    NOISE = 32,
+    DIGEST = 64,
+    CONFORMANCE = 128,
     LONG = GENERATE | STAGE
 };
 
@@ -187,10 +207,10 @@ typedef enum { FLAG, TEXT, WHOLE, NUMBER, SIZE, SAMPLER, RNG, RANGES } option_ki
 
 typedef struct option {
     const char *name;
-    char letter;                /* -x, or 0 */
+    char letter; /* -x, or 0 */
     option_kind kind;
-    size_t offset;              /* of the field in cli */
-    double min, max;            /* NUMBER, WHOLE (max 0: all 64 bits) */
+    size_t offset;   /* of the field in cli */
+    double min, max; /* NUMBER, WHOLE (max 0: all 64 bits) */
     unsigned commands;
     const char *value, *help;
 } option;
@@ -366,7 +386,7 @@ static const option *find_option(const char *name, size_t length, unsigned comma
 static int parse_arguments(cli *c, int argc, char **argv, unsigned commands)
 {
     bool options_over = false;
-    c->word = argv;             /* words move to the front */
+    c->word = argv; /* words move to the front */
     for (int i = 0; i < argc; i++) {
         char *text = argv[i];
         if (options_over || text[0] != '-' || !text[1]) {
@@ -492,12 +512,11 @@ static flis_vocab *find_vocab(cli *c)
     bool found = false;
     if (c->vocab) return flis_vocab_read(&c->ctx, c->vocab);
     const char *model = c->model ? c->model : *c->model_path ? c->model_path : NULL;
-    if (model) {                        /* a diffusers folder has its own in tokenizer/ */
+    if (model) { /* a diffusers folder has its own in tokenizer/ */
         int length = snprintf(folder, sizeof folder, "%s/tokenizer", model);
         found = (length > 0 && length < PATH_ROOM && vocab_in(c, folder, (size_t)length)) ||
                 vocab_in(c, model, folder_length(model));
-    }
-    else
+    } else
         for (int i = 0; !found && default_folder(c, i, folder); i++) found = vocab_in(c, folder, strlen(folder));
     if (found) return flis_vocab_read(&c->ctx, c->vocab_path);
     flis_fail(&c->ctx,
@@ -677,7 +696,7 @@ static void on_progress(void *user, const char *what, size_t done, size_t total)
         c->progress.first = done;
         c->progress.drawn = 0;
     } else if (done == c->progress.done) {
-        return;                         /* sampler and pipeline both tell */
+        return; /* sampler and pipeline both tell */
     }
     c->progress.done = done;
     const bool later = terminal ? done < total && time - c->progress.drawn < 0.1 : sampling ? !done : done < total;
@@ -1085,13 +1104,31 @@ static bool write_picture(cli *c, const flis_picture *picture, const flis_layout
     snprintf(size, sizeof size, "%zux%zu", o->width, o->height);
     number_text(o->sampling.eta, eta);
     number_text(o->sampling.scale, scale);
-    const char *text[] = {
-        "Software", "flis " FLIS_VERSION, "seed", seed, "steps", steps,
-        "sampler", o->sampling.kind == FLIS_PLMS ? "plms" : "ddim", "eta", eta, "scale", scale,
-        "rng", o->rng == FLIS_RNG_CPU ? "cpu" : "cuda", "size", size, "model", base_name(c->model_path),
-        "prompt", prompt, "layout", o->no_layout || !layout->label.width ? "none" : base_name(c->layout),
-        o->noise ? "noise" : NULL, o->noise ? base_name(o->noise) : NULL, NULL
-    };
+    const char *text[] = {"Software",
+                          "flis " FLIS_VERSION,
+                          "seed",
+                          seed,
+                          "steps",
+                          steps,
+                          "sampler",
+                          o->sampling.kind == FLIS_PLMS ? "plms" : "ddim",
+                          "eta",
+                          eta,
+                          "scale",
+                          scale,
+                          "rng",
+                          o->rng == FLIS_RNG_CPU ? "cpu" : "cuda",
+                          "size",
+                          size,
+                          "model",
+                          base_name(c->model_path),
+                          "prompt",
+                          prompt,
+                          "layout",
+                          o->no_layout || !layout->label.width ? "none" : base_name(c->layout),
+                          o->noise ? "noise" : NULL,
+                          o->noise ? base_name(o->noise) : NULL,
+                          NULL};
     bool ok = prompt && flis_write_png(&c->ctx, c->out, picture, text);
     free(prompt);
     return ok;
@@ -1131,7 +1168,7 @@ static int run_generate(cli *c)
         flis_generate(ctx, c->model_path, vocab, &layout, &c->options, &picture);
         end_line(c);
     }
-    if (trace_end(c) && !write_picture(c, &picture, &layout)) trace_remove(c);     /* all or nothing */
+    if (trace_end(c) && !write_picture(c, &picture, &layout)) trace_remove(c); /* all or nothing */
     free(picture.pixels);
     flis_vocab_free(vocab);
     flis_layout_free(&layout);
@@ -1144,7 +1181,7 @@ static int run_generate(cli *c)
 typedef struct stage {
     cli *c;
     flis_file *in, *model;
-    size_t dim[128];            /* by letter; 0: not yet known */
+    size_t dim[128]; /* by letter; 0: not yet known */
 } stage;
 
 /* Appends to a sentence that is being built. */
@@ -1245,7 +1282,7 @@ static bool read_rca(stage *s, rca_input *r, bool optional)
     *r = (rca_input){0};
     if (optional && !has_label && !has_ids) return false;
     const flis_entry *entry = flis_file_find(s->in, "class_ids");
-    if (entry && flis_entry_count(entry) == 0) {        /* no class at all: every column stays open */
+    if (entry && flis_entry_count(entry) == 0) { /* no class at all: every column stays open */
         r->class_ids = flis_alloc(ctx, 1, sizeof *r->class_ids);
     } else {
         real *ids = real_input(s, "class_ids", "k", false);
@@ -1361,7 +1398,7 @@ static void stage_encode(stage *s)
 /* What stage sample writes for every step; rows are [S][4][h][w]. */
 typedef struct recording {
     tensor_list *list;
-    size_t count, h, w;         /* values of one latent */
+    size_t count, h, w; /* values of one latent */
     int64_t *t;
     real *e_t, *x_prev, *pred_x0, *x;
 } recording;
@@ -1370,7 +1407,7 @@ typedef struct recording {
 typedef struct sample_user {
     flis_guided guided;
     recording record;
-    size_t step, evaluation;    /* for the names of traced tensors */
+    size_t step, evaluation; /* for the names of traced tensors */
 } sample_user;
 
 /* As in generate, the trace's names begin with the step; PLMS evaluates a second time in its first. */
@@ -1389,7 +1426,7 @@ static void on_step(flis_ctx *ctx, void *user, const flis_step *step)
     u->evaluation = 0;
     if (step->number == 0) {
         const uint64_t shape[] = {step->total, 4, r->h, r->w};
-        real *start = r->x;             /* x_T, until now */
+        real *start = r->x; /* x_T, until now */
         r->t = add_tensor(ctx, r->list, "t", FLIS_I64, 1, shape);
         r->e_t = add_tensor(ctx, r->list, "e_t", REAL_TYPE, 4, shape);
         r->x_prev = add_tensor(ctx, r->list, "x_prev", REAL_TYPE, 4, shape);
@@ -1452,8 +1489,7 @@ static void stage_sample(stage *s)
         const size_t count = 4 * s->dim['h'] * s->dim['w'];
         sample_user user = {
             .guided = {unet, s->dim['h'], s->dim['w'], context, uncond, has_rca ? &r.rca : NULL},
-            .record = {.list = &c->outputs, .count = count, .h = s->dim['h'], .w = s->dim['w'], .x = x}
-        };
+            .record = {.list = &c->outputs, .count = count, .h = s->dim['h'], .w = s->dim['w'], .x = x}};
         const flis_model_fn model = {sample_eps, on_step, &user};
         memcpy(latents, x, count * sizeof *x);
         flis_sample(ctx, &c->options.sampling, count, latents, &model);
@@ -1469,7 +1505,7 @@ static void stage_sample(stage *s)
 static const struct {
     const char *name;
     void (*run)(stage *s);
-    bool model;                 /* reads weights */
+    bool model; /* reads weights */
 } stages[] = {
     {"clip", stage_clip, true},     {"rca", stage_rca, false},      {"unet", stage_unet, true},
     {"decode", stage_decode, true}, {"encode", stage_encode, true}, {"sample", stage_sample, true},
@@ -1505,7 +1541,7 @@ static int run_stage(cli *c)
     end_line(c);
     flis_file_close(s.in);
     flis_file_close(s.model);
-    const size_t facts = c->trace ? 0 : c->facts;       /* they belong to the file that has the intermediates */
+    const size_t facts = c->trace ? 0 : c->facts; /* they belong to the file that has the intermediates */
     if (trace_end(c) && !save_tensors(ctx, c->out, &c->outputs, c->fact, facts)) trace_remove(c);
     return flis_ok(ctx) ? 0 : 1;
 }
@@ -1513,30 +1549,38 @@ static int run_stage(cli *c)
 /* ---- noise ------------------------------------------------------------------------------------------------------- */
 
 enum { FORMATS = 4 };
-static const struct { const char *name; flis_precision precision; } formats[FORMATS] = {
-    {"f32", sizeof(real) == 8 ? FLIS_AS_F32 : FLIS_EXACT},      /* flis is float32 itself */
-    {"tf32", FLIS_AS_TF32}, {"fp16", FLIS_AS_F16}, {"bf16", FLIS_AS_BF16},
+static const struct {
+    const char *name;
+    flis_precision precision;
+} formats[FORMATS] = {
+    {"f32", sizeof(real) == 8 ? FLIS_AS_F32 : FLIS_EXACT}, /* flis is float32 itself */
+    {"tf32", FLIS_AS_TF32},
+    {"fp16", FLIS_AS_F16},
+    {"bf16", FLIS_AS_BF16},
 };
 
 /* One tensor's deviations. */
-typedef struct deviation { double largest, rms; size_t not_finite; } deviation;
+typedef struct deviation {
+    double largest, rms;
+    size_t not_finite;
+} deviation;
 typedef struct noise_row {
     char *name;
     size_t count;
-    double rms;                 /* of the reference */
+    double rms; /* of the reference */
     deviation of[FORMATS];
 } noise_row;
 
 typedef struct noise_run {
     cli *c;
-    flis_file *model, *truth;   /* truth: NULL, or what stands for the reference pass */
+    flis_file *model, *truth; /* truth: NULL, or what stands for the reference pass */
     noise_row *row;
     size_t rows, room;
-    size_t at;                  /* the next row in this pass */
-    int format;                 /* of this pass; -1: the reference */
-    size_t h, w;                /* of the latent */
-    real *x, *z, *context;      /* inputs: [1,4,h,w], the same for the decoder, [1,77,d] */
-    size_t width;               /* d */
+    size_t at;             /* the next row in this pass */
+    int format;            /* of this pass; -1: the reference */
+    size_t h, w;           /* of the latent */
+    real *x, *z, *context; /* inputs: [1,4,h,w], the same for the decoder, [1,77,d] */
+    size_t width;          /* d */
 } noise_run;
 
 static bool noise_wants(void *user, const char *name, size_t count)
@@ -1632,7 +1676,7 @@ static bool noise_clip(noise_run *n, const flis_clip *clip)
     for (size_t i = 1; i <= NOISE_PHRASE; i++) ids[i] = (int32_t)((i * 1009 + 320) % (k->vocab - 2));
     flis_mark mark = flis_here(ctx);
     const flis_tensor *y = flis_clip_encode(ctx, clip, ids, 1);
-    if (y && n->format < 0) {           /* float32 numbers, so that flis and flis64 continue from the same */
+    if (y && n->format < 0) { /* float32 numbers, so that flis and flis64 continue from the same */
         n->width = y->c;
         n->context = flis_alloc(ctx, flis_count(y), sizeof *n->context);
         for (size_t i = 0; n->context && i < flis_count(y); i++) n->context[i] = (float)y->x[i];
@@ -1680,7 +1724,7 @@ static bool noise_stage(noise_run *n, const char *scope)
     snprintf(what, sizeof what, "%.*s", (int)strlen(scope) - 1, scope);
     if (!n->c->trace) free_tensors(&n->c->traced);
     snprintf(ctx->scope, sizeof ctx->scope, "%s", scope);
-    ctx->progress = NULL;               /* the decoder's own would come between */
+    ctx->progress = NULL; /* the decoder's own would come between */
     for (n->format = n->truth ? 0 : -1; n->format < FORMATS && flis_ok(ctx); n->format++) {
         if (!n->truth && n->format >= 0 && formats[n->format].precision == FLIS_EXACT)
             continue; /* the reference itself */
@@ -1768,7 +1812,7 @@ static int by_size(const void *a, const void *b)
 /* A stage and a format: of rms error over rms, the median and the worst; the worst largest error over rms; the last
    tensor's rms error over rms, which is the stage's result. */
 typedef struct noise_summary {
-    size_t tensors, not_finite;         /* not_finite: tensors with such a value */
+    size_t tensors, not_finite; /* not_finite: tensors with such a value */
     double median, worst, peak, result;
     const noise_row *worst_row, *peak_row, *bad_row;
 } noise_summary;
@@ -1833,8 +1877,8 @@ static void noise_print(const noise_run *n)
         for (int f = first_format(n); f < FORMATS; f++) {
             const noise_summary s = noise_summarise(n, noise_scopes[k], f);
             const int length = (int)strlen(noise_scopes[k]) - 1;
-            printf("%.*s\t%s\t%zu\t%.3g\t%.3g\t%s\t%.3g\t%s\t%.3g\t%zu\t%s\n", length, noise_scopes[k],
-                   formats[f].name, s.tensors, s.median, s.worst, s.worst_row ? s.worst_row->name : "-", s.peak,
+            printf("%.*s\t%s\t%zu\t%.3g\t%.3g\t%s\t%.3g\t%s\t%.3g\t%zu\t%s\n", length, noise_scopes[k], formats[f].name,
+                   s.tensors, s.median, s.worst, s.worst_row ? s.worst_row->name : "-", s.peak,
                    s.peak_row ? s.peak_row->name : "-", s.result, s.not_finite, s.bad_row ? s.bad_row->name : "-");
         }
 }
@@ -1996,7 +2040,11 @@ static const char *const part_prefix[] = {"cond_stage_model.", "model.diffusion_
 enum { PART_CLIP, PART_UNET, PART_VAE, PART_OTHER, PARTS };
 
 /* What a part of the file adds up to. */
-typedef struct part_sum { size_t tensors; uint64_t parameters; size_t of[FLIS_BOOL + 1]; } part_sum;
+typedef struct part_sum {
+    size_t tensors;
+    uint64_t parameters;
+    size_t of[FLIS_BOOL + 1];
+} part_sum;
 
 static int part_of(const char *name)
 {
@@ -2049,7 +2097,10 @@ static void print_vae(flis_ctx *ctx, flis_file *file)
 }
 
 /* Lines that wait for their turn. */
-typedef struct lines { char *text; size_t used; } lines;
+typedef struct lines {
+    char *text;
+    size_t used;
+} lines;
 
 static void keep_line(void *user, const char *line)
 {
@@ -2098,7 +2149,8 @@ static void print_foreign(const char *text)
 /* Stable Diffusion v1's text encoder is 768 wide; v2's is not, nor are its names these. */
 static bool file_has_clip_l(const flis_file *file)
 {
-    const flis_entry *e = flis_file_find(file, "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight");
+    const flis_entry *e =
+        flis_file_find(file, "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight");
     return e && e->rank == 2 && e->shape[1] == 768;
 }
 
@@ -2107,13 +2159,17 @@ static const char *kind_of_model(const flis_file *file, const part_sum *sum)
 {
     const flis_entry *first = flis_file_find(file, "model.diffusion_model.input_blocks.0.0.weight");
     if (!sum[PART_CLIP].tensors && !sum[PART_UNET].tensors && !sum[PART_VAE].tensors) return "no model that flis knows";
-    if (!sum[PART_CLIP].tensors || !sum[PART_UNET].tensors || !sum[PART_VAE].tensors) return "a part of a latent diffusion model";
+    if (!sum[PART_CLIP].tensors || !sum[PART_UNET].tensors || !sum[PART_VAE].tensors)
+        return "a part of a latent diffusion model";
     if (first && first->rank == 4 && first->shape[0] == 320 && (first->shape[1] != 4 || !file_has_clip_l(file)))
-        return "a latent diffusion model of Stable Diffusion v1's width, but another text encoder or input: none that flis knows";
-    if (!first || first->rank != 4 || first->shape[0] != 320) return "a small latent diffusion model with Stable Diffusion v1's topology";
+        return "a latent diffusion model of Stable Diffusion v1's width, but another text encoder or input: none that "
+               "flis knows";
+    if (!first || first->rank != 4 || first->shape[0] != 320)
+        return "a small latent diffusion model with Stable Diffusion v1's topology";
     if (file->shards == 1) return "Stable Diffusion v1 or FreestyleNet, single file";
-    return file->shards == 3 && !strstr(file->path, ".index.json") ? "Stable Diffusion v1 or FreestyleNet, diffusers folder"
-                                                                   : "Stable Diffusion v1 or FreestyleNet, sharded";
+    return file->shards == 3 && !strstr(file->path, ".index.json")
+               ? "Stable Diffusion v1 or FreestyleNet, diffusers folder"
+               : "Stable Diffusion v1 or FreestyleNet, sharded";
 }
 
 static int run_info(cli *c)
@@ -2133,7 +2189,8 @@ static int run_info(cli *c)
         sum[part].of[file->entry[i].dtype]++;
         bytes += file->entry[i].end - file->entry[i].begin;
     }
-    printf("kind %s\nfiles %zu\nbytes %llu\ntensors %zu\n", kind_of_model(file, sum), file->shards, (unsigned long long)bytes, file->count);
+    printf("kind %s\nfiles %zu\nbytes %llu\ntensors %zu\n", kind_of_model(file, sum), file->shards,
+           (unsigned long long)bytes, file->count);
     for (size_t i = 0; i < file->metadata_count; i++)
         for (int k = 0; k < 2; k++) {
             fputs(k ? " " : "metadata ", stdout);
@@ -2173,7 +2230,7 @@ static void print_prompt_tokens(cli *c, const flis_layout *layout)
 {
     flis_prompt prompt = {0};
     flis_vocab *vocab = find_vocab(c);
-    if (!vocab && !c->vocab) {          /* none was asked for: the rest is still of use */
+    if (!vocab && !c->vocab) { /* none was asked for: the rest is still of use */
         fprintf(stderr, "flis: note: tokens are left out: %s\n", c->ctx.error);
         c->ctx.error[0] = 0;
         return;
@@ -2272,7 +2329,7 @@ static void digest_hex(digest *d, const char *name, const char *hex)
     flis_sha256_add(&d->all, line, (size_t)length);
     if (!flis_ok(d->ctx)) return;
     fputs(line, stdout);
-    fflush(stdout);             /* these lines are the progress, too */
+    fflush(stdout); /* these lines are the progress, too */
 }
 
 /* The value's low bytes, least significant first. */
@@ -2329,7 +2386,7 @@ static void digest_tensor(digest *d, const char *name, const flis_tensor *x)
 /* Values in (-1, 1) that fill real's mantissa: two formula tensors, one below the other's last bit. */
 static void formula_fill(flis_ctx *ctx, const char *name, size_t count, real *out)
 {
-    static const size_t shape[2] = {1, 3};      /* fan_in 3: scale 1 */
+    static const size_t shape[2] = {1, 3}; /* fan_in 3: scale 1 */
     char low[64];
     real *second = flis_alloc(ctx, count, sizeof *second);
     if (second && out) {
@@ -2372,11 +2429,11 @@ static void digest_functions(digest *d)
     digest_end(d, "sin_cos");
     for (size_t i = 0; i < COUNT; i++) digest_double(d, flis_erfc(6.0 * (double)x[i]));
     digest_end(d, "erfc");
-    for (size_t i = 0; i < COUNT; i++) {        /* c from far below the product's last bit to far above its first */
+    for (size_t i = 0; i < COUNT; i++) { /* c from far below the product's last bit to far above its first */
         float a = (float)x[3 * i], b = (float)x[3 * i + 1], c = (float)x[3 * i + 2];
         for (size_t k = 0; k < i % 60; k++) c *= i % 2 ? 0.5f : 2.0f;
         digest_float(d, flis_fma_soft(a, b, c));
-        digest_float(d, flis_fma_soft(a * 0x1p-70f, b * 0x1p-70f, c * 0x1p-126f));      /* subnormals */
+        digest_float(d, flis_fma_soft(a * 0x1p-70f, b * 0x1p-70f, c * 0x1p-126f)); /* subnormals */
     }
     digest_end(d, "fma");
     for (uint32_t i = 0; i < 65536; i++) {
@@ -2402,7 +2459,8 @@ static void digest_param(flis_ctx *ctx, flis_param *p, int rank, size_t outputs,
     if (values && halves) {
         formula_fill(ctx, "digest.weights", count, values);
         for (size_t i = 0; i < count; i++)
-            halves[i] = dtype == FLIS_BF16 ? flis_float_to_bf16((float)values[i]) : flis_float_to_half((float)values[i]);
+            halves[i] =
+                dtype == FLIS_BF16 ? flis_float_to_bf16((float)values[i]) : flis_float_to_half((float)values[i]);
         if (dtype == FLIS_F16 || dtype == FLIS_BF16) flis_param_set_half(ctx, p, halves, dtype == FLIS_BF16);
         else flis_param_set(ctx, p, values, false);
     }
@@ -2445,7 +2503,8 @@ static void digest_operations(digest *d)
     digest_tensor(d, "quick_gelu", flis_quick_gelu(ctx, wide));
     digest_tensor(d, "geglu", flis_geglu(ctx, wide));
     flis_rewind(ctx, mark);
-    const flis_tensor *q = formula_rows(ctx, "digest.q", 1, 290, 2 * 97), *k = formula_rows(ctx, "digest.k", 1, 301, 2 * 97);
+    const flis_tensor *q = formula_rows(ctx, "digest.q", 1, 290, 2 * 97),
+                      *k = formula_rows(ctx, "digest.k", 1, 301, 2 * 97);
     const flis_tensor *v = formula_rows(ctx, "digest.v", 1, 301, 2 * 97);
     digest_tensor(d, "attention", flis_attention(ctx, q, k, v, 2, 0.7, (flis_mask){.causal = true}));
     flis_rewind(ctx, mark);
@@ -2456,8 +2515,14 @@ static void digest_tables(digest *d)
 {
     enum { COUNT = 1003 };
     static float x[COUNT];
-    static const struct { const char *name; flis_rng_kind kind; size_t count; } draws[] = {
-        {"randn.cpu", FLIS_RNG_CPU, COUNT}, {"randn.cpu.few", FLIS_RNG_CPU, 7}, {"randn.cuda", FLIS_RNG_CUDA, COUNT},
+    static const struct {
+        const char *name;
+        flis_rng_kind kind;
+        size_t count;
+    } draws[] = {
+        {"randn.cpu", FLIS_RNG_CPU, COUNT},
+        {"randn.cpu.few", FLIS_RNG_CPU, 7},
+        {"randn.cuda", FLIS_RNG_CUDA, COUNT},
     };
     for (size_t k = 0; k < sizeof draws / sizeof *draws; k++) {
         flis_rng_seed(&d->ctx->rng, draws[k].kind, 42);
@@ -2491,16 +2556,20 @@ static void digest_tables(digest *d)
 }
 
 /* The pipeline's side of it. Latents are 8x8, the picture 64x64. */
-enum { DIGEST_LATENT = 8, DIGEST_SIZE = DIGEST_LATENT * FLIS_FACTOR, DIGEST_VALUES = 4 * DIGEST_LATENT * DIGEST_LATENT };
+enum {
+    DIGEST_LATENT = 8,
+    DIGEST_SIZE = DIGEST_LATENT * FLIS_FACTOR,
+    DIGEST_VALUES = 4 * DIGEST_LATENT * DIGEST_LATENT
+};
 
 typedef struct digest_run {
     digest *d;
-    flis_file *file;            /* NULL: formula weights in the shape of synth's tinyA */
+    flis_file *file; /* NULL: formula weights in the shape of synth's tinyA */
     flis_prompt prompt;
     uint8_t label[DIGEST_SIZE * DIGEST_SIZE];
     flis_rca rca;
     flis_guided guided;
-    real *context, *uncond;     /* [77][width] */
+    real *context, *uncond; /* [77][width] */
     size_t width;
     real x[DIGEST_VALUES];
     const char *sampler;
@@ -2511,7 +2580,8 @@ typedef struct digest_run {
    has left when it comes to merging. */
 static flis_vocab *digest_vocab(flis_ctx *ctx)
 {
-    static const char words[] = "s e\nse a</w>\ns k\nsk y</w>\nr e\nre d</w>\nb o\na t</w>\nbo at</w>\no i\noi l</w>\ni n</w>\n";
+    static const char words[] =
+        "s e\nse a</w>\ns k\nsk y</w>\nr e\nre d</w>\nb o\na t</w>\nbo at</w>\no i\noi l</w>\ni n</w>\n";
     enum { WORDS = 12, MERGES = 486 };
     static char text[sizeof words + 4 * (MERGES - WORDS)];
     char *end = strcpy(text, words) + sizeof words - 1;
@@ -2522,7 +2592,8 @@ static flis_vocab *digest_vocab(flis_ctx *ctx)
 static void digest_text(digest_run *r, const flis_vocab *vocab)
 {
     static flis_phrase phrases[] = {{"sky", 1}, {"red boat", 4}, {"sea", 2}, {"in oil", -1}, {"caf\xC3\xA9", 6}};
-    static const char odd[] = "It\xE2\x80\x99s  d\xC3\x89J\xC3\x80 vu &amp; \xEF\xBC\xA1 e\xCC\x81 \xF0\x9F\x98\x80 12 \xFF <sea>";
+    static const char odd[] =
+        "It\xE2\x80\x99s  d\xC3\x89J\xC3\x80 vu &amp; \xEF\xBC\xA1 e\xCC\x81 \xF0\x9F\x98\x80 12 \xFF <sea>";
     digest *d = r->d;
     int32_t *ids = NULL;
     long count = flis_tokenize(d->ctx, vocab, odd, sizeof odd - 1, &ids);
@@ -2653,7 +2724,8 @@ static void digest_trace(void *user, const char *name, const flis_tensor *x)
 
 static void digest_picture(digest_run *r, const flis_picture *picture)
 {
-    static const char *const text[] = {"Software", "flis digest", "Title", "caf\xC3\xA9", "prompt", "\xE6\xB5\xB7", NULL};
+    static const char *const text[] = {"Software", "flis digest",  "Title", "caf\xC3\xA9",
+                                       "prompt",   "\xE6\xB5\xB7", NULL};
     digest *d = r->d;
     size_t length = 0;
     flis_sha256_add(&d->line, picture->pixels, picture->height * picture->width * picture->channels);
@@ -2671,9 +2743,12 @@ static void digest_vae(digest_run *r)
     flis_mark mark = flis_here(ctx);
     flis_picture picture = {0};
     const bool encoder = !r->file || flis_file_find(r->file, "first_stage_model.encoder.conv_in.weight");
-    flis_vae *vae = !flis_ok(ctx) ? NULL : r->file ? flis_vae_load(ctx, r->file, true, encoder) : flis_vae_new(ctx, &tiny, true, true);
+    flis_vae *vae = !flis_ok(ctx) ? NULL
+                    : r->file     ? flis_vae_load(ctx, r->file, true, encoder)
+                                  : flis_vae_new(ctx, &tiny, true, true);
     if (vae && !r->file) flis_vae_walk(ctx, vae, flis_formula_visit, NULL);
-    if (vae && encoder) digest_tensor(r->d, "encode", flis_vae_encode(ctx, vae, formula_image(ctx, "digest.picture", 1, 32, 40, 3)));
+    if (vae && encoder)
+        digest_tensor(r->d, "encode", flis_vae_encode(ctx, vae, formula_image(ctx, "digest.picture", 1, 32, 40, 3)));
     ctx->trace = digest_trace;
     ctx->trace_user = r;
     if (vae && flis_decode_picture(ctx, vae, flis_from_nchw(ctx, r->x, 1, 4, DIGEST_LATENT, DIGEST_LATENT), &picture))
@@ -2688,7 +2763,7 @@ static int run_digest(cli *c)
 {
     flis_ctx *ctx = &c->ctx;
     char hex[65];
-    static digest_run r;        /* large, and zero */
+    static digest_run r; /* large, and zero */
     static digest d;
     if (c->words) return usage(c, "unexpected argument \"%s\"", c->word[0]);
     prepare(c);
@@ -2727,11 +2802,11 @@ typedef struct grading {
     cli *c;
     flis_json *manifest;
     flis_file *wanted, *got;
-    size_t count[3];            /* of vectors, by verdict */
-    double share;               /* of the vector at hand: largest error as a part of its tolerance */
-    double error;               /* that error */
-    bool exact;                 /* all its outputs were judged for equality so far */
-    char complaint[1024];       /* the first thing that is wrong with it */
+    size_t count[3];      /* of vectors, by verdict */
+    double share;         /* of the vector at hand: largest error as a part of its tolerance */
+    double error;         /* that error */
+    bool exact;           /* all its outputs were judged for equality so far */
+    char complaint[1024]; /* the first thing that is wrong with it */
 } grading;
 
 static const char *json_text(const flis_json *object, const char *key)
@@ -2846,8 +2921,7 @@ static void print_failure(const grading *g, const flis_json *vector)
     const size_t item = number >= 1 && number <= 1000 ? (size_t)number : 0;
     printf("         %s\n         what it is: %s\n         points at: %s\n         see SPEC.md %s", g->complaint,
            json_text(vector, "what"), json_text(vector, "catches"), json_text(vector, "spec"));
-    if (item && items && items->type == FLIS_ARRAY && item <= items->count &&
-        items->item[item - 1].type == FLIS_STRING)
+    if (item && items && items->type == FLIS_ARRAY && item <= items->count && items->item[item - 1].type == FLIS_STRING)
         printf("; easy to get wrong, no. %zu: %s", item, items->item[item - 1].string);
     printf("\n");
 }
@@ -2987,7 +3061,8 @@ static const command commands[COMMANDS + 1] = {
      "\nBOS and EOS included, at most 75 tokens between them, no padding. A text that begins with - goes after --.\n"},
     {"info", run_info, "MODEL",
      "What is in a model: its kind, sizes, configuration, what is missing or extra, every tensor.",
-     "\nMODEL is a safetensors file, an index of shards, or a diffusers folder. Tensors are sorted by name; each line ends\n"
+     "\nMODEL is a safetensors file, an index of shards, or a diffusers folder. Tensors are sorted by name; each line "
+     "ends\n"
      "with file:begin-end. Exit status 1 if a part is incomplete.\n"},
     {"layout", run_layout, "LAYOUT.json",
      "What a layout says: phrases, tokens and classes, cells per id at every scale.",
@@ -3003,9 +3078,11 @@ static const command commands[COMMANDS + 1] = {
      "tensors with such values are counted and the first is named.\n"},
     {"digest", run_digest, "[-m MODEL]",
      "One SHA-256 per stage, tokens to PNG, and one over all: the same on every machine.",
-     "\nEach line is STAGE, two spaces, and the SHA-256 of the stage's values, little-endian, in PyTorch's order; the last,\n"
+     "\nEach line is STAGE, two spaces, and the SHA-256 of the stage's values, little-endian, in PyTorch's order; the "
+     "last,\n"
      "\"all\", is that of the lines before it. Without -m no file is read: weights are formulas (those of tools/synth\n"
-     "tinyA), 8x8 latents, a 64x64 picture. Where two machines differ, the first line that differs says where to look.\n"},
+     "tinyA), 8x8 latents, a 64x64 picture. Where two machines differ, the first line that differs says where to "
+     "look.\n"},
     {"conformance", run_conformance, "RESULTS.safetensors [--manifest DIR] [--match GLOB]",
      "Grades a port's answers to the conformance vectors; the report can be pasted into an issue.",
      "\nmanifest.json says of each vector what it is, its inputs and weights (formulas), its outputs and how they are\n"
@@ -3026,7 +3103,7 @@ static int finish(int status)
 
 int main(int argc, char **argv)
 {
-    static cli c;               /* large, and zero */
+    static cli c; /* large, and zero */
     c.program = argc ? argv[0] : "";
     if (argc < 2)
         return usage(&c, "a command is missing: generate, stage, noise, tokens, info, layout, digest or conformance");

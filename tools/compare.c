@@ -56,15 +56,20 @@ static bool stdout_is_terminal(void)
        clip   7.8e-4  1.4e-3    1.1e-3  1.4e-3    8.9e-3  1.3e-2    encoder.layers.3 q_proj
        vae    1.0e-3  1.0e-3    1.5e-3  1.7e-3    1.2e-2  1.3e-2    decoder.up.0.block.2.conv2
      Margin 2.5. */
-typedef struct limits { double relative, largest; } limits;
-enum { TIME, FIRST, CLIP, VAE, REST, PLACES };          /* the first that matches; REST: the U-Net's others, and all else */
+typedef struct limits {
+    double relative, largest;
+} limits;
+enum { TIME, FIRST, CLIP, VAE, REST, PLACES }; /* the first that matches; REST: the U-Net's others, and all else */
 static const char *const place_names[PLACES][8] = {
     {"*time_embed", "*time_embed.*", "*emb_layers*"},
     {"*input_blocks.[0-3]", "*input_blocks.[0-3].*"},
     {"*embeddings", "*encoder.layers.*", "*final_layer_norm", "*last_hidden_state", "clip.*"},
     {"*decoder.*", "*encoder.*", "*quant_conv", "*moments"},
     {"*"}};
-typedef struct profile { const char *name; limits limit[PLACES]; } profile;
+typedef struct profile {
+    const char *name;
+    limits limit[PLACES];
+} profile;
 static const profile profiles[] = {
     {"f32", {{1.4e-5, 1.6e-5}, {2e-6, 2.8e-6}, {2.2e-6, 3.4e-6}, {3e-6, 3.8e-6}, {1e-5, 1e-5}}},
     {"tf32", {{1.5e-3, 1.8e-3}, {2.5e-3, 4.8e-3}, {2e-3, 3.5e-3}, {2.5e-3, 2.6e-3}, {6.5e-3, 1.5e-2}}},
@@ -80,7 +85,7 @@ static const double CLOSED = 1e30;
 
 typedef struct options {
     const profile *profile;
-    double absolute, relative;          /* --tolerance, --relative; negative: not given */
+    double absolute, relative; /* --tolerance, --relative; negative: not given */
     const char *match, *map, *html, *ref_prefix, *other_prefix;
     bool allow_missing, all, json, quiet, help, version;
     const char *path[2];
@@ -97,14 +102,16 @@ static const char HELP[] =
     "  --match GLOB        only REF's tensors of that name (* ? [a-z])\n"
     "  --ref-prefix TEXT   only REF's tensors that begin so; TEXT is taken off\n"
     "  --other-prefix TEXT the same for OTHER's\n"
-    "  --map FILE          lines \"other ref\": what OTHER calls REF's tensors; one * in each stands for the same text\n"
+    "  --map FILE          lines \"other ref\": what OTHER calls REF's tensors; one * in each stands for the same "
+    "text\n"
     "  --allow-missing     a tensor that OTHER lacks is no difference\n"
     "  --all               list every tensor, not only those that differ\n"
     "  --json              the result as JSON on stdout\n"
     "  --html FILE         the result as one page, with a plot of error by layer\n"
     "  -q, --quiet         exit status alone\n"
     "  -h, --help, --version\n\n"
-    "Names are equal with or without model., model.diffusion_model., first_stage_model. and the like, and (where that is\n"
+    "Names are equal with or without model., model.diffusion_model., first_stage_model. and the like, and (where that "
+    "is\n"
     "unambiguous) with or without step.N., cond. and uncond.\n"
     "exit status: 0 the same within tolerance, 1 different, 2 trouble (one sentence on stderr)\n";
 
@@ -141,20 +148,21 @@ static bool parse_profile(const char *text, options *o)
 /* 0: understood; 2: told what is wrong. *i is the argument at hand, moved over a value. */
 static int parse_option(options *o, int argc, char **argv, int *i)
 {
-    static const char *const valued[] = {"--profile", "--tolerance", "--relative", "--match", "--map", "--html",
-                                         "--ref-prefix", "--other-prefix"};
+    static const char *const valued[] = {"--profile", "--tolerance", "--relative",   "--match",
+                                         "--map",     "--html",      "--ref-prefix", "--other-prefix"};
     enum { PROFILE, TOLERANCE, RELATIVE, MATCH, MAP, HTML, REF_PREFIX, OTHER_PREFIX, VALUED };
     const char *arg = argv[*i];
     const size_t length = strcspn(arg, "=");
     int which = 0;
     while (which < VALUED && (strlen(valued[which]) != length || strncmp(arg, valued[which], length) != 0)) which++;
     if (which == VALUED) {
-        bool *flag = strcmp(arg, "--allow-missing") == 0 ? &o->allow_missing
-                     : strcmp(arg, "--all") == 0         ? &o->all
-                     : strcmp(arg, "--json") == 0        ? &o->json
+        bool *flag = strcmp(arg, "--allow-missing") == 0                     ? &o->allow_missing
+                     : strcmp(arg, "--all") == 0                             ? &o->all
+                     : strcmp(arg, "--json") == 0                            ? &o->json
                      : strcmp(arg, "--quiet") == 0 || strcmp(arg, "-q") == 0 ? &o->quiet
                      : strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0  ? &o->help
-                     : strcmp(arg, "--version") == 0     ? &o->version : NULL;
+                     : strcmp(arg, "--version") == 0                         ? &o->version
+                                                                             : NULL;
         if (!flag) return trouble("unknown option %s (see compare --help)", arg);
         *flag = true;
         return 0;
@@ -258,8 +266,9 @@ static bool skip_prefix(const char **name, const char *prefix)
 /* Behind what wrappers, checkpoints and pipelines put in front of a module's path. */
 static const char *behind_model(const char *name)
 {
-    static const char *const prefixes[] = {"module.", "_orig_mod.", "model.", "diffusion_model.", "unet.", "first_stage_model.",
-                                           "vae.", "cond_stage_model.", "text_encoder.", "transformer.", "text_model."};
+    static const char *const prefixes[] = {"module.",       "_orig_mod.",         "model.",     "diffusion_model.",
+                                           "unet.",         "first_stage_model.", "vae.",       "cond_stage_model.",
+                                           "text_encoder.", "transformer.",       "text_model."};
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes;)
         if (skip_prefix(&name, prefixes[i])) i = 0;
         else i++;
@@ -277,12 +286,17 @@ static const char *behind_scope(const char *name)
     return behind_model(name);
 }
 
-typedef struct side {                   /* one file's tensors that take part, in order of execution */
+typedef struct side { /* one file's tensors that take part, in order of execution */
     flis_file *file;
     size_t count;
-    struct named { const flis_entry *entry; char *name; size_t order; bool taken; } *item;
-    bool by_name;                       /* the file is sorted by name: its order is no order of execution */
-    bool digest;                        /* of each tensor there are 64 samples at most: a --trace-digest's JSON */
+    struct named {
+        const flis_entry *entry;
+        char *name;
+        size_t order;
+        bool taken;
+    } * item;
+    bool by_name; /* the file is sorted by name: its order is no order of execution */
+    bool digest;  /* of each tensor there are 64 samples at most: a --trace-digest's JSON */
 } side;
 
 /* How a pair ended. */
@@ -290,17 +304,18 @@ typedef enum { SAME, DIFFERENT, NOT_FINITE, SHAPE, MISSING } verdict;
 
 typedef struct measures {
     uint64_t count;
-    uint64_t bad_ref, bad_other, first_bad;     /* values that are NaN or infinite, in either; where the first stands */
-    double largest, rms;                /* of the reference: largest |value|, root mean square */
-    double max_error; uint64_t at;      /* the largest error and where */
+    uint64_t bad_ref, bad_other, first_bad; /* values that are NaN or infinite, in either; where the first stands */
+    double largest, rms;                    /* of the reference: largest |value|, root mean square */
+    double max_error;
+    uint64_t at; /* the largest error and where */
     double ref_at, other_at;
     double rms_error, relative, cosine;
-    double ulp;                         /* median distance in units of the coarser format's last place; NaN: integers */
-    double excess;                      /* error as a multiple of the tolerance: above 1 fails */
+    double ulp;    /* median distance in units of the coarser format's last place; NaN: integers */
+    double excess; /* error as a multiple of the tolerance: above 1 fails */
 } measures;
 
 typedef struct pair {
-    const struct named *ref, *other;    /* other NULL: missing */
+    const struct named *ref, *other; /* other NULL: missing */
     bool measured;
     verdict verdict;
     measures m;
@@ -311,10 +326,10 @@ typedef struct comparison {
     options o;
     side ref, other;
     size_t count;
-    pair *pair;                         /* REF's tensors in order of execution */
+    pair *pair; /* REF's tensors in order of execution */
     size_t compared, failed, missing, extra, reshaped, recast, not_finite;
-    const pair *first;                  /* the first that differs; NULL: none */
-    const char *order;                  /* where the order came from, when not from REF's file */
+    const pair *first; /* the first that differs; NULL: none */
+    const char *order; /* where the order came from, when not from REF's file */
     char diagnosis[2048];
 } comparison;
 
@@ -328,16 +343,94 @@ static char *copy_text(flis_ctx *ctx, const char *text)
 /* Words of module paths in the order in which siblings run; others come behind them, by name. */
 static int word_rank(const char *word, size_t length)
 {
-    static const char *const words[] = {
-        "in", "ids", "label", "class_ids", "context", "uncond", "x_T", "t", "x", "z", "step", "next", "cond", "clip", "unet",
-        "decode", "encode", "embeddings", "time_embed", "input_blocks", "middle_block", "output_blocks", "in_layers",
-        "emb_layers", "out_layers", "skip_connection", "post_quant_conv", "encoder", "decoder", "quant_conv", "conv_in",
-        "down", "mid", "up", "block_1", "attn_1", "block_2", "block", "attn", "downsample", "upsample", "layers",
-        "layer_norm1", "self_attn", "layer_norm2", "mlp", "norm", "proj_in", "transformer_blocks", "norm1", "attn1", "norm2",
-        "attn2", "norm3", "ff", "to_q", "to_k", "to_v", "q_proj", "k_proj", "v_proj", "q", "k", "v", "scores", "mask",
-        "weights", "to_out", "out_proj", "fc1", "fc2", "conv1", "conv2", "nin_shortcut", "proj", "proj_out", "norm_out",
-        "conv_out", "out", "final_layer_norm", "last_hidden_state", "eps", "e_t", "pred_x0", "x_prev", "latents", "moments",
-        "image"};
+    static const char *const words[] = {"in",
+                                        "ids",
+                                        "label",
+                                        "class_ids",
+                                        "context",
+                                        "uncond",
+                                        "x_T",
+                                        "t",
+                                        "x",
+                                        "z",
+                                        "step",
+                                        "next",
+                                        "cond",
+                                        "clip",
+                                        "unet",
+                                        "decode",
+                                        "encode",
+                                        "embeddings",
+                                        "time_embed",
+                                        "input_blocks",
+                                        "middle_block",
+                                        "output_blocks",
+                                        "in_layers",
+                                        "emb_layers",
+                                        "out_layers",
+                                        "skip_connection",
+                                        "post_quant_conv",
+                                        "encoder",
+                                        "decoder",
+                                        "quant_conv",
+                                        "conv_in",
+                                        "down",
+                                        "mid",
+                                        "up",
+                                        "block_1",
+                                        "attn_1",
+                                        "block_2",
+                                        "block",
+                                        "attn",
+                                        "downsample",
+                                        "upsample",
+                                        "layers",
+                                        "layer_norm1",
+                                        "self_attn",
+                                        "layer_norm2",
+                                        "mlp",
+                                        "norm",
+                                        "proj_in",
+                                        "transformer_blocks",
+                                        "norm1",
+                                        "attn1",
+                                        "norm2",
+                                        "attn2",
+                                        "norm3",
+                                        "ff",
+                                        "to_q",
+                                        "to_k",
+                                        "to_v",
+                                        "q_proj",
+                                        "k_proj",
+                                        "v_proj",
+                                        "q",
+                                        "k",
+                                        "v",
+                                        "scores",
+                                        "mask",
+                                        "weights",
+                                        "to_out",
+                                        "out_proj",
+                                        "fc1",
+                                        "fc2",
+                                        "conv1",
+                                        "conv2",
+                                        "nin_shortcut",
+                                        "proj",
+                                        "proj_out",
+                                        "norm_out",
+                                        "conv_out",
+                                        "out",
+                                        "final_layer_norm",
+                                        "last_hidden_state",
+                                        "eps",
+                                        "e_t",
+                                        "pred_x0",
+                                        "x_prev",
+                                        "latents",
+                                        "moments",
+                                        "image"};
     const int count = (int)(sizeof words / sizeof *words);
     for (int i = 0; i < count; i++)
         if (strlen(words[i]) == length && strncmp(words[i], word, length) == 0) return i;
@@ -367,7 +460,7 @@ static int path_order(const char *a, const char *b)
         a += i + (a[i] == '.');
         b += k + (b[k] == '.');
     }
-    return *a ? -1 : *b ? 1 : 0;        /* parts before the whole */
+    return *a ? -1 : *b ? 1 : 0; /* parts before the whole */
 }
 
 static int by_offset(const void *a, const void *b)
@@ -375,7 +468,7 @@ static int by_offset(const void *a, const void *b)
     const struct named *x = a, *y = b;
     if (x->entry->shard != y->entry->shard) return x->entry->shard < y->entry->shard ? -1 : 1;
     if (x->entry->begin != y->entry->begin) return x->entry->begin < y->entry->begin ? -1 : 1;
-    return strcmp(x->name, y->name);    /* empty tensors share a place */
+    return strcmp(x->name, y->name); /* empty tensors share a place */
 }
 
 static int by_path(const void *a, const void *b)
@@ -386,7 +479,13 @@ static int by_path(const void *a, const void *b)
 }
 
 /* "other ref" lines, the first that fits. One * in each: what it stood for in other's name goes into ref's. */
-typedef struct rename_map { size_t count; struct { char *from, *to; } *line; char *text; } rename_map;
+typedef struct rename_map {
+    size_t count;
+    struct {
+        char *from, *to;
+    } * line;
+    char *text;
+} rename_map;
 
 static bool map_read(flis_ctx *ctx, const char *path, rename_map *map)
 {
@@ -422,10 +521,10 @@ static char *map_name(flis_ctx *ctx, const rename_map *map, const char *name)
         if (!star && strcmp(from, name) == 0) return copy_text(ctx, to);
         if (!star) continue;
         const size_t head = (size_t)(star - from), tail = strlen(star + 1), length = strlen(name);
-        if (length < head + tail || strncmp(name, from, head) != 0 || strcmp(name + length - tail, star + 1) != 0) continue;
+        if (length < head + tail || strncmp(name, from, head) != 0 || strcmp(name + length - tail, star + 1) != 0)
+            continue;
         char *out = flis_alloc(ctx, strlen(to) + length, 1);
-        if (out)
-            sprintf(out, "%.*s%.*s%s", (int)(hole - to), to, (int)(length - head - tail), name + head, hole + 1);
+        if (out) sprintf(out, "%.*s%.*s%s", (int)(hole - to), to, (int)(length - head - tail), name + head, hole + 1);
         return out;
     }
     return copy_text(ctx, name);
@@ -452,23 +551,33 @@ static double sample_value(const flis_json *json)
 
 static bool is_sample(const flis_json *json)
 {
-    return json->type == FLIS_NUMBER || (json->type == FLIS_STRING && (strcmp(json->string, "NaN") == 0 ||
-                                         strcmp(json->string, "Infinity") == 0 || strcmp(json->string, "-Infinity") == 0));
+    return json->type == FLIS_NUMBER ||
+           (json->type == FLIS_STRING && (strcmp(json->string, "NaN") == 0 || strcmp(json->string, "Infinity") == 0 ||
+                                          strcmp(json->string, "-Infinity") == 0));
 }
 
-static size_t samples_of(uint64_t count) { return count < FLIS_SAMPLES ? (size_t)count : FLIS_SAMPLES; }
-static size_t stride_of(uint64_t count) { return count / FLIS_SAMPLES ? (size_t)(count / FLIS_SAMPLES) : 1; }
+static size_t samples_of(uint64_t count)
+{
+    return count < FLIS_SAMPLES ? (size_t)count : FLIS_SAMPLES;
+}
+static size_t stride_of(uint64_t count)
+{
+    return count / FLIS_SAMPLES ? (size_t)(count / FLIS_SAMPLES) : 1;
+}
 
 static bool digest_entry(flis_ctx *ctx, const flis_json *json, flis_entry *e)
 {
-    const flis_json *name = flis_json_get(json, "name"), *dtype = flis_json_get(json, "dtype"), *shape = flis_json_get(json, "shape");
-    if (!name || name->type != FLIS_STRING || !dtype || dtype->type != FLIS_STRING || !shape || shape->type != FLIS_ARRAY ||
-        shape->count > FLIS_MAX_DIMS) return false;
+    const flis_json *name = flis_json_get(json, "name"), *dtype = flis_json_get(json, "dtype"),
+                    *shape = flis_json_get(json, "shape");
+    if (!name || name->type != FLIS_STRING || !dtype || dtype->type != FLIS_STRING || !shape ||
+        shape->type != FLIS_ARRAY || shape->count > FLIS_MAX_DIMS)
+        return false;
     while (e->dtype <= FLIS_BOOL && strcmp(flis_dtype_name(e->dtype), dtype->string) != 0) e->dtype++;
     if (e->dtype > FLIS_BOOL) return false;
     for (; e->rank < (int)shape->count; e->rank++) {
         const flis_json *size = &shape->item[e->rank];
-        if (size->type != FLIS_NUMBER || !flis_json_u64(size, &e->shape[e->rank]) || e->shape[e->rank] > UINT32_MAX) return false;
+        if (size->type != FLIS_NUMBER || !flis_json_u64(size, &e->shape[e->rank]) || e->shape[e->rank] > UINT32_MAX)
+            return false;
     }
     return (e->name = copy_text(ctx, name->string)) != NULL;
 }
@@ -492,7 +601,9 @@ static bool digest_read(flis_ctx *ctx, flis_file *file, const flis_json *tensors
             const double x = is_sample(&samples->item[i]) ? sample_value(&samples->item[i]) : 0;
             good = is_sample(&samples->item[i]) && fwrite(&x, sizeof x, 1, file->shard->stream) == 1;
         }
-        if (!good) return flis_fail(ctx, "%s:%d:%d: wanted a tensor's name, dtype, shape and samples", file->path, json->line, json->column);
+        if (!good)
+            return flis_fail(ctx, "%s:%d:%d: wanted a tensor's name, dtype, shape and samples", file->path, json->line,
+                             json->column);
         e->begin = at;
         e->end = at += samples->count * sizeof(double);
     }
@@ -506,20 +617,22 @@ static flis_file *digest_open(flis_ctx *ctx, const char *path)
     FILE *stream = fopen(path, "rb");
     const bool read = stream && fread(begin, 1, sizeof begin, stream) == sizeof begin;
     if (stream) fclose(stream);
-    if (!read || *begin != '{' || !begin[7]) return NULL;   /* safetensors: the header's length, whose last byte is 0 */
+    if (!read || *begin != '{' || !begin[7]) return NULL; /* safetensors: the header's length, whose last byte is 0 */
     size_t length = 0;
     char *text = flis_read_file(ctx, path, (size_t)1 << 30, &length);
     flis_json *json = text ? flis_json_parse(ctx, path, text, length) : NULL;
     const flis_json *tensors = json ? flis_json_get(json, "tensors") : NULL;
     flis_file *file = json ? flis_file_new(ctx, path) : NULL;
-    if (file && (!tensors || tensors->type != FLIS_ARRAY)) flis_fail(ctx, "%s: wanted a list of tensors, as --trace-digest writes it", path);
+    if (file && (!tensors || tensors->type != FLIS_ARRAY))
+        flis_fail(ctx, "%s: wanted a list of tensors, as --trace-digest writes it", path);
     if (file && flis_ok(ctx)) digest_read(ctx, file, tensors);
     flis_json_free(json);
     free(text);
     return file;
 }
 
-static bool side_open(flis_ctx *ctx, side *s, const char *path, const char *prefix, const char *match, const rename_map *map)
+static bool side_open(flis_ctx *ctx, side *s, const char *path, const char *prefix, const char *match,
+                      const rename_map *map)
 {
     s->digest = (s->file = digest_open(ctx, path)) != NULL;
     if (!flis_ok(ctx) || (!s->digest && !(s->file = flis_file_open(ctx, path)))) return false;
@@ -547,7 +660,10 @@ static void side_close(side *s)
     flis_file_close(s->file);
 }
 
-typedef struct keyed { const char *key; size_t index; } keyed;
+typedef struct keyed {
+    const char *key;
+    size_t index;
+} keyed;
 static int by_key(const void *a, const void *b)
 {
     return strcmp(((const keyed *)a)->key, ((const keyed *)b)->key);
@@ -614,15 +730,15 @@ static bool pairs_make(comparison *c)
     size_t paired = 0;
     for (size_t i = 0; i < c->count; i++) paired += c->pair[i].other != NULL;
     if (!paired)
-        return flis_fail(&c->ctx, "%s: none of its %zu tensors has a name of %s's (see --map)", o->path[1], c->other.count,
-                         o->path[0]);
+        return flis_fail(&c->ctx, "%s: none of its %zu tensors has a name of %s's (see --map)", o->path[1],
+                         c->other.count, o->path[0]);
     if (c->ref.by_name && !c->other.by_name) {
         qsort(c->pair, c->count, sizeof *c->pair, by_other_order);
         c->order = "OTHER's file (REF's is sorted by name)";
-    } else if (c->ref.by_name)
-        c->order = "the modules' paths (both files are sorted by name)";
-    for (size_t i = 0; i < c->other.count; i++)     /* behind --match, only what would have matched is told */
-        if (!c->other.item[i].taken && o->match && !glob(o->match, c->other.item[i].name)) c->other.item[i].taken = true;
+    } else if (c->ref.by_name) c->order = "the modules' paths (both files are sorted by name)";
+    for (size_t i = 0; i < c->other.count; i++) /* behind --match, only what would have matched is told */
+        if (!c->other.item[i].taken && o->match && !glob(o->match, c->other.item[i].name))
+            c->other.item[i].taken = true;
     for (size_t i = 0; i < c->other.count; i++) c->extra += !c->other.item[i].taken;
     return true;
 }
@@ -694,7 +810,8 @@ static bool closed_in_both(double r, double o)
 }
 
 /* What one pass over both arrays gives. A NaN or an infinity is counted and takes no part in the sums. */
-static void measure_values(measures *m, const double *r, const double *o, flis_dtype format, bool floats, uint64_t *counts)
+static void measure_values(measures *m, const double *r, const double *o, flis_dtype format, bool floats,
+                           uint64_t *counts)
 {
     double rr = 0, oo = 0, ro = 0, ee = 0;
     uint64_t used = 0;
@@ -775,8 +892,10 @@ static double *read_samples(comparison *c, side *s, const flis_entry *entry)
     const size_t count = samples_of(flis_entry_count(entry)), stride = stride_of(flis_entry_count(entry));
     double *x = s->digest ? flis_alloc(&c->ctx, count + 1, sizeof *x) : read_values(c, s, entry);
     for (size_t i = 0; x && !s->digest && i < count; i++) x[i] = x[i * stride];
-    if (!x || !s->digest || (fseek(s->file->shard->stream, (long)entry->begin, SEEK_SET) == 0 &&
-                             fread(x, sizeof *x, count, s->file->shard->stream) == count)) return x;
+    if (!x || !s->digest ||
+        (fseek(s->file->shard->stream, (long)entry->begin, SEEK_SET) == 0 &&
+         fread(x, sizeof *x, count, s->file->shard->stream) == count))
+        return x;
     free(x);
     flis_fail(&c->ctx, "%s: its samples cannot be read again", s->file->path);
     return NULL;
@@ -793,7 +912,7 @@ static bool measure(comparison *c, pair *p, uint64_t *counts)
     p->m.count = flis_entry_count(r);
     p->verdict = SHAPE;
     if (!shapes_agree(r, o, false)) return true;
-    double *(*const read)(comparison *c, side *s, const flis_entry *entry) = sampled ? read_samples : read_values;
+    double *(*const read)(comparison * c, side * s, const flis_entry *entry) = sampled ? read_samples : read_values;
     double *a = read(c, &c->ref, r), *b = a ? read(c, &c->other, o) : NULL;
     if (sampled) p->m.count = samples_of(p->m.count);
     if (b) {
@@ -838,21 +957,25 @@ static bool differs(const comparison *c)
    energy; with k fitted numbers that is multiplied by n / (n - k). The one that leaves least is told; where two leave about
    as little, the one with the lower cost, which is the plainer. */
 
-typedef struct finding { double left; int cost; char text[512]; } finding;
+typedef struct finding {
+    double left;
+    int cost;
+    char text[512];
+} finding;
 
 typedef struct subject {
     comparison *c;
     const pair *p;
-    int rank;                           /* of REF; lengths of its axes, and how far apart neighbours stand */
+    int rank; /* of REF; lengths of its axes, and how far apart neighbours stand */
     size_t dim[FLIS_MAX_DIMS], stride[FLIS_MAX_DIMS], n;
-    double *r, *o, *q;                  /* REF, OTHER, a prediction */
-    double energy, rr;                  /* sum (o - r)^2, sum r^2 */
-    size_t *spot, spots;                /* places to try a hypothesis at, half of them where the error is */
+    double *r, *o, *q;   /* REF, OTHER, a prediction */
+    double energy, rr;   /* sum (o - r)^2, sum r^2 */
+    size_t *spot, spots; /* places to try a hypothesis at, half of them where the error is */
     finding best;
 } subject;
 
 enum { SPOTS = 2048 };
-static const double NEVER = 2;          /* left of a hypothesis that does not apply */
+static const double NEVER = 2; /* left of a hypothesis that does not apply */
 
 /* The plainest comes first where several leave next to nothing. */
 enum { PLAIN, SIMPLE, FITTED, FITTED2, NUMEROUS };
@@ -868,7 +991,8 @@ static void consider(subject *s, double left, size_t fitted, int cost, const cha
     if (!(left < 1) || s->n < 2 * fitted) return;
     left = fmax(left, 0) * (double)s->n / (double)(s->n - fitted);
     const int mine = class_of(left), theirs = class_of(s->best.left);
-    if (mine > theirs || (mine == theirs && (cost > s->best.cost || (cost == s->best.cost && left >= s->best.left)))) return;
+    if (mine > theirs || (mine == theirs && (cost > s->best.cost || (cost == s->best.cost && left >= s->best.left))))
+        return;
     s->best.left = left;
     s->best.cost = cost;
     va_start(args, format);
@@ -944,12 +1068,14 @@ static bool ends_in(const char *name, const char *tail)
 static const char *axis_name(const subject *s, int axis)
 {
     static const char *const image[] = {"N", "C", "H", "W"}, *const rows[] = {"N", "tokens", "channels"},
-        *const pairs[] = {"heads", "queries", "keys"}, *const heads[] = {"heads", "tokens", "width"},
-        *const flat[] = {"rows", "columns"},
-        *const numbered[] = {"axis 0", "axis 1", "axis 2", "axis 3", "axis 4", "axis 5", "axis 6", "axis 7"};
+                             *const pairs[] = {"heads", "queries", "keys"},
+                             *const heads[] = {"heads", "tokens", "width"}, *const flat[] = {"rows", "columns"},
+                             *const numbered[] = {"axis 0", "axis 1", "axis 2", "axis 3",
+                                                  "axis 4", "axis 5", "axis 6", "axis 7"};
     const char *name = s->p->ref->name;
     if (s->rank == 4) return image[axis];
-    if (s->rank == 3 && (ends_in(name, "scores") || ends_in(name, "weights") || ends_in(name, "mask"))) return pairs[axis];
+    if (s->rank == 3 && (ends_in(name, "scores") || ends_in(name, "weights") || ends_in(name, "mask")))
+        return pairs[axis];
     if (s->rank == 3 && (ends_in(name, "q") || ends_in(name, "k") || ends_in(name, "v"))) return heads[axis];
     if (s->rank == 3) return rows[axis];
     if (s->rank == 2) return flat[axis];
@@ -994,8 +1120,8 @@ static double view_left(const subject *s, const view *v)
 /* REF's axes without those of length 1; `split` of them (-1: none) seen as [f][length / f]. */
 typedef struct axes {
     view v;
-    int axis[VIEW_RANK];                /* of REF */
-    int split;                          /* first of the two parts in v; -1: none */
+    int axis[VIEW_RANK]; /* of REF */
+    int split;           /* first of the two parts in v; -1: none */
 } axes;
 
 static bool axes_make(const subject *s, int split, size_t f, axes *a)
@@ -1026,9 +1152,9 @@ static const char *order_text(const subject *s, const axes *a, const int *order,
         const int k = order[i];
         const bool part = a->split >= 0 && (k == a->split || k == a->split + 1);
         if (part)
-            used += (size_t)snprintf(out + used, 160 - used, "%s%s/%zu", i ? ", " : "[", axis_name(s, a->axis[k]), a->v.dim[k]);
-        else
-            used += (size_t)snprintf(out + used, 160 - used, "%s%s", i ? ", " : "[", axis_name(s, a->axis[k]));
+            used += (size_t)snprintf(out + used, 160 - used, "%s%s/%zu", i ? ", " : "[", axis_name(s, a->axis[k]),
+                                     a->v.dim[k]);
+        else used += (size_t)snprintf(out + used, 160 - used, "%s%s", i ? ", " : "[", axis_name(s, a->axis[k]));
         if (used >= 160) return out;
     }
     snprintf(out + used, 160 - used, "]");
@@ -1052,17 +1178,18 @@ static void permutation_found(subject *s, const axes *a, const int *order, doubl
     if (whole_image && moved == 2 && a->axis[first] == 2 && a->axis[second] == 3)
         consider(s, left, 0, PLAIN, "H and W swapped");
     else if (split && moved == 2 && first == a->split && second == a->split + 1)
-        consider(s, left, 0, SIMPLE,
-                 "%s (%zu) read as [%zu][%zu] instead of [%zu][%zu]: %s", axis_name(s, a->axis[first]), s->dim[a->axis[first]],
-                 a->v.dim[second], a->v.dim[first], a->v.dim[first], a->v.dim[second],
-                 strcmp(axis_name(s, a->axis[first]), "tokens") == 0 || strcmp(axis_name(s, a->axis[first]), "queries") == 0 ||
-                 strcmp(axis_name(s, a->axis[first]), "rows") == 0
+        consider(s, left, 0, SIMPLE, "%s (%zu) read as [%zu][%zu] instead of [%zu][%zu]: %s",
+                 axis_name(s, a->axis[first]), s->dim[a->axis[first]], a->v.dim[second], a->v.dim[first],
+                 a->v.dim[first], a->v.dim[second],
+                 strcmp(axis_name(s, a->axis[first]), "tokens") == 0 ||
+                         strcmp(axis_name(s, a->axis[first]), "queries") == 0 ||
+                         strcmp(axis_name(s, a->axis[first]), "rows") == 0
                      ? "H and W swapped in the flattened picture"
                      : "interleaved instead of one behind the other (heads and their width, or the two halves)");
     else if (split)
-        consider(s, left, 0, SIMPLE, "a wrong split: values in the order %s instead of %s (heads taken without transposing?)", is, was);
-    else
-        consider(s, left, 0, PLAIN, "transposed axes: values in the order %s instead of %s", is, was);
+        consider(s, left, 0, SIMPLE,
+                 "a wrong split: values in the order %s instead of %s (heads taken without transposing?)", is, was);
+    else consider(s, left, 0, PLAIN, "transposed axes: values in the order %s instead of %s", is, was);
 }
 
 static void try_permutations(subject *s, const axes *a, int *order, int fixed)
@@ -1086,7 +1213,7 @@ static void try_permutations(subject *s, const axes *a, int *order, int fixed)
         moved = moved || order[i] != i;
         if (order[i] == a->split && (i + 1 == v.rank || order[i + 1] != a->split + 1)) parted = true;
     }
-    if (!moved || !parted) return;      /* parts that stay together were tried unsplit */
+    if (!moved || !parted) return; /* parts that stay together were tried unsplit */
     const double left = view_left(s, &v);
     if (left < 1) permutation_found(s, a, order, left);
 }
@@ -1100,16 +1227,20 @@ static void try_mirrors(subject *s, const axes *a)
         v.start = (ptrdiff_t)(v.dim[i] - 1) * v.stride[i];
         v.stride[i] = -v.stride[i];
         const double left = view_left(s, &v);
-        if (left < 1 && s->dim[axis] == 3 && a->split < 0) consider(s, left, 0, PLAIN, "BGR instead of RGB: %s reversed", name);
+        if (left < 1 && s->dim[axis] == 3 && a->split < 0)
+            consider(s, left, 0, PLAIN, "BGR instead of RGB: %s reversed", name);
         else if (left < 1 && a->split < 0) consider(s, left, 0, PLAIN, "mirrored along %s", name);
         else if (left < 1)
-            consider(s, left, 0, SIMPLE, "mirrored along one axis of %s, seen as [%zu][%zu]", name, a->v.dim[a->split], a->v.dim[a->split + 1]);
-        for (int k = i + 1; k < a->v.rank; k++) {       /* two at once: a half turn; and with the axes swapped, a quarter */
+            consider(s, left, 0, SIMPLE, "mirrored along one axis of %s, seen as [%zu][%zu]", name, a->v.dim[a->split],
+                     a->v.dim[a->split + 1]);
+        for (int k = i + 1; k < a->v.rank; k++) { /* two at once: a half turn; and with the axes swapped, a quarter */
             view w = v;
             w.start += (ptrdiff_t)(w.dim[k] - 1) * w.stride[k];
             w.stride[k] = -w.stride[k];
             const double half = view_left(s, &w);
-            if (half < 1) consider(s, half, 0, SIMPLE, "turned by 180 degrees (%s and %s mirrored)", name, axis_name(s, a->axis[k]));
+            if (half < 1)
+                consider(s, half, 0, SIMPLE, "turned by 180 degrees (%s and %s mirrored)", name,
+                         axis_name(s, a->axis[k]));
             for (int which = 0; which < 2; which++) {
                 view turned = a->v;
                 const int flip = which ? k : i;
@@ -1142,7 +1273,7 @@ static void try_orders(subject *s)
         for (size_t f = 2; f < s->dim[axis]; f++) {
             if (s->dim[axis] % f || !axes_make(s, axis, f, &a)) continue;
             try_permutations(s, &a, order, 0);
-            if (s->rank < 4) try_mirrors(s, &a);        /* a picture's rows and columns inside one axis */
+            if (s->rank < 4) try_mirrors(s, &a); /* a picture's rows and columns inside one axis */
         }
 }
 
@@ -1174,12 +1305,14 @@ static void try_rotations(subject *s)
             const double left = rotated_left(s, axis, by, true);
             const char *name = axis_name(s, axis);
             if (by * 2 == s->dim[axis])
-                consider(s, left, 0, PLAIN, "swapped halves: %s %zu.. before 0.. (cos and sin, value and gate, h and skip)", name, by);
-            else if (by == 1 || by == s->dim[axis] - 1)
-                consider(s, left, 0, SIMPLE, "rotated by one along %s", name);
+                consider(s, left, 0, PLAIN,
+                         "swapped halves: %s %zu.. before 0.. (cos and sin, value and gate, h and skip)", name, by);
+            else if (by == 1 || by == s->dim[axis] - 1) consider(s, left, 0, SIMPLE, "rotated by one along %s", name);
             else
-                consider(s, left, 0, SIMPLE, "rotated by %zu along %s: two parts of %zu and %zu in the other order ([skip, h] for [h, skip]?)",
-                         by, name, by, s->dim[axis] - by);
+                consider(
+                    s, left, 0, SIMPLE,
+                    "rotated by %zu along %s: two parts of %zu and %zu in the other order ([skip, h] for [h, skip]?)",
+                    by, name, by, s->dim[axis] - by);
         }
 }
 
@@ -1202,11 +1335,14 @@ static void try_shift(subject *s, int x, int a, int y, int b)
     if (!(error > 0) || edge > 0.7 * s->energy) return;
     const char *name = axis_name(s, x);
     if (b)
-        consider(s, sum / error, 0, SIMPLE, "shifted by %+d along %s and %+d along %s (padding, or the picture's origin)", a, name, b,
+        consider(s, sum / error, 0, SIMPLE,
+                 "shifted by %+d along %s and %+d along %s (padding, or the picture's origin)", a, name, b,
                  axis_name(s, y));
     else if (ends_in(s->p->ref->name, "mask") && x == s->rank - 1)
-        consider(s, sum / error, 0, PLAIN, "mask off by one column: OTHER's column j is REF's j %+d (token k acts in column k + 1; "
-                 "column 0 is BOS)", -a);
+        consider(s, sum / error, 0, PLAIN,
+                 "mask off by one column: OTHER's column j is REF's j %+d (token k acts in column k + 1; "
+                 "column 0 is BOS)",
+                 -a);
     else
         consider(s, sum / error, 0, PLAIN, "shifted by %s along %s: OTHER[i] = REF[i %+d]",
                  a == 1 || a == -1 ? "one" : "two", name, -a);
@@ -1229,7 +1365,7 @@ static void try_same_values(subject *s)
     bool varied = false;
     for (size_t i = 0; i < s->n; i++) {
         uint64_t a, b;
-        const double r = s->r[i] + 0.0, o = s->o[i] + 0.0;      /* -0 is 0 */
+        const double r = s->r[i] + 0.0, o = s->o[i] + 0.0; /* -0 is 0 */
         memcpy(&a, &r, sizeof a);
         memcpy(&b, &o, sizeof b);
         a = (a ^ (a >> 29)) * 0xBF58476D1CE4E5B9u;
@@ -1245,7 +1381,9 @@ static void try_same_values(subject *s)
 /* ---- Diagnosis: factors, offsets, biases ------------------------------------------------------------------------- */
 
 /* Sums of one group of values: e = o - r against r. */
-typedef struct fit { double n, r, e, rr, re, ee; } fit;
+typedef struct fit {
+    double n, r, e, rr, re, ee;
+} fit;
 
 static double offset_left(const fit *f)
 {
@@ -1272,11 +1410,20 @@ static bool near(double a, double b)
 /* What a factor may be: out gets " = 255/256 (…)" or nothing. */
 static const char *factor_text(const subject *s, double a, char out[120])
 {
-    static const struct { double value; const char *text; } known[] = {
-        {0.18215, "0.18215, the autoencoder's scale factor: multiplied where REF is not, or divided twice"},
-        {1 / 0.18215, "1/0.18215, the autoencoder's scale factor: not multiplied, or divided once too often"},
-        {255.0 / 256, "255/256"}, {256.0 / 255, "256/255"}, {255, "255"}, {1.0 / 255, "1/255"}, {127.5, "127.5"},
-        {1 / 127.5, "1/127.5"}, {1.44269504, "log2(e): exp2 for exp"}, {0.69314718, "ln 2: exp for exp2"}, {1.702, "1.702"}};
+    static const struct {
+        double value;
+        const char *text;
+    } known[] = {{0.18215, "0.18215, the autoencoder's scale factor: multiplied where REF is not, or divided twice"},
+                 {1 / 0.18215, "1/0.18215, the autoencoder's scale factor: not multiplied, or divided once too often"},
+                 {255.0 / 256, "255/256"},
+                 {256.0 / 255, "256/255"},
+                 {255, "255"},
+                 {1.0 / 255, "1/255"},
+                 {127.5, "127.5"},
+                 {1 / 127.5, "1/127.5"},
+                 {1.44269504, "log2(e): exp2 for exp"},
+                 {0.69314718, "ln 2: exp for exp2"},
+                 {1.702, "1.702"}};
     const double size = fabs(a);
     const char *sign = a < 0 ? "-" : "";
     *out = 0;
@@ -1286,7 +1433,8 @@ static const char *factor_text(const subject *s, double a, char out[120])
     for (int d = 2; !*out && d <= 4096; d++) {
         bool of_shape = d <= 12;
         for (int i = 0; i < s->rank; i++) of_shape = of_shape || s->dim[i] == (size_t)d;
-        of_shape = of_shape || d == 40 || d == 80 || d == 160 || d == 64 || d == 320 || d == 640 || d == 1280 || d == 512 || d == 768;
+        of_shape = of_shape || d == 40 || d == 80 || d == 160 || d == 64 || d == 320 || d == 640 || d == 1280 ||
+                   d == 512 || d == 768;
         if (!of_shape && d > 200) continue;
         if (near(size, sqrt(d)) && fabs(sqrt(d) - floor(sqrt(d))) > 0)
             snprintf(out, 120, " = %ssqrt(%d): a scale of attention (d^-0.5) missing", sign, d);
@@ -1305,14 +1453,18 @@ static void constant_found(subject *s, const fit *f)
     const double factor = f->rr > 0 ? 1 + f->re / f->rr : 0, offset = f->e / f->n, affine = affine_left(f, &slope);
     const double constant = (f->e - slope * f->r) / f->n;
     if (f->rr > 0 && fabs(factor) > 1e-12)
-        consider(s, factor_left(f) / s->energy, 1, SIMPLE, "a constant factor of %.6g%s", factor, factor_text(s, factor, named));
+        consider(s, factor_left(f) / s->energy, 1, SIMPLE, "a constant factor of %.6g%s", factor,
+                 factor_text(s, factor, named));
     consider(s, offset_left(f) / s->energy, 1, SIMPLE, "a constant offset of %.6g%s", offset,
-             near(offset, 1) ? " (an index or a timestep one on?)" : near(offset, -1) ? " (an index or a timestep one back?)" : "");
+             near(offset, 1)    ? " (an index or a timestep one on?)"
+             : near(offset, -1) ? " (an index or a timestep one back?)"
+                                : "");
     if (fabs(slope + 1) < 1e-9) return;
-    const char *what = near(slope + 1, 0.5) && near(constant, 0.5) ? ": [0, 1] where REF is [-1, 1]"
-                       : near(slope + 1, 2) && near(constant, -1)  ? ": [-1, 1] where REF is [0, 1]"
-                       : near(slope + 1, -1) && near(constant, 1)  ? ": inverted"
-                       : near(slope + 1, 127.5) && near(constant, 127.5) ? ": bytes where REF is [-1, 1]" : "";
+    const char *what = near(slope + 1, 0.5) && near(constant, 0.5)       ? ": [0, 1] where REF is [-1, 1]"
+                       : near(slope + 1, 2) && near(constant, -1)        ? ": [-1, 1] where REF is [0, 1]"
+                       : near(slope + 1, -1) && near(constant, 1)        ? ": inverted"
+                       : near(slope + 1, 127.5) && near(constant, 127.5) ? ": bytes where REF is [-1, 1]"
+                                                                         : "";
     consider(s, affine / s->energy, 2, FITTED2, "OTHER = %.6g x REF %+.6g%s", slope + 1, constant, what);
 }
 
@@ -1325,7 +1477,7 @@ static size_t group_of(const subject *s, size_t flat, unsigned set, const size_t
     return group;
 }
 
-typedef struct grouping {               /* of the values by their index along some axes */
+typedef struct grouping { /* of the values by their index along some axes */
     unsigned set;
     size_t step[FLIS_MAX_DIMS], count;
     char name[96];
@@ -1347,12 +1499,15 @@ static void grouping_found(subject *s, const grouping *g, const fit *f)
     }
     if (groups < 2 || s->n < 3 * groups) return;
     const bool close = low > 0.98 && high < 1.02;
-    consider(s, offset / s->energy, groups, FITTED, "an error that is constant per %s: a bias, or something added there, is missing "
-             "or wrong", g->name);
+    consider(s, offset / s->energy, groups, FITTED,
+             "an error that is constant per %s: a bias, or something added there, is missing "
+             "or wrong",
+             g->name);
     consider(s, factor / s->energy, groups, FITTED2, "a factor per %s, %.6g to %.6g%s", g->name, low, high,
              close ? ": a norm with another eps or variance" : ": a norm, a gain or a softmax over something else");
     consider(s, affine / s->energy, 2 * groups, NUMEROUS, "factor and offset per %s%s", g->name,
-             close ? ", factors near 1: a norm with another eps or variance" : ": a norm of something else, or its gain and bias");
+             close ? ", factors near 1: a norm with another eps or variance"
+                   : ": a norm of something else, or its gain and bias");
 }
 
 static bool try_grouping(subject *s, const grouping *g)
@@ -1382,7 +1537,8 @@ static void try_groupings(subject *s)
     if (!try_grouping(s, &g)) return;
     for (unsigned set = 1; set < 1u << s->rank; set++) {
         const unsigned rows = (1u << (s->rank - 1)) - 1;
-        const bool one = !(set & (set - 1)), with_first = s->dim[0] > 1 && set & 1 && !((set & ~1u) & ((set & ~1u) - 1));
+        const bool one = !(set & (set - 1)),
+                   with_first = s->dim[0] > 1 && set & 1 && !((set & ~1u) & ((set & ~1u) - 1));
         if (!one && !with_first && set != rows) continue;
         g.set = set;
         g.count = 1;
@@ -1392,7 +1548,8 @@ static void try_groupings(subject *s)
             if (!(set & 1u << i)) continue;
             g.count *= s->dim[i];
             if (s->dim[i] > 1 && used < sizeof g.name)
-                used += (size_t)snprintf(g.name + used, sizeof g.name - used, "%sindex of %s", used ? " and " : "", axis_name(s, i));
+                used += (size_t)snprintf(g.name + used, sizeof g.name - used, "%sindex of %s", used ? " and " : "",
+                                         axis_name(s, i));
         }
         if (g.count > 1 && !try_grouping(s, &g)) return;
     }
@@ -1407,28 +1564,84 @@ static void try_groupings(subject *s)
 
 /* ---- Diagnosis: functions of each value -------------------------------------------------------------------------- */
 
-static double same_f(double x) { return x; }
-static double sigmoid(double x) { return 1 / (1 + flis_exp(-x)); }
-static double silu(double x) { return x * sigmoid(x); }
-static double gelu(double x) { return x * 0.5 * flis_erfc(x * -0.70710678118654752); }
-static double quick_gelu(double x) { return x * sigmoid(1.702 * x); }
-static double relu(double x) { return x > 0 ? x : 0; }
-static double tanh_f(double x) { return 2 * sigmoid(2 * x) - 1; }
+static double same_f(double x)
+{
+    return x;
+}
+static double sigmoid(double x)
+{
+    return 1 / (1 + flis_exp(-x));
+}
+static double silu(double x)
+{
+    return x * sigmoid(x);
+}
+static double gelu(double x)
+{
+    return x * 0.5 * flis_erfc(x * -0.70710678118654752);
+}
+static double quick_gelu(double x)
+{
+    return x * sigmoid(1.702 * x);
+}
+static double relu(double x)
+{
+    return x > 0 ? x : 0;
+}
+static double tanh_f(double x)
+{
+    return 2 * sigmoid(2 * x) - 1;
+}
 /* 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): the approximation that differs from erf's by up to 4.7e-4. */
-static double gelu_tanh(double x) { return x * sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x)); }
-static double clamp1(double x) { return x < -1 ? -1 : x > 1 ? 1 : x; }
-static double clamp01(double x) { return x < 0 ? 0 : x > 1 ? 1 : x; }
-static double clamp_byte(double x) { return x < 0 ? 0 : x > 255 ? 255 : x; }
-static double unit(double x) { return clamp01((x + 1) / 2); }
-static double round_f(double x) { return floor(x + 0.5); }
-static double square(double x) { return x * x; }
+static double gelu_tanh(double x)
+{
+    return x * sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x));
+}
+static double clamp1(double x)
+{
+    return x < -1 ? -1 : x > 1 ? 1 : x;
+}
+static double clamp01(double x)
+{
+    return x < 0 ? 0 : x > 1 ? 1 : x;
+}
+static double clamp_byte(double x)
+{
+    return x < 0 ? 0 : x > 255 ? 255 : x;
+}
+static double unit(double x)
+{
+    return clamp01((x + 1) / 2);
+}
+static double round_f(double x)
+{
+    return floor(x + 0.5);
+}
+static double square(double x)
+{
+    return x * x;
+}
 
-typedef struct function { double (*f)(double x); const char *name; } function;
-static const function functions[] = {
-    {silu, "SiLU"}, {gelu, "GELU"}, {gelu_tanh, "tanh GELU"}, {quick_gelu, "quick GELU"}, {relu, "ReLU"}, {sigmoid, "sigmoid"},
-    {tanh_f, "tanh"}, {clamp1, "a clamp to [-1, 1]"}, {clamp01, "a clamp to [0, 1]"}, {clamp_byte, "a clamp to bytes"},
-    {unit, "clamp((x + 1) / 2)"}, {floor, "floor"}, {round_f, "rounding to integers"}, {fabs, "the absolute value"},
-    {square, "the square"}, {flis_exp, "exp"}};
+typedef struct function {
+    double (*f)(double x);
+    const char *name;
+} function;
+static const function functions[] = {{silu, "SiLU"},
+                                     {gelu, "GELU"},
+                                     {gelu_tanh, "tanh GELU"},
+                                     {quick_gelu, "quick GELU"},
+                                     {relu, "ReLU"},
+                                     {sigmoid, "sigmoid"},
+                                     {tanh_f, "tanh"},
+                                     {clamp1, "a clamp to [-1, 1]"},
+                                     {clamp01, "a clamp to [0, 1]"},
+                                     {clamp_byte, "a clamp to bytes"},
+                                     {unit, "clamp((x + 1) / 2)"},
+                                     {floor, "floor"},
+                                     {round_f, "rounding to integers"},
+                                     {fabs, "the absolute value"},
+                                     {square, "the square"},
+                                     {flis_exp, "exp"}};
 
 /* Left by OTHER = f(REF), or (missing) by f(OTHER) = REF; at the spots, or everywhere. */
 static double function_left(const subject *s, double (*f)(double x), bool missing, bool full)
@@ -1436,7 +1649,8 @@ static double function_left(const subject *s, double (*f)(double x), bool missin
     double sum = 0, error = 0, moved = 0;
     for (size_t i = 0; i < (full ? s->n : s->spots); i++) {
         const size_t at = full ? i : s->spot[i];
-        const double x = missing ? s->o[at] : s->r[at], y = f(x), d = y - (missing ? s->r[at] : s->o[at]), e = s->o[at] - s->r[at];
+        const double x = missing ? s->o[at] : s->r[at], y = f(x), d = y - (missing ? s->r[at] : s->o[at]),
+                     e = s->o[at] - s->r[at];
         sum += d * d;
         error += e * e;
         moved += fabs(y - x);
@@ -1449,10 +1663,11 @@ static void try_functions(subject *s)
 {
     for (size_t k = 0; k < sizeof functions / sizeof *functions; k++) {
         if (function_left(s, functions[k].f, false, false) < 0.5)
-            consider(s, function_left(s, functions[k].f, false, true), 0, SIMPLE, "%s applied once more", functions[k].name);
-        if (function_left(s, functions[k].f, true, false) < 0.5)
-            consider(s, function_left(s, functions[k].f, true, true), 0, PLAIN, "missing final operation: %s of OTHER is REF",
+            consider(s, function_left(s, functions[k].f, false, true), 0, SIMPLE, "%s applied once more",
                      functions[k].name);
+        if (function_left(s, functions[k].f, true, false) < 0.5)
+            consider(s, function_left(s, functions[k].f, true, true), 0, PLAIN,
+                     "missing final operation: %s of OTHER is REF", functions[k].name);
     }
 }
 
@@ -1479,7 +1694,8 @@ static void try_constant(subject *s)
         if (zeros) covered += error;
     }
     if (empty_row && zero_rows < rows)
-        consider(s, 1 - covered / s->energy, 0, SIMPLE, "%zu of %zu rows are all zeros: not everything was written", zero_rows, rows);
+        consider(s, 1 - covered / s->energy, 0, SIMPLE, "%zu of %zu rows are all zeros: not everything was written",
+                 zero_rows, rows);
 }
 
 /* Bytes and other integers one off: truncated or rounded. */
@@ -1498,10 +1714,11 @@ static void try_integers(subject *s)
     for (size_t i = 0; i < s->n; i++) two_values += s->r[i] > 1 || s->r[i] < 0;
     if (!wrong || two_values == 0 || wrong == s->n) return;
     if (up > 20 * (down + other))
-        consider(s, (double)(down + other) / (double)wrong, 0, PLAIN, "rounded instead of truncated: %zu of %zu values are one higher", up, s->n);
+        consider(s, (double)(down + other) / (double)wrong, 0, PLAIN,
+                 "rounded instead of truncated: %zu of %zu values are one higher", up, s->n);
     else if (down > 20 * (up + other))
-        consider(s, (double)(up + other) / (double)wrong, 0, PLAIN, "truncated instead of rounded: %zu of %zu values are one lower", down,
-                 s->n);
+        consider(s, (double)(up + other) / (double)wrong, 0, PLAIN,
+                 "truncated instead of rounded: %zu of %zu values are one lower", down, s->n);
 }
 
 /* Bits of mantissa beyond which every value of x is zero. */
@@ -1573,25 +1790,23 @@ static void try_tensor(subject *s, const struct named *x, const double *v, bool 
     const bool same_module = strcmp(behind_scope(here), behind_scope(there)) == 0;
     const bool same_step = strncmp(here, "step.", 5) != 0 || strncmp(there, "step.", 5) != 0 ||
                            strtoul(here + 5, NULL, 10) == strtoul(there + 5, NULL, 10);
-    if (dd == 0) return;                /* the same as REF's own: tells nothing */
+    if (dd == 0) return; /* the same as REF's own: tells nothing */
     if (same_module && same_step)
         consider(s, equal / s->energy, 0, PLAIN, "cond and uncond swapped: equals REF's %s", there);
-    else if (same_module)
-        consider(s, equal / s->energy, 0, PLAIN, "another timestep: equals REF's %s", there);
-    else if (nearest)
-        consider(s, equal / s->energy, 0, PLAIN, "stale: equals the tensor before, %s", there);
-    else
-        consider(s, equal / s->energy, 0, SIMPLE, "equals another tensor, %s", there);
+    else if (same_module) consider(s, equal / s->energy, 0, PLAIN, "another timestep: equals REF's %s", there);
+    else if (nearest) consider(s, equal / s->energy, 0, PLAIN, "stale: equals the tensor before, %s", there);
+    else consider(s, equal / s->energy, 0, SIMPLE, "equals another tensor, %s", there);
     const double factor = vv > 0 ? ve / vv : 0, blend = de / dd;
     const double left = 1 - ve * factor / s->energy;
     if (factor > -1.01 && factor < -0.99)
-        consider(s, left, 1, SIMPLE, "%s is missing: OTHER = REF - it (a residual, a skip connection, an embedding)", there);
+        consider(s, left, 1, SIMPLE, "%s is missing: OTHER = REF - it (a residual, a skip connection, an embedding)",
+                 there);
     else if (factor > 0.99 && factor < 1.01)
         consider(s, left, 1, SIMPLE, "%s added once too often: OTHER = REF + it", there);
-    else if (same_module || nearest)
-        consider(s, left, 1, FITTED, "the error is %.4g x %s", factor, there);
+    else if (same_module || nearest) consider(s, left, 1, FITTED, "the error is %.4g x %s", factor, there);
     if (same_module && same_step && fabs(blend - 1) > 0.01)
-        consider(s, 1 - de * blend / s->energy, 1, FITTED, "another guidance scale: %.4g of the way from REF to REF's %s", blend, there);
+        consider(s, 1 - de * blend / s->energy, 1, FITTED,
+                 "another guidance scale: %.4g of the way from REF to REF's %s", blend, there);
 }
 
 /* REF's tensors with as many values, the same module elsewhere first, then those before, the nearest first; at most 256 MiB
@@ -1605,7 +1820,7 @@ static void try_tensors(subject *s)
     for (int pass = 0; pass < 2; pass++) {
         bool nearest = true;
         for (size_t k = 1; k < c->ref.count + 1; k++) {
-            const bool behind = pass == 0 || k > here;  /* pass 1: backwards from here, then forwards */
+            const bool behind = pass == 0 || k > here; /* pass 1: backwards from here, then forwards */
             const size_t i = pass == 0 ? k - 1 : behind ? k - 1 : here - k;
             const struct named *x = &c->ref.item[i];
             if (i == here || (pass == 1 && behind && i < here) || flis_entry_count(x->entry) != s->n) continue;
@@ -1628,12 +1843,12 @@ static void try_tensors(subject *s)
    wrong in every usual way. Arrays are [n][c][l], l counting pixels or tokens. */
 typedef struct norm {
     size_t n, c, l;
-    bool rows;                          /* r and o are [n][l][c] */
-    bool layer;                         /* over the channels of each place; else over groups of channels of all places */
+    bool rows;  /* r and o are [n][l][c] */
+    bool layer; /* over the channels of each place; else over groups of channels of all places */
     size_t groups;
     double eps;
-    double *u, *part[2], *z, *gain, *bias;      /* u: the input; part: what it is the sum of, NULL: whole */
-    size_t joined;                      /* channels of h where u is [h, skip]; 0: not joined */
+    double *u, *part[2], *z, *gain, *bias; /* u: the input; part: what it is the sum of, NULL: whole */
+    size_t joined;                         /* channels of h where u is [h, skip]; 0: not joined */
 } norm;
 
 static size_t norm_place(const norm *b, size_t n, size_t c, size_t l)
@@ -1724,7 +1939,8 @@ static size_t norm_gather(subject *s, const norm *b, const char *name, double *u
         for (size_t c = 0; c < channels; c++)
             for (size_t l = 0; l < b->l; l++) {
                 const double y = e->rank == 4   ? v[(n * channels + c) * b->l + l]
-                                 : e->rank == 3 ? v[(n * b->l + l) * channels + c] : v[n * channels + c];
+                                 : e->rank == 3 ? v[(n * b->l + l) * channels + c]
+                                                : v[n * channels + c];
                 double *at = &u[(n * b->c + first + c) * b->l + l];
                 *at = add ? *at + y : y;
             }
@@ -1750,7 +1966,8 @@ static bool norm_joined(subject *s, norm *b, char h[NAME_ROOM], char skip[NAME_R
     const long block = block_number(name, "output_blocks.", &head);
     if (block < 0) return false;
     long last = 0;
-    do snprintf(skip, NAME_ROOM, "%.*sinput_blocks.%ld", (int)head, name, last); while (find_ref(s->c, skip) && ++last);
+    do snprintf(skip, NAME_ROOM, "%.*sinput_blocks.%ld", (int)head, name, last);
+    while (find_ref(s->c, skip) && ++last);
     snprintf(skip, NAME_ROOM, "%.*sinput_blocks.%ld", (int)head, name, last - 1 - block);
     if (block) snprintf(h, NAME_ROOM, "%.*soutput_blocks.%ld", (int)head, name, block - 1);
     else snprintf(h, NAME_ROOM, "%.*smiddle_block", (int)head, name);
@@ -1804,8 +2021,7 @@ static bool norm_input(subject *s, norm *b, char h[NAME_ROOM], char skip[NAME_RO
         if (layer > 0) snprintf(h, NAME_ROOM, "%.*sencoder.layers.%ld", (int)head, name, layer - 1);
         else snprintf(h, NAME_ROOM, "%.*sembeddings", (int)head, name);
         known = norm_sum(s, b, h, relative(name, 1, "self_attn", skip));
-    } else if (ends_in(name, "in_layers.0") && strstr(name, "output_blocks."))
-        known = norm_joined(s, b, h, skip);
+    } else if (ends_in(name, "in_layers.0") && strstr(name, "output_blocks.")) known = norm_joined(s, b, h, skip);
     if (known) return norm_fits(s, b);
     const size_t here = (size_t)(s->p->ref - s->c->ref.item);
     for (size_t k = 1, tried = 0; k <= here && tried < 12; k++) {
@@ -1851,7 +2067,8 @@ static void try_norm_flaws(subject *s, norm *b)
     }
     normalise(b, b->u, !b->layer, 32, b->eps, RIGHT);
     if (b->layer == false || b->c % 32 == 0)
-        try_norm(s, b, GAIN | BIAS, SIMPLE, b->layer ? "a group norm instead of a layer norm" : "a layer norm instead of a group norm");
+        try_norm(s, b, GAIN | BIAS, SIMPLE,
+                 b->layer ? "a group norm instead of a layer norm" : "a layer norm instead of a group norm");
     normalise(b, b->u, b->layer, b->groups, b->eps, RIGHT);
     try_norm(s, b, GAIN, SIMPLE, "the norm's bias is missing");
     try_norm(s, b, BIAS, SIMPLE, "the norm's gain is missing");
@@ -1884,7 +2101,8 @@ static void try_norms(subject *s)
 {
     const char *name = s->p->ref->name, *last = strrchr(name, '.');
     char h[NAME_ROOM], skip[NAME_ROOM];
-    if (!strstr(last ? last : name, "norm") && !ends_in(name, "in_layers.0") && !ends_in(name, "out_layers.0") && !ends_in(name, "out.0"))
+    if (!strstr(last ? last : name, "norm") && !ends_in(name, "in_layers.0") && !ends_in(name, "out_layers.0") &&
+        !ends_in(name, "out.0"))
         return;
     if (s->rank != 3 && s->rank != 4) return;
     norm b = {.n = s->dim[0], .c = s->dim[s->rank == 4 ? 1 : 2], .rows = s->rank == 3};
@@ -1909,8 +2127,9 @@ static void try_norms(subject *s)
 /* GEGLU's ways to go wrong, from the projection that it gates: value GELU(gate), value the first half. */
 static void try_geglu(subject *s)
 {
-    static const function gates[] = {{gelu, "erf GELU"}, {gelu_tanh, "tanh GELU"}, {quick_gelu, "quick GELU"}, {silu, "SiLU"}, {relu, "ReLU"},
-                                     {sigmoid, "sigmoid"}, {same_f, "no GELU at all"}};
+    static const function gates[] = {
+        {gelu, "erf GELU"}, {gelu_tanh, "tanh GELU"}, {quick_gelu, "quick GELU"}, {silu, "SiLU"},
+        {relu, "ReLU"},     {sigmoid, "sigmoid"},     {same_f, "no GELU at all"}};
     char name[NAME_ROOM];
     relative(s->p->ref->name, 0, "proj", name);
     const struct named *x = find_ref(s->c, name);
@@ -1928,18 +2147,21 @@ static void try_geglu(subject *s)
             }
             if (layout || k)
                 consider(s, left_by(s, s->q), 0, layout && k ? SIMPLE : PLAIN, "%s%s%s%s",
-                         layout == 1 ? "swapped halves: value and gate of GEGLU" : layout ? "value and gate of GEGLU interleaved" : "",
-                         layout && k ? ", and " : "", layout && !k ? "" : gates[k].name, k ? " instead of erf GELU" : "");
+                         layout == 1 ? "swapped halves: value and gate of GEGLU"
+                         : layout    ? "value and gate of GEGLU interleaved"
+                                     : "",
+                         layout && k ? ", and " : "", layout && !k ? "" : gates[k].name,
+                         k ? " instead of erf GELU" : "");
         }
     free(u);
 }
 
 /* One way to make weights of scores: the mask taken `shift` columns off, closed scores set to `closed`. */
 typedef struct softmax {
-    const double *score, *mask;         /* [heads][queries][keys]; mask [samples][queries][keys], NULL: all open */
+    const double *score, *mask; /* [heads][queries][keys]; mask [samples][queries][keys], NULL: all open */
     size_t heads, queries, keys, samples;
     int shift;
-    bool invert, after;                 /* after: weights are multiplied by the mask, not summing to 1 */
+    bool invert, after; /* after: weights are multiplied by the mask, not summing to 1 */
     double closed, scale;
 } softmax;
 
@@ -1950,7 +2172,8 @@ static void softmax_row(const softmax *m, size_t head, size_t query, double *out
     const double *mask = m->mask ? m->mask + (head / (m->heads / m->samples) * m->queries + query) * m->keys : NULL;
     double largest = -HUGE_VAL, sum = 0;
     for (size_t k = 0; k < m->keys; k++) {
-        const size_t from = k + (size_t)m->shift;       /* wraps below 0 and is then beyond keys: open, as BOS and padding are */
+        const size_t from =
+            k + (size_t)m->shift; /* wraps below 0 and is then beyond keys: open, as BOS and padding are */
         const bool open = !mask || (from < m->keys ? (mask[from] != 0) != m->invert : true);
         out[k] = open || m->after ? score[k] * m->scale : m->closed;
         largest = fmax(largest, out[k]);
@@ -1996,12 +2219,14 @@ static void try_softmax_variants(subject *s, const softmax *right)
     const double d[] = {8, 10, 16, 32, 40, 64, 80, 128, 160, 320, 512, 640, 768, 1280};
     softmax m = *right;
     m.mask = NULL;
-    if (right->mask) consider(s, softmax_left(s, &m, s->o) / s->energy, 0, PLAIN, "the mask is not applied: every column open");
+    if (right->mask)
+        consider(s, softmax_left(s, &m, s->o) / s->energy, 0, PLAIN, "the mask is not applied: every column open");
     m = *right;
     for (int shift = -1; right->mask && shift <= 1; shift += 2) {
         m.shift = shift;
         consider(s, softmax_left(s, &m, s->o) / s->energy, 0, PLAIN,
-                 "mask off by one column: column j takes what belongs to column j %+d (token k acts in column k + 1)", shift);
+                 "mask off by one column: column j takes what belongs to column j %+d (token k acts in column k + 1)",
+                 shift);
     }
     m = *right;
     m.invert = true;
@@ -2009,7 +2234,8 @@ static void try_softmax_variants(subject *s, const softmax *right)
     m.invert = false;
     m.after = true;
     if (right->mask)
-        consider(s, softmax_left(s, &m, s->o) / s->energy, 0, PLAIN, "the mask is applied after the softmax: rows do not sum to 1");
+        consider(s, softmax_left(s, &m, s->o) / s->energy, 0, PLAIN,
+                 "the mask is applied after the softmax: rows do not sum to 1");
     m = *right;
     for (size_t i = 0; right->mask && i < sizeof closed / sizeof *closed; i++) {
         m.closed = closed[i];
@@ -2018,8 +2244,8 @@ static void try_softmax_variants(subject *s, const softmax *right)
     m = *right;
     for (size_t i = 0; i < 2 * sizeof d / sizeof *d; i++) {
         m.scale = i % 2 ? 1 / sqrt(d[i / 2]) : sqrt(d[i / 2]);
-        consider(s, softmax_left(s, &m, s->o) / s->energy, 0, SIMPLE, "softmax's scale: scores times %s%g%s", i % 2 ? "1/sqrt(" : "sqrt(",
-                 d[i / 2], ") once more");
+        consider(s, softmax_left(s, &m, s->o) / s->energy, 0, SIMPLE, "softmax's scale: scores times %s%g%s",
+                 i % 2 ? "1/sqrt(" : "sqrt(", d[i / 2], ") once more");
     }
     m.scale = 0.69314718055994531;
     consider(s, softmax_left(s, &m, s->o) / s->energy, 0, SIMPLE, "exp2 in the softmax instead of exp");
@@ -2033,7 +2259,8 @@ static void try_softmax(subject *s)
     const struct named *scores = find_ref(s->c, relative(s->p->ref->name, 1, "scores", name));
     const struct named *mask = find_ref(s->c, relative(s->p->ref->name, 1, "mask", name));
     if (!scores || flis_entry_count(scores->entry) != s->n) return;
-    softmax m = {.heads = s->dim[0], .queries = s->dim[1], .keys = s->dim[2], .samples = 1, .closed = -CLOSED, .scale = 1};
+    softmax m = {
+        .heads = s->dim[0], .queries = s->dim[1], .keys = s->dim[2], .samples = 1, .closed = -CLOSED, .scale = 1};
     const size_t plane = m.queries * m.keys, have = mask ? (size_t)flis_entry_count(mask->entry) : 0;
     if (have && have % plane == 0 && m.heads % (have / plane) == 0) m.samples = have / plane;
     else mask = NULL;
@@ -2057,7 +2284,9 @@ static void try_masked_scores(subject *s)
         else rest += e * e;
     }
     if (closed && closed < s->n && rest <= 1e-8 * s->rr)
-        consider(s, 0, 0, PLAIN, "masked already: %zu values are closed (-9000 or less), the rest agrees; REF's are before the mask", closed);
+        consider(s, 0, 0, PLAIN,
+                 "masked already: %zu values are closed (-9000 or less), the rest agrees; REF's are before the mask",
+                 closed);
 }
 
 /* Picture cells or label maps whose wrong places hold what a neighbour has: another rule for the nearest neighbour. */
@@ -2081,7 +2310,8 @@ static void try_nearest(subject *s)
         wrong++;
         for (int dy = -1; dy <= 1; dy++)
             for (int dx = -1; dx <= 1 && !found; dx++) {
-                if ((y == 0 && dy < 0) || (y + 1 == h && dy > 0) || (x == 0 && dx < 0) || (x + 1 == w && dx > 0)) continue;
+                if ((y == 0 && dy < 0) || (y + 1 == h && dy > 0) || (x == 0 && dx < 0) || (x + 1 == w && dx > 0))
+                    continue;
                 const double *from = s->r + (ptrdiff_t)i + (dy * (ptrdiff_t)w + dx) * (ptrdiff_t)row;
                 bool equal = true;
                 for (size_t k = 0; equal && k < row; k++) equal = s->o[i + k] == from[k];
@@ -2091,7 +2321,8 @@ static void try_nearest(subject *s)
     }
     if (wrong && wrong * 2 < s->n / row)
         consider(s, 1 - (double)taken / (double)wrong, 0, NUMEROUS,
-                 "%zu of %zu cells hold a neighbour's class: another nearest-neighbour rule (PIL's for torch's?)", wrong, s->n / row);
+                 "%zu of %zu cells hold a neighbour's class: another nearest-neighbour rule (PIL's for torch's?)",
+                 wrong, s->n / row);
 }
 
 /* A mask in which columns are closed that REF leaves open to every query: those of BOS, EOS, padding, and class -1. */
@@ -2113,13 +2344,19 @@ static void try_open_columns(subject *s)
         closed++;
     }
     if (closed)
-        consider(s, 0, 0, PLAIN, "%zu columns from %zu to %zu are closed that are open everywhere in REF: class -1 acts everywhere, as BOS, "
-                 "EOS and padding do", closed, first, last);
+        consider(
+            s, 0, 0, PLAIN,
+            "%zu columns from %zu to %zu are closed that are open everywhere in REF: class -1 acts everywhere, as BOS, "
+            "EOS and padding do",
+            closed, first, last);
 }
 
 /* ---- Diagnosis: NaN, places, places to look at ------------------------------------------------------------------- */
 
-typedef struct report { char *at; size_t room; } report;
+typedef struct report {
+    char *at;
+    size_t room;
+} report;
 
 static void say(report *out, const char *format, ...)
 {
@@ -2159,14 +2396,17 @@ static void not_finite_found(const subject *s, report *out)
     }
     if (!bad) say(out, "  looks like: REF itself is not finite here\n");
     else if (bad == s->n) say(out, "  looks like: nothing but %s\n", nan == bad ? "NaN" : nan ? "NaN and Inf" : "Inf");
-    else if (closed == bad) say(out, "  looks like: closed scores are -Inf where REF has -max (a row that is all closed becomes NaN)\n");
+    else if (closed == bad)
+        say(out, "  looks like: closed scores are -Inf where REF has -max (a row that is all closed becomes NaN)\n");
     else if (over_half_bad == bad && over_half == bad)
-        say(out, "  looks like: overflow of fp16, at the %zu values that REF has beyond 65504 (explains all of them)\n", bad);
+        say(out, "  looks like: overflow of fp16, at the %zu values that REF has beyond 65504 (explains all of them)\n",
+            bad);
     else if (row > 1 && whole_rows && in_whole == bad)
-        say(out, "  looks like: %zu of %zu rows are wholly NaN or Inf: a softmax of a row that is all closed, or a division by 0\n",
+        say(out,
+            "  looks like: %zu of %zu rows are wholly NaN or Inf: a softmax of a row that is all closed, or a division "
+            "by 0\n",
             whole_rows, rows);
-    else
-        say(out, "  %zu of %zu values are NaN, %zu Inf: no pattern recognised\n", nan, s->n, bad - nan);
+    else say(out, "  %zu of %zu values are NaN, %zu Inf: no pattern recognised\n", nan, s->n, bad - nan);
 }
 
 /* Where along an axis the error is. */
@@ -2186,7 +2426,8 @@ static void place_along(const subject *s, int axis, double *sum, report *out)
     if (!wrong || wrong == dim || dim < 2) return;
     if (wrong == dim - 1 && last == dim - 2)
         say(out, "  where: every index of %s but the last%s\n", name,
-            axis == 1 && dim == FLIS_TOKENS ? ": a causal mask is missing or wrong (the last token sees all either way)" : "");
+            axis == 1 && dim == FLIS_TOKENS ? ": a causal mask is missing or wrong (the last token sees all either way)"
+                                            : "");
     else if (wrong == dim - 1 && first == 1)
         say(out, "  where: every index of %s but 0%s\n", name,
             axis == 1 && dim == FLIS_TOKENS ? " (which sees itself alone)" : "");
@@ -2197,8 +2438,7 @@ static void place_along(const subject *s, int axis, double *sum, report *out)
         for (size_t i = 0; i < dim; i++)
             if (sum[i] > 1e-9 * s->energy / (double)dim) say(out, " %zu", i);
         say(out, " of %s (of %zu)\n", name, dim);
-    } else if (wrong * 2 <= dim)
-        say(out, "  where: %zu of %zu indices of %s, first %zu\n", wrong, dim, name, first);
+    } else if (wrong * 2 <= dim) say(out, "  where: %zu of %zu indices of %s, first %zu\n", wrong, dim, name, first);
 }
 
 /* Error at the picture's border alone, or mostly. */
@@ -2233,16 +2473,23 @@ static void places_found(const subject *s, report *out)
 /* What is easily wrong at a place, for where the numbers do not tell: DESIGN.md's list by module. */
 static const char *to_check(const char *name)
 {
-    static const struct { const char *match, *text; } places[] = {
-        {"*time_embed*", "the time embedding is [cos, sin], frequencies exp(-ln(10000) i / half); then linear, SiLU, linear"},
+    static const struct {
+        const char *match, *text;
+    } places[] = {
+        {"*time_embed*",
+         "the time embedding is [cos, sin], frequencies exp(-ln(10000) i / half); then linear, SiLU, linear"},
         {"*embeddings", "token ids (BOS 49406, padding is EOS 49407), token plus position embedding"},
         {"*self_attn", "q is scaled after its bias, by 64^-0.5; the mask is causal; heads; out_proj's bias"},
         {"*mlp", "the activation is quick GELU, x sigmoid(1.702 x); fc2's bias"},
         {"*final_layer_norm", "after the last layer (not the last but one), eps 1e-5"},
-        {"*attn2.mask", "column of phrase token k is k + 1; BOS, EOS, padding and class -1 stay open; an absent class closes its column"},
-        {"*attn2.to_[kv]", "the text features: last_hidden_state after the final layer norm; no bias; cond before uncond"},
-        {"*attn2", "closed scores are -max before the softmax; scale d_head^-0.5, 8 heads; heads merged [tokens, heads, width]; to_out's bias"},
-        {"*attn1", "no mask in self-attention; scale d_head^-0.5, 8 heads; heads merged [tokens, heads, width]; to_out's bias"},
+        {"*attn2.mask", "column of phrase token k is k + 1; BOS, EOS, padding and class -1 stay open; an absent class "
+                        "closes its column"},
+        {"*attn2.to_[kv]",
+         "the text features: last_hidden_state after the final layer norm; no bias; cond before uncond"},
+        {"*attn2", "closed scores are -max before the softmax; scale d_head^-0.5, 8 heads; heads merged [tokens, "
+                   "heads, width]; to_out's bias"},
+        {"*attn1",
+         "no mask in self-attention; scale d_head^-0.5, 8 heads; heads merged [tokens, heads, width]; to_out's bias"},
         {"*attn_1*", "one head, scale c^-0.5; norm eps 1e-6; the residual"},
         {"*.ff", "GEGLU: the first half times exact (erf) GELU of the second"},
         {"*net.0", "GEGLU: the first half times exact (erf) GELU of the second"},
@@ -2252,9 +2499,12 @@ static const char *to_check(const char *name)
         {"*.norm", "group norm of 32 groups, eps 1e-6"},
         {"*.0.in_layers.0", "[h, skip] in that order (output blocks); group norm of 32 groups, eps 1e-5"},
         {"*layers.0", "group norm of 32 groups, eps 1e-5; the time embedding is added before it"},
-        {"*output_blocks.*.0", "[h, skip] in that order, the last skip first; group norms eps 1e-5, SiLU; the time embedding; the residual"},
-        {"*blocks.[0-9].0", "group norms eps 1e-5, SiLU, the time embedding, the residual; a downsample pads 1 on every side"},
-        {"*blocks.[0-9][0-9].0", "group norms eps 1e-5, SiLU, the time embedding, the residual; a downsample pads 1 on every side"},
+        {"*output_blocks.*.0",
+         "[h, skip] in that order, the last skip first; group norms eps 1e-5, SiLU; the time embedding; the residual"},
+        {"*blocks.[0-9].0",
+         "group norms eps 1e-5, SiLU, the time embedding, the residual; a downsample pads 1 on every side"},
+        {"*blocks.[0-9][0-9].0",
+         "group norms eps 1e-5, SiLU, the time embedding, the residual; a downsample pads 1 on every side"},
         {"*middle_block.[02]", "group norms eps 1e-5, SiLU, the time embedding, the residual"},
         {"*downsample", "zeros right and below only, (0, 1, 0, 1); stride 2"},
         {"*upsample", "nearest neighbour, then a 3x3 convolution"},
@@ -2281,8 +2531,8 @@ static const profile *enough(const comparison *c)
         bool all = true;
         for (size_t k = 0; all && k < c->count; k++) {
             const pair *p = &c->pair[k];
-            all = p->verdict == MISSING || (p->measured && p->verdict != NOT_FINITE &&
-                                            excess_of(&o, &p->m, p->ref) <= 1);
+            all =
+                p->verdict == MISSING || (p->measured && p->verdict != NOT_FINITE && excess_of(&o, &p->m, p->ref) <= 1);
         }
         if (all && &profiles[i] > c->o.profile) return &profiles[i];
     }
@@ -2335,10 +2585,11 @@ static void diagnose(comparison *c)
         else {
             const char *format = format_of(&s), *check = to_check(p->ref->name);
             try_all(&s);
-            const bool found = s.best.left <= 0.05;     /* what explains less has named wrong causes */
+            const bool found = s.best.left <= 0.05; /* what explains less has named wrong causes */
             if (found) say_found(&s, "looks like", &out);
-            else if (wider) say(&out, "  looks like: rounding of %s: no pattern in it, and every tensor is within profile %s\n",
-                                wider->name, wider->name);
+            else if (wider)
+                say(&out, "  looks like: rounding of %s: no pattern in it, and every tensor is within profile %s\n",
+                    wider->name, wider->name);
             else {
                 say(&out, "  no pattern recognised\n");
                 if (s.best.left <= 0.6) say_found(&s, "nearest", &out);
@@ -2357,7 +2608,9 @@ static void diagnose(comparison *c)
 
 enum { NAME_WIDTH = 37, AT_WIDTH = 15 };
 
-typedef struct paint { const char *bad, *good, *dim, *strong, *off; } paint;
+typedef struct paint {
+    const char *bad, *good, *dim, *strong, *off;
+} paint;
 
 static paint paints(void)
 {
@@ -2430,8 +2683,8 @@ static void print_row(const pair *p, const paint *color)
                m->bad_other ? "" : " in REF", index_text(p->ref->entry, m->first_bad, at));
     else {
         if (m->ulp == m->ulp) snprintf(ulp, sizeof ulp, m->ulp < 1e5 ? "%.0f" : "%.0e", m->ulp);
-        printf("%7.1e %-*s %7.1e %7.1e %7.1e %6s %6s", m->max_error, AT_WIDTH, index_text(p->ref->entry, m->at, at), m->rms_error,
-               m->relative, 1 - m->cosine, ulp, excess_text(m->excess, times));
+        printf("%7.1e %-*s %7.1e %7.1e %7.1e %6s %6s", m->max_error, AT_WIDTH, index_text(p->ref->entry, m->at, at),
+               m->rms_error, m->relative, 1 - m->cosine, ulp, excess_text(m->excess, times));
     }
     printf("%s\n", *on ? color->off : "");
 }
@@ -2472,8 +2725,8 @@ static void print_dtypes(const comparison *c)
                 if (!count++) one = p->ref->name;
             }
             if (!count) continue;
-            printf("dtype: %zu tensor%s %s where REF has %s: ", count, count > 1 ? "s" : "", flis_dtype_name((flis_dtype)b),
-                   flis_dtype_name((flis_dtype)a));
+            printf("dtype: %zu tensor%s %s where REF has %s: ", count, count > 1 ? "s" : "",
+                   flis_dtype_name((flis_dtype)b), flis_dtype_name((flis_dtype)a));
             put_name(one);
             printf("%s\n", count > 1 ? " and on" : "");
         }
@@ -2491,8 +2744,7 @@ static void print_summary(const comparison *c, const paint *color)
         printf("; tolerance");
         if (o->absolute >= 0) printf(" %g absolute", o->absolute);
         if (o->relative >= 0) printf(" %g relative", o->relative);
-    } else
-        printf("; profile %s", o->profile->name);
+    } else printf("; profile %s", o->profile->name);
     if (c->order) printf("; order of %s", c->order);
     printf("\n");
 }
@@ -2511,8 +2763,8 @@ static void print_first(const comparison *c, const paint *color)
         printf(")");
     }
     if (p->verdict == DIFFERENT)
-        printf("\n  largest error %.3g at %s: got %.9g, wanted %.9g", p->m.max_error, index_text(p->ref->entry, p->m.at, at),
-               p->m.other_at, p->m.ref_at);
+        printf("\n  largest error %.3g at %s: got %.9g, wanted %.9g", p->m.max_error,
+               index_text(p->ref->entry, p->m.at, at), p->m.other_at, p->m.ref_at);
     printf("\n%s", c->diagnosis);
 }
 
@@ -2520,8 +2772,8 @@ static void print_table(const comparison *c)
 {
     const paint color = paints();
     if (c->o.all || c->failed)
-        printf("%s  %-*s %7s %-*s %7s %7s %7s %6s %6s%s\n", color.dim, NAME_WIDTH, "tensor", "max err", AT_WIDTH, "at", "rms err",
-               "rel err", "1-cos", "ulp", "x tol", color.off);
+        printf("%s  %-*s %7s %-*s %7s %7s %7s %6s %6s%s\n", color.dim, NAME_WIDTH, "tensor", "max err", AT_WIDTH, "at",
+               "rms err", "rel err", "1-cos", "ulp", "x tol", color.off);
     for (size_t i = 0; i < c->count; i++)
         if (c->pair[i].verdict != MISSING && (c->o.all || c->pair[i].verdict != SAME)) print_row(&c->pair[i], &color);
     print_lists(c);
@@ -2566,8 +2818,8 @@ static void json_tensor(const comparison *c, const pair *p)
     const measures *m = &p->m;
     printf("    {\"name\": ");
     json_text(p->ref->name);
-    printf(", \"verdict\": \"%s\", \"dtype\": \"%s\", \"shape\": %s", verdicts[p->verdict], flis_dtype_name(p->ref->entry->dtype),
-           shape_text(p->ref->entry, text));
+    printf(", \"verdict\": \"%s\", \"dtype\": \"%s\", \"shape\": %s", verdicts[p->verdict],
+           flis_dtype_name(p->ref->entry->dtype), shape_text(p->ref->entry, text));
     if (p->other) {
         printf(", \"other\": ");
         json_text(p->other->name);
@@ -2575,7 +2827,8 @@ static void json_tensor(const comparison *c, const pair *p)
                shape_text(p->other->entry, text));
     }
     if (p->measured) {
-        printf(", \"not_finite\": %llu, \"ref_not_finite\": %llu", (unsigned long long)m->bad_other, (unsigned long long)m->bad_ref);
+        printf(", \"not_finite\": %llu, \"ref_not_finite\": %llu", (unsigned long long)m->bad_other,
+               (unsigned long long)m->bad_ref);
         if (p->verdict == NOT_FINITE) printf(", \"not_finite_at\": %s", index_text(p->ref->entry, m->first_bad, text));
         json_number("max_error", m->max_error);
         printf(", \"max_error_at\": %s", index_text(p->ref->entry, m->at, text));
@@ -2607,8 +2860,8 @@ static void print_json(const comparison *c)
     json_number("absolute", o->absolute >= 0 ? o->absolute : (double)NAN);
     json_number("relative", o->relative >= 0 ? o->relative : (double)NAN);
     printf("},\n  \"compared\": %zu, \"failed\": %zu, \"not_finite\": %zu, \"missing\": %zu, \"extra\": %zu, "
-           "\"shapes\": %zu, \"dtypes\": %zu,\n  \"first_wrong\": ", c->compared, c->failed, c->not_finite, c->missing, c->extra,
-           c->reshaped, c->recast);
+           "\"shapes\": %zu, \"dtypes\": %zu,\n  \"first_wrong\": ",
+           c->compared, c->failed, c->not_finite, c->missing, c->extra, c->reshaped, c->recast);
     if (c->first) json_text(c->first->ref->name);
     else printf("null");
     printf(",\n  \"tensors\": [\n");
@@ -2628,8 +2881,7 @@ enum { PLOT_W = 1000, PLOT_H = 300, PLOT_LEFT = 60, PLOT_RIGHT = 12, PLOT_TOP = 
 
 static void html_text(FILE *file, const char *text)
 {
-    for (; *text; text++)
-        switch (*text) {
+    for (; *text; text++) switch (*text) {
         case '<': fputs("&lt;", file); break;
         case '>': fputs("&gt;", file); break;
         case '&': fputs("&amp;", file); break;
@@ -2639,7 +2891,9 @@ static void html_text(FILE *file, const char *text)
 }
 
 /* The axis' decades: from the smallest error to the largest, and the tolerances among them. */
-typedef struct axis { int low, high; } axis;
+typedef struct axis {
+    int low, high;
+} axis;
 
 static double place_of(const axis *a, double x)
 {
@@ -2681,8 +2935,12 @@ static void html_point(FILE *file, const comparison *c, const axis *a, size_t i)
     double e;
     if (!drawn(p, &e)) return;
     const bool bad = p->verdict != SAME;
-    fprintf(file, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"%s\" fill=\"%s\"><title>", column_of(c, i), place_of(a, e > 0 ? e : 1e-300),
-            p == c->first ? "5" : bad ? "3" : "1.6", bad ? "#c22" : "#27a");
+    fprintf(file, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"%s\" fill=\"%s\"><title>", column_of(c, i),
+            place_of(a, e > 0 ? e : 1e-300),
+            p == c->first ? "5"
+            : bad         ? "3"
+                          : "1.6",
+            bad ? "#c22" : "#27a");
     html_text(file, p->ref->name);
     fprintf(file, ": %.3g</title></circle>\n", e);
 }
@@ -2694,8 +2952,9 @@ static void html_plot(FILE *file, const comparison *c)
     fprintf(file, "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"error by tensor\">\n", PLOT_W, PLOT_H);
     for (int d = a.low; d <= a.high; d++) {
         const double y = place_of(&a, pow(10, d));
-        fprintf(file, "<path d=\"M%d %.1fH%d\" stroke=\"#ddd\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">1e%d</text>\n", PLOT_LEFT, y,
-                PLOT_W - PLOT_RIGHT, PLOT_LEFT - 6, y + 4, d);
+        fprintf(file,
+                "<path d=\"M%d %.1fH%d\" stroke=\"#ddd\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">1e%d</text>\n",
+                PLOT_LEFT, y, PLOT_W - PLOT_RIGHT, PLOT_LEFT - 6, y + 4, d);
     }
     if (!given || c->o.relative > 0) {
         fputs("<polyline fill=\"none\" stroke=\"#e90\" stroke-width=\"1.5\" points=\"", file);
@@ -2708,11 +2967,15 @@ static void html_plot(FILE *file, const comparison *c)
         if (&c->pair[i] != c->first) html_point(file, c, &a, i);
     if (c->first) {
         const size_t i = (size_t)(c->first - c->pair);
-        fprintf(file, "<path d=\"M%.1f %dV%d\" stroke=\"#c22\" stroke-dasharray=\"4 3\"/>", column_of(c, i), PLOT_TOP, PLOT_H - PLOT_FOOT);
+        fprintf(file, "<path d=\"M%.1f %dV%d\" stroke=\"#c22\" stroke-dasharray=\"4 3\"/>", column_of(c, i), PLOT_TOP,
+                PLOT_H - PLOT_FOOT);
         html_point(file, c, &a, i);
     }
-    fprintf(file, "<text x=\"%d\" y=\"%d\">tensors in order of execution; relative error, root mean square; orange: tolerance; red: above it"
-            "</text>\n</svg>\n", PLOT_LEFT, PLOT_H - 10);
+    fprintf(file,
+            "<text x=\"%d\" y=\"%d\">tensors in order of execution; relative error, root mean square; orange: "
+            "tolerance; red: above it"
+            "</text>\n</svg>\n",
+            PLOT_LEFT, PLOT_H - 10);
 }
 
 static void html_row(FILE *file, const comparison *c, const pair *p)
@@ -2724,24 +2987,31 @@ static void html_row(FILE *file, const comparison *c, const pair *p)
     fprintf(file, "</td><td>%s</td><td>%s</td>", shape_text(p->ref->entry, text), verdicts[p->verdict]);
     if (p->measured)
         fprintf(file, "<td>%.3g</td><td>%s</td><td>%.3g</td><td>%.9g</td><td>%.3g</td>", p->m.max_error,
-                index_text(p->ref->entry, p->verdict == NOT_FINITE ? p->m.first_bad : p->m.at, text), p->m.relative, p->m.cosine, p->m.excess);
+                index_text(p->ref->entry, p->verdict == NOT_FINITE ? p->m.first_bad : p->m.at, text), p->m.relative,
+                p->m.cosine, p->m.excess);
     fputs("</tr>\n", file);
 }
 
 static void html_head(FILE *file, const comparison *c)
 {
-    fputs("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n"
-          "<title>compare</title>\n<style>body{font:15px/1.5 sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222}"
-          "svg{width:100%;font-size:12px}table{border-collapse:collapse;font-size:13px}td,th{padding:.1rem .6rem;text-align:right}"
-          "td:first-child,th:first-child{text-align:left}tr.bad td{color:#c22}tr.first td{background:#fdd}pre{white-space:pre-wrap}"
-          ".wide{overflow-x:auto}</style></head><body>\n<h1>", file);
+    fputs("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+          "content=\"width=device-width\">\n"
+          "<title>compare</title>\n<style>body{font:15px/1.5 sans-serif;max-width:64rem;margin:2rem auto;padding:0 "
+          "1rem;color:#222}"
+          "svg{width:100%;font-size:12px}table{border-collapse:collapse;font-size:13px}td,th{padding:.1rem "
+          ".6rem;text-align:right}"
+          "td:first-child,th:first-child{text-align:left}tr.bad td{color:#c22}tr.first "
+          "td{background:#fdd}pre{white-space:pre-wrap}"
+          ".wide{overflow-x:auto}</style></head><body>\n<h1>",
+          file);
     fputs(c->first ? "First wrong: " : differs(c) ? "Tensors are missing" : "Same within tolerance", file);
     if (c->first) html_text(file, c->first->ref->name);
     fputs("</h1>\n<p>", file);
     html_text(file, c->o.path[1]);
     fputs(" held against ", file);
     html_text(file, c->o.path[0]);
-    fprintf(file, ": %zu tensors compared, %zu wrong, %zu missing; profile %s.</p>\n", c->compared, c->failed, c->missing, c->o.profile->name);
+    fprintf(file, ": %zu tensors compared, %zu wrong, %zu missing; profile %s.</p>\n", c->compared, c->failed,
+            c->missing, c->o.profile->name);
     if (!c->first) return;
     fputs("<pre>", file);
     html_text(file, c->diagnosis);
@@ -2758,8 +3028,10 @@ static bool write_html(comparison *c)
     if (!file) return flis_fail(&c->ctx, "%s: cannot be written: %s", c->o.html, strerror(errno));
     html_head(file, c);
     if (c->count) html_plot(file, c);
-    fputs("<div class=\"wide\"><table><tr><th>tensor</th><th>shape</th><th></th><th>largest error</th><th>at</th><th>relative</th><th>cosine</th>"
-          "<th>times tolerance</th></tr>\n", file);
+    fputs("<div class=\"wide\"><table><tr><th>tensor</th><th>shape</th><th></th><th>largest "
+          "error</th><th>at</th><th>relative</th><th>cosine</th>"
+          "<th>times tolerance</th></tr>\n",
+          file);
     for (size_t i = 0; i < c->count; i++) html_row(file, c, &c->pair[i]);
     fputs("</table></div>\n</body></html>\n", file);
     const bool good = !ferror(file);
@@ -2780,7 +3052,7 @@ static void comparison_free(comparison *c)
 
 int main(int argc, char **argv)
 {
-    static comparison c;                /* zero */
+    static comparison c; /* zero */
     c.o = (options){.profile = &profiles[0], .absolute = -1, .relative = -1};
     int status = parse_arguments(&c.o, argc, argv);
     if (status) return status;
@@ -2794,8 +3066,7 @@ int main(int argc, char **argv)
             status = differs(&c);
             if (c.o.json && !c.o.quiet) print_json(&c);
             else if (!c.o.quiet) print_table(&c);
-        } else
-            status = trouble("%s", c.ctx.error);
+        } else status = trouble("%s", c.ctx.error);
         comparison_free(&c);
     }
     if (fflush(stdout) != 0 || ferror(stdout)) return trouble("standard output: %s", strerror(errno));

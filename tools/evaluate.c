@@ -25,22 +25,23 @@
 /* Classes are the labels first .. first + classes - 1; truth pixels labelled `void_label` (-1: none) count nowhere. */
 typedef struct confusion {
     int first, classes, void_label;
-    int modulo;                 /* > 0: labels are taken modulo this, once void is told (the world's second phrases) */
-    uint64_t images, pixels;    /* pixels: those that count */
-    uint64_t *count;            /* [classes][classes + 1]: truth, predicted; last column: predicted none of the classes */
+    int modulo;              /* > 0: labels are taken modulo this, once void is told (the world's second phrases) */
+    uint64_t images, pixels; /* pixels: those that count */
+    uint64_t *count;         /* [classes][classes + 1]: truth, predicted; last column: predicted none of the classes */
 } confusion;
 
 typedef struct iou_score {
-    double iou[256];            /* per class; -1: the ground truth has none */
+    double iou[256]; /* per class; -1: the ground truth has none */
     uint64_t truth[256], predicted[256];
     int present;
-    double mean_present, mean_all;      /* of IoU; the same sum over `present` and over all classes (without void) */
+    double mean_present, mean_all; /* of IoU; the same sum over `present` and over all classes (without void) */
     double pixel_accuracy, mean_accuracy;
 } iou_score;
 
 static inline bool confusion_make(flis_ctx *ctx, confusion *c, int first, int classes, int void_label, int modulo);
 /* Adds one image; `name` is for error sentences. A truth label that is neither a class nor void is an error. */
-static inline bool confusion_add(flis_ctx *ctx, confusion *c, const char *name, const uint8_t *truth, const uint8_t *predicted, size_t pixels);
+static inline bool confusion_add(flis_ctx *ctx, confusion *c, const char *name, const uint8_t *truth,
+                                 const uint8_t *predicted, size_t pixels);
 static inline bool confusion_score(flis_ctx *ctx, const confusion *c, iou_score *out);
 
 /* a [na][d], b [nb][d] (both are spoilt), at least 2 samples each. */
@@ -53,7 +54,7 @@ typedef struct region {
     const uint8_t *rgb, *label; /* [height][width][3], [height][width] */
     size_t width, height;
     int id;
-    bool night;                 /* moonlight is taken out before colours are named */
+    bool night; /* moonlight is taken out before colours are named */
 } region;
 /* The named colour (world_colour) that most of the region has, 0: none. Where a hue covers a quarter of it, white and black
    are taken for the rest of the thing. share [WORLD_COLOURS + 1] may be NULL. */
@@ -74,14 +75,14 @@ static inline int measure_pattern(flis_ctx *ctx, const judges *j, const region *
 
 /* A thing's region looks more like one class than like another, whatever its outline: by the colours it has, how they spread,
    and how they change from above to below. */
-#ifdef EVALUATE_NO_MAIN         /* the program does not ask it, and clang warns of what nobody calls */
+#ifdef EVALUATE_NO_MAIN /* the program does not ask it, and clang warns of what nobody calls */
 static inline bool looks_rather(const judges *j, const region *r, int class, int other);
 #endif
 
 /* The segmenter of tools/train: labels [height][width] of a picture whose sides are multiples of 32, in blocks of four
    pixels; features: means of the middle block's channels, as many as segmenter_features tells. Either may be NULL. */
-static inline bool segmenter_run(flis_ctx *ctx, const flis_unet *segmenter, const uint8_t *rgb, size_t width, size_t height, uint8_t *label,
-                                 real *features);
+static inline bool segmenter_run(flis_ctx *ctx, const flis_unet *segmenter, const uint8_t *rgb, size_t width,
+                                 size_t height, uint8_t *label, real *features);
 static inline size_t segmenter_features(const flis_unet *segmenter);
 
 /* ---- Label maps and mIoU ----------------------------------------------------------------------------------------- */
@@ -93,15 +94,16 @@ static inline bool confusion_make(flis_ctx *ctx, confusion *c, int first, int cl
     return c->count != NULL;
 }
 
-static inline bool confusion_add(flis_ctx *ctx, confusion *c, const char *name, const uint8_t *truth, const uint8_t *predicted, size_t pixels)
+static inline bool confusion_add(flis_ctx *ctx, confusion *c, const char *name, const uint8_t *truth,
+                                 const uint8_t *predicted, size_t pixels)
 {
     for (size_t i = 0; i < pixels; i++) {
         if (truth[i] == c->void_label) continue;
         int t = (c->modulo ? truth[i] % c->modulo : truth[i]) - c->first;
         int p = (c->modulo ? predicted[i] % c->modulo : predicted[i]) - c->first;
         if (t < 0 || t >= c->classes)
-            return flis_fail(ctx, "%s: pixel %zu has label %d, wanted %d to %d%s", name, i, truth[i], c->first, c->first + c->classes - 1,
-                             c->void_label < 0 ? "" : ", or the void label");
+            return flis_fail(ctx, "%s: pixel %zu has label %d, wanted %d to %d%s", name, i, truth[i], c->first,
+                             c->first + c->classes - 1, c->void_label < 0 ? "" : ", or the void label");
         if (p < 0 || p >= c->classes || predicted[i] == c->void_label) p = c->classes;
         c->count[(size_t)t * (size_t)(c->classes + 1) + (size_t)p]++;
         c->pixels++;
@@ -232,7 +234,7 @@ static void bidiagonalise(double *a, size_t m, size_t n, double *diagonal, doubl
         above[k] = room[0];
         if (!reflector(room[0], room + 1, tail - 1, &beta, &v0, &tau)) continue;
         above[k] = beta, room[0] = v0;
-        double *y = a + k * m + k + 1;          /* column k is done with */
+        double *y = a + k * m + k + 1; /* column k is done with */
         memset(y, 0, below * sizeof *y);
         for (size_t j = 0; j < tail; j++) add_scaled(y, room[j], a + (k + 1 + j) * m + k + 1, below);
         for (size_t j = 0; j < tail; j++) add_scaled(a + (k + 1 + j) * m + k + 1, -tau * room[j], y, below);
@@ -291,7 +293,8 @@ static bool tridiagonal_eigenvalues(flis_ctx *ctx, double *d, double *e, size_t 
    eigenvalues of the tridiagonal one with zeros on the diagonal and d0 e0 d1 e1 … beside it. */
 static bool nuclear_norm(flis_ctx *ctx, double *a, size_t m, size_t n, double *out)
 {
-    double *room = flis_alloc(ctx, m + 6 * n, sizeof *room), *d = room + m, *e = d + n, *zero = e + n, *beside = zero + 2 * n;
+    double *room = flis_alloc(ctx, m + 6 * n, sizeof *room), *d = room + m, *e = d + n, *zero = e + n,
+           *beside = zero + 2 * n;
     if (!room) return false;
     bidiagonalise(a, m, n, d, e, room);
     for (size_t i = 0; i < n; i++) beside[2 * i] = d[i], beside[2 * i + 1] = i + 1 < n ? e[i] : 0;
@@ -303,7 +306,8 @@ static bool nuclear_norm(flis_ctx *ctx, double *a, size_t m, size_t n, double *o
 }
 
 /* M = R1 R2' with the larger side as its height: the singular values do not mind. rows of R beyond `n` samples are zero. */
-static double *product(flis_ctx *ctx, const double *r1, size_t n1, const double *r2, size_t n2, size_t d, size_t *m, size_t *n)
+static double *product(flis_ctx *ctx, const double *r1, size_t n1, const double *r2, size_t n2, size_t d, size_t *m,
+                       size_t *n)
 {
     size_t h1 = n1 < d ? n1 : d, h2 = n2 < d ? n2 : d;
     if (h1 < h2) return product(ctx, r2, n2, r1, n1, d, m, n);
@@ -337,7 +341,7 @@ static inline bool frechet_distance(flis_ctx *ctx, double *a, size_t na, double 
         for (size_t i = 0; i < d; i++) between += (mean[i] - mean[d + i]) * (mean[i] - mean[d + i]);
         double f1 = (double)(na - 1), f2 = (double)(nb - 1);
         *out = between + squares(r1, d * d) / f1 + squares(r2, d * d) / f2 - 2 * cross / sqrt(f1 * f2);
-        if (*out < 0) *out = 0;         /* rounding */
+        if (*out < 0) *out = 0; /* rounding */
     }
     free(mean);
     free(r1);
@@ -348,7 +352,10 @@ static inline bool frechet_distance(flis_ctx *ctx, double *a, size_t na, double 
 
 /* ---- Measures of attributes -------------------------------------------------------------------------------------- */
 
-static bool inside(const region *r, size_t i) { return r->id < 0 || r->label[i] == r->id; }
+static bool inside(const region *r, size_t i)
+{
+    return r->id < 0 || r->label[i] == r->id;
+}
 
 static tint pixel_of(const region *r, size_t i)
 {
@@ -398,10 +405,10 @@ static inline int measure_colour(const region *r, double *share)
 
 /* The largest connected piece of a region: which pixels, and their values along the main axis of its colours, mean zero. */
 typedef struct piece {
-    uint8_t *in;                /* [height][width] */
+    uint8_t *in; /* [height][width] */
     double *value;
     size_t x0, y0, x1, y1;
-    double count, total;        /* pixels; sum of their values' squares */
+    double count, total; /* pixels; sum of their values' squares */
 } piece;
 
 static void piece_free(piece *p)
@@ -418,7 +425,8 @@ static size_t flood(const region *r, size_t start, uint32_t number, uint32_t *ma
     mark[start] = number;
     while (top) {
         size_t i = stack[--top], x = i % r->width, y = i / r->width;
-        const size_t next[4] = {x ? i - 1 : i, x + 1 < r->width ? i + 1 : i, y ? i - r->width : i, y + 1 < r->height ? i + r->width : i};
+        const size_t next[4] = {x ? i - 1 : i, x + 1 < r->width ? i + 1 : i, y ? i - r->width : i,
+                                y + 1 < r->height ? i + r->width : i};
         size++;
         for (int k = 0; k < 4; k++)
             if (!mark[next[k]] && inside(r, next[k])) mark[next[k]] = number, stack[top++] = (uint32_t)next[k];
@@ -436,7 +444,8 @@ static bool largest_piece(flis_ctx *ctx, const region *r, piece *p)
         size_t size = flood(r, i, ++marks, mark, stack);
         if (size > best_size) best = marks, best_size = size;
     }
-    *p = (piece){.in = flis_alloc(ctx, n, 1), .value = flis_alloc(ctx, n, sizeof *p->value), .x0 = r->width, .y0 = r->height};
+    *p = (piece){
+        .in = flis_alloc(ctx, n, 1), .value = flis_alloc(ctx, n, sizeof *p->value), .x0 = r->width, .y0 = r->height};
     p->count = (double)best_size;
     for (size_t i = 0; flis_ok(ctx) && i < n; i++) {
         size_t x = i % r->width, y = i / r->width;
@@ -501,8 +510,15 @@ static bool pattern_features(flis_ctx *ctx, const region *r, double *out)
     for (int i = 0; i < PATTERN_FEATURES; i++) out[i] = 0;
     if (good) main_axis(r, &p);
     for (double period = 7; good && period < 14.6; period += 0.5) {
-        const double f = 1 / period, a = energy(r, &p, f, 0.625 * f), b = energy(r, &p, f, -0.625 * f), c = energy(r, &p, 0, 1.25 * f);
-        const double now[UPRIGHT + 1] = {energy(r, &p, 0.9 * f, 0.45 * f), a + b + c, energy(r, &p, 0.9 * f, -0.45 * f), a, b, c, energy(r, &p, f, 0)};
+        const double f = 1 / period, a = energy(r, &p, f, 0.625 * f), b = energy(r, &p, f, -0.625 * f),
+                     c = energy(r, &p, 0, 1.25 * f);
+        const double now[UPRIGHT + 1] = {energy(r, &p, 0.9 * f, 0.45 * f),
+                                         a + b + c,
+                                         energy(r, &p, 0.9 * f, -0.45 * f),
+                                         a,
+                                         b,
+                                         c,
+                                         energy(r, &p, f, 0)};
         for (int i = 0; i <= UPRIGHT; i++) out[i] = now[i] > out[i] ? now[i] : out[i];
         if (period == 10) out[STRIPES_10] = now[STRIPES];
         if (period == 11) out[SPOTS_11] = now[SPOTS];
@@ -520,9 +536,9 @@ typedef struct judge {
     double factor[MOST_KINDS][MOST_FEATURES][MOST_FEATURES];
 } judge;
 struct judges {
-    judge picture, part, rest;  /* styles; rest: the picture without one region */
-    judge thing[WORLD_CLASSES + 1];     /* patterns */
-    judge look[WORLD_CLASSES + 1];      /* what a thing looks like by day (name 0) and at night (1) */
+    judge picture, part, rest;      /* styles; rest: the picture without one region */
+    judge thing[WORLD_CLASSES + 1]; /* patterns */
+    judge look[WORLD_CLASSES + 1];  /* what a thing looks like by day (name 0) and at night (1) */
 };
 
 static void judge_see(judge *j, int kind, const double *x)
@@ -567,7 +583,8 @@ static bool judge_ready(judge *j)
     for (int k = 0; k < j->kinds && good; k++) {
         for (int a = 0; a < j->features; a++)
             for (int b = 0; b <= a; b++)
-                j->factor[k][a][b] = 0.8 * j->factor[k][a][b] + 0.2 * common[a][b] / (all - j->kinds) + (a == b ? 1e-6 : 0);
+                j->factor[k][a][b] =
+                    0.8 * j->factor[k][a][b] + 0.2 * common[a][b] / (all - j->kinds) + (a == b ? 1e-6 : 0);
         good = cholesky(j->factor[k], j->features, &j->log_det[k]);
     }
     return good;
@@ -600,7 +617,21 @@ static int judge_tell(const judge *j, const double *x)
 
 /* What styles are told by, over the pairs of neighbours that lie within the region: statistics of colour (spread, darkness,
    how far the hues agree) and of steps between pixels (size, flatness, where in a grid of 4 they lie). */
-enum { COLOURFUL, LUMA, LUMA2, DARK_SHARE, BRIGHT_SHARE, HUE_A, HUE_B, AGREED, STEP, FLAT, SHARP, PHASE, STYLE_FEATURES = PHASE + 4 };
+enum {
+    COLOURFUL,
+    LUMA,
+    LUMA2,
+    DARK_SHARE,
+    BRIGHT_SHARE,
+    HUE_A,
+    HUE_B,
+    AGREED,
+    STEP,
+    FLAT,
+    SHARP,
+    PHASE,
+    STYLE_FEATURES = PHASE + 4
+};
 static bool style_features(const region *r, double *out)
 {
     double n = 0, pairs = 0, phase[4] = {0};
@@ -610,16 +641,17 @@ static bool style_features(const region *r, double *out)
             size_t i = y * r->width + x;
             if (!inside(r, i)) continue;
             tint c = pixel_of(r, i);
-            double l = (double)luma(c), a = (double)(c.r - c.g), b = (double)((c.r + c.g) / 2 - c.b), chroma = sqrt(a * a + b * b);
+            double l = (double)luma(c), a = (double)(c.r - c.g), b = (double)((c.r + c.g) / 2 - c.b),
+                   chroma = sqrt(a * a + b * b);
             n++;
             out[COLOURFUL] += chroma, out[LUMA] += l, out[LUMA2] += l * l, out[HUE_A] += a, out[HUE_B] += b;
-            out[DARK_SHARE] += l < 0.12, out[BRIGHT_SHARE] += chroma > 0.5;
+            out[DARK_SHARE] += l<0.12, out[BRIGHT_SHARE] += chroma> 0.5;
             for (int way = 0; way < 2; way++) {
                 size_t k = way ? i + r->width : i + 1, at_edge = way ? y : x;
                 if (at_edge + 1 == (way ? r->height : r->width) || !inside(r, k)) continue;
                 double step = fabs((double)luma(pixel_of(r, k)) - l);
                 pairs++;
-                out[STEP] += step, out[FLAT] += step < 0.004, out[SHARP] += step > 0.18, phase[at_edge % 4] += step;
+                out[STEP] += step, out[FLAT] += step<0.004, out[SHARP] += step> 0.18, phase[at_edge % 4] += step;
             }
         }
     if (n == 0 || pairs == 0) return false;
@@ -672,7 +704,8 @@ static bool look_features(const region *r, double *out)
 static inline bool looks_rather(const judges *j, const region *r, int class, int other)
 {
     double x[LOOK_FEATURES];
-    return look_features(r, x) && judge_distance(&j->look[class], r->night, x) < judge_distance(&j->look[other], r->night, x);
+    return look_features(r, x) &&
+           judge_distance(&j->look[class], r->night, x) < judge_distance(&j->look[other], r->night, x);
 }
 #endif
 
@@ -736,7 +769,8 @@ static bool show_patterns(flis_ctx *ctx, judges *j, world_scene *s, develop *pai
             for (int i = 0; i < s->phrases; i++) {
                 judge *one = &j->thing[s->phrase[i].class];
                 region r = region_of(s, s->phrase[i].id);
-                if (one->kinds && pattern_features(ctx, &r, x)) judge_see(one, painted * one->names + s->phrase[i].pattern, x);
+                if (one->kinds && pattern_features(ctx, &r, x))
+                    judge_see(one, painted * one->names + s->phrase[i].pattern, x);
             }
         }
     }
@@ -770,18 +804,22 @@ static inline judges *judges_learn(flis_ctx *ctx, develop *painter, void *user)
     world_scene *s = flis_alloc(ctx, 1, sizeof *s);
     const int times = painter ? 2 : 1;
     if (j && s) {
-        const judge style = {.names = WORLD_STYLES + 1, .kinds = times * (WORLD_STYLES + 1), .features = STYLE_FEATURES};
+        const judge style = {
+            .names = WORLD_STYLES + 1, .kinds = times * (WORLD_STYLES + 1), .features = STYLE_FEATURES};
         j->picture = j->part = j->rest = style;
         for (int c = 1; c <= WORLD_CLASSES; c++)
             if (CLASS[c].patterns)
-                j->thing[c] = (judge){.names = WORLD_PATTERNS + 1, .kinds = times * (WORLD_PATTERNS + 1), .features = PATTERN_FEATURES};
+                j->thing[c] = (judge){
+                    .names = WORLD_PATTERNS + 1, .kinds = times * (WORLD_PATTERNS + 1), .features = PATTERN_FEATURES};
         for (int c = 1; c <= WORLD_CLASSES; c++)
             if (!CLASS[c].stuff) j->look[c] = (judge){.names = 2, .kinds = times * 2, .features = LOOK_FEATURES};
-        bool good = show_styles(ctx, j, s, painter, user) && show_patterns(ctx, j, s, painter, user) && show_looks(ctx, j, s, painter, user) &&
-                    judge_ready(&j->picture) && judge_ready(&j->part) && judge_ready(&j->rest);
+        bool good = show_styles(ctx, j, s, painter, user) && show_patterns(ctx, j, s, painter, user) &&
+                    show_looks(ctx, j, s, painter, user) && judge_ready(&j->picture) && judge_ready(&j->part) &&
+                    judge_ready(&j->rest);
         for (int c = 1; good && c <= WORLD_CLASSES; c++)
             good = (!j->thing[c].kinds || judge_ready(&j->thing[c])) && (!j->look[c].kinds || judge_ready(&j->look[c]));
-        if (!good && flis_ok(ctx)) flis_fail(ctx, "the world's scenes do not tell its styles, patterns and things apart");
+        if (!good && flis_ok(ctx))
+            flis_fail(ctx, "the world's scenes do not tell its styles, patterns and things apart");
     }
     free(s);
     if (flis_ok(ctx)) return j;
@@ -809,14 +847,17 @@ static inline void see_middle(void *user, const char *name, const flis_tensor *t
     }
 }
 
-static inline bool segmenter_run(flis_ctx *ctx, const flis_unet *segmenter, const uint8_t *rgb, size_t width, size_t height, uint8_t *label,
-                                 real *features)
+static inline bool segmenter_run(flis_ctx *ctx, const flis_unet *segmenter, const uint8_t *rgb, size_t width,
+                                 size_t height, uint8_t *label, real *features)
 {
     const double t = 0;
     const size_t h = height / 2, w = width / 2;
-    if (width % 32 || height % 32) return flis_fail(ctx, "the segmenter wants pictures whose sides are multiples of 32, got %zu x %zu", width, height);
+    if (width % 32 || height % 32)
+        return flis_fail(ctx, "the segmenter wants pictures whose sides are multiples of 32, got %zu x %zu", width,
+                         height);
     flis_mark mark = flis_here(ctx);
-    flis_tensor *x = flis_image(ctx, 1, h, w, 3), *text = flis_rows(ctx, 1, FLIS_TOKENS, flis_unet_get_config(segmenter)->context);
+    flis_tensor *x = flis_image(ctx, 1, h, w, 3),
+                *text = flis_rows(ctx, 1, FLIS_TOKENS, flis_unet_get_config(segmenter)->context);
     if (x) half_picture(rgb, width, height, x->x);
     if (text) memset(text->x, 0, flis_count(text) * sizeof *text->x);
     ctx->trace = features ? see_middle : NULL;
@@ -839,22 +880,28 @@ static inline bool segmenter_run(flis_ctx *ctx, const flis_unet *segmenter, cons
 /* ---- The program ------------------------------------------------------------------------------------------------- */
 
 static const char HELP[] =
-    "usage: evaluate miou --truth FILES --predicted FILES [--first F] [--classes N] [--void L] [--modulo M] [--names FILE] [--json]\n"
+    "usage: evaluate miou --truth FILES --predicted FILES [--first F] [--classes N] [--void L] [--modulo M] [--names "
+    "FILE] [--json]\n"
     "       evaluate frechet A.safetensors B.safetensors [--tensor NAME] [--json]\n"
     "       evaluate segment SEGMENTER.safetensors --pictures FILES [-o DIR] [--features FILE.safetensors]\n"
     "       evaluate attributes --layouts FILES --pictures FILES [--json]\n"
-    "miou: label maps (PNG gray or palette, PGM) against the ground truth; FILES is a folder, or a text file with one path a\n"
-    "  line. Folders are paired by the files' names without ending, lists line by line. Every truth needs a partner of its size.\n"
+    "miou: label maps (PNG gray or palette, PGM) against the ground truth; FILES is a folder, or a text file with one "
+    "path a\n"
+    "  line. Folders are paired by the files' names without ending, lists line by line. Every truth needs a partner of "
+    "its size.\n"
     "  --first F      the first class; default 0 (ADE20K and tools/world: 1)\n"
     "  --classes N    how many there are; default: up to the largest label of the ground truth\n"
     "  --void L       the ground truth's label that counts nowhere; default 255\n"
     "  --modulo M     take labels modulo M (100 for the small world's second phrases)\n"
     "  --names FILE   names for the classes: lines of number, tab, name, as `world --classes` writes them\n"
     "  Means of IoU over the classes present in the ground truth, and over all.\n"
-    "frechet: distance of two sets of features, [samples, dimensions]; --tensor: which tensor, where a file has several.\n"
-    "segment: the small world's own segmenter (train segmenter) labels pictures: DIR/NAME.png; DIR must be there. --features: [samples,\n"
+    "frechet: distance of two sets of features, [samples, dimensions]; --tensor: which tensor, where a file has "
+    "several.\n"
+    "segment: the small world's own segmenter (train segmenter) labels pictures: DIR/NAME.png; DIR must be there. "
+    "--features: [samples,\n"
     "  dimensions] for frechet; the distance is the small world's own, not Inception's FID.\n"
-    "attributes: the small world's colours, patterns and styles where the layouts (JSON) want them, in pictures (8-bit RGB PNG)\n"
+    "attributes: the small world's colours, patterns and styles where the layouts (JSON) want them, in pictures (8-bit "
+    "RGB PNG)\n"
     "  of the same names; how many are right, and of things without a pattern how many are seen without.\n"
     "--json: the same numbers for programs. --help, --version\n"
     "exit status: 0 done, 1 failed (one sentence on stderr), 2 wrong usage\n";
@@ -868,7 +915,8 @@ typedef struct program {
 } program;
 
 /* Calls `see` for every pair of label maps. */
-typedef bool see_pair(program *p, void *user, const char *name, const flis_picture *truth, const flis_picture *predicted);
+typedef bool see_pair(program *p, void *user, const char *name, const flis_picture *truth,
+                      const flis_picture *predicted);
 
 static bool one_pair(program *p, const char *truth_path, const char *predicted_path, see_pair *see, void *user)
 {
@@ -876,15 +924,16 @@ static bool one_pair(program *p, const char *truth_path, const char *predicted_p
     bool good = flis_read_label(&p->ctx, truth_path, &truth) &&
                 (!predicted_path || flis_read_label(&p->ctx, predicted_path, &predicted));
     if (good && predicted_path && (truth.width != predicted.width || truth.height != predicted.height))
-        good = flis_fail(&p->ctx, "%s: got %zu x %zu pixels, wanted %zu x %zu, as %s has", predicted_path, predicted.width,
-                         predicted.height, truth.width, truth.height, truth_path);
+        good = flis_fail(&p->ctx, "%s: got %zu x %zu pixels, wanted %zu x %zu, as %s has", predicted_path,
+                         predicted.width, predicted.height, truth.width, truth.height, truth_path);
     good = good && see(p, user, truth_path, &truth, &predicted);
     free(truth.pixels);
     free(predicted.pixels);
     return good;
 }
 
-static bool see_largest(program *p, void *user, const char *name, const flis_picture *truth, const flis_picture *predicted)
+static bool see_largest(program *p, void *user, const char *name, const flis_picture *truth,
+                        const flis_picture *predicted)
 {
     int *largest = user;
     (void)name, (void)predicted;
@@ -895,7 +944,8 @@ static bool see_largest(program *p, void *user, const char *name, const flis_pic
     return true;
 }
 
-static bool see_confusion(program *p, void *user, const char *name, const flis_picture *truth, const flis_picture *predicted)
+static bool see_confusion(program *p, void *user, const char *name, const flis_picture *truth,
+                          const flis_picture *predicted)
 {
     return confusion_add(&p->ctx, user, name, truth->pixels, predicted->pixels, truth->width * truth->height);
 }
@@ -917,22 +967,28 @@ static void class_name(const char *text, int class, char *out, size_t room)
 static void print_iou(const program *p, const confusion *c, const iou_score *s, const char *text)
 {
     char name[64];
-    if (p->json) printf("{\"images\": %llu, \"pixels\": %llu, \"first\": %d, \"classes\": %d, \"present\": %d, \"miou_present\": %.9g, "
-                        "\"miou_all\": %.9g, \"pixel_accuracy\": %.9g, \"mean_accuracy\": %.9g, \"iou\": {",
-                        (unsigned long long)c->images, (unsigned long long)c->pixels, c->first, c->classes, s->present, s->mean_present,
-                        s->mean_all, s->pixel_accuracy, s->mean_accuracy);
+    if (p->json)
+        printf("{\"images\": %llu, \"pixels\": %llu, \"first\": %d, \"classes\": %d, \"present\": %d, "
+               "\"miou_present\": %.9g, "
+               "\"miou_all\": %.9g, \"pixel_accuracy\": %.9g, \"mean_accuracy\": %.9g, \"iou\": {",
+               (unsigned long long)c->images, (unsigned long long)c->pixels, c->first, c->classes, s->present,
+               s->mean_present, s->mean_all, s->pixel_accuracy, s->mean_accuracy);
     bool begun = false;
     for (int i = 0; i < c->classes; i++) {
         if (s->iou[i] < 0) continue;
         class_name(text, i + c->first, name, sizeof name);
         if (p->json) printf("%s\"%d\": %.9g", begun ? ", " : "", i + c->first, s->iou[i]);
-        else printf("%3d  %.4f  %10llu  %10llu  %s\n", i + c->first, s->iou[i], (unsigned long long)s->truth[i],
-                    (unsigned long long)s->predicted[i], name);
+        else
+            printf("%3d  %.4f  %10llu  %10llu  %s\n", i + c->first, s->iou[i], (unsigned long long)s->truth[i],
+                   (unsigned long long)s->predicted[i], name);
         begun = true;
     }
     if (p->json) printf("}}\n");
-    else printf("mIoU %.4f over the %d classes present, %.4f over all %d; pixel accuracy %.4f, mean accuracy %.4f; %llu images\n",
-                s->mean_present, s->present, s->mean_all, c->classes, s->pixel_accuracy, s->mean_accuracy, (unsigned long long)c->images);
+    else
+        printf("mIoU %.4f over the %d classes present, %.4f over all %d; pixel accuracy %.4f, mean accuracy %.4f; %llu "
+               "images\n",
+               s->mean_present, s->present, s->mean_all, c->classes, s->pixel_accuracy, s->mean_accuracy,
+               (unsigned long long)c->images);
 }
 
 static bool run_miou(program *p)
@@ -946,8 +1002,10 @@ static bool run_miou(program *p)
     bool good = flis_ok(&p->ctx) && list_files(&p->ctx, p->truth, ".png", ".pgm", &truth, &folder[0]) &&
                 list_files(&p->ctx, p->predicted, ".png", ".pgm", &predicted, &folder[1]);
     int largest = p->first;
-    for (size_t i = 0; good && !p->classes && i < truth.count; i++) good = one_pair(p, truth.name[i], NULL, see_largest, &largest);
-    good = good && confusion_make(&p->ctx, &c, p->first, p->classes ? p->classes : largest - p->first + 1, p->void_label, p->modulo);
+    for (size_t i = 0; good && !p->classes && i < truth.count; i++)
+        good = one_pair(p, truth.name[i], NULL, see_largest, &largest);
+    good = good && confusion_make(&p->ctx, &c, p->first, p->classes ? p->classes : largest - p->first + 1,
+                                  p->void_label, p->modulo);
     for (size_t i = 0; good && i < truth.count; i++) {
         const char *other = partner(&p->ctx, &truth, i, &predicted, folder[0] || folder[1], p->predicted);
         good = other && one_pair(p, truth.name[i], other, see_confusion, &c);
@@ -973,13 +1031,16 @@ static double *read_features(program *p, const char *path, size_t *n, size_t *d)
         if (p->tensor) flis_fail(&p->ctx, "%s: tensor \"%s\" is missing", path, p->tensor);
         else flis_fail(&p->ctx, "%s: got %zu tensors; say which with --tensor", path, file->count);
     } else if (e->rank != 2 || !e->shape[0] || !e->shape[1])
-        flis_fail(&p->ctx, "%s: tensor \"%s\": got %d dimensions, wanted [samples, dimensions]", path, e->name, e->rank);
+        flis_fail(&p->ctx, "%s: tensor \"%s\": got %d dimensions, wanted [samples, dimensions]", path, e->name,
+                  e->rank);
     else {
         *n = (size_t)e->shape[0], *d = (size_t)e->shape[1];
         x = flis_alloc(&p->ctx, *n * *d, sizeof *x);
         if (x) flis_file_read_f64(&p->ctx, file, e, x);
         for (size_t i = 0; x && flis_ok(&p->ctx) && i < *n * *d; i++)
-            if (!(fabs(x[i]) <= 1e100)) flis_fail(&p->ctx, "%s: sample %zu, dimension %zu is not finite (or beyond 1e100)", path, i / *d, i % *d);
+            if (!(fabs(x[i]) <= 1e100))
+                flis_fail(&p->ctx, "%s: sample %zu, dimension %zu is not finite (or beyond 1e100)", path, i / *d,
+                          i % *d);
     }
     flis_file_close(file);
     if (flis_ok(&p->ctx)) return x;
@@ -990,9 +1051,11 @@ static double *read_features(program *p, const char *path, size_t *n, size_t *d)
 static bool run_frechet(program *p)
 {
     size_t na = 0, nb = 0, d = 0, e = 0;
-    double *a = read_features(p, p->file[0], &na, &d), *b = a ? read_features(p, p->file[1], &nb, &e) : NULL, distance_ab = 0;
+    double *a = read_features(p, p->file[0], &na, &d), *b = a ? read_features(p, p->file[1], &nb, &e) : NULL,
+           distance_ab = 0;
     bool good = b != NULL;
-    if (good && d != e) good = flis_fail(&p->ctx, "%s: got %zu dimensions, wanted %zu, as %s has", p->file[1], e, d, p->file[0]);
+    if (good && d != e)
+        good = flis_fail(&p->ctx, "%s: got %zu dimensions, wanted %zu, as %s has", p->file[1], e, d, p->file[0]);
     good = good && frechet_distance(&p->ctx, a, na, b, nb, d, &distance_ab);
     if (good && p->json)
         printf("{\"frechet\": %.12g, \"samples\": [%zu, %zu], \"dimensions\": %zu}\n", distance_ab, na, nb, d);
@@ -1027,7 +1090,9 @@ static world_phrase parse_phrase(const flis_phrase *text)
 }
 
 enum { COLOURS_MEASURED, PATTERNS_MEASURED, PLAIN_MEASURED, STYLES_MEASURED, MEASURES };
-typedef struct tally { long right, all; } tally;
+typedef struct tally {
+    long right, all;
+} tally;
 
 /* Counts one layout's phrases in its picture; phrases without a pixel are left out. */
 static bool judge_picture(program *p, const judges *j, const flis_layout *layout, const flis_picture *picture, tally *t)
@@ -1035,7 +1100,8 @@ static bool judge_picture(program *p, const judges *j, const flis_layout *layout
     region r = {picture->pixels, NULL, picture->width, picture->height, -1, false};
     uint8_t *label = flis_alloc(&p->ctx, r.width, r.height);
     if (!label) return false;
-    if (layout->label.width) flis_label_pil(layout->label.pixels, layout->label.height, layout->label.width, label, r.height, r.width);
+    if (layout->label.width)
+        flis_label_pil(layout->label.pixels, layout->label.height, layout->label.width, label, r.height, r.width);
     r.label = label;
     for (size_t i = 0; i < layout->count; i++) r.night = r.night || strcmp(layout->phrase[i].text, "night sky") == 0;
     for (size_t i = 0; i < layout->count; i++) {
@@ -1058,7 +1124,9 @@ static void print_attributes(const program *p, const tally *t, size_t images)
     if (p->json) printf("{\"images\": %zu", images);
     for (int i = 0; i < MEASURES; i++) {
         if (p->json) printf(", \"%s\": {\"right\": %ld, \"all\": %ld}", name[i], t[i].right, t[i].all);
-        else if (t[i].all) printf("%-10s  %ld of %ld right (%.3f)\n", name[i], t[i].right, t[i].all, (double)t[i].right / (double)t[i].all);
+        else if (t[i].all)
+            printf("%-10s  %ld of %ld right (%.3f)\n", name[i], t[i].right, t[i].all,
+                   (double)t[i].right / (double)t[i].all);
     }
     if (p->json) printf("}\n");
 }
@@ -1106,7 +1174,8 @@ static bool segment_one(program *p, const flis_unet *segmenter, const char *path
     size_t length;
     if (!read_picture(&p->ctx, path, &picture)) return false;
     map = (flis_picture){picture.width, picture.height, 1, flis_alloc(&p->ctx, picture.width, picture.height)};
-    bool good = map.pixels && (segmenter_run(&p->ctx, segmenter, picture.pixels, picture.width, picture.height, map.pixels, features) ||
+    bool good = map.pixels && (segmenter_run(&p->ctx, segmenter, picture.pixels, picture.width, picture.height,
+                                             map.pixels, features) ||
                                flis_fail_in(&p->ctx, path));
     stem(path, &start, &length);
     if (good && p->out) {
@@ -1132,8 +1201,9 @@ static bool run_segment(program *p)
         return false;
     }
     const size_t d = segmenter_features(segmenter);
-    if (flis_unet_get_config(segmenter)->in != 3) flis_fail(&p->ctx, "%s: it is no segmenter: its pictures have %zu channels, wanted 3",
-                                                             p->file[0], flis_unet_get_config(segmenter)->in);
+    if (flis_unet_get_config(segmenter)->in != 3)
+        flis_fail(&p->ctx, "%s: it is no segmenter: its pictures have %zu channels, wanted 3", p->file[0],
+                  flis_unet_get_config(segmenter)->in);
     real *features = flis_alloc(&p->ctx, files.count, d * sizeof *features);
     for (size_t i = 0; features && i < files.count && flis_ok(&p->ctx); i++)
         segment_one(p, segmenter, files.name[i], features + i * d);
@@ -1208,13 +1278,19 @@ int main(int argc, char **argv)
     if (!miou && !frechet && !attributes && !segment) return misused("wanted miou, frechet, segment or attributes", "");
     int wrong = parse(&p, argc, argv);
     if (wrong) return wrong;
-    if (miou && (!p.truth || !p.predicted || p.files)) return misused("miou wants --truth FILES and --predicted FILES", "");
-    if (miou && p.first + (p.classes ? p.classes : 1) > 256) return misused("--first and --classes", " go beyond label 255");
+    if (miou && (!p.truth || !p.predicted || p.files))
+        return misused("miou wants --truth FILES and --predicted FILES", "");
+    if (miou && p.first + (p.classes ? p.classes : 1) > 256)
+        return misused("--first and --classes", " go beyond label 255");
     if (frechet && p.files != 2) return misused("frechet wants two files", "");
     if (segment && (p.files != 1 || !p.pictures || (!p.out && !p.features)))
         return misused("segment wants SEGMENTER.safetensors, --pictures FILES, and -o DIR or --features FILE", "");
-    if (attributes && (!p.layouts || !p.pictures || p.files)) return misused("attributes wants --layouts FILES and --pictures FILES", "");
-    bool done = flis_init(&p.ctx) && (miou ? run_miou(&p) : frechet ? run_frechet(&p) : segment ? run_segment(&p) : run_attributes(&p));
+    if (attributes && (!p.layouts || !p.pictures || p.files))
+        return misused("attributes wants --layouts FILES and --pictures FILES", "");
+    bool done = flis_init(&p.ctx) && (miou      ? run_miou(&p)
+                                      : frechet ? run_frechet(&p)
+                                      : segment ? run_segment(&p)
+                                                : run_attributes(&p));
     if (done && fflush(stdout) != 0) done = flis_fail(&p.ctx, "stdout: cannot be written");
     if (!done) fprintf(stderr, "evaluate: %s\n", p.ctx.error);
     flis_free(&p.ctx);

@@ -15,16 +15,26 @@
 
 enum { BYTES = 256, MOST_MERGES = 48894 };
 
-typedef struct word { int32_t *symbol; size_t length, count; } word;
-typedef struct symbol { uint8_t *bytes; size_t length; bool end; } symbol;  /* bytes as token numbers 0..255 */
+typedef struct word {
+    int32_t *symbol;
+    size_t length, count;
+} word;
+typedef struct symbol {
+    uint8_t *bytes;
+    size_t length;
+    bool end;
+} symbol; /* bytes as token numbers 0..255 */
 typedef struct learner {
     flis_ctx ctx;
     word *words;
     size_t word_count, word_room;
-    symbol *symbols;            /* [BYTES * 2 + merges] */
+    symbol *symbols; /* [BYTES * 2 + merges] */
     size_t symbol_count;
 } learner;
-typedef struct pair { int32_t left, right; size_t count; } pair;
+typedef struct pair {
+    int32_t left, right;
+    size_t count;
+} pair;
 
 /* The character that stands for the byte with this token number; its UTF-8 goes to stdout. (The reverse of clip.c.) */
 static void print_byte(unsigned id)
@@ -115,7 +125,7 @@ static bool read_words(learner *l, const char *path)
         for (long from = 0, k = 0; k < n; k++) {
             if (ids[k] < BYTES) continue;
             if (ids[k] < BYTES * 2) add_word(l, ids + from, (size_t)(k + 1 - from));
-            from = k + 1;       /* behind a word's end, or a special token, which no merge touches */
+            from = k + 1; /* behind a word's end, or a special token, which no merge touches */
         }
         free(ids);
     }

@@ -25,29 +25,37 @@ typedef struct model {
     flis_clip *clip;
     flis_unet *unet;
     flis_vae *vae;
-    real *empty;                /* text features of "", [77][d] */
+    real *empty; /* text features of "", [77][d] */
     char digest[65];
 } model;
 
 typedef enum { REAL, CODED, PLAIN, UNTUNED, TUNED, METHODS } method;
 static const char *const METHOD[METHODS] = {
-    "real pictures", "real, through the autoencoder", "plain text to image", "RCA without fine-tuning", "RCA with fine-tuning",
+    "real pictures",           "real, through the autoencoder", "plain text to image",
+    "RCA without fine-tuning", "RCA with fine-tuning",
 };
 
 typedef enum { OBJECT, ATTRIBUTE, STYLE, SHARED, SWAPPED, QUESTIONS } question;
-static const struct { const char *name, *set, *asks; } QUESTION[QUESTIONS] = {
+static const struct {
+    const char *name, *set, *asks;
+} QUESTION[QUESTIONS] = {
     {"new objects", "ood-object", "the segmenter finds every new object in most of its region"},
     {"new attributes", "ood-attribute", "every colour and pattern is measured in its thing"},
     {"new styles", "ood-style", "the style is measured in the picture, out of nine and none"},
-    {"a style shares a map", "region-style", "that style, not none, is measured in its region, and none, not that style, in the rest"},
-    {"swapped maps", "test", "each of two maps looks more like the thing that it was given than like the one whose outline it is, by colours"},
+    {"a style shares a map", "region-style",
+     "that style, not none, is measured in its region, and none, not that style, in the rest"},
+    {"swapped maps", "test",
+     "each of two maps looks more like the thing that it was given than like the one whose outline it is, by colours"},
 };
-static const char *const EACH[QUESTIONS] = {"each new object", "each new colour or pattern", NULL, NULL, "each swapped thing"};
+static const char *const EACH[QUESTIONS] = {"each new object", "each new colour or pattern", NULL, NULL,
+                                            "each swapped thing"};
 
 enum { SHOWN = 4, SIDE = WORLD_SIDE, CELLS = WORLD_SIDE / FLIS_FACTOR, PLACES = CELLS * CELLS };
 
 /* Layouts in which all is right, and how much of all that was asked of them. */
-typedef struct tally { uint64_t right, all, each_right, each; } tally;
+typedef struct tally {
+    uint64_t right, all, each_right, each;
+} tally;
 
 typedef struct paper {
     flis_ctx ctx;
@@ -67,10 +75,10 @@ typedef struct paper {
     /* results */
     iou_score iou[METHODS];
     double distance[METHODS];
-    real *features;             /* [METHODS + 1][count][d]: of each method's pictures, and of others to measure distances from */
-    uint8_t *show;              /* [QUESTIONS + 1][SHOWN][METHODS + 1][pixels][3]: the map, then each method's picture */
-    char (*caption)[SHOWN][512];        /* [QUESTIONS + 1] */
-    uint64_t judged;            /* pictures that the judges learn from, so far */
+    real *features; /* [METHODS + 1][count][d]: of each method's pictures, and of others to measure distances from */
+    uint8_t *show;  /* [QUESTIONS + 1][SHOWN][METHODS + 1][pixels][3]: the map, then each method's picture */
+    char (*caption)[SHOWN][512]; /* [QUESTIONS + 1] */
+    uint64_t judged;             /* pictures that the judges learn from, so far */
     time_t began;
 } paper;
 
@@ -106,7 +114,8 @@ static bool model_load(paper *p, const char *path, model *m)
     flis_file_close(file);
     flis_prompt prompt;
     flis_phrase empty = {(char[]){""}, -1};
-    if (!flis_ok(ctx) || !file_digest(ctx, path, m->digest) || !flis_prompt_make(ctx, p->vocab, &empty, 1, &prompt)) return false;
+    if (!flis_ok(ctx) || !file_digest(ctx, path, m->digest) || !flis_prompt_make(ctx, p->vocab, &empty, 1, &prompt))
+        return false;
     flis_mark mark = flis_here(ctx);
     flis_tensor *text = flis_clip_encode(ctx, m->clip, prompt.ids, 1);
     m->empty = text ? flis_alloc(ctx, flis_count(text), sizeof *m->empty) : NULL;
@@ -120,8 +129,8 @@ static void progress(const paper *p, const char *what, uint64_t done, uint64_t t
 {
     if (p->quiet || !flis_terminal()) return;
     if (done > total) done = total;
-    fprintf(stderr, "\r%s: %llu of %llu, %.0f s   %s", what, (unsigned long long)done, (unsigned long long)total, difftime(time(NULL), p->began),
-            done == total ? "\n" : "");
+    fprintf(stderr, "\r%s: %llu of %llu, %.0f s   %s", what, (unsigned long long)done, (unsigned long long)total,
+            difftime(time(NULL), p->began), done == total ? "\n" : "");
 }
 
 /* ---- Painting ---------------------------------------------------------------------------------------------------- */
@@ -137,7 +146,8 @@ static size_t phrases_of(const world_scene *s, flis_phrase *phrase, char (*text)
 }
 
 /* label NULL: plain Stable Diffusion, the phrases alone. */
-static bool synthesise(paper *p, const model *m, const flis_phrase *phrase, size_t count, const uint8_t *label, uint64_t seed, uint8_t *rgb)
+static bool synthesise(paper *p, const model *m, const flis_phrase *phrase, size_t count, const uint8_t *label,
+                       uint64_t seed, uint8_t *rgb)
 {
     flis_ctx *ctx = &p->ctx;
     flis_prompt prompt;
@@ -179,7 +189,8 @@ static bool make(paper *p, method how, const world_scene *s, uint64_t seed, uint
     if (how == REAL || how == CODED) memcpy(rgb, s->rgb, WORLD_PIXELS * 3);
     if (how == REAL) return true;
     if (how == CODED) return through_autoencoder(&p->ctx, p->tuned.vae, SIDE, rgb);
-    return synthesise(p, how == TUNED ? &p->tuned : &p->plain, phrase, count, how == PLAIN ? NULL : s->label, seed, rgb);
+    return synthesise(p, how == TUNED ? &p->tuned : &p->plain, phrase, count, how == PLAIN ? NULL : s->label, seed,
+                      rgb);
 }
 
 /* ---- Judging ----------------------------------------------------------------------------------------------------- */
@@ -195,7 +206,10 @@ static int majority(const uint8_t *found, const uint8_t *label, int id)
     return best;
 }
 
-static bool has_pixels(const world_scene *s, int id) { return id < 0 || memchr(s->label, id, WORLD_PIXELS) != NULL; }
+static bool has_pixels(const world_scene *s, int id)
+{
+    return id < 0 || memchr(s->label, id, WORLD_PIXELS) != NULL;
+}
 
 /* That style rather than none: an easier question than measure_style's. */
 static bool has_style(const judge *one, const region *r, int style)
@@ -219,16 +233,19 @@ static bool shares(const judges *j, const region *r, int style)
 }
 
 /* Counts a picture: what was asked of its scene, and whether all of it is right. */
-static void judge_one(paper *p, question asked, const world_scene *s, const uint8_t *rgb, const uint8_t *found, tally *t)
+static void judge_one(paper *p, question asked, const world_scene *s, const uint8_t *rgb, const uint8_t *found,
+                      tally *t)
 {
     const uint64_t wrong = t->each - t->each_right;
     for (int i = 0; i < s->phrases; i++) {
         const world_phrase *f = &s->phrase[i];
         const region r = {rgb, s->label, SIDE, SIDE, f->id, s->night};
         if (!has_pixels(s, f->id)) continue;
-        if (asked == OBJECT && f->class && !CLASS[f->class].layout) count_one(t, majority(found, s->label, f->id) == f->class);
+        if (asked == OBJECT && f->class && !CLASS[f->class].layout)
+            count_one(t, majority(found, s->label, f->id) == f->class);
         if (asked == ATTRIBUTE && f->colour) count_one(t, measure_colour(&r, NULL) == f->colour);
-        if (asked == ATTRIBUTE && f->pattern) count_one(t, measure_pattern(&p->ctx, p->judges, &r, f->class) == f->pattern);
+        if (asked == ATTRIBUTE && f->pattern)
+            count_one(t, measure_pattern(&p->ctx, p->judges, &r, f->class) == f->pattern);
         if (asked == STYLE && f->style) count_one(t, measure_style(p->judges, &r) == f->style);
         if (asked == SHARED && f->style) count_one(t, shares(p->judges, &r, f->style));
     }
@@ -243,7 +260,8 @@ static void map_picture(const uint8_t *label, uint8_t *rgb)
 {
     for (size_t i = 0; i < WORLD_PIXELS; i++)
         for (int c = 0; c < 3; c++)
-            rgb[3 * i + (size_t)c] = (uint8_t)(255 * (0.55f + 0.44f * sine((float)label[i] * 0.618034f + (float)c / 3)));
+            rgb[3 * i + (size_t)c] =
+                (uint8_t)(255 * (0.55f + 0.44f * sine((float)label[i] * 0.618034f + (float)c / 3)));
 }
 
 static uint8_t *shown(const paper *p, size_t row, uint64_t i, int column)
@@ -253,7 +271,8 @@ static uint8_t *shown(const paper *p, size_t row, uint64_t i, int column)
 
 static bool draw(paper *p, const char *set, uint64_t seed)
 {
-    return world_draw(seed, world_set(set), p->scene) || flis_fail(&p->ctx, "the set %s has no scene of seed %llu", set, (unsigned long long)seed);
+    return world_draw(seed, world_set(set), p->scene) ||
+           flis_fail(&p->ctx, "the set %s has no scene of seed %llu", set, (unsigned long long)seed);
 }
 
 static bool distance_of(paper *p, const real *features, size_t d, const real *others, double *out)
@@ -288,7 +307,8 @@ static bool hand_make(const paper *p, paper *own)
     own->scene = flis_alloc(&own->ctx, 1, sizeof *own->scene);
     own->rgb = flis_alloc(&own->ctx, WORLD_PIXELS, 3);
     own->found = flis_alloc(&own->ctx, WORLD_PIXELS, 1);
-    for (int m = 0; m < METHODS; m++) good = confusion_make(&own->ctx, &own->confusion[m], 0, WORLD_CLASSES + 1, 0, WORLD_SECOND) && good;
+    for (int m = 0; m < METHODS; m++)
+        good = confusion_make(&own->ctx, &own->confusion[m], 0, WORLD_CLASSES + 1, 0, WORLD_SECOND) && good;
     return good && flis_ok(&own->ctx);
 }
 
@@ -368,13 +388,16 @@ static bool table(paper *p)
 
 static void question_rows(paper *p, question asked, uint64_t first, uint64_t step)
 {
-    for (uint64_t i = first; i < p->trials && flis_ok(&p->ctx) && draw(p, QUESTION[asked].set, p->seed + i); i += step) {
+    for (uint64_t i = first; i < p->trials && flis_ok(&p->ctx) && draw(p, QUESTION[asked].set, p->seed + i);
+         i += step) {
         if (i < SHOWN) {
             map_picture(p->scene->label, shown(p, asked, i, 0));
             memcpy(p->caption[asked][i], p->scene->caption, sizeof p->caption[0][0]);
         }
         for (int m = 0; m < METHODS && flis_ok(&p->ctx); m++) {
-            if (!make(p, m, p->scene, i, p->rgb) || !segmenter_run(&p->ctx, p->segmenter, p->rgb, SIDE, SIDE, p->found, NULL)) break;
+            if (!make(p, m, p->scene, i, p->rgb) ||
+                !segmenter_run(&p->ctx, p->segmenter, p->rgb, SIDE, SIDE, p->found, NULL))
+                break;
             if (i < SHOWN) memcpy(shown(p, asked, i, m + 1), p->rgb, WORLD_PIXELS * 3);
             judge_one(p, asked, p->scene, p->rgb, p->found, &p->tally[asked][m]);
         }
@@ -404,7 +427,8 @@ static void swap_rows(paper *p, question asked, uint64_t first, uint64_t step)
     world_scene *s = p->scene;
     world_rules rules = *world_set(QUESTION[asked].set);
     int a, b;
-    for (uint64_t i = 0, scene = 0; i < p->trials && flis_ok(&p->ctx) && draw(p, QUESTION[asked].set, p->seed + scene); scene++) {
+    for (uint64_t i = 0, scene = 0; i < p->trials && flis_ok(&p->ctx) && draw(p, QUESTION[asked].set, p->seed + scene);
+         scene++) {
         if (!pick_two(s, &a, &b) || i++ % step != first) continue;
         const uint64_t trial = i - 1;
         const world_phrase *x = &s->phrase[a], *y = &s->phrase[b];
@@ -413,10 +437,12 @@ static void swap_rows(paper *p, question asked, uint64_t first, uint64_t step)
         world_draw(p->seed + scene, &rules, s);
         if (trial < SHOWN) {
             map_picture(s->label, shown(p, asked, trial, 0));
-            snprintf(p->caption[asked][trial], sizeof p->caption[0][0], "%.400s; %s and %s swapped", s->caption, x->text, y->text);
+            snprintf(p->caption[asked][trial], sizeof p->caption[0][0], "%.400s; %s and %s swapped", s->caption,
+                     x->text, y->text);
         }
         for (int m = 0; m < METHODS && make(p, m, s, trial, p->rgb); m++) {
-            const region of_x = {p->rgb, s->label, SIDE, SIDE, x->id, s->night}, of_y = {p->rgb, s->label, SIDE, SIDE, y->id, s->night};
+            const region of_x = {p->rgb, s->label, SIDE, SIDE, x->id, s->night},
+                         of_y = {p->rgb, s->label, SIDE, SIDE, y->id, s->night};
             tally *t = &p->tally[asked][m];
             const uint64_t wrong = t->each - t->each_right;
             if (trial < SHOWN) memcpy(shown(p, asked, trial, m + 1), p->rgb, WORLD_PIXELS * 3);
@@ -435,7 +461,8 @@ static void base64(FILE *file, const uint8_t *bytes, size_t length)
 {
     static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (size_t i = 0; i < length; i += 3) {
-        const uint32_t group = (uint32_t)bytes[i] << 16 | (i + 1 < length ? (uint32_t)bytes[i + 1] << 8 : 0) | (i + 2 < length ? bytes[i + 2] : 0);
+        const uint32_t group = (uint32_t)bytes[i] << 16 | (i + 1 < length ? (uint32_t)bytes[i + 1] << 8 : 0) |
+                               (i + 2 < length ? bytes[i + 2] : 0);
         fputc(digit[group >> 18], file);
         fputc(digit[group >> 12 & 63], file);
         fputc(i + 1 < length ? digit[group >> 6 & 63] : '=', file);
@@ -465,7 +492,8 @@ static bool put_figure(paper *p, FILE *file, size_t row, uint64_t count)
         fputs("<tr>", file);
         for (int m = 0; m <= METHODS; m++)
             if (!put_picture(p, file, shown(p, row, i, m), m ? METHOD[m - 1] : "layout")) return false;
-        fprintf(file, "</tr>\n<tr><td colspan=\"%d\" class=\"caption\">%s</td></tr>\n", METHODS + 1, p->caption[row][i]);
+        fprintf(file, "</tr>\n<tr><td colspan=\"%d\" class=\"caption\">%s</td></tr>\n", METHODS + 1,
+                p->caption[row][i]);
     }
     fputs("</table></div>\n", file);
     return true;
@@ -473,21 +501,30 @@ static bool put_figure(paper *p, FILE *file, size_t row, uint64_t count)
 
 static void put_table(const paper *p, FILE *file)
 {
-    fprintf(file, "<h2>Layouts of known classes (the paper's Table 1)</h2>\n<p>%llu held-out layouts. Distance: Fréchet distance between "
-            "features of the small world's own segmenter, from those of %llu other real pictures; it is not anybody's FID. mIoU: the "
-            "segmenter's labels against the layout, over the classes that occur.</p>\n<table><tr><th></th><th>distance</th><th>mIoU</th>"
-            "<th>pixel accuracy</th></tr>\n", (unsigned long long)p->count, (unsigned long long)p->count);
+    fprintf(file,
+            "<h2>Layouts of known classes (the paper's Table 1)</h2>\n<p>%llu held-out layouts. Distance: Fréchet "
+            "distance between "
+            "features of the small world's own segmenter, from those of %llu other real pictures; it is not anybody's "
+            "FID. mIoU: the "
+            "segmenter's labels against the layout, over the classes that "
+            "occur.</p>\n<table><tr><th></th><th>distance</th><th>mIoU</th>"
+            "<th>pixel accuracy</th></tr>\n",
+            (unsigned long long)p->count, (unsigned long long)p->count);
     for (int m = 0; m < METHODS; m++)
-        fprintf(file, "<tr><td>%s</td><td>%.3f</td><td>%.3f</td><td>%.3f</td></tr>\n", METHOD[m], p->distance[m], p->iou[m].mean_present,
-                p->iou[m].pixel_accuracy);
+        fprintf(file, "<tr><td>%s</td><td>%.3f</td><td>%.3f</td><td>%.3f</td></tr>\n", METHOD[m], p->distance[m],
+                p->iou[m].mean_present, p->iou[m].pixel_accuracy);
     fputs("</table>\n", file);
 }
 
 static void put_questions(const paper *p, FILE *file)
 {
-    fprintf(file, "<h2>Beyond what the fine-tuning saw</h2>\n<p>%llu layouts each; how many are right. The fine-tuning saw no such object, "
-            "attribute or style, and none of these scenes. Only the swapped maps are made of what it knows: plain things, of which it saw "
-            "some in each other's outlines.</p>\n<div class=\"wide\"><table><tr><th></th><th>right means</th>", (unsigned long long)p->trials);
+    fprintf(file,
+            "<h2>Beyond what the fine-tuning saw</h2>\n<p>%llu layouts each; how many are right. The fine-tuning saw "
+            "no such object, "
+            "attribute or style, and none of these scenes. Only the swapped maps are made of what it knows: plain "
+            "things, of which it saw "
+            "some in each other's outlines.</p>\n<div class=\"wide\"><table><tr><th></th><th>right means</th>",
+            (unsigned long long)p->trials);
     for (int m = 0; m < METHODS; m++) fprintf(file, "<th>%s</th>", METHOD[m]);
     fputs("</tr>\n", file);
     for (int q = 0; q < QUESTIONS; q++) {
@@ -508,28 +545,40 @@ static void put_questions(const paper *p, FILE *file)
 
 static bool put_page(paper *p)
 {
-    static const char HEAD[] =
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n"
-        "<title>The paper in miniature</title>\n<style>body{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
-        "table{border-collapse:collapse}td,th{padding:.2rem .6rem;text-align:right;vertical-align:bottom}td:first-child,th:first-child,"
-        "td.text{text-align:left}tr+tr td{border-top:1px solid #ddd}.pictures td,.pictures th{padding:.1rem;text-align:center;border:0;"
-        "font-size:.8rem;width:8rem}.pictures td.caption{text-align:left;padding-bottom:.8rem;color:#555}.wide{overflow-x:auto}"
-        "img{image-rendering:auto;display:block}code{font-size:.85rem;word-break:break-all}</style></head><body>\n<h1>The paper in miniature</h1>\n";
+    static const char HEAD[] = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta "
+                               "name=\"viewport\" content=\"width=device-width\">\n"
+                               "<title>The paper in miniature</title>\n<style>body{font:16px/1.5 "
+                               "sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
+                               "table{border-collapse:collapse}td,th{padding:.2rem "
+                               ".6rem;text-align:right;vertical-align:bottom}td:first-child,th:first-child,"
+                               "td.text{text-align:left}tr+tr td{border-top:1px solid #ddd}.pictures td,.pictures "
+                               "th{padding:.1rem;text-align:center;border:0;"
+                               "font-size:.8rem;width:8rem}.pictures "
+                               "td.caption{text-align:left;padding-bottom:.8rem;color:#555}.wide{overflow-x:auto}"
+                               "img{image-rendering:auto;display:block}code{font-size:.85rem;word-break:break-all}</"
+                               "style></head><body>\n<h1>The paper in miniature</h1>\n";
     FILE *file = fopen(p->out, "wb");
     if (!file) return flis_fail(&p->ctx, "%s: cannot be written: %s", p->out, strerror(errno));
     fputs(HEAD, file);
-    fprintf(file, "<p>The experiments of <i>Freestyle Layout-to-Image Synthesis</i> (Xue et al., CVPR 2023), repeated with flis' small model on "
-            "the small world that tools/world draws. PLMS, %llu steps, guidance %g, seeds %llu and on. Judges: the world's own segmenter and "
-            "measures of colour, pattern and style; their verdict on real pictures is the most that a method can reach.</p>\n",
+    fprintf(file,
+            "<p>The experiments of <i>Freestyle Layout-to-Image Synthesis</i> (Xue et al., CVPR 2023), repeated with "
+            "flis' small model on "
+            "the small world that tools/world draws. PLMS, %llu steps, guidance %g, seeds %llu and on. Judges: the "
+            "world's own segmenter and "
+            "measures of colour, pattern and style; their verdict on real pictures is the most that a method can "
+            "reach.</p>\n",
             (unsigned long long)p->steps, p->scale, (unsigned long long)p->seed);
     put_table(p, file);
     bool good = put_figure(p, file, QUESTIONS, p->count);
     put_questions(p, file);
     for (size_t q = 0; good && q < QUESTIONS; q++) {
-        fprintf(file, "<h3>%c%s</h3>\n<p>Right: %s.</p>\n", QUESTION[q].name[0] - 32, QUESTION[q].name + 1, QUESTION[q].asks);
+        fprintf(file, "<h3>%c%s</h3>\n<p>Right: %s.</p>\n", QUESTION[q].name[0] - 32, QUESTION[q].name + 1,
+                QUESTION[q].asks);
         good = put_figure(p, file, q, p->trials);
     }
-    fprintf(file, "<h2>Made from</h2>\n<p>Model with fine-tuning: <code>%s</code><br>without: <code>%s</code></p>\n</body></html>\n",
+    fprintf(file,
+            "<h2>Made from</h2>\n<p>Model with fine-tuning: <code>%s</code><br>without: "
+            "<code>%s</code></p>\n</body></html>\n",
             p->tuned.digest, p->plain.digest);
     if (fclose(file) != 0) good = flis_fail(&p->ctx, "%s: cannot be written", p->out);
     return good;
@@ -539,13 +588,16 @@ static void print_results(const paper *p)
 {
     printf("%-32s %10s %8s %8s\n", "", "distance", "mIoU", "accuracy");
     for (int m = 0; m < METHODS; m++)
-        printf("%-32s %10.3f %8.4f %8.4f\n", METHOD[m], p->distance[m], p->iou[m].mean_present, p->iou[m].pixel_accuracy);
+        printf("%-32s %10.3f %8.4f %8.4f\n", METHOD[m], p->distance[m], p->iou[m].mean_present,
+               p->iou[m].pixel_accuracy);
     for (int q = 0; q < QUESTIONS; q++) {
         printf("%-28s", QUESTION[q].name);
-        for (int m = 0; m < METHODS; m++) printf(" %4llu/%-4llu", (unsigned long long)p->tally[q][m].right, (unsigned long long)p->tally[q][m].all);
+        for (int m = 0; m < METHODS; m++)
+            printf(" %4llu/%-4llu", (unsigned long long)p->tally[q][m].right, (unsigned long long)p->tally[q][m].all);
         if (EACH[q]) printf("\n%-28s", EACH[q]);
         for (int m = 0; EACH[q] && m < METHODS; m++)
-            printf(" %4llu/%-4llu", (unsigned long long)p->tally[q][m].each_right, (unsigned long long)p->tally[q][m].each);
+            printf(" %4llu/%-4llu", (unsigned long long)p->tally[q][m].each_right,
+                   (unsigned long long)p->tally[q][m].each);
         putchar('\n');
     }
 }
@@ -604,11 +656,13 @@ static int parse(paper *p, int argc, char **argv)
         else if (strcmp(name, "--steps") == 0) good = number(value, 1000, &p->steps) && p->steps > 0;
         else if (strcmp(name, "--seed") == 0) good = number(value, UINT64_C(1) << 60, &p->seed);
         else if (strcmp(name, "--threads") == 0) good = number(value, 1024, &p->threads) && p->threads > 0;
-        else if (strcmp(name, "--scale") == 0) good = (p->scale = strtod(value, &end)) >= 0 && !*end && end != value && p->scale < 1000;
+        else if (strcmp(name, "--scale") == 0)
+            good = (p->scale = strtod(value, &end)) >= 0 && !*end && end != value && p->scale < 1000;
         else return misused(name, ": not an option");
         if (!good) return misused(name, ": its value is none of those allowed");
     }
-    if (!p->plain_path || !p->segmenter_path || !p->out) return misused("wanted --plain MODEL, --segmenter SEGMENTER and -o PAGE.html", "");
+    if (!p->plain_path || !p->segmenter_path || !p->out)
+        return misused("wanted --plain MODEL, --segmenter SEGMENTER and -o PAGE.html", "");
     return 0;
 }
 
@@ -622,14 +676,20 @@ static bool prepare(paper *p)
     flis_file *file = flis_file_open(ctx, p->segmenter_path);
     p->segmenter = file ? flis_unet_load(ctx, file) : NULL;
     flis_file_close(file);
-    if (p->segmenter && flis_unet_get_config(p->segmenter)->in != 3) return flis_fail(ctx, "%s: it is no segmenter", p->segmenter_path);
+    if (p->segmenter && flis_unet_get_config(p->segmenter)->in != 3)
+        return flis_fail(ctx, "%s: it is no segmenter", p->segmenter_path);
     return p->segmenter && (p->judges = judges_learn(ctx, blur_real, p)) != NULL;
 }
 
 int main(int argc, char **argv)
 {
-    static paper p = {.model_path = "models/flis-small.safetensors", .vocab_path = "models/vocab.txt", .count = 500, .trials = 50, .steps = 50,
-                      .seed = 1000000, .scale = 2};
+    static paper p = {.model_path = "models/flis-small.safetensors",
+                      .vocab_path = "models/vocab.txt",
+                      .count = 500,
+                      .trials = 50,
+                      .steps = 50,
+                      .seed = 1000000,
+                      .scale = 2};
     if (argc > 1 && strcmp(argv[1], "--help") == 0) return fputs(HELP, stdout) < 0;
     if (argc > 1 && strcmp(argv[1], "--version") == 0) return puts("paper " FLIS_VERSION) < 0;
     const int wrong = parse(&p, argc, argv);

@@ -15,15 +15,24 @@ typedef struct preset {
 } preset;
 
 static const preset PRESETS[] = {
-    {"tinyA", {1000, 32, 2, 2, 128, 77},
-     {4, 4, 32, 3, {1, 2, 2}, {true, true, true}, 1, 2, 32, 32}, {32, 4, {1, 1, 1, 1}, 1, 4, 4, 0.18215, 32}},
-    {"tinyB", {1000, 48, 4, 4, 192, 77},
-     {4, 4, 32, 4, {1, 2, 4, 4}, {true, true, true, false}, 2, 4, 48, 32}, {32, 4, {1, 2, 4, 4}, 2, 4, 4, 0.18215, 32}},
-    {"sd14", {49408, 768, 12, 12, 3072, 77},
-     {4, 4, 320, 4, {1, 2, 4, 4}, {true, true, true, false}, 2, 8, 768, 32}, {128, 4, {1, 2, 4, 4}, 2, 4, 4, 0.18215, 32}},
+    {"tinyA",
+     {1000, 32, 2, 2, 128, 77},
+     {4, 4, 32, 3, {1, 2, 2}, {true, true, true}, 1, 2, 32, 32},
+     {32, 4, {1, 1, 1, 1}, 1, 4, 4, 0.18215, 32}},
+    {"tinyB",
+     {1000, 48, 4, 4, 192, 77},
+     {4, 4, 32, 4, {1, 2, 4, 4}, {true, true, true, false}, 2, 4, 48, 32},
+     {32, 4, {1, 2, 4, 4}, 2, 4, 4, 0.18215, 32}},
+    {"sd14",
+     {49408, 768, 12, 12, 3072, 77},
+     {4, 4, 320, 4, {1, 2, 4, 4}, {true, true, true, false}, 2, 8, 768, 32},
+     {128, 4, {1, 2, 4, 4}, 2, 4, 4, 0.18215, 32}},
 };
 
-typedef struct output { flis_writer *writer; flis_dtype dtype; } output;
+typedef struct output {
+    flis_writer *writer;
+    flis_dtype dtype;
+} output;
 
 static bool declare(flis_ctx *ctx, void *user, const char *name, flis_param *param)
 {
@@ -85,14 +94,13 @@ static bool synthesise(flis_ctx *ctx, const preset *p, const char *path, flis_dt
     return flis_ok(ctx);
 }
 
-static const char HELP[] =
-    "usage: synth [--half] PRESET OUT.safetensors\n"
-    "Writes a model with formula weights: pseudo-random, the same on every machine.\n"
-    "  tinyA, tinyB   small networks (9 and 56 MB)\n"
-    "  sd14           Stable Diffusion v1.4 in full size (4.3 GB; 2.1 GB with --half)\n"
-    "  --half         store F16: each value rounded to nearest\n"
-    "  --help, --version\n"
-    "exit status: 0 done, 1 failed (one sentence on stderr, nothing written), 2 wrong usage\n";
+static const char HELP[] = "usage: synth [--half] PRESET OUT.safetensors\n"
+                           "Writes a model with formula weights: pseudo-random, the same on every machine.\n"
+                           "  tinyA, tinyB   small networks (9 and 56 MB)\n"
+                           "  sd14           Stable Diffusion v1.4 in full size (4.3 GB; 2.1 GB with --half)\n"
+                           "  --half         store F16: each value rounded to nearest\n"
+                           "  --help, --version\n"
+                           "exit status: 0 done, 1 failed (one sentence on stderr, nothing written), 2 wrong usage\n";
 
 static int misused(const char *what, const char *why)
 {

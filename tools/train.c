@@ -30,7 +30,7 @@ static const char *const STAGE[STAGES] = {"vae", "latents", "text2image", "layou
 
 typedef struct options {
     stage stage;
-    const char *out, *state, *log, *plot;       /* what is written */
+    const char *out, *state, *log, *plot; /* what is written */
     const char *model, *start, *vocab, *latents, *data, *set;
     uint64_t seed, steps, batch, warmup, count, size, crop, window, workers;
     double rate, decay, ema, clip, dropout, alone, kl, edges, colours, things_weight, minutes, every;
@@ -75,7 +75,8 @@ static bool ends(const char *text, const char *end)
    autoencoder's blocks and attention too. */
 static bool starts_zero(const char *name)
 {
-    static const char *const zero[] = {".out_layers.3.weight", ".proj_out.weight", ".diffusion_model.out.2.weight", ".conv2.weight"};
+    static const char *const zero[] = {".out_layers.3.weight", ".proj_out.weight", ".diffusion_model.out.2.weight",
+                                       ".conv2.weight"};
     for (size_t i = 0; i < sizeof zero / sizeof *zero; i++)
         if (ends(name, zero[i])) return true;
     return false;
@@ -98,11 +99,14 @@ static bool new_weights(flis_ctx *ctx, void *user, const char *name, flis_param 
     for (const char *c = name; *c; c++) hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
     dice d = dice_of(o, DICE_WEIGHT, 0, hash);
     for (int i = 1; i < p->rank; i++) fan_in *= p->shape[i];
-    const float range = p->table ? (ends(name, "token_embedding.weight") ? 0.866025f : 0.034641f) : starts_zero(name) ? 0 : (float)sqrt(1.0 / (double)fan_in);
+    const float range = p->table            ? (ends(name, "token_embedding.weight") ? 0.866025f : 0.034641f)
+                        : starts_zero(name) ? 0
+                                            : (float)sqrt(1.0 / (double)fan_in);
     real *values = flis_alloc(ctx, count, sizeof *values);
     for (size_t i = 0; values && i < count; i++)
         values[i] = p->rank == 1 ? (ends(name, "weight") ? 1 : 0) : spread(&d, -range, range);
-    for (size_t i = count / 2; values && i < count && ends(name, LOG_VARIANCE_BIAS); i++) values[i] = FIRST_LOG_VARIANCE;
+    for (size_t i = count / 2; values && i < count && ends(name, LOG_VARIANCE_BIAS); i++)
+        values[i] = FIRST_LOG_VARIANCE;
     if (values) flis_param_set(ctx, p, values, false);
     free(values);
     return flis_ok(ctx);
@@ -118,7 +122,8 @@ static const flis_clip_config SMALL_CLIP = {0, 64, 4, 4, 256, FLIS_TOKENS};
 static const flis_unet_config SMALL_UNET = {4, 4, 48, 4, {1, 1, 2, 1}, {true, true, true, false}, 2, 2, 64, 6};
 /* A segmenter is a U-Net from colours to classes, without text (its one transformer sees zeros). */
 enum { SEGMENTER_SIDE = 64, SEGMENTER_CLASSES = WORLD_CLASSES + 1 };
-static const flis_unet_config SMALL_SEGMENTER = {3, SEGMENTER_CLASSES, 24, 4, {1, 1, 2, 2}, {false, false, false, false}, 1, 1, 24, 3};
+static const flis_unet_config SMALL_SEGMENTER = {
+    3, SEGMENTER_CLASSES, 24, 4, {1, 1, 2, 2}, {false, false, false, false}, 1, 1, 24, 3};
 
 typedef struct models {
     flis_vae *vae;
@@ -142,7 +147,10 @@ static bool models_walk(flis_ctx *ctx, const models *m, flis_visit *visit, void 
     return flis_ok(ctx);
 }
 
-typedef struct output { flis_writer *writer; flis_dtype dtype; } output;
+typedef struct output {
+    flis_writer *writer;
+    flis_dtype dtype;
+} output;
 
 static bool declare(flis_ctx *ctx, void *user, const char *name, flis_param *p)
 {
@@ -200,10 +208,10 @@ static bool models_write(flis_ctx *ctx, const options *o, const models *m, doubl
 /* Scenes, encoded: what text2image and layout learn from. */
 typedef struct latents {
     size_t count, h, w;
-    uint16_t *moments;          /* F16 [count][h][w][8] */
-    uint8_t *label;             /* [count][h][w]: every 8th pixel, which is torch's nearest rule for this and the next scales */
-    int16_t *ids, *class_ids;   /* [count][77] */
-    int16_t *classes;           /* [count] */
+    uint16_t *moments; /* F16 [count][h][w][8] */
+    uint8_t *label;    /* [count][h][w]: every 8th pixel, which is torch's nearest rule for this and the next scales */
+    int16_t *ids, *class_ids; /* [count][77] */
+    int16_t *classes;         /* [count] */
 } latents;
 
 static void latents_free(latents *l)
@@ -242,11 +250,13 @@ static void little_endian(uint16_t *x, size_t count)
 /* Leaves l in the file's byte order: to be freed next. */
 static bool latents_write(flis_ctx *ctx, const options *o, latents *l)
 {
-    const uint64_t n = l->count, sizes[PARTS][4] = {{n, l->h, l->w, 8}, {n, l->h, l->w}, {n, FLIS_TOKENS}, {n, FLIS_TOKENS}, {n}};
+    const uint64_t n = l->count,
+                   sizes[PARTS][4] = {{n, l->h, l->w, 8}, {n, l->h, l->w}, {n, FLIS_TOKENS}, {n, FLIS_TOKENS}, {n}};
     const int rank[PARTS] = {4, 3, 2, 2, 1};
     void *const values[PARTS] = {l->moments, l->label, l->ids, l->class_ids, l->classes};
     flis_writer *writer = flis_write_begin(ctx, o->out);
-    for (int i = 0; writer && i < PARTS; i++) flis_write_declare(ctx, writer, LATENTS_NAME[i], LATENTS_DTYPE[i], rank[i], sizes[i]);
+    for (int i = 0; writer && i < PARTS; i++)
+        flis_write_declare(ctx, writer, LATENTS_NAME[i], LATENTS_DTYPE[i], rank[i], sizes[i]);
     for (int i = 0; writer && i < PARTS; i++) {
         size_t count = 1;
         for (int k = 0; k < rank[i]; k++) count *= (size_t)sizes[i][k];
@@ -287,14 +297,15 @@ static bool latents_read(flis_ctx *ctx, const char *path, latents *l)
             good = flis_fail(ctx, "%s: %s has another number of samples or tokens than moments", path, LATENTS_NAME[i]);
     good = good && latents_new(ctx, l, (size_t)e[0]->shape[0], (size_t)e[0]->shape[1], (size_t)e[0]->shape[2]);
     good = good && flis_file_read_u16(ctx, file, e[0], l->moments) && flis_file_read_u8(ctx, file, e[1], l->label) &&
-           read_i16(ctx, file, e[2], l->ids) && read_i16(ctx, file, e[3], l->class_ids) && read_i16(ctx, file, e[4], l->classes);
+           read_i16(ctx, file, e[2], l->ids) && read_i16(ctx, file, e[3], l->class_ids) &&
+           read_i16(ctx, file, e[4], l->classes);
     flis_file_close(file);
     return good;
 }
 
 /* One prompt's tokens and classes, as latents hold them. */
-static bool put_prompt(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase *phrase, size_t count, int16_t *ids, int16_t *class_ids,
-                       int16_t *classes)
+static bool put_prompt(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase *phrase, size_t count, int16_t *ids,
+                       int16_t *class_ids, int16_t *classes)
 {
     flis_prompt prompt;
     if (!flis_prompt_make(ctx, vocab, phrase, count, &prompt)) return false;
@@ -308,8 +319,8 @@ static bool put_prompt(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase
 }
 
 /* The words of a scene: phrases of the map where they are meant for it, else the caption. */
-static bool put_scene_prompt(flis_ctx *ctx, const flis_vocab *vocab, const world_scene *s, bool plain, int16_t *ids, int16_t *class_ids,
-                             int16_t *classes)
+static bool put_scene_prompt(flis_ctx *ctx, const flis_vocab *vocab, const world_scene *s, bool plain, int16_t *ids,
+                             int16_t *class_ids, int16_t *classes)
 {
     flis_phrase phrase[WORLD_PHRASES];
     char text[WORLD_PHRASES][40];
@@ -331,25 +342,29 @@ typedef struct job {
     options o;
     flis_ctx ctx;
     models m;
-    flis_vae *autoencoder;      /* segmenter: --model; not written with it */
+    flis_vae *autoencoder; /* segmenter: --model; not written with it */
     flis_vocab *vocab;
     flis_training training;
     flis_tape tape;
     flis_schedule schedule;
     latents data;
     photos folder;
-    world_scene **scene;        /* room for drawing, one for each scene of a batch */
+    world_scene **scene; /* room for drawing, one for each scene of a batch */
     size_t scenes;
-    flis_param edges, colours;  /* [6][3][3][3], [2][3][3][3] */
-    int16_t empty[FLIS_TOKENS]; /* tokens of "" */
-    double (*loss)(struct job *job);    /* of this worker's share of step training.step, with its gradients; -1: failed */
-    struct job *worker;         /* [workers]: copies, each with a context, a tape and a part of the batch; NULL: this does all of it */
-    size_t workers, first, units;       /* the part: scenes where they are drawn, else samples */
-    double share, part_loss;    /* units of all; a worker's last loss */
-    struct { uint64_t step; double loss, norm; } *line;        /* the log */
+    flis_param edges, colours;       /* [6][3][3][3], [2][3][3][3] */
+    int16_t empty[FLIS_TOKENS];      /* tokens of "" */
+    double (*loss)(struct job *job); /* of this worker's share of step training.step, with its gradients; -1: failed */
+    struct job
+        *worker; /* [workers]: copies, each with a context, a tape and a part of the batch; NULL: this does all of it */
+    size_t workers, first, units; /* the part: scenes where they are drawn, else samples */
+    double share, part_loss;      /* units of all; a worker's last loss */
+    struct {
+        uint64_t step;
+        double loss, norm;
+    } * line; /* the log */
     size_t lines, room;
     time_t began;
-    uint64_t began_at;          /* step */
+    uint64_t began_at; /* step */
 } job;
 
 /* Draws this part of the batch's scenes, number k of all from (seed, step, k). */
@@ -357,7 +372,7 @@ static bool draw_scenes(job *j, const world_rules *rules, int purpose, uint64_t 
 {
     bool good = true;
 #ifdef _OPENMP
-#pragma omp parallel for num_threads(j->ctx.threads) schedule(dynamic) reduction(&&: good)
+#pragma omp parallel for num_threads(j->ctx.threads) schedule(dynamic) reduction(&& : good)
 #endif
     for (size_t k = 0; k < j->scenes; k++) {
         dice d = dice_of(&j->o, purpose, step, j->first + k);
@@ -396,7 +411,7 @@ static bool make_colours(flis_ctx *ctx, flis_param *p)
     return flis_param_set(ctx, p, w, false);
 }
 
-enum { CROPS = 2 };     /* of each scene */
+enum { CROPS = 2 }; /* of each scene */
 
 /* Weights [batch][crop][crop] of the losses: a thing's pixels count more than the ground's, which has most of them. */
 static void weigh_crop(const world_scene *s, size_t top, size_t left, size_t crop, double things, real *weight)
@@ -456,7 +471,8 @@ static double latent_deviation(job *j)
             flis_mark mark = flis_here(&j->ctx);
             flis_tensor *x = flis_image(&j->ctx, 1, WORLD_SIDE, WORLD_SIDE, 3);
             for (size_t i = 0; x && i < WORLD_PIXELS * 3; i++) x->x[i] = (real)j->scene[k]->rgb[i] / (real)127.5 - 1;
-            flis_tensor *moments = flis_vae_encode(&j->ctx, j->m.vae, x), *noise = flis_image(&j->ctx, 1, WORLD_SIDE / 8, WORLD_SIDE / 8, 4);
+            flis_tensor *moments = flis_vae_encode(&j->ctx, j->m.vae, x),
+                        *noise = flis_image(&j->ctx, 1, WORLD_SIDE / 8, WORLD_SIDE / 8, 4);
             dice d = dice_of(&j->o, DICE_LATENT, b, k + 1000);
             if (noise) normal(&d, noise->x, flis_count(noise));
             flis_tensor *z = flis_posterior_sample(&j->ctx, moments, noise);
@@ -480,7 +496,10 @@ typedef struct batch {
     float *class_ids;
 } batch;
 
-static size_t window_side(const job *j, size_t side) { return j->o.window && j->o.window < side ? (size_t)j->o.window : side; }
+static size_t window_side(const job *j, size_t side)
+{
+    return j->o.window && j->o.window < side ? (size_t)j->o.window : side;
+}
 
 /* Where a window of a sample begins: around any place of a phrase that is drawn first, so that a boat is seen as often as the
    sea. A style, which acts everywhere, gets the upper left corner: better any place, but the shipped model was trained so,
@@ -512,8 +531,8 @@ enum { FEWEST_PLACES = 3 };
 
 /* Tokens [77] and classes [77] of sample `at`: those of the window's phrases (and of what acts everywhere), closed up. only: of
    the regions' phrases this one alone; -1: all. */
-static void put_words(const latents *l, size_t at, const uint8_t *label, size_t places, bool all, int only, const int16_t *empty,
-                      int32_t *ids, float *class_ids, size_t *classes)
+static void put_words(const latents *l, size_t at, const uint8_t *label, size_t places, bool all, int only,
+                      const int16_t *empty, int32_t *ids, float *class_ids, size_t *classes)
 {
     const int16_t *from = l->ids + at * FLIS_TOKENS, *class = l->class_ids + at * FLIS_TOKENS;
     const size_t words = (size_t)l->classes[at];
@@ -529,13 +548,14 @@ static void put_words(const latents *l, size_t at, const uint8_t *label, size_t 
     }
     *classes = n;
     for (size_t i = n; i < FLIS_TOKENS; i++) class_ids[i] = -1;
-    while (++n < FLIS_TOKENS) ids[n] = empty[1];        /* EOS and padding */
+    while (++n < FLIS_TOKENS) ids[n] = empty[1]; /* EOS and padding */
 }
 
 static bool gather_latent(job *j, batch *b, size_t k, double scale, dice *d)
 {
     const latents *l = &j->data;
-    const size_t at = (size_t)(dice_next(d) % l->count), h = window_side(j, l->h), w = window_side(j, l->w), places = h * w;
+    const size_t at = (size_t)(dice_next(d) % l->count), h = window_side(j, l->h), w = window_side(j, l->w),
+                 places = h * w;
     const bool dropped = chance(d, (int)(100 * j->o.dropout + 0.5)), layout = j->o.stage == LAYOUT && !dropped;
     size_t top = 0, left = 0, classes;
     int only = -1;
@@ -551,8 +571,10 @@ static bool gather_latent(job *j, batch *b, size_t k, double scale, dice *d)
         const size_t from = at * l->h * l->w + (top + i / w) * l->w + left + i % w;
         label[i] = l->label[from];
         for (size_t c = 0; c < 4; c++) {
-            double mean = flis_half_to_float(l->moments[from * 8 + c]), log_variance = flis_half_to_float(l->moments[from * 8 + 4 + c]);
-            b->z->x[(k * places + i) * 4 + c] = (real)(scale * (mean + flis_exp(0.5 * log_variance) * (double)noise[i * 4 + c]));
+            double mean = flis_half_to_float(l->moments[from * 8 + c]),
+                   log_variance = flis_half_to_float(l->moments[from * 8 + 4 + c]);
+            b->z->x[(k * places + i) * 4 + c] =
+                (real)(scale * (mean + flis_exp(0.5 * log_variance) * (double)noise[i * 4 + c]));
         }
     }
     put_words(l, at, label, places, places == l->h * l->w, only, j->empty, b->ids + k * FLIS_TOKENS,
@@ -574,9 +596,11 @@ static bool gather_folder(job *j, batch *b, size_t k, double scale, dice *d)
     uint8_t *label = flis_scratch(ctx, side * side, 1);
     flis_phrase *phrase = NULL;
     size_t phrases = 0;
-    if (!pixels || !label || !folder_sample(ctx, &j->folder, at, side, mirror, pixels, label, &phrase, &phrases)) return false;
+    if (!pixels || !label || !folder_sample(ctx, &j->folder, at, side, mirror, pixels, label, &phrase, &phrases))
+        return false;
     int16_t ids[FLIS_TOKENS], class_ids[FLIS_TOKENS], classes = 0;
-    bool good = put_prompt(ctx, j->vocab, phrase, phrases, ids, class_ids, &classes) || flis_fail_in(ctx, j->folder.picture[at]);
+    bool good = put_prompt(ctx, j->vocab, phrase, phrases, ids, class_ids, &classes) ||
+                flis_fail_in(ctx, j->folder.picture[at]);
     folder_phrases_free(phrase, phrases);
     flis_mark mark = flis_here(ctx);
     flis_tensor *x = good ? flis_image(ctx, 1, side, side, 3) : NULL;
@@ -638,15 +662,19 @@ static double segmenter_loss(job *j)
     const size_t n = j->scenes;
     double t[256] = {0};
     if (!draw_scenes(j, world_set(j->o.set), DICE_SAMPLE, j->training.step)) return -1;
-    flis_tensor *x = flis_image(ctx, n, SEGMENTER_SIDE, SEGMENTER_SIDE, 3), *text = flis_rows(ctx, n, FLIS_TOKENS, SMALL_SEGMENTER.context);
+    flis_tensor *x = flis_image(ctx, n, SEGMENTER_SIDE, SEGMENTER_SIDE, 3),
+                *text = flis_rows(ctx, n, FLIS_TOKENS, SMALL_SEGMENTER.context);
     uint8_t *label = flis_scratch(ctx, n * PLACES, 1);
     if (!x || !text || !label) return -1;
     memset(text->x, 0, flis_count(text) * sizeof *text->x);
     for (size_t k = 0; k < n; k++) {
-        if (j->autoencoder && (j->first + k) % 2 && !through_autoencoder(ctx, j->autoencoder, WORLD_SIDE, j->scene[k]->rgb)) return -1;
+        if (j->autoencoder && (j->first + k) % 2 &&
+            !through_autoencoder(ctx, j->autoencoder, WORLD_SIDE, j->scene[k]->rgb))
+            return -1;
         half_picture(j->scene[k]->rgb, WORLD_SIDE, WORLD_SIDE, x->x + k * PLACES * 3);
         for (size_t i = 0; i < PLACES; i++)
-            label[k * PLACES + i] = (uint8_t)world_class_of(j->scene[k]->label[i / SEGMENTER_SIDE * 2 * WORLD_SIDE + i % SEGMENTER_SIDE * 2]);
+            label[k * PLACES + i] = (uint8_t)world_class_of(
+                j->scene[k]->label[i / SEGMENTER_SIDE * 2 * WORLD_SIDE + i % SEGMENTER_SIDE * 2]);
     }
     flis_tape_begin(ctx, &j->tape);
     flis_tensor *y = flis_unet_eps(ctx, j->m.unet, x, t, text, NULL);
@@ -679,7 +707,8 @@ static bool log_write(job *j)
     FILE *file = fopen(j->o.log, "wb");
     bool good = file && fputs("step\tloss\tgradient_norm\n", file) >= 0;
     for (size_t i = 0; good && i < j->lines; i++)
-        good = fprintf(file, "%llu\t%.9g\t%.9g\n", (unsigned long long)j->line[i].step, j->line[i].loss, j->line[i].norm) > 0;
+        good = fprintf(file, "%llu\t%.9g\t%.9g\n", (unsigned long long)j->line[i].step, j->line[i].loss,
+                       j->line[i].norm) > 0;
     if (file && fclose(file) != 0) good = false;
     return good || flis_fail(&j->ctx, "%s: cannot be written: %s", j->o.log, strerror(errno));
 }
@@ -715,21 +744,31 @@ static bool plot_write(job *j)
         low = mean[i] < low ? mean[i] : low;
         high = mean[i] > high ? mean[i] : high;
     }
-    const double floor10 = low > 0 ? flis_log(low) : -1, span = (high > low && low > 0 ? flis_log(high) : floor10 + 1) - floor10;
+    const double floor10 = low > 0 ? flis_log(low) : -1,
+                 span = (high > low && low > 0 ? flis_log(high) : floor10 + 1) - floor10;
     FILE *file = fopen(j->o.plot, "wb");
     if (!file) return flis_fail(&j->ctx, "%s: cannot be written: %s", j->o.plot, strerror(errno));
-    fprintf(file, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" font-size=\"12\">\n"
-            "<title>train %s: loss</title><rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n", PLOT_W, PLOT_H, STAGE[j->o.stage]);
+    fprintf(
+        file,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" font-size=\"12\">\n"
+        "<title>train %s: loss</title><rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n",
+        PLOT_W, PLOT_H, STAGE[j->o.stage]);
     for (int i = 0; i <= 4; i++) {
-        double y = PLOT_TOP + (PLOT_H - PLOT_TOP - PLOT_BOTTOM) * i / 4.0, value = flis_exp(floor10 + span * (4 - i) / 4);
-        fprintf(file, "<path d=\"M%d %.1fH%d\" stroke=\"#ddd\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.3g</text>\n", PLOT_LEFT, y,
-                PLOT_W - 8, PLOT_LEFT - 6, y + 4, value);
+        double y = PLOT_TOP + (PLOT_H - PLOT_TOP - PLOT_BOTTOM) * i / 4.0,
+               value = flis_exp(floor10 + span * (4 - i) / 4);
+        fprintf(file,
+                "<path d=\"M%d %.1fH%d\" stroke=\"#ddd\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.3g</text>\n",
+                PLOT_LEFT, y, PLOT_W - 8, PLOT_LEFT - 6, y + 4, value);
     }
-    fprintf(file, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%llu steps of %llu samples</text>\n<polyline fill=\"none\" stroke=\"#0a58a8\" "
-            "points=\"", PLOT_W - 8, PLOT_H - 12, (unsigned long long)j->line[j->lines - 1].step, (unsigned long long)j->o.batch);
+    fprintf(file,
+            "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%llu steps of %llu samples</text>\n<polyline fill=\"none\" "
+            "stroke=\"#0a58a8\" "
+            "points=\"",
+            PLOT_W - 8, PLOT_H - 12, (unsigned long long)j->line[j->lines - 1].step, (unsigned long long)j->o.batch);
     for (size_t i = 0; i < points; i++)
         fprintf(file, "%.1f,%.1f ", PLOT_LEFT + (PLOT_W - 8 - PLOT_LEFT) * ((double)i + 0.5) / (double)points,
-                PLOT_TOP + (PLOT_H - PLOT_TOP - PLOT_BOTTOM) * (1 - (flis_log(mean[i] > 0 ? mean[i] : 1e-9) - floor10) / span));
+                PLOT_TOP + (PLOT_H - PLOT_TOP - PLOT_BOTTOM) *
+                               (1 - (flis_log(mean[i] > 0 ? mean[i] : 1e-9) - floor10) / span));
     fputs("\"/>\n</svg>\n", file);
     return fclose(file) == 0 || flis_fail(&j->ctx, "%s: cannot be written", j->o.plot);
 }
@@ -739,18 +778,23 @@ static bool plot_write(job *j)
 /* What must be the same when resuming: everything that the bits of a step depend on. */
 static void fingerprint(const options *o, char *out, size_t room)
 {
-    char later[96] = "";        /* options of later versions, where they are used: older states go on */
+    char later[96] = ""; /* options of later versions, where they are used: older states go on */
     size_t at = 0;
     if (o->workers > 1) at += (size_t)snprintf(later, sizeof later, " workers %llu", (unsigned long long)o->workers);
     if (o->alone > 0) at += (size_t)snprintf(later + at, sizeof later - at, " alone %.9g", o->alone);
     if (o->things_weight != 1) snprintf(later + at, sizeof later - at, " things weight %.9g", o->things_weight);
-    snprintf(out, room, "%s seed %llu batch %llu warmup %llu rate %.9g decay %.9g ema %.9g clip %.9g dropout %.9g kl %.9g edges %.9g colours %.9g "
+    snprintf(out, room,
+             "%s seed %llu batch %llu warmup %llu rate %.9g decay %.9g ema %.9g clip %.9g dropout %.9g kl %.9g edges "
+             "%.9g colours %.9g "
              "size %llu crop %llu window %llu set %s%s%s%s%s%s",
-             STAGE[o->stage], (unsigned long long)o->seed, (unsigned long long)o->batch, (unsigned long long)o->warmup, o->rate, o->decay,
-             o->ema, o->clip, o->dropout, o->kl, o->edges, o->colours, (unsigned long long)o->size,
-             (unsigned long long)o->crop, (unsigned long long)o->window, o->data ? "" : o->set ? o->set : "",
-             o->frozen_text ? " frozen text" : "", o->frozen_encoder ? " frozen encoder" : "", o->things ? " things" : "",
-             o->stage == SEGMENTER && o->model ? " through an autoencoder" : "", later);
+             STAGE[o->stage], (unsigned long long)o->seed, (unsigned long long)o->batch, (unsigned long long)o->warmup,
+             o->rate, o->decay, o->ema, o->clip, o->dropout, o->kl, o->edges, o->colours, (unsigned long long)o->size,
+             (unsigned long long)o->crop, (unsigned long long)o->window,
+             o->data  ? ""
+             : o->set ? o->set
+                      : "",
+             o->frozen_text ? " frozen text" : "", o->frozen_encoder ? " frozen encoder" : "",
+             o->things ? " things" : "", o->stage == SEGMENTER && o->model ? " through an autoencoder" : "", later);
 }
 
 static bool state_write(job *j)
@@ -760,7 +804,8 @@ static bool state_write(job *j)
     if (!writer) return false;
     fingerprint(&j->o, text, sizeof text);
     flis_write_metadata(&j->ctx, writer, "train.options", text);
-    model_metadata(&j->ctx, writer, &j->m, j->m.vae ? flis_vae_get_config(j->m.vae)->scale_factor : 1);     /* it can be looked at */
+    model_metadata(&j->ctx, writer, &j->m,
+                   j->m.vae ? flis_vae_get_config(j->m.vae)->scale_factor : 1); /* it can be looked at */
     flis_training_declare(&j->ctx, writer, &j->training);
     flis_training_write(&j->ctx, writer, &j->training);
     return flis_write_end(&j->ctx, writer) && log_write(j);
@@ -774,7 +819,8 @@ static bool state_read(job *j)
     const char *saved = flis_file_metadata(file, "train.options");
     fingerprint(&j->o, text, sizeof text);
     bool good = saved && strcmp(saved, text) == 0;
-    if (!good) flis_fail(&j->ctx, "%s: its options were \"%s\", wanted \"%s\"", j->o.state, saved ? saved : "none", text);
+    if (!good)
+        flis_fail(&j->ctx, "%s: its options were \"%s\", wanted \"%s\"", j->o.state, saved ? saved : "none", text);
     good = good && flis_training_read(&j->ctx, file, &j->training);
     flis_file_close(file);
     return good && log_read(j);
@@ -789,16 +835,21 @@ static double rate_at(const options *o, uint64_t step)
 }
 
 static volatile sig_atomic_t stopped;
-static void stop(int unused) { (void)unused, stopped = 1; }
+static void stop(int unused)
+{
+    (void)unused, stopped = 1;
+}
 
 static void show(const job *j, double loss)
 {
     const double seconds = difftime(time(NULL), j->began), done = (double)(j->training.step - j->began_at),
-                 speed = seconds > 0 ? done / seconds : 0, left = speed > 0 ? (double)(j->o.steps - j->training.step) / speed : 0;
+                 speed = seconds > 0 ? done / seconds : 0,
+                 left = speed > 0 ? (double)(j->o.steps - j->training.step) / speed : 0;
     if (j->o.quiet) return;
-    fprintf(stderr, "%s%s: step %llu of %llu  loss %.4f  norm %.2f  %.1f samples/s  %d:%02d:%02d left", flis_terminal() ? "\r" : "",
-            STAGE[j->o.stage], (unsigned long long)j->training.step, (unsigned long long)j->o.steps, loss, j->training.norm,
-            speed * (double)j->o.batch, (int)(left / 3600), (int)(left / 60) % 60, (int)left % 60);
+    fprintf(stderr, "%s%s: step %llu of %llu  loss %.4f  norm %.2f  %.1f samples/s  %d:%02d:%02d left",
+            flis_terminal() ? "\r" : "", STAGE[j->o.stage], (unsigned long long)j->training.step,
+            (unsigned long long)j->o.steps, loss, j->training.norm, speed * (double)j->o.batch, (int)(left / 3600),
+            (int)(left / 60) % 60, (int)left % 60);
     fputs(flis_terminal() ? "   " : "\n", stderr);
 }
 
@@ -810,7 +861,8 @@ static bool workers_make(job *j)
     j->units = j->scenes ? j->scenes : (size_t)j->o.batch;
     j->share = 1;
     if (workers < 2) return true;
-    if (workers > j->units) return flis_fail(&j->ctx, "--workers %zu: more than the %zu parts that a batch has", workers, j->units);
+    if (workers > j->units)
+        return flis_fail(&j->ctx, "--workers %zu: more than the %zu parts that a batch has", workers, j->units);
     if (!(j->worker = flis_alloc(&j->ctx, workers, sizeof *j->worker))) return false;
     for (size_t i = 0; i < workers; i++) {
         job *own = &j->worker[i];
@@ -898,9 +950,9 @@ static bool loop(job *j, bool *finished)
 enum { DEAF = -6 };
 
 typedef struct deafness {
-    const real *padding;        /* f: [context] */
+    const real *padding; /* f: [context] */
     size_t context, heads;
-    double *shared;             /* q1: [c], from to_q until to_k comes by */
+    double *shared; /* q1: [c], from to_q until to_k comes by */
 } deafness;
 
 static bool deafen(flis_ctx *ctx, void *user, const char *name, flis_param *p)
@@ -927,7 +979,8 @@ static bool deafen(flis_ctx *ctx, void *user, const char *name, flis_param *p)
             for (size_t i = h; i < h + head; i++) square += f->shared[i] * f->shared[i];
             for (size_t i = h; i < h + head; i++)
                 for (size_t c = 0; c < columns; c++)
-                    w[i * columns + c] += (real)(DEAF * sqrt((double)head) / square * f->shared[i] * (double)f->padding[c] / length);
+                    w[i * columns + c] +=
+                        (real)(DEAF * sqrt((double)head) / square * f->shared[i] * (double)f->padding[c] / length);
         }
     } else
         for (size_t i = 0; i < rows; i++) w[i] = 1;
@@ -1003,13 +1056,15 @@ static bool models_begin(job *j, const flis_vae_config *vae, const flis_clip_con
     flis_file *file = j->o.start ? flis_model_open(&j->ctx, j->o.start) : NULL;
     models begun = {NULL, NULL, NULL};
     if (j->o.start && !file) return false;
-    if (vae) begun.vae = j->m.vae = file ? flis_vae_load(&j->ctx, file, true, true) : flis_vae_new(&j->ctx, vae, true, true);
+    if (vae)
+        begun.vae = j->m.vae = file ? flis_vae_load(&j->ctx, file, true, true) : flis_vae_new(&j->ctx, vae, true, true);
     if (clip) begun.clip = j->m.clip = file ? flis_clip_load(&j->ctx, file) : flis_clip_new(&j->ctx, clip);
     if (unet) begun.unet = j->m.unet = file ? flis_unet_load(&j->ctx, file) : flis_unet_new(&j->ctx, unet);
     flis_file_close(file);
     if (flis_ok(&j->ctx) && !file) models_walk(&j->ctx, &begun, new_weights, &j->o);
     if (j->o.frozen_text) begun.clip = NULL;
-    return flis_ok(&j->ctx) && models_walk(&j->ctx, &begun, j->o.frozen_encoder ? visit_decoder : flis_grad_visit, &j->training);
+    return flis_ok(&j->ctx) &&
+           models_walk(&j->ctx, &begun, j->o.frozen_encoder ? visit_decoder : flis_grad_visit, &j->training);
 }
 
 static bool open_vocab(job *j)
@@ -1030,10 +1085,13 @@ static bool prepare_data(job *j)
     if (j->o.data) return folder_open(&j->ctx, j->o.data, j->o.stage == LAYOUT, &j->folder);
     if (!latents_read(&j->ctx, j->o.latents, &j->data)) return false;
     if (j->o.alone > 0 && j->o.window >= j->data.h && j->o.window >= j->data.w)
-        return flis_fail(&j->ctx, "%s: --alone wants windows smaller than its %zu x %zu", j->o.latents, j->data.h, j->data.w);
+        return flis_fail(&j->ctx, "%s: --alone wants windows smaller than its %zu x %zu", j->o.latents, j->data.h,
+                         j->data.w);
     for (size_t i = 0; i < j->data.count * FLIS_TOKENS && j->o.window; i++)
         if (j->data.class_ids[i] >= 0) return true;
-    return !j->o.window || flis_fail(&j->ctx, "%s: its words have no places, as --window wants: make it from a plain set", j->o.latents);
+    return !j->o.window ||
+           flis_fail(&j->ctx, "%s: its words have no places, as --window wants: make it from a plain set",
+                     j->o.latents);
 }
 
 static bool prepare_text2image(job *j)
@@ -1072,12 +1130,14 @@ static bool finish(job *j)
         if (!(deviation > 0)) return flis_fail(&j->ctx, "the latents have no deviation");
         scale_factor = 1 / deviation;
     }
-    return models_write(&j->ctx, &j->o, &j->m, scale_factor) && (!averages || flis_training_swap(&j->ctx, &j->training));
+    return models_write(&j->ctx, &j->o, &j->m, scale_factor) &&
+           (!averages || flis_training_swap(&j->ctx, &j->training));
 }
 
 static bool train(job *j)
 {
-    static bool (*const prepare[STAGES])(job *j) = {prepare_vae, NULL, prepare_text2image, prepare_layout, prepare_segmenter};
+    static bool (*const prepare[STAGES])(job * j) = {prepare_vae, NULL, prepare_text2image, prepare_layout,
+                                                     prepare_segmenter};
     bool finished = false;
     flis_schedule_make(&j->schedule);
     flis_training_default(&j->training);
@@ -1090,7 +1150,8 @@ static bool train(job *j)
     if (j->o.resume && !state_read(j)) return false;
     if (!loop(j, &finished)) return false;
     if (finished) return finish(j);
-    if (!j->o.quiet) fprintf(stderr, "train: stopped at step %llu; --resume goes on\n", (unsigned long long)j->training.step);
+    if (!j->o.quiet)
+        fprintf(stderr, "train: stopped at step %llu; --resume goes on\n", (unsigned long long)j->training.step);
     return true;
 }
 
@@ -1109,11 +1170,14 @@ static bool make_latents(job *j)
         flis_tensor *x = flis_image(&j->ctx, n, WORLD_SIDE, WORLD_SIDE, 3);
         for (size_t k = 0; x && k < n; k++) {
             const world_scene *s = j->scene[k];
-            for (size_t i = 0; i < WORLD_PIXELS * 3; i++) x->x[k * WORLD_PIXELS * 3 + i] = (real)s->rgb[i] / (real)127.5 - 1;
+            for (size_t i = 0; i < WORLD_PIXELS * 3; i++)
+                x->x[k * WORLD_PIXELS * 3 + i] = (real)s->rgb[i] / (real)127.5 - 1;
             for (size_t i = 0; i < SIDE * SIDE; i++)
                 l->label[(first + k) * SIDE * SIDE + i] = s->label[i / SIDE * 8 * WORLD_SIDE + i % SIDE * 8];
             const size_t at = (first + k) * FLIS_TOKENS;
-            if (!put_scene_prompt(&j->ctx, j->vocab, s, rules->plain, l->ids + at, l->class_ids + at, l->classes + first + k)) return false;
+            if (!put_scene_prompt(&j->ctx, j->vocab, s, rules->plain, l->ids + at, l->class_ids + at,
+                                  l->classes + first + k))
+                return false;
         }
         const flis_tensor *moments = flis_vae_encode(&j->ctx, j->m.vae, x);
         for (size_t i = 0; moments && i < flis_count(moments); i++)
@@ -1135,39 +1199,55 @@ static const char HELP[] =
     "       train layout --model MODEL.safetensors --latents LATENTS.safetensors -o MODEL.safetensors [options]\n"
     "       train layout --model SD.safetensors --data FOLDER -o MODEL.safetensors [options]\n"
     "       train segmenter [--model VAE.safetensors] -o SEGMENTER.safetensors [options]\n"
-    "Trains flis' small model on the small world (see tools/world), or tunes a model of Stable Diffusion v1's kind to layouts.\n"
-    "  --data FOLDER   pictures/NAME.png or .ppm, labels/NAME.png or .pgm, classes.txt (lines of label, tab, name); text2image:\n"
+    "Trains flis' small model on the small world (see tools/world), or tunes a model of Stable Diffusion v1's kind to "
+    "layouts.\n"
+    "  --data FOLDER   pictures/NAME.png or .ppm, labels/NAME.png or .pgm, classes.txt (lines of label, tab, name); "
+    "text2image:\n"
     "                  captions.txt, one line for each picture in the order of their names\n"
-    "  --size N        pictures are resized to N x N (bicubic; labels nearest) and mirrored half of the time; default 512\n"
+    "  --size N        pictures are resized to N x N (bicubic; labels nearest) and mirrored half of the time; default "
+    "512\n"
     "  --vocab FILE    default models/vocab.txt\n"
     "  --set NAME      of the small world; default text2image, for latents too\n"
     "  --count N       latents: how many scenes; default 20000\n"
     "  --steps N       updates in all; --batch N: samples for each\n"
     "  --rate R        learning rate, reached after --warmup N steps; falls to a tenth over the last fifth\n"
-    "  --decay D       AdamW's weight decay; --ema D: decay of the averages that are written; --clip N: of the gradient's norm\n"
+    "  --decay D       AdamW's weight decay; --ema D: decay of the averages that are written; --clip N: of the "
+    "gradient's norm\n"
     "  --frozen-text   text2image: the text encoder stays as it was drawn, or as --start has it\n"
     "  --frozen-encoder  vae: the decoder alone goes on from --start, for the same latents\n"
     "  --model FILE    segmenter: every second scene is seen as that autoencoder shows it\n"
     "  --dropout P     share of samples without words, so that guidance works\n"
     "  --start FILE    vae, text2image, segmenter: weights to go on from (an earlier -o), instead of new ones\n"
-    "  --kl W          vae: weight of the KL divergence; --edges W: of differences between neighbours; --colours W: between colours\n"
+    "  --kl W          vae: weight of the KL divergence; --edges W: of differences between neighbours; --colours W: "
+    "between colours\n"
     "  --things-weight W  vae: the pixels of things count W times as much as the others; default 1\n"
     "  --crop N        vae: two N x N pieces of each scene; default 64\n"
-    "  --window N      text2image, layout: N x N latents of each scene, with the phrases that are seen in them (of a plain set)\n"
+    "  --window N      text2image, layout: N x N latents of each scene, with the phrases that are seen in them (of a "
+    "plain set)\n"
     "  --things        with --window: around things alone, a boat more often than the sea\n"
-    "  --alone P       text2image, with --window: share of windows that name only the phrase which they are cut around (and the\n"
+    "  --alone P       text2image, with --window: share of windows that name only the phrase which they are cut around "
+    "(and the\n"
     "                  picture's style; those cut around a style name all)\n"
     "  --seed S        default 0\n"
-    "  --workers N     data parallelism: deals the batch out to N that train at the same time, each with one thread; faster\n"
-    "                  than --threads where the network is small (another N gives other bits, other --threads do not); default 1\n"
+    "  --workers N     data parallelism: deals the batch out to N that train at the same time, each with one thread; "
+    "faster\n"
+    "                  than --threads where the network is small (another N gives other bits, other --threads do not); "
+    "default 1\n"
     "  --less-memory   computes blocks twice instead of keeping what is inside (the same bits)\n"
-    "  --state FILE    default OUT.state; written every --every MINUTES (10) and at the end, or after --minutes M or Ctrl-C;\n"
+    "  --state FILE    default OUT.state; written every --every MINUTES (10) and at the end, or after --minutes M or "
+    "Ctrl-C;\n"
     "  --resume        goes on from it: the same bits as without a break\n"
     "  --log FILE      default OUT.tsv: step, loss, norm of the gradient; --plot FILE: default OUT.svg\n"
     "  --threads N, -q, --help, --version\n"
     "exit status: 0 done (or stopped, with its state saved), 1 failed (one sentence on stderr), 2 wrong usage\n";
 
-typedef struct choice { const char *name; const char **text; uint64_t *number; double *amount; bool *flag; } choice;
+typedef struct choice {
+    const char *name;
+    const char **text;
+    uint64_t *number;
+    double *amount;
+    bool *flag;
+} choice;
 
 static int misused(const char *what, const char *why)
 {
@@ -1195,8 +1275,12 @@ static bool amount(const char *text, double *out)
 
 static void defaults(options *o)
 {
-    static const struct { uint64_t steps, batch, warmup; double rate, decay, dropout; } of[STAGES] = {
-        {4000, 8, 100, 1e-3, 0, 0}, {0, 0, 0, 0, 0, 0}, {20000, 16, 200, 5e-4, 0.01, 0.1}, {6000, 16, 100, 2e-4, 0.01, 0.1},
+    static const struct {
+        uint64_t steps, batch, warmup;
+        double rate, decay, dropout;
+    } of[STAGES] = {
+        {4000, 8, 100, 1e-3, 0, 0},        {0, 0, 0, 0, 0, 0},
+        {20000, 16, 200, 5e-4, 0.01, 0.1}, {6000, 16, 100, 2e-4, 0.01, 0.1},
         {2000, 8, 100, 1e-3, 0.01, 0},
     };
     o->steps = of[o->stage].steps;
@@ -1223,20 +1307,44 @@ static void defaults(options *o)
 static int parse(options *o, int argc, char **argv)
 {
     const choice choices[] = {
-        {"-o", &o->out, NULL, NULL, NULL}, {"--state", &o->state, NULL, NULL, NULL}, {"--log", &o->log, NULL, NULL, NULL},
-        {"--plot", &o->plot, NULL, NULL, NULL}, {"--model", &o->model, NULL, NULL, NULL}, {"--vocab", &o->vocab, NULL, NULL, NULL},
-        {"--latents", &o->latents, NULL, NULL, NULL}, {"--data", &o->data, NULL, NULL, NULL}, {"--set", &o->set, NULL, NULL, NULL},
-        {"--seed", NULL, &o->seed, NULL, NULL}, {"--steps", NULL, &o->steps, NULL, NULL}, {"--batch", NULL, &o->batch, NULL, NULL},
-        {"--warmup", NULL, &o->warmup, NULL, NULL}, {"--count", NULL, &o->count, NULL, NULL}, {"--size", NULL, &o->size, NULL, NULL},
-        {"--workers", NULL, &o->workers, NULL, NULL}, {"--crop", NULL, &o->crop, NULL, NULL}, {"--window", NULL, &o->window, NULL, NULL},
-        {"--threads", NULL, &o->threads, NULL, NULL}, {"--rate", NULL, NULL, &o->rate, NULL}, {"--decay", NULL, NULL, &o->decay, NULL},
-        {"--ema", NULL, NULL, &o->ema, NULL}, {"--clip", NULL, NULL, &o->clip, NULL}, {"--dropout", NULL, NULL, &o->dropout, NULL},
-        {"--kl", NULL, NULL, &o->kl, NULL}, {"--edges", NULL, NULL, &o->edges, NULL},
-        {"--colours", NULL, NULL, &o->colours, NULL}, {"--things-weight", NULL, NULL, &o->things_weight, NULL},
-        {"--alone", NULL, NULL, &o->alone, NULL}, {"--start", &o->start, NULL, NULL, NULL}, {"--minutes", NULL, NULL, &o->minutes, NULL},
-        {"--every", NULL, NULL, &o->every, NULL}, {"--resume", NULL, NULL, NULL, &o->resume}, {"-q", NULL, NULL, NULL, &o->quiet},
-        {"--less-memory", NULL, NULL, NULL, &o->less_memory}, {"--frozen-text", NULL, NULL, NULL, &o->frozen_text},
-        {"--frozen-encoder", NULL, NULL, NULL, &o->frozen_encoder}, {"--things", NULL, NULL, NULL, &o->things},
+        {"-o", &o->out, NULL, NULL, NULL},
+        {"--state", &o->state, NULL, NULL, NULL},
+        {"--log", &o->log, NULL, NULL, NULL},
+        {"--plot", &o->plot, NULL, NULL, NULL},
+        {"--model", &o->model, NULL, NULL, NULL},
+        {"--vocab", &o->vocab, NULL, NULL, NULL},
+        {"--latents", &o->latents, NULL, NULL, NULL},
+        {"--data", &o->data, NULL, NULL, NULL},
+        {"--set", &o->set, NULL, NULL, NULL},
+        {"--seed", NULL, &o->seed, NULL, NULL},
+        {"--steps", NULL, &o->steps, NULL, NULL},
+        {"--batch", NULL, &o->batch, NULL, NULL},
+        {"--warmup", NULL, &o->warmup, NULL, NULL},
+        {"--count", NULL, &o->count, NULL, NULL},
+        {"--size", NULL, &o->size, NULL, NULL},
+        {"--workers", NULL, &o->workers, NULL, NULL},
+        {"--crop", NULL, &o->crop, NULL, NULL},
+        {"--window", NULL, &o->window, NULL, NULL},
+        {"--threads", NULL, &o->threads, NULL, NULL},
+        {"--rate", NULL, NULL, &o->rate, NULL},
+        {"--decay", NULL, NULL, &o->decay, NULL},
+        {"--ema", NULL, NULL, &o->ema, NULL},
+        {"--clip", NULL, NULL, &o->clip, NULL},
+        {"--dropout", NULL, NULL, &o->dropout, NULL},
+        {"--kl", NULL, NULL, &o->kl, NULL},
+        {"--edges", NULL, NULL, &o->edges, NULL},
+        {"--colours", NULL, NULL, &o->colours, NULL},
+        {"--things-weight", NULL, NULL, &o->things_weight, NULL},
+        {"--alone", NULL, NULL, &o->alone, NULL},
+        {"--start", &o->start, NULL, NULL, NULL},
+        {"--minutes", NULL, NULL, &o->minutes, NULL},
+        {"--every", NULL, NULL, &o->every, NULL},
+        {"--resume", NULL, NULL, NULL, &o->resume},
+        {"-q", NULL, NULL, NULL, &o->quiet},
+        {"--less-memory", NULL, NULL, NULL, &o->less_memory},
+        {"--frozen-text", NULL, NULL, NULL, &o->frozen_text},
+        {"--frozen-encoder", NULL, NULL, NULL, &o->frozen_encoder},
+        {"--things", NULL, NULL, NULL, &o->things},
     };
     for (int i = 2; i < argc; i++) {
         const choice *c = NULL;
@@ -1259,23 +1367,31 @@ static int check(const options *o)
 {
     if (!o->out) return misused("wanted -o FILE", "");
     if (o->stage != VAE && o->stage != SEGMENTER && !o->model) return misused("wanted --model FILE", "");
-    if ((o->stage == TEXT2IMAGE || o->stage == LAYOUT) && !o->latents == !o->data) return misused("wanted --latents FILE or --data FOLDER", "");
-    if (o->frozen_encoder && (o->stage != VAE || !o->start)) return misused("--frozen-encoder", ": wanted train vae with --start");
-    if (o->start && (o->stage == LATENTS || o->stage == LAYOUT)) return misused("--start: this stage goes on from its --model", "");
+    if ((o->stage == TEXT2IMAGE || o->stage == LAYOUT) && !o->latents == !o->data)
+        return misused("wanted --latents FILE or --data FOLDER", "");
+    if (o->frozen_encoder && (o->stage != VAE || !o->start))
+        return misused("--frozen-encoder", ": wanted train vae with --start");
+    if (o->start && (o->stage == LATENTS || o->stage == LAYOUT))
+        return misused("--start: this stage goes on from its --model", "");
     if (!world_set(o->set)) return misused(o->set, ": not a set of the small world");
-    if (o->stage != LATENTS && (!o->steps || !o->batch || o->batch > 256)) return misused("wanted at least 1 step and batches of 1 to 256", "");
-    if (!o->workers || o->workers > 256 || (o->workers > 1 && o->stage == LATENTS)) return misused("wanted 1 to 256 --workers, and a training", "");
+    if (o->stage != LATENTS && (!o->steps || !o->batch || o->batch > 256))
+        return misused("wanted at least 1 step and batches of 1 to 256", "");
+    if (!o->workers || o->workers > 256 || (o->workers > 1 && o->stage == LATENTS))
+        return misused("wanted 1 to 256 --workers, and a training", "");
     if (o->ema >= 1 || o->dropout > 1) return misused("wanted --ema below 1 and --dropout up to 1", "");
     if (o->things && (!o->window || !o->latents)) return misused("--things", ": wanted --window N and --latents FILE");
     if (o->alone > 0 && (o->alone < 0.01 || o->alone > 1 || o->stage != TEXT2IMAGE || !o->window || !o->latents))
         return misused("--alone", ": wanted a share of 0.01 to 1, train text2image, --window N and --latents FILE");
     if (o->things_weight != 1 && (o->stage != VAE || o->things_weight == 0))
         return misused("--things-weight", ": wanted train vae, and a weight above 0");
-    if (o->crop < 8 || o->crop % 8 || o->crop > WORLD_SIDE) return misused("wanted a --crop that is a multiple of 8, at most 128", "");
+    if (o->crop < 8 || o->crop % 8 || o->crop > WORLD_SIDE)
+        return misused("wanted a --crop that is a multiple of 8, at most 128", "");
     if (o->window % 8) return misused("wanted a --window that is a multiple of 8", "");
     if (o->window && !o->latents) return misused("--window", ": wanted --latents");
-    if (o->size < 64 || o->size % 64 || o->size > 2048) return misused("wanted a --size that is a multiple of 64, at most 2048", "");
-    if (!o->count || o->count > 1 << 24 || o->threads > 1024) return misused("--count, --threads", ": too many or none");
+    if (o->size < 64 || o->size % 64 || o->size > 2048)
+        return misused("wanted a --size that is a multiple of 64, at most 2048", "");
+    if (!o->count || o->count > 1 << 24 || o->threads > 1024)
+        return misused("--count, --threads", ": too many or none");
     return 0;
 }
 

@@ -25,54 +25,95 @@
 enum {
     WORLD_SIDE = 128,
     WORLD_PIXELS = WORLD_SIDE * WORLD_SIDE,
-    WORLD_PHRASES = 16,         /* most phrases of a scene */
-    WORLD_SECOND = 100,         /* label of a class' second phrase ("red ball" beside "blue ball"): class + 100 */
-    WORLD_TILE = 64             /* side of the noise tiles */
+    WORLD_PHRASES = 16, /* most phrases of a scene */
+    WORLD_SECOND = 100, /* label of a class' second phrase ("red ball" beside "blue ball"): class + 100 */
+    WORLD_TILE = 64     /* side of the noise tiles */
 };
 
 /* Classes; the number is the label of its pixels (world_class_of(label) where a class has two phrases). */
 typedef enum {
-    SKY = 1, SEA, BOAT, SUN, MOUNTAIN, SAND, HOUSE, GRASS, TREE, ROAD, CAR, SNOW, FOREST, CLOUD, ROCK, FLOWER, BALL, BIRD, MOON,
-    NIGHT_SKY, FIELD, LAKE, BALLOON, MUSHROOM, SNOWMAN, LIGHTHOUSE, CACTUS, UMBRELLA, TENT, FISH, STAR, WINDMILL,
-    WORLD_CLASSES = WINDMILL    /* the largest */
+    SKY = 1,
+    SEA,
+    BOAT,
+    SUN,
+    MOUNTAIN,
+    SAND,
+    HOUSE,
+    GRASS,
+    TREE,
+    ROAD,
+    CAR,
+    SNOW,
+    FOREST,
+    CLOUD,
+    ROCK,
+    FLOWER,
+    BALL,
+    BIRD,
+    MOON,
+    NIGHT_SKY,
+    FIELD,
+    LAKE,
+    BALLOON,
+    MUSHROOM,
+    SNOWMAN,
+    LIGHTHOUSE,
+    CACTUS,
+    UMBRELLA,
+    TENT,
+    FISH,
+    STAR,
+    WINDMILL,
+    WORLD_CLASSES = WINDMILL /* the largest */
 } world_class;
 
 /* Colours and patterns are bound to a thing ("red striped ball"), styles to the picture or to one region. 0: none. */
 typedef enum { RED = 1, ORANGE, YELLOW, GREEN, BLUE, PURPLE, PINK, WHITE, BLACK, WORLD_COLOURS = BLACK } world_colour;
 typedef enum { STRIPED = 1, SPOTTED, WORLD_PATTERNS = SPOTTED } world_pattern;
 typedef enum {
-    SEPIA = 1, PENCIL, MOSAIC, WATERCOLOR, NEON, PIXEL_ART, STAINED_GLASS, VAN_GOGH, COMIC, WORLD_STYLES = COMIC
+    SEPIA = 1,
+    PENCIL,
+    MOSAIC,
+    WATERCOLOR,
+    NEON,
+    PIXEL_ART,
+    STAINED_GLASS,
+    VAN_GOGH,
+    COMIC,
+    WORLD_STYLES = COMIC
 } world_style;
 
 /* What may be drawn. Take one of world_set's, and change a copy if need be. */
 typedef struct world_rules {
-    uint64_t classes;           /* bit c: class c may appear */
-    uint64_t wanted;            /* at least one of these appears; 0: whatever comes */
-    uint64_t often;             /* where one of these could stand among other things, it is picked OFTEN times as often */
-    int attributes;             /* percent of the things that could have a colour or pattern that get one */
-    int dyed;                   /* percent of the stuff that could have a colour; 0: a third of attributes */
-    int misplaced;              /* percent of things that stand where they never would: a house in the sky, the sun on grass */
-    int outlined;               /* percent of things that fill the outline of another: a boat as round as the sun */
-    int styles;                 /* percent of scenes with a style */
-    bool style_in_region;       /* the style covers one stuff region; else the whole picture */
-    bool need_attribute;        /* at least one phrase has a colour or pattern */
-    bool held_out;              /* of the compositions kept from training; else of the others */
-    bool plain;                 /* the caption is the phrases alone, joined by spaces, as layouts are prompted */
-    int exchange[2];            /* labels of things that get each other's maps, after all else is settled; 0: none */
+    uint64_t classes; /* bit c: class c may appear */
+    uint64_t wanted;  /* at least one of these appears; 0: whatever comes */
+    uint64_t often;   /* where one of these could stand among other things, it is picked OFTEN times as often */
+    int attributes;   /* percent of the things that could have a colour or pattern that get one */
+    int dyed;         /* percent of the stuff that could have a colour; 0: a third of attributes */
+    int misplaced;    /* percent of things that stand where they never would: a house in the sky, the sun on grass */
+    int outlined;     /* percent of things that fill the outline of another: a boat as round as the sun */
+    int styles;       /* percent of scenes with a style */
+    bool style_in_region; /* the style covers one stuff region; else the whole picture */
+    bool need_attribute;  /* at least one phrase has a colour or pattern */
+    bool held_out;        /* of the compositions kept from training; else of the others */
+    bool plain;           /* the caption is the phrases alone, joined by spaces, as layouts are prompted */
+    int exchange[2];      /* labels of things that get each other's maps, after all else is settled; 0: none */
 } world_rules;
 
 typedef struct world_phrase {
-    char text[40];              /* "red striped ball", "sky", "pencil drawing" */
-    int id;                     /* its label in the map; -1: the whole picture */
-    uint8_t class, colour, pattern, style;      /* what the text says; class 0: a style */
+    char text[40];                         /* "red striped ball", "sky", "pencil drawing" */
+    int id;                                /* its label in the map; -1: the whole picture */
+    uint8_t class, colour, pattern, style; /* what the text says; class 0: a style */
 } world_phrase;
 
-typedef struct tint { float r, g, b; } tint;
+typedef struct tint {
+    float r, g, b;
+} tint;
 
 /* A scene, and the room to draw it in (about 1 MB: allocate it; one for each thread). */
 typedef struct world_scene {
-    uint8_t rgb[WORLD_PIXELS * 3];      /* [y][x][3] */
-    uint8_t label[WORLD_PIXELS];        /* [y][x], 1..; every label has a phrase */
+    uint8_t rgb[WORLD_PIXELS * 3]; /* [y][x][3] */
+    uint8_t label[WORLD_PIXELS];   /* [y][x], 1..; every label has a phrase */
     int phrases;
     world_phrase phrase[WORLD_PHRASES]; /* in the order of the caption where it is plain; at most 75 tokens together */
     char caption[512];
@@ -81,14 +122,17 @@ typedef struct world_scene {
     tint pixel[WORLD_PIXELS], other[WORLD_PIXELS], before[WORLD_PIXELS];
     float plane[2][WORLD_PIXELS];
     uint8_t below[WORLD_PIXELS], outline[WORLD_PIXELS];
-    float soft[WORLD_TILE * WORLD_TILE], fine[WORLD_TILE * WORLD_TILE];     /* noise, 0..1, that repeats seamlessly */
+    float soft[WORLD_TILE * WORLD_TILE], fine[WORLD_TILE * WORLD_TILE]; /* noise, 0..1, that repeats seamlessly */
 } world_scene;
 
 static inline const char *world_class_name(int class);
 static inline const char *world_colour_name(int colour);
 static inline const char *world_pattern_name(int pattern);
 static inline const char *world_style_name(int style);
-static inline int world_class_of(int label) { return label > WORLD_SECOND ? label - WORLD_SECOND : label; }
+static inline int world_class_of(int label)
+{
+    return label > WORLD_SECOND ? label - WORLD_SECOND : label;
+}
 static inline bool world_is_stuff(int class);
 /* The reference colour of a name. */
 static inline tint world_colour_tint(int colour);
@@ -101,7 +145,9 @@ static inline bool world_draw(uint64_t seed, const world_rules *rules, world_sce
 /* ---- Dice and numbers -------------------------------------------------------------------------------------------- */
 
 /* splitmix64 (Steele, Lea, Flood 2014). */
-typedef struct dice { uint64_t state; } dice;
+typedef struct dice {
+    uint64_t state;
+} dice;
 
 static uint64_t scramble(uint64_t z)
 {
@@ -110,18 +156,40 @@ static uint64_t scramble(uint64_t z)
     return z ^ z >> 31;
 }
 
-static uint64_t dice_next(dice *d) { return scramble(d->state += UINT64_C(0x9E3779B97F4A7C15)); }
-static int roll(dice *d, int n) { return (int)((dice_next(d) >> 32) * (uint64_t)n >> 32); }     /* 0..n-1 */
-static bool chance(dice *d, int percent) { return roll(d, 100) < percent; }
+static uint64_t dice_next(dice *d)
+{
+    return scramble(d->state += UINT64_C(0x9E3779B97F4A7C15));
+}
+static int roll(dice *d, int n)
+{
+    return (int)((dice_next(d) >> 32) * (uint64_t)n >> 32);
+} /* 0..n-1 */
+static bool chance(dice *d, int percent)
+{
+    return roll(d, 100) < percent;
+}
 static float spread(dice *d, float low, float high)
 {
     return low + (high - low) * ((float)(dice_next(d) >> 40) * 0x1p-24f);
 }
 
-static float clamp01(float x) { return x < 0 ? 0 : x > 1 ? 1 : x; }
-static float smooth(float x) { x = clamp01(x); return x * x * (3 - 2 * x); }
-static float lerp(float a, float b, float t) { return a + (b - a) * t; }
-static float step_at(float edge, float width, float x) { return clamp01((x - edge) / width + 0.5f); }
+static float clamp01(float x)
+{
+    return x < 0 ? 0 : x > 1 ? 1 : x;
+}
+static float smooth(float x)
+{
+    x = clamp01(x);
+    return x * x * (3 - 2 * x);
+}
+static float lerp(float a, float b, float t)
+{
+    return a + (b - a) * t;
+}
+static float step_at(float edge, float width, float x)
+{
+    return clamp01((x - edge) / width + 0.5f);
+}
 
 /* sin(2 pi t): 16 t (1/2 - |t|) is a parabola through its zeros, and one more step brings it within 0.001. */
 static float sine(float t)
@@ -131,10 +199,22 @@ static float sine(float t)
     return p * (0.775f + 0.225f * (p < 0 ? -p : p));
 }
 
-static tint mixed(tint a, tint b, float t) { return (tint){lerp(a.r, b.r, t), lerp(a.g, b.g, t), lerp(a.b, b.b, t)}; }
-static tint scaled(tint a, float k) { return (tint){a.r * k, a.g * k, a.b * k}; }
-static tint lighter(tint a, float t) { return mixed(a, (tint){1, 1, 1}, t); }
-static float luma(tint a) { return 0.299f * a.r + 0.587f * a.g + 0.114f * a.b; }
+static tint mixed(tint a, tint b, float t)
+{
+    return (tint){lerp(a.r, b.r, t), lerp(a.g, b.g, t), lerp(a.b, b.b, t)};
+}
+static tint scaled(tint a, float k)
+{
+    return (tint){a.r * k, a.g * k, a.b * k};
+}
+static tint lighter(tint a, float t)
+{
+    return mixed(a, (tint){1, 1, 1}, t);
+}
+static float luma(tint a)
+{
+    return 0.299f * a.r + 0.587f * a.g + 0.114f * a.b;
+}
 /* A neighbouring colour: no two houses are painted from the same pot. */
 static tint jittered(dice *d, tint a, float by)
 {
@@ -177,7 +257,16 @@ static float texture(const float *tile, float u, float v)
 
 /* ---- Names ------------------------------------------------------------------------------------------------------- */
 
-enum { IN_SKY = 1, ON_GRASS = 2, ON_SNOW = 4, ON_SAND = 8, ON_WATER = 16, ON_ROAD = 32, BY_THE_SEA = 64, IN_DESERT = 128 };
+enum {
+    IN_SKY = 1,
+    ON_GRASS = 2,
+    ON_SNOW = 4,
+    ON_SAND = 8,
+    ON_WATER = 16,
+    ON_ROAD = 32,
+    BY_THE_SEA = 64,
+    IN_DESERT = 128
+};
 #define COLOUR(c) (1u << (c))
 #define ANY_COLOUR 0x3FEu
 
@@ -185,25 +274,32 @@ enum { IN_SKY = 1, ON_GRASS = 2, ON_SNOW = 4, ON_SAND = 8, ON_WATER = 16, ON_ROA
    pixels; w and h: the box as shares of it. */
 static const struct class_row {
     const char *name;
-    bool stuff, layout;         /* layout: in the layout training set */
+    bool stuff, layout; /* layout: in the layout training set */
     unsigned colours, patterns;
-    int zones, weight;          /* weight: how often it is picked where several things could stand */
+    int zones, weight; /* weight: how often it is picked where several things could stand */
     float low, high, w, h;
 } CLASS[WORLD_CLASSES + 1] = {
-    [SKY] = {"sky", 1, 1, COLOUR(PINK) | COLOUR(ORANGE) | COLOUR(PURPLE) | COLOUR(YELLOW) | COLOUR(GREEN) | COLOUR(RED), 0, 0, 0, 0, 0, 0, 0},
-    [SEA] = {"sea", 1, 1, COLOUR(GREEN) | COLOUR(PURPLE) | COLOUR(PINK) | COLOUR(RED) | COLOUR(ORANGE), 0, 0, 0, 0, 0, 0, 0},
+    [SKY] = {"sky", 1, 1, COLOUR(PINK) | COLOUR(ORANGE) | COLOUR(PURPLE) | COLOUR(YELLOW) | COLOUR(GREEN) | COLOUR(RED),
+             0, 0, 0, 0, 0, 0, 0},
+    [SEA] = {"sea", 1, 1, COLOUR(GREEN) | COLOUR(PURPLE) | COLOUR(PINK) | COLOUR(RED) | COLOUR(ORANGE), 0, 0, 0, 0, 0,
+             0, 0},
     [BOAT] = {"boat", 0, 1, ANY_COLOUR, 0, ON_WATER, 3, 40, 58, 0.95f, 1.0f},
     [SUN] = {"sun", 0, 1, COLOUR(RED) | COLOUR(BLUE) | COLOUR(GREEN), 0, IN_SKY, 4, 22, 32, 1, 1},
-    [MOUNTAIN] = {"mountain", 1, 1, COLOUR(RED) | COLOUR(PURPLE) | COLOUR(GREEN) | COLOUR(ORANGE) | COLOUR(PINK), 0, 0, 0, 0, 0, 0, 0},
+    [MOUNTAIN] = {"mountain", 1, 1, COLOUR(RED) | COLOUR(PURPLE) | COLOUR(GREEN) | COLOUR(ORANGE) | COLOUR(PINK), 0, 0,
+                  0, 0, 0, 0, 0},
     [SAND] = {"sand", 1, 1, COLOUR(PINK) | COLOUR(WHITE) | COLOUR(BLACK) | COLOUR(RED), 0, 0, 0, 0, 0, 0, 0},
     [HOUSE] = {"house", 0, 1, ANY_COLOUR, 6, ON_GRASS | ON_SNOW | ON_SAND, 5, 40, 60, 1, 0.86f},
-    [GRASS] = {"grass", 1, 1, COLOUR(YELLOW) | COLOUR(PURPLE) | COLOUR(BLUE) | COLOUR(PINK) | COLOUR(RED), 0, 0, 0, 0, 0, 0, 0},
-    [TREE] = {"tree", 0, 1, ANY_COLOUR & ~COLOUR(GREEN) & ~COLOUR(BLACK), 0, ON_GRASS | ON_SNOW | ON_SAND, 4, 48, 68, 0.72f, 1},
+    [GRASS] = {"grass", 1, 1, COLOUR(YELLOW) | COLOUR(PURPLE) | COLOUR(BLUE) | COLOUR(PINK) | COLOUR(RED), 0, 0, 0, 0,
+               0, 0, 0},
+    [TREE] = {"tree", 0, 1, ANY_COLOUR & ~COLOUR(GREEN) & ~COLOUR(BLACK), 0, ON_GRASS | ON_SNOW | ON_SAND, 4, 48, 68,
+              0.72f, 1},
     [ROAD] = {"road", 1, 1, 0, 0, 0, 0, 0, 0, 0, 0},
     [CAR] = {"car", 0, 1, ANY_COLOUR, 6, ON_ROAD, 3, 42, 56, 1, 0.5f},
     [SNOW] = {"snow", 1, 1, 0, 0, 0, 0, 0, 0, 0, 0},
-    [FOREST] = {"forest", 1, 1, COLOUR(RED) | COLOUR(ORANGE) | COLOUR(YELLOW) | COLOUR(PURPLE) | COLOUR(BLUE), 0, 0, 0, 0, 0, 0, 0},
-    [CLOUD] = {"cloud", 0, 1, COLOUR(PINK) | COLOUR(PURPLE) | COLOUR(ORANGE) | COLOUR(BLACK), 0, IN_SKY, 3, 36, 52, 1, 0.5f},
+    [FOREST] = {"forest", 1, 1, COLOUR(RED) | COLOUR(ORANGE) | COLOUR(YELLOW) | COLOUR(PURPLE) | COLOUR(BLUE), 0, 0, 0,
+                0, 0, 0, 0},
+    [CLOUD] = {"cloud", 0, 1, COLOUR(PINK) | COLOUR(PURPLE) | COLOUR(ORANGE) | COLOUR(BLACK), 0, IN_SKY, 3, 36, 52, 1,
+               0.5f},
     [ROCK] = {"rock", 0, 1, 0, 0, ON_GRASS | ON_SNOW | ON_SAND, 2, 24, 40, 1, 0.72f},
     [FLOWER] = {"flower", 0, 1, ANY_COLOUR & ~COLOUR(GREEN), 0, ON_GRASS, 4, 34, 48, 0.66f, 1},
     [BALL] = {"ball", 0, 1, ANY_COLOUR, 6, ON_GRASS | ON_SAND | ON_SNOW, 2, 22, 34, 1, 1},
@@ -216,7 +312,8 @@ static const struct class_row {
     [MUSHROOM] = {"mushroom", 0, 0, ANY_COLOUR, 6, ON_GRASS, 3, 28, 44, 1, 0.95f},
     [SNOWMAN] = {"snowman", 0, 0, 0, 0, ON_SNOW, 4, 42, 58, 0.72f, 1},
     [LIGHTHOUSE] = {"lighthouse", 0, 0, ANY_COLOUR & ~COLOUR(WHITE), 0, BY_THE_SEA, 12, 54, 74, 0.36f, 1},
-    [CACTUS] = {"cactus", 0, 0, COLOUR(PURPLE) | COLOUR(PINK) | COLOUR(BLUE) | COLOUR(RED), 0, IN_DESERT, 4, 38, 56, 0.66f, 1},
+    [CACTUS] = {"cactus", 0, 0, COLOUR(PURPLE) | COLOUR(PINK) | COLOUR(BLUE) | COLOUR(RED), 0, IN_DESERT, 4, 38, 56,
+                0.66f, 1},
     [UMBRELLA] = {"umbrella", 0, 0, ANY_COLOUR, 6, ON_SAND, 5, 40, 54, 1, 0.95f},
     [TENT] = {"tent", 0, 0, ANY_COLOUR, 6, ON_GRASS | ON_SAND | ON_SNOW, 2, 38, 54, 1, 0.72f},
     [FISH] = {"fish", 0, 0, ANY_COLOUR, 6, ON_WATER, 2, 30, 40, 1, 0.75f},
@@ -224,23 +321,45 @@ static const struct class_row {
     [WINDMILL] = {"windmill", 0, 0, ANY_COLOUR, 0, ON_GRASS, 3, 56, 74, 0.8f, 1},
 };
 
-static const struct { const char *name; tint value; } COLOURS[WORLD_COLOURS + 1] = {
-    [RED] = {"red", {0.83f, 0.12f, 0.13f}}, [ORANGE] = {"orange", {0.96f, 0.52f, 0.08f}},
+static const struct {
+    const char *name;
+    tint value;
+} COLOURS[WORLD_COLOURS + 1] = {
+    [RED] = {"red", {0.83f, 0.12f, 0.13f}},       [ORANGE] = {"orange", {0.96f, 0.52f, 0.08f}},
     [YELLOW] = {"yellow", {0.97f, 0.85f, 0.15f}}, [GREEN] = {"green", {0.18f, 0.62f, 0.24f}},
-    [BLUE] = {"blue", {0.14f, 0.35f, 0.84f}}, [PURPLE] = {"purple", {0.52f, 0.20f, 0.70f}},
-    [PINK] = {"pink", {0.97f, 0.52f, 0.72f}}, [WHITE] = {"white", {0.95f, 0.95f, 0.94f}},
+    [BLUE] = {"blue", {0.14f, 0.35f, 0.84f}},     [PURPLE] = {"purple", {0.52f, 0.20f, 0.70f}},
+    [PINK] = {"pink", {0.97f, 0.52f, 0.72f}},     [WHITE] = {"white", {0.95f, 0.95f, 0.94f}},
     [BLACK] = {"black", {0.13f, 0.13f, 0.15f}},
 };
 static const char *const PATTERN_NAME[WORLD_PATTERNS + 1] = {"", "striped", "spotted"};
 static const char *const STYLE_NAME[WORLD_STYLES + 1] = {
-    "", "sepia", "pencil drawing", "mosaic", "watercolor", "neon", "pixel art", "stained glass", "drawn by Van Gogh", "comic"};
+    "",          "sepia",         "pencil drawing",    "mosaic", "watercolor", "neon",
+    "pixel art", "stained glass", "drawn by Van Gogh", "comic"};
 
-static inline const char *world_class_name(int class) { return CLASS[class].name; }
-static inline const char *world_colour_name(int colour) { return COLOURS[colour].name; }
-static inline const char *world_pattern_name(int pattern) { return PATTERN_NAME[pattern]; }
-static inline const char *world_style_name(int style) { return STYLE_NAME[style]; }
-static inline bool world_is_stuff(int class) { return CLASS[class].stuff; }
-static inline tint world_colour_tint(int colour) { return COLOURS[colour].value; }
+static inline const char *world_class_name(int class)
+{
+    return CLASS[class].name;
+}
+static inline const char *world_colour_name(int colour)
+{
+    return COLOURS[colour].name;
+}
+static inline const char *world_pattern_name(int pattern)
+{
+    return PATTERN_NAME[pattern];
+}
+static inline const char *world_style_name(int style)
+{
+    return STYLE_NAME[style];
+}
+static inline bool world_is_stuff(int class)
+{
+    return CLASS[class].stuff;
+}
+static inline tint world_colour_tint(int colour)
+{
+    return COLOURS[colour].value;
+}
 
 /* ---- Shapes and brushes ------------------------------------------------------------------------------------------ */
 
@@ -249,14 +368,14 @@ typedef enum { ELLIPSE, BOX, STROKE, POLYGON } shape_kind;
 enum { CORNERS = 12 };
 typedef struct shape {
     shape_kind kind;
-    float x, y, rx, ry;         /* centre and half sides; STROKE: its ends (x, y), (rx, ry) */
-    float cos, sin;             /* turned by */
-    float round, taper;         /* BOX: radius of corners; STROKE: radius at the first and second end */
+    float x, y, rx, ry; /* centre and half sides; STROKE: its ends (x, y), (rx, ry) */
+    float cos, sin;     /* turned by */
+    float round, taper; /* BOX: radius of corners; STROKE: radius at the first and second end */
     int corners;
     float corner[CORNERS][2];
-    float feather;              /* width of the soft edge; 1: just antialiased */
-    const struct shape *within; /* clipped to; may be NULL */
-    const struct shape *without;        /* cut out; may be NULL */
+    float feather;               /* width of the soft edge; 1: just antialiased */
+    const struct shape *within;  /* clipped to; may be NULL */
+    const struct shape *without; /* cut out; may be NULL */
 } shape;
 
 static shape ellipse(float x, float y, float rx, float ry)
@@ -264,12 +383,21 @@ static shape ellipse(float x, float y, float rx, float ry)
     return (shape){.kind = ELLIPSE, .x = x, .y = y, .rx = rx, .ry = ry, .cos = 1, .feather = 1};
 }
 
-static shape disc(float x, float y, float r) { return ellipse(x, y, r, r); }
+static shape disc(float x, float y, float r)
+{
+    return ellipse(x, y, r, r);
+}
 
 static shape box(float x0, float y0, float x1, float y1, float round)
 {
-    return (shape){.kind = BOX, .x = (x0 + x1) / 2, .y = (y0 + y1) / 2, .rx = (x1 - x0) / 2, .ry = (y1 - y0) / 2, .cos = 1,
-                   .round = round, .feather = 1};
+    return (shape){.kind = BOX,
+                   .x = (x0 + x1) / 2,
+                   .y = (y0 + y1) / 2,
+                   .rx = (x1 - x0) / 2,
+                   .ry = (y1 - y0) / 2,
+                   .cos = 1,
+                   .round = round,
+                   .feather = 1};
 }
 
 static shape stroke(float x0, float y0, float x1, float y1, float r0, float r1)
@@ -356,15 +484,21 @@ static float distance(const shape *s, float x, float y)
     return d;
 }
 
-static int within(int i) { return i < 0 ? 0 : i >= WORLD_SIDE ? WORLD_SIDE - 1 : i; }
+static int within(int i)
+{
+    return i < 0 ? 0 : i >= WORLD_SIDE ? WORLD_SIDE - 1 : i;
+}
 
-typedef struct bounds { int x0, y0, x1, y1; } bounds;
+typedef struct bounds {
+    int x0, y0, x1, y1;
+} bounds;
 
 static bounds clip_bounds(float x0, float y0, float x1, float y1)
 {
     float most = WORLD_SIDE;
     bounds b = {x0 > 0 ? (int)(x0 < most ? x0 : most) : 0, y0 > 0 ? (int)(y0 < most ? y0 : most) : 0,
-                x1 < most ? (int)(x1 > 0 ? x1 + 1 : 0) : WORLD_SIDE, y1 < most ? (int)(y1 > 0 ? y1 + 1 : 0) : WORLD_SIDE};
+                x1 < most ? (int)(x1 > 0 ? x1 + 1 : 0) : WORLD_SIDE,
+                y1 < most ? (int)(y1 > 0 ? y1 + 1 : 0) : WORLD_SIDE};
     return b;
 }
 
@@ -391,18 +525,18 @@ static bounds shape_bounds(const shape *s)
 
 /* What a shape is filled with: a gradient from one colour to another, linear along (gx, gy) from (x0, y0) or radial around
    it, a pattern, a darker rim, grain. */
-enum { GORES = WORLD_PATTERNS + 1 };    /* segments of a sphere: a pattern without a word */
+enum { GORES = WORLD_PATTERNS + 1 }; /* segments of a sphere: a pattern without a word */
 typedef struct brush {
-    int label;                  /* 0: what lies below keeps its label (shadows, glows) */
+    int label; /* 0: what lies below keeps its label (shadows, glows) */
     tint from, to;
-    bool radial, glow;          /* glow: lit from within, also at night */
-    float x0, y0, gx, gy;       /* radial: gx = 1 / radius */
+    bool radial, glow;    /* glow: lit from within, also at night */
+    float x0, y0, gx, gy; /* radial: gx = 1 / radius */
     float alpha;
     float rim, rim_width;
     float grain, grain_x, grain_y;
     int pattern, gores;
-    float period, cx, cy, rx, ry;       /* the pattern's scale and centre; half sides of the sphere for gores */
-    tint paint[3];              /* the pattern's other colour; the gores' colours */
+    float period, cx, cy, rx, ry; /* the pattern's scale and centre; half sides of the sphere for gores */
+    tint paint[3];                /* the pattern's other colour; the gores' colours */
 } brush;
 
 static brush across(int label, tint from, tint to, float x0, float y0, float x1, float y1)
@@ -411,8 +545,14 @@ static brush across(int label, tint from, tint to, float x0, float y0, float x1,
     return (brush){.label = label, .from = from, .to = to, .x0 = x0, .y0 = y0, .gx = dx * k, .gy = dy * k, .alpha = 1};
 }
 
-static brush flat(int label, tint c) { return across(label, c, c, 0, 0, 1, 0); }
-static brush down(int label, tint from, tint to, float y0, float y1) { return across(label, from, to, 0, y0, 0, y1); }
+static brush flat(int label, tint c)
+{
+    return across(label, c, c, 0, 0, 1, 0);
+}
+static brush down(int label, tint from, tint to, float y0, float y1)
+{
+    return across(label, from, to, 0, y0, 0, y1);
+}
 static brush around(int label, tint from, tint to, float x, float y, float r)
 {
     return (brush){.label = label, .from = from, .to = to, .radial = true, .x0 = x, .y0 = y, .gx = 1 / r, .alpha = 1};
@@ -449,8 +589,9 @@ static float pattern_share(const brush *b, float x, float y)
 static tint gore_colour(const brush *b, float x, float y)
 {
     float v = (y - b->cy) / b->ry, w = 1 - v * v, u = (x - b->cx) / (b->rx * sqrtf(w > 0.06f ? w : 0.06f));
-    float s = (u * (1.25f - 0.25f * u * u) + 1) * 0.5f * (float)b->gores;       /* the sphere bends away at the sides */
-    float whole = floorf(s), width = (float)b->gores / (2 * b->rx), share = smooth((s - whole) / (width < 0.4f ? width : 0.4f));
+    float s = (u * (1.25f - 0.25f * u * u) + 1) * 0.5f * (float)b->gores; /* the sphere bends away at the sides */
+    float whole = floorf(s), width = (float)b->gores / (2 * b->rx),
+          share = smooth((s - whole) / (width < 0.4f ? width : 0.4f));
     int i = whole < 0 ? 0 : (int)whole;
     return mixed(b->paint[(i + 2) % 3], b->paint[i % 3], i ? share : 1);
 }
@@ -478,7 +619,7 @@ static void put(world_scene *s, int x, int y, tint c, float alpha, int label, bo
 {
     tint *p = &s->pixel[y * WORLD_SIDE + x];
     if (s->night && !glow) c = (tint){c.r * MOONLIGHT.r, c.g * MOONLIGHT.g, c.b * MOONLIGHT.b};
-    *p = alpha >= 1 ? c : mixed(*p, c, alpha);     /* what was there before may not matter, not even by rounding */
+    *p = alpha >= 1 ? c : mixed(*p, c, alpha); /* what was there before may not matter, not even by rounding */
     if (label && alpha >= 0.5f) s->label[y * WORLD_SIDE + x] = (uint8_t)label;
 }
 
@@ -487,7 +628,8 @@ static void paint(world_scene *s, shape form, brush b)
     bounds in = shape_bounds(&form);
     for (int y = in.y0; y < in.y1; y++)
         for (int x = in.x0; x < in.x1; x++) {
-            float px = (float)x + 0.5f, py = (float)y + 0.5f, d = distance(&form, px, py), cover = 0.5f - d / form.feather;
+            float px = (float)x + 0.5f, py = (float)y + 0.5f, d = distance(&form, px, py),
+                  cover = 0.5f - d / form.feather;
             if (cover <= 0) continue;
             put(s, x, y, brush_colour(s, &b, px, py, d), (cover < 1 ? cover : 1) * b.alpha, b.label, b.glow);
         }
@@ -516,7 +658,7 @@ static void shine(world_scene *s, float x, float y, float r, tint c, float alpha
 typedef struct layer {
     uint8_t class, colour;
     int label;
-    int y, bottom;              /* mean height of its upper edge; rows from `bottom` on are covered by later layers */
+    int y, bottom; /* mean height of its upper edge; rows from `bottom` on are covered by later layers */
     uint64_t seed;
 } layer;
 
@@ -529,23 +671,26 @@ typedef struct thing {
     uint8_t class, colour, pattern;
     bool misplaced;
     int label;
-    int x, y, size;             /* middle of its foot; the larger side */
+    int x, y, size; /* middle of its foot; the larger side */
     uint64_t seed;
-    look outline;               /* whose outline it fills; class 0: its own */
+    look outline; /* whose outline it fills; class 0: its own */
 } thing;
 
 /* The class that its outline is of. */
-static int form_of(const thing *t) { return t->outline.class ? t->outline.class : t->class; }
+static int form_of(const thing *t)
+{
+    return t->outline.class ? t->outline.class : t->class;
+}
 
 typedef enum { SEASIDE, MEADOW, ROADSIDE, SNOWY, DESERT, LAKESIDE, FARMLAND, SCENERIES } scenery;
 enum { MOST_LAYERS = 6, MOST_THINGS = 10 };
 typedef struct plan {
     scenery kind;
-    bool night, country_road;   /* country_road: it runs to the horizon, instead of across */
+    bool night, country_road; /* country_road: it runs to the horizon, instead of across */
     int horizon, layers, things;
     layer layer[MOST_LAYERS];
     thing thing[MOST_THINGS];
-    int style, style_label;     /* style_label 0: the whole picture */
+    int style, style_label; /* style_label 0: the whole picture */
 } plan;
 
 /* ---- Stuff ------------------------------------------------------------------------------------------------------- */
@@ -598,7 +743,9 @@ static void draw_night_sky(world_scene *s, const layer *l)
     }
 }
 
-typedef struct peak { float x, y, left, right; } peak;
+typedef struct peak {
+    float x, y, left, right;
+} peak;
 
 /* Peaks from the back to the front; each has a lit and a dark side, parted by a ridge that wanders, and snow on top. */
 static void draw_mountain(world_scene *s, const layer *l)
@@ -607,7 +754,9 @@ static void draw_mountain(world_scene *s, const layer *l)
     peak p[4];
     int n = 2 + roll(&d, 3), kind = 0;
     kind = roll(&d, 3);
-    tint rock = kind == 0 ? (tint){0.46f, 0.45f, 0.50f} : kind == 1 ? (tint){0.50f, 0.43f, 0.38f} : (tint){0.40f, 0.46f, 0.54f};
+    tint rock = kind == 0   ? (tint){0.46f, 0.45f, 0.50f}
+                : kind == 1 ? (tint){0.50f, 0.43f, 0.38f}
+                            : (tint){0.40f, 0.46f, 0.54f};
     float snow = spread(&d, 0.1f, 0.42f);
     for (int i = 0; i < n; i++) {
         p[i].x = ((float)i + spread(&d, 0.15f, 0.85f)) * WORLD_SIDE / (float)n;
@@ -618,8 +767,10 @@ static void draw_mountain(world_scene *s, const layer *l)
     for (int x = 0; x < WORLD_SIDE; x++)
         for (int y = 0; y < l->bottom; y++)
             for (int i = n - 1; i >= 0; i--) {
-                float dx = (float)x + 0.5f - p[i].x, slope = dx < 0 ? p[i].left : p[i].right, px = (float)x, py = (float)y;
-                float edge = p[i].y + (dx < 0 ? -dx : dx) * slope + 5 * (texture(s->soft, px * 0.5f + (float)i * 17, 3) - 0.5f) +
+                float dx = (float)x + 0.5f - p[i].x, slope = dx < 0 ? p[i].left : p[i].right, px = (float)x,
+                      py = (float)y;
+                float edge = p[i].y + (dx < 0 ? -dx : dx) * slope +
+                             5 * (texture(s->soft, px * 0.5f + (float)i * 17, 3) - 0.5f) +
                              2 * (texture(s->fine, px * 0.8f, (float)i * 9) - 0.5f);
                 float cover = clamp01((py + 0.5f - edge) * 0.75f + 0.5f), depth = py - p[i].y;
                 if (cover <= 0) continue;
@@ -644,15 +795,16 @@ static void draw_forest(world_scene *s, const layer *l)
     dice d = {l->seed};
     bool pines = chance(&d, 50);
     tint base = dyed((tint){0.12f, 0.36f, 0.18f}, l->colour, 0.27f);
-    paint(s, box(-2, (float)l->y - 9, WORLD_SIDE + 2, (float)l->bottom, 0), down(l->label, scaled(base, 0.55f), scaled(base, 0.8f),
-          (float)l->y - 9, (float)l->bottom));
+    paint(s, box(-2, (float)l->y - 9, WORLD_SIDE + 2, (float)l->bottom, 0),
+          down(l->label, scaled(base, 0.55f), scaled(base, 0.8f), (float)l->y - 9, (float)l->bottom));
     for (int row = 0; row < 2; row++)
         for (float x = -4; x < WORLD_SIDE + 6;) {
             float h = spread(&d, 17, 27) - (float)row * 6;
             float y = (float)l->y + (float)row * 3, k = spread(&d, 0.8f, 1.25f) * (0.8f + 0.3f * (float)row);
             if (pines) conifer(s, l->label, x, y + 3, h * 1.15f, scaled(base, k * 1.1f), false);
             else {
-                brush b = around(l->label, scaled(base, k * 1.6f), scaled(base, k * 0.75f), x - h * 0.15f, y - h * 0.75f, h * 0.62f);
+                brush b = around(l->label, scaled(base, k * 1.6f), scaled(base, k * 0.75f), x - h * 0.15f,
+                                 y - h * 0.75f, h * 0.62f);
                 paint(s, ellipse(x, y - h * 0.5f, h * 0.42f, h * 0.5f), grained(b, 0.3f, 0.9f, 0.9f));
             }
             x += spread(&d, 6.5f, 10.5f);
@@ -695,7 +847,8 @@ static tint grass(const world_scene *s, float x, float y, float t)
 static tint snow(const world_scene *s, float x, float y, float t)
 {
     float drift = texture(s->soft, x * 0.20f, y * 0.5f), grain = texture(s->fine, x, y);
-    tint c = mixed((tint){0.96f, 0.97f, 1}, (tint){0.74f, 0.83f, 0.95f}, smooth((drift - 0.36f) * 3.2f) * (0.35f + 0.5f * t));
+    tint c = mixed((tint){0.96f, 0.97f, 1}, (tint){0.74f, 0.83f, 0.95f},
+                   smooth((drift - 0.36f) * 3.2f) * (0.35f + 0.5f * t));
     return scaled(c, 1 + 0.035f * (grain - 0.5f));
 }
 
@@ -718,15 +871,21 @@ static void draw_ground(world_scene *s, const layer *l, float glitter)
         float px = (float)x + 0.5f, n = texture(s->soft, offset + px * 0.25f, 7);
         float top = (float)l->y + waves * (2 * n - 1) + (shore ? 7 * tilt * (px - 64) / 64 : 0);
         for (int y = top < 2 ? 0 : (int)top - 1; y < l->bottom; y++) {
-            float py = (float)y + 0.5f, cover = clamp01(py - top + 0.5f), t = clamp01((py - (float)l->y) / (float)(WORLD_SIDE - l->y));
+            float py = (float)y + 0.5f, cover = clamp01(py - top + 0.5f),
+                  t = clamp01((py - (float)l->y) / (float)(WORLD_SIDE - l->y));
             tint c;
-            if (l->class == SEA) c = water(s, px, py, t, glitter, (tint){0.36f, 0.66f, 0.80f}, (tint){0.05f, 0.28f, 0.50f});
+            if (l->class == SEA)
+                c = water(s, px, py, t, glitter, (tint){0.36f, 0.66f, 0.80f}, (tint){0.05f, 0.28f, 0.50f});
             else if (l->class == SAND) c = sand(s, px, py, t);
             else if (l->class == GRASS) c = grass(s, px, py, t);
             else if (l->class == SNOW) c = snow(s, px, py, t);
             else c = field(s, l, px, py, t);
             if (shore && py - top < 3) c = scaled(c, 0.80f + 0.066f * (py - top));
-            c = dyed(c, l->colour, l->class == SEA ? 0.34f : l->class == SAND ? 0.78f : l->class == GRASS ? 0.50f : 0.72f);
+            c = dyed(c, l->colour,
+                     l->class == SEA     ? 0.34f
+                     : l->class == SAND  ? 0.78f
+                     : l->class == GRASS ? 0.50f
+                                         : 0.72f);
             put(s, x, y, c, cover, l->label, false);
             if (shore && py - top > -1.5f && py - top < 1) put(s, x, y, (tint){1, 1, 1}, 0.6f, 0, false);
         }
@@ -743,10 +902,12 @@ static void draw_lake(world_scene *s, const layer *l, float glitter)
     for (int y = l->y - 2; y < l->bottom + 3 && y < WORLD_SIDE; y++)
         for (int x = 0; x < WORLD_SIDE; x++) {
             float px = (float)x + 0.5f, py = (float)y + 0.5f, u = (px - cx) / rx, v = (py - cy) / ry;
-            float inside = (1 - u * u - v * v) * ry * 0.6f + 2.5f * (texture(s->soft, px * 0.4f, 31 + py * 0.2f) - 0.5f);
+            float inside =
+                (1 - u * u - v * v) * ry * 0.6f + 2.5f * (texture(s->soft, px * 0.4f, 31 + py * 0.2f) - 0.5f);
             float cover = clamp01(inside + 0.5f), t = clamp01((py - (float)l->y) / (2 * ry));
             if (cover <= 0) continue;
-            tint c = water(s, px, py, 0.2f + 0.6f * t, glitter, (tint){0.55f, 0.80f, 0.88f}, (tint){0.16f, 0.46f, 0.66f});
+            tint c =
+                water(s, px, py, 0.2f + 0.6f * t, glitter, (tint){0.55f, 0.80f, 0.88f}, (tint){0.16f, 0.46f, 0.66f});
             if (inside < 2.5f && v < 0) c = scaled(c, 0.72f);
             put(s, x, y, dyed(c, l->colour, 0.50f), cover, l->label, false);
         }
@@ -763,7 +924,8 @@ static void draw_road(world_scene *s, const layer *l, bool country)
             float grain = texture(s->fine, px * 0.9f, py * 0.9f), edge, cover = 1, line;
             tint c = scaled((tint){0.43f, 0.43f, 0.46f}, 0.88f + 0.22f * grain);
             if (country) {
-                float half = 2.5f + 34 * t * t + 6 * t, centre = vx + bend * t * t + 9 * sine(t * 0.55f + vx * 0.1f) * t;
+                float half = 2.5f + 34 * t * t + 6 * t,
+                      centre = vx + bend * t * t + 9 * sine(t * 0.55f + vx * 0.1f) * t;
                 float off = px - centre;
                 off = off < 0 ? -off : off;
                 cover = clamp01(half - off + 0.5f);
@@ -787,16 +949,19 @@ typedef struct sitter {
     world_scene *s;
     const thing *t;
     dice d;
-    float x, y, k;              /* foot and size */
+    float x, y, k; /* foot and size */
     int label;
-    int ground;                 /* the land it stands on: firs in snow, palms on sand */
+    int ground; /* the land it stands on: firs in snow, palms on sand */
     tint main;
 } sitter;
 
 /* The colour a thing has when its phrase names none; never quite one of the named ones. */
 static tint natural_colour(int class, dice *d)
 {
-    static const struct { uint8_t class; tint tint[3]; } natural[] = {
+    static const struct {
+        uint8_t class;
+        tint tint[3];
+    } natural[] = {
         {BOAT, {{0.52f, 0.32f, 0.18f}, {0.60f, 0.40f, 0.22f}, {0.45f, 0.28f, 0.18f}}},
         {SUN, {{1.0f, 0.88f, 0.35f}, {1.0f, 0.80f, 0.28f}, {1.0f, 0.92f, 0.48f}}},
         {HOUSE, {{0.91f, 0.83f, 0.68f}, {0.86f, 0.78f, 0.66f}, {0.80f, 0.66f, 0.52f}}},
@@ -821,7 +986,8 @@ static tint natural_colour(int class, dice *d)
     };
     int i = roll(d, 3);
     for (size_t k = 0; k < sizeof natural / sizeof *natural; k++)
-        if (natural[k].class == class) return jittered(d, natural[k].tint[i], class == SUN || class == CLOUD ? 0.01f : 0.04f);
+        if (natural[k].class == class)
+            return jittered(d, natural[k].tint[i], class == SUN || class == CLOUD ? 0.01f : 0.04f);
     return (tint){0.5f, 0.5f, 0.5f};
 }
 
@@ -829,7 +995,7 @@ static tint main_colour(const thing *t, dice *d)
 {
     if (t->colour) return jittered(d, COLOURS[t->colour].value, 0.03f);
     tint c = natural_colour(t->class, d);
-    if (t->pattern) {           /* a pattern without a colour: any colour will do */
+    if (t->pattern) { /* a pattern without a colour: any colour will do */
         int i = 1 + roll(d, WHITE - 1);
         c = jittered(d, COLOURS[i].value, 0.03f);
     }
@@ -868,7 +1034,10 @@ static void draw_sun(sitter *m)
         float t = (float)i / 12, n = sine(t), o = sine(t + 0.25f);
         brush b = flat(0, lighter(c, 0.2f));
         b.glow = true, b.alpha = 0.7f;
-        paint(m->s, stroke(m->x + o * r * 1.2f, y + n * r * 1.2f, m->x + o * r * 1.5f, y + n * r * 1.5f, r * 0.10f, r * 0.04f), b);
+        paint(
+            m->s,
+            stroke(m->x + o * r * 1.2f, y + n * r * 1.2f, m->x + o * r * 1.5f, y + n * r * 1.5f, r * 0.10f, r * 0.04f),
+            b);
     }
     brush b = around(m->label, lighter(c, 0.55f), c, m->x - r * 0.2f, y - r * 0.2f, r * 1.15f);
     b.glow = true;
@@ -889,7 +1058,10 @@ static void draw_moon(sitter *m)
         return;
     }
     paint(m->s, disc(m->x, y, r), b);
-    static const float crater[5][3] = {{-0.35f, -0.25f, 0.20f}, {0.25f, 0.30f, 0.26f}, {0.35f, -0.35f, 0.14f}, {-0.25f, 0.42f, 0.15f},
+    static const float crater[5][3] = {{-0.35f, -0.25f, 0.20f},
+                                       {0.25f, 0.30f, 0.26f},
+                                       {0.35f, -0.35f, 0.14f},
+                                       {-0.25f, 0.42f, 0.15f},
                                        {0.02f, -0.02f, 0.10f}};
     for (int i = 0; i < 5; i++) {
         brush c = flat(0, scaled(m->main, 0.84f));
@@ -908,13 +1080,14 @@ static void draw_star(sitter *m)
     shine(m->s, m->x, y, r * 2.4f, m->main, 0.4f);
     brush b = around(m->label, lighter(m->main, 0.45f), m->main, m->x, y, r);
     b.glow = true;
-    paint(m->s, polygon(10, (const float (*)[2])corner, m->x, y, r, r), b);
+    paint(m->s, polygon(10, (const float(*)[2])corner, m->x, y, r, r), b);
 }
 
 static void draw_cloud(sitter *m)
 {
-    static const float puff[7][3] = {{-0.36f, -0.13f, 0.13f}, {0.36f, -0.13f, 0.13f}, {-0.18f, -0.22f, 0.18f}, {0.20f, -0.20f, 0.17f},
-                                     {0.02f, -0.29f, 0.21f}, {-0.10f, -0.12f, 0.12f}, {0.12f, -0.12f, 0.12f}};
+    static const float puff[7][3] = {{-0.36f, -0.13f, 0.13f}, {0.36f, -0.13f, 0.13f}, {-0.18f, -0.22f, 0.18f},
+                                     {0.20f, -0.20f, 0.17f},  {0.02f, -0.29f, 0.21f}, {-0.10f, -0.12f, 0.12f},
+                                     {0.12f, -0.12f, 0.12f}};
     tint under = mixed(scaled(m->main, 0.80f), (tint){0.62f, 0.70f, 0.84f}, 0.35f);
     for (int i = 0; i < 7; i++) {
         float k = m->k * spread(&m->d, 0.9f, 1.1f), x = m->x + puff[i][0] * m->k, y = m->y + puff[i][1] * m->k;
@@ -927,7 +1100,8 @@ static void draw_bird(sitter *m)
 {
     float k = m->k, f = chance(&m->d, 50) ? 1.0f : -1.0f, x = m->x, y = m->y - k * 0.28f;
     static const float far[4][2] = {{0.02f, -0.02f}, {0.14f, -0.40f}, {0.22f, -0.38f}, {0.20f, -0.02f}};
-    static const float near[5][2] = {{-0.12f, 0.00f}, {-0.22f, -0.42f}, {-0.10f, -0.44f}, {0.08f, -0.22f}, {0.14f, 0.02f}};
+    static const float near[5][2] = {
+        {-0.12f, 0.00f}, {-0.22f, -0.42f}, {-0.10f, -0.44f}, {0.08f, -0.22f}, {0.14f, 0.02f}};
     static const float tail[4][2] = {{-0.20f, -0.04f}, {-0.50f, -0.12f}, {-0.46f, 0.06f}, {-0.22f, 0.07f}};
     static const float beak[3][2] = {{0.38f, -0.10f}, {0.52f, -0.04f}, {0.38f, 0.00f}};
     paint(m->s, polygon(4, far, x, y, f * k, k), flat(m->label, scaled(m->main, 0.62f)));
@@ -935,7 +1109,8 @@ static void draw_bird(sitter *m)
     paint(m->s, polygon(3, beak, x, y, f * k, k), flat(m->label, (tint){0.95f, 0.62f, 0.15f}));
     brush body = down(m->label, m->main, mixed(m->main, (tint){1, 1, 1}, 0.55f), y - 0.08f * k, y + 0.16f * k);
     paint(m->s, turned(ellipse(x + f * 0.02f * k, y + 0.02f * k, 0.28f * k, 0.125f * k), -0.02f * f), body);
-    paint(m->s, disc(x + f * 0.30f * k, y - 0.06f * k, 0.11f * k), down(m->label, lighter(m->main, 0.1f), m->main, y - 0.15f * k, y));
+    paint(m->s, disc(x + f * 0.30f * k, y - 0.06f * k, 0.11f * k),
+          down(m->label, lighter(m->main, 0.1f), m->main, y - 0.15f * k, y));
     paint(m->s, disc(x + f * 0.33f * k, y - 0.08f * k, 0.026f * k + 0.4f), flat(m->label, DARK));
     paint(m->s, polygon(5, near, x, y, f * k, k),
           rimmed(down(m->label, scaled(m->main, 0.70f), scaled(m->main, 0.95f), y - 0.44f * k, y), 0.25f, 2));
@@ -950,7 +1125,8 @@ static void draw_balloon(sitter *m)
         b.pattern = GORES, b.gores = 7, b.rx = 0.37f * k, b.ry = 0.6f * k;
         for (int i = 0; i < 3; i++) b.paint[i] = i == 1 ? lighter(m->main, 0.25f) : m->main;
         if (!m->t->colour) {
-            b.paint[0] = (tint){0.90f, 0.32f, 0.26f}, b.paint[1] = (tint){0.98f, 0.82f, 0.32f}, b.paint[2] = (tint){0.26f, 0.60f, 0.78f};
+            b.paint[0] = (tint){0.90f, 0.32f, 0.26f}, b.paint[1] = (tint){0.98f, 0.82f, 0.32f},
+            b.paint[2] = (tint){0.26f, 0.60f, 0.78f};
             b.from = (tint){1, 1, 1}, b.to = (tint){0.66f, 0.66f, 0.66f};
         }
     }
@@ -965,22 +1141,26 @@ static void draw_balloon(sitter *m)
 
 static void draw_boat(sitter *m)
 {
-    static const float hull[7][2] = {{-0.5f, -0.20f}, {0.5f, -0.23f}, {0.44f, -0.10f}, {0.34f, 0.0f}, {-0.30f, 0.0f}, {-0.42f, -0.07f},
-                                     {-0.48f, -0.15f}};
-    static const float sail[5][2] = {{0.02f, -0.96f}, {0.20f, -0.66f}, {0.34f, -0.42f}, {0.42f, -0.27f}, {0.02f, -0.27f}};
+    static const float hull[7][2] = {{-0.5f, -0.20f}, {0.5f, -0.23f},   {0.44f, -0.10f}, {0.34f, 0.0f},
+                                     {-0.30f, 0.0f},  {-0.42f, -0.07f}, {-0.48f, -0.15f}};
+    static const float sail[5][2] = {
+        {0.02f, -0.96f}, {0.20f, -0.66f}, {0.34f, -0.42f}, {0.42f, -0.27f}, {0.02f, -0.27f}};
     static const float jib[4][2] = {{-0.05f, -0.88f}, {-0.05f, -0.29f}, {-0.38f, -0.29f}, {-0.24f, -0.52f}};
     float k = m->k, f = chance(&m->d, 50) ? 1.0f : -1.0f, x = m->x, y = m->y;
     tint cloth = m->t->colour ? m->main : (tint){0.97f, 0.95f, 0.88f};
     shadow(m->s, x, y + 1, 0.46f * k, 0.06f * k, 0.35f);
-    paint(m->s, stroke(x - f * 0.015f * k, y - 0.2f * k, x - f * 0.015f * k, y - 1.0f * k, 0.022f * k, 0.014f * k), flat(m->label, WOOD));
-    brush b = across(m->label, lighter(cloth, 0.12f), scaled(cloth, 0.84f), x - f * 0.1f * k, y - 0.9f * k, x + f * 0.4f * k, y - 0.25f * k);
+    paint(m->s, stroke(x - f * 0.015f * k, y - 0.2f * k, x - f * 0.015f * k, y - 1.0f * k, 0.022f * k, 0.014f * k),
+          flat(m->label, WOOD));
+    brush b = across(m->label, lighter(cloth, 0.12f), scaled(cloth, 0.84f), x - f * 0.1f * k, y - 0.9f * k,
+                     x + f * 0.4f * k, y - 0.25f * k);
     paint(m->s, polygon(5, sail, x, y, f * k, k), b);
     b.from = cloth, b.to = scaled(cloth, 0.80f);
     paint(m->s, polygon(4, jib, x, y, f * k, k), b);
     tint wood = m->t->colour ? scaled(m->main, 0.85f) : m->main;
-    paint(m->s, polygon(7, hull, x, y, f * k, k), grained(down(m->label, lighter(wood, 0.12f), scaled(wood, 0.55f), y - 0.22f * k, y),
-          0.12f, 0.15f, 1));
-    paint(m->s, stroke(x - f * 0.47f * k, y - 0.19f * k, x + f * 0.48f * k, y - 0.215f * k, 0.9f, 0.9f), flat(m->label, lighter(wood, 0.55f)));
+    paint(m->s, polygon(7, hull, x, y, f * k, k),
+          grained(down(m->label, lighter(wood, 0.12f), scaled(wood, 0.55f), y - 0.22f * k, y), 0.12f, 0.15f, 1));
+    paint(m->s, stroke(x - f * 0.47f * k, y - 0.19f * k, x + f * 0.48f * k, y - 0.215f * k, 0.9f, 0.9f),
+          flat(m->label, lighter(wood, 0.55f)));
     brush foam = flat(0, (tint){0.9f, 0.96f, 1});
     foam.alpha = 0.6f;
     paint(m->s, ellipse(x, y + 0.3f, 0.36f * k, 1.1f), foam);
@@ -988,7 +1168,8 @@ static void draw_boat(sitter *m)
 
 static void draw_fish(sitter *m)
 {
-    static const float tail[5][2] = {{-0.26f, 0.0f}, {-0.52f, -0.20f}, {-0.44f, 0.0f}, {-0.52f, 0.20f}, {-0.28f, 0.04f}};
+    static const float tail[5][2] = {
+        {-0.26f, 0.0f}, {-0.52f, -0.20f}, {-0.44f, 0.0f}, {-0.52f, 0.20f}, {-0.28f, 0.04f}};
     static const float fin[4][2] = {{-0.14f, -0.12f}, {-0.10f, -0.30f}, {0.10f, -0.26f}, {0.14f, -0.14f}};
     float k = m->k, f = chance(&m->d, 50) ? 1.0f : -1.0f, x = m->x, y = m->y - 0.36f * k;
     brush foam = flat(0, (tint){0.93f, 0.98f, 1});
@@ -996,13 +1177,15 @@ static void draw_fish(sitter *m)
         float u = spread(&m->d, -0.42f, 0.42f), v = spread(&m->d, -0.04f, 0.10f), r = spread(&m->d, 0.8f, 2.2f);
         paint(m->s, ellipse(x + u * k, m->y - v * k, r * 1.3f, r), foam);
     }
-    paint(m->s, polygon(5, tail, x, y, f * k, k), down(m->label, scaled(m->main, 0.9f), scaled(m->main, 0.65f), y - 0.2f * k, y + 0.2f * k));
+    paint(m->s, polygon(5, tail, x, y, f * k, k),
+          down(m->label, scaled(m->main, 0.9f), scaled(m->main, 0.65f), y - 0.2f * k, y + 0.2f * k));
     paint(m->s, polygon(4, fin, x, y, f * k, k), flat(m->label, scaled(m->main, 0.72f)));
     brush b = surface(m, x, y - 0.18f * k, x, y + 0.22f * k);
     b.period = 9;
     if (!m->t->pattern) b.from = scaled(m->main, 0.92f), b.to = lighter(m->main, 0.45f);
     paint(m->s, ellipse(x, y, 0.34f * k, 0.19f * k), rimmed(b, 0.22f, 2.5f));
-    paint(m->s, turned(ellipse(x - f * 0.02f * k, y + 0.06f * k, 0.09f * k, 0.045f * k), f * 0.08f), flat(m->label, scaled(m->main, 0.68f)));
+    paint(m->s, turned(ellipse(x - f * 0.02f * k, y + 0.06f * k, 0.09f * k, 0.045f * k), f * 0.08f),
+          flat(m->label, scaled(m->main, 0.68f)));
     paint(m->s, disc(x + f * 0.21f * k, y - 0.05f * k, 0.055f * k), flat(m->label, WHITE_PAINT));
     paint(m->s, disc(x + f * 0.22f * k, y - 0.05f * k, 0.03f * k), flat(m->label, DARK));
 }
@@ -1010,7 +1193,8 @@ static void draw_fish(sitter *m)
 static void window(sitter *m, float x, float y, float half, float tall)
 {
     bool lamp = m->s->night;
-    brush glass = across(m->label, (tint){0.78f, 0.90f, 0.97f}, (tint){0.36f, 0.52f, 0.68f}, x - half, y - tall, x + half, y + tall);
+    brush glass = across(m->label, (tint){0.78f, 0.90f, 0.97f}, (tint){0.36f, 0.52f, 0.68f}, x - half, y - tall,
+                         x + half, y + tall);
     if (lamp) glass = flat(m->label, (tint){1.0f, 0.84f, 0.42f}), glass.glow = true;
     paint(m->s, box(x - half - 1, y - tall - 1, x + half + 1, y + tall + 1, 0.4f), flat(m->label, WHITE_PAINT));
     paint(m->s, box(x - half, y - tall, x + half, y + tall, 0), glass);
@@ -1030,8 +1214,8 @@ static void draw_house(sitter *m)
     brush wall = surface(m, x - 0.4f * k, y - 0.3f * k, x + 0.4f * k, y);
     wall.from = lighter(m->main, 0.10f), wall.to = scaled(m->main, 0.84f);
     shadow(m->s, x + 0.05f * k, y, 0.48f * k, 0.055f * k, 0.35f);
-    paint(m->s, box(x + f * 0.20f * k, y - 0.92f * k, x + f * 0.20f * k + 0.10f * k, y - 0.55f * k, 0), down(m->label, scaled(brick, 1.1f),
-          scaled(brick, 0.8f), y - 0.92f * k, y - 0.55f * k));
+    paint(m->s, box(x + f * 0.20f * k, y - 0.92f * k, x + f * 0.20f * k + 0.10f * k, y - 0.55f * k, 0),
+          down(m->label, scaled(brick, 1.1f), scaled(brick, 0.8f), y - 0.92f * k, y - 0.55f * k));
     if (gable) {
         paint(m->s, polygon(5, front, x, y, k, k), grained(wall, 0.05f, 0.6f, 1));
         for (float g = -1; g < 2; g += 2)
@@ -1041,8 +1225,9 @@ static void draw_house(sitter *m)
     } else {
         paint(m->s, box(x - 0.42f * k, y - 0.47f * k, x + 0.42f * k, y, 0), grained(wall, 0.05f, 0.6f, 1));
         shadow(m->s, x, y - 0.42f * k, 0.42f * k, 0.03f * k, 0.3f);
-        paint(m->s, polygon(4, side, x, y, k, k), grained(down(m->label, lighter(roof, 0.12f), scaled(roof, 0.82f), y - 0.8f * k,
-              y - 0.44f * k), (m->ground == SNOW) ? 0.03f : 0.22f, 0.5f, 1.1f));
+        paint(m->s, polygon(4, side, x, y, k, k),
+              grained(down(m->label, lighter(roof, 0.12f), scaled(roof, 0.82f), y - 0.8f * k, y - 0.44f * k),
+                      (m->ground == SNOW) ? 0.03f : 0.22f, 0.5f, 1.1f));
     }
     paint(m->s, box(x - f * 0.07f * k - 0.075f * k, y - 0.29f * k, x - f * 0.07f * k + 0.075f * k, y, 0.6f),
           across(m->label, scaled(WOOD, 1.15f), scaled(WOOD, 0.75f), x - 0.1f * k, y, x + 0.1f * k, y));
@@ -1061,37 +1246,47 @@ static void conifer(world_scene *s, int label, float x, float y, float h, tint c
         float foot = y - h * (0.10f + 0.25f * (float)i), w = h * (0.60f - 0.13f * (float)i), tall = h * 0.42f;
         brush b = across(label, scaled(c, 1.30f), scaled(c, 0.62f), x - w * 0.35f, foot - tall, x + w * 0.4f, foot);
         paint(s, polygon(5, tier, x, foot, w, tall), grained(b, 0.22f, 0.8f, 0.8f));
-        if (snowy) paint(s, polygon(5, cap, x, foot, w, tall), down(label, (tint){1, 1, 1}, (tint){0.80f, 0.87f, 0.96f}, foot - tall, foot));
+        if (snowy)
+            paint(s, polygon(5, cap, x, foot, w, tall),
+                  down(label, (tint){1, 1, 1}, (tint){0.80f, 0.87f, 0.96f}, foot - tall, foot));
     }
 }
 
 static void palm(sitter *m)
 {
-    static const float frond[8][2] = {{-0.15f, 0.20f}, {0.18f, 0.19f}, {-0.36f, 0.06f}, {0.37f, 0.08f}, {-0.32f, -0.14f}, {0.33f, -0.12f},
-                                      {-0.12f, -0.24f}, {0.15f, -0.23f}};
-    float k = m->k, f = chance(&m->d, 50) ? 1.0f : -1.0f, x = m->x, y = m->y, cx = x + f * 0.10f * k, cy = y - 0.74f * k;
+    static const float frond[8][2] = {{-0.15f, 0.20f},  {0.18f, 0.19f},  {-0.36f, 0.06f},  {0.37f, 0.08f},
+                                      {-0.32f, -0.14f}, {0.33f, -0.12f}, {-0.12f, -0.24f}, {0.15f, -0.23f}};
+    float k = m->k, f = chance(&m->d, 50) ? 1.0f : -1.0f, x = m->x, y = m->y, cx = x + f * 0.10f * k,
+          cy = y - 0.74f * k;
     const float bend[4] = {0, -0.02f, 0.02f, 0.10f};
     shadow(m->s, x + 0.04f * k, y, 0.20f * k, 0.04f * k, 0.4f);
     for (int i = 0; i < 3; i++) {
         float x0 = x + f * bend[i] * k, x1 = x + f * bend[i + 1] * k, r = (0.045f - 0.006f * (float)i) * k;
-        paint(m->s, stroke(x0, y - 0.25f * k * (float)i, x1, y - 0.25f * k * (float)(i + 1), r, r * 0.86f),
-              grained(across(m->label, lighter(WOOD, 0.28f), scaled(WOOD, 0.9f), x0 - r, y, x0 + r, y), 0.25f, 0.3f, 1));
+        paint(
+            m->s, stroke(x0, y - 0.25f * k * (float)i, x1, y - 0.25f * k * (float)(i + 1), r, r * 0.86f),
+            grained(across(m->label, lighter(WOOD, 0.28f), scaled(WOOD, 0.9f), x0 - r, y, x0 + r, y), 0.25f, 0.3f, 1));
     }
     for (int i = 0; i < 8; i++) {
         float dx = frond[i][0], dy = frond[i][1] + spread(&m->d, -0.02f, 0.02f);
-        const float leaf[5][2] = {{0, 0.02f}, {dx * 0.35f, dy * 0.5f - 0.10f}, {dx * 0.75f, dy * 0.8f - 0.06f}, {dx, dy + 0.02f},
+        const float leaf[5][2] = {{0, 0.02f},
+                                  {dx * 0.35f, dy * 0.5f - 0.10f},
+                                  {dx * 0.75f, dy * 0.8f - 0.06f},
+                                  {dx, dy + 0.02f},
                                   {dx * 0.50f, dy * 0.5f + 0.025f}};
         float dim = i < 4 ? 0.78f : 1.05f;
-        brush b = around(m->label, lighter(scaled(m->main, dim), 0.12f), scaled(m->main, dim * 0.72f), cx, cy - 0.1f * k, 0.4f * k);
+        brush b = around(m->label, lighter(scaled(m->main, dim), 0.12f), scaled(m->main, dim * 0.72f), cx,
+                         cy - 0.1f * k, 0.4f * k);
         paint(m->s, polygon(5, leaf, cx, cy, k, k), grained(b, 0.2f, 0.9f, 0.9f));
     }
-    for (int i = -1; i < 2; i++) paint(m->s, disc(cx + (float)i * 0.045f * k, cy + 0.03f * k, 0.032f * k), flat(m->label, scaled(WOOD, 0.7f)));
+    for (int i = -1; i < 2; i++)
+        paint(m->s, disc(cx + (float)i * 0.045f * k, cy + 0.03f * k, 0.032f * k), flat(m->label, scaled(WOOD, 0.7f)));
 }
 
 static void draw_tree(sitter *m)
 {
-    static const float crown[7][3] = {{-0.17f, -0.44f, 0.18f}, {0.17f, -0.44f, 0.18f}, {0, -0.46f, 0.20f}, {-0.16f, -0.66f, 0.19f},
-                                      {0.15f, -0.64f, 0.19f}, {0.0f, -0.78f, 0.19f}, {-0.05f, -0.62f, 0.19f}};
+    static const float crown[7][3] = {{-0.17f, -0.44f, 0.18f}, {0.17f, -0.44f, 0.18f}, {0, -0.46f, 0.20f},
+                                      {-0.16f, -0.66f, 0.19f}, {0.15f, -0.64f, 0.19f}, {0.0f, -0.78f, 0.19f},
+                                      {-0.05f, -0.62f, 0.19f}};
     float k = m->k, x = m->x, y = m->y;
     bool pine = m->ground == SNOW || chance(&m->d, 25);
     if (m->ground == SAND) {
@@ -1103,33 +1298,38 @@ static void draw_tree(sitter *m)
         conifer(m->s, m->label, x, y, k, m->t->colour ? m->main : scaled(m->main, 0.80f), (m->ground == SNOW));
         return;
     }
-    static const float trunk[6][2] = {{-0.07f, 0}, {-0.04f, -0.18f}, {-0.05f, -0.5f}, {0.05f, -0.5f}, {0.04f, -0.18f}, {0.07f, 0}};
-    paint(m->s, polygon(6, trunk, x, y, k, k), grained(across(m->label, lighter(WOOD, 0.1f), scaled(WOOD, 0.6f), x - 0.06f * k, y,
-          x + 0.06f * k, y), 0.25f, 1, 0.3f));
+    static const float trunk[6][2] = {{-0.07f, 0},    {-0.04f, -0.18f}, {-0.05f, -0.5f},
+                                      {0.05f, -0.5f}, {0.04f, -0.18f},  {0.07f, 0}};
+    paint(m->s, polygon(6, trunk, x, y, k, k),
+          grained(across(m->label, lighter(WOOD, 0.1f), scaled(WOOD, 0.6f), x - 0.06f * k, y, x + 0.06f * k, y), 0.25f,
+                  1, 0.3f));
     for (int i = 0; i < 7; i++) {
         float u = crown[i][0] + spread(&m->d, -0.025f, 0.025f), v = crown[i][1] + spread(&m->d, -0.025f, 0.025f);
         float r = crown[i][2] * k, dim = i < 3 ? 0.80f : i < 5 ? 0.92f : 1.05f;
-        brush b = around(m->label, lighter(scaled(m->main, dim), 0.16f), scaled(m->main, dim * 0.66f), x + u * k - r * 0.4f,
-                         y + v * k - r * 0.5f, r * 1.5f);
+        brush b = around(m->label, lighter(scaled(m->main, dim), 0.16f), scaled(m->main, dim * 0.66f),
+                         x + u * k - r * 0.4f, y + v * k - r * 0.5f, r * 1.5f);
         paint(m->s, disc(x + u * k, y + v * k, r), grained(b, 0.26f, 0.75f, 0.75f));
     }
 }
 
 static void draw_car(sitter *m)
 {
-    static const float cabin[5][2] = {{-0.34f, -0.26f}, {-0.24f, -0.46f}, {0.10f, -0.47f}, {0.20f, -0.40f}, {0.30f, -0.26f}};
+    static const float cabin[5][2] = {
+        {-0.34f, -0.26f}, {-0.24f, -0.46f}, {0.10f, -0.47f}, {0.20f, -0.40f}, {0.30f, -0.26f}};
     static const float rear[4][2] = {{-0.28f, -0.27f}, {-0.21f, -0.42f}, {-0.06f, -0.42f}, {-0.06f, -0.27f}};
     static const float front[4][2] = {{-0.02f, -0.27f}, {-0.02f, -0.42f}, {0.10f, -0.42f}, {0.22f, -0.27f}};
     float k = m->k, f = chance(&m->d, 50) ? 1.0f : -1.0f, x = m->x, y = m->y;
     brush b = surface(m, x, y - 0.46f * k, x, y - 0.05f * k);
-    brush glass = down(m->label, (tint){0.82f, 0.93f, 0.98f}, (tint){0.42f, 0.58f, 0.70f}, y - 0.43f * k, y - 0.27f * k);
+    brush glass =
+        down(m->label, (tint){0.82f, 0.93f, 0.98f}, (tint){0.42f, 0.58f, 0.70f}, y - 0.43f * k, y - 0.27f * k);
     shadow(m->s, x, y - 0.01f * k, 0.50f * k, 0.05f * k, 0.55f);
     b.period = m->t->pattern == STRIPED ? 9 : 10;
     paint(m->s, polygon(5, cabin, x, y, f * k, k), b);
     paint(m->s, box(x - 0.5f * k, y - 0.30f * k, x + 0.5f * k, y - 0.09f * k, 0.075f * k), b);
     paint(m->s, polygon(4, rear, x, y, f * k, k), glass);
     paint(m->s, polygon(4, front, x, y, f * k, k), glass);
-    paint(m->s, box(x - 0.49f * k, y - 0.125f * k, x + 0.49f * k, y - 0.08f * k, 0.02f * k), flat(m->label, scaled(m->main, 0.45f)));
+    paint(m->s, box(x - 0.49f * k, y - 0.125f * k, x + 0.49f * k, y - 0.08f * k, 0.02f * k),
+          flat(m->label, scaled(m->main, 0.45f)));
     brush seam = flat(m->label, scaled(m->main, 0.55f));
     paint(m->s, stroke(x - f * 0.04f * k, y - 0.27f * k, x - f * 0.04f * k, y - 0.13f * k, 0.4f, 0.4f), seam);
     for (float g = -1; g < 2; g += 2) {
@@ -1139,14 +1339,15 @@ static void draw_car(sitter *m)
     brush lamp = flat(m->label, (tint){1, 0.93f, 0.60f});
     lamp.glow = true;
     paint(m->s, ellipse(x + f * 0.465f * k, y - 0.225f * k, 0.028f * k, 0.036f * k), lamp);
-    paint(m->s, ellipse(x - f * 0.475f * k, y - 0.225f * k, 0.020f * k, 0.036f * k), flat(m->label, (tint){0.75f, 0.10f, 0.10f}));
+    paint(m->s, ellipse(x - f * 0.475f * k, y - 0.225f * k, 0.020f * k, 0.036f * k),
+          flat(m->label, (tint){0.75f, 0.10f, 0.10f}));
 }
 
 static void draw_rock(sitter *m)
 {
     float k = m->k, x = m->x, y = m->y, h = 0.70f * k;
-    float outline[8][2] = {{-0.50f, 0}, {-0.46f, -0.34f}, {-0.27f, -0.72f}, {-0.02f, -0.98f}, {0.24f, -0.84f}, {0.42f, -0.48f}, {0.5f, -0.12f},
-                           {0.44f, 0}};
+    float outline[8][2] = {{-0.50f, 0},     {-0.46f, -0.34f}, {-0.27f, -0.72f}, {-0.02f, -0.98f},
+                           {0.24f, -0.84f}, {0.42f, -0.48f},  {0.5f, -0.12f},   {0.44f, 0}};
     float facet[5][2], dark[4][2];
     for (int i = 1; i < 7; i++) {
         outline[i][0] += spread(&m->d, -0.05f, 0.05f);
@@ -1162,9 +1363,11 @@ static void draw_rock(sitter *m)
     dark[3][0] = mx, dark[3][1] = -0.52f;
     shadow(m->s, x + 0.04f * k, y, 0.5f * k, 0.06f * k, 0.4f);
     brush b = down(m->label, m->main, scaled(m->main, 0.66f), y - h, y);
-    paint(m->s, polygon(8, (const float (*)[2])outline, x, y, k, h), grained(b, 0.22f, 0.8f, 0.8f));
-    paint(m->s, polygon(5, (const float (*)[2])facet, x, y, k, h), grained(flat(m->label, lighter(m->main, (m->ground == SNOW) ? 0.85f : 0.26f)), 0.14f, 0.8f, 0.8f));
-    paint(m->s, polygon(4, (const float (*)[2])dark, x, y, k, h), grained(flat(m->label, scaled(m->main, 0.66f)), 0.2f, 0.8f, 0.8f));
+    paint(m->s, polygon(8, (const float(*)[2])outline, x, y, k, h), grained(b, 0.22f, 0.8f, 0.8f));
+    paint(m->s, polygon(5, (const float(*)[2])facet, x, y, k, h),
+          grained(flat(m->label, lighter(m->main, (m->ground == SNOW) ? 0.85f : 0.26f)), 0.14f, 0.8f, 0.8f));
+    paint(m->s, polygon(4, (const float(*)[2])dark, x, y, k, h),
+          grained(flat(m->label, scaled(m->main, 0.66f)), 0.2f, 0.8f, 0.8f));
 }
 
 static void draw_flower(sitter *m)
@@ -1173,10 +1376,10 @@ static void draw_flower(sitter *m)
     int petals = 6 + roll(&m->d, 3);
     tint green = {0.20f, 0.50f, 0.18f};
     paint(m->s, stroke(x, y, hx, hy, 0.035f * k, 0.028f * k), flat(m->label, green));
-    paint(m->s, turned(ellipse(x + 0.15f * k, y - 0.19f * k, 0.17f * k, 0.07f * k), -0.09f), down(m->label, lighter(green, 0.2f), green,
-          y - 0.3f * k, y));
-    paint(m->s, turned(ellipse(x - 0.15f * k, y - 0.13f * k, 0.17f * k, 0.07f * k), 0.09f), down(m->label, lighter(green, 0.2f), green,
-          y - 0.25f * k, y));
+    paint(m->s, turned(ellipse(x + 0.15f * k, y - 0.19f * k, 0.17f * k, 0.07f * k), -0.09f),
+          down(m->label, lighter(green, 0.2f), green, y - 0.3f * k, y));
+    paint(m->s, turned(ellipse(x - 0.15f * k, y - 0.13f * k, 0.17f * k, 0.07f * k), 0.09f),
+          down(m->label, lighter(green, 0.2f), green, y - 0.25f * k, y));
     for (int i = 0; i < petals; i++) {
         float t = ((float)i + 0.25f) / (float)petals, c = sine(t + 0.25f), n = sine(t);
         brush b = around(m->label, scaled(m->main, 0.78f), lighter(m->main, 0.16f), hx, hy, r * 1.7f);
@@ -1184,7 +1387,8 @@ static void draw_flower(sitter *m)
     }
     bool yellow = m->t->colour == YELLOW || m->t->colour == ORANGE;
     tint heart = yellow ? (tint){0.45f, 0.26f, 0.12f} : (tint){0.98f, 0.82f, 0.25f};
-    paint(m->s, disc(hx, hy, 0.105f * k), around(m->label, lighter(heart, 0.3f), scaled(heart, 0.82f), hx - 1, hy - 1, 0.13f * k));
+    paint(m->s, disc(hx, hy, 0.105f * k),
+          around(m->label, lighter(heart, 0.3f), scaled(heart, 0.82f), hx - 1, hy - 1, 0.13f * k));
 }
 
 static void draw_ball(sitter *m)
@@ -1194,7 +1398,8 @@ static void draw_ball(sitter *m)
     shadow(m->s, x + 0.1f * r, m->y, r * 0.9f, r * 0.16f, 0.5f);
     if (!m->t->pattern && !m->t->colour) {
         b.pattern = GORES, b.gores = 5;
-        b.paint[0] = (tint){0.90f, 0.30f, 0.25f}, b.paint[1] = (tint){0.98f, 0.96f, 0.90f}, b.paint[2] = (tint){0.20f, 0.52f, 0.85f};
+        b.paint[0] = (tint){0.90f, 0.30f, 0.25f}, b.paint[1] = (tint){0.98f, 0.96f, 0.90f},
+        b.paint[2] = (tint){0.20f, 0.52f, 0.85f};
         b.from = (tint){1, 1, 1}, b.to = (tint){0.60f, 0.60f, 0.60f};
     }
     b.period = m->t->pattern == STRIPED ? r * 0.72f : r * 0.75f;
@@ -1206,13 +1411,16 @@ static void draw_ball(sitter *m)
 
 static void draw_mushroom(sitter *m)
 {
-    static const float stem[6][2] = {{-0.16f, 0}, {-0.12f, -0.3f}, {-0.14f, -0.5f}, {0.14f, -0.5f}, {0.12f, -0.3f}, {0.16f, 0}};
+    static const float stem[6][2] = {{-0.16f, 0},    {-0.12f, -0.3f}, {-0.14f, -0.5f},
+                                     {0.14f, -0.5f}, {0.12f, -0.3f},  {0.16f, 0}};
     float k = m->k, x = m->x, y = m->y, cy = y - 0.42f * k;
     shadow(m->s, x, y, 0.26f * k, 0.05f * k, 0.4f);
     tint pale = {0.95f, 0.90f, 0.80f};
-    paint(m->s, polygon(6, stem, x, y, k, k), across(m->label, pale, scaled(pale, 0.75f), x - 0.14f * k, y, x + 0.15f * k, y));
+    paint(m->s, polygon(6, stem, x, y, k, k),
+          across(m->label, pale, scaled(pale, 0.75f), x - 0.14f * k, y, x + 0.15f * k, y));
     shape cap = ellipse(x, cy, 0.5f * k, 0.5f * k), above = box(x - k, y - k, x + k, cy + 0.02f * k, 0);
-    paint(m->s, ellipse(x, cy + 0.02f * k, 0.49f * k, 0.09f * k), down(m->label, scaled(pale, 0.72f), scaled(pale, 0.9f), cy, cy + 0.1f * k));
+    paint(m->s, ellipse(x, cy + 0.02f * k, 0.49f * k, 0.09f * k),
+          down(m->label, scaled(pale, 0.72f), scaled(pale, 0.9f), cy, cy + 0.1f * k));
     cap.within = &above;
     brush b = sphere(m, x, cy - 0.1f * k, 0.5f * k);
     b.period = m->t->pattern == STRIPED ? 9 : 0.30f * k;
@@ -1224,22 +1432,30 @@ static void draw_snowman(sitter *m)
 {
     static const float nose[3][2] = {{0, -0.03f}, {0.16f, 0.01f}, {0, 0.03f}};
     float k = m->k, x = m->x, y = m->y, f = chance(&m->d, 50) ? 1.0f : -1.0f;
-    tint blue = {0.66f, 0.76f, 0.92f}, scarf = jittered(&m->d, chance(&m->d, 50) ? (tint){0.80f, 0.20f, 0.20f} : (tint){0.20f, 0.45f, 0.70f}, 0.05f);
+    tint blue = {0.66f, 0.76f, 0.92f},
+         scarf = jittered(&m->d, chance(&m->d, 50) ? (tint){0.80f, 0.20f, 0.20f} : (tint){0.20f, 0.45f, 0.70f}, 0.05f);
     shadow(m->s, x, y, 0.30f * k, 0.05f * k, 0.35f);
     for (float g = -1; g < 2; g += 2) {
-        paint(m->s, stroke(x + g * 0.16f * k, y - 0.46f * k, x + g * 0.36f * k, y - 0.60f * k, 0.8f, 0.6f), flat(m->label, WOOD));
-        paint(m->s, stroke(x + g * 0.30f * k, y - 0.56f * k, x + g * 0.35f * k, y - 0.52f * k, 0.6f, 0.5f), flat(m->label, WOOD));
+        paint(m->s, stroke(x + g * 0.16f * k, y - 0.46f * k, x + g * 0.36f * k, y - 0.60f * k, 0.8f, 0.6f),
+              flat(m->label, WOOD));
+        paint(m->s, stroke(x + g * 0.30f * k, y - 0.56f * k, x + g * 0.35f * k, y - 0.52f * k, 0.6f, 0.5f),
+              flat(m->label, WOOD));
     }
     static const float ball[3][2] = {{0.22f, 0.24f}, {0.49f, 0.175f}, {0.70f, 0.135f}};
     for (int i = 0; i < 3; i++) {
         float cy = y - ball[i][0] * k, r = ball[i][1] * k;
-        paint(m->s, disc(x, cy, r), rimmed(around(m->label, m->main, blue, x - r * 0.4f, cy - r * 0.4f, r * 1.7f), 0.10f, 2));
+        paint(m->s, disc(x, cy, r),
+              rimmed(around(m->label, m->main, blue, x - r * 0.4f, cy - r * 0.4f, r * 1.7f), 0.10f, 2));
     }
-    paint(m->s, stroke(x - 0.12f * k, y - 0.595f * k, x + 0.12f * k, y - 0.595f * k, 0.035f * k, 0.035f * k), flat(m->label, scarf));
-    paint(m->s, stroke(x + f * 0.09f * k, y - 0.59f * k, x + f * 0.11f * k, y - 0.44f * k, 0.03f * k, 0.03f * k), flat(m->label, scaled(scarf, 0.85f)));
+    paint(m->s, stroke(x - 0.12f * k, y - 0.595f * k, x + 0.12f * k, y - 0.595f * k, 0.035f * k, 0.035f * k),
+          flat(m->label, scarf));
+    paint(m->s, stroke(x + f * 0.09f * k, y - 0.59f * k, x + f * 0.11f * k, y - 0.44f * k, 0.03f * k, 0.03f * k),
+          flat(m->label, scaled(scarf, 0.85f)));
     paint(m->s, polygon(3, nose, x, y - 0.70f * k, f * k, k), flat(m->label, (tint){0.96f, 0.52f, 0.12f}));
-    for (float g = -1; g < 2; g += 2) paint(m->s, disc(x + g * 0.05f * k, y - 0.75f * k, 0.6f + 0.008f * k), flat(m->label, DARK));
-    for (int i = 0; i < 2; i++) paint(m->s, disc(x, y - (0.43f + 0.10f * (float)i) * k, 0.6f + 0.008f * k), flat(m->label, DARK));
+    for (float g = -1; g < 2; g += 2)
+        paint(m->s, disc(x + g * 0.05f * k, y - 0.75f * k, 0.6f + 0.008f * k), flat(m->label, DARK));
+    for (int i = 0; i < 2; i++)
+        paint(m->s, disc(x, y - (0.43f + 0.10f * (float)i) * k, 0.6f + 0.008f * k), flat(m->label, DARK));
     paint(m->s, box(x - 0.15f * k, y - 0.84f * k, x + 0.15f * k, y - 0.80f * k, 0.5f), flat(m->label, DARK));
     paint(m->s, box(x - 0.095f * k, y - 1.0f * k, x + 0.095f * k, y - 0.80f * k, 0.8f), flat(m->label, DARK));
 }
@@ -1255,16 +1471,16 @@ static void draw_lighthouse(sitter *m)
     for (int i = 0; i < 3; i++) {
         shape band = box(x - k, y - (0.68f - 0.26f * (float)i) * k, x + k, y - (0.54f - 0.26f * (float)i) * k, 0);
         band.within = &outline;
-        paint(m->s, band, across(m->label, lighter(m->main, 0.1f), scaled(m->main, 0.7f), x - 0.12f * k, y, x + 0.13f * k, y));
+        paint(m->s, band,
+              across(m->label, lighter(m->main, 0.1f), scaled(m->main, 0.7f), x - 0.12f * k, y, x + 0.13f * k, y));
     }
-    if (m->s->night) {
-        shine(m->s, x, y - 0.82f * k, 0.42f * k, (tint){1, 0.92f, 0.6f}, 0.8f);
-    }
+    if (m->s->night) { shine(m->s, x, y - 0.82f * k, 0.42f * k, (tint){1, 0.92f, 0.6f}, 0.8f); }
     brush lamp = flat(m->label, (tint){1, 0.93f, 0.62f});
     lamp.glow = true;
     paint(m->s, box(x - 0.075f * k, y - 0.89f * k, x + 0.075f * k, y - 0.755f * k, 0), lamp);
     paint(m->s, box(x - 0.6f, y - 0.89f * k, x + 0.6f, y - 0.755f * k, 0), flat(m->label, DARK));
-    paint(m->s, box(x - 0.125f * k, y - 0.765f * k, x + 0.125f * k, y - 0.73f * k, 0.4f), flat(m->label, (tint){0.28f, 0.29f, 0.33f}));
+    paint(m->s, box(x - 0.125f * k, y - 0.765f * k, x + 0.125f * k, y - 0.73f * k, 0.4f),
+          flat(m->label, (tint){0.28f, 0.29f, 0.33f}));
     paint(m->s, polygon(3, dome, x, y, k, k), flat(m->label, scaled(m->main, 0.75f)));
     paint(m->s, box(x - 0.045f * k, y - 0.12f * k, x + 0.045f * k, y, 1), flat(m->label, scaled(WOOD, 0.8f)));
 }
@@ -1274,17 +1490,22 @@ static void draw_cactus(sitter *m)
     float k = m->k, x = m->x, y = m->y, f = chance(&m->d, 50) ? 1.0f : -1.0f;
     tint lit = lighter(m->main, 0.2f), dim = scaled(m->main, 0.62f);
     shadow(m->s, x + 0.05f * k, y, 0.22f * k, 0.04f * k, 0.4f);
-    const float arm[4][6] = {{0.30f, 0.40f, 0.30f, 0.66f, 0.075f, 0}, {0.0f, 0.38f, 0.30f, 0.40f, 0.075f, 0},
-                             {-0.28f, 0.54f, -0.28f, 0.76f, 0.068f, 0}, {0.0f, 0.52f, -0.28f, 0.54f, 0.068f, 0}};
+    const float arm[4][6] = {{0.30f, 0.40f, 0.30f, 0.66f, 0.075f, 0},
+                             {0.0f, 0.38f, 0.30f, 0.40f, 0.075f, 0},
+                             {-0.28f, 0.54f, -0.28f, 0.76f, 0.068f, 0},
+                             {0.0f, 0.52f, -0.28f, 0.54f, 0.068f, 0}};
     for (int i = 0; i < 4; i++) {
         const float *a = arm[i];
         brush b = i % 2 ? down(m->label, lit, dim, y - (a[1] + 0.12f) * k, y - (a[1] - 0.08f) * k)
                         : across(m->label, lit, dim, x + f * a[0] * k - 0.07f * k, y, x + f * a[0] * k + 0.08f * k, y);
         paint(m->s, stroke(x + f * a[0] * k, y - a[1] * k, x + f * a[2] * k, y - a[3] * k, a[4] * k, a[4] * k), b);
     }
-    paint(m->s, stroke(x, y - 0.02f * k, x, y - 0.90f * k, 0.105f * k, 0.10f * k), across(m->label, lit, dim, x - 0.1f * k, y, x + 0.11f * k, y));
+    paint(m->s, stroke(x, y - 0.02f * k, x, y - 0.90f * k, 0.105f * k, 0.10f * k),
+          across(m->label, lit, dim, x - 0.1f * k, y, x + 0.11f * k, y));
     for (int i = -1; i < 2; i++)
-        paint(m->s, stroke(x + (float)i * 0.05f * k, y - 0.04f * k, x + (float)i * 0.05f * k, y - 0.92f * k, 0.35f, 0.35f), flat(0, dim));
+        paint(m->s,
+              stroke(x + (float)i * 0.05f * k, y - 0.04f * k, x + (float)i * 0.05f * k, y - 0.92f * k, 0.35f, 0.35f),
+              flat(0, dim));
 }
 
 static void draw_umbrella(sitter *m)
@@ -1299,13 +1520,15 @@ static void draw_umbrella(sitter *m)
         b.pattern = GORES, b.gores = 6, b.rx = 0.5f * k, b.ry = 0.46f * k;
         tint other = m->t->colour ? lighter(m->main, 0.22f) : (tint){0.98f, 0.95f, 0.88f};
         b.gores = 7;
-        b.paint[0] = m->main, b.paint[1] = other, b.paint[2] = m->t->colour ? scaled(m->main, 0.86f) : (tint){0.96f, 0.78f, 0.40f};
+        b.paint[0] = m->main, b.paint[1] = other,
+        b.paint[2] = m->t->colour ? scaled(m->main, 0.86f) : (tint){0.96f, 0.78f, 0.40f};
         b.from = (tint){1, 1, 1}, b.to = (tint){0.7f, 0.7f, 0.7f};
     } else b.period = 10;
     dome.within = &above;
     paint(m->s, dome, b);
     for (int i = 0; i < 5; i++) {
-        shape scallop = disc(x + (float)(i - 2) * 0.2f * k, cy - 0.005f * k, 0.1f * k), below = box(x - k, cy - 0.02f * k, x + k, y, 0);
+        shape scallop = disc(x + (float)(i - 2) * 0.2f * k, cy - 0.005f * k, 0.1f * k),
+              below = box(x - k, cy - 0.02f * k, x + k, y, 0);
         scallop.ry = 0.05f * k;
         scallop.within = &below;
         paint(m->s, scallop, flat(m->label, scaled(m->main, i % 2 ? 0.85f : 0.70f)));
@@ -1328,9 +1551,11 @@ static void draw_tent(sitter *m)
     b.from = lighter(m->main, 0.16f), b.to = scaled(m->main, 0.92f);
     paint(m->s, polygon(3, front, x, y, f * k, k), b);
     brush hole = down(m->label, (tint){0.16f, 0.13f, 0.13f}, (tint){0.30f, 0.24f, 0.20f}, y - 0.5f * k, y);
-    if (m->s->night) hole = down(m->label, (tint){0.8f, 0.55f, 0.2f}, (tint){1, 0.82f, 0.4f}, y - 0.5f * k, y), hole.glow = true;
+    if (m->s->night)
+        hole = down(m->label, (tint){0.8f, 0.55f, 0.2f}, (tint){1, 0.82f, 0.4f}, y - 0.5f * k, y), hole.glow = true;
     paint(m->s, polygon(3, gap, x, y, f * k, k), hole);
-    paint(m->s, stroke(x - f * 0.10f * k, y - 0.70f * k, x - f * 0.10f * k, y - 0.02f * k, 0.5f, 0.5f), flat(m->label, WOOD));
+    paint(m->s, stroke(x - f * 0.10f * k, y - 0.70f * k, x - f * 0.10f * k, y - 0.02f * k, 0.5f, 0.5f),
+          flat(m->label, WOOD));
 }
 
 static void draw_windmill(sitter *m)
@@ -1338,18 +1563,24 @@ static void draw_windmill(sitter *m)
     static const float tower[4][2] = {{-0.17f, 0}, {-0.10f, -0.58f}, {0.10f, -0.58f}, {0.17f, 0}};
     float k = m->k, x = m->x, y = m->y, hy = y - 0.60f * k, turn = spread(&m->d, 0.06f, 0.19f);
     shadow(m->s, x, y, 0.2f * k, 0.035f * k, 0.4f);
-    paint(m->s, polygon(4, tower, x, y, k, k), grained(across(m->label, lighter(m->main, 0.08f), scaled(m->main, 0.70f), x - 0.13f * k, y,
-          x + 0.15f * k, y), 0.08f, 0.8f, 1));
+    paint(m->s, polygon(4, tower, x, y, k, k),
+          grained(across(m->label, lighter(m->main, 0.08f), scaled(m->main, 0.70f), x - 0.13f * k, y, x + 0.15f * k, y),
+                  0.08f, 0.8f, 1));
     shape cap = ellipse(x, y - 0.57f * k, 0.125f * k, 0.13f * k), above = box(x - k, y - k, x + k, y - 0.57f * k, 0);
     cap.within = &above;
     paint(m->s, cap, flat(m->label, (tint){0.42f, 0.26f, 0.20f}));
     paint(m->s, box(x - 0.05f * k, y - 0.15f * k, x + 0.05f * k, y, 1), flat(m->label, scaled(WOOD, 0.8f)));
-    paint(m->s, box(x - 0.03f * k, y - 0.36f * k, x + 0.03f * k, y - 0.29f * k, 0), flat(m->label, (tint){0.35f, 0.45f, 0.55f}));
+    paint(m->s, box(x - 0.03f * k, y - 0.36f * k, x + 0.03f * k, y - 0.29f * k, 0),
+          flat(m->label, (tint){0.35f, 0.45f, 0.55f}));
     for (int i = 0; i < 4; i++) {
         float t = turn + 0.25f * (float)i, c = sine(t + 0.25f), n = sine(t), r = 0.40f * k;
-        paint(m->s, turned(box(x + c * r * 0.58f - n * 0.045f * k - r * 0.40f, hy + n * r * 0.58f + c * 0.045f * k - 0.042f * k,
-              x + c * r * 0.58f - n * 0.045f * k + r * 0.40f, hy + n * r * 0.58f + c * 0.045f * k + 0.042f * k, 0), t),
-              rimmed(flat(m->label, (tint){0.96f, 0.93f, 0.86f}), 0.35f, 1.2f));
+        paint(
+            m->s,
+            turned(box(x + c * r * 0.58f - n * 0.045f * k - r * 0.40f, hy + n * r * 0.58f + c * 0.045f * k - 0.042f * k,
+                       x + c * r * 0.58f - n * 0.045f * k + r * 0.40f, hy + n * r * 0.58f + c * 0.045f * k + 0.042f * k,
+                       0),
+                   t),
+            rimmed(flat(m->label, (tint){0.96f, 0.93f, 0.86f}), 0.35f, 1.2f));
         paint(m->s, stroke(x, hy, x + c * r, hy + n * r, 0.8f, 0.6f), flat(m->label, scaled(WOOD, 0.8f)));
     }
     paint(m->s, disc(x, hy, 0.035f * k), flat(m->label, DARK));
@@ -1358,13 +1589,22 @@ static void draw_windmill(sitter *m)
 static void draw_thing(world_scene *s, const thing *t, int ground)
 {
     static void (*const draw[WORLD_CLASSES + 1])(sitter *) = {
-        [BOAT] = draw_boat, [SUN] = draw_sun, [HOUSE] = draw_house, [TREE] = draw_tree, [CAR] = draw_car, [CLOUD] = draw_cloud,
-        [ROCK] = draw_rock, [FLOWER] = draw_flower, [BALL] = draw_ball, [BIRD] = draw_bird, [MOON] = draw_moon,
-        [BALLOON] = draw_balloon, [MUSHROOM] = draw_mushroom, [SNOWMAN] = draw_snowman, [LIGHTHOUSE] = draw_lighthouse,
-        [CACTUS] = draw_cactus, [UMBRELLA] = draw_umbrella, [TENT] = draw_tent, [FISH] = draw_fish, [STAR] = draw_star,
-        [WINDMILL] = draw_windmill,
+        [BOAT] = draw_boat,         [SUN] = draw_sun,           [HOUSE] = draw_house,
+        [TREE] = draw_tree,         [CAR] = draw_car,           [CLOUD] = draw_cloud,
+        [ROCK] = draw_rock,         [FLOWER] = draw_flower,     [BALL] = draw_ball,
+        [BIRD] = draw_bird,         [MOON] = draw_moon,         [BALLOON] = draw_balloon,
+        [MUSHROOM] = draw_mushroom, [SNOWMAN] = draw_snowman,   [LIGHTHOUSE] = draw_lighthouse,
+        [CACTUS] = draw_cactus,     [UMBRELLA] = draw_umbrella, [TENT] = draw_tent,
+        [FISH] = draw_fish,         [STAR] = draw_star,         [WINDMILL] = draw_windmill,
     };
-    sitter m = {.s = s, .t = t, .d = {t->seed}, .x = (float)t->x, .y = (float)t->y, .k = (float)t->size, .label = t->label, .ground = ground};
+    sitter m = {.s = s,
+                .t = t,
+                .d = {t->seed},
+                .x = (float)t->x,
+                .y = (float)t->y,
+                .k = (float)t->size,
+                .label = t->label,
+                .ground = ground};
     m.main = main_colour(t, &m.d);
     draw[t->class](&m);
 }
@@ -1376,7 +1616,8 @@ static tint nearest(const world_scene *s, int x, int y, int label)
         for (int j = y - r; j <= y + r; j++)
             for (int i = x - r; i <= x + r; i++) {
                 const bool on_edge = i == x - r || i == x + r || j == y - r || j == y + r;
-                if (on_edge && i == within(i) && j == within(j) && s->label[j * WORLD_SIDE + i] == label) return s->pixel[j * WORLD_SIDE + i];
+                if (on_edge && i == within(i) && j == within(j) && s->label[j * WORLD_SIDE + i] == label)
+                    return s->pixel[j * WORLD_SIDE + i];
             }
     return s->pixel[y * WORLD_SIDE + x];
 }
@@ -1389,7 +1630,8 @@ static void draw_outlined(world_scene *s, const thing *t, int ground)
     int x0 = WORLD_SIDE, y0 = WORLD_SIDE, x1 = 0, y1 = 0;
     memcpy(s->before, s->pixel, sizeof s->before);
     memcpy(s->below, s->label, sizeof s->below);
-    form.class = t->outline.class, form.colour = t->outline.colour, form.pattern = t->outline.pattern, form.seed = t->outline.seed;
+    form.class = t->outline.class, form.colour = t->outline.colour, form.pattern = t->outline.pattern,
+    form.seed = t->outline.seed;
     form.label = FORM;
     draw_thing(s, &form, ground);
     memcpy(s->outline, s->label, sizeof s->outline);
@@ -1408,14 +1650,18 @@ static void draw_outlined(world_scene *s, const thing *t, int ground)
         draw_thing(s, &own, ground);
     }
     for (int i = 0; i < WORLD_PIXELS; i++)
-        if (s->outline[i] == FORM) s->before[i] = nearest(s, i % WORLD_SIDE, i / WORLD_SIDE, t->label), s->below[i] = (uint8_t)t->label;
+        if (s->outline[i] == FORM)
+            s->before[i] = nearest(s, i % WORLD_SIDE, i / WORLD_SIDE, t->label), s->below[i] = (uint8_t)t->label;
     memcpy(s->pixel, s->before, sizeof s->pixel);
     memcpy(s->label, s->below, sizeof s->label);
 }
 
 /* ---- Styles: filters from s->pixel (which they may spoil) to s->other --------------------------------------------- */
 
-static tint at(const world_scene *s, int x, int y) { return s->pixel[within(y) * WORLD_SIDE + within(x)]; }
+static tint at(const world_scene *s, int x, int y)
+{
+    return s->pixel[within(y) * WORLD_SIDE + within(x)];
+}
 
 static tint saturated(tint c, float by)
 {
@@ -1454,7 +1700,8 @@ static void sepia(world_scene *s)
 {
     for (int i = 0; i < WORLD_PIXELS; i++) {
         float u = (float)(i % WORLD_SIDE - 64) / 64, v = (float)(i / WORLD_SIDE - 64) / 64;
-        float g = clamp01((luma(s->pixel[i]) - 0.5f) * 1.05f + 0.52f + 0.10f * grain_at(s, i % WORLD_SIDE, i / WORLD_SIDE, 1));
+        float g = clamp01((luma(s->pixel[i]) - 0.5f) * 1.05f + 0.52f +
+                          0.10f * grain_at(s, i % WORLD_SIDE, i / WORLD_SIDE, 1));
         tint c = g < 0.5f ? mixed((tint){0.16f, 0.09f, 0.04f}, (tint){0.62f, 0.44f, 0.27f}, 2 * g)
                           : mixed((tint){0.62f, 0.44f, 0.27f}, (tint){0.99f, 0.93f, 0.78f}, 2 * g - 1);
         s->other[i] = scaled(c, 1 - 0.22f * smooth((u * u + v * v - 0.6f) / 1.4f));
@@ -1464,7 +1711,7 @@ static void sepia(world_scene *s)
 /* Lines where a pixel is darker than its surroundings, hatching in the shadows, on white paper. */
 static void pencil(world_scene *s)
 {
-    for (int i = 0; i < WORLD_PIXELS; i++) s->plane[0][i] = sqrtf(luma(s->pixel[i]));     /* or nights would be black */
+    for (int i = 0; i < WORLD_PIXELS; i++) s->plane[0][i] = sqrtf(luma(s->pixel[i])); /* or nights would be black */
     memcpy(s->other, s->plane[0], sizeof s->plane[0]);
     const float *g = (const float *)s->other;
     blur(s->plane[0], s->plane[1], 2);
@@ -1472,7 +1719,8 @@ static void pencil(world_scene *s)
         int x = i % WORLD_SIDE, y = i / WORLD_SIDE;
         float v = g[i], line = clamp01((s->plane[0][i] - v) * 5.5f + 0.03f), tone = 0.30f * (1 - v);
         float wobble = 2 * grain_at(s, x, y, 0.3f);
-        float hatch = 0.5f + 0.5f * sine((float)(x + y) / 5 + wobble), cross = 0.5f + 0.5f * sine((float)(x - y) / 5 + wobble);
+        float hatch = 0.5f + 0.5f * sine((float)(x + y) / 5 + wobble),
+              cross = 0.5f + 0.5f * sine((float)(x - y) / 5 + wobble);
         float dark = tone + line * 0.85f + hatch * clamp01((0.74f - v) * 1.2f) + cross * clamp01((0.50f - v) * 1.3f);
         float paper = 0.97f + 0.05f * grain_at(s, x, y, 1);
         s->plane[1][i] = clamp01(paper - clamp01(dark) * 0.86f);
@@ -1504,8 +1752,10 @@ static void mosaic(world_scene *s, dice *d)
             c = scaled(c, spread(d, 0.78f, 1.16f));
             for (int i = 0; i < 16; i++) {
                 bool joint = i % 4 == 3 || i / 4 == 3, edge = i % 4 == 0 || i / 4 == 0;
-                s->other[(y + i / 4) * WORLD_SIDE + x + i % 4] = joint ? mixed(scaled(c, 0.62f), (tint){0.30f, 0.28f, 0.26f}, 0.30f)
-                                                                 : edge ? lighter(c, 0.20f) : c;
+                s->other[(y + i / 4) * WORLD_SIDE + x + i % 4] =
+                    joint  ? mixed(scaled(c, 0.62f), (tint){0.30f, 0.28f, 0.26f}, 0.30f)
+                    : edge ? lighter(c, 0.20f)
+                           : c;
             }
         }
 }
@@ -1565,7 +1815,7 @@ static void neon(world_scene *s)
         s->other[i] = mixed(cold, scaled(hue, 1 / (high + 0.02f)), smooth((high - 0.08f) * 6));
     }
     for (int channel = 0; channel < 3; channel++) {
-        float *glow = s->plane[1], *room = (float *)s->pixel + WORLD_PIXELS;        /* the picture's own luma stays in front */
+        float *glow = s->plane[1], *room = (float *)s->pixel + WORLD_PIXELS; /* the picture's own luma stays in front */
         if (channel == 0)
             for (int i = 0; i < WORLD_PIXELS; i++) ((float *)s->pixel)[i] = luma(s->pixel[i]);
         for (int i = 0; i < WORLD_PIXELS; i++) {
@@ -1576,7 +1826,10 @@ static void neon(world_scene *s)
         blur(glow, room, 2);
         for (int i = 0; i < WORLD_PIXELS; i++) {
             float *c = &s->other[i].r;
-            float ground = ((float *)s->pixel)[i] * (channel == 0 ? 0.10f : channel == 1 ? 0.07f : 0.20f) + (channel == 2 ? 0.06f : 0.02f);
+            float ground = ((float *)s->pixel)[i] * (channel == 0   ? 0.10f
+                                                     : channel == 1 ? 0.07f
+                                                                    : 0.20f) +
+                           (channel == 2 ? 0.06f : 0.02f);
             c[channel] = clamp01(ground + line[i] * (0.15f + 0.85f * c[channel]) + 1.1f * glow[i]);
         }
     }
@@ -1599,7 +1852,7 @@ static void stained_glass(world_scene *s, dice *d)
     float point[GRID * GRID][2];
     uint8_t labels[WORLD_PHRASES + 1];
     int known = 0;
-    tint *sum = (tint *)s->plane[1];            /* [PIECES], then the counts */
+    tint *sum = (tint *)s->plane[1]; /* [PIECES], then the counts */
     float *count = s->plane[1] + 3 * PIECES;
     memset(s->plane[1], 0, sizeof s->plane[1]);
     for (int i = 0; i < GRID * GRID; i++) {
@@ -1607,7 +1860,8 @@ static void stained_glass(world_scene *s, dice *d)
         point[i][1] = ((float)(i / GRID) + spread(d, 0.1f, 0.9f)) * WORLD_SIDE / GRID;
     }
     for (int i = 0; i < WORLD_PIXELS; i++) {
-        int x = i % WORLD_SIDE, y = i / WORLD_SIDE, cx = x * GRID / WORLD_SIDE, cy = y * GRID / WORLD_SIDE, best = 0, l = 0;
+        int x = i % WORLD_SIDE, y = i / WORLD_SIDE, cx = x * GRID / WORLD_SIDE, cy = y * GRID / WORLD_SIDE, best = 0,
+            l = 0;
         float first = 1e9f, second = 1e9f;
         for (int k = 0; k < 25; k++) {
             int u = cx + k % 5 - 2, v = cy + k / 5 - 2;
@@ -1631,7 +1885,8 @@ static void stained_glass(world_scene *s, dice *d)
         tint c = {0.07f, 0.07f, 0.09f};
         if (piece >= 0) {
             c = saturated(scaled(sum[piece], 1 / count[piece]), 1.75f);
-            c = scaled(lighter(c, 0.08f), 0.92f + 0.45f * (texture(s->soft, (float)(i % WORLD_SIDE), (float)(i / WORLD_SIDE)) - 0.4f));
+            c = scaled(lighter(c, 0.08f),
+                       0.92f + 0.45f * (texture(s->soft, (float)(i % WORLD_SIDE), (float)(i / WORLD_SIDE)) - 0.4f));
         }
         s->other[i] = c;
     }
@@ -1650,7 +1905,8 @@ static void van_gogh(world_scene *s)
             for (int k = 0; k < REACH; k++) {
                 float u = x * 0.15f, v = y * 0.15f;
                 float fx = texture(s->soft, u, v + 1) - texture(s->soft, u, v - 1) + 0.06f;
-                float fy = texture(s->soft, u - 1, v) - texture(s->soft, u + 1, v), size = sqrtf(fx * fx + fy * fy) + 1e-6f;
+                float fy = texture(s->soft, u - 1, v) - texture(s->soft, u + 1, v),
+                      size = sqrtf(fx * fx + fy * fy) + 1e-6f;
                 bristle += texture(s->fine, x * 0.8f, y * 0.8f) / (2 * REACH);
                 if (k < MIDDLE) {
                     tint p = at(s, (int)(x + 0.5f), (int)(y + 0.5f));
@@ -1662,7 +1918,8 @@ static void van_gogh(world_scene *s)
         }
         float stroke_light = (bristle - 0.5f) * 5;
         c = saturated(c, 1.4f);
-        c = mixed(c, luma(c) + stroke_light * 0.2f > 0.52f ? (tint){0.99f, 0.88f, 0.40f} : (tint){0.08f, 0.20f, 0.52f}, 0.15f);
+        c = mixed(c, luma(c) + stroke_light * 0.2f > 0.52f ? (tint){0.99f, 0.88f, 0.40f} : (tint){0.08f, 0.20f, 0.52f},
+                  0.15f);
         s->other[i] = scaled(c, 1 + 0.30f * (stroke_light < -1 ? -1 : stroke_light > 1 ? 1 : stroke_light));
     }
 }
@@ -1701,26 +1958,30 @@ static void apply_style(world_scene *s, int style, int only, uint64_t seed)
     else if (style == STAINED_GLASS) stained_glass(s, &d);
     else if (style == VAN_GOGH) van_gogh(s);
     else comic(s);
-    for (int i = 0; i < WORLD_PIXELS; i++)
-        s->pixel[i] = !only || s->label[i] == only ? s->other[i] : s->before[i];
+    for (int i = 0; i < WORLD_PIXELS; i++) s->pixel[i] = !only || s->label[i] == only ? s->other[i] : s->before[i];
 }
 
 /* ---- Planning ---------------------------------------------------------------------------------------------------- */
 
-static bool has(const world_rules *r, int class) { return r->classes >> class & 1; }
+static bool has(const world_rules *r, int class)
+{
+    return r->classes >> class & 1;
+}
 
 static layer *add_layer(plan *p, dice *d, int class, int y, int bottom)
 {
     layer *l = &p->layer[p->layers++];
-    *l = (layer){.class = (uint8_t)class, .label = class, .y = y, .bottom = bottom};
+    *l = (layer){.class = (uint8_t) class, .label = class, .y = y, .bottom = bottom};
     l->seed = dice_next(d);
     return l;
 }
 
 static bool plan_scenery(plan *p, dice *d, const world_rules *r)
 {
-    static const struct { int needs, low, high; } row[SCENERIES] = {
-        [SEASIDE] = {SEA, 52, 66}, [MEADOW] = {GRASS, 58, 74}, [ROADSIDE] = {ROAD, 48, 56}, [SNOWY] = {SNOW, 58, 74},
+    static const struct {
+        int needs, low, high;
+    } row[SCENERIES] = {
+        [SEASIDE] = {SEA, 52, 66}, [MEADOW] = {GRASS, 58, 74},  [ROADSIDE] = {ROAD, 48, 56}, [SNOWY] = {SNOW, 58, 74},
         [DESERT] = {SAND, 60, 76}, [LAKESIDE] = {LAKE, 50, 58}, [FARMLAND] = {FIELD, 56, 68}};
     p->kind = (scenery)roll(d, SCENERIES);
     p->night = chance(d, 24);
@@ -1743,7 +2004,8 @@ static bool plan_layers(plan *p, dice *d, const world_rules *r)
     int h = p->horizon;
     add_layer(p, d, p->night ? NIGHT_SKY : SKY, 0, h + 8);
     if (chance(d, 45) && has(r, MOUNTAIN)) add_layer(p, d, MOUNTAIN, h, h + 8);
-    if (chance(d, 35) && has(r, FOREST) && p->kind != SEASIDE && p->kind != DESERT) add_layer(p, d, FOREST, h + 3, h + 8);
+    if (chance(d, 35) && has(r, FOREST) && p->kind != SEASIDE && p->kind != DESERT)
+        add_layer(p, d, FOREST, h + 3, h + 8);
     switch (p->kind) {
     case SEASIDE:
         add_layer(p, d, SEA, h, WORLD_SIDE);
@@ -1768,7 +2030,9 @@ static bool plan_layers(plan *p, dice *d, const world_rules *r)
 }
 
 /* Where things stand: rows for their foot, and what may stand there. */
-typedef struct zone { int on, low, high, left, right; } zone;
+typedef struct zone {
+    int on, low, high, left, right;
+} zone;
 
 static int find_zones(const plan *p, zone *z)
 {
@@ -1796,7 +2060,9 @@ static int find_zones(const plan *p, zone *z)
     return n;
 }
 
-typedef struct frame { float x0, y0, x1, y1; } frame;
+typedef struct frame {
+    float x0, y0, x1, y1;
+} frame;
 
 static frame frame_of(const thing *t)
 {
@@ -1808,7 +2074,8 @@ static frame frame_of(const thing *t)
 /* The share of the smaller frame that both cover. */
 static float overlap(frame a, frame b)
 {
-    float x0 = a.x0 > b.x0 ? a.x0 : b.x0, x1 = a.x1 < b.x1 ? a.x1 : b.x1, y0 = a.y0 > b.y0 ? a.y0 : b.y0, y1 = a.y1 < b.y1 ? a.y1 : b.y1;
+    float x0 = a.x0 > b.x0 ? a.x0 : b.x0, x1 = a.x1 < b.x1 ? a.x1 : b.x1, y0 = a.y0 > b.y0 ? a.y0 : b.y0,
+          y1 = a.y1 < b.y1 ? a.y1 : b.y1;
     float area = (a.x1 - a.x0) * (a.y1 - a.y0), other = (b.x1 - b.x0) * (b.y1 - b.y0);
     return x1 > x0 && y1 > y0 ? (x1 - x0) * (y1 - y0) / (area < other ? area : other) : 0;
 }
@@ -1825,7 +2092,8 @@ static bool place(plan *p, dice *d, const zone *z, thing *t)
     const struct class_row *c = &CLASS[form_of(t)];
     for (int tries = 0; tries < 14; tries++) {
         t->y = z->low + roll(d, z->high - z->low + 1);
-        float near = z->on == IN_SKY ? 1 : lerp(0.80f, 1.10f, (float)(t->y - p->horizon) / (float)(WORLD_SIDE - p->horizon));
+        float near =
+            z->on == IN_SKY ? 1 : lerp(0.80f, 1.10f, (float)(t->y - p->horizon) / (float)(WORLD_SIDE - p->horizon));
         t->size = (int)(spread(d, c->low, c->high) * near);
         int half = (int)(c->w * (float)t->size * 0.46f), left = z->left + half, right = z->right - half;
         if (z->left) right = z->right - (half < 20 ? half : 20);
@@ -1843,7 +2111,7 @@ static bool place(plan *p, dice *d, const zone *z, thing *t)
     return false;
 }
 
-enum { OFTEN = 3 };     /* see world_rules.often */
+enum { OFTEN = 3 }; /* see world_rules.often */
 
 static bool pick_class(const plan *p, dice *d, const world_rules *r, const zone *z, thing *t)
 {
@@ -1872,7 +2140,8 @@ static void pick_outline(dice *d, const world_rules *r, thing *t)
     t->misplaced = true;
 }
 
-static void pick_attributes(dice *d, const world_rules *r, unsigned colours, unsigned patterns, uint8_t *colour, uint8_t *pattern)
+static void pick_attributes(dice *d, const world_rules *r, unsigned colours, unsigned patterns, uint8_t *colour,
+                            uint8_t *pattern)
 {
     if (!chance(d, r->attributes)) return;
     int kind = roll(d, 100), option[16], n = 0;
@@ -1927,11 +2196,17 @@ static void plan_things(plan *p, dice *d, const world_rules *r)
     zone zones[4];
     int n = find_zones(p, zones);
     for (int i = 0; i < n; i++) {
-        int percent = roll(d, 100), more = zones[i].on == ON_ROAD ? 1 + percent / 70 : zones[i].on == IN_SKY ? (percent < 15 ? 0 : percent < 65 ? 1 : 2)
-                                            : n > 2 ? (percent < 25 ? 0 : percent < 85 ? 1 : 2) : 1 + percent / 40;
+        int percent = roll(d, 100), more = zones[i].on == ON_ROAD  ? 1 + percent / 70
+                                           : zones[i].on == IN_SKY ? (percent < 15   ? 0
+                                                                      : percent < 65 ? 1
+                                                                                     : 2)
+                                           : n > 2                 ? (percent < 25   ? 0
+                                                                      : percent < 85 ? 1
+                                                                                     : 2)
+                                                                   : 1 + percent / 40;
         while (more-- > 0) plan_thing(p, d, r, &zones[i]);
     }
-    for (int i = 1; i < p->things; i++)         /* what stands nearer is drawn later */
+    for (int i = 1; i < p->things; i++) /* what stands nearer is drawn later */
         for (int k = i; k > 0 && p->thing[k - 1].y > p->thing[k].y; k--) {
             thing swap = p->thing[k];
             p->thing[k] = p->thing[k - 1], p->thing[k - 1] = swap;
@@ -2047,7 +2322,7 @@ static void add_phrase(world_scene *s, int label, int class, int colour, int pat
     for (int i = 0; i < s->phrases; i++)
         if (s->phrase[i].id == label) return;
     world_phrase *f = &s->phrase[s->phrases++];
-    *f = (world_phrase){.id = label, .class = (uint8_t)class, .colour = (uint8_t)colour, .pattern = (uint8_t)pattern};
+    *f = (world_phrase){.id = label, .class = (uint8_t) class, .colour = (uint8_t)colour, .pattern = (uint8_t)pattern};
     snprintf(f->text, sizeof f->text, "%s%s%s%s%s", colour ? world_colour_name(colour) : "", colour ? " " : "",
              world_pattern_name(pattern), pattern ? " " : "", world_class_name(class));
 }
@@ -2085,7 +2360,10 @@ static void say(world_scene *s, const char *before, const char *text)
     snprintf(s->caption + at, sizeof s->caption - at, "%s%s", before, text);
 }
 
-static const char *article(const char *text) { return strchr("aeiou", *text) ? "an " : "a "; }
+static const char *article(const char *text)
+{
+    return strchr("aeiou", *text) ? "an " : "a ";
+}
 
 /* The things in one place as "a red house, a tree and a ball"; returns how many. */
 static int say_things(world_scene *s, const char *before, bool sky)
@@ -2178,29 +2456,59 @@ static void exchange_things(plan *p, const int label[2])
 #define LAYOUT_CLASSES ((UINT64_C(2) << NIGHT_SKY) - 2)
 /* Of the things that layouts are not tuned on those that phrases name least: 0.9 to 2.05 percent of the phrases of 1500 scenes
    of "anything" each (balloon 2.07, lighthouse 2.8). */
-#define RARE_CLASSES (UINT64_C(1) << MUSHROOM | UINT64_C(1) << SNOWMAN | UINT64_C(1) << CACTUS | UINT64_C(1) << UMBRELLA | \
-                      UINT64_C(1) << TENT | UINT64_C(1) << FISH | UINT64_C(1) << STAR | UINT64_C(1) << WINDMILL)
+#define RARE_CLASSES \
+    (UINT64_C(1) << MUSHROOM | UINT64_C(1) << SNOWMAN | UINT64_C(1) << CACTUS | UINT64_C(1) << UMBRELLA | \
+     UINT64_C(1) << TENT | UINT64_C(1) << FISH | UINT64_C(1) << STAR | UINT64_C(1) << WINDMILL)
 /* Of the rare ones those that a model still painted wrong, and the known thing whose colours and patterns it missed most. */
 #define HARD_CLASSES ((RARE_CLASSES & ~(UINT64_C(1) << TENT)) | UINT64_C(1) << BALL)
 
 static inline const world_rules *world_set(const char *name)
 {
-    static const struct { const char *name; world_rules rules; } set[] = {
+    static const struct {
+        const char *name;
+        world_rules rules;
+    } set[] = {
         {"text2image", {.classes = ALL_CLASSES, .attributes = 55, .styles = 30}},
         {"phrases", {.classes = ALL_CLASSES, .attributes = 55, .styles = 30, .plain = true}},
-        {"anything", {.classes = ALL_CLASSES, .attributes = 75, .dyed = 50, .styles = 20, .misplaced = 40, .plain = true}},
-        {"shapes", {.classes = ALL_CLASSES, .attributes = 75, .dyed = 50, .styles = 20, .misplaced = 40, .outlined = 40, .plain = true}},
-        {"rare", {.classes = ALL_CLASSES, .wanted = RARE_CLASSES, .attributes = 80, .dyed = 30, .styles = 15,
-                  .misplaced = 30, .outlined = 30, .plain = true}},
-        {"hard", {.classes = ALL_CLASSES, .wanted = HARD_CLASSES, .often = HARD_CLASSES, .attributes = 75, .dyed = 50, .styles = 15,
-                  .misplaced = 50, .outlined = 30, .plain = true}},
+        {"anything",
+         {.classes = ALL_CLASSES, .attributes = 75, .dyed = 50, .styles = 20, .misplaced = 40, .plain = true}},
+        {"shapes",
+         {.classes = ALL_CLASSES,
+          .attributes = 75,
+          .dyed = 50,
+          .styles = 20,
+          .misplaced = 40,
+          .outlined = 40,
+          .plain = true}},
+        {"rare",
+         {.classes = ALL_CLASSES,
+          .wanted = RARE_CLASSES,
+          .attributes = 80,
+          .dyed = 30,
+          .styles = 15,
+          .misplaced = 30,
+          .outlined = 30,
+          .plain = true}},
+        {"hard",
+         {.classes = ALL_CLASSES,
+          .wanted = HARD_CLASSES,
+          .often = HARD_CLASSES,
+          .attributes = 75,
+          .dyed = 50,
+          .styles = 15,
+          .misplaced = 50,
+          .outlined = 30,
+          .plain = true}},
         {"layout", {.classes = LAYOUT_CLASSES, .plain = true}},
         {"layout-shapes", {.classes = LAYOUT_CLASSES, .misplaced = 30, .outlined = 30, .plain = true}},
         {"test", {.classes = LAYOUT_CLASSES, .plain = true, .held_out = true}},
-        {"ood-object", {.classes = ALL_CLASSES, .wanted = ALL_CLASSES & ~LAYOUT_CLASSES, .plain = true, .held_out = true}},
-        {"ood-attribute", {.classes = LAYOUT_CLASSES, .attributes = 60, .need_attribute = true, .plain = true, .held_out = true}},
+        {"ood-object",
+         {.classes = ALL_CLASSES, .wanted = ALL_CLASSES & ~LAYOUT_CLASSES, .plain = true, .held_out = true}},
+        {"ood-attribute",
+         {.classes = LAYOUT_CLASSES, .attributes = 60, .need_attribute = true, .plain = true, .held_out = true}},
         {"ood-style", {.classes = LAYOUT_CLASSES, .styles = 100, .plain = true, .held_out = true}},
-        {"region-style", {.classes = LAYOUT_CLASSES, .styles = 100, .style_in_region = true, .plain = true, .held_out = true}},
+        {"region-style",
+         {.classes = LAYOUT_CLASSES, .styles = 100, .style_in_region = true, .plain = true, .held_out = true}},
     };
     for (size_t i = 0; i < sizeof set / sizeof *set; i++)
         if (strcmp(set[i].name, name) == 0) return &set[i].rules;
@@ -2234,7 +2542,7 @@ static inline bool world_draw(uint64_t seed, const world_rules *rules, world_sce
 #include <sys/types.h>
 #define MAKE_DIRECTORY(path) ((void)mkdir(path, 0777))
 #else
-#define MAKE_DIRECTORY(path) ((void)(path))     /* C99 cannot: the folders must be there */
+#define MAKE_DIRECTORY(path) ((void)(path)) /* C99 cannot: the folders must be there */
 #endif
 
 static const char HELP[] =
@@ -2243,15 +2551,20 @@ static const char HELP[] =
     "       world [--set NAME] [--seed S] --captions N\n"
     "       world --classes\n"
     "Draws 128 x 128 scenes of a small world, with label maps, layouts and captions; scene i has seed S + i.\n"
-    "  --set NAME    text2image (default): everything; phrases: the same, captions of phrases alone; anything: phrases again,\n"
-    "                with more colours, and things where they never stand; shapes: and things in each other's outlines;\n"
-    "                rare: and always one of the things that few scenes have; hard: and those learnt worst three times as often\n"
-    "                layout: plain names of classes 1 to 20; layout-shapes: the same, some things where they never stand or in\n"
+    "  --set NAME    text2image (default): everything; phrases: the same, captions of phrases alone; anything: phrases "
+    "again,\n"
+    "                with more colours, and things where they never stand; shapes: and things in each other's "
+    "outlines;\n"
+    "                rare: and always one of the things that few scenes have; hard: and those learnt worst three times "
+    "as often\n"
+    "                layout: plain names of classes 1 to 20; layout-shapes: the same, some things where they never "
+    "stand or in\n"
     "                each other's outlines\n"
     "                held out from all: test (as layout), ood-object, ood-attribute, ood-style, region-style\n"
     "  --seed S      0 to 2^64-1; default 0\n"
     "  --count N     default 1; for a sheet 16\n"
-    "  -o DIR        write DIR/pictures/000000.png, DIR/labels/000000.png (class numbers; + 100 for a class' second phrase),\n"
+    "  -o DIR        write DIR/pictures/000000.png, DIR/labels/000000.png (class numbers; + 100 for a class' second "
+    "phrase),\n"
     "                DIR/layouts/000000.json (for flis), DIR/captions.txt (one line each)\n"
     "  --sheet FILE  one picture with every scene beside its label map, in rows of four\n"
     "  --captions N  N captions on stdout, for learnbpe\n"
@@ -2284,10 +2597,11 @@ static bool write_text(flis_ctx *ctx, const char *path, const char *text)
 static bool write_layout(program *p, const char *path, const char *label)
 {
     char text[2048];
-    size_t at = (size_t)snprintf(text, sizeof text, "{\n  \"caption\": \"%s\",\n  \"text_label_mapping\": [\n", p->scene->caption);
+    size_t at = (size_t)snprintf(text, sizeof text, "{\n  \"caption\": \"%s\",\n  \"text_label_mapping\": [\n",
+                                 p->scene->caption);
     for (int i = 0; i < p->scene->phrases; i++)
-        at += (size_t)snprintf(text + at, sizeof text - at, "    [\"%s\", %d]%s\n", p->scene->phrase[i].text, p->scene->phrase[i].id,
-                               i + 1 < p->scene->phrases ? "," : "");
+        at += (size_t)snprintf(text + at, sizeof text - at, "    [\"%s\", %d]%s\n", p->scene->phrase[i].text,
+                               p->scene->phrase[i].id, i + 1 < p->scene->phrases ? "," : "");
     snprintf(text + at, sizeof text - at, "  ],\n  \"layout_path\": \"%s\"\n}\n", label);
     return write_text(&p->ctx, path, text);
 }
@@ -2295,7 +2609,8 @@ static bool write_layout(program *p, const char *path, const char *label)
 static bool write_scene(program *p, uint64_t i)
 {
     char path[4096], label[64];
-    flis_picture picture = {WORLD_SIDE, WORLD_SIDE, 3, p->scene->rgb}, map = {WORLD_SIDE, WORLD_SIDE, 1, p->scene->label};
+    flis_picture picture = {WORLD_SIDE, WORLD_SIDE, 3, p->scene->rgb},
+                 map = {WORLD_SIDE, WORLD_SIDE, 1, p->scene->label};
     const char *const text[] = {"Description", p->scene->caption, NULL};
     snprintf(path, sizeof path, "%s/pictures/%06llu.png", p->out, (unsigned long long)i);
     bool good = flis_write_png(&p->ctx, path, &picture, text);
@@ -2321,7 +2636,8 @@ static bool write_folder(program *p)
     bool good = true;
     for (uint64_t i = 0; i < p->count && good; i++) {
         good = scene_number(p, i) && write_scene(p, i);
-        if (good && fprintf(captions, "%s\n", p->scene->caption) < 0) good = flis_fail(&p->ctx, "%s: cannot be written", path);
+        if (good && fprintf(captions, "%s\n", p->scene->caption) < 0)
+            good = flis_fail(&p->ctx, "%s: cannot be written", path);
     }
     if (fclose(captions) != 0) good = flis_fail(&p->ctx, "%s: cannot be written", path);
     return good;
@@ -2338,7 +2654,9 @@ static bool write_sheet(program *p)
 {
     enum { GAP = 4, PAIR = 2 * WORLD_SIDE + GAP * 2, ROW = WORLD_SIDE + GAP };
     size_t columns = p->count < 4 ? (size_t)p->count : 4, rows = (size_t)((p->count + 3) / 4);
-    if (p->count > 4096) return flis_fail(&p->ctx, "%s: got %llu scenes for a sheet, wanted at most 4096", p->sheet, (unsigned long long)p->count);
+    if (p->count > 4096)
+        return flis_fail(&p->ctx, "%s: got %llu scenes for a sheet, wanted at most 4096", p->sheet,
+                         (unsigned long long)p->count);
     flis_picture sheet = {columns * PAIR, rows * ROW, 3, NULL};
     sheet.pixels = flis_alloc(&p->ctx, sheet.width * sheet.height, 3);
     if (!sheet.pixels) return false;
@@ -2365,7 +2683,8 @@ static bool print_captions(program *p)
 static bool print_classes(flis_ctx *ctx)
 {
     for (int c = 1; c <= WORLD_CLASSES; c++)
-        printf("%d\t%s\t%s\t%s\n", c, world_class_name(c), world_is_stuff(c) ? "stuff" : "thing", CLASS[c].layout ? "layout" : "new");
+        printf("%d\t%s\t%s\t%s\n", c, world_class_name(c), world_is_stuff(c) ? "stuff" : "thing",
+               CLASS[c].layout ? "layout" : "new");
     return fflush(stdout) == 0 || flis_fail(ctx, "stdout: cannot be written");
 }
 
@@ -2416,7 +2735,10 @@ int main(int argc, char **argv)
     if (!counted) p.count = p.sheet ? 16 : 1;
     flis_init(&p.ctx);
     p.scene = flis_alloc(&p.ctx, 1, sizeof *p.scene);
-    bool done = p.scene && (classes ? print_classes(&p.ctx) : p.captions ? print_captions(&p) : p.out ? write_folder(&p) : write_sheet(&p));
+    bool done = p.scene && (classes      ? print_classes(&p.ctx)
+                            : p.captions ? print_captions(&p)
+                            : p.out      ? write_folder(&p)
+                                         : write_sheet(&p));
     if (done && fflush(stdout) != 0) done = flis_fail(&p.ctx, "stdout: cannot be written");
     if (!done) fprintf(stderr, "world: %s\n", p.ctx.error);
     free(p.scene);
