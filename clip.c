@@ -997,10 +997,10 @@ void flis_prompt_free(flis_prompt *prompt)
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
 typedef struct text_layer {
-    flis_param k_w, k_b, v_w, v_b, q_w, q_b, out_w, out_b; /* self_attn [d][d], [d] */
-    flis_param gain1, bias1, gain2, bias2;                 /* layer_norm1, layer_norm2 [d] */
-    flis_param fc1_w, fc1_b;                               /* mlp.fc1 [h][d] */
-    flis_param fc2_w, fc2_b;                               /* mlp.fc2 [d][h] */
+    flis_param k_w, k_b, v_w, v_b, q_w, q_b, out_w, out_b;         /* self_attn [d][d], [d] */
+    flis_param norm1_weight, norm1_bias, norm2_weight, norm2_bias; /* layer_norm1, layer_norm2 [d] */
+    flis_param fc1_w, fc1_b;                                       /* mlp.fc1 [h][d] */
+    flis_param fc2_w, fc2_b;                                       /* mlp.fc2 [d][h] */
 } text_layer;
 
 static const flis_key LAYER_KEYS[] = {
@@ -1012,21 +1012,21 @@ static const flis_key LAYER_KEYS[] = {
     FLIS_KEY(text_layer, q_b, "self_attn.q_proj.bias", "d"),
     FLIS_KEY(text_layer, out_w, "self_attn.out_proj.weight", "dd"),
     FLIS_KEY(text_layer, out_b, "self_attn.out_proj.bias", "d"),
-    FLIS_KEY(text_layer, gain1, "layer_norm1.weight", "d"),
-    FLIS_KEY(text_layer, bias1, "layer_norm1.bias", "d"),
+    FLIS_KEY(text_layer, norm1_weight, "layer_norm1.weight", "d"),
+    FLIS_KEY(text_layer, norm1_bias, "layer_norm1.bias", "d"),
     FLIS_KEY(text_layer, fc1_w, "mlp.fc1.weight", "hd"),
     FLIS_KEY(text_layer, fc1_b, "mlp.fc1.bias", "h"),
     FLIS_KEY(text_layer, fc2_w, "mlp.fc2.weight", "dh"),
     FLIS_KEY(text_layer, fc2_b, "mlp.fc2.bias", "d"),
-    FLIS_KEY(text_layer, gain2, "layer_norm2.weight", "d"),
-    FLIS_KEY(text_layer, bias2, "layer_norm2.bias", "d"),
+    FLIS_KEY(text_layer, norm2_weight, "layer_norm2.weight", "d"),
+    FLIS_KEY(text_layer, norm2_bias, "layer_norm2.bias", "d"),
 };
 
 struct flis_clip {
     flis_clip_config config;
     flis_param token, position; /* embeddings [v][d], [p][d] */
     text_layer *layer;
-    flis_param gain, bias; /* final_layer_norm [d] */
+    flis_param norm_weight, norm_bias; /* final_layer_norm [d] */
 };
 
 static const flis_key EMBEDDING_KEYS[] = {
@@ -1035,8 +1035,8 @@ static const flis_key EMBEDDING_KEYS[] = {
 };
 
 static const flis_key FINAL_KEYS[] = {
-    FLIS_KEY(flis_clip, gain, "final_layer_norm.weight", "d"),
-    FLIS_KEY(flis_clip, bias, "final_layer_norm.bias", "d"),
+    FLIS_KEY(flis_clip, norm_weight, "final_layer_norm.weight", "d"),
+    FLIS_KEY(flis_clip, norm_bias, "final_layer_norm.bias", "d"),
 };
 
 /* SPEC 3.1. */
@@ -1138,7 +1138,7 @@ static flis_tensor *layer_forward(flis_ctx *ctx, const flis_clip *clip, const te
 {
     const size_t heads = clip->config.heads, d = clip->config.width / heads;
     flis_mark mark = flis_here(ctx);
-    flis_tensor *normed = flis_layer_norm(ctx, x, &l->gain1, &l->bias1);
+    flis_tensor *normed = flis_layer_norm(ctx, x, &l->norm1_weight, &l->norm1_bias);
     flis_trace(ctx, normed, "encoder.layers.%zu.layer_norm1", index);
     flis_tensor *q = flis_linear(ctx, normed, &l->q_w, &l->q_b, NULL);
     flis_tensor *k = flis_linear(ctx, normed, &l->k_w, &l->k_b, NULL);
@@ -1151,7 +1151,7 @@ static flis_tensor *layer_forward(flis_ctx *ctx, const flis_clip *clip, const te
     y = flis_linear(ctx, y, &l->out_w, &l->out_b, NULL);
     flis_trace(ctx, y, "encoder.layers.%zu.self_attn", index);
     x = flis_add(ctx, y, x);
-    y = flis_layer_norm(ctx, x, &l->gain2, &l->bias2);
+    y = flis_layer_norm(ctx, x, &l->norm2_weight, &l->norm2_bias);
     flis_trace(ctx, y, "encoder.layers.%zu.layer_norm2", index);
     y = flis_linear(ctx, y, &l->fc1_w, &l->fc1_b, NULL);
     flis_trace(ctx, y, "encoder.layers.%zu.mlp.fc1", index);
@@ -1170,7 +1170,7 @@ flis_tensor *flis_clip_encode(flis_ctx *ctx, const flis_clip *clip, const int32_
     flis_tensor *x = flis_embed(ctx, ids, n, &clip->token, &clip->position);
     flis_trace(ctx, x, "embeddings");
     for (size_t i = 0; i < clip->config.layers; i++) x = layer_forward(ctx, clip, &clip->layer[i], x, i);
-    x = flis_layer_norm(ctx, x, &clip->gain, &clip->bias);
+    x = flis_layer_norm(ctx, x, &clip->norm_weight, &clip->norm_bias);
     flis_trace(ctx, x, "final_layer_norm");
     return flis_keep(ctx, mark, x);
 }

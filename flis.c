@@ -2112,8 +2112,8 @@ void flis_layout_warnings(flis_ctx *ctx, const flis_layout *layout, size_t width
 }
 
 /* eps of one pass, in NCHW order, under ctx->scope + suffix. Leaves the arena as it was. SPEC 8.5. */
-static bool guided_pass(flis_ctx *ctx, const flis_guided *g, const real *x, int64_t t, const real *text,
-                        const flis_rca *rca, const char *suffix, real *out)
+static bool guided_pass(flis_ctx *ctx, const flis_guided *g, const flis_real *x, int64_t t, const flis_real *text,
+                        const flis_rca *rca, const char *suffix, flis_real *out)
 {
     const flis_unet_config *config = flis_unet_get_config(g->unet);
     const double time = (double)t;
@@ -2136,7 +2136,7 @@ static bool guided_pass(flis_ctx *ctx, const flis_guided *g, const real *x, int6
 
 /* The layout acts on the conditional pass alone, and the two passes are separate calls, as the authors' are.
    SPEC 8.5. */
-bool flis_guided_eps(flis_ctx *ctx, void *guided, const real *x, int64_t t, real *eps, real *uncond)
+bool flis_guided_eps(flis_ctx *ctx, void *guided, const flis_real *x, int64_t t, flis_real *eps, flis_real *uncond)
 {
     const flis_guided *g = guided;
     if (uncond && !g->uncond) return flis_fail(ctx, "guidance needs the text features of the empty prompt");
@@ -2158,7 +2158,7 @@ bool flis_decode_picture(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *
         out->channels = 3;
         out->pixels = flis_alloc(ctx, y->h * y->w, 3);
         for (size_t i = 0; out->pixels && i < y->h * y->w * 3; i++) {
-            real v = (y->x[i] + 1) / 2;
+            flis_real v = (y->x[i] + 1) / 2;
             if (v != v)
                 flis_fail(ctx, "decode: the value at pixel (%zu, %zu) is not a number", i / 3 % y->w, i / 3 / y->w);
             v = v > 0 ? v < 1 ? v : 1 : 0;
@@ -2176,14 +2176,14 @@ bool flis_decode_picture(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *
 typedef struct generation {
     flis_guided guided;
     const flis_options *options;
-    size_t h, w, count;      /* of the latent: count = 4 h w */
-    size_t steps;            /* there will be */
-    size_t step, evaluation; /* the sampler is in step `step`, and has evaluated so often in it */
-    real *context, *uncond;  /* [77][d] */
-    uint8_t *label;          /* [H][W], or NULL */
+    size_t h, w, count;          /* of the latent: count = 4 h w */
+    size_t steps;                /* there will be */
+    size_t step, evaluation;     /* the sampler is in step `step`, and has evaluated so often in it */
+    flis_real *context, *uncond; /* [77][d] */
+    uint8_t *label;              /* [H][W], or NULL */
     flis_prompt prompt;
     flis_rca rca;
-    real *x; /* [4][h][w]: x_T, in the end the latents */
+    flis_real *x; /* [4][h][w]: x_T, in the end the latents */
 } generation;
 
 /* Everything that can be told to be wrong from the options alone. SPEC 8.7. */
@@ -2232,7 +2232,7 @@ static bool make_noise(flis_ctx *ctx, generation *g)
     if (drawn && g->x) {
         flis_rng_seed(&ctx->rng, g->options->rng, g->options->seed);
         flis_randn(&ctx->rng, drawn, g->count);
-        for (size_t i = 0; i < g->count; i++) g->x[i] = (real)drawn[i];
+        for (size_t i = 0; i < g->count; i++) g->x[i] = (flis_real)drawn[i];
     }
     free(drawn);
     if (!path || !flis_ok(ctx)) return flis_ok(ctx);
@@ -2291,12 +2291,12 @@ static bool check_model(flis_ctx *ctx, const flis_file *file, const flis_vocab *
 }
 
 /* last_hidden_state of one prompt, [77][d], malloc'ed. */
-static real *encode(flis_ctx *ctx, const flis_clip *clip, const int32_t *ids, const char *scope)
+static flis_real *encode(flis_ctx *ctx, const flis_clip *clip, const int32_t *ids, const char *scope)
 {
     flis_mark mark = flis_here(ctx);
     snprintf(ctx->scope, sizeof ctx->scope, "%s", scope);
     const flis_tensor *y = flis_clip_encode(ctx, clip, ids, 1);
-    real *out = y && flis_ok(ctx) ? flis_alloc(ctx, flis_count(y), sizeof *out) : NULL;
+    flis_real *out = y && flis_ok(ctx) ? flis_alloc(ctx, flis_count(y), sizeof *out) : NULL;
     if (out && y->x) memcpy(out, y->x, flis_count(y) * sizeof *out);
     flis_rewind(ctx, mark);
     return out;
@@ -2320,7 +2320,7 @@ static bool encode_prompts(flis_ctx *ctx, flis_file *file, const flis_vocab *voc
 }
 
 /* A latent for the trace, under scope + name. SPEC 10.12. */
-static void trace_latent(flis_ctx *ctx, const generation *g, const real *x, const char *name)
+static void trace_latent(flis_ctx *ctx, const generation *g, const flis_real *x, const char *name)
 {
     if (!ctx->trace || !flis_ok(ctx)) return;
     flis_mark mark = flis_here(ctx);
@@ -2329,7 +2329,7 @@ static void trace_latent(flis_ctx *ctx, const generation *g, const real *x, cons
 }
 
 /* Names the step for the trace; PLMS evaluates a second time in its first step, one timestep further. SPEC 8.7. */
-static bool generation_eps(flis_ctx *ctx, void *user, const real *x, int64_t t, real *eps, real *uncond)
+static bool generation_eps(flis_ctx *ctx, void *user, const flis_real *x, int64_t t, flis_real *eps, flis_real *uncond)
 {
     generation *g = user;
     snprintf(ctx->scope, sizeof ctx->scope, "step.%zu.%s", g->step, g->evaluation++ ? "next." : "");

@@ -33,9 +33,9 @@ extern "C" {
 
 /* Activations are float. -DFLIS_DOUBLE builds flis64, in which they are double: "the truth" that float is held against. */
 #ifdef FLIS_DOUBLE
-typedef double real;
+typedef double flis_real;
 #else
-typedef float real;
+typedef float flis_real;
 #endif
 
 enum {
@@ -72,7 +72,7 @@ typedef struct flis_rng {
 
 /* A format that arithmetic can be made to look like: each operation's result is rounded to it, and so are the operands
    of products (weights and biases too); for tf32 the operands alone, to 10 bits, while results are float32. Sums are
-   accumulated as ever, in `real`; norms and softmax work in double inside. Tells how far a right port may be off. */
+   accumulated as ever, in `flis_real`; norms and softmax work in double inside. Tells how far a right port may be off. */
 typedef enum { FLIS_EXACT, FLIS_AS_F32, FLIS_AS_TF32, FLIS_AS_F16, FLIS_AS_BF16 } flis_precision;
 
 typedef struct flis_ctx {
@@ -152,7 +152,7 @@ struct flis_tensor {
     int rank;
     bool bytes; /* a traced mask: its values are 0 and 1, and files hold them as U8 */
     size_t n, h, w, c;
-    real *x;                /* n*h*w*c values; NULL while dry */
+    flis_real *x;           /* n*h*w*c values; NULL while dry */
     struct flis_grad *grad; /* gathers the loss's gradient (section 10), views' too; NULL: none is wanted */
 };
 
@@ -164,8 +164,8 @@ size_t flis_count(const flis_tensor *x);
 flis_tensor *flis_as_rows(flis_ctx *ctx, const flis_tensor *x);
 flis_tensor *flis_as_image(flis_ctx *ctx, const flis_tensor *x, size_t h, size_t w);
 /* From and to PyTorch's order [n][c][h][w]. */
-flis_tensor *flis_from_nchw(flis_ctx *ctx, const real *x, size_t n, size_t c, size_t h, size_t w);
-void flis_to_nchw(const flis_tensor *x, real *out);
+flis_tensor *flis_from_nchw(flis_ctx *ctx, const flis_real *x, size_t n, size_t c, size_t h, size_t w);
+void flis_to_nchw(const flis_tensor *x, flis_real *out);
 /* Hands x to ctx->trace under scope + the formatted name. Costs nothing without a trace. */
 void flis_trace(flis_ctx *ctx, const flis_tensor *x, const char *format, ...);
 /* Whether the trace wants something of `count` values that would be computed for it alone. */
@@ -188,17 +188,17 @@ typedef enum {
    outputs: packed[panel][k][FLIS_PANEL], k running over (kh, kw, ci); vectors and embeddings stay as they are. */
 typedef struct flis_param {
     int rank;
-    size_t shape[4]; /* as in the checkpoint: [out], [out][in], [out][in][kh][kw] */
-    bool table;      /* looked up by row (an embedding), never multiplied: stays unpacked */
-    size_t groups;   /* a group norm's gain: groups of channels; 0: 32, as in Stable Diffusion */
-    real *value;     /* unpacked values in the checkpoint's order (vectors, embeddings); else NULL */
-    real *packed;    /* panels (matrices and kernels); else NULL */
-    uint16_t *half;  /* the same panels as F16 or BF16, widened where they are used: half the memory */
+    size_t shape[4];   /* as in the checkpoint: [out], [out][in], [out][in][kh][kw] */
+    bool table;        /* looked up by row (an embedding), never multiplied: stays unpacked */
+    size_t groups;     /* a group norm's gain: groups of channels; 0: 32, as in Stable Diffusion */
+    flis_real *value;  /* unpacked values in the checkpoint's order (vectors, embeddings); else NULL */
+    flis_real *packed; /* panels (matrices and kernels); else NULL */
+    uint16_t *half;    /* the same panels as F16 or BF16, widened where they are used: half the memory */
     bool half_is_bf16;
     /* Training (section 10): allocated by flis_grad_visit, in the checkpoint's order like value, which is kept then. */
-    real *grad;  /* d loss / d value, gathered over backward passes; NULL: frozen */
-    real *m, *v; /* AdamW's moments */
-    real *ema;   /* exponential moving average of value; NULL: none is kept */
+    flis_real *grad;  /* d loss / d value, gathered over backward passes; NULL: frozen */
+    flis_real *m, *v; /* AdamW's moments */
+    flis_real *ema;   /* exponential moving average of value; NULL: none is kept */
 } flis_param;
 
 /* Each operation returns a new tensor in the arena and leaves its inputs alone. The equation stands above it in
@@ -209,19 +209,19 @@ flis_tensor *flis_linear(flis_ctx *ctx, const flis_tensor *x, const flis_param *
                          const flis_tensor *add);
 
 typedef enum {
-    FLIS_SAME,       /* zeros all around: 1 for a 3x3 kernel, 0 for 1x1; stride 1 */
-    FLIS_DOWN_BOTH,  /* 3x3, stride 2, 1 zero all around (the U-Net's downsample) */
-    FLIS_DOWN_AFTER, /* 3x3, stride 2, 1 zero right and below only (the VAE encoder's) */
-    FLIS_UPSAMPLED   /* 3x3 over the input enlarged twice by nearest neighbour, 1 zero all around */
+    FLIS_SAME,               /* zeros all around: 1 for a 3x3 kernel, 0 for 1x1; stride 1 */
+    FLIS_STRIDE2,            /* 3x3, stride 2, 1 zero all around (the U-Net's downsample) */
+    FLIS_STRIDE2_ASYMMETRIC, /* 3x3, stride 2, 1 zero right and below only (the VAE encoder's) */
+    FLIS_UPSAMPLE2           /* 3x3 over the input enlarged twice by nearest neighbour, 1 zero all around */
 } flis_conv_kind;
 /* y[i,j,o] = sum_{kh,kw,ci} x[.,.,ci] w[o,ci,kh,kw] + b[o] (+ add). w [c_out][c][k][k], k = 1 or 3. */
 flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
                        flis_conv_kind kind, const flis_tensor *add);
 /* Group norm over gain->groups (32) groups of neighbouring channels, eps inside the root, then gain and bias [c]; then SiLU if asked. */
-flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias,
+flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *weight, const flis_param *bias,
                              double eps, bool silu);
 /* Layer norm over c, eps 1e-5. */
-flis_tensor *flis_layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias);
+flis_tensor *flis_layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *weight, const flis_param *bias);
 flis_tensor *flis_silu(flis_ctx *ctx, const flis_tensor *x);       /* x sigmoid(x) */
 flis_tensor *flis_quick_gelu(flis_ctx *ctx, const flis_tensor *x); /* x sigmoid(1.702 x): CLIP's */
 flis_tensor *flis_geglu(flis_ctx *ctx, const flis_tensor *x);      /* first half of c times exact GELU of the second */
@@ -235,8 +235,9 @@ flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_
 
 /* Which keys a query may see. All NULL/false: every key. */
 typedef struct flis_mask {
-    bool causal;                /* key j is open to query i only if j <= i */
-    const uint8_t *const *open; /* per sample [t_query][t_key], 1 open, 0 closed; open[i] NULL: all open */
+    bool causal; /* query i attends to key j only if j <= i */
+    const uint8_t *const
+        *attended; /* per sample [t_query][t_key], 1 attended, 0 masked; attended[i] NULL: all attended */
 } flis_mask;
 /* Multi-head attention: heads side by side in c; score = (q . k) * scale, closed: -max(real); softmax over keys; the
    weighted sum of v. q [n][tq][c], k and v [n][tk][c]. Never holds more than 32 query rows of scores per thread. */
@@ -250,7 +251,7 @@ void flis_trace_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor
                           double scale, flis_mask mask, const char *name);
 /* Two operations that are done in one where no trace wants to see between them; the bits are the same. Group norm,
    traced under name + part, then SiLU; and a convolution, traced likewise, to which `add` is added. */
-flis_tensor *flis_norm_silu(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias,
+flis_tensor *flis_norm_silu(flis_ctx *ctx, const flis_tensor *x, const flis_param *weight, const flis_param *bias,
                             double eps, const char *name, const char *part);
 flis_tensor *flis_conv_add(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
                            const flis_tensor *add, const char *name, const char *part);
@@ -317,7 +318,7 @@ const char *flis_file_metadata(const flis_file *file, const char *key); /* NULL:
 /* A metadata string that must be a number above 0, at most 65536; absent, or failed: `otherwise`. */
 double flis_file_number(flis_ctx *ctx, const flis_file *file, const char *key, bool whole, double otherwise);
 /* The values, converted. out holds flis_entry_count values. Integers must fit. */
-bool flis_file_read_real(flis_ctx *ctx, flis_file *file, const flis_entry *entry, real *out);
+bool flis_file_read_real(flis_ctx *ctx, flis_file *file, const flis_entry *entry, flis_real *out);
 bool flis_file_read_f64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, double *out);
 bool flis_file_read_i64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, int64_t *out);
 bool flis_file_read_u16(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
@@ -331,7 +332,8 @@ flis_writer *flis_write_begin(flis_ctx *ctx, const char *path);
 bool flis_write_metadata(flis_ctx *ctx, flis_writer *writer, const char *key, const char *value);
 bool flis_write_declare(flis_ctx *ctx, flis_writer *writer, const char *name, flis_dtype dtype, int rank,
                         const uint64_t *shape);
-bool flis_write_real(flis_ctx *ctx, flis_writer *writer, const real *x, size_t count); /* into the dtype declared */
+bool flis_write_real(flis_ctx *ctx, flis_writer *writer, const flis_real *x,
+                     size_t count); /* into the dtype declared */
 bool flis_write_f64(flis_ctx *ctx, flis_writer *writer, const double *x, size_t count);
 bool flis_write_i64(flis_ctx *ctx, flis_writer *writer, const int64_t *x, size_t count);
 bool flis_write_u8(flis_ctx *ctx, flis_writer *writer, const uint8_t *x, size_t count);
@@ -356,7 +358,7 @@ void flis_tensor_digest(const flis_tensor *x, char hex[65]);
 enum { FLIS_SAMPLES = 64 };
 typedef struct flis_summary {
     size_t count, not_finite; /* values; how many of them are NaN or infinite */
-    double mean, deviation;   /* population standard deviation; NaN or infinite where a value is */
+    double mean, std;         /* population standard deviation; NaN or infinite where a value is */
     double largest;           /* |x|; where a value is not finite, that of the first such */
     size_t largest_at;        /* where it is first */
     size_t samples, stride;   /* sample[i] is value i * stride, stride = count / 64, at least 1 */
@@ -389,11 +391,11 @@ bool flis_walk_keys(flis_ctx *ctx, flis_walk *walk, const char *module, const fl
                     const size_t *dims);
 /* A visitor's work when loading: finds `name` in the file, checks its shape, allocates and packs. Every missing or
    misshaped tensor adds a line to `problems` and is reported, so that all are told at once. Dry: checks, reads nothing. */
-/* bad: tensors with something wrong; odd: those of them that are not finite; told: those that `problems` has room for. */
+/* bad: tensors with a problem; nonfinite: those with NaN or infinity; listed: those that `problems` has room for. */
 typedef struct flis_loader {
     flis_file *file;
     char problems[3072];
-    size_t bad, odd, told, done, total;
+    size_t bad, nonfinite, listed, done, total;
 } flis_loader;
 bool flis_load_visit(flis_ctx *ctx, void *loader, const char *name, flis_param *param);
 /* Turns collected problems into ctx->error, and reports what stands under `prefix` (may be NULL) and nobody asked for. */
@@ -406,15 +408,15 @@ bool flis_free_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *
      two or more dimensions, fan_in = product of shape[1..]: u * 2^round(log2(sqrt(3 / fan_in)));
      one dimension: 1 + u * 2^-4 if the name ends in "weight", else u * 2^-6;
    rounded to float32 (only the gains need it). The logarithm's ties, at fan_in 6 * 4^k, go to the even exponent. */
-void flis_formula_weights(const char *name, int rank, const size_t *shape, size_t first, size_t count, real *out);
+void flis_formula_weights(const char *name, int rank, const size_t *shape, size_t first, size_t count, flis_real *out);
 bool flis_formula_visit(flis_ctx *ctx, void *unused, const char *name,
                         flis_param *param); /* fills one param with them */
 /* Fills a param from values in the checkpoint's order: packs matrices and kernels, copies vectors and embeddings. */
-bool flis_param_set(flis_ctx *ctx, flis_param *param, const real *values, bool keep_unpacked);
+bool flis_param_set(flis_ctx *ctx, flis_param *param, const flis_real *values, bool keep_unpacked);
 bool flis_param_set_half(flis_ctx *ctx, flis_param *param, const uint16_t *values,
                          bool bf16); /* to be multiplied only */
 /* The values in the checkpoint's order, however they are kept (halves: widened). */
-void flis_param_get(const flis_param *param, real *out);
+void flis_param_get(const flis_param *param, flis_real *out);
 size_t flis_param_count(const flis_param *param);
 
 /* ---- 4. Pictures, JSON, layouts (flis.c) ----------------------------------------------------------------------- */
@@ -557,7 +559,7 @@ const flis_unet_config *flis_unet_get_config(const flis_unet *unet);
 flis_tensor *flis_unet_eps(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *x, const double *t,
                            const flis_tensor *context, const flis_rca *const *rca);
 /* [cos, sin] of t * exp(-ln(10000) i / half): out [dim]. */
-void flis_time_embedding(double t, size_t dim, real *out);
+void flis_time_embedding(double t, size_t dim, flis_real *out);
 
 /* ---- 7. Autoencoder (vae.c) ------------------------------------------------------------------------------------ */
 
@@ -627,20 +629,20 @@ typedef struct flis_sampling {
 typedef struct flis_step {
     size_t number, total; /* 0..total-1 in order of execution */
     size_t index;
-    int64_t t;                    /* index into flis_steps */
-    const real *e_t;              /* guided eps before the multistep combination */
-    const real *x_prev, *pred_x0; /* the step's result; its estimate of the clean latent */
+    int64_t t;                         /* index into flis_steps */
+    const flis_real *e_t;              /* guided eps before the multistep combination */
+    const flis_real *x_prev, *pred_x0; /* the step's result; its estimate of the clean latent */
 } flis_step;
 typedef struct flis_model_fn {
     /* eps of latents x (both `count` values, [4][h][w]) at timestep t. guided: write the conditional eps to eps and the
        unconditional one to uncond; else uncond is NULL and only eps is wanted. */
-    bool (*eps)(flis_ctx *ctx, void *user, const real *x, int64_t t, real *eps, real *uncond);
+    bool (*eps)(flis_ctx *ctx, void *user, const flis_real *x, int64_t t, flis_real *eps, flis_real *uncond);
     void (*step)(flis_ctx *ctx, void *user, const flis_step *step); /* may be NULL */
     void *user;
 } flis_model_fn;
 /* Runs a sampler from x = x_T to the final latents, in place. Noise comes from ctx->rng in PyTorch's order, drawn every
    step even where sigma is 0 (PLMS' first step draws twice). FreestyleNet@5dcb8b8 ldm/models/diffusion/plms.py, ddim.py. */
-bool flis_sample(flis_ctx *ctx, const flis_sampling *options, size_t count, real *x, const flis_model_fn *model);
+bool flis_sample(flis_ctx *ctx, const flis_sampling *options, size_t count, flis_real *x, const flis_model_fn *model);
 
 /* ---- 9. The whole (flis.c) ------------------------------------------------------------------------------------- */
 
@@ -675,11 +677,11 @@ void flis_layout_warnings(flis_ctx *ctx, const flis_layout *layout, size_t width
 /* The eps function of a loaded U-Net for flis_sample: conditional pass with RCA, then unconditional without. */
 typedef struct flis_guided {
     const flis_unet *unet;
-    size_t h, w;                  /* of the latent */
-    const real *context, *uncond; /* [77][d]; uncond may be NULL when scale is 1 */
-    const flis_rca *rca;          /* NULL: plain */
+    size_t h, w;                       /* of the latent */
+    const flis_real *context, *uncond; /* [77][d]; uncond may be NULL when scale is 1 */
+    const flis_rca *rca;               /* NULL: plain */
 } flis_guided;
-bool flis_guided_eps(flis_ctx *ctx, void *guided, const real *x, int64_t t, real *eps, real *uncond);
+bool flis_guided_eps(flis_ctx *ctx, void *guided, const flis_real *x, int64_t t, flis_real *eps, flis_real *uncond);
 
 /* ---- 10. Training (tensor.c) ------------------------------------------------------------------------------------ */
 
@@ -705,7 +707,7 @@ bool flis_guided_eps(flis_ctx *ctx, void *guided, const real *x, int64_t t, real
 
 /* The gradient of one tensor; in the arena. */
 typedef struct flis_grad {
-    real *x; /* like the tensor's values; NULL: nothing has flowed in yet */
+    flis_real *x; /* like the tensor's values; NULL: nothing has flowed in yet */
     size_t count;
     bool watched;               /* stays after flis_backward, until flis_tape_end */
     struct flis_buffer *buffer; /* whose memory x is */
@@ -735,9 +737,9 @@ flis_tensor *flis_checkpoint(flis_ctx *ctx, flis_block *block, void *user, flis_
 /* Losses. Each returns its value (0 when failed), summed in double, and seeds y's gradient with `scale` times its
    derivative; without a tape it only returns. target: like y's values; weight: one for each place [n][h][w], NULL: 1. */
 /* Mean over all values of weight (y - target)^2. */
-double flis_mse(flis_ctx *ctx, const flis_tensor *y, const real *target, const real *weight, double scale);
+double flis_mse(flis_ctx *ctx, const flis_tensor *y, const flis_real *target, const flis_real *weight, double scale);
 /* Mean over all values of weight |y - target|. */
-double flis_l1(flis_ctx *ctx, const flis_tensor *y, const real *target, const real *weight, double scale);
+double flis_l1(flis_ctx *ctx, const flis_tensor *y, const flis_real *target, const flis_real *weight, double scale);
 /* Mean over the places whose label is not void_label (-1: every place counts) of log sum_c exp(y[c]) - y[label]; label
    [n][h][w]; 0 where no place counts. */
 double flis_cross_entropy(flis_ctx *ctx, const flis_tensor *y, const uint8_t *label, int void_label, double scale);

@@ -371,11 +371,11 @@ void flis_schedule_make(flis_schedule *schedule)
 
 /* sigma = eta sqrt((1 - a_prev) / (1 - a) (1 - a / a_prev)), a float32 and a_prev double, rounded where PyTorch rounds;
    with a single step it takes a_prev for a scalar and works in float32 throughout. SPEC 8.3. */
-static double sigma_of(double eta, float a, double before, bool single)
+static double sigma_of(double eta, float a, double prev, bool single)
 {
     const float inverse = 1.0f / (1.0f - a);
-    if (!single) return eta * sqrt((1 - before) * (double)inverse * (1 - a / before));
-    const float ratio = inverse * (float)(1 - before), rest = 1.0f - a / (float)before;
+    if (!single) return eta * sqrt((1 - prev) * (double)inverse * (1 - a / prev));
+    const float ratio = inverse * (float)(1 - prev), rest = 1.0f - a / (float)prev;
     return (float)eta * sqrtf(ratio * rest);
 }
 
@@ -426,23 +426,23 @@ typedef struct sampler {
     const flis_sampling *options;
     const flis_model_fn *model;
     flis_steps steps;
-    size_t count;         /* values of a latent */
-    real *x;              /* the caller's latents */
-    real *e, *uncond;     /* guided eps; the unconditional pass */
-    real *e_next, *mixed; /* PLMS: the first step's second evaluation; what is stepped with */
-    real *x_prev, *pred_x0;
-    real *old[HISTORY]; /* guided eps of earlier steps, the newest first */
-    size_t olds;
+    size_t count;                  /* values of a latent */
+    flis_real *x;                  /* the caller's latents */
+    flis_real *e, *uncond;         /* guided eps; the unconditional pass */
+    flis_real *e_next, *eps_prime; /* PLMS: the first step's second evaluation; what is stepped with */
+    flis_real *x_prev, *pred_x0;
+    flis_real *old[HISTORY]; /* guided eps of earlier steps, the newest first */
+    size_t history;
     float *noise;
 } sampler;
 
 /* e = e_uncond + scale (e_cond - e_uncond); scale 1: the conditional pass alone. plms.py:173-189, ddim.py:166-180.
    SPEC 8.5. */
-static bool guided_eps(flis_ctx *ctx, const sampler *s, const real *x, int64_t t, real *e)
+static bool guided_eps(flis_ctx *ctx, const sampler *s, const flis_real *x, int64_t t, flis_real *e)
 {
     const bool guided = s->options->scale != 1;
     if (!s->model->eps(ctx, s->model->user, x, t, e, guided ? s->uncond : NULL)) return false;
-    const real scale = (real)s->options->scale;
+    const flis_real scale = (flis_real)s->options->scale;
     for (size_t i = 0; guided && i < s->count; i++) e[i] = s->uncond[i] + scale * (e[i] - s->uncond[i]);
     return flis_ok(ctx);
 }
@@ -450,16 +450,16 @@ static bool guided_eps(flis_ctx *ctx, const sampler *s, const real *x, int64_t t
 /* pred_x0 = (x - sqrt(1 - a) e) / sqrt(a);  x_prev = sqrt(a_prev) pred_x0 + sqrt(1 - a_prev - sigma^2) e + sigma noise,
    rounding after each operation as PyTorch does; coefficients enter as float32. Noise is drawn even where sigma is 0,
    so that the stream stays in step. plms.py:200-217 get_x_prev_and_pred_x0, ddim.py:190-208. SPEC 8.4. */
-static void step_from(flis_ctx *ctx, sampler *s, size_t index, const real *e)
+static void step_from(flis_ctx *ctx, sampler *s, size_t index, const flis_real *e)
 {
-    const float a = s->steps.alpha[index], before = (float)s->steps.alpha_prev[index];
-    const float sigma = (float)s->steps.sigma[index], rest = 1.0f - before, square = sigma * sigma;
-    const real root = sqrtf(a), root_before = sqrtf(before), direction = sqrtf(rest - square);
-    const real root_rest = s->steps.sqrt_one_minus_alpha[index];
+    const float a = s->steps.alpha[index], prev = (float)s->steps.alpha_prev[index];
+    const float sigma = (float)s->steps.sigma[index], rest = 1.0f - prev, square = sigma * sigma;
+    const flis_real root = sqrtf(a), root_prev = sqrtf(prev), direction = sqrtf(rest - square);
+    const flis_real root_rest = s->steps.sqrt_one_minus_alpha[index];
     flis_randn(&ctx->rng, s->noise, s->count);
     for (size_t i = 0; i < s->count; i++) {
         s->pred_x0[i] = (s->x[i] - root_rest * e[i]) / root;
-        s->x_prev[i] = root_before * s->pred_x0[i] + direction * e[i] + (real)sigma * (real)s->noise[i];
+        s->x_prev[i] = root_prev * s->pred_x0[i] + direction * e[i] + (flis_real)sigma * (flis_real)s->noise[i];
     }
 }
 
@@ -467,27 +467,27 @@ static void step_from(flis_ctx *ctx, sampler *s, size_t index, const real *e)
    a second time at the next timestep and then steps from the *original* x. plms.py:219-236. SPEC 8.6. */
 static bool plms_eps(flis_ctx *ctx, sampler *s, size_t index)
 {
-    const real *e = s->e, *o1 = s->old[0], *o2 = s->old[1], *o3 = s->old[2];
-    if (s->olds == 0) {
+    const flis_real *e = s->e, *o1 = s->old[0], *o2 = s->old[1], *o3 = s->old[2];
+    if (s->history == 0) {
         step_from(ctx, s, index, e);
         if (!guided_eps(ctx, s, s->x_prev, s->steps.t[index ? index - 1 : 0], s->e_next)) return false;
     }
     for (size_t i = 0; i < s->count; i++)
-        s->mixed[i] = s->olds == 0   ? (e[i] + s->e_next[i]) / 2
-                      : s->olds == 1 ? (3 * e[i] - o1[i]) / 2
-                      : s->olds == 2 ? (23 * e[i] - 16 * o1[i] + 5 * o2[i]) / 12
-                                     : (55 * e[i] - 59 * o1[i] + 37 * o2[i] - 9 * o3[i]) / 24;
+        s->eps_prime[i] = s->history == 0   ? (e[i] + s->e_next[i]) / 2
+                          : s->history == 1 ? (3 * e[i] - o1[i]) / 2
+                          : s->history == 2 ? (23 * e[i] - 16 * o1[i] + 5 * o2[i]) / 12
+                                            : (55 * e[i] - 59 * o1[i] + 37 * o2[i] - 9 * o3[i]) / 24;
     return true;
 }
 
 /* SPEC 8.6. */
 static void remember(sampler *s)
 {
-    real *oldest = s->old[HISTORY - 1];
+    flis_real *oldest = s->old[HISTORY - 1];
     memmove(&s->old[1], &s->old[0], (HISTORY - 1) * sizeof s->old[0]);
     s->old[0] = oldest;
     memcpy(oldest, s->e, s->count * sizeof *s->e);
-    if (s->olds < HISTORY) s->olds++;
+    if (s->history < HISTORY) s->history++;
 }
 
 /* SPEC 8.6. */
@@ -500,10 +500,10 @@ static bool run(flis_ctx *ctx, sampler *s)
         if (ctx->progress) ctx->progress(ctx->progress_user, "sample", i, total);
         if (ctx->interrupted && *ctx->interrupted) return flis_fail(ctx, "interrupted");
         if (!guided_eps(ctx, s, s->x, s->steps.t[index], s->e)) return false;
-        const real *e = s->e;
+        const flis_real *e = s->e;
         if (s->options->kind == FLIS_PLMS) {
             if (!plms_eps(ctx, s, index)) return false;
-            e = s->mixed;
+            e = s->eps_prime;
         }
         step_from(ctx, s, index, e);
         remember(s);
@@ -516,16 +516,16 @@ static bool run(flis_ctx *ctx, sampler *s)
 }
 
 /* SPEC 8.6. */
-bool flis_sample(flis_ctx *ctx, const flis_sampling *options, size_t count, real *x, const flis_model_fn *model)
+bool flis_sample(flis_ctx *ctx, const flis_sampling *options, size_t count, flis_real *x, const flis_model_fn *model)
 {
     enum { ARRAYS = 6 + HISTORY };
     flis_schedule *schedule = flis_alloc(ctx, 1, sizeof *schedule);
     sampler *s = flis_alloc(ctx, 1, sizeof *s);
-    real *memory = count <= SIZE_MAX / ARRAYS ? flis_alloc(ctx, count * ARRAYS, sizeof *memory) : NULL;
+    flis_real *memory = count <= SIZE_MAX / ARRAYS ? flis_alloc(ctx, count * ARRAYS, sizeof *memory) : NULL;
     bool done = false;
     if (schedule && s && memory && (s->noise = flis_alloc(ctx, count, sizeof *s->noise))) {
-        real **arrays[ARRAYS] = {&s->e,       &s->uncond, &s->e_next, &s->mixed, &s->x_prev,
-                                 &s->pred_x0, &s->old[0], &s->old[1], &s->old[2]};
+        flis_real **arrays[ARRAYS] = {&s->e,       &s->uncond, &s->e_next, &s->eps_prime, &s->x_prev,
+                                      &s->pred_x0, &s->old[0], &s->old[1], &s->old[2]};
         for (size_t i = 0; i < ARRAYS; i++) *arrays[i] = memory + i * count;
         s->options = options;
         s->model = model;

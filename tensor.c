@@ -358,7 +358,7 @@ static flis_tensor *tensor_new(flis_ctx *ctx, int rank, size_t n, size_t h, size
 {
     size_t count = 0, bytes = 0;
     if (!(product_fits(n, h, &count) && product_fits(count, w, &count) && product_fits(count, c, &count) &&
-          product_fits(count, sizeof(real), &bytes))) {
+          product_fits(count, sizeof(flis_real), &bytes))) {
         flis_fail(ctx, "out of memory: a tensor of %zu x %zu x %zu x %zu is more than this machine can address", n, h,
                   w, c);
         return NULL;
@@ -371,7 +371,7 @@ static flis_tensor *tensor_new(flis_ctx *ctx, int rank, size_t n, size_t h, size
     y->h = h;
     y->w = w;
     y->c = c;
-    y->x = ctx->dry ? NULL : (real *)((unsigned char *)y + rounded(sizeof *y));
+    y->x = ctx->dry ? NULL : (flis_real *)((unsigned char *)y + rounded(sizeof *y));
     y->grad = NULL;
     return y;
 }
@@ -422,7 +422,7 @@ flis_tensor *flis_keep(flis_ctx *ctx, flis_mark mark, flis_tensor *y)
     /* A tensor's values always follow a header in the same chunk, so the new header, which lies lower, cannot overwrite
        values that have not been moved yet. */
     flis_tensor *kept = tensor_new(ctx, old.rank, old.n, old.h, old.w, old.c);
-    if (kept && kept->x) memmove(kept->x, old.x, flis_count(&old) * sizeof(real));
+    if (kept && kept->x) memmove(kept->x, old.x, flis_count(&old) * sizeof(flis_real));
     return kept;
 }
 
@@ -455,7 +455,7 @@ flis_tensor *flis_as_image(flis_ctx *ctx, const flis_tensor *x, size_t h, size_t
 }
 
 /* SPEC 0.1. */
-flis_tensor *flis_from_nchw(flis_ctx *ctx, const real *x, size_t n, size_t c, size_t h, size_t w)
+flis_tensor *flis_from_nchw(flis_ctx *ctx, const flis_real *x, size_t n, size_t c, size_t h, size_t w)
 {
     flis_tensor *y = flis_image(ctx, n, h, w, c);
     if (!y || idle(ctx)) return y;
@@ -466,7 +466,7 @@ flis_tensor *flis_from_nchw(flis_ctx *ctx, const real *x, size_t n, size_t c, si
 }
 
 /* SPEC 0.1. */
-void flis_to_nchw(const flis_tensor *x, real *out)
+void flis_to_nchw(const flis_tensor *x, flis_real *out)
 {
     size_t c = x->c, places = x->h * x->w;
     for (size_t s = 0; s < x->n; s++)
@@ -528,7 +528,7 @@ struct flis_buffer {
     struct flis_buffer *next;
     size_t count;
     bool used;
-    real *x;
+    flis_real *x;
 };
 
 static void *aligned_new(flis_ctx *ctx, size_t count, size_t size);
@@ -566,7 +566,7 @@ static void grad_release(flis_grad *g)
 
 /* Where the gradient of t gathers; NULL: none is wanted (or there is no memory). *first: nothing has flowed in yet, the
    memory holds rubbish, and is to be written, not added to. */
-static real *grad_open(flis_ctx *ctx, const flis_tensor *t, bool *first)
+static flis_real *grad_open(flis_ctx *ctx, const flis_tensor *t, bool *first)
 {
     flis_grad *g = t->grad;
     if (!g || !flis_ok(ctx)) return NULL;
@@ -576,7 +576,7 @@ static real *grad_open(flis_ctx *ctx, const flis_tensor *t, bool *first)
 }
 
 /* Where the gradient of a weight gathers: the share of the tape's worker; NULL: none is wanted. */
-static real *weight_grad(const flis_ctx *ctx, const flis_param *w)
+static flis_real *weight_grad(const flis_ctx *ctx, const flis_param *w)
 {
     return w && w->grad ? w->grad + ctx->tape->worker * flis_param_count(w) : NULL;
 }
@@ -826,15 +826,15 @@ static inline double exp_fast(double x)
 }
 
 /* x sigmoid(b x) = x / (1 + exp(-b x)). SPEC 1.8. */
-static inline real swish(real x, double b)
+static inline flis_real swish(flis_real x, double b)
 {
-    return (real)(x / (1.0 + exp_fast(-b * x)));
+    return (flis_real)(x / (1.0 + exp_fast(-b * x)));
 }
 
 /* x Phi(x) = x erfc(-x / sqrt 2) / 2. SPEC 1.8. */
-static inline real gelu(real x)
+static inline flis_real gelu(flis_real x)
 {
-    return (real)(x * 0.5 * erfc_with(x * -0.70710678118654752, ERFCX, ERFCX_TERMS, EXP_TERMS));
+    return (flis_real)(x * 0.5 * erfc_with(x * -0.70710678118654752, ERFCX, ERFCX_TERMS, EXP_TERMS));
 }
 
 /* d/dx of x s(b x) = s + b x s (1 - s), s the sigmoid */
@@ -954,7 +954,7 @@ float flis_fma_soft(float a, float b, float c)
 }
 
 /* fma(a, b, c) with one rounding: the hardware's where there is one; a library's is far slower than ours. SPEC 1.1. */
-static inline real fused(real a, real b, real c)
+static inline flis_real fused(flis_real a, flis_real b, flis_real c)
 {
 #if defined(FLIS_DOUBLE)
     return fma(a, b, c);
@@ -1022,12 +1022,12 @@ uint16_t flis_float_to_bf16(float x)
 /* ---- Emulated formats ------------------------------------------------------------------------------------------ */
 
 /* x as an operation's result would be stored. */
-static real stored(real x, flis_precision precision)
+static flis_real stored(flis_real x, flis_precision precision)
 {
     switch (precision) {
     case FLIS_EXACT: break;
     case FLIS_AS_F32:
-    case FLIS_AS_TF32: return (real)(float)x;
+    case FLIS_AS_TF32: return (flis_real)(float)x;
     case FLIS_AS_F16: return flis_half_to_float(flis_float_to_half((float)x));
     case FLIS_AS_BF16: return flis_bf16_to_float(flis_float_to_bf16((float)x));
     }
@@ -1035,7 +1035,7 @@ static real stored(real x, flis_precision precision)
 }
 
 /* x as a product's operand. tf32 keeps 10 bits behind the point: to nearest, ties away from zero (PTX cvt.rna.tf32). */
-static real operand(real x, flis_precision precision)
+static flis_real operand(flis_real x, flis_precision precision)
 {
     float y = (float)stored(x, precision);
     uint32_t u;
@@ -1047,7 +1047,7 @@ static real operand(real x, flis_precision precision)
     return y;
 }
 
-static void store_all(flis_ctx *ctx, real *x, size_t count)
+static void store_all(flis_ctx *ctx, flis_real *x, size_t count)
 {
     PARALLEL_FOR(count)
     for (size_t i = 0; i < count; i++) x[i] = stored(x[i], ctx->precision);
@@ -1085,7 +1085,7 @@ static const flis_tensor *operands(flis_ctx *ctx, const flis_tensor *x)
    12 of 32: 99 / 82; AVX2 4 of 24: 95 / 25, 2 of 32 with two k at once: 84 / 85. */
 #define EIGHT_ROWS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
 #if defined(__AVX512F__)
-enum { ROWS = 8, PANEL = 128 / sizeof(real), FEW = 4, TWO_AT_ONCE = 0 };
+enum { ROWS = 8, PANEL = 128 / sizeof(flis_real), FEW = 4, TWO_AT_ONCE = 0 };
 #define EACH_ROW(X) EIGHT_ROWS(X)
 #elif defined(__AVX__) && defined(__clang__)
 enum { ROWS = 2, FEW = 2, PANEL = 32, TWO_AT_ONCE = 1 };
@@ -1120,25 +1120,25 @@ typedef struct {
 } segment;
 
 /* One block: total[i][j] += chain over the block's segments of row[tap][i][offset + k] * panel[k][j]. SPEC 1.2. */
-static void block_kernel(const segment *piece, size_t pieces, const real *const (*row)[ROWS],
-                         const real *restrict panel, real *restrict total)
+static void block_kernel(const segment *piece, size_t pieces, const flis_real *const (*row)[ROWS],
+                         const flis_real *restrict panel, flis_real *restrict total)
 {
 #define DECLARE(i) \
-    real sum##i[PANEL]; \
+    flis_real sum##i[PANEL]; \
     for (int j = 0; j < PANEL; j++) sum##i[j] = 0;
     EACH_ROW(DECLARE)
 #undef DECLARE
     for (size_t s = 0; s < pieces; s++) {
         const size_t length = piece[s].length;
-#define POINT(i) const real *restrict row##i = row[piece[s].tap][i] + piece[s].offset;
+#define POINT(i) const flis_real *restrict row##i = row[piece[s].tap][i] + piece[s].offset;
         EACH_ROW(POINT)
 #undef POINT
 #define CHAIN(i) \
     { \
-        const real a = row##i[k]; \
+        const flis_real a = row##i[k]; \
         for (int j = 0; j < PANEL; j++) sum##i[j] = fused(a, b[j], sum##i[j]); \
     }
-        const real *restrict b = panel;
+        const flis_real *restrict b = panel;
         size_t k = 0;
         if (TWO_AT_ONCE)
             for (; k + 1 < length; k++, b += PANEL) {
@@ -1187,7 +1187,8 @@ static bool plan_make(flis_ctx *ctx, k_plan *plan, size_t taps, size_t channels)
 }
 
 /* total[i][j] for one tile: every block in order. panel [K][PANEL]. SPEC 1.2. */
-static void tile_kernel(const k_plan *plan, const real *const (*row)[ROWS], const real *panel, real *total)
+static void tile_kernel(const k_plan *plan, const flis_real *const (*row)[ROWS], const flis_real *panel,
+                        flis_real *total)
 {
     for (int i = 0; i < ROWS * PANEL; i++) total[i] = 0;
     for (size_t b = 0; b < plan->blocks; b++) {
@@ -1217,14 +1218,14 @@ typedef struct {
     const flis_tensor *x;
     size_t out_h, out_w, taps;
     flis_conv_kind kind;
-    const real *zeros;  /* what a tap outside the picture reads: c zeros */
-    const spread *back; /* a gradient's taps, in place of kind's; or NULL */
+    const flis_real *zeros; /* what a tap outside the picture reads: c zeros */
+    const spread *back;     /* a gradient's taps, in place of kind's; or NULL */
 } gather;
 
 /* What output row (n, y) reads at a tap: place `column` reads pixel (column * stride + offset) >> halved of an input row, where
    that is below `width`. */
 typedef struct {
-    const real *row;
+    const flis_real *row;
     int64_t stride, offset, width;
     int halved;
 } tap_row;
@@ -1262,30 +1263,32 @@ static tap_row tap_row_at(const gather *g, const cursor *at, size_t tap)
     const flis_tensor *x = g->x;
     if (is_linear(g)) return (tap_row){x->x, 1, 0, INT64_MAX, 0};
     /* Signed: the first row of a padded picture lies at -1. */
-    const int64_t pad = g->kind == FLIS_DOWN_AFTER ? 0 : 1;
-    const int64_t stride = g->back ? g->back->stride : g->kind == FLIS_DOWN_BOTH || g->kind == FLIS_DOWN_AFTER ? 2 : 1;
+    const int64_t pad = g->kind == FLIS_STRIDE2_ASYMMETRIC ? 0 : 1;
+    const int64_t stride = g->back                                                         ? g->back->stride
+                           : g->kind == FLIS_STRIDE2 || g->kind == FLIS_STRIDE2_ASYMMETRIC ? 2
+                                                                                           : 1;
     const int64_t down = g->back ? g->back->y[tap] : (int64_t)(tap / 3) - pad;
     const int64_t across = g->back ? g->back->x[tap] : (int64_t)(tap % 3) - pad;
-    const int halved = !g->back && g->kind == FLIS_UPSAMPLED;
+    const int halved = !g->back && g->kind == FLIS_UPSAMPLE2;
     const int64_t row = (int64_t)at->y * stride + down;
     if (row < 0 || row >= (int64_t)x->h << halved) return (tap_row){g->zeros, 0, -1, 0, 0};
     return (tap_row){x->x + (at->n * x->h + (size_t)(row >> halved)) * x->w * x->c, stride, across,
                      (int64_t)x->w << halved, halved};
 }
 
-static inline const real *tap_at(const gather *g, const tap_row *t, size_t column)
+static inline const flis_real *tap_at(const gather *g, const tap_row *t, size_t column)
 {
     const int64_t at = (int64_t)column * t->stride + t->offset;
     return at < 0 || at >= t->width ? g->zeros : t->row + (size_t)(at >> t->halved) * g->x->c;
 }
 
 /* Stores a tile: bias is added after the dot product, then what is to be added. SPEC 1.2. */
-static void tile_store(const real *total, real *y, const real *add, const real *bias, size_t row_length, size_t rows,
-                       size_t lanes)
+static void tile_store(const flis_real *total, flis_real *y, const flis_real *add, const flis_real *bias,
+                       size_t row_length, size_t rows, size_t lanes)
 {
     for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j < lanes; j++) {
-            real value = total[i * PANEL + j];
+            flis_real value = total[i * PANEL + j];
             if (bias) value += bias[j];
             if (add) value += add[i * row_length + j];
             y[i * row_length + j] = value;
@@ -1296,15 +1299,15 @@ typedef struct {
     const gather *source;
     const k_plan *plan;
     const flis_param *w;
-    const real *bias, *add; /* may be NULL */
-    real *y;
+    const flis_real *bias, *add; /* may be NULL */
+    flis_real *y;
     size_t rows, outputs;
     flis_precision precision;
 } product;
 
 /* A half is widened exactly: its exponent and fraction, moved to a float's place, are its value times 2^-112.
    SPEC 1.12. */
-static void widen_half(const uint16_t *in, real *out, size_t count)
+static void widen_half(const uint16_t *in, flis_real *out, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         uint32_t u = (uint32_t)(in[i] & 0x7fff) << 13, sign = (uint32_t)(in[i] & 0x8000) << 16;
@@ -1319,7 +1322,7 @@ static void widen_half(const uint16_t *in, real *out, size_t count)
 }
 
 /* SPEC 1.12. */
-static void widen_bf16(const uint16_t *in, real *out, size_t count)
+static void widen_bf16(const uint16_t *in, flis_real *out, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         uint32_t u = (uint32_t)in[i] << 16;
@@ -1331,8 +1334,8 @@ static void widen_bf16(const uint16_t *in, real *out, size_t count)
 
 /* Block b of panel p: in place where the weights are packed as reals, else widened (emulating: rounded) into `wide`.
    SPEC 14.3. */
-static const real *panel_block(const flis_param *w, size_t inner, size_t p, size_t b, flis_precision precision,
-                               real *wide)
+static const flis_real *panel_block(const flis_param *w, size_t inner, size_t p, size_t b, flis_precision precision,
+                                    flis_real *wide)
 {
     const size_t at = (p * inner + b * BLOCK) * PANEL, left = inner - b * BLOCK,
                  count = (left < BLOCK ? left : BLOCK) * PANEL;
@@ -1346,7 +1349,7 @@ static const real *panel_block(const flis_param *w, size_t inner, size_t p, size
 
 /* row[tile][tap][i]: where output place first + tile * ROWS + i begins to read, or zeros beyond the last place. */
 static void tap_rows(const gather *g, size_t first, size_t places, size_t tap, size_t tiles,
-                     const real *(*row)[MAX_TAPS][ROWS])
+                     const flis_real *(*row)[MAX_TAPS][ROWS])
 {
     cursor at = cursor_at(g, first);
     tap_row t = tap_row_at(g, &at, tap);
@@ -1361,21 +1364,21 @@ static void tap_rows(const gather *g, size_t first, size_t places, size_t tap, s
    over it one after the other while it is in the nearest cache. SPEC 14.3. */
 static void product_part(const product *job, size_t first_row, size_t first_panel, size_t last_panel)
 {
-    const real *row[TILES][MAX_TAPS][ROWS];
+    const flis_real *row[TILES][MAX_TAPS][ROWS];
     const size_t inner = job->plan->taps * job->plan->channels;
     size_t tiles = 0;
     for (; tiles < TILES && first_row + tiles * ROWS < job->rows; tiles++)
         ;
     for (size_t tap = 0; tap < job->plan->taps; tap++) tap_rows(job->source, first_row, job->rows, tap, tiles, row);
     for (size_t p = first_panel; p < last_panel; p++) {
-        real total[TILES][ROWS * PANEL], wide[BLOCK * PANEL];
+        flis_real total[TILES][ROWS * PANEL], wide[BLOCK * PANEL];
         for (size_t tile = 0; tile < tiles; tile++)
             for (int i = 0; i < ROWS * PANEL; i++) total[tile][i] = 0;
         for (size_t b = 0; b < job->plan->blocks; b++) {
-            const real *panel = panel_block(job->w, inner, p, b, job->precision, wide);
+            const flis_real *panel = panel_block(job->w, inner, p, b, job->precision, wide);
             const size_t first = job->plan->first[b], pieces = job->plan->first[b + 1] - first;
             for (size_t tile = 0; tile < tiles; tile++)
-                block_kernel(job->plan->plan + first, pieces, (const real *const(*)[ROWS])row[tile], panel,
+                block_kernel(job->plan->plan + first, pieces, (const flis_real *const(*)[ROWS])row[tile], panel,
                              total[tile]);
         }
         for (size_t tile = 0; tile < tiles; tile++) {
@@ -1420,7 +1423,7 @@ static flis_tensor *product_into(flis_ctx *ctx, flis_tensor *y, const gather *so
     flis_mark mark = flis_here(ctx);
     gather g = *source;
     const flis_tensor *later = ctx->precision ? add : NULL; /* emulating, product and sum are two operations */
-    real *zeros = flis_scratch(ctx, g.x->c, sizeof *zeros), *rounded_bias = NULL;
+    flis_real *zeros = flis_scratch(ctx, g.x->c, sizeof *zeros), *rounded_bias = NULL;
     k_plan plan;
     if (b && ctx->precision) rounded_bias = flis_scratch(ctx, y->c, sizeof *rounded_bias);
     if (!(g.x = operands(ctx, g.x))) return NULL;
@@ -1430,7 +1433,7 @@ static flis_tensor *product_into(flis_ctx *ctx, flis_tensor *y, const gather *so
     if (ready) {
         for (size_t k = 0; k < g.x->c; k++) zeros[k] = 0;
         g.zeros = zeros;
-        const real *residual = add && !later ? add->x : NULL;
+        const flis_real *residual = add && !later ? add->x : NULL;
         product job = {&g, &plan, w, b ? b->value : NULL, residual, y->x, rows, y->c, ctx->precision};
         for (size_t i = 0; rounded_bias && i < y->c; i++) rounded_bias[i] = stored(b->value[i], ctx->precision);
         if (rounded_bias) job.bias = rounded_bias;
@@ -1451,18 +1454,19 @@ static flis_tensor *product_into(flis_ctx *ctx, flis_tensor *y, const gather *so
 /* total[i][j] += chain over k < length of a[k * stride + i] * panel[k][j], for i < ROWS or i < FEW: the block of a dot
    product that runs down the rows of a matrix. */
 #define COLUMN_KERNEL(name, EACH) \
-    static void name(const real *a, size_t stride, const real *restrict panel, size_t length, real *restrict total) \
+    static void name(const flis_real *a, size_t stride, const flis_real *restrict panel, size_t length, \
+                     flis_real *restrict total) \
     { \
         EACH(COLUMN_DECLARE) \
         for (size_t k = 0; k < length; k++, a += stride, panel += PANEL) { EACH(COLUMN_CHAIN) } \
         EACH(COLUMN_FINISH) \
     }
 #define COLUMN_DECLARE(i) \
-    real sum##i[PANEL]; \
+    flis_real sum##i[PANEL]; \
     for (int j = 0; j < PANEL; j++) sum##i[j] = 0;
 #define COLUMN_CHAIN(i) \
     { \
-        const real x = a[i]; \
+        const flis_real x = a[i]; \
         for (int j = 0; j < PANEL; j++) sum##i[j] = fused(x, panel[j], sum##i[j]); \
     }
 #define COLUMN_FINISH(i) \
@@ -1471,7 +1475,8 @@ COLUMN_KERNEL(column_kernel, EACH_ROW)
 COLUMN_KERNEL(column_kernel_few, EACH_FEW)
 
 /* The same for i < count, a multiple of FEW. */
-static void columns(const real *a, size_t stride, size_t count, const real *panel, size_t length, real *total)
+static void columns(const flis_real *a, size_t stride, size_t count, const flis_real *panel, size_t length,
+                    flis_real *total)
 {
     for (size_t i = 0; i < count;) {
         const bool whole = count - i >= ROWS;
@@ -1487,13 +1492,13 @@ static size_t few_of(size_t count)
 
 typedef struct {
     const gather *source; /* x */
-    const real *g;        /* [rows][outputs] */
+    const flis_real *g;   /* [rows][outputs] */
     size_t rows, outputs, channels, taps;
-    real *grad; /* [outputs][channels][taps] */
+    flis_real *grad; /* [outputs][channels][taps] */
 } weight_gradient;
 
 /* panel[i][j] = x[first + i, k + j] for `length` places, zeros where k + j is beyond the last. */
-static void weight_panel(const weight_gradient *job, size_t k, size_t first, size_t length, real *panel)
+static void weight_panel(const weight_gradient *job, size_t k, size_t first, size_t length, flis_real *panel)
 {
     const gather *source = job->source;
     const size_t inner = job->taps * job->channels;
@@ -1505,8 +1510,8 @@ static void weight_panel(const weight_gradient *job, size_t k, size_t first, siz
         cursor at = cursor_at(source, first);
         tap_row t = beyond ? (tap_row){source->zeros, 0, -1, 0, 0} : tap_row_at(source, &at, tap);
         for (size_t i = 0; i < length; i++) {
-            real *to = panel + i * PANEL + lane;
-            const real *from = tap_at(source, &t, at.column) + (beyond ? 0 : offset);
+            flis_real *to = panel + i * PANEL + lane;
+            const flis_real *from = tap_at(source, &t, at.column) + (beyond ? 0 : offset);
             if (run == PANEL)
                 for (int j = 0; j < PANEL; j++) to[j] = from[j];
             else
@@ -1518,7 +1523,7 @@ static void weight_panel(const weight_gradient *job, size_t k, size_t first, siz
 }
 
 /* The last outputs, as many as are no multiple of FEW, with zeros after them: [length][FEW]. */
-static void weight_edge(const weight_gradient *job, size_t row, size_t length, size_t o, real *edge)
+static void weight_edge(const weight_gradient *job, size_t row, size_t length, size_t o, flis_real *edge)
 {
     for (size_t i = 0; i < length; i++)
         for (size_t j = 0; j < FEW; j++)
@@ -1530,7 +1535,7 @@ enum { WEIGHT_ROWS = 264 }; /* outputs that share a packed panel: a multiple of 
 /* Adds d w of the outputs first..last-1 (at most WEIGHT_ROWS) and the PANEL inner indices k... */
 static void weight_gradient_part(const weight_gradient *job, size_t k, size_t first, size_t last)
 {
-    real total[WEIGHT_ROWS * PANEL], panel[BLOCK * PANEL], edge[BLOCK * FEW];
+    flis_real total[WEIGHT_ROWS * PANEL], panel[BLOCK * PANEL], edge[BLOCK * FEW];
     const size_t inner = job->taps * job->channels, whole = (last - first) / FEW * FEW;
     for (size_t i = 0; i < few_of(last - first) * PANEL; i++) total[i] = 0;
     for (size_t row = 0; row < job->rows; row += BLOCK) {
@@ -1543,7 +1548,7 @@ static void weight_gradient_part(const weight_gradient *job, size_t k, size_t fi
         }
     }
     for (size_t o = first; o < last; o++) {
-        const real *from = total + (o - first) * PANEL;
+        const flis_real *from = total + (o - first) * PANEL;
         size_t tap = k / job->channels, channel = k % job->channels;
         for (size_t j = 0; j < PANEL && k + j < inner; j++) {
             job->grad[(o * job->channels + channel) * job->taps + tap] += from[j];
@@ -1571,7 +1576,7 @@ static void weight_gradient_run(flis_ctx *ctx, const weight_gradient *job)
     }
 }
 
-static void strip_sums(flis_ctx *ctx, const real *x, size_t places, size_t c, const double *mean, double *part);
+static void strip_sums(flis_ctx *ctx, const flis_real *x, size_t places, size_t c, const double *mean, double *part);
 enum { STRIP = 256 }; /* places summed in one chain of doubles (part of the bits) */
 
 static size_t strips_of(size_t places)
@@ -1580,16 +1585,16 @@ static size_t strips_of(size_t places)
 }
 
 /* out[k] += sum of the strips' sums in order, rounded once. */
-static void strips_into(const double *part, size_t strips, size_t c, real *out)
+static void strips_into(const double *part, size_t strips, size_t c, flis_real *out)
 {
     for (size_t k = 0; k < c; k++) {
         double total = 0;
         for (size_t s = 0; s < strips; s++) total += part[s * c + k];
-        out[k] += (real)total;
+        out[k] += (flis_real)total;
     }
 }
 
-static void bias_gradient(flis_ctx *ctx, const real *g, size_t rows, size_t c, real *grad)
+static void bias_gradient(flis_ctx *ctx, const flis_real *g, size_t rows, size_t c, flis_real *grad)
 {
     flis_mark mark = flis_here(ctx);
     double *part = flis_scratch(ctx, strips_of(rows) * c, sizeof *part);
@@ -1615,10 +1620,10 @@ static axis axis_back(size_t taps, flis_conv_kind kind, size_t parity)
     static const axis after[2] = {{2, 1, 2, {-1, 0}, {4, 1}}, {2, 1, 1, {0}, {2}}};
     static const axis upsampled = {1, 2, 4, {-1, 0, 1, 2}, {4, 6, 3, 1}};
     if (taps == 1) return one;
-    return kind == FLIS_DOWN_BOTH    ? both[parity]
-           : kind == FLIS_DOWN_AFTER ? after[parity]
-           : kind == FLIS_UPSAMPLED  ? upsampled
-                                     : same;
+    return kind == FLIS_STRIDE2              ? both[parity]
+           : kind == FLIS_STRIDE2_ASYMMETRIC ? after[parity]
+           : kind == FLIS_UPSAMPLE2          ? upsampled
+                                             : same;
 }
 
 /* Every pair of the two axes' taps. */
@@ -1638,7 +1643,8 @@ static void spread_make(axis y, axis x, size_t width, spread *out)
 }
 
 /* Panels over the input channels ci, k running over (t, o), of the sum over s in from[t] of w[o, ci, s]. */
-static void turn_weights(flis_ctx *ctx, const flis_param *w, const real *packed, const spread *back, real *out)
+static void turn_weights(flis_ctx *ctx, const flis_param *w, const flis_real *packed, const spread *back,
+                         flis_real *out)
 {
     const size_t outputs = w->shape[0], channels = w->shape[1], panels = panels_of(channels);
     const size_t taps = w->rank == 4 ? w->shape[2] * w->shape[3] : 1, inner = taps * channels;
@@ -1646,11 +1652,11 @@ static void turn_weights(flis_ctx *ctx, const flis_param *w, const real *packed,
     PARALLEL_FOR(panels * PANEL * back->taps * outputs)
     for (size_t part = 0; part < panels * back->taps; part++) {
         const size_t first = part / back->taps * PANEL, t = part % back->taps;
-        real *to = out + part * outputs * PANEL;
+        flis_real *to = out + part * outputs * PANEL;
         for (size_t i = 0; i < outputs * PANEL; i++) to[i] = 0;
         for (size_t s = 0; s < taps; s++)
             for (size_t p = 0; back->from[t] >> s & 1 && p < panels_of(outputs); p++) {
-                const real *from = packed + (p * inner + s * channels + first) * PANEL;
+                const flis_real *from = packed + (p * inner + s * channels + first) * PANEL;
                 const size_t lanes = channels - first < PANEL ? channels - first : PANEL;
                 for (size_t i = 0; i < PANEL && p * PANEL + i < outputs; i++)
                     for (size_t j = 0; j < lanes; j++) to[(p * PANEL + i) * PANEL + j] += from[j * PANEL + i];
@@ -1659,8 +1665,8 @@ static void turn_weights(flis_ctx *ctx, const flis_param *w, const real *packed,
 }
 
 /* d x, for the places of one parity each way (step 2) or all (step 1). */
-static void input_gradient(flis_ctx *ctx, const flis_node *node, const real *packed, axis y, axis x, size_t parity_y,
-                           size_t parity_x, real *grad, bool first)
+static void input_gradient(flis_ctx *ctx, const flis_node *node, const flis_real *packed, axis y, axis x,
+                           size_t parity_y, size_t parity_x, flis_real *grad, bool first)
 {
     const flis_tensor *in = &node->x[0];
     const size_t step = (size_t)y.step, c = in->c, width = node->w->rank == 4 ? node->w->shape[3] : 1;
@@ -1681,7 +1687,7 @@ static void input_gradient(flis_ctx *ctx, const flis_node *node, const real *pac
         for (size_t i = 0; step == 2 && i < part.n * part.h * part.w; i++) {
             const size_t n = i / part.w / part.h, row = i / part.w % part.h * 2 + parity_y,
                          column = i % part.w * 2 + parity_x;
-            real *to = grad + ((n * in->h + row) * in->w + column) * c;
+            flis_real *to = grad + ((n * in->h + row) * in->w + column) * c;
             for (size_t k = 0; k < c; k++) FLOW(to[k], first, part.x[i * c + k]);
         }
     }
@@ -1695,10 +1701,10 @@ static void product_backward(flis_ctx *ctx, const flis_node *node)
     const size_t rows = y->n * y->h * y->w, taps = w->rank == 4 ? w->shape[2] * w->shape[3] : 1;
     flis_mark mark = flis_here(ctx);
     bool first = false;
-    real *zeros = flis_scratch(ctx, x->c > PANEL ? x->c : PANEL, sizeof *zeros), *grad = grad_open(ctx, x, &first);
-    const real *packed = w->packed;
+    flis_real *zeros = flis_scratch(ctx, x->c > PANEL ? x->c : PANEL, sizeof *zeros), *grad = grad_open(ctx, x, &first);
+    const flis_real *packed = w->packed;
     for (size_t k = 0; zeros && (k < x->c || k < PANEL); k++) zeros[k] = 0;
-    real *w_grad = weight_grad(ctx, w), *b_grad = weight_grad(ctx, node->b);
+    flis_real *w_grad = weight_grad(ctx, w), *b_grad = weight_grad(ctx, node->b);
     if (w_grad && zeros) {
         gather source = {x, y->h, y->w, taps, node->kind, zeros, NULL};
         weight_gradient job = {&source, y->grad->x, rows, y->c, x->c, taps, w_grad};
@@ -1706,7 +1712,7 @@ static void product_backward(flis_ctx *ctx, const flis_node *node)
     }
     if (b_grad) bias_gradient(ctx, y->grad->x, rows, y->c, b_grad);
     if (grad && !packed) {
-        real *wide = flis_scratch(ctx, panels_of(w->shape[0]) * PANEL * w->shape[1] * taps, sizeof *wide);
+        flis_real *wide = flis_scratch(ctx, panels_of(w->shape[0]) * PANEL * w->shape[1] * taps, sizeof *wide);
         if (wide)
             (w->half_is_bf16 ? widen_bf16 : widen_half)(w->half, wide,
                                                         panels_of(w->shape[0]) * PANEL * w->shape[1] * taps);
@@ -1739,13 +1745,13 @@ flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w,
 {
     if (!x || !flis_ok(ctx) || !weights_fit(ctx, "convolution", x, w, b)) return NULL;
     size_t taps = w->rank == 4 ? w->shape[2] * w->shape[3] : 1, h = x->h, width = x->w;
-    if (kind == FLIS_DOWN_BOTH) { /* floor((h + 2 - 3) / 2) + 1 */
+    if (kind == FLIS_STRIDE2) { /* floor((h + 2 - 3) / 2) + 1 */
         h = (h + 1) / 2;
         width = (width + 1) / 2;
-    } else if (kind == FLIS_DOWN_AFTER) {
+    } else if (kind == FLIS_STRIDE2_ASYMMETRIC) {
         h /= 2;
         width /= 2;
-    } else if (kind == FLIS_UPSAMPLED) {
+    } else if (kind == FLIS_UPSAMPLE2) {
         h *= 2;
         width *= 2;
     }
@@ -1759,14 +1765,14 @@ flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w,
 /* ---- Normalisation --------------------------------------------------------------------------------------------- */
 
 /* Groups of channels: Stable Diffusion has 32, of 4 channels and more. */
-static size_t groups_of(const flis_param *gain)
+static size_t groups_of(const flis_param *weight)
 {
-    return gain->groups ? gain->groups : 32;
+    return weight->groups ? weight->groups : 32;
 }
 
 /* part[strip][c] = sum over the strip's places of f(x), one chain per channel in double; f is x, or (x - mean)^2.
    SPEC 1.9. */
-static void strip_sums(flis_ctx *ctx, const real *x, size_t places, size_t c, const double *mean, double *part)
+static void strip_sums(flis_ctx *ctx, const flis_real *x, size_t places, size_t c, const double *mean, double *part)
 {
     const size_t strips = (places + STRIP - 1) / STRIP;
     (void)ctx;
@@ -1776,7 +1782,7 @@ static void strip_sums(flis_ctx *ctx, const real *x, size_t places, size_t c, co
         size_t last = (s + 1) * STRIP < places ? (s + 1) * STRIP : places;
         for (size_t k = 0; k < c; k++) sum[k] = 0;
         for (size_t i = s * STRIP; i < last; i++) {
-            const real *row = x + i * c;
+            const flis_real *row = x + i * c;
             if (mean)
                 for (size_t k = 0; k < c; k++) {
                     double difference = row[k] - mean[k];
@@ -1805,15 +1811,15 @@ static void group_means(const double *part, size_t places, size_t c, size_t grou
 }
 
 typedef struct {
-    const real *gain, *bias;
+    const flis_real *weight, *bias;
     size_t places, c, groups;
     double eps;
     bool silu;
 } group_norm;
 
 /* One sample. part [strips][c], work [4][c]; saved: mean and 1 / sqrt(variance + eps) of each channel's group, or NULL. */
-static void group_norm_sample(flis_ctx *ctx, const group_norm *a, const real *in, real *out, double *part, double *work,
-                              double *saved)
+static void group_norm_sample(flis_ctx *ctx, const group_norm *a, const flis_real *in, flis_real *out, double *part,
+                              double *work, double *saved)
 {
     const size_t c = a->c, places = a->places;
     double *mean = work, *variance = work + c, *slope = work + 2 * c, *offset = work + 3 * c;
@@ -1823,7 +1829,7 @@ static void group_norm_sample(flis_ctx *ctx, const group_norm *a, const real *in
     strip_sums(ctx, in, places, c, mean, part);
     group_means(part, places, c, a->groups, variance);
     for (size_t k = 0; k < c; k++) {
-        slope[k] = a->gain[k] / sqrt(variance[k] + a->eps);
+        slope[k] = a->weight[k] / sqrt(variance[k] + a->eps);
         offset[k] = a->bias[k] - mean[k] * slope[k];
     }
     for (size_t k = 0; saved && k < c; k++) {
@@ -1832,9 +1838,9 @@ static void group_norm_sample(flis_ctx *ctx, const group_norm *a, const real *in
     }
     PARALLEL_FOR(places * c)
     for (size_t i = 0; i < places; i++) {
-        const real *restrict from = in + i * c;
-        real *restrict to = out + i * c;
-        for (size_t k = 0; k < c; k++) to[k] = (real)(from[k] * slope[k] + offset[k]);
+        const flis_real *restrict from = in + i * c;
+        flis_real *restrict to = out + i * c;
+        for (size_t k = 0; k < c; k++) to[k] = (flis_real)(from[k] * slope[k] + offset[k]);
         if (a->silu)
             for (size_t k = 0; k < c; k++) to[k] = swish(to[k], 1.0);
     }
@@ -1844,8 +1850,8 @@ static void group_norm_sample(flis_ctx *ctx, const group_norm *a, const real *in
    takes g's place. With means over the places and channels of a group:
      d x += r (gain g - mean(gain g) - xhat mean(gain g xhat))     d gain += sum g xhat     d bias += sum g
    One sample. g is overwritten; sums [2][c] gets the sums of g and g xhat; part [2][strips][c]. */
-static void group_norm_sample_back(flis_ctx *ctx, const group_norm *a, const real *in, real *g, const double *saved,
-                                   double *part, double *sums, real *out, bool first)
+static void group_norm_sample_back(flis_ctx *ctx, const group_norm *a, const flis_real *in, flis_real *g,
+                                   const double *saved, double *part, double *sums, flis_real *out, bool first)
 {
     const size_t c = a->c, places = a->places, strips = strips_of(places), width = c / a->groups;
     const double *mean = saved, *r = saved + c;
@@ -1856,13 +1862,13 @@ static void group_norm_sample_back(flis_ctx *ctx, const group_norm *a, const rea
         double *restrict part_g = part + s * c, *restrict part_gx = part + (strips + s) * c;
         for (size_t k = 0; k < c; k++) part_g[k] = part_gx[k] = 0;
         for (size_t i = s * STRIP; i < (s + 1) * STRIP && i < places; i++) {
-            const real *restrict x = in + i * c;
-            real *restrict gi = g + i * c;
+            const flis_real *restrict x = in + i * c;
+            flis_real *restrict gi = g + i * c;
             if (a->silu)
                 for (size_t k = 0; k < c; k++) {
-                    const double slope = a->gain[k] * r[k];
-                    const real y = (real)(x[k] * slope + (a->bias[k] - mean[k] * slope));
-                    gi[k] = (real)(gi[k] * swish_slope(y, 1.0));
+                    const double slope = a->weight[k] * r[k];
+                    const flis_real y = (flis_real)(x[k] * slope + (a->bias[k] - mean[k] * slope));
+                    gi[k] = (flis_real)(gi[k] * swish_slope(y, 1.0));
                 }
             for (size_t k = 0; k < c; k++) {
                 part_g[k] += gi[k];
@@ -1880,22 +1886,22 @@ static void group_norm_sample_back(flis_ctx *ctx, const group_norm *a, const rea
     for (size_t group = 0; group < a->groups; group++) {
         double mean_g = 0, mean_gx = 0;
         for (size_t k = group * width; k < (group + 1) * width; k++) {
-            mean_g += a->gain[k] * sum_g[k];
-            mean_gx += a->gain[k] * sum_gx[k];
+            mean_g += a->weight[k] * sum_g[k];
+            mean_gx += a->weight[k] * sum_gx[k];
         }
         mean_g /= (double)places * (double)width;
         mean_gx /= (double)places * (double)width;
         for (size_t k = group * width; k < (group + 1) * width; k++) {
-            by_g[k] = r[k] * a->gain[k];
+            by_g[k] = r[k] * a->weight[k];
             by_x[k] = -r[k] * r[k] * mean_gx;
             offset[k] = -r[k] * mean_g - mean[k] * by_x[k];
         }
     }
     PARALLEL_FOR(places * c)
     for (size_t i = 0; i < places; i++) {
-        const real *restrict x = in + i * c, *restrict gi = g + i * c;
-        real *restrict to = out + i * c;
-        for (size_t k = 0; k < c; k++) FLOW(to[k], first, (real)(gi[k] * by_g[k] + (x[k] * by_x[k] + offset[k])));
+        const flis_real *restrict x = in + i * c, *restrict gi = g + i * c;
+        flis_real *restrict to = out + i * c;
+        for (size_t k = 0; k < c; k++) FLOW(to[k], first, (flis_real)(gi[k] * by_g[k] + (x[k] * by_x[k] + offset[k])));
     }
 }
 
@@ -1910,21 +1916,21 @@ static void group_norm_backward(flis_ctx *ctx, const flis_node *node)
     flis_mark mark = flis_here(ctx);
     double *part = flis_scratch(ctx, x->n * part_size, sizeof *part),
            *sums = flis_scratch(ctx, x->n * 2 * c, sizeof *sums);
-    real *grad = grad_open(ctx, x, &first), *g = node->y.grad->x;
-    real *gain_grad = weight_grad(ctx, node->w), *bias_grad = weight_grad(ctx, node->b);
+    flis_real *grad = grad_open(ctx, x, &first), *g = node->y.grad->x;
+    flis_real *gain_grad = weight_grad(ctx, node->w), *bias_grad = weight_grad(ctx, node->b);
     if (!flis_ok(ctx)) return;
     PARALLEL_FOR(x->n > 1 ? x->n * size * 4 : 0)
     for (size_t n = 0; n < x->n; n++)
         group_norm_sample_back(ctx, &a, x->x + n * size, g + n * size, saved + n * 2 * c, part + n * part_size,
                                sums + n * 2 * c, grad ? grad + n * size : NULL, first);
     for (size_t k = 0; k < c; k++) {
-        double gain = 0, bias = 0;
+        double weight = 0, bias = 0;
         for (size_t n = 0; n < x->n; n++) {
             bias += sums[n * 2 * c + k];
-            gain += sums[n * 2 * c + c + k];
+            weight += sums[n * 2 * c + c + k];
         }
-        if (gain_grad) gain_grad[k] += (real)gain;
-        if (bias_grad) bias_grad[k] += (real)bias;
+        if (gain_grad) gain_grad[k] += (flis_real)weight;
+        if (bias_grad) bias_grad[k] += (flis_real)bias;
     }
     flis_rewind(ctx, mark);
 }
@@ -1932,20 +1938,20 @@ static void group_norm_backward(flis_ctx *ctx, const flis_node *node)
 /* y = (x - mean) / sqrt(variance + eps) * gain + bias, mean and variance over the places and channels of a group, in
    double: y = real(x * slope + offset), slope = gain / sqrt(variance + eps), offset = bias - mean * slope.
    With silu: then y = y sigmoid(y), from the rounded y, so that it equals the two operations. SPEC 1.9. */
-flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias,
+flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *weight, const flis_param *bias,
                              double eps, bool silu)
 {
-    if (silu && ctx->precision) return flis_silu(ctx, flis_group_norm(ctx, x, gain, bias, eps, false));
+    if (silu && ctx->precision) return flis_silu(ctx, flis_group_norm(ctx, x, weight, bias, eps, false));
     flis_tensor *y = like(ctx, x);
     if (!y) return NULL;
     const size_t c = x->c, places = x->h * x->w, size = places * c, part_size = strips_of(places) * c;
-    if (c % groups_of(gain) || gain->shape[0] != c || bias->shape[0] != c) {
-        flis_fail(ctx, "group norm: got %zu channels, wanted %zu, a multiple of %zu", c, gain->shape[0],
-                  groups_of(gain));
+    if (c % groups_of(weight) || weight->shape[0] != c || bias->shape[0] != c) {
+        flis_fail(ctx, "group norm: got %zu channels, wanted %zu, a multiple of %zu", c, weight->shape[0],
+                  groups_of(weight));
         return NULL;
     }
     double *saved = NULL;
-    flis_node *node = record(ctx, group_norm_backward, y, x, NULL, NULL, gain, bias);
+    flis_node *node = record(ctx, group_norm_backward, y, x, NULL, NULL, weight, bias);
     if (node) {
         node->number = eps;
         node->silu = silu;
@@ -1955,7 +1961,7 @@ flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_par
     const size_t workers = size < 524288 ? x->n : 1; /* large samples are shared out place by place instead */
     double *part = flis_scratch(ctx, workers * part_size, sizeof *part),
            *work = flis_scratch(ctx, workers * 4 * c, sizeof *work);
-    const group_norm a = {gain->value, bias->value, places, c, groups_of(gain), eps, silu};
+    const group_norm a = {weight->value, bias->value, places, c, groups_of(weight), eps, silu};
     if (!idle(ctx)) {
         PARALLEL_FOR(workers > 1 ? x->n * size * 4 : 0)
         for (size_t n = 0; n < x->n; n++) {
@@ -1979,7 +1985,7 @@ static double lanes_total(double *lane)
 }
 
 /* SPEC 1.10. */
-static double row_sum(const real *x, size_t c, double shift, bool square)
+static double row_sum(const flis_real *x, size_t c, double shift, bool square)
 {
     double lane[LANES] = {0};
     size_t k = 0;
@@ -1995,7 +2001,7 @@ static double row_sum(const real *x, size_t c, double shift, bool square)
     return lanes_total(lane);
 }
 
-static double row_dot(const real *a, const real *b, size_t c)
+static double row_dot(const flis_real *a, const flis_real *b, size_t c)
 {
     double lane[LANES] = {0};
     size_t k = 0;
@@ -2008,8 +2014,8 @@ static double row_dot(const real *a, const real *b, size_t c)
 /* With xhat = (x - mean) r, r = 1 / sqrt(variance + 1e-5), y = gain xhat + bias; means over a row's channels:
      d x += r (gain g - mean(gain g) - xhat mean(gain g xhat))     d gain += sum g xhat     d bias += sum g
    sums [2][c] gathers the last two over the rows of a strip. */
-static void layer_norm_row_back(const real *x, const real *g, const real *gain, size_t c, double *sums, real *out,
-                                bool first)
+static void layer_norm_row_back(const flis_real *x, const flis_real *g, const flis_real *weight, size_t c, double *sums,
+                                flis_real *out, bool first)
 {
     const double mean = row_sum(x, c, 0, false) / (double)c,
                  r = 1.0 / sqrt(row_sum(x, c, mean, true) / (double)c + 1e-5);
@@ -2017,12 +2023,12 @@ static void layer_norm_row_back(const real *x, const real *g, const real *gain, 
     size_t k = 0;
     for (; k + LANES <= c; k += LANES)
         for (size_t j = 0; j < LANES; j++) {
-            const double scaled = (double)g[k + j] * gain[k + j];
+            const double scaled = (double)g[k + j] * weight[k + j];
             lane_g[j] += scaled;
             lane_gx[j] += scaled * ((x[k + j] - mean) * r);
         }
     for (size_t j = 0; k < c; k++, j++) {
-        const double scaled = (double)g[k] * gain[k];
+        const double scaled = (double)g[k] * weight[k];
         lane_g[j] += scaled;
         lane_gx[j] += scaled * ((x[k] - mean) * r);
     }
@@ -2032,7 +2038,7 @@ static void layer_norm_row_back(const real *x, const real *g, const real *gain, 
         sums[c + k] += g[k] * ((x[k] - mean) * r);
     }
     for (k = 0; out && k < c; k++)
-        FLOW(out[k], first, (real)(r * ((double)g[k] * gain[k] - mean_g - (x[k] - mean) * r * mean_gx)));
+        FLOW(out[k], first, (flis_real)(r * ((double)g[k] * weight[k] - mean_g - (x[k] - mean) * r * mean_gx)));
 }
 
 static void layer_norm_backward(flis_ctx *ctx, const flis_node *node)
@@ -2042,9 +2048,9 @@ static void layer_norm_backward(flis_ctx *ctx, const flis_node *node)
     bool first = false;
     flis_mark mark = flis_here(ctx);
     double *part = flis_scratch(ctx, strips * 2 * c, sizeof *part);
-    real *grad = grad_open(ctx, x, &first), *gain_grad = weight_grad(ctx, node->w),
-         *bias_grad = weight_grad(ctx, node->b);
-    const real *g = node->y.grad->x;
+    flis_real *grad = grad_open(ctx, x, &first), *gain_grad = weight_grad(ctx, node->w),
+              *bias_grad = weight_grad(ctx, node->b);
+    const flis_real *g = node->y.grad->x;
     if (!flis_ok(ctx)) return;
     PARALLEL_FOR(rows * c * 4)
     for (size_t s = 0; s < strips; s++) {
@@ -2054,36 +2060,36 @@ static void layer_norm_backward(flis_ctx *ctx, const flis_node *node)
             layer_norm_row_back(x->x + i * c, g + i * c, node->w->value, c, sums, grad ? grad + i * c : NULL, first);
     }
     for (size_t k = 0; k < c; k++) {
-        double bias = 0, gain = 0;
+        double bias = 0, weight = 0;
         for (size_t s = 0; s < strips; s++) {
             bias += part[s * 2 * c + k];
-            gain += part[s * 2 * c + c + k];
+            weight += part[s * 2 * c + c + k];
         }
-        if (gain_grad) gain_grad[k] += (real)gain;
-        if (bias_grad) bias_grad[k] += (real)bias;
+        if (gain_grad) gain_grad[k] += (flis_real)weight;
+        if (bias_grad) bias_grad[k] += (flis_real)bias;
     }
     flis_rewind(ctx, mark);
 }
 
 /* y = (x - mean) / sqrt(variance + 1e-5) * gain + bias over each row of c, in double, rounded once. SPEC 1.10. */
-flis_tensor *flis_layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias)
+flis_tensor *flis_layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *weight, const flis_param *bias)
 {
     flis_tensor *y = like(ctx, x);
     if (!y) return NULL;
     const size_t c = x->c, rows = x->n * x->h * x->w;
-    if (gain->shape[0] != c || bias->shape[0] != c) {
-        flis_fail(ctx, "layer norm: got %zu channels, wanted %zu", c, gain->shape[0]);
+    if (weight->shape[0] != c || bias->shape[0] != c) {
+        flis_fail(ctx, "layer norm: got %zu channels, wanted %zu", c, weight->shape[0]);
         return NULL;
     }
-    record(ctx, layer_norm_backward, y, x, NULL, NULL, gain, bias);
+    record(ctx, layer_norm_backward, y, x, NULL, NULL, weight, bias);
     if (idle(ctx)) return y;
     PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++) {
-        const real *in = x->x + i * c;
-        real *out = y->x + i * c;
+        const flis_real *in = x->x + i * c;
+        flis_real *out = y->x + i * c;
         double mean = row_sum(in, c, 0, false) / (double)c;
         double scale = 1.0 / sqrt(row_sum(in, c, mean, true) / (double)c + 1e-5);
-        for (size_t k = 0; k < c; k++) out[k] = (real)((in[k] - mean) * scale * gain->value[k] + bias->value[k]);
+        for (size_t k = 0; k < c; k++) out[k] = (flis_real)((in[k] - mean) * scale * weight->value[k] + bias->value[k]);
     }
     return finished(ctx, y);
 }
@@ -2092,7 +2098,7 @@ flis_tensor *flis_layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_par
 
 enum { LOT = 256 }; /* values that are computed before they flow: loops with both in them stay scalar */
 
-static void flow_lot(real *to, bool first, const real *value, size_t count)
+static void flow_lot(flis_real *to, bool first, const flis_real *value, size_t count)
 {
     if (first) memcpy(to, value, count * sizeof *to);
     else
@@ -2104,16 +2110,16 @@ static void swish_backward(flis_ctx *ctx, const flis_node *node)
 {
     const flis_tensor *x = &node->x[0];
     const size_t all = flis_count(x), lots = (all + LOT - 1) / LOT;
-    const real *g = node->y.grad->x;
+    const flis_real *g = node->y.grad->x;
     const double b = node->number;
     bool first = false;
-    real *grad = grad_open(ctx, x, &first);
+    flis_real *grad = grad_open(ctx, x, &first);
     if (!grad) return;
     PARALLEL_FOR(all * 4)
     for (size_t lot = 0; lot < lots; lot++) {
         const size_t k = lot * LOT, count = all - k < LOT ? all - k : LOT;
-        real slope[LOT];
-        for (size_t j = 0; j < count; j++) slope[j] = (real)(g[k + j] * swish_slope(x->x[k + j], b));
+        flis_real slope[LOT];
+        for (size_t j = 0; j < count; j++) slope[j] = (flis_real)(g[k + j] * swish_slope(x->x[k + j], b));
         flow_lot(grad + k, first, slope, count);
     }
 }
@@ -2149,18 +2155,18 @@ static void geglu_backward(flis_ctx *ctx, const flis_node *node)
     const flis_tensor *x = &node->x[0], *y = &node->y;
     const size_t rows = y->n * y->h * y->w, c = y->c;
     bool first = false;
-    real *grad = grad_open(ctx, x, &first);
+    flis_real *grad = grad_open(ctx, x, &first);
     if (!grad) return;
     PARALLEL_FOR(rows * c * 4)
     for (size_t i = 0; i < rows; i++) {
-        const real *value = x->x + i * 2 * c, *gate = value + c, *g = y->grad->x + i * c;
-        real *to = grad + i * 2 * c, by_value[LOT], by_gate[LOT];
+        const flis_real *value = x->x + i * 2 * c, *gate = value + c, *g = y->grad->x + i * c;
+        flis_real *to = grad + i * 2 * c, by_value[LOT], by_gate[LOT];
         for (size_t k = 0; k < c; k += LOT) {
             const size_t count = c - k < LOT ? c - k : LOT;
             for (size_t j = 0; j < count; j++) {
                 double density, below = normal(gate[k + j], &density);
-                by_value[j] = (real)(g[k + j] * gate[k + j] * below);
-                by_gate[j] = (real)((double)g[k + j] * value[k + j] * (below + gate[k + j] * density));
+                by_value[j] = (flis_real)(g[k + j] * gate[k + j] * below);
+                by_gate[j] = (flis_real)((double)g[k + j] * value[k + j] * (below + gate[k + j] * density));
             }
             flow_lot(to + k, first, by_value, count);
             flow_lot(to + c + k, first, by_gate, count);
@@ -2177,8 +2183,8 @@ flis_tensor *flis_geglu(flis_ctx *ctx, const flis_tensor *x)
     const size_t rows = x->n * x->h * x->w, c = x->c / 2;
     PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++) {
-        const real *restrict value = x->x + i * 2 * c, *restrict gate = value + c;
-        real *restrict out = y->x + i * c;
+        const flis_real *restrict value = x->x + i * 2 * c, *restrict gate = value + c;
+        flis_real *restrict out = y->x + i * c;
         if (!ctx->precision)
             for (size_t k = 0; k < c; k++) out[k] = value[k] * gelu(gate[k]);
         else
@@ -2188,11 +2194,11 @@ flis_tensor *flis_geglu(flis_ctx *ctx, const flis_tensor *x)
 }
 
 /* d to[i] += factor * g[i], n * rows times */
-static void flow_scaled(flis_ctx *ctx, const flis_tensor *t, const real *g, real factor)
+static void flow_scaled(flis_ctx *ctx, const flis_tensor *t, const flis_real *g, flis_real factor)
 {
     const size_t rows = t->n * t->h * t->w, c = t->c;
     bool first = false;
-    real *grad = grad_open(ctx, t, &first);
+    flis_real *grad = grad_open(ctx, t, &first);
     if (!grad) return;
     PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++)
@@ -2227,7 +2233,7 @@ static void add_to_all_backward(flis_ctx *ctx, const flis_node *node)
     const size_t places = y->h * y->w, c = y->c, strips = strips_of(places);
     flis_mark mark = flis_here(ctx);
     bool first = false;
-    real *grad = grad_open(ctx, v, &first);
+    flis_real *grad = grad_open(ctx, v, &first);
     double *part = flis_scratch(ctx, strips * c, sizeof *part);
     for (size_t n = 0; grad && part && n < y->n; n++) {
         strip_sums(ctx, y->grad->x + n * places * c, places, c, NULL, part);
@@ -2259,7 +2265,7 @@ flis_tensor *flis_add_to_all(flis_ctx *ctx, const flis_tensor *x, const flis_ten
 /* y = f x: d x += f g */
 static void scale_backward(flis_ctx *ctx, const flis_node *node)
 {
-    flow_scaled(ctx, &node->x[0], node->y.grad->x, (real)node->number);
+    flow_scaled(ctx, &node->x[0], node->y.grad->x, (flis_real)node->number);
 }
 
 /* SPEC 1.4. */
@@ -2270,7 +2276,7 @@ flis_tensor *flis_scale(flis_ctx *ctx, const flis_tensor *x, double factor)
     if (node) node->number = factor;
     if (!y || idle(ctx)) return y;
     const size_t count = flis_count(x);
-    const real by = (real)factor;
+    const flis_real by = (flis_real)factor;
     for (size_t i = 0; i < count; i++) y->x[i] = x->x[i] * by;
     return finished(ctx, y);
 }
@@ -2279,12 +2285,12 @@ flis_tensor *flis_scale(flis_ctx *ctx, const flis_tensor *x, double factor)
 static void concat_backward(flis_ctx *ctx, const flis_node *node)
 {
     const size_t rows = node->y.n * node->y.h * node->y.w, c = node->y.c;
-    const real *restrict g = node->y.grad->x;
+    const flis_real *restrict g = node->y.grad->x;
     for (int part = 0; part < 2; part++) {
         const flis_tensor *t = &node->x[part];
         const size_t own = t->c, from = part ? c - own : 0;
         bool first = false;
-        real *grad = grad_open(ctx, t, &first);
+        flis_real *grad = grad_open(ctx, t, &first);
         PARALLEL_FOR(grad ? rows * own : 0)
         for (size_t i = 0; i < rows; i++)
             for (size_t k = 0; grad && k < own; k++) FLOW(grad[i * own + k], first, g[i * c + from + k]);
@@ -2305,8 +2311,8 @@ flis_tensor *flis_concat(flis_ctx *ctx, const flis_tensor *a, const flis_tensor 
     const size_t rows = a->n * a->h * a->w;
     PARALLEL_FOR(rows * y->c)
     for (size_t i = 0; i < rows; i++) {
-        memcpy(y->x + i * y->c, a->x + i * a->c, a->c * sizeof(real));
-        memcpy(y->x + i * y->c + a->c, b->x + i * b->c, b->c * sizeof(real));
+        memcpy(y->x + i * y->c, a->x + i * a->c, a->c * sizeof(flis_real));
+        memcpy(y->x + i * y->c + a->c, b->x + i * b->c, b->c * sizeof(flis_real));
     }
     return y;
 }
@@ -2317,9 +2323,9 @@ static void embed_backward(flis_ctx *ctx, const flis_node *node)
     const flis_tensor *y = &node->y;
     const int32_t *ids = node->saved;
     const size_t tokens = y->h, c = y->c;
-    real *token = weight_grad(ctx, node->w), *position = weight_grad(ctx, node->b);
+    flis_real *token = weight_grad(ctx, node->w), *position = weight_grad(ctx, node->b);
     for (size_t i = 0; i < y->n * tokens; i++) {
-        const real *g = y->grad->x + i * c;
+        const flis_real *g = y->grad->x + i * c;
         for (size_t k = 0; token && k < c; k++) token[(size_t)ids[i] * c + k] += g[k];
         for (size_t k = 0; position && k < c; k++) position[i % tokens * c + k] += g[k];
     }
@@ -2343,7 +2349,7 @@ flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_
             flis_fail(ctx, "token %zu: got id %ld, wanted 0 to %zu", i, (long)ids[i], token->shape[0] - 1);
             return NULL;
         }
-        const real *from = token->value + (size_t)ids[i] * c, *place = position->value + i % tokens * c;
+        const flis_real *from = token->value + (size_t)ids[i] * c, *place = position->value + i % tokens * c;
         for (size_t k = 0; k < c; k++) y->x[i * c + k] = from[k] + place[k];
     }
     return finished(ctx, y);
@@ -2360,19 +2366,19 @@ flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_
 
 typedef struct {
     const flis_tensor *q, *k, *v;
-    const real *v_turned; /* [n][c][keys] */
+    const flis_real *v_turned; /* [n][c][keys] */
     size_t heads, d, keys;
     double scale;
     flis_mask mask;
     k_plan over_d, over_keys;
-    const real *zeros;
-    real *y;
+    const flis_real *zeros;
+    flis_real *y;
     flis_precision precision;
     double *saved; /* for backward, [n][heads][queries][2]: largest score and sum; or NULL */
 } attention;
 
 /* e^T in place of S^T, and each lane's largest score and sum. SPEC 1.11. */
-static void softmax_columns(real *score, size_t keys, real *largest, double *sum)
+static void softmax_columns(flis_real *score, size_t keys, flis_real *largest, double *sum)
 {
     for (int j = 0; j < PANEL; j++) {
         largest[j] = -REAL_MAX;
@@ -2380,13 +2386,13 @@ static void softmax_columns(real *score, size_t keys, real *largest, double *sum
     }
     for (size_t key = 0; key < keys; key++)
         for (int j = 0; j < PANEL; j++) {
-            real s = score[key * PANEL + (size_t)j];
+            flis_real s = score[key * PANEL + (size_t)j];
             largest[j] = s > largest[j] ? s : largest[j];
         }
     for (size_t key = 0; key < keys; key++) {
-        real *row = score + key * PANEL;
+        flis_real *row = score + key * PANEL;
         for (int j = 0; j < PANEL; j++) {
-            real e = (real)exp_fast((double)row[j] - largest[j]);
+            flis_real e = (flis_real)exp_fast((double)row[j] - largest[j]);
             row[j] = e;
             sum[j] += e;
         }
@@ -2394,21 +2400,22 @@ static void softmax_columns(real *score, size_t keys, real *largest, double *sum
 }
 
 /* e as operands of the weighted sum. PyTorch's softmax divides first, which makes small weights subnormal in fp16. */
-static void weights_emulate(flis_precision precision, real *e, size_t keys, double *sum)
+static void weights_emulate(flis_precision precision, flis_real *e, size_t keys, double *sum)
 {
     const bool half = precision == FLIS_AS_F16 || precision == FLIS_AS_BF16;
-    for (size_t i = 0; i < keys * PANEL; i++) e[i] = operand(half ? (real)(e[i] / sum[i % PANEL]) : e[i], precision);
+    for (size_t i = 0; i < keys * PANEL; i++)
+        e[i] = operand(half ? (flis_real)(e[i] / sum[i % PANEL]) : e[i], precision);
     for (int j = 0; half && j < PANEL; j++) sum[j] = 1;
 }
 
 /* Scales a tile of scores and closes what the mask closes. Lanes beyond the last query compute on zeros. SPEC 1.11. */
-static void scores_store(const attention *a, const real *total, real *score, size_t n, size_t query, size_t lanes,
-                         size_t key, size_t rows)
+static void scores_store(const attention *a, const flis_real *total, flis_real *score, size_t n, size_t query,
+                         size_t lanes, size_t key, size_t rows)
 {
-    const real scale = (real)a->scale;
-    const uint8_t *open = a->mask.open ? a->mask.open[n] : NULL;
+    const flis_real scale = (flis_real)a->scale;
+    const uint8_t *open = a->mask.attended ? a->mask.attended[n] : NULL;
     for (size_t i = 0; i < rows; i++) {
-        real *out = score + (key + i) * PANEL;
+        flis_real *out = score + (key + i) * PANEL;
         for (int j = 0; j < PANEL; j++) out[j] = total[i * PANEL + (size_t)j] * scale;
         for (size_t j = 0; a->precision && j < PANEL; j++)
             out[j] = stored(stored(total[i * PANEL + j], a->precision) * scale, a->precision);
@@ -2422,22 +2429,22 @@ static void scores_store(const attention *a, const real *total, real *score, siz
 }
 
 /* One head's PANEL queries from `query` on. score [keys][PANEL] and turned [d][PANEL] are this thread's. SPEC 1.11. */
-static void attention_part(const attention *a, size_t n, size_t head, size_t query, real *score, real *turned)
+static void attention_part(const attention *a, size_t n, size_t head, size_t query, flis_real *score, flis_real *turned)
 {
     const size_t c = a->q->c, queries = a->q->h * a->q->w, lanes = queries - query < PANEL ? queries - query : PANEL;
-    const real *q = a->q->x + (n * queries + query) * c + head * a->d;
-    const real *k = a->k->x + n * a->keys * c + head * a->d;
-    const real *v = a->v_turned + (n * c + head * a->d) * a->keys;
-    real total[ROWS * PANEL];
-    const real *row[1][ROWS];
+    const flis_real *q = a->q->x + (n * queries + query) * c + head * a->d;
+    const flis_real *k = a->k->x + n * a->keys * c + head * a->d;
+    const flis_real *v = a->v_turned + (n * c + head * a->d) * a->keys;
+    flis_real total[ROWS * PANEL];
+    const flis_real *row[1][ROWS];
     double sum[PANEL];
-    real largest[PANEL];
+    flis_real largest[PANEL];
     for (size_t i = 0; i < a->d; i++)
         for (size_t j = 0; j < PANEL; j++) turned[i * PANEL + j] = j < lanes ? q[j * c + i] : 0;
     for (size_t key = 0; key < a->keys; key += ROWS) {
         size_t rows = a->keys - key < ROWS ? a->keys - key : ROWS;
         for (size_t i = 0; i < ROWS; i++) row[0][i] = i < rows ? k + (key + i) * c : a->zeros;
-        tile_kernel(&a->over_d, (const real *const(*)[ROWS])row, turned, total);
+        tile_kernel(&a->over_d, (const flis_real *const(*)[ROWS])row, turned, total);
         scores_store(a, total, score, n, query, lanes, key, rows);
     }
     softmax_columns(score, a->keys, largest, sum);
@@ -2450,15 +2457,15 @@ static void attention_part(const attention *a, size_t n, size_t head, size_t que
     for (size_t at = 0; at < a->d; at += ROWS) {
         size_t rows = a->d - at < ROWS ? a->d - at : ROWS;
         for (size_t i = 0; i < ROWS; i++) row[0][i] = i < rows ? v + (at + i) * a->keys : a->zeros;
-        tile_kernel(&a->over_keys, (const real *const(*)[ROWS])row, score, total);
+        tile_kernel(&a->over_keys, (const flis_real *const(*)[ROWS])row, score, total);
         for (size_t j = 0; j < lanes; j++)
             for (size_t i = 0; i < rows; i++)
-                a->y[(n * queries + query + j) * c + head * a->d + at + i] = (real)(total[i * PANEL + j] / sum[j]);
+                a->y[(n * queries + query + j) * c + head * a->d + at + i] = (flis_real)(total[i * PANEL + j] / sum[j]);
     }
 }
 
 /* out [n][c][tokens] */
-static void turn(flis_ctx *ctx, const flis_tensor *x, real *out)
+static void turn(flis_ctx *ctx, const flis_tensor *x, flis_real *out)
 {
     const size_t tokens = x->h * x->w, c = x->c, blocks = (tokens + 15) / 16;
     (void)ctx;
@@ -2493,29 +2500,29 @@ typedef struct {
     const flis_node *node;
     size_t heads, d, d_few, d_panels, keys, panels, queries; /* d_few: d, rounded up to a multiple of FEW */
     k_plan over_d, over_keys;                                /* over_keys runs over the panels of dS */
-    const real *zeros;
-    real *q, *k, *v; /* gradients, NULL where none is wanted */
+    const flis_real *zeros;
+    flis_real *q, *k, *v; /* gradients, NULL where none is wanted */
     bool first_q, first_k, first_v;
 } attention_back;
 
 /* One job's memory. */
 typedef struct {
-    real *k_lanes, *v_lanes; /* [panels][d][PANEL]: keys as lanes */
-    real *k_rows;            /* [d_panels][panels * PANEL][PANEL]: d as lanes, zeros beyond the last key */
-    real *p, *ds;            /* [panels][BLOCK][PANEL] */
-    real *q, *g;             /* [BLOCK][d_few]: a block's queries and their gradients */
-    real *sum_k, *sum_v;     /* [panels][d_few][PANEL]: d k and d v, turned */
+    flis_real *k_lanes, *v_lanes; /* [panels][d][PANEL]: keys as lanes */
+    flis_real *k_rows;            /* [d_panels][panels * PANEL][PANEL]: d as lanes, zeros beyond the last key */
+    flis_real *p, *ds;            /* [panels][BLOCK][PANEL] */
+    flis_real *q, *g;             /* [BLOCK][d_few]: a block's queries and their gradients */
+    flis_real *sum_k, *sum_v;     /* [panels][d_few][PANEL]: d k and d v, turned */
 } attention_room;
 
-static size_t attention_room_make(const attention_back *a, real *base, attention_room *room)
+static size_t attention_room_make(const attention_back *a, flis_real *base, attention_room *room)
 {
     const size_t lanes = a->panels * a->d * PANEL, scores = a->panels * BLOCK * PANEL, slice = BLOCK * a->d_few;
     const size_t sums = a->panels * a->d_few * PANEL,
                  size[] = {
                      lanes, lanes, a->d_panels * a->panels * PANEL * PANEL, scores, scores, slice, slice, sums, sums,
                  };
-    real **part[] = {&room->k_lanes, &room->v_lanes, &room->k_rows, &room->p,    &room->ds,
-                     &room->q,       &room->g,       &room->sum_k,  &room->sum_v};
+    flis_real **part[] = {&room->k_lanes, &room->v_lanes, &room->k_rows, &room->p,    &room->ds,
+                          &room->q,       &room->g,       &room->sum_k,  &room->sum_v};
     size_t used = 0;
     for (size_t i = 0; i < sizeof size / sizeof *size; i++) {
         if (base) *part[i] = base + used;
@@ -2547,22 +2554,22 @@ static void attention_pack(const attention_back *a, size_t n, size_t head, const
 /* What a query's row of P and dS needs, whatever the keys: its largest score, 1 / its sum, and D. */
 typedef struct {
     double largest, over_sum;
-    real dot;
+    flis_real dot;
 } attention_row;
 
 /* Rows of one tile of scores (s, unscaled) and of g v^T (gv) become rows of P and dS. */
-static void attention_tile(const attention_back *a, const attention_row *of, const real *s, const real *gv, size_t n,
-                           size_t query, size_t rows, size_t key, real *p, real *ds)
+static void attention_tile(const attention_back *a, const attention_row *of, const flis_real *s, const flis_real *gv,
+                           size_t n, size_t query, size_t rows, size_t key, flis_real *p, flis_real *ds)
 {
     const flis_node *node = a->node;
-    const real scale = (real)node->number;
+    const flis_real scale = (flis_real)node->number;
     const size_t lanes = a->keys - key < PANEL ? a->keys - key : PANEL;
     for (size_t i = 0; i < rows; i++) {
-        const uint8_t *open = node->mask.open ? node->mask.open[n] : NULL;
+        const uint8_t *open = node->mask.attended ? node->mask.attended[n] : NULL;
         const double largest = of[i].largest, over_sum = of[i].over_sum;
-        const real dot = of[i].dot;
-        real *to = p + i * PANEL, *slope = ds + i * PANEL;
-        real score[PANEL], factor[PANEL]; /* factor: scale, or 0 where closed, for -max(real) has no slope */
+        const flis_real dot = of[i].dot;
+        flis_real *to = p + i * PANEL, *slope = ds + i * PANEL;
+        flis_real score[PANEL], factor[PANEL]; /* factor: scale, or 0 where closed, for -max(real) has no slope */
         for (size_t j = 0; j < PANEL; j++) {
             score[j] = s[i * PANEL + j] * scale;
             factor[j] = scale;
@@ -2573,7 +2580,7 @@ static void attention_tile(const attention_back *a, const attention_row *of, con
                 factor[j] = 0;
             }
         for (size_t j = 0; j < PANEL; j++) {
-            to[j] = (real)(exp_fast(score[j] - largest) * over_sum);
+            to[j] = (flis_real)(exp_fast(score[j] - largest) * over_sum);
             slope[j] = to[j] * (gv[i * PANEL + j] - dot) * factor[j];
         }
         for (size_t j = lanes; j < PANEL; j++) to[j] = slope[j] = 0;
@@ -2586,13 +2593,13 @@ static void attention_block(const attention_back *a, size_t n, size_t head, size
 {
     const flis_tensor *q = &a->node->x[0];
     const size_t c = q->c, width = a->d_few;
-    const real *row[1][ROWS], *g = a->node->y.grad->x;
-    real s[ROWS * PANEL], gv[ROWS * PANEL];
+    const flis_real *row[1][ROWS], *g = a->node->y.grad->x;
+    flis_real s[ROWS * PANEL], gv[ROWS * PANEL];
     attention_row of[BLOCK];
     for (size_t i = 0; i < count; i++) {
         const size_t at = (n * a->queries + query + i) * c + head * a->d;
         const double *saved = (const double *)a->node->saved + ((n * a->heads + head) * a->queries + query + i) * 2;
-        of[i] = (attention_row){saved[0], 1.0 / saved[1], (real)row_dot(g + at, a->node->y.x + at, a->d)};
+        of[i] = (attention_row){saved[0], 1.0 / saved[1], (flis_real)row_dot(g + at, a->node->y.x + at, a->d)};
         for (size_t k = 0; k < width; k++) {
             room->q[i * width + k] = k < a->d ? q->x[at + k] : 0;
             room->g[i * width + k] = k < a->d ? g[at + k] : 0;
@@ -2602,9 +2609,9 @@ static void attention_block(const attention_back *a, size_t n, size_t head, size
         for (size_t i = 0; i < count; i += ROWS) {
             const size_t rows = count - i < ROWS ? count - i : ROWS, at = (p * BLOCK + i) * PANEL;
             for (size_t k = 0; k < ROWS; k++) row[0][k] = k < rows ? room->q + (i + k) * width : a->zeros;
-            tile_kernel(&a->over_d, (const real *const(*)[ROWS])row, room->k_lanes + p * a->d * PANEL, s);
+            tile_kernel(&a->over_d, (const flis_real *const(*)[ROWS])row, room->k_lanes + p * a->d * PANEL, s);
             for (size_t k = 0; k < ROWS; k++) row[0][k] = k < rows ? room->g + (i + k) * width : a->zeros;
-            tile_kernel(&a->over_d, (const real *const(*)[ROWS])row, room->v_lanes + p * a->d * PANEL, gv);
+            tile_kernel(&a->over_d, (const flis_real *const(*)[ROWS])row, room->v_lanes + p * a->d * PANEL, gv);
             attention_tile(a, of + i, s, gv, n, query + i, rows, p * PANEL, room->p + at, room->ds + at);
         }
     for (size_t p = 0; p < a->panels; p++) {
@@ -2618,16 +2625,16 @@ static void attention_queries(const attention_back *a, size_t n, size_t head, si
                               const attention_room *room)
 {
     const size_t c = a->node->y.c;
-    const real *row[1][ROWS];
-    real total[ROWS * PANEL];
+    const flis_real *row[1][ROWS];
+    flis_real total[ROWS * PANEL];
     for (size_t i = 0; i < count; i += ROWS)
         for (size_t dp = 0; dp < a->d_panels; dp++) {
             const size_t lanes = a->d - dp * PANEL < PANEL ? a->d - dp * PANEL : PANEL;
             for (size_t k = 0; k < ROWS; k++) row[0][k] = room->ds + (i + k < count ? i + k : i) * PANEL;
-            tile_kernel(&a->over_keys, (const real *const(*)[ROWS])row, room->k_rows + dp * a->panels * PANEL * PANEL,
-                        total);
+            tile_kernel(&a->over_keys, (const flis_real *const(*)[ROWS])row,
+                        room->k_rows + dp * a->panels * PANEL * PANEL, total);
             for (size_t k = 0; k < ROWS && i + k < count; k++) {
-                real *to = a->q + (n * a->queries + query + i + k) * c + head * a->d + dp * PANEL;
+                flis_real *to = a->q + (n * a->queries + query + i + k) * c + head * a->d + dp * PANEL;
                 for (size_t j = 0; j < lanes; j++) FLOW(to[j], a->first_q, total[k * PANEL + j]);
             }
         }
@@ -2676,7 +2683,7 @@ static void attention_backward(flis_ctx *ctx, const flis_node *node)
                         .queries = q->h * q->w};
     attention_room room;
     const size_t own = attention_room_make(&a, NULL, &room), width = a.d_few;
-    real *zeros = flis_scratch(ctx, width, sizeof *zeros), *work = flis_scratch(ctx, workers * own, sizeof *work);
+    flis_real *zeros = flis_scratch(ctx, width, sizeof *zeros), *work = flis_scratch(ctx, workers * own, sizeof *work);
     for (size_t i = 0; zeros && i < width; i++) zeros[i] = 0;
     a.zeros = zeros;
     a.q = grad_open(ctx, q, &a.first_q);
@@ -2719,9 +2726,9 @@ flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tens
     k = operands(ctx, k);
     v = operands(ctx, v);
     if (!q || !k || !v) return NULL;
-    real *turned = flis_scratch(ctx, flis_count(v), sizeof *turned);
-    real *zeros = flis_scratch(ctx, longest, sizeof *zeros);
-    real *work = flis_scratch(ctx, workers * own, sizeof *work);
+    flis_real *turned = flis_scratch(ctx, flis_count(v), sizeof *turned);
+    flis_real *zeros = flis_scratch(ctx, longest, sizeof *zeros);
+    flis_real *work = flis_scratch(ctx, workers * own, sizeof *work);
     attention a = {.q = q,
                    .k = k,
                    .v = v,
@@ -2762,7 +2769,7 @@ static void trace_heads(flis_ctx *ctx, const flis_tensor *x, size_t heads, const
     flis_tensor *y = flis_rows(ctx, x->n * heads, tokens, d);
     for (size_t i = 0; y && i < x->n * heads * tokens; i++) {
         const size_t n = i / tokens / heads, head = i / tokens % heads, t = i % tokens;
-        memcpy(y->x + i * d, x->x + (n * tokens + t) * x->c + head * d, d * sizeof(real));
+        memcpy(y->x + i * d, x->x + (n * tokens + t) * x->c + head * d, d * sizeof(flis_real));
     }
     flis_trace(ctx, y, "%s%s", name, part);
     flis_rewind(ctx, mark);
@@ -2771,12 +2778,12 @@ static void trace_heads(flis_ctx *ctx, const flis_tensor *x, size_t heads, const
 static void trace_mask(flis_ctx *ctx, const flis_mask *mask, size_t n, size_t queries, size_t keys, const char *name)
 {
     bool any = false;
-    for (size_t i = 0; mask->open && i < n; i++) any = any || mask->open[i];
+    for (size_t i = 0; mask->attended && i < n; i++) any = any || mask->attended[i];
     if (!any || !flis_trace_wants(ctx, n * queries * keys, "%s.mask", name)) return;
     flis_mark mark = flis_here(ctx);
     flis_tensor *y = n == 1 ? flis_vectors(ctx, queries, keys) : flis_rows(ctx, n, queries, keys);
     for (size_t i = 0; y && i < n * queries * keys; i++) {
-        const uint8_t *open = mask->open[i / (queries * keys)];
+        const uint8_t *open = mask->attended[i / (queries * keys)];
         y->x[i] = open ? open[i % (queries * keys)] : 1;
     }
     if (y) y->bytes = true;
@@ -2785,16 +2792,16 @@ static void trace_mask(flis_ctx *ctx, const flis_mask *mask, size_t n, size_t qu
 }
 
 /* out[j] = (q . k[j]) * scale for every key: the canonical dot product, vectorised across keys. k_turned [d][keys]. */
-static void scores_row(const real *q, const real *k_turned, size_t d, size_t keys, real scale, flis_precision precision,
-                       real *out)
+static void scores_row(const flis_real *q, const flis_real *k_turned, size_t d, size_t keys, flis_real scale,
+                       flis_precision precision, flis_real *out)
 {
     enum { WIDE = 64 };
     for (size_t key = 0; key < keys; key += WIDE) {
         const size_t lanes = keys - key < WIDE ? keys - key : WIDE;
-        real total[WIDE] = {0};
+        flis_real total[WIDE] = {0};
         for (size_t first = 0; first < d; first += BLOCK) {
             const size_t last = d - first < BLOCK ? d : first + BLOCK;
-            real sum[WIDE] = {0};
+            flis_real sum[WIDE] = {0};
             for (size_t k = first; k < last; k++)
                 for (size_t j = 0; j < lanes; j++) sum[j] = fused(q[k], k_turned[k * keys + key + j], sum[j]);
             for (size_t j = 0; j < lanes; j++) total[j] += sum[j];
@@ -2804,18 +2811,18 @@ static void scores_row(const real *q, const real *k_turned, size_t d, size_t key
 }
 
 /* weight[j] = e[j] / sum of e, both as in flis_attention, from a query's row of scores, closed as the mask says. */
-static void weights_row(const real *score, const flis_mask *mask, size_t n, size_t query, size_t keys,
-                        flis_precision precision, real *out)
+static void weights_row(const flis_real *score, const flis_mask *mask, size_t n, size_t query, size_t keys,
+                        flis_precision precision, flis_real *out)
 {
-    const uint8_t *open = mask->open && mask->open[n] ? mask->open[n] + query * keys : NULL;
-    real largest = -REAL_MAX;
+    const uint8_t *open = mask->attended && mask->attended[n] ? mask->attended[n] + query * keys : NULL;
+    flis_real largest = -REAL_MAX;
     double sum = 0;
     for (size_t j = 0; j < keys; j++) {
         out[j] = (open && !open[j]) || (mask->causal && j > query) ? -REAL_MAX : score[j];
         largest = out[j] > largest ? out[j] : largest;
     }
-    for (size_t j = 0; j < keys; j++) sum += out[j] = (real)exp_fast((double)out[j] - largest);
-    for (size_t j = 0; j < keys; j++) out[j] = stored((real)(out[j] / sum), precision);
+    for (size_t j = 0; j < keys; j++) sum += out[j] = (flis_real)exp_fast((double)out[j] - largest);
+    for (size_t j = 0; j < keys; j++) out[j] = stored((flis_real)(out[j] / sum), precision);
 }
 
 static flis_tensor *attention_scores(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, size_t heads,
@@ -2823,7 +2830,7 @@ static flis_tensor *attention_scores(flis_ctx *ctx, const flis_tensor *q, const 
 {
     const size_t queries = q->h * q->w, keys = k->h * k->w, d = q->c / heads;
     flis_tensor *y = flis_rows(ctx, q->n * heads, queries, keys);
-    real *turned = flis_scratch(ctx, flis_count(k), sizeof *turned);
+    flis_real *turned = flis_scratch(ctx, flis_count(k), sizeof *turned);
     q = operands(ctx, q);
     k = operands(ctx, k);
     if (!y || !turned || !q || !k) return NULL;
@@ -2832,7 +2839,7 @@ static flis_tensor *attention_scores(flis_ctx *ctx, const flis_tensor *q, const 
     for (size_t i = 0; i < q->n * heads * queries; i++) {
         const size_t n = i / queries / heads, head = i / queries % heads, query = i % queries;
         scores_row(q->x + (n * queries + query) * q->c + head * d, turned + (n * k->c + head * d) * keys, d, keys,
-                   (real)scale, ctx->precision, y->x + i * keys);
+                   (flis_real)scale, ctx->precision, y->x + i * keys);
     }
     return y;
 }
@@ -2865,10 +2872,10 @@ void flis_trace_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor
 /* ---- What a trace sees apart ----------------------------------------------------------------------------------- */
 
 /* SPEC 10.12. */
-flis_tensor *flis_norm_silu(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias,
+flis_tensor *flis_norm_silu(flis_ctx *ctx, const flis_tensor *x, const flis_param *weight, const flis_param *bias,
                             double eps, const char *name, const char *part)
 {
-    flis_tensor *y = flis_group_norm(ctx, x, gain, bias, eps, !ctx->trace);
+    flis_tensor *y = flis_group_norm(ctx, x, weight, bias, eps, !ctx->trace);
     if (!ctx->trace) return y;
     flis_trace(ctx, y, "%s%s", name, part);
     return flis_silu(ctx, y);
@@ -2894,31 +2901,31 @@ static bool loss_ready(flis_ctx *ctx, const flis_tensor *y)
 }
 
 /* L = mean of w (y - t)^2: d y += 2 w (y - t) / count. absolute: L = mean of w |y - t|: d y += w sign(y - t) / count. */
-static double distance(flis_ctx *ctx, const flis_tensor *y, const real *target, const real *weight, double scale,
-                       bool absolute)
+static double distance(flis_ctx *ctx, const flis_tensor *y, const flis_real *target, const flis_real *weight,
+                       double scale, bool absolute)
 {
     if (!loss_ready(ctx, y)) return 0;
     const size_t count = flis_count(y), c = y->c;
     const double step = scale / (double)count;
     double lane[LANES] = {0};
     bool first = false;
-    real *grad = grad_open(ctx, y, &first);
+    flis_real *grad = grad_open(ctx, y, &first);
     for (size_t i = 0; i < count; i++) {
         const double w = weight ? weight[i / c] : 1.0, d = (double)y->x[i] - target[i];
         lane[i % LANES] += absolute ? w * fabs(d) : w * d * d;
-        if (grad) FLOW(grad[i], first, (real)(absolute ? step * w * ((d > 0) - (d < 0)) : 2 * step * w * d));
+        if (grad) FLOW(grad[i], first, (flis_real)(absolute ? step * w * ((d > 0) - (d < 0)) : 2 * step * w * d));
     }
     return lanes_total(lane) / (double)count;
 }
 
 /* SPEC 14.6. */
-double flis_mse(flis_ctx *ctx, const flis_tensor *y, const real *target, const real *weight, double scale)
+double flis_mse(flis_ctx *ctx, const flis_tensor *y, const flis_real *target, const flis_real *weight, double scale)
 {
     return distance(ctx, y, target, weight, scale, false);
 }
 
 /* SPEC 14.6. */
-double flis_l1(flis_ctx *ctx, const flis_tensor *y, const real *target, const real *weight, double scale)
+double flis_l1(flis_ctx *ctx, const flis_tensor *y, const flis_real *target, const flis_real *weight, double scale)
 {
     return distance(ctx, y, target, weight, scale, true);
 }
@@ -2938,9 +2945,9 @@ double flis_cross_entropy(flis_ctx *ctx, const flis_tensor *y, const uint8_t *la
     }
     double total = 0;
     bool first = false;
-    real *grad = grad_open(ctx, y, &first);
+    flis_real *grad = grad_open(ctx, y, &first);
     for (size_t i = 0; i < places; i++) {
-        const real *in = y->x + i * c;
+        const flis_real *in = y->x + i * c;
         const bool counts = label[i] != void_label;
         double largest = in[0], sum = 0;
         for (size_t k = 1; k < c; k++) largest = in[k] > largest ? in[k] : largest;
@@ -2948,7 +2955,7 @@ double flis_cross_entropy(flis_ctx *ctx, const flis_tensor *y, const uint8_t *la
         if (counts) total += flis_log(sum) + largest - in[label[i]];
         for (size_t k = 0; grad && k < c; k++) {
             const double slope = flis_exp(in[k] - largest) / sum - (k == label[i]);
-            FLOW(grad[i * c + k], first, (real)(counts ? scale / (double)counted * slope : 0));
+            FLOW(grad[i * c + k], first, (flis_real)(counts ? scale / (double)counted * slope : 0));
         }
     }
     return counted ? total / (double)counted : 0;
@@ -2957,7 +2964,7 @@ double flis_cross_entropy(flis_ctx *ctx, const flis_tensor *y, const uint8_t *la
 static const double LOG_VARIANCE_LEAST = -30, LOG_VARIANCE_MOST = 20;
 
 /* The log variance as it counts; *free: it was not cut, so that a gradient flows. */
-static double log_variance(real x, bool *is_free)
+static double log_variance(flis_real x, bool *is_free)
 {
     *is_free = !(x < LOG_VARIANCE_LEAST || x > LOG_VARIANCE_MOST);
     return x < LOG_VARIANCE_LEAST ? LOG_VARIANCE_LEAST : x > LOG_VARIANCE_MOST ? LOG_VARIANCE_MOST : x;
@@ -2971,15 +2978,15 @@ double flis_kl(flis_ctx *ctx, const flis_tensor *moments, double scale)
     const double step = scale / (double)moments->n;
     double total = 0;
     bool first = false, is_free;
-    real *grad = grad_open(ctx, moments, &first);
+    flis_real *grad = grad_open(ctx, moments, &first);
     for (size_t i = 0; i < places; i++)
         for (size_t k = 0; k < z; k++) {
             const double m = moments->x[i * c + k], l = log_variance(moments->x[i * c + z + k], &is_free),
                          variance = flis_exp(l);
             total += 0.5 * (m * m + variance - 1 - l);
             if (!grad) continue;
-            FLOW(grad[i * c + k], first, (real)(step * m));
-            FLOW(grad[i * c + z + k], first, (real)(is_free ? step * 0.5 * (variance - 1) : 0));
+            FLOW(grad[i * c + k], first, (flis_real)(step * m));
+            FLOW(grad[i * c + z + k], first, (flis_real)(is_free ? step * 0.5 * (variance - 1) : 0));
         }
     return total / (double)moments->n;
 }
@@ -2989,15 +2996,15 @@ static void posterior_backward(flis_ctx *ctx, const flis_node *node)
 {
     const flis_tensor *moments = &node->x[0], *noise = &node->x[1];
     const size_t places = moments->n * moments->h * moments->w, c = moments->c, z = c / 2;
-    const real *g = node->y.grad->x;
+    const flis_real *g = node->y.grad->x;
     bool first = false, is_free;
-    real *grad = grad_open(ctx, moments, &first);
+    flis_real *grad = grad_open(ctx, moments, &first);
     for (size_t i = 0; grad && i < places; i++)
         for (size_t k = 0; k < z; k++) {
             const double l = log_variance(moments->x[i * c + z + k], &is_free);
             FLOW(grad[i * c + k], first, g[i * z + k]);
             FLOW(grad[i * c + z + k], first,
-                 (real)(is_free ? 0.5 * (double)g[i * z + k] * noise->x[i * z + k] * flis_exp(0.5 * l) : 0));
+                 (flis_real)(is_free ? 0.5 * (double)g[i * z + k] * noise->x[i * z + k] * flis_exp(0.5 * l) : 0));
         }
 }
 
@@ -3016,7 +3023,7 @@ flis_tensor *flis_posterior_sample(flis_ctx *ctx, const flis_tensor *moments, co
     for (size_t i = 0; i < places; i++)
         for (size_t k = 0; k < z; k++) {
             const double l = log_variance(moments->x[i * 2 * z + z + k], &is_free);
-            y->x[i * z + k] = (real)(moments->x[i * 2 * z + k] + flis_exp(0.5 * l) * noise->x[i * z + k]);
+            y->x[i * z + k] = (flis_real)(moments->x[i * 2 * z + k] + flis_exp(0.5 * l) * noise->x[i * z + k]);
         }
     return y;
 }
@@ -3450,7 +3457,7 @@ static bool read_pieces(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
 
 static void take_real(void *out, size_t first, const unsigned char *bytes, size_t count, flis_dtype dtype)
 {
-    real *x = (real *)out + first;
+    flis_real *x = (flis_real *)out + first;
     if (dtype == FLIS_F32) /* the common case, in a loop that compilers turn into copies */
         for (size_t i = 0; i < count; i++) {
             const unsigned char *b = bytes + 4 * i;
@@ -3460,7 +3467,7 @@ static void take_real(void *out, size_t first, const unsigned char *bytes, size_
             x[i] = f;
         }
     else
-        for (size_t i = 0; i < count; i++) x[i] = (real)value_from(bytes + i * DTYPES[dtype].size, dtype);
+        for (size_t i = 0; i < count; i++) x[i] = (flis_real)value_from(bytes + i * DTYPES[dtype].size, dtype);
 }
 
 static void take_f64(void *out, size_t first, const unsigned char *bytes, size_t count, flis_dtype dtype)
@@ -3488,7 +3495,7 @@ static void take_u8(void *out, size_t first, const unsigned char *bytes, size_t 
 }
 
 /* SPEC 10.1. */
-bool flis_file_read_real(flis_ctx *ctx, flis_file *file, const flis_entry *entry, real *out)
+bool flis_file_read_real(flis_ctx *ctx, flis_file *file, const flis_entry *entry, flis_real *out)
 {
     return read_pieces(ctx, file, entry, take_real, out);
 }
@@ -3726,7 +3733,8 @@ static bool write_pieces(flis_ctx *ctx, flis_writer *writer, const void *x, size
 
 static void fill_real(unsigned char *bytes, const void *x, size_t first, size_t count, flis_dtype dtype)
 {
-    for (size_t i = 0; i < count; i++) value_to(bytes + i * DTYPES[dtype].size, dtype, ((const real *)x)[first + i]);
+    for (size_t i = 0; i < count; i++)
+        value_to(bytes + i * DTYPES[dtype].size, dtype, ((const flis_real *)x)[first + i]);
 }
 
 static void fill_f64(unsigned char *bytes, const void *x, size_t first, size_t count, flis_dtype dtype)
@@ -3761,7 +3769,7 @@ bool flis_write_raw(flis_ctx *ctx, flis_writer *writer, const unsigned char *byt
 }
 
 /* SPEC 10.2. */
-bool flis_write_real(flis_ctx *ctx, flis_writer *writer, const real *x, size_t count)
+bool flis_write_real(flis_ctx *ctx, flis_writer *writer, const flis_real *x, size_t count)
 {
     return write_pieces(ctx, writer, x, count, fill_real);
 }
@@ -3899,7 +3907,7 @@ void flis_sha256_end(flis_sha256 *s, char hex[65])
 }
 
 /* Values first.. in the order that files have: images with the channels before the places. */
-static void file_order(const flis_tensor *x, size_t first, size_t count, real *out)
+static void file_order(const flis_tensor *x, size_t first, size_t count, flis_real *out)
 {
     if (x->rank != 4) {
         memcpy(out, x->x + first, count * sizeof *out);
@@ -3923,9 +3931,9 @@ enum { STRETCH = 1024 }; /* values that are looked at together */
 void flis_tensor_digest(const flis_tensor *x, char hex[65])
 {
     flis_sha256 s;
-    real values[STRETCH];
+    flis_real values[STRETCH];
     unsigned char bytes[STRETCH * sizeof *values];
-    const size_t count = flis_count(x), size = x->bytes ? 1 : sizeof(real);
+    const size_t count = flis_count(x), size = x->bytes ? 1 : sizeof(flis_real);
     flis_sha256_begin(&s);
     for (size_t first = 0; first < count; first += STRETCH) {
         const size_t now = count - first < STRETCH ? count - first : STRETCH;
@@ -3934,7 +3942,7 @@ void flis_tensor_digest(const flis_tensor *x, char hex[65])
             for (size_t i = 0; i < now; i++) bytes[i] = (uint8_t)values[i];
         else /* a constant type: twice as fast */
             for (size_t i = 0; i < now; i++)
-                value_to(bytes + i * sizeof(real), sizeof(real) == 8 ? FLIS_F64 : FLIS_F32, values[i]);
+                value_to(bytes + i * sizeof(flis_real), sizeof(flis_real) == 8 ? FLIS_F64 : FLIS_F32, values[i]);
         flis_sha256_add(&s, bytes, now * size);
     }
     flis_sha256_end(&s, hex);
@@ -3943,7 +3951,7 @@ void flis_tensor_digest(const flis_tensor *x, char hex[65])
 /* Adds the values' sum, or that of their squared distance from the mean, and (first pass) finds the largest. */
 static double summary_pass(const flis_tensor *x, flis_summary *out, bool first_pass)
 {
-    real values[STRETCH];
+    flis_real values[STRETCH];
     double sum = 0;
     for (size_t first = 0; first < out->count; first += STRETCH) {
         const size_t now = out->count - first < STRETCH ? out->count - first : STRETCH;
@@ -3970,10 +3978,10 @@ void flis_tensor_summary(const flis_tensor *x, flis_summary *out)
     memset(out, 0, sizeof *out);
     out->count = count;
     if (count) out->mean = summary_pass(x, out, true) / (double)count;
-    if (count) out->deviation = sqrt(summary_pass(x, out, false) / (double)count);
+    if (count) out->std = sqrt(summary_pass(x, out, false) / (double)count);
     out->stride = count / FLIS_SAMPLES ? count / FLIS_SAMPLES : 1;
     for (; out->samples < FLIS_SAMPLES && out->samples < count; out->samples++) {
-        real value;
+        flis_real value;
         file_order(x, out->samples * out->stride, 1, &value);
         out->sample[out->samples] = value;
     }
@@ -4069,15 +4077,15 @@ static size_t packed_count(const flis_param *param)
 }
 
 /* SPEC 10.3. */
-bool flis_param_set(flis_ctx *ctx, flis_param *param, const real *values, bool keep_unpacked)
+bool flis_param_set(flis_ctx *ctx, flis_param *param, const flis_real *values, bool keep_unpacked)
 {
     if (!flis_ok(ctx)) return false;
     if (multiplies(param)) {
-        if (!param->packed) param->packed = aligned_new(ctx, packed_count(param), sizeof(real));
-        if (param->packed) PACK(param, values, param->packed, real);
+        if (!param->packed) param->packed = aligned_new(ctx, packed_count(param), sizeof(flis_real));
+        if (param->packed) PACK(param, values, param->packed, flis_real);
     }
     if (!multiplies(param) || keep_unpacked) {
-        if (!param->value) param->value = aligned_new(ctx, param_count(param), sizeof(real));
+        if (!param->value) param->value = aligned_new(ctx, param_count(param), sizeof(flis_real));
         if (param->value) memcpy(param->value, values, param_count(param) * sizeof *values);
     }
     return flis_ok(ctx);
@@ -4090,7 +4098,7 @@ size_t flis_param_count(const flis_param *param)
 }
 
 /* SPEC 14.3. */
-void flis_param_get(const flis_param *param, real *out)
+void flis_param_get(const flis_param *param, flis_real *out)
 {
     const size_t count = param_count(param);
     if (param->value || !multiplies(param)) {
@@ -4131,7 +4139,7 @@ static void problem(flis_ctx *ctx, flis_loader *loader, const char *format, ...)
     loader->bad++;
     if (length + 4 < room) {
         snprintf(loader->problems + used, room, "\n  %s", line);
-        loader->told++;
+        loader->listed++;
     }
     if (ctx->report) ctx->report(ctx->report_user, line);
 }
@@ -4151,19 +4159,19 @@ static void load_values(flis_ctx *ctx, flis_loader *loader, const flis_entry *en
     const size_t count = param_count(param);
     const bool half = multiplies(param) && (entry->dtype == FLIS_F16 || entry->dtype == FLIS_BF16);
     size_t odd = count;
-    void *values = flis_alloc(ctx, count, half ? sizeof(uint16_t) : sizeof(real));
+    void *values = flis_alloc(ctx, count, half ? sizeof(uint16_t) : sizeof(flis_real));
     if (values && half && flis_file_read_u16(ctx, loader->file, entry, values)) {
         const uint16_t *x = values, exponent = entry->dtype == FLIS_F16 ? 0x7c00 : 0x7f80;
         for (odd = 0; odd < count && (x[odd] & exponent) != exponent; odd++) {}
         flis_param_set_half(ctx, param, x, entry->dtype == FLIS_BF16);
     } else if (values && !half && flis_file_read_real(ctx, loader->file, entry, values)) {
-        const real *x = values;
+        const flis_real *x = values;
         for (odd = 0; odd < count && x[odd] - x[odd] == 0; odd++) {}
         flis_param_set(ctx, param, x, false);
     }
     if (odd < count) {
         problem(ctx, loader, "%s: value %zu is NaN or infinite", name, odd);
-        loader->odd++;
+        loader->nonfinite++;
     }
     free(values);
 }
@@ -4197,7 +4205,8 @@ bool flis_load_visit(flis_ctx *ctx, void *user, const char *name, flis_param *pa
         problem(ctx, loader, "%s: got dtype %s, wanted F64, F32, F16 or BF16", name, flis_dtype_name(entry->dtype));
         return true;
     }
-    if (loader->bad > loader->odd || ctx->dry) return true; /* it will fail: only look for what is cheap to tell */
+    if (loader->bad > loader->nonfinite || ctx->dry)
+        return true; /* it will fail: only look for what is cheap to tell */
     load_values(ctx, loader, entry, name, param);
     if (ctx->progress) ctx->progress(ctx->progress_user, "load", loader->done, loader->total);
     return !idle(ctx);
@@ -4217,7 +4226,7 @@ bool flis_load_finish(flis_ctx *ctx, flis_loader *loader, const char *prefix)
     }
     if (!loader->bad) return true;
     char more[64] = "";
-    if (loader->bad > loader->told) snprintf(more, sizeof more, "\n  and %zu more", loader->bad - loader->told);
+    if (loader->bad > loader->listed) snprintf(more, sizeof more, "\n  and %zu more", loader->bad - loader->listed);
     flis_fail(ctx, "%s: %zu tensor%s missing, of another shape or type, or not finite:", loader->file->path,
               loader->bad, loader->bad == 1 ? " is" : "s are");
     const size_t used = strlen(ctx->error);
@@ -4264,21 +4273,22 @@ static int formula_exponent(uint64_t fan_in)
 }
 
 /* SPEC 11.1. */
-void flis_formula_weights(const char *name, int rank, const size_t *shape, size_t first, size_t count, real *out)
+void flis_formula_weights(const char *name, int rank, const size_t *shape, size_t first, size_t count, flis_real *out)
 {
     uint64_t hash = 0xcbf29ce484222325u, fan_in = 1;
     for (const char *p = name; *p; p++) hash = (hash ^ (unsigned char)*p) * 0x100000001b3u;
     for (int i = 1; i < rank; i++) fan_in *= shape[i];
     const size_t length = strlen(name);
-    const bool is_gain = rank == 1 && length >= 6 && strcmp(name + length - 6, "weight") == 0;
-    const double scale = rank >= 2 ? ldexp(1.0, formula_exponent(fan_in)) : is_gain ? 0x1p-4 : 0x1p-6;
+    const bool is_norm_weight = rank == 1 && length >= 6 && strcmp(name + length - 6, "weight") == 0;
+    const double scale = rank >= 2 ? ldexp(1.0, formula_exponent(fan_in)) : is_norm_weight ? 0x1p-4 : 0x1p-6;
     for (size_t i = 0; i < count; i++) {
         uint64_t z = hash + ((uint64_t)(first + i) + 1) * 0x9E3779B97F4A7C15u;
         z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
         z = (z ^ z >> 27) * 0x94D049BB133111EBu;
         z ^= z >> 31;
         double u = ((double)(z >> 40) - 8388608.0) * 0x1p-23;
-        out[i] = (float)((is_gain ? 1.0 : 0.0) + u * scale); /* 1 + u / 16 needs 28 bits: rounded, in flis64 too */
+        out[i] =
+            (float)((is_norm_weight ? 1.0 : 0.0) + u * scale); /* 1 + u / 16 needs 28 bits: rounded, in flis64 too */
     }
 }
 
@@ -4287,7 +4297,7 @@ bool flis_formula_visit(flis_ctx *ctx, void *unused, const char *name, flis_para
 {
     (void)unused;
     const size_t count = param_count(param);
-    real *values = flis_alloc(ctx, count, sizeof *values);
+    flis_real *values = flis_alloc(ctx, count, sizeof *values);
     if (values) {
         flis_formula_weights(name, param->rank, param->shape, 0, count, values);
         flis_param_set(ctx, param, values, false);
@@ -4317,9 +4327,9 @@ static void pack_again(flis_param *param)
     const size_t outputs = param->shape[0], channels = param->shape[1], inner = param_count(param) / outputs,
                  taps = inner / channels;
     for (size_t o = 0; o < outputs; o += PANEL) {
-        const real *from[PANEL];
+        const flis_real *from[PANEL];
         const size_t lanes = outputs - o < PANEL ? outputs - o : PANEL;
-        real *to = param->packed + o * inner;
+        flis_real *to = param->packed + o * inner;
         for (size_t j = 0; j < PANEL; j++) from[j] = param->value + (o + (j < lanes ? j : 0)) * inner;
         for (size_t tap = 0; tap < taps; tap++)
             for (size_t ci = 0; ci < channels; ci++, to += PANEL) {
@@ -4337,9 +4347,9 @@ static size_t training_size(const flis_training *training)
     return size;
 }
 
-static real *zeros_new(flis_ctx *ctx, size_t count)
+static flis_real *zeros_new(flis_ctx *ctx, size_t count)
 {
-    real *x = aligned_new(ctx, count, sizeof *x);
+    flis_real *x = aligned_new(ctx, count, sizeof *x);
     for (size_t i = 0; x && i < count; i++) x[i] = 0;
     return x;
 }
@@ -4349,7 +4359,7 @@ static bool master_make(flis_ctx *ctx, flis_param *param)
 {
     if (!param->value && !param->packed && !param->half) return flis_fail(ctx, "training: the weights were not loaded");
     if (param->value && (param->packed || !multiplies(param))) return true;
-    real *values = flis_alloc(ctx, param_count(param), sizeof *values);
+    flis_real *values = flis_alloc(ctx, param_count(param), sizeof *values);
     if (values) {
         flis_param_get(param, values);
         flis_param_set(ctx, param, values, true);
@@ -4377,7 +4387,7 @@ bool flis_grad_visit(flis_ctx *ctx, void *user, const char *name, flis_param *pa
     if (!param->m) param->m = zeros_new(ctx, count);
     if (!param->v) param->v = zeros_new(ctx, count);
     if (training->ema > 0 && !param->ema && (param->ema = zeros_new(ctx, count)))
-        memcpy(param->ema, param->value, count * sizeof(real));
+        memcpy(param->ema, param->value, count * sizeof(flis_real));
     char *copy = copy_text(ctx, name, strlen(name));
     if (copy) training->item[training->count++] = (struct flis_trained){copy, param};
     return flis_ok(ctx);
@@ -4397,7 +4407,7 @@ void flis_grad_zero(flis_training *training)
 {
     for (size_t i = 0; i < training->count; i++)
         memset(training->item[i].param->grad, 0,
-               param_count(training->item[i].param) * training->workers * sizeof(real));
+               param_count(training->item[i].param) * training->workers * sizeof(flis_real));
 }
 
 /* What each worker gathered, in order, to the first one's. */
@@ -4409,7 +4419,7 @@ static void join_workers(flis_ctx *ctx, const flis_training *training)
     PARALLEL_FOR_DYNAMIC(training_size(training) * 64)
     for (size_t i = 0; i < training->count; i++) {
         const size_t count = param_count(training->item[i].param);
-        real *restrict sum = training->item[i].param->grad, *restrict g = sum + count;
+        flis_real *restrict sum = training->item[i].param->grad, *restrict g = sum + count;
         for (size_t h = 1; h < workers; h++, g += count)
             for (size_t k = 0; k < count; k++) sum[k] += g[k], g[k] = 0;
     }
@@ -4440,22 +4450,22 @@ static double gradient_norm(flis_ctx *ctx, const flis_training *training, double
 
 /* What one update's values share. */
 typedef struct {
-    real keep, beta1, beta2, rest1, rest2, rate, root2, eps, ema, clip;
+    flis_real keep, beta1, beta2, rest1, rest2, rate, root2, eps, ema, clip;
 } update;
 
 static void update_param(const update *u, flis_param *param)
 {
     const size_t count = param_count(param);
-    real *restrict p = param->value, *restrict m = param->m, *restrict v = param->v, *restrict g = param->grad,
-                   *ema = param->ema;
+    flis_real *restrict p = param->value, *restrict m = param->m, *restrict v = param->v, *restrict g = param->grad,
+                        *ema = param->ema;
     for (size_t i = 0; i < count; i++) {
-        const real slope = g[i] * u->clip;
+        const flis_real slope = g[i] * u->clip;
         m[i] = m[i] * u->beta1 + slope * u->rest1;
         v[i] = v[i] * u->beta2 + slope * slope * u->rest2;
 #ifdef FLIS_DOUBLE
-        const real root = sqrt(v[i]);
+        const flis_real root = sqrt(v[i]);
 #else
-        const real root = sqrtf(v[i]);
+        const flis_real root = sqrtf(v[i]);
 #endif
         p[i] = p[i] * u->keep - u->rate * (m[i] / (root / u->root2 + u->eps));
         g[i] = 0;
@@ -4481,16 +4491,16 @@ bool flis_adamw(flis_ctx *ctx, flis_training *training)
     const double most = (1.0 + (double)step) / (10.0 + (double)step), ema = training->ema < most ? training->ema : most;
     const double clip = training->clip > 0 ? training->clip / (training->norm + 1e-6) : 1.0;
     const update u = {
-        .keep = (real)(1 - training->rate * training->decay),
-        .beta1 = (real)training->beta1,
-        .beta2 = (real)training->beta2,
-        .rest1 = (real)(1 - training->beta1),
-        .rest2 = (real)(1 - training->beta2),
-        .rate = (real)(training->rate / (1 - power(training->beta1, step))),
-        .root2 = (real)sqrt(1 - power(training->beta2, step)),
-        .eps = (real)training->eps,
-        .ema = (real)(1 - ema),
-        .clip = (real)(clip < 1 ? clip : 1),
+        .keep = (flis_real)(1 - training->rate * training->decay),
+        .beta1 = (flis_real)training->beta1,
+        .beta2 = (flis_real)training->beta2,
+        .rest1 = (flis_real)(1 - training->beta1),
+        .rest2 = (flis_real)(1 - training->beta2),
+        .rate = (flis_real)(training->rate / (1 - power(training->beta1, step))),
+        .root2 = (flis_real)sqrt(1 - power(training->beta2, step)),
+        .eps = (flis_real)training->eps,
+        .ema = (flis_real)(1 - ema),
+        .clip = (flis_real)(clip < 1 ? clip : 1),
     };
     PARALLEL_FOR_DYNAMIC(training_size(training) * 64)
     for (size_t i = 0; i < training->count; i++) update_param(&u, training->item[i].param);
@@ -4507,7 +4517,7 @@ bool flis_training_swap(flis_ctx *ctx, flis_training *training)
     }
     for (size_t i = 0; i < training->count; i++) {
         flis_param *p = training->item[i].param;
-        real *average = p->ema;
+        flis_real *average = p->ema;
         p->ema = p->value;
         p->value = average;
         pack_again(p);
@@ -4519,7 +4529,7 @@ bool flis_training_swap(flis_ctx *ctx, flis_training *training)
 static const char *const STATE_PREFIX[] = {"", "adamw.m.", "adamw.v.", "ema."};
 enum { STATES = 4 };
 
-static real *state_of(const flis_param *param, int which)
+static flis_real *state_of(const flis_param *param, int which)
 {
     return which == 0 ? param->value : which == 1 ? param->m : which == 2 ? param->v : param->ema;
 }
@@ -4537,7 +4547,7 @@ bool flis_training_declare(flis_ctx *ctx, flis_writer *writer, const flis_traini
             for (int k = 0; k < p->rank; k++) shape[k] = p->shape[k];
             if (!state_of(p, which)) continue;
             snprintf(text, sizeof text, "%s%s", STATE_PREFIX[which], training->item[i].name);
-            flis_write_declare(ctx, writer, text, sizeof(real) == 8 ? FLIS_F64 : FLIS_F32, p->rank, shape);
+            flis_write_declare(ctx, writer, text, sizeof(flis_real) == 8 ? FLIS_F64 : FLIS_F32, p->rank, shape);
         }
     return flis_ok(ctx);
 }
@@ -4554,7 +4564,7 @@ bool flis_training_write(flis_ctx *ctx, flis_writer *writer, const flis_training
 }
 
 /* Reads one tensor of the state; it must have the weight's shape. */
-static bool state_read(flis_ctx *ctx, flis_file *file, const char *name, const flis_param *param, real *out)
+static bool state_read(flis_ctx *ctx, flis_file *file, const char *name, const flis_param *param, flis_real *out)
 {
     flis_entry *entry = find_entry(file, name);
     if (!entry) return flis_fail(ctx, "%s: no state of training in it: %s is missing", file->path, name);

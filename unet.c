@@ -48,23 +48,23 @@ bool flis_rca_mask(flis_ctx *ctx, const flis_rca *rca, size_t h, size_t w, uint8
 
 typedef struct resblock {
     size_t in, out;
-    flis_param in_gain, in_bias;   /* in_layers.0: group norm [in] */
-    flis_param in_w, in_b;         /* in_layers.2: [out][in][3][3] */
-    flis_param emb_w, emb_b;       /* emb_layers.1: [out][e] */
-    flis_param out_gain, out_bias; /* out_layers.0: group norm [out] */
-    flis_param out_w, out_b;       /* out_layers.3: [out][out][3][3] */
-    flis_param skip_w, skip_b;     /* skip_connection: [out][in][1][1], where in != out */
+    flis_param in_norm_weight, in_norm_bias;   /* in_layers.0: group norm [in] */
+    flis_param in_w, in_b;                     /* in_layers.2: [out][in][3][3] */
+    flis_param emb_w, emb_b;                   /* emb_layers.1: [out][e] */
+    flis_param out_norm_weight, out_norm_bias; /* out_layers.0: group norm [out] */
+    flis_param out_w, out_b;                   /* out_layers.3: [out][out][3][3] */
+    flis_param skip_w, skip_b;                 /* skip_connection: [out][in][1][1], where in != out */
 } resblock;
 
 static const flis_key RESBLOCK_KEYS[] = {
-    FLIS_KEY(resblock, in_gain, "in_layers.0.weight", "i"),
-    FLIS_KEY(resblock, in_bias, "in_layers.0.bias", "i"),
+    FLIS_KEY(resblock, in_norm_weight, "in_layers.0.weight", "i"),
+    FLIS_KEY(resblock, in_norm_bias, "in_layers.0.bias", "i"),
     FLIS_KEY(resblock, in_w, "in_layers.2.weight", "oi33"),
     FLIS_KEY(resblock, in_b, "in_layers.2.bias", "o"),
     FLIS_KEY(resblock, emb_w, "emb_layers.1.weight", "oe"),
     FLIS_KEY(resblock, emb_b, "emb_layers.1.bias", "o"),
-    FLIS_KEY(resblock, out_gain, "out_layers.0.weight", "o"),
-    FLIS_KEY(resblock, out_bias, "out_layers.0.bias", "o"),
+    FLIS_KEY(resblock, out_norm_weight, "out_layers.0.weight", "o"),
+    FLIS_KEY(resblock, out_norm_bias, "out_layers.0.bias", "o"),
     FLIS_KEY(resblock, out_w, "out_layers.3.weight", "oo33"),
     FLIS_KEY(resblock, out_b, "out_layers.3.bias", "o"),
     FLIS_KEY(resblock, skip_w, "skip_connection.weight", "oi11"), /* the last two only where in != out */
@@ -77,19 +77,20 @@ typedef struct attention_weights {
 
 typedef struct transformer {
     size_t channels;
-    flis_param gain, bias;                               /* norm: group norm [c] */
-    flis_param in_w, in_b;                               /* proj_in: [c][c][1][1] */
-    flis_param gain1, bias1, gain2, bias2, gain3, bias3; /* norm1..3: layer norms [c] */
-    attention_weights self, cross;                       /* attn1, attn2 */
-    flis_param gate_w, gate_b;                           /* ff.net.0.proj: [8c][c], value and gate of GEGLU */
-    flis_param ff_w, ff_b;                               /* ff.net.2: [c][4c] */
-    flis_param out_w, out_b;                             /* proj_out: [c][c][1][1] */
+    flis_param norm_weight, norm_bias; /* norm: group norm [c] */
+    flis_param in_w, in_b;             /* proj_in: [c][c][1][1] */
+    flis_param norm1_weight, norm1_bias, norm2_weight, norm2_bias, norm3_weight,
+        norm3_bias;                /* norm1..3: layer norms [c] */
+    attention_weights self, cross; /* attn1, attn2 */
+    flis_param gate_w, gate_b;     /* ff.net.0.proj: [8c][c], value and gate of GEGLU */
+    flis_param ff_w, ff_b;         /* ff.net.2: [c][4c] */
+    flis_param out_w, out_b;       /* proj_out: [c][c][1][1] */
 } transformer;
 
 #define BLOCK "transformer_blocks.0."
 static const flis_key TRANSFORMER_KEYS[] = {
-    FLIS_KEY(transformer, gain, "norm.weight", "c"),
-    FLIS_KEY(transformer, bias, "norm.bias", "c"),
+    FLIS_KEY(transformer, norm_weight, "norm.weight", "c"),
+    FLIS_KEY(transformer, norm_bias, "norm.bias", "c"),
     FLIS_KEY(transformer, in_w, "proj_in.weight", "cc11"),
     FLIS_KEY(transformer, in_b, "proj_in.bias", "c"),
     FLIS_KEY(transformer, self.q, BLOCK "attn1.to_q.weight", "cc"),
@@ -106,12 +107,12 @@ static const flis_key TRANSFORMER_KEYS[] = {
     FLIS_KEY(transformer, cross.v, BLOCK "attn2.to_v.weight", "cx"),
     FLIS_KEY(transformer, cross.out_w, BLOCK "attn2.to_out.0.weight", "cc"),
     FLIS_KEY(transformer, cross.out_b, BLOCK "attn2.to_out.0.bias", "c"),
-    FLIS_KEY(transformer, gain1, BLOCK "norm1.weight", "c"),
-    FLIS_KEY(transformer, bias1, BLOCK "norm1.bias", "c"),
-    FLIS_KEY(transformer, gain2, BLOCK "norm2.weight", "c"),
-    FLIS_KEY(transformer, bias2, BLOCK "norm2.bias", "c"),
-    FLIS_KEY(transformer, gain3, BLOCK "norm3.weight", "c"),
-    FLIS_KEY(transformer, bias3, BLOCK "norm3.bias", "c"),
+    FLIS_KEY(transformer, norm1_weight, BLOCK "norm1.weight", "c"),
+    FLIS_KEY(transformer, norm1_bias, BLOCK "norm1.bias", "c"),
+    FLIS_KEY(transformer, norm2_weight, BLOCK "norm2.weight", "c"),
+    FLIS_KEY(transformer, norm2_bias, BLOCK "norm2.bias", "c"),
+    FLIS_KEY(transformer, norm3_weight, BLOCK "norm3.weight", "c"),
+    FLIS_KEY(transformer, norm3_bias, BLOCK "norm3.bias", "c"),
     FLIS_KEY(transformer, out_w, "proj_out.weight", "cc11"),
     FLIS_KEY(transformer, out_b, "proj_out.bias", "c"),
 };
@@ -143,8 +144,8 @@ struct flis_unet {
     flis_param in_w, in_b;                         /* input_blocks.0.0: [channels][in][3][3] */
     size_t inputs, outputs;                        /* blocks in use; input_blocks.0 is in_w and has no entry */
     block input[MAX_BLOCKS], middle, output[MAX_BLOCKS];
-    flis_param out_gain, out_bias; /* out.0: group norm [channels] */
-    flis_param out_w, out_b;       /* out.2: [out][channels][3][3] */
+    flis_param out_norm_weight, out_norm_bias; /* out.0: group norm [channels] */
+    flis_param out_w, out_b;                   /* out.2: [out][channels][3][3] */
 };
 
 static const flis_key HEAD_KEYS[] = {
@@ -157,8 +158,8 @@ static const flis_key HEAD_KEYS[] = {
 };
 
 static const flis_key TAIL_KEYS[] = {
-    FLIS_KEY(flis_unet, out_gain, "out.0.weight", "m"),
-    FLIS_KEY(flis_unet, out_bias, "out.0.bias", "m"),
+    FLIS_KEY(flis_unet, out_norm_weight, "out.0.weight", "m"),
+    FLIS_KEY(flis_unet, out_norm_bias, "out.0.bias", "m"),
     FLIS_KEY(flis_unet, out_w, "out.2.weight", "om33"),
     FLIS_KEY(flis_unet, out_b, "out.2.bias", "o"),
 };
@@ -392,13 +393,13 @@ typedef struct forward_pass {
 
 /* out[i] = cos(t f_i), out[half + i] = sin(t f_i), f_i = exp(-ln(10000) i / half): cosines first. In double, rounded
    once; PyTorch works in float32, which is up to 6e-5 away at t = 981. openaimodel's timestep_embedding. SPEC 5.4. */
-void flis_time_embedding(double t, size_t dim, real *out)
+void flis_time_embedding(double t, size_t dim, flis_real *out)
 {
     const size_t half = dim / 2;
     for (size_t i = 0; i < half; i++) {
         double angle = t * flis_exp(-9.2103403719761836 * (double)i / (double)half);
-        out[i] = (real)flis_cos(angle);
-        out[half + i] = (real)flis_sin(angle);
+        out[i] = (flis_real)flis_cos(angle);
+        out[half + i] = (flis_real)flis_sin(angle);
     }
     if (dim % 2) out[dim - 1] = 0;
 }
@@ -421,12 +422,12 @@ static flis_tensor *resblock_forward(flis_ctx *ctx, const forward_pass *pass, co
                                      const char *name)
 {
     flis_mark mark = flis_here(ctx);
-    flis_tensor *y = flis_norm_silu(ctx, x, &r->in_gain, &r->in_bias, RESBLOCK_EPS, name, ".in_layers.0");
+    flis_tensor *y = flis_norm_silu(ctx, x, &r->in_norm_weight, &r->in_norm_bias, RESBLOCK_EPS, name, ".in_layers.0");
     y = flis_conv(ctx, y, &r->in_w, &r->in_b, FLIS_SAME, NULL);
     flis_trace(ctx, y, "%s.in_layers.2", name);
     flis_tensor *emb = flis_linear(ctx, pass->emb, &r->emb_w, &r->emb_b, NULL);
     flis_trace(ctx, emb, "%s.emb_layers.1", name);
-    y = flis_norm_silu(ctx, flis_add_to_all(ctx, y, emb), &r->out_gain, &r->out_bias, RESBLOCK_EPS, name,
+    y = flis_norm_silu(ctx, flis_add_to_all(ctx, y, emb), &r->out_norm_weight, &r->out_norm_bias, RESBLOCK_EPS, name,
                        ".out_layers.0");
     const flis_tensor *skip = r->in == r->out ? x : flis_conv(ctx, x, &r->skip_w, &r->skip_b, FLIS_SAME, NULL);
     if (r->in != r->out) flis_trace(ctx, skip, "%s.skip_connection", name);
@@ -477,10 +478,10 @@ static flis_tensor *attention_forward(flis_ctx *ctx, const forward_pass *pass, c
     return flis_keep(ctx, mark, project_and_add(ctx, y, &a->out_w, &a->out_b, x, name, module));
 }
 
-static flis_tensor *layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *gain, const flis_param *bias,
+static flis_tensor *layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *weight, const flis_param *bias,
                                const char *name, int number)
 {
-    flis_tensor *y = flis_layer_norm(ctx, x, gain, bias);
+    flis_tensor *y = flis_layer_norm(ctx, x, weight, bias);
     flis_trace(ctx, y, "%s.transformer_blocks.0.norm%d", name, number);
     return y;
 }
@@ -492,19 +493,21 @@ static flis_tensor *transformer_forward(flis_ctx *ctx, const forward_pass *pass,
 {
     if (!x) return NULL;
     flis_mark mark = flis_here(ctx);
-    flis_tensor *y = flis_group_norm(ctx, x, &a->gain, &a->bias, TRANSFORMER_EPS, false);
+    flis_tensor *y = flis_group_norm(ctx, x, &a->norm_weight, &a->norm_bias, TRANSFORMER_EPS, false);
     flis_trace(ctx, y, "%s.norm", name);
     y = flis_conv(ctx, y, &a->in_w, &a->in_b, FLIS_SAME, NULL);
     flis_trace(ctx, y, "%s.proj_in", name);
     y = flis_keep(ctx, mark, y);
     flis_mark inner = flis_here(ctx);
     y = flis_as_rows(ctx, y);
-    flis_mask all = {0}, rectified = {.open = (const uint8_t *const *)pass->open[level]};
-    y = attention_forward(ctx, pass, &a->self, y, layer_norm(ctx, y, &a->gain1, &a->bias1, name, 1), NULL, all, name);
-    y = attention_forward(ctx, pass, &a->cross, y, layer_norm(ctx, y, &a->gain2, &a->bias2, name, 2), pass->context,
-                          rectified, name);
+    flis_mask all = {0}, rectified = {.attended = (const uint8_t *const *)pass->open[level]};
+    y = attention_forward(ctx, pass, &a->self, y, layer_norm(ctx, y, &a->norm1_weight, &a->norm1_bias, name, 1), NULL,
+                          all, name);
+    y = attention_forward(ctx, pass, &a->cross, y, layer_norm(ctx, y, &a->norm2_weight, &a->norm2_bias, name, 2),
+                          pass->context, rectified, name);
     y = flis_keep(ctx, inner, y);
-    flis_tensor *f = flis_linear(ctx, layer_norm(ctx, y, &a->gain3, &a->bias3, name, 3), &a->gate_w, &a->gate_b, NULL);
+    flis_tensor *f =
+        flis_linear(ctx, layer_norm(ctx, y, &a->norm3_weight, &a->norm3_bias, name, 3), &a->gate_w, &a->gate_b, NULL);
     flis_trace(ctx, f, "%s.transformer_blocks.0.ff.net.0.proj", name);
     f = flis_geglu(ctx, f);
     flis_trace(ctx, f, "%s.transformer_blocks.0.ff.net.0", name);
@@ -528,7 +531,7 @@ static flis_tensor *block_forward(flis_ctx *ctx, const forward_pass *pass, const
     if (b->has_attention) y = transformer_forward(ctx, pass, &b->attention, b->level, y, PART);
     if (b->has_res2) y = resblock_forward(ctx, pass, &b->res2, y, PART);
     if (b->resample != STAY) {
-        y = flis_conv(ctx, y, &b->sample_w, &b->sample_b, b->resample == DOWN ? FLIS_DOWN_BOTH : FLIS_UPSAMPLED, NULL);
+        y = flis_conv(ctx, y, &b->sample_w, &b->sample_b, b->resample == DOWN ? FLIS_STRIDE2 : FLIS_UPSAMPLE2, NULL);
         flis_trace(ctx, y, "%s", PART);
     }
 #undef PART
@@ -606,7 +609,7 @@ static flis_tensor *forward(flis_ctx *ctx, const flis_unet *unet, const flis_ten
         snprintf(name, sizeof name, "output_blocks.%zu", i);
         y = block_run(ctx, pass, &unet->output[i], y, skip[--skips], name);
     }
-    y = flis_norm_silu(ctx, y, &unet->out_gain, &unet->out_bias, RESBLOCK_EPS, "out", ".0");
+    y = flis_norm_silu(ctx, y, &unet->out_norm_weight, &unet->out_norm_bias, RESBLOCK_EPS, "out", ".0");
     y = flis_conv(ctx, y, &unet->out_w, &unet->out_b, FLIS_SAME, NULL);
     flis_trace(ctx, y, "out");
     return flis_keep(ctx, mark, y);

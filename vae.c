@@ -23,20 +23,20 @@ static const double VAE_EPS = 1e-6;
 
 typedef struct resnet { /* ResnetBlock without a time embedding */
     size_t in, out;
-    flis_param gain1, bias1;   /* norm1 [in] */
-    flis_param w1, b1;         /* conv1 [out][in][3][3] */
-    flis_param gain2, bias2;   /* norm2 [out] */
-    flis_param w2, b2;         /* conv2 [out][out][3][3] */
-    flis_param skip_w, skip_b; /* nin_shortcut [out][in][1][1], where in != out */
+    flis_param norm1_weight, norm1_bias; /* norm1 [in] */
+    flis_param w1, b1;                   /* conv1 [out][in][3][3] */
+    flis_param norm2_weight, norm2_bias; /* norm2 [out] */
+    flis_param w2, b2;                   /* conv2 [out][out][3][3] */
+    flis_param skip_w, skip_b;           /* nin_shortcut [out][in][1][1], where in != out */
 } resnet;
 
 static const flis_key RESNET_KEYS[] = {
-    FLIS_KEY(resnet, gain1, "norm1.weight", "i"),
-    FLIS_KEY(resnet, bias1, "norm1.bias", "i"),
+    FLIS_KEY(resnet, norm1_weight, "norm1.weight", "i"),
+    FLIS_KEY(resnet, norm1_bias, "norm1.bias", "i"),
     FLIS_KEY(resnet, w1, "conv1.weight", "oi33"),
     FLIS_KEY(resnet, b1, "conv1.bias", "o"),
-    FLIS_KEY(resnet, gain2, "norm2.weight", "o"),
-    FLIS_KEY(resnet, bias2, "norm2.bias", "o"),
+    FLIS_KEY(resnet, norm2_weight, "norm2.weight", "o"),
+    FLIS_KEY(resnet, norm2_bias, "norm2.bias", "o"),
     FLIS_KEY(resnet, w2, "conv2.weight", "oo33"),
     FLIS_KEY(resnet, b2, "conv2.bias", "o"),
     FLIS_KEY(resnet, skip_w, "nin_shortcut.weight", "oi11"), /* the last two only where in != out */
@@ -44,12 +44,12 @@ static const flis_key RESNET_KEYS[] = {
 };
 
 typedef struct self_attention {                            /* AttnBlock: one head over all places */
-    flis_param gain, bias;                                 /* norm [c] */
+    flis_param norm_weight, norm_bias;                     /* norm [c] */
     flis_param q_w, q_b, k_w, k_b, v_w, v_b, out_w, out_b; /* [c][c][1][1], [c] */
 } self_attention;
 
 static const flis_key ATTENTION_KEYS[] = {
-    FLIS_KEY(self_attention, gain, "norm.weight", "c"),         FLIS_KEY(self_attention, bias, "norm.bias", "c"),
+    FLIS_KEY(self_attention, norm_weight, "norm.weight", "c"),  FLIS_KEY(self_attention, norm_bias, "norm.bias", "c"),
     FLIS_KEY(self_attention, q_w, "q.weight", "cc11"),          FLIS_KEY(self_attention, q_b, "q.bias", "c"),
     FLIS_KEY(self_attention, k_w, "k.weight", "cc11"),          FLIS_KEY(self_attention, k_b, "k.bias", "c"),
     FLIS_KEY(self_attention, v_w, "v.weight", "cc11"),          FLIS_KEY(self_attention, v_b, "v.bias", "c"),
@@ -73,12 +73,12 @@ static const flis_key SAMPLE_KEYS[] = {
 typedef struct coder { /* the encoder or the decoder: the same parts in another order */
     const char *name;  /* "encoder." or "decoder." */
     size_t in, out, first_width, last_width, middle_width;
-    flis_param in_w, in_b;         /* conv_in [first_width][in][3][3] */
-    level level[FLIS_MAX_LEVELS];  /* 0 is picture size */
-    resnet middle1, middle2;       /* mid.block_1, mid.block_2 */
-    self_attention attention;      /* mid.attn_1 */
-    flis_param out_gain, out_bias; /* norm_out [last_width] */
-    flis_param out_w, out_b;       /* conv_out [out][last_width][3][3] */
+    flis_param in_w, in_b;                     /* conv_in [first_width][in][3][3] */
+    level level[FLIS_MAX_LEVELS];              /* 0 is picture size */
+    resnet middle1, middle2;                   /* mid.block_1, mid.block_2 */
+    self_attention attention;                  /* mid.attn_1 */
+    flis_param out_norm_weight, out_norm_bias; /* norm_out [last_width] */
+    flis_param out_w, out_b;                   /* conv_out [out][last_width][3][3] */
 } coder;
 
 static const flis_key IN_KEYS[] = {
@@ -87,8 +87,8 @@ static const flis_key IN_KEYS[] = {
 };
 
 static const flis_key OUT_KEYS[] = {
-    FLIS_KEY(coder, out_gain, "norm_out.weight", "l"),
-    FLIS_KEY(coder, out_bias, "norm_out.bias", "l"),
+    FLIS_KEY(coder, out_norm_weight, "norm_out.weight", "l"),
+    FLIS_KEY(coder, out_norm_bias, "norm_out.bias", "l"),
     FLIS_KEY(coder, out_w, "conv_out.weight", "ol33"),
     FLIS_KEY(coder, out_b, "conv_out.bias", "o"),
 };
@@ -301,10 +301,10 @@ flis_vae *flis_vae_load(flis_ctx *ctx, flis_file *file, bool decoder, bool encod
 static flis_tensor *resnet_forward(flis_ctx *ctx, const resnet *r, const flis_tensor *x, const char *name)
 {
     flis_mark mark = flis_here(ctx);
-    flis_tensor *y = flis_norm_silu(ctx, x, &r->gain1, &r->bias1, VAE_EPS, name, ".norm1");
+    flis_tensor *y = flis_norm_silu(ctx, x, &r->norm1_weight, &r->norm1_bias, VAE_EPS, name, ".norm1");
     y = flis_keep(ctx, mark, flis_conv(ctx, y, &r->w1, &r->b1, FLIS_SAME, NULL));
     flis_trace(ctx, y, "%s.conv1", name);
-    y = flis_norm_silu(ctx, y, &r->gain2, &r->bias2, VAE_EPS, name, ".norm2");
+    y = flis_norm_silu(ctx, y, &r->norm2_weight, &r->norm2_bias, VAE_EPS, name, ".norm2");
     const flis_tensor *skip = r->in == r->out ? x : flis_conv(ctx, x, &r->skip_w, &r->skip_b, FLIS_SAME, NULL);
     if (r->in != r->out) flis_trace(ctx, skip, "%s.nin_shortcut", name);
     y = flis_conv_add(ctx, y, &r->w2, &r->b2, skip, name, ".conv2");
@@ -318,7 +318,7 @@ static flis_tensor *attention_forward(flis_ctx *ctx, const self_attention *a, co
 {
     if (!x) return NULL;
     flis_mark mark = flis_here(ctx);
-    flis_tensor *normed = flis_group_norm(ctx, x, &a->gain, &a->bias, VAE_EPS, false);
+    flis_tensor *normed = flis_group_norm(ctx, x, &a->norm_weight, &a->norm_bias, VAE_EPS, false);
     flis_tensor *q = flis_conv(ctx, normed, &a->q_w, &a->q_b, FLIS_SAME, NULL);
     flis_tensor *k = flis_conv(ctx, normed, &a->k_w, &a->k_b, FLIS_SAME, NULL);
     flis_tensor *v = flis_conv(ctx, normed, &a->v_w, &a->v_b, FLIS_SAME, NULL);
@@ -348,7 +348,7 @@ static flis_tensor *middle_forward(flis_ctx *ctx, const coder *c, const flis_ten
 /* SPEC 6.3. */
 static flis_tensor *out_forward(flis_ctx *ctx, const coder *c, const flis_tensor *x)
 {
-    flis_tensor *y = flis_norm_silu(ctx, x, &c->out_gain, &c->out_bias, VAE_EPS, c->name, "norm_out");
+    flis_tensor *y = flis_norm_silu(ctx, x, &c->out_norm_weight, &c->out_norm_bias, VAE_EPS, c->name, "norm_out");
     y = flis_conv(ctx, y, &c->out_w, &c->out_b, FLIS_SAME, NULL);
     flis_trace(ctx, y, "%sconv_out", c->name);
     return y;
@@ -370,7 +370,7 @@ static flis_tensor *decode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor
         for (size_t k = 0; k < l->resnets; k++)
             y = flis_keep(ctx, mark, resnet_forward(ctx, &l->block[k], y, NAME("decoder.up.%zu.block.%zu", i, k)));
         if (l->resamples) {
-            y = flis_keep(ctx, mark, flis_conv(ctx, y, &l->sample_w, &l->sample_b, FLIS_UPSAMPLED, NULL));
+            y = flis_keep(ctx, mark, flis_conv(ctx, y, &l->sample_w, &l->sample_b, FLIS_UPSAMPLE2, NULL));
             flis_trace(ctx, y, "decoder.up.%zu.upsample", i);
         }
         if (ctx->progress && !ctx->dry)
@@ -393,7 +393,7 @@ static flis_tensor *encode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor
         for (size_t k = 0; k < l->resnets; k++)
             y = flis_keep(ctx, mark, resnet_forward(ctx, &l->block[k], y, NAME("encoder.down.%zu.block.%zu", i, k)));
         if (l->resamples) { /* zeros only right and below: symmetric padding would shift the picture */
-            y = flis_keep(ctx, mark, flis_conv(ctx, y, &l->sample_w, &l->sample_b, FLIS_DOWN_AFTER, NULL));
+            y = flis_keep(ctx, mark, flis_conv(ctx, y, &l->sample_w, &l->sample_b, FLIS_STRIDE2_ASYMMETRIC, NULL));
             flis_trace(ctx, y, "encoder.down.%zu.downsample", i);
         }
     }

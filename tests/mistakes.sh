@@ -32,7 +32,7 @@ PIL's rule for the label maps | flis.c | s/floor\(\(double\)\(\(float\)i \* scal
 layout transposed | flis.c | s/out\[y \* out_w \+ x\] = row\[torch_source/out[x * out_w + y] = row[torch_source/ | $B.attn2.mask | H and W swapped
 closed scores are -1, not -max | tensor.c | s/out\[j\] = -REAL_MAX/out[j] = -1/g; s/\? -REAL_MAX : score\[j\]/? -1 : score[j]/ | clip.encoder.layers.0.self_attn | causal mask
 no mask in the middle block | unet.c | s/if \(!config->attention\[level\] && level \+ 1 < config->levels\) continue/if (level + 1 == config->levels) continue/ | *.attn2.weights | mask is not applied
-the mask is not used at all | unet.c | s/rectified = \{\.open = .*?\};/rectified = {0};/ | $B.attn2.weights | mask is not applied
+the mask is not used at all | unet.c | s/rectified = \{\.attended = .*?\};/rectified = {0};/ | $B.attn2.weights | mask is not applied
 self-attention is masked too | unet.c | s/mask, name, module\);\n    flis_tensor \*y = flis_attention\(ctx, q, k, v, heads, scale, mask\)/mask, name, module);\n    if (!text) mask.causal = true;\n    flis_tensor *y = flis_attention(ctx, q, k, v, heads, scale, mask)/ | $B.attn1 | every index of tokens but the last
 unconditional pass is rectified too | flis.c | s/g->uncond, NULL, "uncond\."/g->uncond, g->rca, "uncond."/ | step.0.uncond.input_blocks.1.1.transformer_blocks.0.attn2.weights | 0 in OTHER only|per row|per index
 cond and uncond swapped | flis.c | s/g->context, g->rca, "cond\.", eps\)/g->uncond, NULL, "cond.", eps)/; s/g->uncond, NULL, "uncond\.", uncond\)/g->context, g->rca, "uncond.", uncond)/ | $B.attn2.to_k | cond and uncond swapped
@@ -40,15 +40,15 @@ ResBlocks with eps 1e-6 | unet.c | s/RESBLOCK_EPS = 1e-5/RESBLOCK_EPS = 1e-6/ | 
 SpatialTransformers with eps 1e-5 | unet.c | s/TRANSFORMER_EPS = 1e-6/TRANSFORMER_EPS = 1e-5/ | step.0.cond.input_blocks.1.1.norm | another eps: 1e-05 instead of 1e-06
 autoencoder with eps 1e-5 | vae.c | s/VAE_EPS = 1e-6/VAE_EPS = 1e-5/ | decode.decoder.mid.block_1.norm[12] | another eps: 1e-05 instead of 1e-06
 layer norm with eps 1e-6 | tensor.c | s/\(double\)c \+ 1e-5\);\n        for/(double)c + 1e-6);\n        for/ | clip.encoder.layers.0.layer_norm1 | another eps: 1e-06 instead of 1e-05
-group norm's variance by n - 1 | tensor.c | s/slope\[k\] = a->gain\[k\] \/ sqrt\(variance\[k\]/slope[k] = a->gain[k] \/ sqrt(variance[k] * (double)(places * c \/ a->groups) \/ ((double)(places * c \/ a->groups) - 1)/ | $R.in_layers.0 | divided by n - 1
+group norm's variance by n - 1 | tensor.c | s/slope\[k\] = a->weight\[k\] \/ sqrt\(variance\[k\]/slope[k] = a->weight[k] \/ sqrt(variance[k] * (double)(places * c \/ a->groups) \/ ((double)(places * c \/ a->groups) - 1)/ | $R.in_layers.0 | divided by n - 1
 GEGLU gates with the first half | tensor.c | s/out\[k\] = value\[k\] \* gelu\(gate\[k\]\)/out[k] = gate[k] * gelu(value[k])/ | $B.ff.net.0 | swapped halves: value and gate
-tanh GELU | tensor.c | s/return \(real\)\(x \* 0\.5 \* erfc_with\(.*?\)\);/return (real)((double)x \/ (1 + flis_exp(-1.5957691216057308 * ((double)x + 0.044715 * x * x * x))));/ | $B.ff.net.0 | tanh GELU instead of erf
-quick GELU where GELU is exact | tensor.c | s/return \(real\)\(x \* 0\.5 \* erfc_with\(.*?\)\);/return swish(x, 1.702);/ | $B.ff.net.0 | quick GELU instead of erf
+tanh GELU | tensor.c | s/return \(flis_real\)\(x \* 0\.5 \* erfc_with\(.*?\)\);/return (flis_real)((double)x \/ (1 + flis_exp(-1.5957691216057308 * ((double)x + 0.044715 * x * x * x))));/ | $B.ff.net.0 | tanh GELU instead of erf
+quick GELU where GELU is exact | tensor.c | s/return \(flis_real\)\(x \* 0\.5 \* erfc_with\(.*?\)\);/return swish(x, 1.702);/ | $B.ff.net.0 | quick GELU instead of erf
 CLIP with SiLU | clip.c | s/flis_quick_gelu\(ctx, y\)/flis_silu(ctx, y)/ | clip.encoder.layers.0.mlp | .
 no causal mask | clip.c | s/\.causal = true/.causal = false/ | clip.encoder.layers.0.self_attn | causal mask is missing
-no final layer norm | clip.c | s/x = flis_layer_norm\(ctx, x, &clip->gain, &clip->bias\);// | clip.final_layer_norm | stale|equals
+no final layer norm | clip.c | s/x = flis_layer_norm\(ctx, x, &clip->norm_weight, &clip->norm_bias\);// | clip.final_layer_norm | stale|equals
 q scaled before its bias | clip.c | s/flis_linear\(ctx, normed, &l->q_w, &l->q_b, NULL\)/flis_linear(ctx, normed, &l->q_w, NULL, NULL)/ | clip.encoder.layers.0.self_attn.q_proj | constant per index of channels
-sines before cosines | unet.c | s/\(real\)flis_cos\(angle\)/(real)flis_sin(angle)/; s/out\[half \+ i\] = \(real\)flis_sin/out[half + i] = (real)flis_cos/ | step.0.cond.time_embed.0 | cos, sin
+sines before cosines | unet.c | s/\(flis_real\)flis_cos\(angle\)/(flis_real)flis_sin(angle)/; s/out\[half \+ i\] = \(flis_real\)flis_sin/out[half + i] = (flis_real)flis_cos/ | step.0.cond.time_embed.0 | cos, sin
 timesteps without the + 1 | sampler.c | s/i \* stride \+ 1;/i * stride;/ | step.0.cond.time_embed.0 | time embedding
 attention scaled by all channels | unet.c | s/\(double\)\(x->c \/ heads\)/(double)x->c/ | $B.attn1.scores | sqrt\(2\)
 no scale in attention | unet.c | s/1\.0 \/ sqrt\(\(double\)\(x->c \/ heads\)\)/1.0/ | $B.attn1.scores | factor of 4
@@ -61,10 +61,10 @@ no residual around attention | unet.c | s/return flis_add\(ctx, y, residual\);/r
 no time embedding in ResBlocks | unet.c | s/flis_add_to_all\(ctx, y, emb\)/y/ | step.0.cond.input_blocks.3.0.out_layers.0 | emb_layers.1 is missing in the norm's input
 no SiLU before emb_layers | unet.c | s/return flis_silu\(ctx, y\);\n}/return y;\n}/ | $R.emb_layers.1 | SiLU
 no residual in ResBlocks | unet.c | s/y = flis_conv_add\(ctx, y, &r->out_w, &r->out_b, skip, name, "\.out_layers\.3"\);/y = flis_conv(ctx, y, &r->out_w, &r->out_b, FLIS_SAME, NULL); flis_trace(ctx, y, "%s.out_layers.3", name);/ | $R | stale: equals the tensor before
-U-Net pads right and below only | unet.c | s/FLIS_DOWN_BOTH/FLIS_DOWN_AFTER/ | step.0.cond.input_blocks.2.0 | pads 1 on every side
+U-Net pads right and below only | unet.c | s/FLIS_STRIDE2/FLIS_STRIDE2_ASYMMETRIC/ | step.0.cond.input_blocks.2.0 | pads 1 on every side
 skip before h | unet.c | s/flis_concat\(ctx, x, skip\)/flis_concat(ctx, skip, x)/ | step.0.cond.output_blocks.0.0.in_layers.0 | skip order|swapped halves
 wrong guidance formula | sampler.c | s/s->uncond\[i\] \+ scale \* \(e\[i\] - s->uncond\[i\]\)/e[i] + scale * (e[i] - s->uncond[i])/ | step.0.next.cond.input_blocks.0 | .
-history holds what was stepped with | sampler.c | s/memcpy\(oldest, s->e,/memcpy(oldest, s->mixed,/ | step.[1-9].x_prev | .
+history holds what was stepped with | sampler.c | s/memcpy\(oldest, s->e,/memcpy(oldest, s->eps_prime,/ | step.[1-9].x_prev | .
 alphas_prev\[0\] = 1 | sampler.c | s/: schedule->alpha_bar32\[0\]/: 1/ | step.[0-9].x_prev | .
 noise in another order | sampler.c | s/x\[j\] = radius \* cosine;\n        x\[j \+ BOX \/ 2\] = radius \* sine;/x[j] = radius * sine;\n        x[j + BOX \/ 2] = radius * cosine;/g | x_T | same values|interleaved|order|halves
 latents divided by nothing | flis.c | s/flis_vae_decode\(ctx, vae, flis_scale\(ctx, z, \(double\)factor\)\)/(void)factor, flis_vae_decode(ctx, vae, z)/; s/= \(void\)factor, / = / | decode.post_quant_conv | factor

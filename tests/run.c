@@ -141,7 +141,7 @@ double *test_golden(const char *file, const char *name, size_t *count)
 }
 
 /* NaN first: it must not slip through a comparison that it makes false. */
-double test_max_error(const real *a, const double *b, size_t count, size_t *where)
+double test_max_error(const flis_real *a, const double *b, size_t count, size_t *where)
 {
     double worst = 0;
     if (where) *where = 0;
@@ -374,7 +374,7 @@ enum { CHECK_COUNT = sizeof checks / sizeof *checks };
 /* The runner's own promise: a NaN is never "close". */
 void test_runner_nan_is_an_error(void)
 {
-    const real a[3] = {1, (real)NAN, 3};
+    const flis_real a[3] = {1, (flis_real)NAN, 3};
     const double b[3] = {1, 2, 3.5}, c[3] = {1, NAN, 3};
     size_t where;
     CHECK(test_max_error(a, b, 3, &where) == HUGE_VAL && where == 1, "a NaN passed as a number");

@@ -22,7 +22,7 @@ const char *test_scratch(const char *name);
 /* A tensor of a golden file as doubles, malloc'ed; *count may be NULL. A missing one is a failure and gives NULL. */
 double *test_golden(const char *file, const char *name, size_t *count);
 /* Largest |a - b|; NaN or Inf anywhere counts as infinite. *where (may be NULL) is its index. */
-double test_max_error(const real *a, const double *b, size_t count, size_t *where);
+double test_max_error(const flis_real *a, const double *b, size_t count, size_t *where);
 /* Compares every traced tensor `scope + name` with golden tensor `prefix + name`, where there is one (trace.c). */
 typedef struct test_trace {
     flis_ctx own; /* reads the golden file; the traced context stays undisturbed */
@@ -37,7 +37,7 @@ void test_trace_take(void *trace, const char *name, const flis_tensor *x); /* fo
 /* Number of golden tensors whose name starts with prefix and does not continue with "in." or "out.". */
 size_t test_trace_expected(const test_trace *t);
 void test_trace_close(test_trace *t);
-/* A golden tensor as `real`s in the arena, 4-d NCHW turned into [n][h][w][c], 3-d as rows. */
+/* A golden tensor as `flis_real`s in the arena, 4-d NCHW turned into [n][h][w][c], 3-d as rows. */
 flis_tensor *test_tensor(flis_ctx *ctx, const char *golden, const char *name);
 /* Compares a tensor with a golden one of the same values; counts a failure above the tolerance. Returns the error. */
 double test_close(const flis_tensor *x, const char *golden, const char *name, double tolerance);

@@ -1971,7 +1971,7 @@ static void training_rows(table *t, bytes *b)
         {"state cut", STATE("\"adamw.step\":\"7\""), 36, 0, 4},
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
-        static const real zero[3];
+        static const flis_real zero[3];
         char path[1024];
         flis_ctx ctx;
         flis_training training;

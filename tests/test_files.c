@@ -1332,7 +1332,7 @@ void test_guided_passes(void)
 {
     enum { S = 8, N = 4 * S * S, D = 32 };
     static const flis_unet_config config = {4, 4, 32, 3, {1, 2, 2}, {true, true, true}, 1, 2, D, 32};
-    static real x[N], text[2][FLIS_TOKENS * D], eps[3][N], expected[N];
+    static flis_real x[N], text[2][FLIS_TOKENS * D], eps[3][N], expected[N];
     static uint8_t label[64 * 64];
     static const float ids[] = {3, 7, -1, 9};
     const flis_rca rca = {label, 64, 64, ids, 4}, *rcas[1] = {&rca};
@@ -1340,10 +1340,10 @@ void test_guided_passes(void)
     static seen names;
     flis_ctx ctx;
     flis_init(&ctx);
-    for (int i = 0; i < N; i++) x[i] = (real)((i * 7919 % 2003) / 1001.0 - 1);
+    for (int i = 0; i < N; i++) x[i] = (flis_real)((i * 7919 % 2003) / 1001.0 - 1);
     for (int i = 0; i < FLIS_TOKENS * D; i++) {
-        text[0][i] = (real)((i * 1009 % 1999) / 999.0 - 1);
-        text[1][i] = (real)((i * 1013 % 1997) / 998.0 - 1);
+        text[0][i] = (flis_real)((i * 1009 % 1999) / 999.0 - 1);
+        text[1][i] = (flis_real)((i * 1013 % 1997) / 998.0 - 1);
     }
     for (int i = 0; i < 64 * 64; i++) label[i] = i / 64 < 32 ? 3 : 7;
     flis_unet *unet = flis_unet_new(&ctx, &config);

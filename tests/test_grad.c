@@ -32,14 +32,14 @@ typedef struct bench {
     size_t ins, params, seed;
     double (*loss)(struct bench *b); /* builds everything from in and param; seeds */
     const void *with;                /* what the case is about */
-    real *target;                    /* for the usual loss */
+    flis_real *target;               /* for the usual loss */
     size_t target_count;
     double worst; /* largest error so far */
     size_t tiny;  /* gradients shorter than LEAST */
     char worst_name[96];
 } bench;
 
-static void fill(bench *b, real *x, size_t count)
+static void fill(bench *b, flis_real *x, size_t count)
 {
     const size_t shape[2] = {1, 2};
     char name[32];
@@ -79,10 +79,10 @@ static flis_param *bench_param(bench *b, const char *letters, size_t o, size_t i
     for (const char *l = letters; *l; l++)
         if (*l != '=') p->shape[p->rank++] = *l == 'o' || *l == 'g' ? o : *l == 'i' ? i : k;
     const size_t count = flis_param_count(p);
-    real *values = calloc(count, sizeof *values);
+    flis_real *values = calloc(count, sizeof *values);
     fill(b, values, count);
     for (size_t v = 0; v < count; v++)
-        values[v] = letters[0] == 'g' ? 1 + values[v] / 2 : values[v] / (real)sqrt(count / o);
+        values[v] = letters[0] == 'g' ? 1 + values[v] / 2 : values[v] / (flis_real)sqrt(count / o);
     CHECK(flis_param_set(&b->ctx, p, values, true), "%s", b->ctx.error);
     free(values);
     flis_grad_visit(&b->ctx, &b->training, letters, p);
@@ -121,26 +121,28 @@ static double bench_loss(bench *b)
 }
 
 /* Moves `count` values x by h times a direction; p: the weight that they belong to, or NULL. */
-static void move(bench *b, real *x, const real *base, const double *direction, size_t count, flis_param *p, double h)
+static void move(bench *b, flis_real *x, const flis_real *base, const double *direction, size_t count, flis_param *p,
+                 double h)
 {
-    for (size_t i = 0; i < count; i++) x[i] = (real)(base[i] + h * direction[i]);
+    for (size_t i = 0; i < count; i++) x[i] = (flis_real)(base[i] + h * direction[i]);
     if (p) {
-        real *copy = malloc(count * sizeof *copy);
+        flis_real *copy = malloc(count * sizeof *copy);
         memcpy(copy, x, count * sizeof *copy);
         flis_param_set(&b->ctx, p, copy, true);
         free(copy);
     }
 }
 
-static double moved(bench *b, real *x, const real *base, const double *direction, size_t count, flis_param *p, double h)
+static double moved(bench *b, flis_real *x, const flis_real *base, const double *direction, size_t count, flis_param *p,
+                    double h)
 {
     move(b, x, base, direction, count, p, h);
     return bench_loss(b);
 }
 
-static double difference(bench *b, real *x, const double *direction, size_t count, flis_param *p, double h)
+static double difference(bench *b, flis_real *x, const double *direction, size_t count, flis_param *p, double h)
 {
-    real *base = malloc(count * sizeof *base);
+    flis_real *base = malloc(count * sizeof *base);
     memcpy(base, x, count * sizeof *base);
     const double near = moved(b, x, base, direction, count, p, h) - moved(b, x, base, direction, count, p, -h);
     const double far = moved(b, x, base, direction, count, p, 2 * h) - moved(b, x, base, direction, count, p, -2 * h);
@@ -152,7 +154,7 @@ static double difference(bench *b, real *x, const double *direction, size_t coun
 static void compare(bench *b, const char *what, const char *name, double got, double wanted, double unit)
 {
     const double error = fabs(got - wanted) / unit,
-                 tolerance = sizeof(real) == 4 && !b->params ? 10 * TOLERANCE : TOLERANCE;
+                 tolerance = sizeof(flis_real) == 4 && !b->params ? 10 * TOLERANCE : TOLERANCE;
     if (!(error <= tolerance))
         test_fail(__FILE__, __LINE__, "%s: %s: got %.12g, differences give %.12g (%.3g of %.3g)", what, name, got,
                   wanted, error, unit);
@@ -163,11 +165,11 @@ static void compare(bench *b, const char *what, const char *name, double got, do
 }
 
 /* The gradient of `count` values: single values, then whole directions of random signs. */
-static void probe(bench *b, const char *what, const char *name, real *x, const real *grad, size_t count, flis_param *p,
-                  size_t singles)
+static void probe(bench *b, const char *what, const char *name, flis_real *x, const flis_real *grad, size_t count,
+                  flis_param *p, size_t singles)
 {
     double *direction = calloc(count, sizeof *direction), largest = 0, length = 0;
-    real *random = malloc(count * sizeof *random);
+    flis_real *random = malloc(count * sizeof *random);
     for (size_t i = 0; i < count; i++) {
         largest = fabs(grad[i]) > largest ? fabs(grad[i]) : largest;
         length += (double)grad[i] * grad[i];
@@ -195,7 +197,7 @@ static void probe(bench *b, const char *what, const char *name, real *x, const r
 }
 
 /* Records, goes back, and copies the inputs' gradients; the weights' stay in grad. */
-static double gradients(bench *b, real **grad)
+static double gradients(bench *b, flis_real **grad)
 {
     flis_mark mark = flis_here(&b->ctx);
     flis_grad_zero(&b->training);
@@ -221,10 +223,10 @@ static double gradients(bench *b, real **grad)
 /* Goes back once more as a second worker: it gathers the same bits in its own share, and nothing in the first one's. */
 static void check_second_worker(bench *b, const char *what)
 {
-    real *grad[MOST] = {0};
+    flis_real *grad[MOST] = {0};
     size_t count = 0, at = 0, differ = 0;
     for (size_t i = 0; i < b->training.count; i++) count += flis_param_count(b->training.item[i].param);
-    real *first = malloc((count ? count : 1) * sizeof *first);
+    flis_real *first = malloc((count ? count : 1) * sizeof *first);
     for (size_t i = 0; i < b->training.count; i++) {
         const flis_param *p = b->training.item[i].param;
         memcpy(first + at, p->grad, flis_param_count(p) * sizeof *first);
@@ -249,7 +251,7 @@ static void check_second_worker(bench *b, const char *what)
 
 static void check(bench *b, const char *what)
 {
-    real *grad[MOST] = {0};
+    flis_real *grad[MOST] = {0};
     char name[32];
     const double recorded = gradients(b, grad), plain = bench_loss(b);
     check_second_worker(b, what);
@@ -320,12 +322,18 @@ static double conv_loss(bench *b)
 }
 
 static const conv_case CONVS[] = {
-    {1, 5, 7, 4, 33, 3, FLIS_SAME, true},        {2, 3, 3, 40, 5, 3, FLIS_SAME, false},
-    {1, 4, 6, 32, 32, 3, FLIS_DOWN_BOTH, false}, {2, 5, 7, 3, 8, 3, FLIS_DOWN_BOTH, true},
-    {1, 1, 2, 3, 8, 3, FLIS_DOWN_BOTH, false},   {2, 6, 4, 32, 40, 3, FLIS_DOWN_AFTER, true},
-    {1, 5, 7, 6, 3, 3, FLIS_DOWN_AFTER, false},  {2, 3, 5, 30, 31, 3, FLIS_UPSAMPLED, true},
-    {1, 1, 1, 33, 2, 3, FLIS_UPSAMPLED, false},  {1, 4, 4, 67, 3, 1, FLIS_SAME, true},
-    {1, 1, 1, 30, 2, 3, FLIS_SAME, false},       {3, 13, 11, 9, 35, 3, FLIS_SAME, true},
+    {1, 5, 7, 4, 33, 3, FLIS_SAME, true},
+    {2, 3, 3, 40, 5, 3, FLIS_SAME, false},
+    {1, 4, 6, 32, 32, 3, FLIS_STRIDE2, false},
+    {2, 5, 7, 3, 8, 3, FLIS_STRIDE2, true},
+    {1, 1, 2, 3, 8, 3, FLIS_STRIDE2, false},
+    {2, 6, 4, 32, 40, 3, FLIS_STRIDE2_ASYMMETRIC, true},
+    {1, 5, 7, 6, 3, 3, FLIS_STRIDE2_ASYMMETRIC, false},
+    {2, 3, 5, 30, 31, 3, FLIS_UPSAMPLE2, true},
+    {1, 1, 1, 33, 2, 3, FLIS_UPSAMPLE2, false},
+    {1, 4, 4, 67, 3, 1, FLIS_SAME, true},
+    {1, 1, 1, 30, 2, 3, FLIS_SAME, false},
+    {3, 13, 11, 9, 35, 3, FLIS_SAME, true},
 };
 
 void test_grad_conv(void)
@@ -349,7 +357,7 @@ void test_grad_conv(void)
     }
 }
 
-static real one_fma(real a, real b, real c)
+static flis_real one_fma(flis_real a, flis_real b, flis_real c)
 {
 #ifdef FLIS_DOUBLE
     return fma(a, b, c);
@@ -360,11 +368,11 @@ static real one_fma(real a, real b, real c)
 
 /* A dot product in the making: chains of 256, added in order to a total from zero. */
 typedef struct {
-    real total, chain;
+    flis_real total, chain;
     size_t count;
 } chain;
 
-static void chain_add(chain *c, real a, real b)
+static void chain_add(chain *c, flis_real a, flis_real b)
 {
     c->chain = one_fma(a, b, c->chain);
     if (++c->count % 256) return;
@@ -372,7 +380,7 @@ static void chain_add(chain *c, real a, real b)
     c->chain = 0;
 }
 
-static real chain_end(const chain *c)
+static flis_real chain_end(const chain *c)
 {
     return c->count % 256 ? c->total + c->chain : c->total;
 }
@@ -393,7 +401,7 @@ void test_grad_product_bits(void)
         flis_watch(&b.ctx, y);
         to_target(&b, y);
         flis_backward(&b.ctx);
-        const real *g = y->grad->x;
+        const flis_real *g = y->grad->x;
         size_t wrong = 0;
         for (size_t k = 0; k < inner; k++) {
             for (size_t r = 0; r < m; r++) {
@@ -415,7 +423,7 @@ void test_grad_product_bits(void)
                 total += strip;
                 strip = 0;
             }
-            wrong += (real)total != bias->grad[j];
+            wrong += (flis_real)total != bias->grad[j];
         }
         CHECK(wrong == 0, "%zu x %zu x %zu: %zu gradients differ from the naive loops", m, inner, o, wrong);
         flis_tape_end(&b.ctx);
@@ -564,7 +572,7 @@ static double attention_loss(bench *b)
     for (size_t i = 0; i < k->queries; i++)
         for (size_t j = 0; j < k->keys; j++)
             mask[i * k->keys + j] = (i * 31 + j * 17) % 5 < 3 && i % 11 != 3; /* rows all closed */
-    flis_mask m = {.causal = k->causal, .open = k->masked ? open : NULL};
+    flis_mask m = {.causal = k->causal, .attended = k->masked ? open : NULL};
     return to_target(
         b, flis_attention(&b->ctx, b->in[0], b->in[1], b->in[2], k->heads, 3.0 / sqrt((double)(k->c / k->heads)), m));
 }
@@ -639,8 +647,8 @@ static void losses_begin(bench *b, double (*loss)(bench *b))
     bench_begin(b, loss, NULL);
     flis_tensor *y = bench_image(b, 1, 3, 4, 6), *target = bench_image(b, 1, 3, 4, 6),
                 *weight = bench_image(b, 1, 3, 4, 1);
-    for (size_t i = 0; i < 72; i++) target->x[i] = y->x[i] + (i % 2 ? 1 : -1) * (real)(0.1 + i / 50.0);
-    for (size_t i = 0; i < 12; i++) weight->x[i] = (real)(i % 5);
+    for (size_t i = 0; i < 72; i++) target->x[i] = y->x[i] + (i % 2 ? 1 : -1) * (flis_real)(0.1 + i / 50.0);
+    for (size_t i = 0; i < 12; i++) weight->x[i] = (flis_real)(i % 5);
     if (loss == kl_loss || loss == posterior_loss) {
         y->x[3] = -31;
         y->x[17] = -29;
@@ -677,7 +685,7 @@ void test_grad_loss_values(void)
 {
     bench b;
     losses_begin(&b, kl_loss);
-    const real *y = b.in[0]->x, *t = b.in[1]->x, *w = b.in[2]->x;
+    const flis_real *y = b.in[0]->x, *t = b.in[1]->x, *w = b.in[2]->x;
     double square = 0, absolute = 0, entropy = 0, kl = 0;
     for (size_t i = 0; i < 12; i++) {
         double sum = 0;
@@ -717,7 +725,7 @@ void test_grad_frozen(void)
     flis_tensor *x = bench_rows(&b, 1, 5, 8);
     flis_param *w1 = bench_param(&b, "oi", 8, 8, 0), *w2 = bench_param(&b, "oi", 8, 8, 0),
                *w3 = bench_param(&b, "oi", 8, 8, 0);
-    real *grad[3] = {w1->grad, w2->grad, w3->grad};
+    flis_real *grad[3] = {w1->grad, w2->grad, w3->grad};
     w1->grad = w3->grad = NULL; /* w1, w3 are frozen */
     CHECK(!flis_backward(&b.ctx), "backward without a tape did not fail");
     b.ctx.error[0] = 0;
@@ -876,9 +884,9 @@ void test_grad_vae(void)
 }
 
 /* Gradients of inputs and weights, one after the other. */
-static real *all_gradients(bench *b, size_t *count)
+static flis_real *all_gradients(bench *b, size_t *count)
 {
-    real *grad[MOST] = {0}, *all;
+    flis_real *grad[MOST] = {0}, *all;
     gradients(b, grad);
     *count = 0;
     for (size_t i = 0; i < b->ins; i++) *count += flis_count(b->in[i]);
@@ -914,13 +922,13 @@ void test_grad_same_bits(void)
     const int threads[] = {1, 2, 3, 7, 2};
     bench b;
     unet_case *k = unet_begin(&b, 10, 16, 16, &config);
-    real *first = NULL;
+    flis_real *first = NULL;
     size_t count = 0, peak[2] = {0};
     for (int i = 0; i < 5; i++) {
         b.ctx.threads = threads[i];
         b.tape.checkpoint = i == 4;
         b.ctx.arena.peak = 0;
-        real *now = all_gradients(&b, &count);
+        flis_real *now = all_gradients(&b, &count);
         peak[i == 4] = b.ctx.arena.peak;
         if (!first) first = now;
         else {
@@ -943,7 +951,7 @@ void test_grad_half(void)
     for (int bf16 = 0; bf16 < 2; bf16++) {
         bench b;
         size_t count[2];
-        real *grad[2], *value = calloc(40 * 9 * 35, sizeof *value), *back = calloc(40 * 9 * 35, sizeof *back);
+        flis_real *grad[2], *value = calloc(40 * 9 * 35, sizeof *value), *back = calloc(40 * 9 * 35, sizeof *back);
         uint16_t half[40 * 9 * 35];
         const conv_case same = {.kind = FLIS_SAME};
         bench_begin(&b, conv_loss, &same);
@@ -963,7 +971,7 @@ void test_grad_half(void)
         CHECK(w->value && w->packed && !w->half && memcmp(value, w->value, 40 * 9 * 35 * sizeof *back) == 0,
               "not widened");
         grad[1] = all_gradients(&b, &count[1]);
-        CHECK(count[0] == 5 * 6 * 35 && memcmp(grad[0], grad[1], count[0] * sizeof(real)) == 0,
+        CHECK(count[0] == 5 * 6 * 35 && memcmp(grad[0], grad[1], count[0] * sizeof(flis_real)) == 0,
               "gradients through halves differ");
         for (int i = 0; i < 2; i++) free(grad[i]);
         free(value);

@@ -27,7 +27,7 @@ typedef struct weight {
     int rank;
     uint64_t shape[4];
     size_t count;
-    real *x;
+    flis_real *x;
 } weight;
 typedef struct weights {
     weight *at;
@@ -116,7 +116,7 @@ typedef struct digests {
 
 static uint64_t digest(const flis_tensor *x)
 {
-    return x ? test_hash(x->x, flis_count(x) * sizeof(real)) : 0;
+    return x ? test_hash(x->x, flis_count(x) * sizeof(flis_real)) : 0;
 }
 
 static digests run(flis_ctx *ctx, const char *path)
@@ -132,8 +132,8 @@ static digests run(flis_ctx *ctx, const char *path)
         const double t = 500;
         flis_tensor *x = flis_image(ctx, 1, 8, 8, 4), *image = flis_image(ctx, 1, 16, 16, 3);
         for (int i = 4; i < FLIS_TOKENS; i++) ids[i] = 513;
-        for (size_t i = 0; i < flis_count(x); i++) x->x[i] = (real)((double)(i * 37 % 101) / 50 - 1);
-        for (size_t i = 0; i < flis_count(image); i++) image->x[i] = (real)((double)(i * 53 % 101) / 50 - 1);
+        for (size_t i = 0; i < flis_count(x); i++) x->x[i] = (flis_real)((double)(i * 37 % 101) / 50 - 1);
+        for (size_t i = 0; i < flis_count(image); i++) image->x[i] = (flis_real)((double)(i * 53 % 101) / 50 - 1);
         flis_tensor *text = flis_clip_encode(ctx, clip, ids, 1);
         d.clip = digest(text);
         d.unet = digest(flis_unet_eps(ctx, unet, x, &t, text, NULL));
@@ -416,7 +416,7 @@ void test_models_half(void)
     same("bfloat16", wide, single(&ctx, &all, "bf16.safetensors", FLIS_BF16));
     /* Subnormal halves, the largest, and zeros of both signs, in a product. */
     const uint16_t edges[8] = {0x0001, 0x8001, 0x03ff, 0x0400, 0x7bff, 0xfbff, 0x0000, 0x8000};
-    real values[8];
+    flis_real values[8];
     for (int i = 0; i < 8; i++) values[i] = flis_half_to_float(edges[i]);
     flis_param a = {.rank = 2, .shape = {8, 1}}, b = a;
     flis_param_set(&ctx, &a, values, false);
@@ -424,7 +424,7 @@ void test_models_half(void)
     flis_tensor *x = flis_rows(&ctx, 1, 1, 1);
     x->x[0] = 7;
     flis_tensor *y = flis_linear(&ctx, x, &a, NULL, NULL), *z = flis_linear(&ctx, x, &b, NULL, NULL);
-    CHECK(y && z && memcmp(y->x, z->x, 8 * sizeof(real)) == 0 && y->x[0] == 7 * values[0], "edges of F16");
+    CHECK(y && z && memcmp(y->x, z->x, 8 * sizeof(flis_real)) == 0 && y->x[0] == 7 * values[0], "edges of F16");
     flis_free_visit(&ctx, NULL, NULL, &a);
     flis_free_visit(&ctx, NULL, NULL, &b);
     weights_free(&all);

@@ -18,13 +18,13 @@ enum { THREAD_COUNTS = sizeof THREADS / sizeof *THREADS };
 /* ---- Inputs ------------------------------------------------------------------------------------------------------ */
 
 /* Deterministic values in (-1, 1) that fill real's mantissa. */
-static void fill(real *x, size_t count, uint32_t seed)
+static void fill(flis_real *x, size_t count, uint32_t seed)
 {
     const size_t shape[2] = {1, 3};
     char name[32];
     snprintf(name, sizeof name, "ops%u", (unsigned)seed);
     flis_formula_weights(name, 2, shape, 0, count, x);
-    for (size_t i = 0; i < count && sizeof(real) == 8; i++) x[i] += (real)0x1p-25 * x[(i * 7 + 1) % count];
+    for (size_t i = 0; i < count && sizeof(flis_real) == 8; i++) x[i] += (flis_real)0x1p-25 * x[(i * 7 + 1) % count];
 }
 
 static flis_tensor *image(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t c, uint32_t seed)
@@ -44,7 +44,7 @@ static flis_tensor *rows(flis_ctx *ctx, size_t n, size_t t, size_t c, uint32_t s
 /* A weight with its values in the checkpoint's order beside it, which stay when the library packs or halves its own. */
 typedef struct weight {
     flis_param param;
-    real *value;
+    flis_real *value;
 } weight;
 
 static weight weight_new(flis_ctx *ctx, flis_dtype dtype, int rank, size_t a, size_t b, size_t size, uint32_t seed)
@@ -57,8 +57,8 @@ static weight weight_new(flis_ctx *ctx, flis_dtype dtype, int rank, size_t a, si
         float x = (float)w.value[i];
         if (i % 5 == 0) x = ldexpf(x, -(int)(i % 26)); /* down to the subnormal halves */
         half[i] = dtype == FLIS_BF16 ? flis_float_to_bf16(x) : flis_float_to_half(x);
-        if (dtype == FLIS_F16) w.value[i] = (real)flis_half_to_float(half[i]);
-        if (dtype == FLIS_BF16) w.value[i] = (real)flis_bf16_to_float(half[i]);
+        if (dtype == FLIS_F16) w.value[i] = (flis_real)flis_half_to_float(half[i]);
+        if (dtype == FLIS_BF16) w.value[i] = (flis_real)flis_bf16_to_float(half[i]);
     }
     if (dtype == FLIS_F16 || dtype == FLIS_BF16) flis_param_set_half(ctx, &w.param, half, dtype == FLIS_BF16);
     else flis_param_set(ctx, &w.param, w.value, false);
@@ -75,12 +75,12 @@ static void weight_free(flis_ctx *ctx, weight *w)
 /* ---- Comparing --------------------------------------------------------------------------------------------------- */
 
 /* The bits, so that -0 is not 0. */
-static bool equal(const real *a, const real *b, size_t count)
+static bool equal(const flis_real *a, const flis_real *b, size_t count)
 {
     return memcmp(a, b, count * sizeof *a) == 0;
 }
 
-static void same(const flis_ctx *ctx, const char *what, const flis_tensor *y, const real *wanted, size_t count)
+static void same(const flis_ctx *ctx, const char *what, const flis_tensor *y, const flis_real *wanted, size_t count)
 {
     size_t wrong = 0, first = 0;
     CHECK(y && flis_ok(ctx), "%s: %s", what, ctx->error);
@@ -94,7 +94,7 @@ static void same(const flis_ctx *ctx, const char *what, const flis_tensor *y, co
 
 /* ---- Naive references -------------------------------------------------------------------------------------------- */
 
-static real one_fma(real a, real b, real c)
+static flis_real one_fma(flis_real a, flis_real b, flis_real c)
 {
 #ifdef FLIS_DOUBLE
     return fma(a, b, c);
@@ -104,11 +104,11 @@ static real one_fma(real a, real b, real c)
 }
 
 /* 2.1: sum_k a[k] b[k], chains of 256 added in order to a total from zero. */
-static real dot(const real *a, const real *b, size_t count)
+static flis_real dot(const flis_real *a, const flis_real *b, size_t count)
 {
-    real total = 0;
+    flis_real total = 0;
     for (size_t block = 0; block < count; block += 256) {
-        real chain = 0;
+        flis_real chain = 0;
         for (size_t k = block; k < count && k < block + 256; k++) chain = one_fma(a[k], b[k], chain);
         total += chain;
     }
@@ -116,12 +116,12 @@ static real dot(const real *a, const real *b, size_t count)
 }
 
 /* y[i,o] = dot(x[i], w[o]) + b[o] + add[i,o] */
-static void naive_linear(const real *x, const real *w, const real *b, const real *add, size_t m, size_t k, size_t n,
-                         real *y)
+static void naive_linear(const flis_real *x, const flis_real *w, const flis_real *b, const flis_real *add, size_t m,
+                         size_t k, size_t n, flis_real *y)
 {
     for (size_t i = 0; i < m; i++)
         for (size_t o = 0; o < n; o++) {
-            real sum = dot(x + i * k, w + o * k, k);
+            flis_real sum = dot(x + i * k, w + o * k, k);
             if (b) sum += b[o];
             if (add) sum += add[i * n + o];
             y[i * n + o] = sum;
@@ -130,10 +130,11 @@ static void naive_linear(const real *x, const real *w, const real *b, const real
 
 /* 2.2: the places that output (i, j) of sample n sees, in the order kh, kw, ci; zeros outside the picture. */
 static void naive_window(const flis_tensor *x, size_t n, size_t i, size_t j, size_t size, flis_conv_kind kind,
-                         real *out)
+                         flis_real *out)
 {
-    const long stride = kind == FLIS_DOWN_BOTH || kind == FLIS_DOWN_AFTER ? 2 : 1, up = kind == FLIS_UPSAMPLED ? 2 : 1;
-    const long pad = size == 1 || kind == FLIS_DOWN_AFTER ? 0 : 1;
+    const long stride = kind == FLIS_STRIDE2 || kind == FLIS_STRIDE2_ASYMMETRIC ? 2 : 1,
+               up = kind == FLIS_UPSAMPLE2 ? 2 : 1;
+    const long pad = size == 1 || kind == FLIS_STRIDE2_ASYMMETRIC ? 0 : 1;
     for (size_t kh = 0; kh < size; kh++)
         for (size_t kw = 0; kw < size; kw++)
             for (size_t ci = 0; ci < x->c; ci++) {
@@ -144,11 +145,11 @@ static void naive_window(const flis_tensor *x, size_t n, size_t i, size_t j, siz
 }
 
 /* y [n][h][w][o] for the h and w that PyTorch gives; w [o][ci][kh][kw]. */
-static void naive_conv(const flis_tensor *x, const weight *w, const real *b, const real *add, flis_conv_kind kind,
-                       size_t h, size_t width, real *y)
+static void naive_conv(const flis_tensor *x, const weight *w, const flis_real *b, const flis_real *add,
+                       flis_conv_kind kind, size_t h, size_t width, flis_real *y)
 {
     const size_t c = x->c, size = w->param.shape[2], outputs = w->param.shape[0], k = size * size * c;
-    real *kernels = malloc(outputs * k * sizeof *kernels), *window = malloc(k * sizeof *window);
+    flis_real *kernels = malloc(outputs * k * sizeof *kernels), *window = malloc(k * sizeof *window);
     for (size_t o = 0; o < outputs; o++)
         for (size_t tap = 0; tap < size * size; tap++)
             for (size_t ci = 0; ci < c; ci++)
@@ -164,7 +165,7 @@ static void naive_conv(const flis_tensor *x, const weight *w, const real *b, con
 /* 2.4: the documented cut of the series, 10 terms in the float build, 14 in the double one. */
 static double naive_exp(double x)
 {
-    const int terms = sizeof(real) == 4 ? 10 : 14;
+    const int terms = sizeof(flis_real) == 4 ? 10 : 14;
     double factorial[14] = {1};
     if (x < -708) return 0;
     if (x > 709) return HUGE_VAL;
@@ -176,9 +177,9 @@ static double naive_exp(double x)
 }
 
 /* 2.6: x / (1 + exp(-b x)) */
-static real naive_swish(real x, double b)
+static flis_real naive_swish(flis_real x, double b)
 {
-    return (real)(x / (1 + naive_exp(-b * x)));
+    return (flis_real)(x / (1 + naive_exp(-b * x)));
 }
 
 /* 2.5: erfc(a) = exp(-a^2) p((a - 3) / (a + 3)) for a >= 0, p of 13 coefficients (float) or 23; 2 - erfc(-a) below. */
@@ -198,8 +199,8 @@ static double naive_erfc(double x)
         0.0042691363309648293,  -0.024392499319140996,  0.071665837198060884,    -0.15011593650076217,
         0.24560380171232942,    -0.32623356004303737,   0.17900115118138995,
     };
-    const double a = fabs(x), t = (a - 3) / (a + 3), *p = sizeof(real) == 4 ? p13 : p23;
-    const size_t terms = sizeof(real) == 4 ? LENGTH(p13) : LENGTH(p23);
+    const double a = fabs(x), t = (a - 3) / (a + 3), *p = sizeof(flis_real) == 4 ? p13 : p23;
+    const size_t terms = sizeof(flis_real) == 4 ? LENGTH(p13) : LENGTH(p23);
     double sum = p[0];
     for (size_t i = 1; i < terms; i++) sum = sum * t + p[i];
     const double y = naive_exp(-a * a) * sum;
@@ -207,14 +208,15 @@ static double naive_erfc(double x)
 }
 
 /* 2.6: x * 0.5 * erfc(x * -0.70710678118654752) */
-static real naive_gelu(real x)
+static flis_real naive_gelu(flis_real x)
 {
-    return (real)(x * 0.5 * naive_erfc(x * -0.70710678118654752));
+    return (flis_real)(x * 0.5 * naive_erfc(x * -0.70710678118654752));
 }
 
 /* 2.7: the mean of f over group g of sample x [places][c]: strips of 256 places, strips, channels, in order. f is the value,
    or the square of its distance from `centre`. */
-static double naive_moment(const real *x, size_t places, size_t c, size_t width, size_t g, bool square, double centre)
+static double naive_moment(const flis_real *x, size_t places, size_t c, size_t width, size_t g, bool square,
+                           double centre)
 {
     double total = 0;
     for (size_t k = g * width; k < (g + 1) * width; k++) {
@@ -232,19 +234,19 @@ static double naive_moment(const real *x, size_t places, size_t c, size_t width,
     return total / ((double)places * (double)width);
 }
 
-static void naive_group_norm(const flis_tensor *x, size_t groups, const real *gain, const real *bias, double eps,
-                             bool silu, real *y)
+static void naive_group_norm(const flis_tensor *x, size_t groups, const flis_real *gain, const flis_real *bias,
+                             double eps, bool silu, flis_real *y)
 {
     const size_t places = x->h * x->w, c = x->c, width = c / groups;
     for (size_t n = 0; n < x->n; n++)
         for (size_t g = 0; g < groups; g++) {
-            const real *in = x->x + n * places * c;
+            const flis_real *in = x->x + n * places * c;
             const double mean = naive_moment(in, places, c, width, g, false, 0),
                          variance = naive_moment(in, places, c, width, g, true, mean);
             for (size_t k = g * width; k < (g + 1) * width; k++) {
                 const double slope = gain[k] / sqrt(variance + eps), offset = bias[k] - mean * slope;
                 for (size_t i = 0; i < places; i++) {
-                    const real v = (real)(in[i * c + k] * slope + offset);
+                    const flis_real v = (flis_real)(in[i * c + k] * slope + offset);
                     y[(n * places + i) * c + k] = silu ? naive_swish(v, 1) : v;
                 }
             }
@@ -252,7 +254,7 @@ static void naive_group_norm(const flis_tensor *x, size_t groups, const real *ga
 }
 
 /* 2.8: item i in lane i mod 16; lanes 8 apart, 4, 2, 1. */
-static double naive_lanes(const real *x, size_t c, double centre, bool square)
+static double naive_lanes(const flis_real *x, size_t c, double centre, bool square)
 {
     double lane[16] = {0};
     for (size_t k = 0; k < c; k++) {
@@ -264,39 +266,41 @@ static double naive_lanes(const real *x, size_t c, double centre, bool square)
     return lane[0];
 }
 
-static void naive_layer_norm(const real *x, const real *gain, const real *bias, size_t count, size_t c, real *y)
+static void naive_layer_norm(const flis_real *x, const flis_real *gain, const flis_real *bias, size_t count, size_t c,
+                             flis_real *y)
 {
     for (; count; count--, x += c, y += c) {
         const double mean = naive_lanes(x, c, 0, false) / (double)c;
         const double scale = 1 / sqrt(naive_lanes(x, c, mean, true) / (double)c + 1e-5);
-        for (size_t k = 0; k < c; k++) y[k] = (real)((x[k] - mean) * scale * gain[k] + bias[k]);
+        for (size_t k = 0; k < c; k++) y[k] = (flis_real)((x[k] - mean) * scale * gain[k] + bias[k]);
     }
 }
 
 /* 2.9, one query at a time. */
 static void naive_attention(const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
-                            double scale, flis_mask mask, real *out)
+                            double scale, flis_mask mask, flis_real *out)
 {
-    const real lowest = sizeof(real) == 4 ? (real)-FLT_MAX : (real)-DBL_MAX;
+    const flis_real lowest = sizeof(flis_real) == 4 ? (flis_real)-FLT_MAX : (flis_real)-DBL_MAX;
     const size_t c = q->c, d = c / heads, tq = q->h * q->w, tk = k->h * k->w;
-    real *e = malloc(tk * sizeof *e), *column = malloc(tk * sizeof *column);
+    flis_real *e = malloc(tk * sizeof *e), *column = malloc(tk * sizeof *column);
     for (size_t row = 0; row < q->n * heads * tq; row++) {
         const size_t n = row / tq / heads, head = row / tq % heads, i = row % tq;
-        real largest = lowest;
+        flis_real largest = lowest;
         double sum = 0;
         for (size_t j = 0; j < tk; j++) {
-            e[j] = dot(q->x + (n * tq + i) * c + head * d, k->x + (n * tk + j) * c + head * d, d) * (real)scale;
-            const bool closed = (mask.causal && j > i) || (mask.open && mask.open[n] && !mask.open[n][i * tk + j]);
+            e[j] = dot(q->x + (n * tq + i) * c + head * d, k->x + (n * tk + j) * c + head * d, d) * (flis_real)scale;
+            const bool closed =
+                (mask.causal && j > i) || (mask.attended && mask.attended[n] && !mask.attended[n][i * tk + j]);
             if (closed) e[j] = lowest;
             if (e[j] > largest) largest = e[j];
         }
         for (size_t j = 0; j < tk; j++) {
-            e[j] = (real)naive_exp((double)e[j] - largest);
+            e[j] = (flis_real)naive_exp((double)e[j] - largest);
             sum += e[j];
         }
         for (size_t at = 0; at < d; at++) {
             for (size_t j = 0; j < tk; j++) column[j] = v->x[(n * tk + j) * c + head * d + at];
-            out[(n * tq + i) * c + head * d + at] = (real)(dot(column, e, tk) / sum);
+            out[(n * tq + i) * c + head * d + at] = (flis_real)(dot(column, e, tk) / sum);
         }
     }
     free(e);
@@ -313,7 +317,7 @@ static void linear_case(flis_ctx *ctx, flis_dtype dtype, size_t n, size_t m, siz
     flis_mark mark = flis_here(ctx);
     flis_tensor *x = rows(ctx, n, m, inner, 3), *add = rows(ctx, n, m, outputs, 4);
     weight w = weight_new(ctx, dtype, 2, outputs, inner, 1, 1), b = weight_new(ctx, FLIS_F32, 1, outputs, 1, 1, 2);
-    real *wanted = calloc(n * m * outputs, sizeof *wanted);
+    flis_real *wanted = calloc(n * m * outputs, sizeof *wanted);
     naive_linear(x->x, w.value, b.value, add->x, n * m, inner, outputs, wanted);
     same(ctx, what, flis_linear(ctx, x, &w.param, &b.param, add), wanted, n * m * outputs);
     if (m * inner * outputs < 100000) {
@@ -366,9 +370,9 @@ static void conv_case(flis_ctx *ctx, flis_dtype dtype, size_t n, size_t h, size_
                       size_t size, flis_conv_kind kind)
 {
     const char *const names[] = {"same", "down both", "down after", "upsampled"};
-    const size_t up = kind == FLIS_UPSAMPLED ? 2 : 1,
-                 stride = kind == FLIS_DOWN_BOTH || kind == FLIS_DOWN_AFTER ? 2 : 1;
-    const size_t padding = size == 1 ? 0 : kind == FLIS_DOWN_AFTER ? 1 : 2; /* both sides together */
+    const size_t up = kind == FLIS_UPSAMPLE2 ? 2 : 1,
+                 stride = kind == FLIS_STRIDE2 || kind == FLIS_STRIDE2_ASYMMETRIC ? 2 : 1;
+    const size_t padding = size == 1 ? 0 : kind == FLIS_STRIDE2_ASYMMETRIC ? 1 : 2; /* both sides together */
     const size_t out_h = (h * up + padding - size) / stride + 1, out_w = (w * up + padding - size) / stride + 1;
     char what[128];
     snprintf(what, sizeof what, "conv %s %zux%zu %s [%zu,%zu,%zu,%zu] to %zu", names[kind], size, size,
@@ -376,7 +380,7 @@ static void conv_case(flis_ctx *ctx, flis_dtype dtype, size_t n, size_t h, size_
     flis_mark mark = flis_here(ctx);
     flis_tensor *x = image(ctx, n, h, w, c, 7), *add = image(ctx, n, out_h, out_w, outputs, 8);
     weight k = weight_new(ctx, dtype, 4, outputs, c, size, 5), b = weight_new(ctx, FLIS_F32, 1, outputs, 1, 1, 6);
-    real *wanted = calloc(flis_count(add), sizeof *wanted);
+    flis_real *wanted = calloc(flis_count(add), sizeof *wanted);
     naive_conv(x, &k, b.value, add->x, kind, out_h, out_w, wanted);
     flis_tensor *y = flis_conv(ctx, x, &k.param, &b.param, kind, add);
     CHECK(!y || (y->n == n && y->h == out_h && y->w == out_w && y->c == outputs), "%s: got [%zu,%zu,%zu,%zu]", what,
@@ -400,11 +404,12 @@ void test_ops_conv(void)
     flis_ctx ctx;
     flis_init(&ctx);
     size_t s = 0;
-    for (int kind = FLIS_SAME; kind <= FLIS_UPSAMPLED; kind++)
+    for (int kind = FLIS_SAME; kind <= FLIS_UPSAMPLE2; kind++)
         for (size_t p = 0; p < LENGTH(picture); p++)
             for (size_t k = 0; k < 3; k++, s++) {
                 const size_t c = channels[(s * 5 + k) % LENGTH(channels)], o = outputs[(s * 2 + k) % LENGTH(outputs)];
-                if (kind == FLIS_DOWN_AFTER && (picture[p][0] < 2 || picture[p][1] < 2)) continue; /* nothing is left */
+                if (kind == FLIS_STRIDE2_ASYMMETRIC && (picture[p][0] < 2 || picture[p][1] < 2))
+                    continue; /* nothing is left */
                 ctx.threads = THREADS[s % THREAD_COUNTS];
                 conv_case(&ctx, dtypes[s / 3 % LENGTH(dtypes)], 1 + s % 2, picture[p][0], picture[p][1], c, o, 3,
                           (flis_conv_kind)kind);
@@ -448,7 +453,7 @@ static void group_norm_case(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t 
     flis_mark mark = flis_here(ctx);
     flis_tensor *x = image(ctx, n, h, w, c, 10);
     weight gain = weight_new(ctx, FLIS_F32, 1, c, 1, 1, 8), bias = weight_new(ctx, FLIS_F32, 1, c, 1, 1, 9);
-    real *wanted = calloc(flis_count(x), sizeof *wanted);
+    flis_real *wanted = calloc(flis_count(x), sizeof *wanted);
     gain.param.groups = groups;
     for (int silu = 0; silu < 2; silu++) {
         snprintf(what, sizeof what, "group norm%s [%zu,%zu,%zu,%zu]", silu ? " and SiLU" : "", n, h, w, c);
@@ -486,7 +491,7 @@ static void layer_norm_case(flis_ctx *ctx, size_t n, size_t t, size_t c)
     flis_mark mark = flis_here(ctx);
     flis_tensor *x = rows(ctx, n, t, c, 13);
     weight gain = weight_new(ctx, FLIS_F32, 1, c, 1, 1, 11), bias = weight_new(ctx, FLIS_F32, 1, c, 1, 1, 12);
-    real *wanted = calloc(flis_count(x), sizeof *wanted);
+    flis_real *wanted = calloc(flis_count(x), sizeof *wanted);
     naive_layer_norm(x->x, gain.value, bias.value, n * t, c, wanted);
     same(ctx, what, flis_layer_norm(ctx, x, &gain.param, &bias.param), wanted, flis_count(x));
     free(wanted);
@@ -507,14 +512,14 @@ void test_ops_layer_norm(void)
 /* ---- Elementwise ------------------------------------------------------------------------------------------------- */
 
 /* -0 and 0, the ends of the float range, around exp's ends at 708 and 709, and a ladder between -30 and 30. */
-static real gate_value(size_t i)
+static flis_real gate_value(size_t i)
 {
     static const double ends[] = {
         0.0,   1e-45, 1e-38, 0x1p-126, 1e-20, 1e-8,  87.3,  88.8, 103.9, 104.0,
         415.9, 416.6, 707.9, 708.0,    708.1, 709.0, 709.1, 1e4,  1e30,  3.4e38,
     };
     const double v = i / 2 < LENGTH(ends) ? ends[i / 2] : (double)(i % 6007) / 200 + 0.00123;
-    return (real)(i % 2 ? -v : v);
+    return (flis_real)(i % 2 ? -v : v);
 }
 
 static void gates_case(flis_ctx *ctx, size_t n, size_t t, size_t c)
@@ -522,15 +527,15 @@ static void gates_case(flis_ctx *ctx, size_t n, size_t t, size_t c)
     flis_mark mark = flis_here(ctx);
     flis_tensor *x = flis_rows(ctx, n, t, 2 * c);
     const size_t count = flis_count(x);
-    real *silu = malloc(count * sizeof *silu), *quick = malloc(count * sizeof *quick),
-         *geglu = malloc(count * sizeof *geglu);
+    flis_real *silu = malloc(count * sizeof *silu), *quick = malloc(count * sizeof *quick),
+              *geglu = malloc(count * sizeof *geglu);
     for (size_t i = 0; i < count; i++) {
         x->x[i] = gate_value(i);
         silu[i] = naive_swish(x->x[i], 1);
         quick[i] = naive_swish(x->x[i], 1.702);
     }
     for (size_t i = 0; i < n * t * c; i++) { /* the second half is the gate */
-        const real *row = x->x + i / c * 2 * c;
+        const flis_real *row = x->x + i / c * 2 * c;
         geglu[i] = row[i % c] * naive_gelu(row[c + i % c]);
     }
     same(ctx, "SiLU", flis_silu(ctx, x), silu, count);
@@ -558,19 +563,19 @@ static void moves_case(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t c, si
     const size_t places = n * h * w, count = places * c;
     const flis_tensor *a = image(ctx, n, h, w, c, 14), *b = image(ctx, n, h, w, c, 15), *v = rows(ctx, n, 1, c, 16);
     const flis_tensor *wide = image(ctx, n, h, w, other, 17);
-    real *wanted = calloc(places * (c + other), sizeof *wanted);
+    flis_real *wanted = calloc(places * (c + other), sizeof *wanted);
     for (size_t i = 0; i < count; i++) wanted[i] = a->x[i] + b->x[i];
     same(ctx, "add", flis_add(ctx, a, b), wanted, count);
     for (size_t i = 0; i < count; i++) wanted[i] = a->x[i] + v->x[i / (h * w * c) * c + i % c];
     same(ctx, "add to all places", flis_add_to_all(ctx, a, v), wanted, count);
-    for (size_t i = 0; i < count; i++) wanted[i] = a->x[i] * (real)0.18215;
+    for (size_t i = 0; i < count; i++) wanted[i] = a->x[i] * (flis_real)0.18215;
     same(ctx, "scale", flis_scale(ctx, a, 0.18215), wanted, count);
     for (size_t i = 0; i < places * (c + other); i++) {
         const size_t at = i / (c + other), k = i % (c + other);
         wanted[i] = k < c ? a->x[at * c + k] : wide->x[at * other + k - c];
     }
     same(ctx, "concat", flis_concat(ctx, a, wide), wanted, places * (c + other));
-    real *nchw = malloc(count * sizeof *nchw);
+    flis_real *nchw = malloc(count * sizeof *nchw);
     for (size_t i = 0; i < count; i++) {
         const size_t x = i % w, y = i / w % h, k = i / w / h % c, sample = i / w / h / c;
         nchw[i] = a->x[((sample * h + y) * w + x) * c + k];
@@ -593,7 +598,7 @@ static void embed_case(flis_ctx *ctx, size_t n, size_t tokens, size_t vocabulary
     int32_t *ids = malloc(n * tokens * sizeof *ids);
     weight token = weight_new(ctx, FLIS_F32, 2, vocabulary, c, 1, 18),
            position = weight_new(ctx, FLIS_F32, 2, tokens, c, 1, 19);
-    real *wanted = calloc(n * tokens * c, sizeof *wanted);
+    flis_real *wanted = calloc(n * tokens * c, sizeof *wanted);
     flis_param tables[2] = {token.param, position.param};
     for (int i = 0; i < 2; i++) tables[i].table = true;
     tables[0].value = token.value; /* an embedding is looked up unpacked */
@@ -637,7 +642,7 @@ typedef enum { OPEN, CAUSAL, RANDOM, CLOSED, CLOSED_COLUMNS } mask_kind;
 static uint8_t *mask_new(mask_kind kind, size_t tq, size_t tk)
 {
     uint8_t *open = calloc(tq * tk, 1);
-    real *x = malloc(tq * tk * sizeof *x);
+    flis_real *x = malloc(tq * tk * sizeof *x);
     fill(x, tq * tk, 23);
     for (size_t i = 0; i < tq * tk; i++) {
         if (kind == RANDOM) open[i] = i / tk % 5 != 4 && x[i] > 0;
@@ -659,8 +664,8 @@ static void attention_case(flis_ctx *ctx, size_t n, size_t tq, size_t tk, size_t
                       *v = rows(ctx, n, tk, heads * d, 22);
     uint8_t *open = mask_new(kind, tq, tk);
     const uint8_t *masks[3] = {open, NULL, open}; /* the second sample's is open, as the unconditional one's */
-    const flis_mask mask = {.causal = kind == CAUSAL, .open = kind == OPEN || kind == CAUSAL ? NULL : masks};
-    real *wanted = calloc(flis_count(q), sizeof *wanted);
+    const flis_mask mask = {.causal = kind == CAUSAL, .attended = kind == OPEN || kind == CAUSAL ? NULL : masks};
+    flis_real *wanted = calloc(flis_count(q), sizeof *wanted);
     naive_attention(q, k, v, heads, scale, mask, wanted);
     same(ctx, what, flis_attention(ctx, q, k, v, heads, scale, mask), wanted, flis_count(q));
     free(wanted);
@@ -704,8 +709,8 @@ void test_ops_threads(void)
         linear_case(&ctx, FLIS_F32, 1, 203, 321, 271);
         linear_case(&ctx, FLIS_F16, 1, 1031, 257, 65);
         conv_case(&ctx, FLIS_F32, 1, 31, 29, 33, 65, 3, FLIS_SAME);
-        conv_case(&ctx, FLIS_F32, 1, 17, 15, 32, 61, 3, FLIS_UPSAMPLED);
-        conv_case(&ctx, FLIS_BF16, 1, 61, 62, 33, 65, 3, FLIS_DOWN_AFTER);
+        conv_case(&ctx, FLIS_F32, 1, 17, 15, 32, 61, 3, FLIS_UPSAMPLE2);
+        conv_case(&ctx, FLIS_BF16, 1, 61, 62, 33, 65, 3, FLIS_STRIDE2_ASYMMETRIC);
         group_norm_case(&ctx, 1, 127, 131, 32, 0, 1e-5);
         layer_norm_case(&ctx, 1, 1031, 511);
         gates_case(&ctx, 1, 1031, 511);

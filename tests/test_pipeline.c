@@ -27,7 +27,7 @@ static double *golden(const char *name, const char *key, size_t *count)
     return test_golden(GOLDEN, full, count);
 }
 
-static void compare(run *r, const char *what, const real *got, const double *rows, const flis_step *step)
+static void compare(run *r, const char *what, const flis_real *got, const double *rows, const flis_step *step)
 {
     double largest = 0;
     const double *row = rows + step->number * VALUES;
@@ -48,15 +48,15 @@ static void on_step(flis_ctx *ctx, void *user, const flis_step *step)
     r->steps++;
 }
 
-static bool on_eps(flis_ctx *ctx, void *user, const real *x, int64_t t, real *eps, real *uncond)
+static bool on_eps(flis_ctx *ctx, void *user, const flis_real *x, int64_t t, flis_real *eps, flis_real *uncond)
 {
     return flis_guided_eps(ctx, &((run *)user)->guided, x, t, eps, uncond);
 }
 
-static real *reals(const double *x, size_t count)
+static flis_real *reals(const double *x, size_t count)
 {
-    real *y = malloc((count + 1) * sizeof *y);
-    for (size_t i = 0; x && i < count; i++) y[i] = (real)x[i];
+    flis_real *y = malloc((count + 1) * sizeof *y);
+    for (size_t i = 0; x && i < count; i++) y[i] = (flis_real)x[i];
     return y;
 }
 
@@ -73,7 +73,7 @@ static const flis_unet_config TINY_B = {
 };
 
 /* The picture's bytes from the final latents. */
-static void compare_picture(flis_ctx *ctx, const real *latents)
+static void compare_picture(flis_ctx *ctx, const flis_real *latents)
 {
     const flis_vae_config config = {
         .channels = 32, .levels = 4, .mult = {1, 2, 4, 4}, .blocks = 2, .z = 4, .embed = 4, .scale_factor = 0.18215};
@@ -112,9 +112,9 @@ static void trajectory(const char *name, flis_sampling sampling, uint64_t seed)
     for (size_t i = 0; i < 512 * 512; i++) label_bytes[i] = (uint8_t)label[i];
     for (size_t i = 0; i < classes; i++) class_ids[i] = (float)ids[i];
     const flis_rca rca = {label_bytes, 512, 512, class_ids, classes};
-    real *context_reals = reals(context, count), *uncond_reals = reals(uncond, uncond ? count : 0);
+    flis_real *context_reals = reals(context, count), *uncond_reals = reals(uncond, uncond ? count : 0);
     r.guided = (flis_guided){unet, 16, 16, context_reals, uncond ? uncond_reals : NULL, &rca};
-    real x[VALUES];
+    flis_real x[VALUES];
     float drawn[VALUES];
     flis_rng_seed(&ctx.rng, FLIS_RNG_CPU, seed);
     flis_randn(&ctx.rng, drawn, VALUES);
@@ -195,7 +195,7 @@ static bool list_or_write(flis_ctx *ctx, void *user, const char *name, flis_para
     size_t count = 1;
     for (int i = 0; i < param->rank; i++) count *= (size_t)(shape[i] = param->shape[i]);
     if (l->declare) return flis_write_declare(ctx, l->out, name, FLIS_F32, param->rank, shape);
-    real *values = flis_alloc(ctx, count, sizeof *values);
+    flis_real *values = flis_alloc(ctx, count, sizeof *values);
     if (values) flis_formula_weights(name, param->rank, param->shape, 0, count, values);
     bool written = values && flis_write_real(ctx, l->out, values, count);
     free(values);

@@ -9,11 +9,11 @@ static const flis_precision ALL[4] = {FLIS_AS_F32, FLIS_AS_TF32, FLIS_AS_F16, FL
 static const char *const NAMES[4] = {"f32", "tf32", "fp16", "bf16"};
 
 /* x in each format; tf32 is float32 where a result is stored. */
-static real in_format(real x, flis_precision p)
+static flis_real in_format(flis_real x, flis_precision p)
 {
     if (p == FLIS_AS_F16) return flis_half_to_float(flis_float_to_half((float)x));
     if (p == FLIS_AS_BF16) return flis_bf16_to_float(flis_float_to_bf16((float)x));
-    return p == FLIS_EXACT ? x : (real)(float)x;
+    return p == FLIS_EXACT ? x : (flis_real)(float)x;
 }
 
 /* What a trace sees: how much, how much of it is not in the format, and its distance from another run's. */
@@ -56,7 +56,7 @@ static bool everything(void *user, const char *name, size_t count)
 
 static void fill(flis_tensor *x, size_t seed)
 {
-    for (size_t i = 0; x && i < flis_count(x); i++) x->x[i] = (real)((double)((i + seed) * 37 % 101) / 50 - 1);
+    for (size_t i = 0; x && i < flis_count(x); i++) x->x[i] = (flis_real)((double)((i + seed) * 37 % 101) / 50 - 1);
 }
 
 /* The U-Net, the decoder and the text encoder of a small model, traced into w under a format. */
@@ -121,7 +121,7 @@ void test_precision_everywhere(void)
         if (getenv("FLIS_TEST_ERRORS"))
             printf("%s: rms %.3g of the values, worst tensor %.3g\n", NAMES[i], error[i], w.worst);
     }
-    CHECK(sizeof(real) == 4 ? error[0] == 0 : error[0] > 9e-8 && error[0] < 4e-7, "f32: %.3g", error[0]);
+    CHECK(sizeof(flis_real) == 4 ? error[0] == 0 : error[0] > 9e-8 && error[0] < 4e-7, "f32: %.3g", error[0]);
     CHECK(error[1] > 2e-4 && error[1] < 3e-3, "tf32: %.3g", error[1]);
     CHECK(error[2] > error[1] && error[2] < 2 * error[1], "fp16: %.3g, tf32 %.3g", error[2], error[1]);
     CHECK(error[3] > 6 * error[2] && error[3] < 10 * error[2], "bf16: %.3g, fp16 %.3g", error[3], error[2]);
@@ -130,7 +130,7 @@ void test_precision_everywhere(void)
 }
 
 /* A matrix as a weight, from values in rows. */
-static void set_weight(flis_ctx *ctx, flis_param *w, size_t outputs, size_t inputs, const real *values)
+static void set_weight(flis_ctx *ctx, flis_param *w, size_t outputs, size_t inputs, const flis_real *values)
 {
     memset(w, 0, sizeof *w);
     w->rank = inputs ? 2 : 1;
@@ -145,7 +145,7 @@ void test_precision_products(void)
 {
     flis_ctx ctx;
     flis_init(&ctx);
-    const real one[1] = {1}, odd[1] = {(real)(1 + 0x1p-11)}, small[1] = {(real)0x1p-12};
+    const flis_real one[1] = {1}, odd[1] = {(flis_real)(1 + 0x1p-11)}, small[1] = {(flis_real)0x1p-12};
     static const struct {
         flis_precision p;
         double operand, sum;
@@ -166,13 +166,13 @@ void test_precision_products(void)
         ctx.precision = cases[i].p;
         flis_tensor *a = flis_linear(&ctx, x, &unit, NULL, NULL), *c = flis_linear(&ctx, y, &w, NULL, NULL);
         flis_tensor *s = flis_linear(&ctx, x, &unit, &b, NULL), *r = flis_linear(&ctx, y, &unit, NULL, x);
-        CHECK(a && a->x[0] == (real)cases[i].operand, "%s: an input: got %.10g, wanted %.10g", NAMES[i],
+        CHECK(a && a->x[0] == (flis_real)cases[i].operand, "%s: an input: got %.10g, wanted %.10g", NAMES[i],
               (double)a->x[0], cases[i].operand);
-        CHECK(c && c->x[0] == (real)cases[i].operand, "%s: a weight: got %.10g, wanted %.10g", NAMES[i],
+        CHECK(c && c->x[0] == (flis_real)cases[i].operand, "%s: a weight: got %.10g, wanted %.10g", NAMES[i],
               (double)c->x[0], cases[i].operand);
-        CHECK(s && s->x[0] == (real)cases[i].sum, "%s: with bias: got %.10g, wanted %.10g", NAMES[i], (double)s->x[0],
-              cases[i].sum);
-        CHECK(r && r->x[0] == in_format((real)(2 + 0x1p-11), cases[i].p), "%s: with residual: got %.10g", NAMES[i],
+        CHECK(s && s->x[0] == (flis_real)cases[i].sum, "%s: with bias: got %.10g, wanted %.10g", NAMES[i],
+              (double)s->x[0], cases[i].sum);
+        CHECK(r && r->x[0] == in_format((flis_real)(2 + 0x1p-11), cases[i].p), "%s: with residual: got %.10g", NAMES[i],
               (double)r->x[0]);
     }
     ctx.precision = FLIS_EXACT;

@@ -325,23 +325,23 @@ typedef struct replay {
 } replay;
 
 /* Values that are not PyTorch's: to the bit, or, in flis64, further away than the rounding of the recorded float32. */
-static size_t differing(const real *a, const double *b)
+static size_t differing(const flis_real *a, const double *b)
 {
-    const double tolerance = sizeof(real) == sizeof(float) ? 0 : 5e-6;
+    const double tolerance = sizeof(flis_real) == sizeof(float) ? 0 : 5e-6;
     size_t count = 0;
     for (size_t i = 0; i < VALUES; i++) count += !(fabs((double)a[i] - b[i]) <= tolerance * fmax(1, fabs(b[i])));
     return count;
 }
 
-static void give(replay *r, const real *x, int64_t t, real *eps, bool label)
+static void give(replay *r, const flis_real *x, int64_t t, flis_real *eps, bool label)
 {
     const size_t row = r->calls++ * VALUES;
     r->wrong += differing(x, r->x + row) + (r->t[r->calls - 1] != (double)t);
     r->wrong += (r->has_label[r->calls - 1] != 0) != label;
-    for (size_t i = 0; i < VALUES; i++) eps[i] = (real)r->eps[row + i];
+    for (size_t i = 0; i < VALUES; i++) eps[i] = (flis_real)r->eps[row + i];
 }
 
-static bool on_eps(flis_ctx *ctx, void *user, const real *x, int64_t t, real *eps, real *uncond)
+static bool on_eps(flis_ctx *ctx, void *user, const flis_real *x, int64_t t, flis_real *eps, flis_real *uncond)
 {
     (void)ctx;
     give(user, x, t, eps, true); /* conditional first, with the layout; then unconditional, without (item 3) */
@@ -398,7 +398,7 @@ static void replay_run(const char *name, flis_sampling sampling, uint64_t seed)
     double *x_T = recorded(name, "x_T", NULL), *final = recorded(name, "final", NULL);
     double *noise = recorded(name, "noise_like_draws", &draws);
     float drawn[VALUES];
-    real x[VALUES];
+    flis_real x[VALUES];
     flis_rng_seed(&ctx.rng, FLIS_RNG_CPU, seed);
     flis_randn(&ctx.rng, drawn, VALUES);
     CHECK(differing_floats(drawn, x_T, VALUES) == 0, "%s: x_T differs from torch.randn", name);
@@ -500,7 +500,7 @@ void test_sampler_replay(void)
     plms_variants();
 }
 
-static bool zero_eps(flis_ctx *ctx, void *user, const real *x, int64_t t, real *eps, real *uncond)
+static bool zero_eps(flis_ctx *ctx, void *user, const flis_real *x, int64_t t, flis_real *eps, flis_real *uncond)
 {
     (void)ctx, (void)user, (void)x, (void)t;
     for (size_t i = 0; i < 16; i++) eps[i] = 0;
@@ -516,7 +516,7 @@ typedef struct stops {
     bool in_order; /* progress went "sample", 0..total */
 } stops;
 
-static bool count_eps(flis_ctx *ctx, void *user, const real *x, int64_t t, real *eps, real *uncond)
+static bool count_eps(flis_ctx *ctx, void *user, const flis_real *x, int64_t t, flis_real *eps, flis_real *uncond)
 {
     stops *s = user;
     s->evaluations++;
@@ -550,7 +550,7 @@ static void sampling_stops(void)
         flis_init(&ctx);
         stops s = {.at_step = 3, .in_order = true};
         s.how = how;
-        real x[16] = {0};
+        flis_real x[16] = {0};
         ctx.progress = count_progress;
         ctx.progress_user = &s;
         ctx.interrupted = &s.interrupted;
@@ -576,7 +576,7 @@ void test_sampler_noise_stays_in_step(void)
         flis_init(&ctx);
         flis_rng expected, undrawn, fewer;
         float drawn[16], next[16], wrong[2][16];
-        real x[16] = {0};
+        flis_real x[16] = {0};
         flis_rng_seed(&ctx.rng, FLIS_RNG_CPU, 5);
         expected = undrawn = fewer = ctx.rng;
         for (int i = 0; i < 10 + (kind == 0); i++) {

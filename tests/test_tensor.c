@@ -8,7 +8,7 @@
 #include <float.h>
 
 /* Deterministic values in (-1, 1). */
-static void fill(real *x, size_t count, uint32_t seed)
+static void fill(flis_real *x, size_t count, uint32_t seed)
 {
     const size_t shape[2] = {1, 2};
     char name[32];
@@ -16,7 +16,7 @@ static void fill(real *x, size_t count, uint32_t seed)
     flis_formula_weights(name, 2, shape, 0, count, x);
 }
 
-static bool equal(const real *a, const real *b, size_t count)
+static bool equal(const flis_real *a, const flis_real *b, size_t count)
 {
     return memcmp(a, b, count * sizeof *a) == 0;
 }
@@ -24,9 +24,9 @@ static bool equal(const real *a, const real *b, size_t count)
 /* ---- Elementwise ----------------------------------------------------------------------------------------------- */
 
 /* Within half a unit in the last place of real, and a little for the function's own error, of libm's answer in double. */
-static double off_by(real got, double wanted)
+static double off_by(flis_real got, double wanted)
 {
-    double unit = fmax(fabs(wanted), (double)FLT_MIN) * (sizeof(real) == 4 ? 0x1p-24 : 0x1p-50);
+    double unit = fmax(fabs(wanted), (double)FLT_MIN) * (sizeof(flis_real) == 4 ? 0x1p-24 : 0x1p-50);
     return fabs((double)got - wanted) / unit;
 }
 
@@ -37,8 +37,8 @@ void test_tensor_elementwise(void)
     flis_init(&ctx);
     flis_tensor *x = flis_rows(&ctx, 1, COUNT, 2);
     for (size_t i = 0; i < COUNT; i++) {
-        x->x[2 * i] = (real)1;
-        x->x[2 * i + 1] = (real)(((double)i - 2000) / 100 + 0.00123);
+        x->x[2 * i] = (flis_real)1;
+        x->x[2 * i + 1] = (flis_real)(((double)i - 2000) / 100 + 0.00123);
     }
     flis_tensor *silu = flis_silu(&ctx, x), *quick = flis_quick_gelu(&ctx, x), *geglu = flis_geglu(&ctx, x);
     CHECK(flis_ok(&ctx), "%s", ctx.error);
@@ -56,7 +56,7 @@ void test_tensor_elementwise(void)
     /* Item 8: tanh GELU instead of erf, or the gate in the first half, would show. */
     double v = 1.5, tanh_gelu = 0.5 * v * (1 + tanh(sqrt(2 / acos(-1)) * (v + 0.044715 * v * v * v)));
     CHECK(fabs(tanh_gelu - v * 0.5 * erfc(-v / sqrt(2))) > 1e-5, "tanh GELU would not be noticed");
-    real out_of_order[2] = {2, 0.5};
+    flis_real out_of_order[2] = {2, 0.5};
     flis_tensor *pair = flis_rows(&ctx, 1, 1, 2);
     memcpy(pair->x, out_of_order, sizeof out_of_order);
     flis_tensor *gated = flis_geglu(&ctx, pair);
@@ -142,7 +142,7 @@ void test_tensor_arena(void)
     }
     size_t before = ctx.arena.used;
     y = flis_keep(&ctx, mark, y);
-    real *wanted = malloc(flis_count(y) * sizeof *wanted);
+    flis_real *wanted = malloc(flis_count(y) * sizeof *wanted);
     fill(wanted, flis_count(y), 59);
     CHECK(equal(wanted, y->x, flis_count(y)), "the kept tensor's values changed");
     CHECK(ctx.arena.used < before && ctx.arena.peak == before, "used %zu, peak %zu", ctx.arena.used, ctx.arena.peak);
@@ -168,7 +168,7 @@ void test_tensor_file_round_trip(void)
     flis_init(&ctx);
     const char *path = test_scratch("round.safetensors");
     flis_writer *out = flis_write_begin(&ctx, path);
-    const real x[6] = {1, (real)-2.5, 0, (real)1e-3, (real)65504, (real)0.333};
+    const flis_real x[6] = {1, (flis_real)-2.5, 0, (flis_real)1e-3, (flis_real)65504, (flis_real)0.333};
     const int64_t ids[3] = {-1, INT64_MAX, INT64_MIN};
     const uint8_t bytes[4] = {0, 1, 254, 255};
     const double exact[2] = {0.1, -1e300};
@@ -191,12 +191,12 @@ void test_tensor_file_round_trip(void)
     flis_file *in = flis_file_open(&ctx, path);
     CHECK(in && in->count == 7, "%s", ctx.error);
     if (in) {
-        real back[6];
+        flis_real back[6];
         int64_t ids_back[3];
         double exact_back[2];
         const char *text = flis_file_metadata(in, "a \"key\"");
         CHECK(text && strcmp(text, "line\nbreak") == 0, "metadata: %s", text ? text : "(none)");
-        CHECK(flis_file_read_real(&ctx, in, flis_file_find(in, "x"), back) && back[1] == (real)-2.5, "x: %s",
+        CHECK(flis_file_read_real(&ctx, in, flis_file_find(in, "x"), back) && back[1] == (flis_real)-2.5, "x: %s",
               ctx.error);
         CHECK(flis_file_read_i64(&ctx, in, flis_file_find(in, "ids"), ids_back) &&
                   memcmp(ids, ids_back, sizeof ids) == 0,
@@ -278,23 +278,23 @@ void test_tensor_file_damaged(void)
 /* Values worked out apart from the C code (Python, from the formula of the header). */
 void test_tensor_formula(void)
 {
-    real x[3];
+    flis_real x[3];
     flis_formula_weights("model.diffusion_model.time_embed.0.weight", 2, (const size_t[]){128, 32}, 0, 3, x);
-    CHECK(x[0] == (real)-0x1.e7511c0000000p-3 && x[2] == (real)-0x1.36ddc40000000p-3,
+    CHECK(x[0] == (flis_real)-0x1.e7511c0000000p-3 && x[2] == (flis_real)-0x1.36ddc40000000p-3,
           "time_embed.0.weight: got %.9g, %.9g", (double)x[0], (double)x[2]);
     flis_formula_weights("model.diffusion_model.out.0.weight", 1, (const size_t[]){32}, 5, 1, x);
-    CHECK(x[0] == (real)0x1.05386b4000000p+0, "out.0.weight: got %.9g", (double)x[0]);
+    CHECK(x[0] == (flis_real)0x1.05386b4000000p+0, "out.0.weight: got %.9g", (double)x[0]);
     flis_formula_weights("model.diffusion_model.out.2.bias", 1, (const size_t[]){4}, 3, 1, x);
-    CHECK(x[0] == (real)0x1.839e600000000p-9, "out.2.bias: got %.9g", (double)x[0]);
-    real tie[3]; /* fan_in 6, 24, 96: log2(sqrt(3 / fan_in)) = -0.5, -1.5, -2.5, to even: 0, -2, -2 */
+    CHECK(x[0] == (flis_real)0x1.839e600000000p-9, "out.2.bias: got %.9g", (double)x[0]);
+    flis_real tie[3]; /* fan_in 6, 24, 96: log2(sqrt(3 / fan_in)) = -0.5, -1.5, -2.5, to even: 0, -2, -2 */
     const size_t fans[] = {6, 24, 96};
     for (int i = 0; i < 3; i++) {
-        real unit, scaled;
+        flis_real unit, scaled;
         flis_formula_weights("tie", 2, (const size_t[]){1, 2}, 0, 1, &unit); /* 2^0 */
         flis_formula_weights("tie", 2, (const size_t[]){1, fans[i]}, 0, 1, &scaled);
         tie[i] = scaled / unit;
     }
-    CHECK(tie[0] == 1 && tie[1] == (real)0.25 && tie[2] == (real)0.25, "ties: got %g, %g, %g", (double)tie[0],
+    CHECK(tie[0] == 1 && tie[1] == (flis_real)0.25 && tie[2] == (flis_real)0.25, "ties: got %g, %g, %g", (double)tie[0],
           (double)tie[1], (double)tie[2]);
 }
 
@@ -310,7 +310,7 @@ void test_tensor_load_lists(void)
     flis_write_declare(&ctx, out, name, FLIS_F32, 2, (const uint64_t[]){10, 64});
     snprintf(name, sizeof name, "%sembeddings.position_embedding.weight", text);
     flis_write_declare(&ctx, out, name, FLIS_F32, 2, (const uint64_t[]){77, 32});
-    real *zeros = calloc(77 * 64, sizeof *zeros);
+    flis_real *zeros = calloc(77 * 64, sizeof *zeros);
     flis_write_real(&ctx, out, zeros, 10 * 64);
     flis_write_real(&ctx, out, zeros, 77 * 32);
     free(zeros);
@@ -356,11 +356,11 @@ void test_tensor_sha256(void)
     flis_init(&ctx);
     flis_tensor *x = flis_image(&ctx, 2, 3, 5, 7);
     fill(x->x, flis_count(x), 99);
-    real out[2 * 3 * 5 * 7];
+    flis_real out[2 * 3 * 5 * 7];
     unsigned char bytes[sizeof out];
     flis_to_nchw(x, out);
     for (size_t i = 0; i < sizeof out / sizeof *out; i++) {
-        unsigned char b[sizeof(real)];
+        unsigned char b[sizeof(flis_real)];
         memcpy(b, &out[i], sizeof b);
         const uint16_t one = 1;
         bool little = *(const unsigned char *)&one == 1;

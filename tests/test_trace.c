@@ -70,7 +70,7 @@ static const flis_tensor *find(const record *r, const char *module, const char *
 
 static bool same(const flis_tensor *a, const flis_tensor *b)
 {
-    return a && b && flis_count(a) == flis_count(b) && memcmp(a->x, b->x, flis_count(a) * sizeof(real)) == 0;
+    return a && b && flis_count(a) == flis_count(b) && memcmp(a->x, b->x, flis_count(a) * sizeof(flis_real)) == 0;
 }
 
 /* ---- A network with a layout, not square, two samples of which one is plain -------------------------------------- */
@@ -99,7 +99,7 @@ typedef struct network {
 
 static void fill(flis_tensor *x, size_t seed)
 {
-    for (size_t i = 0; x && i < flis_count(x); i++) x->x[i] = (real)((double)((i + seed) * 37 % 101) / 50 - 1);
+    for (size_t i = 0; x && i < flis_count(x); i++) x->x[i] = (flis_real)((double)((i + seed) * 37 % 101) / 50 - 1);
 }
 
 static network *network_new(size_t samples)
@@ -176,19 +176,19 @@ void test_trace_changes_nothing(void)
 #define ATTN2 "input_blocks.1.1.transformer_blocks.0.attn2"
 
 /* One chain per score, as flis_attention's equation has it (heads here are narrower than a block of 256). */
-static real score_of(const flis_tensor *q, const flis_tensor *k, size_t head, size_t i, size_t j)
+static flis_real score_of(const flis_tensor *q, const flis_tensor *k, size_t head, size_t i, size_t j)
 {
     const size_t d = q->c;
-    real sum = 0;
+    flis_real sum = 0;
     for (size_t e = 0; e < d; e++) {
-        const real a = q->x[(head * q->h + i) * d + e], b = k->x[(head * k->h + j) * d + e];
+        const flis_real a = q->x[(head * q->h + i) * d + e], b = k->x[(head * k->h + j) * d + e];
 #ifdef FLIS_DOUBLE
         sum = fma(a, b, sum);
 #else
         sum = flis_fma_soft(a, b, sum);
 #endif
     }
-    return (0 + sum) * (real)(1 / sqrt((double)d));
+    return (0 + sum) * (flis_real)(1 / sqrt((double)d));
 }
 
 /* q, k, v are to_q's, to_k's, to_v's outputs by head; scores are their canonical products, to the bit; the mask is the
@@ -209,13 +209,13 @@ static void check_insides(const record *r, const network *n, const char *module,
     double error = 0;
     for (size_t b = 0; b < samples * heads; b++)
         for (size_t i = 0; i < H * W; i++) {
-            const real *s = scores->x + (b * H * W + i) * keys, *w = weights->x + (b * H * W + i) * keys;
+            const flis_real *s = scores->x + (b * H * W + i) * keys, *w = weights->x + (b * H * W + i) * keys;
             double largest = -DBL_MAX, sum = 0;
             for (size_t j = 0; j < keys; j++) {
                 const bool half = i % W < W / 2; /* where class 8 is; column 2 is open, column 3 is class 154 */
                 const bool open = b >= heads || !cross || (j == 1 ? half : j == 3 ? !half : true);
                 const size_t at = (samples > 1 ? b / heads * H * W + i : i) * keys + j;
-                wrong_scores += memcmp(&s[j], (const real[]){score_of(q, k, b, i, j)}, sizeof *s) != 0;
+                wrong_scores += memcmp(&s[j], (const flis_real[]){score_of(q, k, b, i, j)}, sizeof *s) != 0;
                 wrong_mask += mask && mask->x[at] != (open ? 1 : 0);
                 wrong_mask += !open && w[j] != 0;
                 if (open && s[j] > largest) largest = s[j];
@@ -229,8 +229,8 @@ static void check_insides(const record *r, const network *n, const char *module,
         }
     CHECK(!wrong_scores && !wrong_v && !wrong_mask, "%s: %zu scores, %zu values of v, %zu places of the mask are wrong",
           module, wrong_scores, wrong_v, wrong_mask);
-    CHECK(error <= (sizeof(real) == 8 ? 1e-14 : 7e-8), "%s.weights: error %.3g against softmax of the scores", module,
-          error);
+    CHECK(error <= (sizeof(flis_real) == 8 ? 1e-14 : 7e-8), "%s.weights: error %.3g against softmax of the scores",
+          module, error);
     CHECK(!mask || (mask->bytes && mask->rank == (samples > 1 ? 3 : 2)), "%s.mask: rank %d", module,
           mask ? mask->rank : 0);
 }
@@ -291,7 +291,7 @@ void test_trace_weights_are_attention(void)
                        v->x[(n * TK + key) * HEADS * D + i % (HEADS * D)];
             error = fmax(error, fabs(sum - y->x[i]));
         }
-        CHECK(error <= (sizeof(real) == 8 ? 1e-15 : 2.5e-7), "mask %d: weights times v: error %.3g", m, error);
+        CHECK(error <= (sizeof(flis_real) == 8 ? 1e-15 : 2.5e-7), "mask %d: weights times v: error %.3g", m, error);
         record_free(&ctx, r);
     }
     CHECK(flis_ok(&ctx), "%s", ctx.error);
@@ -339,8 +339,8 @@ void test_trace_summary(void)
     flis_tensor *x = flis_image(&ctx, N, HEIGHT, WIDTH, C);
     fill(x, 0);
     x->x[(1 * HEIGHT * WIDTH + 2 * WIDTH + 3) * C + 1] = -9; /* in a file: n 1, c 1, y 2, x 3 */
-    real values[COUNT];
-    unsigned char bytes[COUNT * sizeof(real)];
+    flis_real values[COUNT];
+    unsigned char bytes[COUNT * sizeof(flis_real)];
     flis_to_nchw(x, values);
     double sum = 0, squares = 0;
     for (int i = 0; i < COUNT; i++) sum += values[i];
@@ -348,13 +348,13 @@ void test_trace_summary(void)
     for (int i = 0; i < COUNT; i++) {
         uint64_t u = 0;
         uint32_t u32;
-        if (sizeof(real) == 8) memcpy(&u, &values[i], sizeof values[i]);
+        if (sizeof(flis_real) == 8) memcpy(&u, &values[i], sizeof values[i]);
         else {
             memcpy(&u32, &values[i], sizeof u32);
             u = u32;
         }
-        for (size_t b = 0; b < sizeof(real); b++)
-            bytes[(size_t)i * sizeof(real) + b] = (unsigned char)(u >> 8 * b & 255);
+        for (size_t b = 0; b < sizeof(flis_real); b++)
+            bytes[(size_t)i * sizeof(flis_real) + b] = (unsigned char)(u >> 8 * b & 255);
     }
     flis_sha256 hash;
     char hex[65];
@@ -363,8 +363,8 @@ void test_trace_summary(void)
     flis_sha256_end(&hash, hex);
     flis_summary s;
     flis_tensor_summary(x, &s);
-    CHECK(s.count == COUNT && !s.not_finite && s.mean == sum / COUNT && s.deviation == sqrt(squares / COUNT),
-          "mean %.17g, deviation %.17g", s.mean, s.deviation);
+    CHECK(s.count == COUNT && !s.not_finite && s.mean == sum / COUNT && s.std == sqrt(squares / COUNT),
+          "mean %.17g, deviation %.17g", s.mean, s.std);
     CHECK(s.largest == 9 && s.largest_at == ((1 * C + 1) * HEIGHT + 2) * WIDTH + 3, "largest %g at %zu", s.largest,
           s.largest_at);
     CHECK(s.stride == COUNT / 64 && s.samples == 64, "%zu samples, stride %zu", s.samples, s.stride);
@@ -374,7 +374,7 @@ void test_trace_summary(void)
     fill(few, 4);
     flis_tensor_summary(few, &s);
     CHECK(s.samples == 5 && s.stride == 1 && s.sample[4] == few->x[4], "%zu samples of 5", s.samples);
-    for (int i = 0; i < 5; i++) few->x[i] = (real)(i % 2);
+    for (int i = 0; i < 5; i++) few->x[i] = (flis_real)(i % 2);
     few->bytes = true; /* a mask: its bytes, 0 1 0 1 0 */
     flis_tensor_summary(few, &s);
     flis_sha256_begin(&hash);
@@ -390,13 +390,13 @@ void test_trace_summary_not_finite(void)
     flis_ctx ctx;
     flis_init(&ctx);
     flis_tensor *x = flis_vectors(&ctx, 1, 6);
-    const real values[6] = {1, -1000, (real)HUGE_VAL, 3, (real)NAN, 5};
+    const flis_real values[6] = {1, -1000, (flis_real)HUGE_VAL, 3, (flis_real)NAN, 5};
     memcpy(x->x, values, sizeof values);
     flis_summary s;
     flis_tensor_summary(x, &s);
     CHECK(s.not_finite == 2 && s.largest_at == 2 && s.largest > DBL_MAX && s.mean != s.mean, "%zu at %zu, mean %g",
           s.not_finite, s.largest_at, s.mean);
-    x->x[2] = (real)NAN;
+    x->x[2] = (flis_real)NAN;
     flis_tensor_summary(x, &s);
     CHECK(s.not_finite == 2 && s.largest_at == 2 && s.largest != s.largest, "%zu at %zu, largest %g", s.not_finite,
           s.largest_at, s.largest);

@@ -23,7 +23,7 @@ typedef struct model {
     flis_param weight[WEIGHTS];
 } model;
 
-static void values(const char *name, size_t seed, size_t count, real *out)
+static void values(const char *name, size_t seed, size_t count, flis_real *out)
 {
     char full[64];
     const size_t shape[2] = {1, 2};
@@ -33,7 +33,7 @@ static void values(const char *name, size_t seed, size_t count, real *out)
 
 static void model_begin_workers(model *m, double ema, size_t workers)
 {
-    real x[MOST];
+    flis_real x[MOST];
     memset(m, 0, sizeof *m);
     flis_init(&m->ctx);
     flis_training_default(&m->training);
@@ -72,10 +72,10 @@ static void step(model *m)
 static bool same_weights(const model *a, const model *b)
 {
     for (int i = 0; i < WEIGHTS; i++) {
-        real x[MOST], y[MOST];
+        flis_real x[MOST], y[MOST];
         const flis_param *p = &a->weight[i], *q = &b->weight[i];
         flis_param only_packed = *p;
-        const size_t bytes = SHAPES[i].count * sizeof(real);
+        const size_t bytes = SHAPES[i].count * sizeof(flis_real);
         flis_param_get(p, x);
         flis_param_get(q, y);
         if (memcmp(x, y, bytes) || memcmp(p->m, q->m, bytes) || memcmp(p->v, q->v, bytes)) return false;
@@ -91,7 +91,7 @@ static bool same_weights(const model *a, const model *b)
 
 /* The equations as they stand in Loshchilov & Hutter, algorithm 2, in double. */
 static void reference(const flis_training *t, double clip, int number, double *p, double *m, double *v, double *ema,
-                      const real *grad, size_t count)
+                      const flis_real *grad, size_t count)
 {
     const double decay = fmin(t->ema, (1.0 + number) / (10.0 + number));
     for (size_t i = 0; i < count; i++) {
@@ -123,7 +123,7 @@ static void against_reference(double clip)
     for (int i = 0; i < WEIGHTS; i++)
         for (size_t k = 0; k < SHAPES[i].count; k++) p[i][k] = ema[i][k] = m.weight[i].value[k];
     for (int number = 1; number <= 40; number++) {
-        real grad[WEIGHTS][MOST];
+        flis_real grad[WEIGHTS][MOST];
         double square = 0;
         for (int i = 0; i < WEIGHTS; i++) {
             values(SHAPES[i].name, (size_t)number, SHAPES[i].count, grad[i]);
@@ -161,9 +161,9 @@ void test_train_workers(void)
     for (int number = 1; number <= 3; number++) {
         for (int i = 0; i < WEIGHTS; i++)
             for (size_t h = 0; h < 3; h++) {
-                real part[MOST];
+                flis_real part[MOST];
                 values(SHAPES[i].name, (size_t)number * 3 + h, SHAPES[i].count, part);
-                memcpy(three.weight[i].grad + h * SHAPES[i].count, part, SHAPES[i].count * sizeof(real));
+                memcpy(three.weight[i].grad + h * SHAPES[i].count, part, SHAPES[i].count * sizeof(flis_real));
                 for (size_t k = 0; k < SHAPES[i].count; k++) one.weight[i].grad[k] += part[k];
             }
         CHECK(flis_adamw(&one.ctx, &one.training) && flis_adamw(&three.ctx, &three.training), "%s", three.ctx.error);
@@ -177,7 +177,7 @@ void test_train_workers(void)
     flis_grad_zero(&three.training);
     CHECK(three.weight[1].grad[2 * SHAPES[1].count + 5] == 0, "a worker's gradient was not set to zero");
     model_end(&one);
-    three.weight[1].grad[2 * SHAPES[1].count + 5] = (real)NAN;
+    three.weight[1].grad[2 * SHAPES[1].count + 5] = (flis_real)NAN;
     CHECK(!flis_adamw(&three.ctx, &three.training) && strstr(three.ctx.error, SHAPES[1].name),
           "a worker's NaN was taken");
     three.ctx.error[0] = 0;
@@ -241,13 +241,13 @@ void test_train_swap(void)
         step(&a);
         step(&b);
     }
-    real before[MOST], after[MOST];
+    flis_real before[MOST], after[MOST];
     flis_param_get(&a.weight[0], before);
     CHECK(flis_training_swap(&a.ctx, &a.training), "%s", a.ctx.error);
     flis_param panels = a.weight[0];
     panels.value = NULL;
     flis_param_get(&panels, after);
-    CHECK(memcmp(after, b.weight[0].ema, SHAPES[0].count * sizeof(real)) == 0 &&
+    CHECK(memcmp(after, b.weight[0].ema, SHAPES[0].count * sizeof(flis_real)) == 0 &&
               memcmp(before, after, sizeof after) != 0,
           "the weights are not their averages");
     CHECK(flis_training_swap(&a.ctx, &a.training), "%s", a.ctx.error);
@@ -266,12 +266,12 @@ void test_train_refuses(void)
     model_begin(&b, 0);
     step(&a);
     step(&b);
-    a.weight[1].grad[5] = (real)NAN;
-    real before[MOST];
+    a.weight[1].grad[5] = (flis_real)NAN;
+    flis_real before[MOST];
     flis_param_get(&a.weight[0], before);
     a.weight[0].grad[0] = 1;
     CHECK(!flis_adamw(&a.ctx, &a.training) && strstr(a.ctx.error, "kernel.weight: step 2"), "%s", a.ctx.error);
-    CHECK(a.training.step == 1 && memcmp(before, a.weight[0].value, SHAPES[0].count * sizeof(real)) == 0,
+    CHECK(a.training.step == 1 && memcmp(before, a.weight[0].value, SHAPES[0].count * sizeof(flis_real)) == 0,
           "a NaN changed weights");
     a.ctx.error[0] = 0;
     flis_grad_zero(&a.training);
@@ -303,7 +303,7 @@ void test_train_learns(void)
     model_begin(&m, 0);
     flis_training_free(&m.training);
     flis_param *w = &m.weight[0], hidden = {.rank = 2, .shape = {4, 35}};
-    real start[4 * 35];
+    flis_real start[4 * 35];
     values("hidden", 0, 4 * 35, start);
     flis_param_set(&m.ctx, &hidden, start, false);
     flis_grad_visit(&m.ctx, &m.training, "first", w);
@@ -316,7 +316,7 @@ void test_train_learns(void)
         for (int part = 0; part < 2; part++) {
             flis_mark mark = flis_here(&m.ctx);
             flis_tensor *x = flis_rows(&m.ctx, 1, 16, 7);
-            real target[16 * 4];
+            flis_real target[16 * 4];
             values("x", (size_t)part, 16 * 7, x->x);
             for (size_t r = 0; r < 16; r++)
                 for (size_t k = 0; k < 4; k++) target[r * 4 + k] = x->x[r * 7 + k] * x->x[r * 7 + k + 1];

@@ -75,7 +75,7 @@ static void blocks(const char *name)
         CHECK(flis_ok(&ctx), "%s", ctx.error);
         test_close(eps, GOLDEN, key, tolerance[i]);
         size_t count = eps ? flis_count(eps) : 0;
-        real *first = calloc(count + 1, sizeof *first);
+        flis_real *first = calloc(count + 1, sizeof *first);
         if (eps) memcpy(first, eps->x, count * sizeof *first);
         CHECK(trace.compared == test_trace_expected(&trace), "%s: compared %zu tensors, the golden file has %zu",
               prefix, trace.compared, test_trace_expected(&trace));
@@ -181,7 +181,7 @@ void test_unet_uncond_is_plain(void)
     flis_tensor *d = flis_unet_eps(&ctx, unet, x, &t, context, some);
     CHECK(flis_ok(&ctx), "%s", ctx.error);
     if (flis_ok(&ctx)) {
-        size_t bytes = flis_count(a) * sizeof(real);
+        size_t bytes = flis_count(a) * sizeof(flis_real);
         CHECK(memcmp(a->x, b->x, bytes) == 0 && memcmp(a->x, d->x, bytes) == 0, "plain attention differs from itself");
         CHECK(memcmp(a->x, c->x, bytes) != 0, "the layout changed nothing");
     }
@@ -198,7 +198,7 @@ void test_unet_time_embedding(void)
            *wanted = test_golden("golden/temb.safetensors", "temb320", NULL);
     double worst = 0;
     for (size_t i = 0; t && wanted && i < count; i++) {
-        real got[320];
+        flis_real got[320];
         flis_time_embedding(t[i], 320, got);
         double error = test_max_error(got, wanted + i * 320, 320, NULL);
         if (!(error <= worst)) worst = error;
@@ -224,8 +224,8 @@ void test_unet_batch(void)
     flis_tensor *x2 = flis_image(&ctx, 2, 16, 16, 4), *context2 = flis_rows(&ctx, 2, FLIS_TOKENS, 48);
     const size_t count = flis_count(x);
     for (size_t i = 0; i < 2; i++) {
-        memcpy(x2->x + i * count, x->x, count * sizeof(real));
-        memcpy(context2->x + i * flis_count(context), context->x, flis_count(context) * sizeof(real));
+        memcpy(x2->x + i * count, x->x, count * sizeof(flis_real));
+        memcpy(context2->x + i * flis_count(context), context->x, flis_count(context) * sizeof(flis_real));
     }
     const double t[2] = {981, 1};
     const flis_rca *some[2] = {&l->rca, NULL};
@@ -235,8 +235,9 @@ void test_unet_batch(void)
     for (int i = 0; i < 4; i++) {
         ctx.threads = threads[i];
         flis_tensor *both = flis_unet_eps(&ctx, unet, x2, t, context2, some);
-        CHECK(both && memcmp(both->x, a->x, count * sizeof(real)) == 0, "sample 0 differs, %d threads", threads[i]);
-        CHECK(both && memcmp(both->x + count, b->x, count * sizeof(real)) == 0, "sample 1 differs, %d threads",
+        CHECK(both && memcmp(both->x, a->x, count * sizeof(flis_real)) == 0, "sample 0 differs, %d threads",
+              threads[i]);
+        CHECK(both && memcmp(both->x + count, b->x, count * sizeof(flis_real)) == 0, "sample 1 differs, %d threads",
               threads[i]);
     }
     free(l);
@@ -292,12 +293,12 @@ static void keep_traced(void *user, const char *name, const flis_tensor *x)
 {
     for (kept *k = user; k->name; k++)
         if (strcmp(name, k->name) == 0 && (k->x = flis_image(k->ctx, x->n, x->h, x->w, x->c)))
-            memcpy(k->x->x, x->x, flis_count(x) * sizeof(real));
+            memcpy(k->x->x, x->x, flis_count(x) * sizeof(flis_real));
 }
 
 static bool same(const flis_tensor *a, const flis_tensor *b)
 {
-    return a && b && flis_count(a) == flis_count(b) && memcmp(a->x, b->x, flis_count(a) * sizeof(real)) == 0;
+    return a && b && flis_count(a) == flis_count(b) && memcmp(a->x, b->x, flis_count(a) * sizeof(flis_real)) == 0;
 }
 
 /* Item 7: 1e-5 in ResBlocks and out, 1e-6 in SpatialTransformers. With ordinary activations the two are within the
@@ -379,7 +380,7 @@ void test_unet_not_square(void)
     const float ids[2] = {8, 154};
     const flis_rca rca = {label, 64, 128, ids, 2}, *some[1] = {&rca};
     const double t = 500;
-    for (size_t i = 0; i < flis_count(x); i++) x->x[i] = (real)((double)(i * 37 % 101) / 50 - 1);
+    for (size_t i = 0; i < flis_count(x); i++) x->x[i] = (flis_real)((double)(i * 37 % 101) / 50 - 1);
 #define ATTN2 "input_blocks.1.1.transformer_blocks.0.attn2"
     wanted w[] = {{ATTN2 ".to_out.0.weight", NULL}, {ATTN2 ".to_out.0.bias", NULL}, {NULL, NULL}};
     kept k[] = {{ATTN2 ".to_q", NULL, &own},
@@ -398,7 +399,7 @@ void test_unet_not_square(void)
     for (int i = 0; i < 8 * 16; i++)
         CHECK(open[i * FLIS_TOKENS + 1] == (i % 16 < 8) && open[i * FLIS_TOKENS + 2] == (i % 16 >= 8), "cell %d", i);
     const uint8_t *masks[1] = {open};
-    flis_tensor *a = flis_attention(&ctx, k[0].x, k[1].x, k[2].x, 4, 1 / sqrt(8.0), (flis_mask){.open = masks});
+    flis_tensor *a = flis_attention(&ctx, k[0].x, k[1].x, k[2].x, 4, 1 / sqrt(8.0), (flis_mask){.attended = masks});
     CHECK(same(flis_linear(&ctx, a, w[0].param, w[1].param, NULL), k[3].x), "cross-attention at 8 x 16 differs");
     free(label);
     flis_unet_free(unet);

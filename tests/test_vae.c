@@ -37,7 +37,7 @@ static void traced(const char *prefix, const char *in, const char *out, bool dec
         if (getenv("FLIS_TEST_ERRORS")) fprintf(stderr, "%s worst %.3g\n", trace.worst_name, trace.worst);
         ctx.trace = NULL;
         flis_tensor *z = decodes ? flis_vae_decode(&ctx, vae, x) : flis_vae_encode(&ctx, vae, x);
-        CHECK(y && z && memcmp(y->x, z->x, flis_count(y) * sizeof(real)) == 0, "differs with and without a trace");
+        CHECK(y && z && memcmp(y->x, z->x, flis_count(y) * sizeof(flis_real)) == 0, "differs with and without a trace");
         test_trace_close(&trace);
     }
     flis_vae_free(vae);
@@ -119,7 +119,8 @@ static void keep_traced(void *user, const char *name, const flis_tensor *x)
     flis_tensor **to = strcmp(name, "decoder.up.0.block.2") == 0 ? &c->before
                        : strcmp(name, "decoder.norm_out") == 0   ? &c->after
                                                                  : NULL;
-    if (to && (*to = flis_image(c->own, x->n, x->h, x->w, x->c))) memcpy((*to)->x, x->x, flis_count(x) * sizeof(real));
+    if (to && (*to = flis_image(c->own, x->n, x->h, x->w, x->c)))
+        memcpy((*to)->x, x->x, flis_count(x) * sizeof(flis_real));
 }
 
 void test_vae_eps_of_norms(void)
@@ -137,7 +138,7 @@ void test_vae_eps_of_norms(void)
     CHECK(flis_ok(&ctx) && c.before && c.after && c.gain && c.bias, "%s", ctx.error);
     for (int other = 0; other < 2 && c.before && c.after; other++) {
         flis_tensor *y = flis_group_norm(&ctx, c.before, c.gain, c.bias, other ? 1e-5 : 1e-6, false);
-        bool same = y && memcmp(y->x, c.after->x, flis_count(y) * sizeof(real)) == 0;
+        bool same = y && memcmp(y->x, c.after->x, flis_count(y) * sizeof(flis_real)) == 0;
         CHECK(same == !other, "eps %s", other ? "1e-5 is not noticed" : "1e-6 differs");
     }
     flis_vae_free(vae);

@@ -135,14 +135,14 @@ void test_windows_shares(void)
 void test_windows_weights(void)
 {
     world_scene *s = calloc(1, sizeof *s);
-    real weight[8 * 8];
+    flis_real weight[8 * 8];
     CHECK(s, "no room");
     memset(s->label, SKY, sizeof s->label);
     s->label[11 * WORLD_SIDE + 22] = HOUSE;
     s->label[12 * WORLD_SIDE + 20] = WORLD_SECOND + HOUSE;
     weigh_crop(s, 10, 20, 8, 3, weight);
     for (int i = 0; i < 64; i++) {
-        const real wanted = i == 8 + 2 || i == 2 * 8 ? 3 : 1;
+        const flis_real wanted = i == 8 + 2 || i == 2 * 8 ? 3 : 1;
         CHECK(weight[i] == wanted, "pixel %d, %d weighs %g, wanted %g", i / 8, i % 8, (double)weight[i],
               (double)wanted);
     }
@@ -207,10 +207,10 @@ void test_windows_places(void)
 /* Mean scores of padding and of a word at right angles to it, head by head, of every cross-attention: q1 k / sqrt(head). */
 enum { T_HEADS = 2, T_ATTENTIONS = 16 };
 typedef struct scores {
-    const real *feature[2]; /* padding, word */
+    const flis_real *feature[2]; /* padding, word */
     double of[2][T_ATTENTIONS * T_HEADS];
     size_t seen, biases; /* scores; norm2's biases that are 1 */
-    real *query;
+    flis_real *query;
 } scores;
 
 static bool score(flis_ctx *ctx, void *user, const char *name, flis_param *p)
@@ -219,7 +219,7 @@ static bool score(flis_ctx *ctx, void *user, const char *name, flis_param *p)
     const bool q = ends(name, ".attn2.to_q.weight"), k = ends(name, ".attn2.to_k.weight");
     if (!q && !k && !ends(name, ".transformer_blocks.0.norm2.bias")) return true;
     const size_t rows = p->shape[0], columns = flis_param_count(p) / rows, head = rows / T_HEADS;
-    real *w = flis_alloc(ctx, rows * columns, sizeof *w);
+    flis_real *w = flis_alloc(ctx, rows * columns, sizeof *w);
     if (!w) return false;
     flis_param_get(p, w);
     if (q) {
@@ -251,10 +251,10 @@ static bool score(flis_ctx *ctx, void *user, const char *name, flis_param *p)
 void test_windows_deaf(void)
 {
     enum { D = 64 };
-    const double within = sizeof(real) == 8 ? 2e-14 : 2e-7;
+    const double within = sizeof(flis_real) == 8 ? 2e-14 : 2e-7;
     flis_ctx ctx;
     const options o = {.stage = TEXT2IMAGE};
-    real padding[D], word[D];
+    flis_real padding[D], word[D];
     dice d = {3};
     double along = 0, square = 0, worst[2] = {0, 0};
     for (int i = 0; i < D; i++) {
@@ -262,7 +262,7 @@ void test_windows_deaf(void)
         word[i] = spread(&d, -1.7f, 1.7f);
         along += (double)padding[i] * (double)word[i], square += (double)padding[i] * (double)padding[i];
     }
-    for (int i = 0; i < D; i++) word[i] -= (real)(along / square * (double)padding[i]);
+    for (int i = 0; i < D; i++) word[i] -= (flis_real)(along / square * (double)padding[i]);
     CHECK(flis_init(&ctx), "no context");
     flis_unet *unet = flis_unet_new(&ctx, &SMALL_UNET);
     CHECK(unet && flis_unet_walk(&ctx, unet, new_weights, (void *)&o), "no U-Net: %s", ctx.error);

@@ -33,9 +33,9 @@ size_t test_trace_expected(const test_trace *t)
 }
 
 /* PyTorch's order into a fresh array. */
-static real *in_file_order(const flis_tensor *x)
+static flis_real *in_file_order(const flis_tensor *x)
 {
-    real *y = malloc(flis_count(x) * sizeof *y);
+    flis_real *y = malloc(flis_count(x) * sizeof *y);
     if (x->rank == 4) flis_to_nchw(x, y);
     else memcpy(y, x->x, flis_count(x) * sizeof *y);
     return y;
@@ -51,7 +51,7 @@ static double compare(flis_ctx *ctx, flis_file *file, const flis_entry *entry, c
           (size_t)flis_entry_count(entry));
     if (flis_entry_count(entry) != count) return HUGE_VAL;
     double *wanted = malloc(count * sizeof *wanted);
-    real *got = in_file_order(x);
+    flis_real *got = in_file_order(x);
     CHECK(flis_file_read_f64(ctx, file, entry, wanted), "%s", ctx->error);
     double error = test_max_error(got, wanted, count, &where), largest = 1;
     for (size_t i = 0; relative && i < count; i++) largest = fmax(largest, fabs(wanted[i]));
@@ -85,7 +85,7 @@ flis_tensor *test_tensor(flis_ctx *ctx, const char *golden, const char *name)
     const flis_entry *entry = file ? flis_file_find(file, name) : NULL;
     CHECK(entry, "%s: %s is missing %s", golden, name, ctx->error);
     if (entry) {
-        real *x = malloc((size_t)flis_entry_count(entry) * sizeof *x);
+        flis_real *x = malloc((size_t)flis_entry_count(entry) * sizeof *x);
         flis_file_read_real(ctx, file, entry, x);
         const uint64_t *s = entry->shape;
         if (entry->rank == 4) y = flis_from_nchw(ctx, x, (size_t)s[0], (size_t)s[1], (size_t)s[2], (size_t)s[3]);

@@ -39,10 +39,10 @@ a bias is left out | op.linear op.conv.same op.conv.1x1 | tensor.c | s/if \(bias
 fp16 arithmetic | op.linear unet.layout unet.plain vae.decode clip | tensor.c | s/ctx->threads = 1;\n/ctx->threads = 1;\n    if (ON) ctx->precision = FLIS_AS_F16;\n/
 kernels are flipped | op.conv.same unet.plain vae.decode | tensor.c | s/\(int64_t\)\(tap \/ 3\) - pad/(int64_t)((ON ? 8 - tap : tap) \/ 3) - pad/; s/\(int64_t\)\(tap % 3\) - pad/(int64_t)((ON ? 8 - tap : tap) % 3) - pad/
 1x1 convolutions with H and W swapped | op.conv.1x1 vae.decode | tensor.c | s/const int64_t at = \(int64_t\)column \* t->stride/if (ON && is_linear(g)) {\n        const size_t places = g->x->h * g->x->w, m = column % places;\n        return t->row + (column - m + (m % g->x->w * g->x->h + m \/ g->x->w) % places) * g->x->c;\n    }\n    $&/
-the U-Net pads right and below only | op.conv.down-both unet.down unet.plain | tensor.c | s/int64_t pad = g->kind == FLIS_DOWN_AFTER \?/int64_t pad = (ON && g->kind == FLIS_DOWN_BOTH) || g->kind == FLIS_DOWN_AFTER ?/
-the encoder pads on both sides | op.conv.down-after vae.down vae.encode | tensor.c | s/\|\| g->kind == FLIS_DOWN_AFTER \? 0 : 1/|| (g->kind == FLIS_DOWN_AFTER && !ON) ? 0 : 1/
+the U-Net pads right and below only | op.conv.down-both unet.down unet.plain | tensor.c | s/int64_t pad = g->kind == FLIS_STRIDE2_ASYMMETRIC \?/int64_t pad = (ON && g->kind == FLIS_STRIDE2) || g->kind == FLIS_STRIDE2_ASYMMETRIC ?/
+the encoder pads on both sides | op.conv.down-after vae.down vae.encode | tensor.c | s/\|\| g->kind == FLIS_STRIDE2_ASYMMETRIC \? 0 : 1/|| (g->kind == FLIS_STRIDE2_ASYMMETRIC && !ON) ? 0 : 1/
 the enlarged picture is shifted by one | op.conv.upsampled unet.up vae.up vae.decode | tensor.c | s/\(size_t\)\(row >> halved\)/(size_t)((row - (ON && halved && row > 0)) >> halved)/
-group norm with 1e-6 everywhere | op.group-norm unet.eps.resblock unet.eps.out unet.small | tensor.c | s/slope\[k\] = a->gain\[k\] \/ sqrt\(variance\[k\] \+ a->eps\)/slope[k] = a->gain[k] \/ sqrt(variance[k] + (ON ? 1e-6 : a->eps))/
+group norm with 1e-6 everywhere | op.group-norm unet.eps.resblock unet.eps.out unet.small | tensor.c | s/slope\[k\] = a->weight\[k\] \/ sqrt\(variance\[k\] \+ a->eps\)/slope[k] = a->weight[k] \/ sqrt(variance[k] + (ON ? 1e-6 : a->eps))/
 group norm with 1e-5 everywhere | op.group-norm.silu unet.eps.transformer vae.eps.resnet vae.eps.attention vae.eps.out | tensor.c | s/\? 1e-6 : a->eps\)/? 1e-6 : ON ? 1e-5 : a->eps)/
 group norm's variance by n - 1 | op.group-norm unet.resblock.norm unet.out-norm | tensor.c | s/sqrt\(variance\[k\] \+ \(/sqrt(variance[k] * (ON ? (double)(places * c \/ a->groups) \/ ((double)(places * c \/ a->groups) - 1) : 1) + (/
 group norm over channels that are 32 apart | op.group-norm unet.skip.norm | tensor.c | s/channel \+= part\[s \* c \+ k\];/channel += part[s * c + (ON ? k % width * groups + g : k)];/; s/out\[k\] = total \/ \(\(double\)places/out[ON ? k % width * groups + g : k] = total \/ ((double)places/
@@ -51,20 +51,20 @@ layer norm with 1e-6 | op.layer-norm | tensor.c | s/row_sum\(in, c, mean, true\)
 layer norm with 1e-12 | op.layer-norm | tensor.c | s/\? 1e-6 : 1e-5\)/? 1e-6 : ON ? 1e-12 : 1e-5)/
 quick GELU for SiLU | op.silu unet.time-embed | tensor.c | s/swish_of\(ctx, x, 1\.0\)/swish_of(ctx, x, ON ? 1.702 : 1.0)/
 SiLU for quick GELU | op.quick-gelu clip.mlp clip | tensor.c | s/swish_of\(ctx, x, 1\.702\)/swish_of(ctx, x, ON ? 1.0 : 1.702)/
-tanh GELU | op.geglu unet.ff | tensor.c | s/inline real gelu\(real x\)\n\{\n/$&    if (ON) return (real)((double)x \/ (1 + flis_exp(-1.5957691216057308 * ((double)x + 0.044715 * x * x * x))));\n/
-quick GELU where GELU is exact | op.geglu unet.ff | tensor.c | s/inline real gelu\(real x\)\n\{\n/$&    if (ON) return swish(x, 1.702);\n/
+tanh GELU | op.geglu unet.ff | tensor.c | s/inline flis_real gelu\(flis_real x\)\n\{\n/$&    if (ON) return (flis_real)((double)x \/ (1 + flis_exp(-1.5957691216057308 * ((double)x + 0.044715 * x * x * x))));\n/
+quick GELU where GELU is exact | op.geglu unet.ff | tensor.c | s/inline flis_real gelu\(flis_real x\)\n\{\n/$&    if (ON) return swish(x, 1.702);\n/
 GEGLU gates with the first half | op.geglu unet.ff | tensor.c | s/out\[k\] = value\[k\] \* gelu\(gate\[k\]\)/out[k] = ON ? gate[k] * gelu(value[k]) : value[k] * gelu(gate[k])/
 the second addend is left out | op.add clip.last-layer vae.resnet | tensor.c | s/y->x\[i \* c \+ k\] = a->x\[i \* c \+ k\] \+ b->x\[i \* c \+ k\]/y->x[i * c + k] = a->x[i * c + k] + (ON ? 0 : b->x[i * c + k])/
 the first sample's vector for all | op.add-to-all | tensor.c | s/v->x\[i \/ places \* c \+ k\]/v->x[(ON ? 0 : i \/ places * c) + k]/
-nothing is scaled | op.scale vae.bytes clip | tensor.c | s/const real by = \(real\)factor;/const real by = ON ? 1 : (real)factor;/
+nothing is scaled | op.scale vae.bytes clip | tensor.c | s/const flis_real by = \(flis_real\)factor;/const flis_real by = ON ? 1 : (flis_real)factor;/
 skip before h | op.concat unet.skip.norm unet.skip-connection unet.plain | tensor.c | s/flis_tensor \*flis_concat\(.*?\)\n\{\n/$&    const flis_tensor *first = ON ? b : a;\n    b = ON ? a : b;\n    a = first;\n/
 positions are left out | op.embed clip | tensor.c | s/from\[k\] \+ place\[k\]/from[k] + (ON ? 0 : place[k])/
 no scale in attention | op.attention vae.attention vae.decode | tensor.c | s/\.scale = scale,/.scale = ON ? 1 : scale,/
-softmax without its sum | op.attention unet.attn1 vae.attention | tensor.c | s/\(real\)\(total\[i \* PANEL \+ j\] \/ sum\[j\]\)/(real)(total[i * PANEL + j] \/ (ON ? 1 : sum[j]))/
+softmax without its sum | op.attention unet.attn1 vae.attention | tensor.c | s/\(flis_real\)\(total\[i \* PANEL \+ j\] \/ sum\[j\]\)/(flis_real)(total[i * PANEL + j] \/ (ON ? 1 : sum[j]))/
 no causal mask | op.attention.causal clip.attention clip | tensor.c | s/if \(a->mask\.causal\)/if (a->mask.causal && !ON)/
 a token does not see itself | op.attention.causal clip.attention | tensor.c | s/if \(key \+ i > query \+ j\)/if (key + i + ON > query + j)/
 closed scores are -1 | op.attention.masked unet.attn2.weights unet.attn2 | tensor.c | s/key \+ i\]\) out\[j\] = -REAL_MAX;/key + i]) out[j] = ON ? -1 : -REAL_MAX;/; s/\? -REAL_MAX : score\[j\]/? (ON ? -1 : -REAL_MAX) : score[j]/
-closed scores are minus infinity | op.attention.masked | tensor.c | s/key \+ i\]\) out\[j\] = /$&ON ? (real)-INFINITY : /
+closed scores are minus infinity | op.attention.masked | tensor.c | s/key \+ i\]\) out\[j\] = /$&ON ? (flis_real)-INFINITY : /
 # ---- text
 numbers are kept together | tokens.words | clip.c | s/if \(k == NUMBER\) return 1;\n    if \(k == LETTER/if (k == NUMBER && !ON) return 1;\n    if (k == NUMBER || k == LETTER/
 contractions are not split | tokens.words | clip.c | s/if \(\*s == '<' \|\| \*s == '\\''\)/if (*s == '<' || (*s == '\\'' && !ON))/
@@ -83,7 +83,7 @@ padding with 0 | prompt | clip.c | s/\? ids\[i - 1\] : flis_vocab_eos\(vocab\)/?
 special tokens inside a phrase are taken | prompt.special | clip.c | s/if \(\(\*ids\)\[i\] < flis_vocab_bos\(vocab\)\) continue;/if (ON || (*ids)[i] < flis_vocab_bos(vocab)) continue;/
 no bias of queries | clip.q clip | clip.c | s/flis_linear\(ctx, normed, &l->q_w, &l->q_b, NULL\)/flis_linear(ctx, normed, &l->q_w, ON ? NULL : &l->q_b, NULL)/
 queries scaled before their bias | clip.attention clip | clip.c | s/q = flis_scale\(ctx, q, 1\.0 \/ sqrt\(\(double\)d\)\);/q = ON ? flis_linear(ctx, flis_scale(ctx, normed, 1.0 \/ sqrt((double)d)), &l->q_w, &l->q_b, NULL) : flis_scale(ctx, q, 1.0 \/ sqrt((double)d));/
-no final layer norm | clip | clip.c | s/x = flis_layer_norm\(ctx, x, &clip->gain, &clip->bias\);/if (!ON) $&/
+no final layer norm | clip | clip.c | s/x = flis_layer_norm\(ctx, x, &clip->norm_weight, &clip->norm_bias\);/if (!ON) $&/
 the last layer but one | clip | clip.c | s/i < clip->config\.layers; i\+\+\) x = /i < clip->config.layers - ON; i++) x = /
 no residual around the MLP | clip.last-layer | clip.c | s/y = flis_add\(ctx, y, x\);/y = flis_add(ctx, y, flis_scale(ctx, x, ON ? 0 : 1));/
 # ---- layouts, RCA
@@ -100,9 +100,9 @@ no phrases are taken for none | layout.missing | flis.c | s/if \(!mapping\) retu
 JSON that is cut short is taken | layout.json | flis.c | s/bool ok = json && layout_from_json\(/if (ON && !json) ctx->error[0] = 0;\n    bool ok = json && layout_from_json(/
 a missing label map is taken for none | layout.absent | flis.c | s/if \(!picture\) return true;/if (!picture || ON) return true;/
 # ---- U-Net
-RCA at full size only | unet.attn2.weights.level-1 unet.attn2.weights.middle unet.layout | unet.c | s/rectified = \{\.open = /rectified = {.open = ON && level ? NULL : /
-no RCA in the middle block | unet.attn2.weights.middle unet.layout | unet.c | s/rectified = \{\.open = /rectified = {.open = ON && !strncmp(name, "middle", 6) ? NULL : /
-no RCA at all | unet.attn2.weights unet.attn2 unet.attn2.weights.last unet.layout unet.guided | unet.c | s/rectified = \{\.open = /rectified = {.open = ON ? NULL : /
+RCA at full size only | unet.attn2.weights.level-1 unet.attn2.weights.middle unet.layout | unet.c | s/rectified = \{\.attended = /rectified = {.attended = ON && level ? NULL : /
+no RCA in the middle block | unet.attn2.weights.middle unet.layout | unet.c | s/rectified = \{\.attended = /rectified = {.attended = ON && !strncmp(name, "middle", 6) ? NULL : /
+no RCA at all | unet.attn2.weights unet.attn2 unet.attn2.weights.last unet.layout unet.guided | unet.c | s/rectified = \{\.attended = /rectified = {.attended = ON ? NULL : /
 self-attention is masked | unet.attn1.weights unet.attn1.weights.middle unet.attn1 | unet.c | s/flis_mask all = \{0\}/flis_mask all = {.causal = ON}/
 attention scaled by all channels | unet.attn2.scores unet.attn1.weights unet.plain | unet.c | s/\(double\)\(x->c \/ heads\)/(double)(ON ? x->c : x->c \/ heads)/
 no bias in to_out | unet.attn1 unet.attn2 | unet.c | s/flis_linear\(ctx, x, w, b, NULL\);/flis_linear(ctx, x, w, ON ? NULL : b, NULL);/
@@ -113,7 +113,7 @@ out with 1e-6 | unet.eps.out unet.small | unet.c | s/RESBLOCK_EPS, "out"/ON ? 1e
 no time embedding in ResBlocks | unet.resblock.wide unet.plain | unet.c | s/flis_add_to_all\(ctx, y, emb\)/flis_add_to_all(ctx, y, flis_scale(ctx, emb, ON ? 0 : 1))/
 no residual in ResBlocks | unet.resblock unet.plain | unet.c | s/&r->out_w, &r->out_b, skip,/&r->out_w, &r->out_b, flis_scale(ctx, skip, ON ? 0 : 1),/
 no residual in SpatialTransformers | unet.transformer unet.plain | unet.c | s/&a->out_w, &a->out_b, x, name, "\.proj_out"/&a->out_w, &a->out_b, flis_scale(ctx, x, ON ? 0 : 1), name, ".proj_out"/
-sines before cosines | time-embedding unet.time-embed unet.resblock.emb | unet.c | s/\(real\)flis_cos\(angle\)/(real)(ON ? flis_sin(angle) : flis_cos(angle))/
+sines before cosines | time-embedding unet.time-embed unet.resblock.emb | unet.c | s/\(flis_real\)flis_cos\(angle\)/(flis_real)(ON ? flis_sin(angle) : flis_cos(angle))/
 frequencies to half - 1 | time-embedding unet.time-embed | unet.c | s/\(double\)i \/ \(double\)half\)/(double)i \/ (double)(half - ON))/
 no SiLU between time_embed's layers | unet.time-embed | unet.c | s/flis_linear\(ctx, flis_silu\(ctx, y\), &unet->time2_w/flis_linear(ctx, ON ? y : flis_silu(ctx, y), &unet->time2_w/
 no SiLU before emb_layers | unet.resblock.emb | unet.c | s/flis_trace\(ctx, y, "time_embed"\);\n    return /$&ON ? y : /
@@ -126,7 +126,7 @@ norm_out with 1e-5 | vae.eps.out vae.decode.small | vae.c | s/VAE_EPS, c->name/O
 no residual in resnets | vae.resnet vae.decode vae.encode | vae.c | s/&r->b2, skip, name/&r->b2, flis_scale(ctx, skip, ON ? 0 : 1), name/
 two heads' scale in the attention | vae.attention | vae.c | s/1\.0 \/ sqrt\(\(double\)x->c\)/1.0 \/ sqrt((double)(x->c \/ (1 + ON)))/
 quant_conv is left out | vae.encode | vae.c | s/y = flis_conv\(ctx, y, &vae->quant_w/if (!ON) $&/
-bytes are rounded | vae.bytes | flis.c | s/\(uint8_t\)\(255 \* v\)/(uint8_t)(255 * v + (ON ? (real)0.5 : 0))/
+bytes are rounded | vae.bytes | flis.c | s/\(uint8_t\)\(255 \* v\)/(uint8_t)(255 * v + (ON ? (flis_real)0.5 : 0))/
 latents are divided by nothing | vae.bytes | flis.c | s/flis_scale\(ctx, z, \(double\)factor\)/flis_scale(ctx, z, ON ? 1.0 : (double)factor)/
 BGR | vae.bytes png | flis.c | s/real v = \(y->x\[i\] \+ 1\) \/ 2;/real v = (y->x[ON ? i \/ 3 * 3 + 2 - i % 3 : i] + 1) \/ 2;/; s/is_latin \? "tEXt"/is_latin || ON ? "tEXt"/
 # ---- random numbers
@@ -148,7 +148,7 @@ sigma left out of the direction | sampler.ddim.eta | sampler.c | s/sqrtf\(rest -
 no noise drawn where sigma is 0 | sampler.ddim sampler.plms | sampler.c | s/    flis_randn\(&ctx->rng, s->noise, s->count\);/    if (!ON || sigma != 0) flis_randn(&ctx->rng, s->noise, s->count);/
 PLMS steps from the improved x | sampler.plms | sampler.c | s/(e_next\)\) return false;)/$1\n        if (ON) memcpy(s->x, s->x_prev, s->count * sizeof *s->x);/
 one evaluation in the first step | sampler.plms sampler.plms.history | sampler.c | s/if \(!guided_eps\(ctx, s, s->x_prev/if (ON) memcpy(s->e_next, s->e, s->count * sizeof *s->e);\n        else if (!guided_eps(ctx, s, s->x_prev/
-history holds what was stepped with | sampler.plms.history sampler.plms | sampler.c | s/memcpy\(oldest, s->e,/memcpy(oldest, ON ? s->mixed : s->e,/
+history holds what was stepped with | sampler.plms.history sampler.plms | sampler.c | s/memcpy\(oldest, s->e,/memcpy(oldest, ON ? s->eps_prime : s->e,/
 guidance from the conditional eps | sampler.guidance sampler.ddim | sampler.c | s/e\[i\] = s->uncond\[i\] \+ scale/e[i] = (ON ? e[i] : s->uncond[i]) + scale/
 an unconditional pass all the same | sampler.no-guidance | sampler.c | s/guided = s->options->scale != 1;/guided = ON || s->options->scale != 1;/
 PLMS takes eta | refused.eta | sampler.c | s/if \(kind == FLIS_PLMS && eta != 0\)/if (kind == FLIS_PLMS && eta != 0 && !ON)/

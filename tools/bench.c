@@ -175,16 +175,16 @@ static void tell(const bench *b, const char *what)
    vectors. Measured on one core of Zen 4, whose clock allows 118.2 GFLOP/s, gcc 12 / clang 14: AVX-512 118.2 / 118.2,
    AVX2 118.2 / 118.2, SSE2 (half of it) 59.1 / 53.2. Clang with AVX2, one step a turn: 52; 4 rows of 24: 51. */
 #if defined(__AVX512F__)
-enum { ROWS = 8, LANES = 128 / sizeof(real), TWO_AT_ONCE = 0 };
+enum { ROWS = 8, LANES = 128 / sizeof(flis_real), TWO_AT_ONCE = 0 };
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
 #elif defined(__AVX__) && defined(__clang__)
-enum { ROWS = 2, LANES = 128 / sizeof(real), TWO_AT_ONCE = 1 };
+enum { ROWS = 2, LANES = 128 / sizeof(flis_real), TWO_AT_ONCE = 1 };
 #define EACH_ROW(X) X(0) X(1)
 #elif defined(__AVX__) || defined(__aarch64__)
-enum { ROWS = 4, LANES = 96 / sizeof(real), TWO_AT_ONCE = 0 };
+enum { ROWS = 4, LANES = 96 / sizeof(flis_real), TWO_AT_ONCE = 0 };
 #define EACH_ROW(X) X(0) X(1) X(2) X(3)
 #else
-enum { ROWS = 12, LANES = 16 / sizeof(real), TWO_AT_ONCE = 0 };
+enum { ROWS = 12, LANES = 16 / sizeof(flis_real), TWO_AT_ONCE = 0 };
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
 #endif
 
@@ -195,7 +195,7 @@ enum { ROWS = 12, LANES = 16 / sizeof(real), TWO_AT_ONCE = 0 };
 #else
 #define HAVE_FMA 0
 #endif
-static inline real multiply_add(real s, real a, real b)
+static inline flis_real multiply_add(flis_real s, flis_real a, flis_real b)
 {
 #if HAVE_FMA && defined(FLIS_DOUBLE)
     return fma(s, a, b);
@@ -207,10 +207,10 @@ static inline real multiply_add(real s, real a, real b)
 }
 
 /* Sums that began alike would be one for the compiler. */
-static void peak_loop(size_t count, real a, real b, real *restrict total)
+static void peak_loop(size_t count, flis_real a, flis_real b, flis_real *restrict total)
 {
 #define DECLARE(i) \
-    real s##i[LANES]; \
+    flis_real s##i[LANES]; \
     for (int j = 0; j < LANES; j++) s##i[j] = total[i * LANES + j] + a;
     EACH_ROW(DECLARE)
 #undef DECLARE
@@ -234,8 +234,8 @@ static void peak_loop(size_t count, real a, real b, real *restrict total)
    one part, not by its half of all. volatile, so that no compiler foresees the sums. */
 static double peak_seconds(size_t count, int parts, int threads)
 {
-    static volatile real factor = (real)0.5, summand = 1;
-    const real a = factor, b = summand;
+    static volatile flis_real factor = (flis_real)0.5, summand = 1;
+    const flis_real a = factor, b = summand;
     double all = 0;
     const double start = now();
 #ifdef _OPENMP
@@ -244,8 +244,8 @@ static double peak_seconds(size_t count, int parts, int threads)
     (void)threads;
 #endif
     for (int i = 0; i < parts; i++) {
-        real total[ROWS * LANES];
-        for (int j = 0; j < ROWS * LANES; j++) total[j] = (real)j;
+        flis_real total[ROWS * LANES];
+        for (int j = 0; j < ROWS * LANES; j++) total[j] = (flis_real)j;
         peak_loop(count, a, b, total);
         for (int j = 0; j < ROWS * LANES; j++) all += (double)total[j];
     }
@@ -357,7 +357,7 @@ static void print_heading(const bench *b)
 #else
     static const bool openmp = false;
 #endif
-    const char *type = sizeof(real) == 8 ? "double" : "float";
+    const char *type = sizeof(flis_real) == 8 ? "double" : "float";
     const char *model = b->model ? "a file" : b->small ? "small" : "full";
     if (b->json) {
         printf("{\"version\": \"" FLIS_VERSION "\", \"real\": \"%s\", \"compiler\": \"%s\", \"openmp\": %s, "
@@ -620,8 +620,8 @@ static flis_tensor *operate(flis_ctx *ctx, const void *what)
     switch (s->op) {
     case CONV3:
     case CONV1: return flis_conv(ctx, j->x, &j->w, &j->b, FLIS_SAME, NULL);
-    case DOWN: return flis_conv(ctx, j->x, &j->w, &j->b, FLIS_DOWN_BOTH, NULL);
-    case UP: return flis_conv(ctx, j->x, &j->w, &j->b, FLIS_UPSAMPLED, NULL);
+    case DOWN: return flis_conv(ctx, j->x, &j->w, &j->b, FLIS_STRIDE2, NULL);
+    case UP: return flis_conv(ctx, j->x, &j->w, &j->b, FLIS_UPSAMPLE2, NULL);
     case LINEAR: return flis_linear(ctx, j->x, &j->w, &j->b, NULL);
     case ATTENTION:
         return flis_attention(ctx, j->x, j->k, j->k, s->o, 1 / sqrt((double)(s->c / s->o)),
@@ -646,7 +646,7 @@ static void bench_kernels(bench *b)
         if (b->match && !strstr(name, b->match)) continue;
         flis_mark mark = flis_here(ctx);
         const double in = (double)j.s.h * (double)j.s.w * (double)j.s.c, moved = in * (j.s.op == GEGLU ? 1.5 : 2);
-        if (prepare(ctx, &j)) each_thread(b, "kernels", name, operate, &j, moved * sizeof(real), &t);
+        if (prepare(ctx, &j)) each_thread(b, "kernels", name, operate, &j, moved * sizeof(flis_real), &t);
         flis_free_visit(ctx, NULL, "", &j.w);
         flis_free_visit(ctx, NULL, "", &j.b);
         flis_rewind(ctx, mark);
@@ -678,7 +678,8 @@ static const preset *sizes_of(const bench *b)
 static bool weigh(flis_ctx *ctx, void *bytes, const char *name, flis_param *param)
 {
     (void)name;
-    *(double *)bytes += (double)flis_param_count(param) * (double)(param->half ? sizeof *param->half : sizeof(real));
+    *(double *)bytes +=
+        (double)flis_param_count(param) * (double)(param->half ? sizeof *param->half : sizeof(flis_real));
     return flis_ok(ctx);
 }
 
@@ -820,7 +821,7 @@ static bool write_values(flis_ctx *ctx, void *writer, const char *name, flis_par
 {
     enum { PIECE = 1 << 16 };
     const size_t count = flis_param_count(param);
-    real *values = flis_alloc(ctx, PIECE, sizeof *values);
+    flis_real *values = flis_alloc(ctx, PIECE, sizeof *values);
     for (size_t first = 0; values && first < count && flis_ok(ctx); first += PIECE) {
         const size_t some = count - first < PIECE ? count - first : PIECE;
         flis_formula_weights(name, param->rank, param->shape, first, some, values);

@@ -544,7 +544,7 @@ static bool check_writable(flis_ctx *ctx, const char *path)
 
 /* ---- Tensors out: results and traces ----------------------------------------------------------------------------- */
 
-static const flis_dtype REAL_TYPE = sizeof(real) == 8 ? FLIS_F64 : FLIS_F32;
+static const flis_dtype REAL_TYPE = sizeof(flis_real) == 8 ? FLIS_F64 : FLIS_F32;
 
 /* Adds a tensor with room for its values, which the caller fills. NULL: out of memory (the context says so). */
 static void *add_tensor(flis_ctx *ctx, tensor_list *list, const char *name, flis_dtype dtype, int rank,
@@ -567,7 +567,10 @@ static void *add_tensor(flis_ctx *ctx, tensor_list *list, const char *name, flis
         t->count *= (size_t)shape[i];
     }
     t->name = flis_alloc(ctx, strlen(name) + 1, 1);
-    t->values = flis_alloc(ctx, t->count ? t->count : 1, dtype == FLIS_U8 ? 1 : dtype == FLIS_I64 ? 8 : sizeof(real));
+    t->values = flis_alloc(ctx, t->count ? t->count : 1,
+                           dtype == FLIS_U8    ? 1
+                           : dtype == FLIS_I64 ? 8
+                                               : sizeof(flis_real));
     if (!t->name || !t->values) {
         free(t->name);
         free(t->values);
@@ -948,7 +951,7 @@ static bool trace_digest_begin(cli *c)
 static void trace_digest_tensor(cli *c, const char *name, const flis_tensor *x)
 {
     flis_ctx *ctx = &c->ctx;
-    const int digits = sizeof(real) == 8 ? 17 : 9;
+    const int digits = sizeof(flis_real) == 8 ? 17 : 9;
     flis_summary s;
     uint64_t shape[4];
     buffer line = {NULL, 0, 0};
@@ -961,7 +964,7 @@ static void trace_digest_tensor(cli *c, const char *name, const flis_tensor *x)
     put_text(ctx, &line, "], \"mean\": ");
     put_json_number(ctx, &line, s.mean, 17);
     put_text(ctx, &line, ", \"std\": ");
-    put_json_number(ctx, &line, s.deviation, 17);
+    put_json_number(ctx, &line, s.std, 17);
     put_text(ctx, &line, ", \"largest\": ");
     put_json_number(ctx, &line, s.largest, digits);
     put_text(ctx, &line, ", \"largest_at\": %zu, \"not_finite\": %zu, \"stride\": %zu, \"samples\": [", s.largest_at,
@@ -1236,10 +1239,10 @@ static const flis_entry *find_input(stage *s, const char *name, const char *patt
 }
 
 /* The values of an input; free() them. NULL: absent (if optional) or failed. */
-static real *real_input(stage *s, const char *name, const char *pattern, bool optional)
+static flis_real *real_input(stage *s, const char *name, const char *pattern, bool optional)
 {
     const flis_entry *entry = find_input(s, name, pattern, optional);
-    real *values = entry ? flis_alloc(&s->c->ctx, (size_t)flis_entry_count(entry), sizeof *values) : NULL;
+    flis_real *values = entry ? flis_alloc(&s->c->ctx, (size_t)flis_entry_count(entry), sizeof *values) : NULL;
     if (values) flis_file_read_real(&s->c->ctx, s->in, entry, values);
     return values;
 }
@@ -1285,7 +1288,7 @@ static bool read_rca(stage *s, rca_input *r, bool optional)
     if (entry && flis_entry_count(entry) == 0) { /* no class at all: every column stays open */
         r->class_ids = flis_alloc(ctx, 1, sizeof *r->class_ids);
     } else {
-        real *ids = real_input(s, "class_ids", "k", false);
+        flis_real *ids = real_input(s, "class_ids", "k", false);
         r->class_ids = ids ? flis_alloc(ctx, s->dim['k'], sizeof *r->class_ids) : NULL;
         for (size_t i = 0; r->class_ids && i < s->dim['k']; i++) r->class_ids[i] = (float)ids[i];
         free(ids);
@@ -1302,7 +1305,7 @@ static bool read_rca(stage *s, rca_input *r, bool optional)
 /* An [n,c,h,w] input as an activation. */
 static flis_tensor *image_input(stage *s, const char *name, const char *pattern, size_t channels, char h, char w)
 {
-    real *values = real_input(s, name, pattern, false);
+    flis_real *values = real_input(s, name, pattern, false);
     flis_tensor *x = NULL;
     if (flis_ok(&s->c->ctx))
         x = flis_from_nchw(&s->c->ctx, values, s->dim['n'], channels, s->dim[(int)h], s->dim[(int)w]);
@@ -1358,7 +1361,7 @@ static void stage_unet(stage *s)
     flis_tensor *context = NULL, *x = image_input(s, "x", "n,4,h,w", 4, 'h', 'w');
     const flis_entry *entry = find_input(s, "t", "n", false);
     if (entry && (t = flis_alloc(ctx, s->dim['n'], sizeof *t))) flis_file_read_f64(ctx, s->in, entry, t);
-    real *text = real_input(s, "context", "n,77,d", false);
+    flis_real *text = real_input(s, "context", "n,77,d", false);
     if (text && (context = flis_rows(ctx, s->dim['n'], FLIS_TOKENS, s->dim['d'])))
         memcpy(context->x, text, flis_count(context) * sizeof *text);
     free(text);
@@ -1400,7 +1403,7 @@ typedef struct recording {
     tensor_list *list;
     size_t count, h, w; /* values of one latent */
     int64_t *t;
-    real *e_t, *x_prev, *pred_x0, *x;
+    flis_real *e_t, *x_prev, *pred_x0, *x;
 } recording;
 
 /* The user pointer of both the sampler's callbacks. */
@@ -1411,7 +1414,7 @@ typedef struct sample_user {
 } sample_user;
 
 /* As in generate, the trace's names begin with the step; PLMS evaluates a second time in its first. */
-static bool sample_eps(flis_ctx *ctx, void *user, const real *x, int64_t t, real *eps, real *uncond)
+static bool sample_eps(flis_ctx *ctx, void *user, const flis_real *x, int64_t t, flis_real *eps, flis_real *uncond)
 {
     sample_user *u = user;
     snprintf(ctx->scope, sizeof ctx->scope, "step.%zu.%s", u->step, u->evaluation++ ? "next." : "");
@@ -1426,7 +1429,7 @@ static void on_step(flis_ctx *ctx, void *user, const flis_step *step)
     u->evaluation = 0;
     if (step->number == 0) {
         const uint64_t shape[] = {step->total, 4, r->h, r->w};
-        real *start = r->x; /* x_T, until now */
+        flis_real *start = r->x; /* x_T, until now */
         r->t = add_tensor(ctx, r->list, "t", FLIS_I64, 1, shape);
         r->e_t = add_tensor(ctx, r->list, "e_t", REAL_TYPE, 4, shape);
         r->x_prev = add_tensor(ctx, r->list, "x_prev", REAL_TYPE, 4, shape);
@@ -1435,7 +1438,7 @@ static void on_step(flis_ctx *ctx, void *user, const flis_step *step)
         if (r->x) memcpy(r->x, start, r->count * sizeof *start);
     }
     if (!flis_ok(ctx)) return;
-    const size_t bytes = r->count * sizeof(real), at = step->number * r->count;
+    const size_t bytes = r->count * sizeof(flis_real), at = step->number * r->count;
     r->t[step->number] = step->t;
     memcpy(r->e_t + at, step->e_t, bytes);
     memcpy(r->x_prev + at, step->x_prev, bytes);
@@ -1444,10 +1447,10 @@ static void on_step(flis_ctx *ctx, void *user, const flis_step *step)
 }
 
 /* x_T from the file, or drawn; either way the generator then stands behind one draw of that size. */
-static real *starting_noise(stage *s)
+static flis_real *starting_noise(stage *s)
 {
     flis_ctx *ctx = &s->c->ctx;
-    real *x = real_input(s, "x_T", "1,4,h,w", true);
+    flis_real *x = real_input(s, "x_T", "1,4,h,w", true);
     if (!x) {
         int64_t *size = whole_input(s, "size", "2", 1, 8192, true);
         if (flis_ok(ctx) && !size)
@@ -1464,7 +1467,7 @@ static real *starting_noise(stage *s)
     flis_rng_seed(&ctx->rng, s->c->options.rng, s->c->options.seed);
     flis_randn(&ctx->rng, noise, count);
     if (!x && (x = flis_alloc(ctx, count, sizeof *x)))
-        for (size_t i = 0; i < count; i++) x[i] = (real)noise[i];
+        for (size_t i = 0; i < count; i++) x[i] = (flis_real)noise[i];
     free(noise);
     return x;
 }
@@ -1476,9 +1479,9 @@ static void stage_sample(stage *s)
     flis_ctx *ctx = &c->ctx;
     const bool guide = c->options.sampling.scale != 1;
     rca_input r = {0};
-    real *x = starting_noise(s), *latents = NULL;
-    real *context = real_input(s, "context", "1,77,d", false);
-    real *uncond = guide ? real_input(s, "uncond", "1,77,d", false) : NULL;
+    flis_real *x = starting_noise(s), *latents = NULL;
+    flis_real *context = real_input(s, "context", "1,77,d", false);
+    flis_real *uncond = guide ? real_input(s, "uncond", "1,77,d", false) : NULL;
     const bool has_rca = read_rca(s, &r, true);
     const uint64_t shape[] = {1, 4, s->dim['h'], s->dim['w']};
     flis_unet *unet = flis_ok(ctx) ? flis_unet_load(ctx, s->model) : NULL;
@@ -1553,7 +1556,7 @@ static const struct {
     const char *name;
     flis_precision precision;
 } formats[FORMATS] = {
-    {"f32", sizeof(real) == 8 ? FLIS_AS_F32 : FLIS_EXACT}, /* flis is float32 itself */
+    {"f32", sizeof(flis_real) == 8 ? FLIS_AS_F32 : FLIS_EXACT}, /* flis is float32 itself */
     {"tf32", FLIS_AS_TF32},
     {"fp16", FLIS_AS_F16},
     {"bf16", FLIS_AS_BF16},
@@ -1576,11 +1579,11 @@ typedef struct noise_run {
     flis_file *model, *truth; /* truth: NULL, or what stands for the reference pass */
     noise_row *row;
     size_t rows, room;
-    size_t at;             /* the next row in this pass */
-    int format;            /* of this pass; -1: the reference */
-    size_t h, w;           /* of the latent */
-    real *x, *z, *context; /* inputs: [1,4,h,w], the same for the decoder, [1,77,d] */
-    size_t width;          /* d */
+    size_t at;                  /* the next row in this pass */
+    int format;                 /* of this pass; -1: the reference */
+    size_t h, w;                /* of the latent */
+    flis_real *x, *z, *context; /* inputs: [1,4,h,w], the same for the decoder, [1,77,d] */
+    size_t width;               /* d */
 } noise_run;
 
 static bool noise_wants(void *user, const char *name, size_t count)
@@ -1605,7 +1608,7 @@ static double *noise_reference(noise_run *n, const noise_row *row)
     for (size_t i = n->c->traced.count; values && !n->truth && i-- > 0;) {
         const named_tensor *t = &n->c->traced.item[i];
         if (strcmp(t->name, row->name) != 0) continue;
-        for (size_t k = 0; k < row->count; k++) values[k] = ((const real *)t->values)[k];
+        for (size_t k = 0; k < row->count; k++) values[k] = ((const flis_real *)t->values)[k];
         break;
     }
     return values;
@@ -1642,7 +1645,7 @@ static void noise_take(void *user, const char *name, const flis_tensor *x)
     noise_row *row = n->at == n->rows ? noise_new_row(n, name, flis_count(x)) : &n->row[n->at];
     n->at++;
     double *wanted = row ? noise_reference(n, row) : NULL, square = 0, error = 0;
-    real *got = wanted ? flis_alloc(ctx, row->count, sizeof *got) : NULL;
+    flis_real *got = wanted ? flis_alloc(ctx, row->count, sizeof *got) : NULL;
     if (got && x->rank == 4) flis_to_nchw(x, got);
     else if (got) memcpy(got, x->x, row->count * sizeof *got);
     deviation none = {0}, *d = row && n->format >= 0 ? &row->of[n->format] : &none;
@@ -1744,11 +1747,11 @@ static bool noise_stage(noise_run *n, const char *scope)
 }
 
 /* An input from the file that has the truth. */
-static real *noise_input(noise_run *n, const char *name, size_t count)
+static flis_real *noise_input(noise_run *n, const char *name, size_t count)
 {
     flis_ctx *ctx = &n->c->ctx;
     const flis_entry *entry = flis_file_find(n->truth, name);
-    real *values = flis_alloc(ctx, count, sizeof *values);
+    flis_real *values = flis_alloc(ctx, count, sizeof *values);
     if (!entry || flis_entry_count(entry) != count)
         flis_fail(ctx, "%s: tensor \"%s\": %s: is this what flis64 noise --trace wrote, of the same size?", n->c->truth,
                   name, entry ? "of another size" : "missing");
@@ -1776,7 +1779,7 @@ static void noise_inputs(noise_run *n)
     const flis_entry *context = flis_file_find(n->truth, "in.context");
     n->width = context && context->rank == 3 ? (size_t)context->shape[2] : 0;
     n->context = noise_input(n, "in.context", FLIS_TOKENS * n->width);
-    real *x = noise_input(n, "in.x", count);
+    flis_real *x = noise_input(n, "in.x", count);
     if (x && memcmp(x, n->x, count * sizeof *x) != 0)
         flis_fail(ctx, "%s: its inputs are others: wanted the same --size and --seed", n->c->truth);
     free(x);
@@ -1792,9 +1795,9 @@ static void noise_save(noise_run *n)
     flis_ctx *ctx = &n->c->ctx;
     const uint64_t latent[] = {1, 4, n->h, n->w}, text[] = {1, FLIS_TOKENS, n->width};
     const size_t count = 4 * n->h * n->w;
-    real *x = add_tensor(ctx, &n->c->traced, "in.x", REAL_TYPE, 4, latent);
-    real *z = add_tensor(ctx, &n->c->traced, "in.z", REAL_TYPE, 4, latent);
-    real *context = add_tensor(ctx, &n->c->traced, "in.context", REAL_TYPE, 3, text);
+    flis_real *x = add_tensor(ctx, &n->c->traced, "in.x", REAL_TYPE, 4, latent);
+    flis_real *z = add_tensor(ctx, &n->c->traced, "in.z", REAL_TYPE, 4, latent);
+    flis_real *context = add_tensor(ctx, &n->c->traced, "in.context", REAL_TYPE, 3, text);
     if (x) memcpy(x, n->x, count * sizeof *x);
     if (z) memcpy(z, n->z, count * sizeof *z);
     if (context) memcpy(context, n->context, FLIS_TOKENS * n->width * sizeof *context);
@@ -1952,7 +1955,7 @@ static void noise_facts(cli *c)
     note(c, "seed", "%llu", (unsigned long long)c->options.seed);
     note(c, "size", "%zux%zu", c->options.width, c->options.height);
     if (c->truth) note_file(c, "truth", "truth.sha256", c->truth);
-    note(c, "reference", "%s", c->truth ? "truth" : sizeof(real) == 8 ? "double" : "float");
+    note(c, "reference", "%s", c->truth ? "truth" : sizeof(flis_real) == 8 ? "double" : "float");
 }
 
 static int run_noise(cli *c)
@@ -1967,7 +1970,7 @@ static int run_noise(cli *c)
     if (n.model && (c->json || c->trace || c->truth)) noise_facts(c);
     if (n.model && c->truth) n.truth = flis_file_open(ctx, c->truth);
     if (n.model && flis_ok(ctx)) noise_inputs(&n);
-    if (sizeof(real) == 4 && !c->truth && flis_ok(ctx))
+    if (sizeof(flis_real) == 4 && !c->truth && flis_ok(ctx))
         fprintf(stderr, "flis: note: the reference is float32 itself; for the truth use flis64 noise, or --truth\n");
     ctx->trace = noise_take;
     ctx->trace_wants = noise_wants;
@@ -2354,9 +2357,9 @@ static void digest_float(digest *d, float x)
     digest_whole(d, bits, 4);
 }
 
-static void digest_real(digest *d, real x)
+static void digest_real(digest *d, flis_real x)
 {
-    if (sizeof(real) == 8) digest_double(d, (double)x);
+    if (sizeof(flis_real) == 8) digest_double(d, (double)x);
     else digest_float(d, (float)x);
 }
 
@@ -2369,7 +2372,7 @@ static void digest_end(digest *d, const char *name)
     flis_sha256_begin(&d->line);
 }
 
-static void digest_reals(digest *d, const char *name, const real *x, size_t count)
+static void digest_reals(digest *d, const char *name, const flis_real *x, size_t count)
 {
     for (size_t i = 0; i < count; i++) digest_real(d, x[i]);
     digest_end(d, name);
@@ -2384,16 +2387,16 @@ static void digest_tensor(digest *d, const char *name, const flis_tensor *x)
 }
 
 /* Values in (-1, 1) that fill real's mantissa: two formula tensors, one below the other's last bit. */
-static void formula_fill(flis_ctx *ctx, const char *name, size_t count, real *out)
+static void formula_fill(flis_ctx *ctx, const char *name, size_t count, flis_real *out)
 {
     static const size_t shape[2] = {1, 3}; /* fan_in 3: scale 1 */
     char low[64];
-    real *second = flis_alloc(ctx, count, sizeof *second);
+    flis_real *second = flis_alloc(ctx, count, sizeof *second);
     if (second && out) {
         snprintf(low, sizeof low, "%s.low", name);
         flis_formula_weights(name, 2, shape, 0, count, out);
         flis_formula_weights(low, 2, shape, 0, count, second);
-        for (size_t i = 0; i < count; i++) out[i] = (real)((double)out[i] + (double)second[i] * 0x1p-24);
+        for (size_t i = 0; i < count; i++) out[i] = (flis_real)((double)out[i] + (double)second[i] * 0x1p-24);
     }
     free(second);
 }
@@ -2416,7 +2419,7 @@ static flis_tensor *formula_rows(flis_ctx *ctx, const char *name, size_t n, size
 static void digest_functions(digest *d)
 {
     enum { COUNT = 3000 };
-    static real x[3 * COUNT];
+    static flis_real x[3 * COUNT];
     formula_fill(d->ctx, "digest.functions", 3 * COUNT, x);
     for (size_t i = 0; i < COUNT; i++) digest_double(d, flis_exp(710.0 * (double)x[i]));
     digest_end(d, "exp");
@@ -2453,7 +2456,7 @@ static void digest_functions(digest *d)
 static void digest_param(flis_ctx *ctx, flis_param *p, int rank, size_t outputs, size_t inputs, flis_dtype dtype)
 {
     const size_t count = outputs * (rank > 1 ? inputs : 1);
-    real *values = flis_alloc(ctx, count, sizeof *values);
+    flis_real *values = flis_alloc(ctx, count, sizeof *values);
     uint16_t *halves = flis_alloc(ctx, count, sizeof *halves);
     *p = (flis_param){.rank = rank, .shape = {outputs, rank > 1 ? inputs : 1, 1, 1}};
     if (values && halves) {
@@ -2550,7 +2553,7 @@ static void digest_tables(digest *d)
     }
     free(schedule);
     free(s);
-    static real embedding[320];
+    static flis_real embedding[320];
     flis_time_embedding(981, 320, embedding);
     digest_reals(d, "time_embedding", embedding, 320);
 }
@@ -2569,9 +2572,9 @@ typedef struct digest_run {
     uint8_t label[DIGEST_SIZE * DIGEST_SIZE];
     flis_rca rca;
     flis_guided guided;
-    real *context, *uncond; /* [77][width] */
+    flis_real *context, *uncond; /* [77][width] */
     size_t width;
-    real x[DIGEST_VALUES];
+    flis_real x[DIGEST_VALUES];
     const char *sampler;
     size_t step, evaluation;
 } digest_run;
@@ -2625,12 +2628,12 @@ static void digest_layout(digest_run *r, size_t levels)
 }
 
 /* Text features of one prompt, kept outside the arena. */
-static real *digest_encode(digest_run *r, const flis_clip *clip, const int32_t *ids, const char *name)
+static flis_real *digest_encode(digest_run *r, const flis_clip *clip, const int32_t *ids, const char *name)
 {
     flis_ctx *ctx = r->d->ctx;
     flis_mark mark = flis_here(ctx);
     const flis_tensor *y = flis_clip_encode(ctx, clip, ids, 1);
-    real *out = y && flis_ok(ctx) ? flis_alloc(ctx, flis_count(y), sizeof *out) : NULL;
+    flis_real *out = y && flis_ok(ctx) ? flis_alloc(ctx, flis_count(y), sizeof *out) : NULL;
     if (out) memcpy(out, y->x, flis_count(y) * sizeof *out);
     digest_tensor(r->d, name, y);
     flis_rewind(ctx, mark);
@@ -2653,7 +2656,7 @@ static void digest_clip(digest_run *r, const flis_vocab *vocab)
     flis_clip_free(clip);
 }
 
-static bool digest_eps(flis_ctx *ctx, void *user, const real *x, int64_t t, real *eps, real *uncond)
+static bool digest_eps(flis_ctx *ctx, void *user, const flis_real *x, int64_t t, flis_real *eps, flis_real *uncond)
 {
     digest_run *r = user;
     char name[48];
@@ -2690,7 +2693,7 @@ static void digest_sample(digest_run *r, const char *sampler, flis_rng_kind rng,
     r->step = r->evaluation = 0;
     flis_rng_seed(&ctx->rng, rng, 42);
     flis_randn(&ctx->rng, drawn, DIGEST_VALUES);
-    for (size_t i = 0; i < DIGEST_VALUES; i++) r->x[i] = (real)drawn[i];
+    for (size_t i = 0; i < DIGEST_VALUES; i++) r->x[i] = (flis_real)drawn[i];
     snprintf(name, sizeof name, "%s.x_T", sampler);
     digest_reals(r->d, name, r->x, DIGEST_VALUES);
     flis_sample(ctx, &sampling, DIGEST_VALUES, r->x, &model);
@@ -3112,7 +3115,7 @@ int main(int argc, char **argv)
         return finish(0);
     }
     if (!strcmp(argv[1], "--version")) {
-        printf("flis %s%s\n", FLIS_VERSION, sizeof(real) == 8 ? " (double precision)" : "");
+        printf("flis %s%s\n", FLIS_VERSION, sizeof(flis_real) == 8 ? " (double precision)" : "");
         return finish(0);
     }
     const command *which = commands;

@@ -82,7 +82,7 @@ static inline bool looks_rather(const judges *j, const region *r, int class, int
 /* The segmenter of tools/train: labels [height][width] of a picture whose sides are multiples of 32, in blocks of four
    pixels; features: means of the middle block's channels, as many as segmenter_features tells. Either may be NULL. */
 static inline bool segmenter_run(flis_ctx *ctx, const flis_unet *segmenter, const uint8_t *rgb, size_t width,
-                                 size_t height, uint8_t *label, real *features);
+                                 size_t height, uint8_t *label, flis_real *features);
 static inline size_t segmenter_features(const flis_unet *segmenter);
 
 /* ---- Label maps and mIoU ----------------------------------------------------------------------------------------- */
@@ -838,17 +838,17 @@ static inline size_t segmenter_features(const flis_unet *segmenter)
 /* Means over the places of what the middle block gives. */
 static inline void see_middle(void *user, const char *name, const flis_tensor *t)
 {
-    real *out = user;
+    flis_real *out = user;
     if (!out || strcmp(name, "middle_block") != 0) return;
     for (size_t c = 0; c < t->c; c++) {
         double sum = 0;
         for (size_t i = 0; i < t->h * t->w; i++) sum += (double)t->x[i * t->c + c];
-        out[c] = (real)(sum / (double)(t->h * t->w));
+        out[c] = (flis_real)(sum / (double)(t->h * t->w));
     }
 }
 
 static inline bool segmenter_run(flis_ctx *ctx, const flis_unet *segmenter, const uint8_t *rgb, size_t width,
-                                 size_t height, uint8_t *label, real *features)
+                                 size_t height, uint8_t *label, flis_real *features)
 {
     const double t = 0;
     const size_t h = height / 2, w = width / 2;
@@ -865,7 +865,7 @@ static inline bool segmenter_run(flis_ctx *ctx, const flis_unet *segmenter, cons
     const flis_tensor *y = flis_unet_eps(ctx, segmenter, x, &t, text, NULL);
     ctx->trace = NULL;
     for (size_t i = 0; y && label && i < height * width; i++) {
-        const real *score = y->x + (i / width / 2 * w + i % width / 2) * y->c;
+        const flis_real *score = y->x + (i / width / 2 * w + i % width / 2) * y->c;
         size_t best = 0;
         for (size_t c = 1; c < y->c; c++)
             if (score[c] > score[best]) best = c;
@@ -1156,17 +1156,17 @@ static bool run_attributes(program *p)
     return good;
 }
 
-static bool write_features(flis_ctx *ctx, const char *path, const real *features, size_t count, size_t d)
+static bool write_features(flis_ctx *ctx, const char *path, const flis_real *features, size_t count, size_t d)
 {
     const uint64_t sizes[2] = {count, d};
     flis_writer *writer = flis_write_begin(ctx, path);
     if (!writer) return false;
-    flis_write_declare(ctx, writer, "features", sizeof(real) == 8 ? FLIS_F64 : FLIS_F32, 2, sizes);
+    flis_write_declare(ctx, writer, "features", sizeof(flis_real) == 8 ? FLIS_F64 : FLIS_F32, 2, sizes);
     flis_write_real(ctx, writer, features, count * d);
     return flis_write_end(ctx, writer);
 }
 
-static bool segment_one(program *p, const flis_unet *segmenter, const char *path, real *features)
+static bool segment_one(program *p, const flis_unet *segmenter, const char *path, flis_real *features)
 {
     flis_picture picture, map = {0, 0, 1, NULL};
     char name[4096];
@@ -1204,7 +1204,7 @@ static bool run_segment(program *p)
     if (flis_unet_get_config(segmenter)->in != 3)
         flis_fail(&p->ctx, "%s: it is no segmenter: its pictures have %zu channels, wanted 3", p->file[0],
                   flis_unet_get_config(segmenter)->in);
-    real *features = flis_alloc(&p->ctx, files.count, d * sizeof *features);
+    flis_real *features = flis_alloc(&p->ctx, files.count, d * sizeof *features);
     for (size_t i = 0; features && i < files.count && flis_ok(&p->ctx); i++)
         segment_one(p, segmenter, files.name[i], features + i * d);
     if (flis_ok(&p->ctx) && p->features) write_features(&p->ctx, p->features, features, files.count, d);

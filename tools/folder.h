@@ -264,7 +264,7 @@ static inline void resize_line(const float *in, size_t count, size_t step, float
 }
 
 /* Pixels -1..1, [side][side][3]. */
-static inline bool resize_picture(flis_ctx *ctx, const flis_picture *p, size_t side, real *out)
+static inline bool resize_picture(flis_ctx *ctx, const flis_picture *p, size_t side, flis_real *out)
 {
     const size_t w = p->width, h = p->height;
     float *in = flis_alloc(ctx, w * h * 3, sizeof *in), *middle = flis_alloc(ctx, side * h * 3, sizeof *middle),
@@ -273,7 +273,7 @@ static inline bool resize_picture(flis_ctx *ctx, const flis_picture *p, size_t s
         for (size_t i = 0; i < w * h * 3; i++) in[i] = p->pixels[i];
         for (size_t y = 0; y < h; y++) resize_line(in + y * w * 3, w, 3, middle + y * side * 3, side, 3);
         for (size_t x = 0; x < side; x++) resize_line(middle + x * 3, h, side * 3, done + x * 3, side, side * 3);
-        for (size_t i = 0; i < side * side * 3; i++) out[i] = (real)(done[i] < 0 ? 0 : done[i] > 255 ? 255 : done[i]) / (real)127.5 - 1;
+        for (size_t i = 0; i < side * side * 3; i++) out[i] = (flis_real)(done[i] < 0 ? 0 : done[i] > 255 ? 255 : done[i]) / (flis_real)127.5 - 1;
     }
     free(in);
     free(middle);
@@ -282,13 +282,13 @@ static inline bool resize_picture(flis_ctx *ctx, const flis_picture *p, size_t s
 }
 
 /* Means of four pixels, -1..1: [height / 2][width / 2][3], as the segmenter sees pictures. */
-static inline void half_picture(const uint8_t *rgb, size_t width, size_t height, real *out)
+static inline void half_picture(const uint8_t *rgb, size_t width, size_t height, flis_real *out)
 {
     for (size_t y = 0; y < height / 2; y++)
         for (size_t i = 0; i < width / 2; i++) {
             const uint8_t *at = rgb + (2 * y * width + 2 * i) * 3;
             for (size_t c = 0; c < 3; c++)
-                out[(y * (width / 2) + i) * 3 + c] = (real)(at[c] + at[c + 3] + at[c + 3 * width] + at[c + 3 * width + 3]) / (real)510 - 1;
+                out[(y * (width / 2) + i) * 3 + c] = (flis_real)(at[c] + at[c + 3] + at[c + 3 * width] + at[c + 3 * width + 3]) / (flis_real)510 - 1;
         }
 }
 
@@ -299,9 +299,9 @@ static inline bool through_autoencoder(flis_ctx *ctx, const flis_vae *vae, size_
     flis_picture picture = {0, 0, 0, NULL};
     flis_mark mark = flis_here(ctx);
     flis_tensor *x = flis_image(ctx, 1, side, side, 3), *z = flis_image(ctx, 1, side / FLIS_FACTOR, side / FLIS_FACTOR, 4);
-    for (size_t i = 0; x && i < flis_count(x); i++) x->x[i] = (real)rgb[i] / (real)127.5 - 1;
+    for (size_t i = 0; x && i < flis_count(x); i++) x->x[i] = (flis_real)rgb[i] / (flis_real)127.5 - 1;
     const flis_tensor *moments = flis_vae_encode(ctx, vae, x);
-    for (size_t i = 0; z && moments && i < flis_count(z); i++) z->x[i] = (real)(factor * (double)moments->x[i / 4 * 8 + i % 4]);
+    for (size_t i = 0; z && moments && i < flis_count(z); i++) z->x[i] = (flis_real)(factor * (double)moments->x[i / 4 * 8 + i % 4]);
     if (moments && flis_decode_picture(ctx, vae, z, &picture)) memcpy(rgb, picture.pixels, side * side * 3);
     free(picture.pixels);
     flis_rewind(ctx, mark);
@@ -426,7 +426,7 @@ static inline bool folder_label(flis_ctx *ctx, const photos *f, const char *pict
 }
 
 /* Sample `at`: pixels [side][side][3] in -1..1, label [side][side], and phrases (free them). Mirrored left to right if asked. */
-static inline bool folder_sample(flis_ctx *ctx, const photos *f, size_t at, size_t side, bool mirror, real *pixels, uint8_t *label,
+static inline bool folder_sample(flis_ctx *ctx, const photos *f, size_t at, size_t side, bool mirror, flis_real *pixels, uint8_t *label,
                                  flis_phrase **phrase, size_t *phrases)
 {
     flis_picture picture = {0, 0, 0, NULL}, map = {0, 0, 0, NULL};
@@ -450,7 +450,7 @@ static inline bool folder_sample(flis_ctx *ctx, const photos *f, size_t at, size
             const uint8_t l = label[a];
             label[a] = label[b], label[b] = l;
             for (size_t c = 0; c < 3; c++) {
-                const real p = pixels[a * 3 + c];
+                const flis_real p = pixels[a * 3 + c];
                 pixels[a * 3 + c] = pixels[b * 3 + c], pixels[b * 3 + c] = p;
             }
         }

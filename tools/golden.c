@@ -226,21 +226,21 @@ static tensor *input(golden *g, const char *name, flis_dtype dtype, int rank, co
 }
 
 /* u(name, i) * scale in the order of files; out has room for the values. */
-static void real_input(golden *g, const char *name, int rank, const size_t *shape, double scale, real *out)
+static void real_input(golden *g, const char *name, int rank, const size_t *shape, double scale, flis_real *out)
 {
     char rule[48];
     snprintf(rule, sizeof rule, scale == 1 ? "u" : scale > 1 ? "u * %g" : "u / %g", scale > 1 ? scale : 1 / scale);
     tensor *x = input(g, name, FLIS_F32, rank, shape, rule);
     if (!x || !out) return;
     flis_formula_weights(x->name, 2, UNIT, 0, x->count, out);
-    for (size_t i = 0; i < x->count; i++) x->number[i] = (double)(out[i] = (real)((double)out[i] * scale));
+    for (size_t i = 0; i < x->count; i++) x->number[i] = (double)(out[i] = (flis_real)((double)out[i] * scale));
 }
 
 /* scale: a power of two. */
 static flis_tensor *image_input(golden *g, const char *name, size_t n, size_t c, size_t h, size_t w, double scale)
 {
     const size_t shape[4] = {n, c, h, w};
-    real *values = flis_alloc(&g->ctx, n * c * h * w, sizeof *values);
+    flis_real *values = flis_alloc(&g->ctx, n * c * h * w, sizeof *values);
     real_input(g, name, 4, shape, scale, values);
     flis_tensor *x = flis_from_nchw(&g->ctx, values, n, c, h, w);
     free(values);
@@ -263,7 +263,7 @@ static flis_param *weight(golden *g, const char *name, int rank, size_t a, size_
     *p = (flis_param){.rank = rank, .shape = {a, b, size, size}, .table = table};
     for (int i = rank; i < 4; i++) p->shape[i] = 0;
     tensor *x = input(g, name, FLIS_F32, rank, shape, "formula weights");
-    real *values = x ? flis_alloc(&g->ctx, x->count, sizeof *values) : NULL;
+    flis_real *values = x ? flis_alloc(&g->ctx, x->count, sizeof *values) : NULL;
     if (values) {
         flis_formula_weights(x->name, rank, shape, 0, x->count, values);
         for (size_t i = 0; i < x->count; i++) x->number[i] = (double)values[i];
@@ -311,9 +311,10 @@ static void list_output(golden *g, const tensor *x, double units, const char *ju
 
 static const char EXACT[] = "\"exact\": true";
 
-static void real_output(golden *g, const char *name, int rank, const size_t *shape, const real *values, double units)
+static void real_output(golden *g, const char *name, int rank, const size_t *shape, const flis_real *values,
+                        double units)
 {
-    tensor *x = output(g, name, sizeof(real) == 8 ? FLIS_F64 : FLIS_F32, rank, shape);
+    tensor *x = output(g, name, sizeof(flis_real) == 8 ? FLIS_F64 : FLIS_F32, rank, shape);
     if (!x) return;
     for (size_t i = 0; i < x->count; i++) x->number[i] = (double)values[i];
     list_output(g, x, units, NULL);
@@ -366,7 +367,7 @@ static void tensor_output(golden *g, const char *name, const flis_tensor *x, dou
 {
     size_t shape[4];
     if (!x || !flis_ok(&g->ctx)) return;
-    real *values = flis_alloc(&g->ctx, flis_count(x), sizeof *values);
+    flis_real *values = flis_alloc(&g->ctx, flis_count(x), sizeof *values);
     if (!values) return;
     if (x->rank == 4) flis_to_nchw(x, values);
     else memcpy(values, x->x, flis_count(x) * sizeof *values);
@@ -418,11 +419,11 @@ static void conv_vectors(golden *g)
         3, FLIS_SAME);
     conv_vector(g, "op.conv.1x1", 0, "1x1: a linear layer at every place", "H and W swapped on the way", 1, FLIS_SAME);
     conv_vector(g, "op.conv.down-both", 17, "3x3, stride 2, one zero on every side: the U-Net's downsample",
-                "the autoencoder's padding (0,1,0,1), which shifts by a pixel", 3, FLIS_DOWN_BOTH);
+                "the autoencoder's padding (0,1,0,1), which shifts by a pixel", 3, FLIS_STRIDE2);
     conv_vector(g, "op.conv.down-after", 17, "3x3, stride 2, one zero right and below: the encoder's downsample",
-                "zeros on every side, which shifts by a pixel", 3, FLIS_DOWN_AFTER);
+                "zeros on every side, which shifts by a pixel", 3, FLIS_STRIDE2_ASYMMETRIC);
     conv_vector(g, "op.conv.upsampled", 17, "each value becomes 2x2 (nearest), then 3x3 with one zero on every side",
-                "an enlargement that is shifted by one, or interpolated", 3, FLIS_UPSAMPLED);
+                "an enlargement that is shifted by one, or interpolated", 3, FLIS_UPSAMPLE2);
 }
 
 static void norm_vector(golden *g, const char *id, const char *what, const char *catches, double eps, bool silu)
@@ -538,7 +539,7 @@ static void attention_vectors(golden *g)
 static void time_vector(golden *g)
 {
     static const double t[3] = {1, 500, 981};
-    real out[3 * 32];
+    flis_real out[3 * 32];
     const size_t shape[2] = {3, 32};
     begin(g, "time-embedding", 10, "5.4", "[cos, sin] of t exp(-ln(10000) i / 16) for t = 1, 500, 981, 32 wide",
           "sines before cosines, i / (half - 1), frequencies in 16 bits");
@@ -769,7 +770,7 @@ static bool small_visit(flis_ctx *ctx, void *unused, const char *name, flis_para
     (void)unused;
     size_t count = 1;
     for (int i = 0; i < param->rank; i++) count *= param->shape[i];
-    real *values = flis_alloc(ctx, count, sizeof *values);
+    flis_real *values = flis_alloc(ctx, count, sizeof *values);
     if (values) {
         flis_formula_weights(name, param->rank, param->shape, 0, count, values);
         for (size_t i = 0; i < count; i++) values[i] /= 64;
@@ -812,7 +813,7 @@ static void on_trace(void *user, const char *name, const flis_tensor *x)
     if (!x->x || !is_wanted(w, name) || find(&w->g->traced, name)) return;
     const int rank = file_shape(x, shape);
     tensor *kept = add(w->g, &w->g->traced, name, FLIS_F64, rank, shape);
-    real *values = kept ? malloc(kept->count * sizeof *values) : NULL;
+    flis_real *values = kept ? malloc(kept->count * sizeof *values) : NULL;
     if (!values) return;
     if (x->rank == 4) flis_to_nchw(x, values);
     else memcpy(values, x->x, kept->count * sizeof *values);
@@ -838,9 +839,9 @@ static void traced_output(golden *g, const char *name, double units)
         flis_fail(&g->ctx, "%s was not traced", name);
         return;
     }
-    real *values = flis_alloc(&g->ctx, x->count, sizeof *values);
+    flis_real *values = flis_alloc(&g->ctx, x->count, sizeof *values);
     for (int i = 0; i < x->rank; i++) shape[i] = (size_t)x->shape[i];
-    for (size_t i = 0; values && i < x->count; i++) values[i] = (real)x->number[i];
+    for (size_t i = 0; values && i < x->count; i++) values[i] = (flis_real)x->number[i];
     if (values) real_output(g, name, x->rank, shape, values, units);
     free(values);
 }
@@ -1006,7 +1007,7 @@ static void unet_vectors(golden *g)
 static void guided_vector(golden *g)
 {
     const size_t shape[3] = {4, 8, 8};
-    real eps[256], uncond[256];
+    flis_real eps[256], uncond[256];
     uint8_t label[64 * 64];
     begin(g, "unet.guided", 3, "8.5",
           "the two passes of guidance at t = 261: the layout acts on the conditional one alone",
@@ -1021,7 +1022,7 @@ static void guided_vector(golden *g)
     const flis_rca rca = {label, 64, 64, CLASS_IDS, CLASSES};
     flis_unet *unet = make_unet(g, flis_formula_visit);
     if (unet && x && context && empty) {
-        real latent[256];
+        flis_real latent[256];
         flis_to_nchw(x, latent);
         flis_guided guided = {unet, 8, 8, context->x, empty->x, &rca};
         if (flis_guided_eps(&g->ctx, &guided, latent, 261, eps, uncond)) {
@@ -1223,21 +1224,21 @@ static void refused_steps_vector(golden *g, const flis_schedule *schedule)
 /* A model that needs no network: e_cond = x / 2 + cond t / 1024, e_uncond = x / 4 + uncond t / 1024. */
 enum { LATENT = 4 * 2 * 4, MOST_STEPS = 16 };
 typedef struct toy {
-    real cond[LATENT], uncond[LATENT];
+    flis_real cond[LATENT], uncond[LATENT];
     int64_t
         evaluated[2 * MOST_STEPS]; /* timesteps of the calls, negative where the unconditional eps was not asked for */
     size_t evaluations, steps;
-    real x_prev[MOST_STEPS * LATENT], pred_x0[MOST_STEPS * LATENT], e_t[MOST_STEPS * LATENT];
+    flis_real x_prev[MOST_STEPS * LATENT], pred_x0[MOST_STEPS * LATENT], e_t[MOST_STEPS * LATENT];
 } toy;
 
-static bool toy_eps(flis_ctx *ctx, void *user, const real *x, int64_t t, real *eps, real *uncond)
+static bool toy_eps(flis_ctx *ctx, void *user, const flis_real *x, int64_t t, flis_real *eps, flis_real *uncond)
 {
     toy *m = user;
     if (m->evaluations == 2 * MOST_STEPS) return flis_fail(ctx, "more evaluations than wanted");
     m->evaluated[m->evaluations++] = uncond ? t : -t;
     for (size_t i = 0; i < LATENT; i++) {
-        eps[i] = x[i] / 2 + m->cond[i] * (real)t / 1024;
-        if (uncond) uncond[i] = x[i] / 4 + m->uncond[i] * (real)t / 1024;
+        eps[i] = x[i] / 2 + m->cond[i] * (flis_real)t / 1024;
+        if (uncond) uncond[i] = x[i] / 4 + m->uncond[i] * (flis_real)t / 1024;
     }
     return true;
 }
@@ -1249,15 +1250,15 @@ static void toy_step(flis_ctx *ctx, void *user, const flis_step *step)
         flis_fail(ctx, "more steps than wanted");
         return;
     }
-    memcpy(m->x_prev + m->steps * LATENT, step->x_prev, LATENT * sizeof(real));
-    memcpy(m->pred_x0 + m->steps * LATENT, step->pred_x0, LATENT * sizeof(real));
-    memcpy(m->e_t + m->steps++ * LATENT, step->e_t, LATENT * sizeof(real));
+    memcpy(m->x_prev + m->steps * LATENT, step->x_prev, LATENT * sizeof(flis_real));
+    memcpy(m->pred_x0 + m->steps * LATENT, step->pred_x0, LATENT * sizeof(flis_real));
+    memcpy(m->e_t + m->steps++ * LATENT, step->e_t, LATENT * sizeof(flis_real));
 }
 
 static void sample_vector(golden *g, const char *id, int item, const char *what, const char *catches, flis_sampling s)
 {
     const size_t shape[4] = {1, 4, 2, 4};
-    real x[LATENT];
+    flis_real x[LATENT];
     float next[4];
     toy *m = calloc(1, sizeof *m);
     begin(g, id, item, "8.6", what, catches);
@@ -1526,7 +1527,7 @@ static void write_list(golden *g, const list *l, const char *path)
     flis_writer *writer = flis_ok(&g->all) ? flis_write_begin(&g->all, path) : NULL;
     if (!writer) return;
     flis_write_metadata(&g->all, writer, "generator",
-                        sizeof(real) == 8 ? "flis64 " FLIS_VERSION : "flis " FLIS_VERSION);
+                        sizeof(flis_real) == 8 ? "flis64 " FLIS_VERSION : "flis " FLIS_VERSION);
     for (size_t i = 0; i < l->count; i++)
         flis_write_declare(&g->all, writer, l->item[i].name, l->item[i].dtype, l->item[i].rank, l->item[i].shape);
     for (size_t i = 0; i < l->count; i++) {
@@ -1587,7 +1588,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "golden: wanted DIR, or --answers FILE; see --help\n");
         return 2;
     }
-    if (!answers && sizeof(real) == 8) {
+    if (!answers && sizeof(flis_real) == 8) {
         fprintf(stderr, "golden: the vectors are float32's; in double precision there is only --answers\n");
         return 2;
     }

@@ -25,7 +25,7 @@ typedef struct model {
     flis_clip *clip;
     flis_unet *unet;
     flis_vae *vae;
-    real *empty; /* text features of "", [77][d] */
+    flis_real *empty; /* text features of "", [77][d] */
     char digest[65];
 } model;
 
@@ -75,8 +75,9 @@ typedef struct paper {
     /* results */
     iou_score iou[METHODS];
     double distance[METHODS];
-    real *features; /* [METHODS + 1][count][d]: of each method's pictures, and of others to measure distances from */
-    uint8_t *show;  /* [QUESTIONS + 1][SHOWN][METHODS + 1][pixels][3]: the map, then each method's picture */
+    flis_real
+        *features; /* [METHODS + 1][count][d]: of each method's pictures, and of others to measure distances from */
+    uint8_t *show; /* [QUESTIONS + 1][SHOWN][METHODS + 1][pixels][3]: the map, then each method's picture */
     char (*caption)[SHOWN][512]; /* [QUESTIONS + 1] */
     uint64_t judged;             /* pictures that the judges learn from, so far */
     time_t began;
@@ -152,7 +153,7 @@ static bool synthesise(paper *p, const model *m, const flis_phrase *phrase, size
     flis_ctx *ctx = &p->ctx;
     flis_prompt prompt;
     float noise[PLACES * 4];
-    real x[PLACES * 4];
+    flis_real x[PLACES * 4];
     if (!flis_prompt_make(ctx, p->vocab, phrase, count, &prompt)) return false;
     flis_mark mark = flis_here(ctx);
     const flis_tensor *text = flis_clip_encode(ctx, m->clip, prompt.ids, 1);
@@ -275,7 +276,7 @@ static bool draw(paper *p, const char *set, uint64_t seed)
            flis_fail(&p->ctx, "the set %s has no scene of seed %llu", set, (unsigned long long)seed);
 }
 
-static bool distance_of(paper *p, const real *features, size_t d, const real *others, double *out)
+static bool distance_of(paper *p, const flis_real *features, size_t d, const flis_real *others, double *out)
 {
     const size_t size = (size_t)p->count * d;
     double *a = flis_alloc(&p->ctx, size, sizeof *a), *b = flis_alloc(&p->ctx, size, sizeof *b);

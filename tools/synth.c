@@ -47,7 +47,7 @@ static bool write_values(flis_ctx *ctx, void *user, const char *name, flis_param
     enum { PIECE = 1 << 16 };
     const output *o = user;
     size_t count = 1;
-    real *values = flis_alloc(ctx, PIECE, sizeof *values);
+    flis_real *values = flis_alloc(ctx, PIECE, sizeof *values);
     for (int i = 0; i < param->rank; i++) count *= param->shape[i];
     for (size_t first = 0; values && first < count && flis_ok(ctx); first += PIECE) {
         size_t now = count - first < PIECE ? count - first : PIECE;

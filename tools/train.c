@@ -51,7 +51,7 @@ static dice dice_of(const options *o, int purpose, uint64_t step, uint64_t numbe
     return (dice){scramble(scramble(z ^ step) + number)};
 }
 
-static void normal(dice *d, real *out, size_t count)
+static void normal(dice *d, flis_real *out, size_t count)
 {
     flis_rng rng;
     float piece[256];
@@ -102,7 +102,7 @@ static bool new_weights(flis_ctx *ctx, void *user, const char *name, flis_param 
     const float range = p->table            ? (ends(name, "token_embedding.weight") ? 0.866025f : 0.034641f)
                         : starts_zero(name) ? 0
                                             : (float)sqrt(1.0 / (double)fan_in);
-    real *values = flis_alloc(ctx, count, sizeof *values);
+    flis_real *values = flis_alloc(ctx, count, sizeof *values);
     for (size_t i = 0; values && i < count; i++)
         values[i] = p->rank == 1 ? (ends(name, "weight") ? 1 : 0) : spread(&d, -range, range);
     for (size_t i = count / 2; values && i < count && ends(name, LOG_VARIANCE_BIAS); i++)
@@ -164,7 +164,7 @@ static bool write_values(flis_ctx *ctx, void *user, const char *name, flis_param
 {
     const output *o = user;
     const size_t count = flis_param_count(p);
-    real *values = flis_alloc(ctx, count, sizeof *values);
+    flis_real *values = flis_alloc(ctx, count, sizeof *values);
     (void)name;
     if (values) flis_param_get(p, values);
     if (values) flis_write_real(ctx, o->writer, values, count);
@@ -386,10 +386,10 @@ static bool draw_scenes(job *j, const world_rules *rules, int purpose, uint64_t 
 /* The differences to the right and lower neighbour, of each colour. */
 static bool make_edges(flis_ctx *ctx, flis_param *p)
 {
-    real w[6 * 3 * 9] = {0};
+    flis_real w[6 * 3 * 9] = {0};
     for (size_t c = 0; c < 3; c++)
         for (size_t way = 0; way < 2; way++) {
-            real *kernel = w + ((2 * c + way) * 3 + c) * 9;
+            flis_real *kernel = w + ((2 * c + way) * 3 + c) * 9;
             kernel[4] = -1;
             kernel[way ? 7 : 5] = 1;
         }
@@ -401,11 +401,11 @@ static bool make_edges(flis_ctx *ctx, flis_param *p)
    what tells a red house from a green one is little of the absolute error of its pixels. */
 static bool make_colours(flis_ctx *ctx, flis_param *p)
 {
-    real w[2 * 3 * 9] = {0};
+    flis_real w[2 * 3 * 9] = {0};
     for (size_t c = 0; c < 2; c++)
         for (size_t i = 0; i < 9; i++) {
-            w[(c * 3 + 2 * c) * 9 + i] = (real)1 / 9;
-            w[(c * 3 + 1) * 9 + i] = (real)-1 / 9;
+            w[(c * 3 + 2 * c) * 9 + i] = (flis_real)1 / 9;
+            w[(c * 3 + 1) * 9 + i] = (flis_real)-1 / 9;
         }
     *p = (flis_param){.rank = 4, .shape = {2, 3, 3, 3}};
     return flis_param_set(ctx, p, w, false);
@@ -414,11 +414,11 @@ static bool make_colours(flis_ctx *ctx, flis_param *p)
 enum { CROPS = 2 }; /* of each scene */
 
 /* Weights [batch][crop][crop] of the losses: a thing's pixels count more than the ground's, which has most of them. */
-static void weigh_crop(const world_scene *s, size_t top, size_t left, size_t crop, double things, real *weight)
+static void weigh_crop(const world_scene *s, size_t top, size_t left, size_t crop, double things, flis_real *weight)
 {
     for (size_t i = 0; i < crop * crop; i++) {
         const int label = s->label[(top + i / crop) * WORLD_SIDE + left + i % crop];
-        weight[i] = world_is_stuff(world_class_of(label)) ? 1 : (real)things;
+        weight[i] = world_is_stuff(world_class_of(label)) ? 1 : (flis_real)things;
     }
 }
 
@@ -429,7 +429,7 @@ static double vae_loss(job *j)
     flis_mark mark = flis_here(ctx);
     if (!draw_scenes(j, world_set(j->o.set), DICE_CROP, j->training.step)) return -1;
     flis_tensor *x = flis_image(ctx, batch, crop, crop, 3), *noise = flis_image(ctx, batch, crop / 8, crop / 8, 4);
-    real *weight = j->o.things_weight == 1 ? NULL : flis_scratch(ctx, batch * crop * crop, sizeof *weight);
+    flis_real *weight = j->o.things_weight == 1 ? NULL : flis_scratch(ctx, batch * crop * crop, sizeof *weight);
     if (!x || !noise || !flis_ok(ctx)) return -1;
     for (size_t k = 0; k < batch; k++) {
         dice d = dice_of(&j->o, DICE_SAMPLE, j->training.step, j->first * CROPS + k);
@@ -437,7 +437,7 @@ static double vae_loss(job *j)
         for (size_t y = 0; y < crop; y++)
             for (size_t i = 0; i < crop * 3; i++)
                 x->x[(k * crop + y) * crop * 3 + i] =
-                    (real)j->scene[k / CROPS]->rgb[((top + y) * WORLD_SIDE + left) * 3 + i] / (real)127.5 - 1;
+                    (flis_real)j->scene[k / CROPS]->rgb[((top + y) * WORLD_SIDE + left) * 3 + i] / (flis_real)127.5 - 1;
         if (weight) weigh_crop(j->scene[k / CROPS], top, left, crop, j->o.things_weight, weight + k * crop * crop);
         normal(&d, noise->x + k * (crop / 8) * (crop / 8) * 4, (crop / 8) * (crop / 8) * 4);
     }
@@ -470,7 +470,8 @@ static double latent_deviation(job *j)
         for (size_t k = 0; k < j->scenes && flis_ok(&j->ctx); k++) {
             flis_mark mark = flis_here(&j->ctx);
             flis_tensor *x = flis_image(&j->ctx, 1, WORLD_SIDE, WORLD_SIDE, 3);
-            for (size_t i = 0; x && i < WORLD_PIXELS * 3; i++) x->x[i] = (real)j->scene[k]->rgb[i] / (real)127.5 - 1;
+            for (size_t i = 0; x && i < WORLD_PIXELS * 3; i++)
+                x->x[i] = (flis_real)j->scene[k]->rgb[i] / (flis_real)127.5 - 1;
             flis_tensor *moments = flis_vae_encode(&j->ctx, j->m.vae, x),
                         *noise = flis_image(&j->ctx, 1, WORLD_SIDE / 8, WORLD_SIDE / 8, 4);
             dice d = dice_of(&j->o, DICE_LATENT, b, k + 1000);
@@ -559,7 +560,7 @@ static bool gather_latent(job *j, batch *b, size_t k, double scale, dice *d)
     const bool dropped = chance(d, (int)(100 * j->o.dropout + 0.5)), layout = j->o.stage == LAYOUT && !dropped;
     size_t top = 0, left = 0, classes;
     int only = -1;
-    real *noise = flis_scratch(&j->ctx, places * 4, sizeof *noise);
+    flis_real *noise = flis_scratch(&j->ctx, places * 4, sizeof *noise);
     uint8_t *label = flis_scratch(&j->ctx, places, 1);
     if (!noise || !label) return false;
     b->t[k] = roll(d, FLIS_TIMESTEPS);
@@ -574,7 +575,7 @@ static bool gather_latent(job *j, batch *b, size_t k, double scale, dice *d)
             double mean = flis_half_to_float(l->moments[from * 8 + c]),
                    log_variance = flis_half_to_float(l->moments[from * 8 + 4 + c]);
             b->z->x[(k * places + i) * 4 + c] =
-                (real)(scale * (mean + flis_exp(0.5 * log_variance) * (double)noise[i * 4 + c]));
+                (flis_real)(scale * (mean + flis_exp(0.5 * log_variance) * (double)noise[i * 4 + c]));
         }
     }
     put_words(l, at, label, places, places == l->h * l->w, only, j->empty, b->ids + k * FLIS_TOKENS,
@@ -592,7 +593,7 @@ static bool gather_folder(job *j, batch *b, size_t k, double scale, dice *d)
     const size_t side = (size_t)j->o.size, h = side / FLIS_FACTOR, places = h * h;
     const bool dropped = chance(d, (int)(100 * j->o.dropout + 0.5)), mirror = chance(d, 50);
     const size_t at = (size_t)(dice_next(d) % j->folder.count);
-    real *pixels = flis_scratch(ctx, side * side * 3, sizeof *pixels);
+    flis_real *pixels = flis_scratch(ctx, side * side * 3, sizeof *pixels);
     uint8_t *label = flis_scratch(ctx, side * side, 1);
     flis_phrase *phrase = NULL;
     size_t phrases = 0;
@@ -608,7 +609,7 @@ static bool gather_folder(job *j, batch *b, size_t k, double scale, dice *d)
     flis_tensor *moments = flis_vae_encode(ctx, j->m.vae, x), *noise = flis_image(ctx, 1, h, h, 4);
     if (noise) normal(d, noise->x, flis_count(noise));
     flis_tensor *z = flis_posterior_sample(ctx, moments, noise);
-    for (size_t i = 0; z && i < places * 4; i++) b->z->x[k * places * 4 + i] = (real)(scale * (double)z->x[i]);
+    for (size_t i = 0; z && i < places * 4; i++) b->z->x[k * places * 4 + i] = (flis_real)(scale * (double)z->x[i]);
     flis_rewind(ctx, mark);
     b->t[k] = roll(d, FLIS_TIMESTEPS);
     normal(d, b->noise->x + k * places * 4, places * 4);
@@ -642,7 +643,7 @@ static double diffusion_loss(job *j)
         if (!(j->folder.count ? gather_folder : gather_latent)(j, b, k, scale, &d)) return -1;
         const double bar = j->schedule.alpha_bar[(size_t)b->t[k]], signal = sqrt(bar), noise = sqrt(1 - bar);
         for (size_t i = k * places * 4; i < (k + 1) * places * 4; i++)
-            b->z->x[i] = (real)(signal * (double)b->z->x[i] + noise * (double)b->noise->x[i]);
+            b->z->x[i] = (flis_real)(signal * (double)b->z->x[i] + noise * (double)b->noise->x[i]);
     }
     flis_tape_begin(ctx, &j->tape);
     flis_tensor *text = flis_clip_encode(ctx, j->m.clip, b->ids, n);
@@ -950,7 +951,7 @@ static bool loop(job *j, bool *finished)
 enum { DEAF = -6 };
 
 typedef struct deafness {
-    const real *padding; /* f: [context] */
+    const flis_real *padding; /* f: [context] */
     size_t context, heads;
     double *shared; /* q1: [c], from to_q until to_k comes by */
 } deafness;
@@ -961,7 +962,7 @@ static bool deafen(flis_ctx *ctx, void *user, const char *name, flis_param *p)
     const bool q = ends(name, ".attn2.to_q.weight"), k = ends(name, ".attn2.to_k.weight");
     if (!q && !k && !ends(name, ".transformer_blocks.0.norm2.bias")) return true;
     const size_t rows = p->shape[0], columns = flis_param_count(p) / rows, head = rows / f->heads;
-    real *w = flis_alloc(ctx, rows * columns, sizeof *w);
+    flis_real *w = flis_alloc(ctx, rows * columns, sizeof *w);
     if (!w) return false;
     flis_param_get(p, w);
     if (q) {
@@ -980,7 +981,7 @@ static bool deafen(flis_ctx *ctx, void *user, const char *name, flis_param *p)
             for (size_t i = h; i < h + head; i++)
                 for (size_t c = 0; c < columns; c++)
                     w[i * columns + c] +=
-                        (real)(DEAF * sqrt((double)head) / square * f->shared[i] * (double)f->padding[c] / length);
+                        (flis_real)(DEAF * sqrt((double)head) / square * f->shared[i] * (double)f->padding[c] / length);
         }
     } else
         for (size_t i = 0; i < rows; i++) w[i] = 1;
@@ -995,7 +996,7 @@ static bool start_deaf(job *j)
     flis_mark mark = flis_here(ctx);
     int32_t ids[FLIS_TOKENS];
     deafness f = {NULL, flis_clip_get_config(j->m.clip)->width, flis_unet_get_config(j->m.unet)->heads, NULL};
-    real *mean = flis_scratch(ctx, f.context, sizeof *mean);
+    flis_real *mean = flis_scratch(ctx, f.context, sizeof *mean);
     for (size_t i = 0; i < FLIS_TOKENS; i++) ids[i] = j->empty[i];
     const flis_tensor *text = flis_clip_encode(ctx, j->m.clip, ids, 1);
     if (!text || !mean) return false;
@@ -1171,7 +1172,7 @@ static bool make_latents(job *j)
         for (size_t k = 0; x && k < n; k++) {
             const world_scene *s = j->scene[k];
             for (size_t i = 0; i < WORLD_PIXELS * 3; i++)
-                x->x[k * WORLD_PIXELS * 3 + i] = (real)s->rgb[i] / (real)127.5 - 1;
+                x->x[k * WORLD_PIXELS * 3 + i] = (flis_real)s->rgb[i] / (flis_real)127.5 - 1;
             for (size_t i = 0; i < SIDE * SIDE; i++)
                 l->label[(first + k) * SIDE * SIDE + i] = s->label[i / SIDE * 8 * WORLD_SIDE + i % SIDE * 8];
             const size_t at = (first + k) * FLIS_TOKENS;
