@@ -5,10 +5,12 @@ DESTDIR ?=
 SHARED  ?= ../shared
 VERSION := $(shell sed -n 's/^\#define FLIS_VERSION "\(.*\)"/\1/p' flis.h)
 
-LIBRARY := flis tensor clip unet vae sampler
-TOOLS   := $(filter-out cli,$(notdir $(basename $(wildcard tools/*.c))))
-TESTS   := $(filter-out run fuzz shared_%,$(notdir $(basename $(wildcard tests/*.c))))
-CHECKS  := $(notdir $(basename $(wildcard tests/shared_*.c)))
+LIBRARY  := flis tensor clip unet vae sampler
+# One folder a program; those that come with flis' training reuse each other's objects, but not main.o.
+PROGRAMS := $(filter-out common flis,$(patsubst tools/%/main.c,%,$(wildcard tools/*/main.c)))
+COMMON   := $(basename $(wildcard tools/common/*.c))
+sources   = $(basename $(wildcard tools/$(1)/*.c))
+parts     = $(filter-out tools/$(1)/main,$(call sources,$(1)))
 
 # ---- What the compiler takes ----------------------------------------------------------------------------------------
 # $(call try,FLAGS,PROGRAM) is FLAGS if a program builds and links with them, else nothing.
@@ -33,7 +35,8 @@ endif
 endif
 
 # ---- Variants: one Makefile, one set of objects each ---------------------------------------------------------------
-# release: build/release, products where a user looks for them. 64: double precision. test: with sanitizers.
+# release: build/release, products where a user looks for them. 64: double precision. naive: every operation as it is
+# defined. test: with sanitizers.
 
 VARIANT ?= release
 B       := build/$(VARIANT)
@@ -45,6 +48,10 @@ FLIS    := flis
 else ifeq ($(VARIANT),64)
 FLIS    := flis64
 DEFINES := -DFLIS_DOUBLE
+else ifeq ($(VARIANT),naive)
+FLIS    := flis-naive
+DEFINES := -DFLIS_NAIVE
+OMP     :=
 endif
 
 ifneq ($(filter test%,$(VARIANT)),)
@@ -57,6 +64,7 @@ EXTRA    :=
 endif
 
 LIB     := $(O)libflis.a
+TOOLS   := $(B)/libtools.a
 STRICT  := -std=c99 -pedantic -Wall -Wextra -Wshadow -ffp-contract=off $(FLOATS) $(ERRNO) $(LOOPS) $(if $(filter 1,$(WERROR)),-Werror)
 COMPILE  = $(CC) $(CPPFLAGS) -I. $(DEFINES) $(CFLAGS) $(STRICT) $(EXTRA) $(OMP)
 LINK     = $(CC) $(CFLAGS) $(EXTRA) $(OMP) $(LDFLAGS)
@@ -65,11 +73,11 @@ LIBS     = $(LDLIBS) -lm
 # ---- Targets -------------------------------------------------------------------------------------------------------
 
 .PHONY: all demo model paper test suite tests registered spec golden vectors mutants mistakes fuzz platforms check-shared check-torch \
-    check-truth flis64 install uninstall clean help format FORCE
+    check-truth flis64 naive install uninstall clean help format FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
-all: $(FLIS) $(LIB) $(TOOLS:%=$(O)tools/%)
+all: $(FLIS) $(LIB) $(PROGRAMS:%=$(O)bin/%)
 
 MODEL := models/flis-small.safetensors
 
@@ -94,91 +102,97 @@ build/64/grad.count: FORCE
 	@tail -n 1 build/64/grad.log > $@
 
 suite: all $(B)/run $(B)/replay registered spec $(DOUBLE)
-	@for d in tests/corpus/*; do $(B)/replay $${d##*/} $$d/* || { echo "replay: $$d failed"; exit 1; }; done
+	@for d in tests/fuzz/corpus/*; do $(B)/replay $${d##*/} $$d/* || { echo "replay: $$d failed"; exit 1; }; done
 	@$(if $(SANITIZE),,echo "note: $(CC) has no address and undefined sanitizers; testing without them";) \
-	 sh tests/cli.sh $(FLIS) $(O)tools/synth $(B)/cli.count; \
-	 $(if $(TRAINED),sh tests/train.sh $(O)tools/train $(O)tools/world $(O)tools/evaluate $(FLIS) $(TRAINED);) \
-	 $(if $(VECTORS),CC='$(CC)' sh tests/vectors.sh $(FLIS) $(VECTORS);) \
+	 sh tests/sh/cli.sh $(FLIS) $(O)bin/synth $(B)/cli.count; \
+	 $(if $(TRAINED),sh tests/sh/train.sh $(O)bin/train $(O)bin/world $(O)bin/evaluate $(FLIS) $(TRAINED);) \
+	 $(if $(VECTORS),CC='$(CC)' sh tests/sh/vectors.sh $(FLIS) $(VECTORS);) \
 	 $(B)/run -a $(B)/cli.count $(TRAINED:%=-a %) $(DOUBLE:%=-a %) $(VECTORS:%=-a %) $(RUN)
 
 tests: all $(B)/run
 
 registered:
-	@cat /dev/null $(wildcard tests/test_*.c) | sed -n 's/^void \(test_[a-zA-Z0-9_]*\)(void).*/\1/p' | \
+	@cat /dev/null $(wildcard tests/unit/test_*.c) | sed -n 's/^void \(test_[a-zA-Z0-9_]*\)(void).*/\1/p' | \
 	 while read -r name; do \
-	    grep -q "($${name}[,)]" tests/run.c || { echo "$$name is not listed in tests/run.c"; exit 1; }; done
+	    grep -q "($${name}[,)]" tests/unit/run.c || { echo "$$name is not listed in tests/unit/run.c"; exit 1; }; done
 
 # The default model from nothing, and the paper's experiments on it. Hours; stopped and started at will.
 model: all
-	sh tools/model.sh build/model
+	sh tools/train/model.sh build/model
 
 paper: all
-	tools/paper --model build/model/tuned-2.safetensors --plain build/model/again.safetensors \
+	bin/paper --model build/model/tuned-2.safetensors --plain build/model/again.safetensors \
 	    --segmenter build/model/judge-2.safetensors --steps 20 -o docs/paper.html
 
-# SPEC.md and the sources name each other; `sh tests/spec.sh -w` rewrites the index.
+# SPEC.md and the sources name each other; `sh tests/sh/spec.sh -w` rewrites the index.
 spec:
-	@sh tests/spec.sh
+	@sh tests/sh/spec.sh
 
 # The corpora that fuzzing found, replayed by the suite; and the fuzzer itself (clang).
-$(B)/replay: tests/fuzz.c tools/ckpt2safetensors.c $(LIB) $(B)/flags
-	$(COMPILE) -DREPLAY -DFUZZ_VOCAB='"$(CURDIR)/models/vocab.txt"' tests/fuzz.c $(LIB) $(LDFLAGS) $(LIBS) -o $@
+$(B)/replay: tests/fuzz/fuzz.c tools/ckpt2safetensors/main.c $(LIB) $(B)/flags
+	$(COMPILE) -DREPLAY -DFUZZ_VOCAB='"$(CURDIR)/models/vocab.txt"' tests/fuzz/fuzz.c $(LIB) $(LDFLAGS) $(LIBS) -o $@
 
 # Comparisons guide the fuzzer to magic numbers, and cost half of the speed; COVERAGE=-fno-sanitize-coverage=trace-cmp goes
 # without, for many runs over a corpus that has them.
 RUNS    ?= 10000000
 COVERAGE ?=
-TARGETS ?= $(notdir $(wildcard tests/corpus/*))
+TARGETS ?= $(notdir $(wildcard tests/fuzz/corpus/*))
 fuzz:
 	@mkdir -p build/fuzz
 	clang -O2 -g -std=c99 -ffp-contract=off -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(COVERAGE) -I. \
-	    tests/fuzz.c $(LIBRARY:%=%.c) -lm -o build/fuzz/fuzz
+	    tests/fuzz/fuzz.c $(LIBRARY:%=%.c) -lm -o build/fuzz/fuzz
 	for t in $(TARGETS); do case $$t in pickle) l=8192;; json|layout) l=2048;; pgm|vocab) l=1024;; tokens) l=256;; *) l=4096;; esac; \
 	    mkdir -p build/fuzz/$$t; echo "fuzz: $$t, see build/fuzz/$$t.log"; \
 	    FLIS_FUZZ=$$t build/fuzz/fuzz -runs=$(RUNS) -max_len=$$l -timeout=20 -print_final_stats=1 \
-	    -artifact_prefix=build/fuzz/crash-$$t- build/fuzz/$$t tests/corpus/$$t >build/fuzz/$$t.log 2>&1 || exit 1; done
+	    -artifact_prefix=build/fuzz/crash-$$t- build/fuzz/$$t tests/fuzz/corpus/$$t >build/fuzz/$$t.log 2>&1 || exit 1; done
 
 # The conformance vectors: made anew, they must be the same bytes.
-golden: tools/golden
-	tools/golden tests/golden
+golden: bin/golden
+	bin/golden tests/golden
 
 vectors: $(FLIS)
-	@CC=$(CC) sh tests/vectors.sh $(FLIS) $(B)/vectors.count
+	@CC=$(CC) sh tests/sh/vectors.sh $(FLIS) $(B)/vectors.count
 
 mutants:
-	CC=$(CC) sh tests/mutants.sh build/mutants
+	CC=$(CC) sh tests/sh/mutants.sh build/mutants
 
 mistakes: all
-	CC=$(CC) sh tests/mistakes.sh build/mistakes tools/compare tools/synth
+	CC=$(CC) sh tests/sh/mistakes.sh build/mistakes bin/compare bin/synth
 
 platforms:
-	@MAKE='$(MAKE)' sh tests/platforms.sh $(PLATFORMS)
+	@MAKE='$(MAKE)' sh tests/sh/platforms.sh $(PLATFORMS)
 
+# What needs the shared oracle, and Python (PyTorch for one, numpy and 12 GB of memory for the other): beside the product.
+CHECKS := $(basename $(notdir $(wildcard tests/external/shared_*.c)))
 check-shared: all $(CHECKS:%=build/release/%)
 	@set -e; for c in $(CHECKS); do echo "$$c"; build/release/$$c $(SHARED); done; echo "check-shared: all passed"
 
-# Checks beside the product, which need Python: PyTorch for one, numpy and 12 GB of memory for the other.
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 check-torch: all
-	$(PYTHON) tests/torch_check.py ./flis tools/synth
-	$(PYTHON) tests/torch_port.py ./flis tools/synth
-	$(PYTHON) tests/compare_check.py ./flis tools/synth tools/compare
+	$(PYTHON) tests/external/torch_check.py ./flis bin/synth
+	$(PYTHON) tests/external/torch_port.py ./flis bin/synth
+	$(PYTHON) tests/external/compare_check.py ./flis bin/synth bin/compare
 
 check-truth: all flis64
-	$(PYTHON) tests/truth.py ./flis64 tools/synth $(SHARED)/oracle
+	$(PYTHON) tests/external/truth.py ./flis64 bin/synth $(SHARED)/oracle
 
 ifneq ($(VARIANT),64)
 flis64:
 	@+$(MAKE) --no-print-directory VARIANT=64 flis64 build/64/libflis.a
 endif
 
+# Every operation runs the loop that defines it, and nothing else: the same bits, for those who read.
+naive:
+	@+$(MAKE) --no-print-directory VARIANT=naive flis-naive
+
 install: all
 	mkdir -p "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/pkgconfig" "$(DESTDIR)$(PREFIX)/include" \
 	    "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/flis"
 	install -m 755 flis "$(DESTDIR)$(PREFIX)/bin/flis"
+	for p in $(PROGRAMS); do install -m 755 bin/$$p "$(DESTDIR)$(PREFIX)/bin/flis-$$p"; done
 	install -m 644 libflis.a "$(DESTDIR)$(PREFIX)/lib/libflis.a"
 	install -m 644 flis.h "$(DESTDIR)$(PREFIX)/include/flis.h"
-	install -m 644 tools/flis.1 "$(DESTDIR)$(PREFIX)/share/man/man1/flis.1"
+	install -m 644 tools/flis/flis.1 "$(DESTDIR)$(PREFIX)/share/man/man1/flis.1"
 	mkdir -p "$(DESTDIR)$(PREFIX)/share/flis/golden"
 	install -m 644 tests/golden/manifest.json tests/golden/inputs.safetensors tests/golden/outputs.safetensors \
 	    "$(DESTDIR)$(PREFIX)/share/flis/golden"
@@ -190,24 +204,26 @@ install: all
 	install -m 644 $(B)/flis.pc "$(DESTDIR)$(PREFIX)/lib/pkgconfig/flis.pc"
 
 uninstall:
-	rm -f "$(DESTDIR)$(PREFIX)/bin/flis" "$(DESTDIR)$(PREFIX)/lib/libflis.a" "$(DESTDIR)$(PREFIX)/include/flis.h" \
+	rm -f "$(DESTDIR)$(PREFIX)/bin/flis" $(PROGRAMS:%="$(DESTDIR)$(PREFIX)/bin/flis-%") "$(DESTDIR)$(PREFIX)/lib/libflis.a" \
+	    "$(DESTDIR)$(PREFIX)/include/flis.h" \
 	    "$(DESTDIR)$(PREFIX)/share/man/man1/flis.1" "$(DESTDIR)$(PREFIX)/lib/pkgconfig/flis.pc"
 	rm -rf "$(DESTDIR)$(PREFIX)/share/flis"
 
 clean:
-	rm -rf build flis flis64 libflis.a demo.png $(TOOLS:%=tools/%)
+	rm -rf build bin flis flis64 flis-naive libflis.a demo.png
 
+FORMATTED = flis.h *.c tools/*/*.[ch] tests/*/*.[ch]
 format:
-	clang-format -i flis.h *.c tools/*.c tests/*.c tests/*.h
+	clang-format -i $(wildcard $(FORMATTED))
 
 help:
-	@echo "make               flis, libflis.a and tools/*"
+	@echo "make               flis, libflis.a and bin/*"
 	@echo "make demo          build flis, then paint demo.png with the small model"
 	@echo "make test          build with sanitizers under build/test, run every check (RUN='-q' quick, RUN='-l' list)"
 	@echo "make golden        the conformance vectors in tests/golden, anew: git diff must stay empty"
 	@echo "make vectors       wrong variants of the sources, each rejected by the vectors that are there for it"
 	@echo "make mutants       put each easy mistake into a copy of the sources; a check must notice it"
-	@echo "make mistakes      what tools/compare says of ports with one deliberate mistake each (minutes)"
+	@echo "make mistakes      what bin/compare says of ports with one deliberate mistake each (minutes)"
 	@echo "make fuzz          clang's fuzzer on every reader (RUNS=$(RUNS), TARGETS='png json')"
 	@echo "make model         trains the default model from nothing (hours; resumes), into build/model"
 	@echo "make paper         the paper's experiments on that model: docs/paper.html"
@@ -216,6 +232,7 @@ help:
 	@echo "make check-torch   torch_trace.py against flis's traces; PyTorch's answers to the vectors (skipped without it)"
 	@echo "make check-truth   flis64 against the float64 oracle, full size (minutes, 12 GB)"
 	@echo "make flis64        the command and library in double precision: ./flis64, build/64/libflis.a"
+	@echo "make naive         ./flis-naive: every operation runs the loop that defines it; the same bits"
 	@echo "make install       to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
 	@echo "make clean         remove what was built (models stay)"
 	@echo "make format        clang-format (optional)"
@@ -225,38 +242,49 @@ help:
 # build/VARIANT/flags holds the commands; it changes only when they do, and everything depends on it.
 
 $(B)/flags: FORCE
-	@mkdir -p $(B)/tools $(B)/tests
+	@mkdir -p $(O)bin $(B)/tests $(patsubst %,$(B)/%,$(sort $(dir $(wildcard tools/*/*.c tests/*/*.c))))
 	@printf '%s\n' '$(subst ','\'',$(COMPILE))' '$(subst ','\'',$(LINK) $(LIBS) $(PREFIX))' > $@.new
 	@cmp -s $@.new $@ && rm -f $@.new || mv -f $@.new $@
 
 # What single files are told: where the command finds an installed model, where the runner finds its files.
-DEFINES_cli := -DFLIS_DATADIR='"$(PREFIX)/share/flis"'
-DEFINES_run := -DTESTS_DIR='"$(CURDIR)/tests"'
+define_for = $(if $(filter tools/%,$(1)),-DFLIS_DATADIR='"$(PREFIX)/share/flis"')$(if $(filter tests/unit/run,$(1)),-DTESTS_DIR='"$(CURDIR)/tests"')
 
 $(B)/%.o: %.c $(B)/flags
-	$(COMPILE) $(DEFINES_$(*F)) $(DEPS) -c $< -o $@
+	$(COMPILE) $(call define_for,$*) $(DEPS) -c $< -o $@
 
 $(LIB): $(LIBRARY:%=$(B)/%.o)
 	rm -f $@
 	$(AR) rcs $@ $^
 
-$(FLIS): $(B)/tools/cli.o $(LIB)
-	$(LINK) $^ $(LIBS) -o $@
+# What the programs share. An archive: each takes what it uses.
+$(TOOLS): $(COMMON:%=$(B)/%.o)
+	rm -f $@
+	$(AR) rcs $@ $^
 
-$(TOOLS:%=$(O)tools/%): $(O)tools/%: $(B)/tools/%.o $(LIB)
-	$(LINK) $^ $(LIBS) -o $@
+# A program is its folder's objects, and those that it reuses.
+define program
+$(2): $$(patsubst %,$$(B)/%.o,$$(call sources,$(1)) $$(foreach p,$$(USES_$(1)),$$(call parts,$$(p)))) $$(TOOLS) $$(LIB)
+	$$(LINK) $$^ $$(LIBS) -o $$@
+endef
+USES_evaluate := world
+USES_train    := world
+USES_paper    := world evaluate
+$(eval $(call program,flis,$(FLIS)))
+$(foreach p,$(PROGRAMS),$(eval $(call program,$(p),$(O)bin/$(p))))
 
-$(B)/run: $(B)/tests/run.o $(TESTS:%=$(B)/tests/%.o) $(LIB)
+TESTS  := $(filter-out tests/unit/run,$(basename $(wildcard tests/unit/*.c)))
+TESTED := $(call parts,train) $(call parts,world) $(call parts,evaluate) $(call parts,ckpt2safetensors)
+$(B)/run: $(B)/tests/unit/run.o $(TESTS:%=$(B)/%.o) $(TESTED:%=$(B)/%.o) $(TOOLS) $(LIB)
 	$(LINK) $^ $(LIBS) -o $@
 
 # What test.h promises, without the runner's table: for programs beside the suite.
-$(B)/tests/helpers.o: tests/run.c $(B)/flags
-	$(COMPILE) -DTEST_HELPERS_ONLY $(DEFINES_run) $(DEPS) -c $< -o $@
+$(B)/tests/helpers.o: tests/unit/run.c $(B)/flags
+	$(COMPILE) -DTEST_HELPERS_ONLY $(call define_for,tests/unit/run) $(DEPS) -c $< -o $@
 
-$(CHECKS:%=$(B)/%): $(B)/%: $(B)/tests/%.o $(B)/tests/helpers.o $(LIB)
+$(CHECKS:%=$(B)/%): $(B)/%: $(B)/tests/external/%.o $(B)/tests/helpers.o $(LIB)
 	$(LINK) $^ $(LIBS) -o $@
 
 # Objects stay, whoever asked for them.
 .SECONDARY:
 
--include $(wildcard $(B)/*.d $(B)/tools/*.d $(B)/tests/*.d)
+-include $(wildcard $(B)/*.d $(B)/*/*/*.d)

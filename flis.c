@@ -8,6 +8,9 @@
  *
  * Letters: h, w height and width of the latent; H, W of the picture, 8 times those; d width of the text features.
  */
+#define _FILE_OFFSET_BITS 64
+#define _POSIX_C_SOURCE 200112L
+
 #include "flis.h"
 
 #include <float.h>
@@ -18,7 +21,7 @@
 #include <string.h>
 
 /* Everything that C99 leaves to the system stands in this block: what rename does where the new name exists (POSIX
-   replaces in one step; elsewhere the old file must go first), and which paths are absolute. */
+   replaces in one step; elsewhere the old file must go first), which paths are absolute, offsets beyond 2 GiB. */
 #ifdef _WIN32
 #define REPLACE(from, to) (remove(to), rename(from, to))
 #define IS_SEPARATOR(c) ((c) == '/' || (c) == '\\')
@@ -28,2032 +31,35 @@
 #define IS_SEPARATOR(c) ((c) == '/')
 #define IS_ABSOLUTE(path) ((path)[0] == '/')
 #endif
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/types.h>
+#define SEEK64(stream, offset, whence) fseeko(stream, (off_t)(offset), whence)
+#define TELL64(stream) ((int64_t)ftello(stream))
+#else
+#define SEEK64(stream, offset, whence) ((offset) > LONG_MAX ? -1 : fseek(stream, (long)(offset), whence))
+#define TELL64(stream) ((int64_t)ftell(stream))
+#endif
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-/* ---- Bytes ------------------------------------------------------------------------------------------------------- */
+/* ---- Declared here, because the pipeline comes first; defined below -------------------------------------------------- */
 
 /* A growing array. Zero to begin with; free(at). */
-typedef struct bytes {
+typedef struct byte_buffer {
     uint8_t *at;
     size_t count, room;
-} bytes;
-
-/* Room for `more` bytes behind count; doubles, so that appending is linear. */
-static bool bytes_reserve(flis_ctx *ctx, bytes *b, size_t more)
-{
-    if (!flis_ok(ctx)) return false;
-    if (b->room - b->count >= more) return true;
-    size_t room = b->room < 4096 ? 4096 : b->room <= SIZE_MAX / 2 ? b->room * 2 : b->room;
-    if (more > SIZE_MAX - b->count) return flis_fail(ctx, "out of memory: more than this machine can address");
-    if (room < b->count + more) room = b->count + more;
-    uint8_t *at = realloc(b->at, room);
-    if (!at) return flis_fail(ctx, "out of memory: wanted %zu bytes", room);
-    b->at = at;
-    b->room = room;
-    return true;
-}
-
-static void bytes_put(flis_ctx *ctx, bytes *b, const void *from, size_t count)
-{
-    if (!count || !bytes_reserve(ctx, b, count)) return;
-    memcpy(b->at + b->count, from, count);
-    b->count += count;
-}
-
-static void bytes_put_u8(flis_ctx *ctx, bytes *b, unsigned value)
-{
-    if (b->count == b->room && !bytes_reserve(ctx, b, 1)) return;
-    b->at[b->count++] = (uint8_t)value;
-}
-
-static uint32_t big_endian(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-static void bytes_put_u32(flis_ctx *ctx, bytes *b, uint32_t value)
-{
-    const uint8_t four[4] = {(uint8_t)(value >> 24), (uint8_t)(value >> 16), (uint8_t)(value >> 8), (uint8_t)value};
-    bytes_put(ctx, b, four, 4);
-}
-
-/* One code point of UTF-8 (RFC 3629: shortest form, no surrogates) and its length; -1 and length 1 if it is none. */
-static long utf8_next(const uint8_t *p, const uint8_t *end, size_t *length)
-{
-    static const long least[5] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t n = p[0] < 0x80                   ? 1
-               : p[0] >= 0xC2 && p[0] < 0xE0 ? 2
-               : (p[0] & 0xF0) == 0xE0       ? 3
-               : (p[0] & 0xF8) == 0xF0       ? 4
-                                             : 0;
-    *length = 1;
-    if (n == 1) return p[0];
-    if (!n || (size_t)(end - p) < n) return -1;
-    long point = p[0] & (0xFF >> (n + 1));
-    for (size_t i = 1; i < n; i++) {
-        if ((p[i] & 0xC0) != 0x80) return -1;
-        point = point << 6 | (p[i] & 0x3F);
-    }
-    if (point < least[n] || point > 0x10FFFF || (point >= 0xD800 && point < 0xE000)) return -1;
-    *length = n;
-    return point;
-}
-
-static size_t utf8_put(char *out, long point)
-{
-    if (point < 0x80) {
-        out[0] = (char)point;
-        return 1;
-    }
-    const size_t n = point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
-    for (size_t i = n - 1; i > 0; i--, point >>= 6) out[i] = (char)(0x80 | (point & 0x3F));
-    out[0] = (char)((0xF00 >> n & 0xFF) | point);
-    return n;
-}
-
-/* ---- JSON (RFC 8259) --------------------------------------------------------------------------------------------- */
-
-enum { JSON_DEPTH = 64, JSON_VALUES = 1 << 20 }; /* a value takes up to 200 bytes; a model's header has 10,000 */
-
-typedef struct json_reader {
-    flis_ctx *ctx;
-    const char *name;
-    const uint8_t *at, *end;
-    int line, column; /* of `at`, from 1; columns count characters, as editors do */
-    int depth, values;
-} json_reader;
-
-static bool json_value(json_reader *r, flis_json *out);
-
-static bool json_fail(const json_reader *r, const char *format, ...)
-{
-    char sentence[160];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(sentence, sizeof sentence, format, args);
-    va_end(args);
-    return flis_fail(r->ctx, "%s:%d:%d: %s", r->name, r->line, r->column, sentence);
-}
-
-/* "got X, wanted …", where X is what stands here. */
-static bool json_unexpected(const json_reader *r, const char *wanted)
-{
-    if (r->at == r->end) return json_fail(r, "got the end of the text, wanted %s", wanted);
-    if (*r->at == '\n' || *r->at == '\r') return json_fail(r, "got the end of the line, wanted %s", wanted);
-    if (*r->at > ' ' && *r->at < 0x7F) return json_fail(r, "got '%c', wanted %s", *r->at, wanted);
-    return json_fail(r, "got byte 0x%02X, wanted %s", *r->at, wanted);
-}
-
-/* Over one character of `length` bytes. */
-static void json_step(json_reader *r, size_t length)
-{
-    if (*r->at == '\n') {
-        r->line++;
-        r->column = 1;
-    } else r->column++;
-    r->at += length;
-}
-
-static void json_space(json_reader *r)
-{
-    while (r->at < r->end && (*r->at == ' ' || *r->at == '\t' || *r->at == '\n' || *r->at == '\r')) json_step(r, 1);
-}
-
-/* Over `c` if it is next. */
-static bool json_accept(json_reader *r, char c)
-{
-    if (r->at == r->end || *r->at != (uint8_t)c) return false;
-    json_step(r, 1);
-    return true;
-}
-
-/* value = "null" / "false" / "true" */
-static bool json_word(json_reader *r, const char *word, flis_json_type type, flis_json *out)
-{
-    for (const char *c = word; *c; c++)
-        if (!json_accept(r, *c)) return json_unexpected(r, "null, true, false or another value");
-    out->type = type;
-    return true;
-}
-
-static bool json_digits(json_reader *r)
-{
-    const uint8_t *start = r->at;
-    while (r->at < r->end && *r->at >= '0' && *r->at <= '9') json_step(r, 1);
-    return r->at > start || json_unexpected(r, "a digit");
-}
-
-/* strtod reads the decimal point of the program's locale, which may be a comma. */
-static double number_value(flis_ctx *ctx, const char *literal)
-{
-    char *end;
-    double value = strtod(literal, &end);
-    if (*end != '.') return value;
-    const char *point = localeconv()->decimal_point;
-    const size_t room = strlen(literal) + strlen(point) + 1, whole = strcspn(literal, ".");
-    char *local = flis_alloc(ctx, room, 1);
-    if (!local) return 0;
-    memcpy(local, literal, whole);
-    strcpy(local + whole, point);
-    strcat(local, literal + whole + 1);
-    value = strtod(local, NULL);
-    free(local);
-    return value;
-}
-
-/* number = [ "-" ] ( "0" / 1-9 digits ) [ "." digits ] [ "e" [ "+" / "-" ] digits ] */
-static bool json_number(json_reader *r, flis_json *out)
-{
-    const json_reader start = *r;
-    json_accept(r, '-');
-    if (!json_accept(r, '0') && !json_digits(r)) return false;
-    if (json_accept(r, '.') && !json_digits(r)) return false;
-    if (json_accept(r, 'e') || json_accept(r, 'E')) {
-        if (!json_accept(r, '+')) json_accept(r, '-');
-        if (!json_digits(r)) return false;
-    }
-    out->type = FLIS_NUMBER;
-    out->length = (size_t)(r->at - start.at);
-    out->string = flis_alloc(r->ctx, out->length + 1, 1);
-    if (!out->string) return false;
-    memcpy(out->string, start.at, out->length);
-    out->literal = out->string;
-    out->number = number_value(r->ctx, out->literal);
-    return fabs(out->number) <= DBL_MAX || json_fail(&start, "a number is larger than a double can hold");
-}
-
-/* Four hexadecimal digits after "\u". */
-static long json_hex(json_reader *r)
-{
-    long value = 0;
-    for (int i = 0; i < 4; i++) {
-        int c = r->at < r->end ? *r->at : 0;
-        int digit = c >= '0' && c <= '9'   ? c - '0'
-                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                           : -1;
-        if (digit < 0) {
-            json_unexpected(r, "a hexadecimal digit");
-            return -1;
-        }
-        value = value << 4 | digit;
-        json_step(r, 1);
-    }
-    return value;
-}
-
-/* What stands behind a backslash, as a code point; -1 if nothing that may. Characters beyond U+FFFF come as two
-   escapes, a high surrogate and a low one; either alone means nothing. */
-static long json_escape(json_reader *r)
-{
-    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-    const json_reader start = *r;
-    json_step(r, 1);
-    const char *found = r->at < r->end && *r->at ? strchr(from, *r->at) : NULL;
-    if (found) {
-        json_step(r, 1);
-        return to[found - from];
-    }
-    if (!json_accept(r, 'u')) {
-        json_unexpected(r, "one of \" \\ / b f n r t u after a backslash");
-        return -1;
-    }
-    long high = json_hex(r), low = 0;
-    if (high < 0xD800 || high > 0xDFFF) return high;
-    if (high < 0xDC00 && r->end - r->at >= 2 && r->at[0] == '\\' && r->at[1] == 'u') {
-        json_step(r, 1);
-        json_step(r, 1);
-        if ((low = json_hex(r)) < 0) return -1;
-    }
-    if (low < 0xDC00 || low > 0xDFFF) {
-        json_fail(&start, "half of a surrogate pair: \\u%04lX", high);
-        return -1;
-    }
-    return 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
-}
-
-/* unescaped = %x20-21 / %x23-5B / %x5D-10FFFF */
-static long json_character(json_reader *r, const uint8_t *close)
-{
-    size_t length;
-    long point = utf8_next(r->at, close, &length);
-    if (point >= 0x20) json_step(r, length);
-    else if (point >= 0) json_fail(r, "a string has a control character, 0x%02lX, wanted an escape", point);
-    else json_fail(r, "a string has a byte that is not UTF-8, 0x%02X", *r->at);
-    return point >= 0x20 ? point : -1;
-}
-
-/* string = quote *( unescaped / escape ) quote. What it stands for is never longer than how it is written. */
-static bool json_string(json_reader *r, flis_json *out)
-{
-    const uint8_t *close = r->at + 1;
-    while (close < r->end && *close != '"') close += *close == '\\' && r->end - close > 1 ? 2 : 1;
-    if (close >= r->end) return json_fail(r, "a string has no closing quote");
-    out->type = FLIS_STRING;
-    out->string = flis_alloc(r->ctx, (size_t)(close - r->at), 1);
-    if (!out->string) return false;
-    for (json_step(r, 1); r->at < close;) {
-        long point = *r->at == '\\' ? json_escape(r) : json_character(r, close);
-        if (point < 0) return false;
-        out->length += utf8_put(out->string + out->length, point);
-    }
-    return json_accept(r, '"');
-}
-
-/* A zeroed place behind the `count` members of *items; the array's room is the next power of two. */
-static flis_json *json_append(json_reader *r, flis_json **items, size_t count)
-{
-    if (++r->values > JSON_VALUES) {
-        json_fail(r, "more than %d values", JSON_VALUES);
-        return NULL;
-    }
-    if ((count & (count - 1)) == 0) {
-        const size_t room = count ? 2 * count : 1;
-        flis_json *grown = room <= SIZE_MAX / sizeof *grown ? realloc(*items, room * sizeof *grown) : NULL;
-        if (!grown) {
-            flis_fail(r->ctx, "%s: out of memory", r->name);
-            return NULL;
-        }
-        *items = grown;
-    }
-    flis_json *last = *items + count;
-    memset(last, 0, sizeof *last);
-    last->line = r->line;
-    last->column = r->column;
-    return last;
-}
-
-/* member = string ":" value */
-static bool json_member(json_reader *r, flis_json *out)
-{
-    if (r->at == r->end || *r->at != '"') return json_unexpected(r, "a name in quotes");
-    flis_json *key = json_append(r, &out->key, out->count), *item = key ? json_append(r, &out->item, out->count) : NULL;
-    if (!item) return false;
-    out->count++;
-    if (!json_string(r, key)) return false;
-    json_space(r);
-    if (!json_accept(r, ':')) return json_unexpected(r, "':'");
-    json_space(r);
-    return json_value(r, item);
-}
-
-static bool json_element(json_reader *r, flis_json *out)
-{
-    flis_json *item = json_append(r, &out->item, out->count);
-    if (!item) return false;
-    out->count++;
-    return json_value(r, item);
-}
-
-/* object = "{" [ member *( "," member ) ] "}"; array = "[" [ value *( "," value ) ] "]" */
-static bool json_group(json_reader *r, flis_json_type type, flis_json *out)
-{
-    const char close = type == FLIS_OBJECT ? '}' : ']';
-    out->type = type;
-    if (r->depth == JSON_DEPTH) return json_fail(r, "nested more than %d levels deep", JSON_DEPTH);
-    r->depth++;
-    json_step(r, 1);
-    json_space(r);
-    bool more = !json_accept(r, close);
-    while (more) {
-        if (!(type == FLIS_OBJECT ? json_member(r, out) : json_element(r, out))) return false;
-        json_space(r);
-        more = json_accept(r, ',');
-        if (!more && !json_accept(r, close))
-            return json_unexpected(r, type == FLIS_OBJECT ? "',' or '}'" : "',' or ']'");
-        json_space(r);
-    }
-    r->depth--;
-    return true;
-}
-
-static bool json_value(json_reader *r, flis_json *out)
-{
-    out->line = r->line;
-    out->column = r->column;
-    switch (r->at < r->end ? *r->at : 0) {
-    case 'n': return json_word(r, "null", FLIS_NULL, out);
-    case 'f': return json_word(r, "false", FLIS_FALSE, out);
-    case 't': return json_word(r, "true", FLIS_TRUE, out);
-    case '"': return json_string(r, out);
-    case '{': return json_group(r, FLIS_OBJECT, out);
-    case '[': return json_group(r, FLIS_ARRAY, out);
-    case '-':
-    case '0':
-    case '1':
-    case '2':
-    case '3':
-    case '4':
-    case '5':
-    case '6':
-    case '7':
-    case '8':
-    case '9': return json_number(r, out);
-    default: return json_unexpected(r, "a value");
-    }
-}
-
-static void json_clear(flis_json *json)
-{
-    for (size_t i = 0; i < json->count; i++) {
-        json_clear(&json->item[i]);
-        if (json->key) free(json->key[i].string);
-    }
-    free(json->item);
-    free(json->key);
-    free(json->string);
-}
-
-/* SPEC 10.8. */
-void flis_json_free(flis_json *json)
-{
-    if (!json) return;
-    json_clear(json);
-    free(json);
-}
-
-/* text = space value space. SPEC 10.8. */
-flis_json *flis_json_parse(flis_ctx *ctx, const char *name, const char *text, size_t length)
-{
-    json_reader r = {ctx, name, (const uint8_t *)text, (const uint8_t *)text + length, 1, 1, 0, 0};
-    if (length > INT_MAX) {
-        flis_fail(ctx, "%s: got %zu bytes of JSON, wanted at most %d", name, length, INT_MAX);
-        return NULL;
-    }
-    flis_json *json = flis_alloc(ctx, 1, sizeof *json);
-    if (!json) return NULL;
-    json_space(&r);
-    bool ok = json_value(&r, json);
-    json_space(&r);
-    if (ok && r.at < r.end) ok = json_unexpected(&r, "nothing after the value");
-    if (ok) return json;
-    flis_json_free(json);
-    return NULL;
-}
-
-/* SPEC 10.8. */
-const flis_json *flis_json_get(const flis_json *object, const char *key)
-{
-    const size_t length = strlen(key);
-    if (!object || object->type != FLIS_OBJECT) return NULL;
-    for (size_t i = object->count; i-- > 0;)
-        if (object->key[i].length == length && memcmp(object->key[i].string, key, length) == 0) return &object->item[i];
-    return NULL;
-}
-
-/* SPEC 10.8. */
-bool flis_json_u64(const flis_json *number, uint64_t *out)
-{
-    uint64_t value = 0;
-    if (!number || number->type != FLIS_NUMBER) return false;
-    for (const char *c = number->literal; *c; c++) {
-        if (*c < '0' || *c > '9') return false;
-        const unsigned digit = (unsigned)(*c - '0');
-        if (value > (UINT64_MAX - digit) / 10) return false;
-        value = value * 10 + digit;
-    }
-    *out = value;
-    return true;
-}
-
-/* SPEC 10.8. */
-const char *flis_json_got(const flis_json *json)
-{
-    static const char *const names[] = {"null", "false", "true", "a number", "a string", "an array", "an object"};
-    return !json ? "nothing" : json->type == FLIS_NUMBER ? json->literal : names[json->type];
-}
-
-/* ---- Files ------------------------------------------------------------------------------------------------------- */
-
-/* SPEC 10.8. */
-char *flis_read_file(flis_ctx *ctx, const char *path, size_t limit, size_t *length)
-{
-    bytes b = {0};
-    *length = 0;
-    if (!flis_ok(ctx)) return NULL;
-    FILE *file = fopen(path, "rb");
-    if (!file) {
-        flis_fail(ctx, "%s: cannot be opened", path);
-        return NULL;
-    }
-    for (size_t got = 1; got && b.count <= limit && bytes_reserve(ctx, &b, 4096); b.count += got)
-        got = fread(b.at + b.count, 1, b.room - b.count, file);
-    if (ferror(file)) flis_fail(ctx, "%s: cannot be read: is it a folder?", path);
-    else if (b.count > limit) flis_fail(ctx, "%s: got more bytes than the %zu that are allowed", path, limit);
-    fclose(file);
-    bytes_put_u8(ctx, &b, 0);
-    if (!flis_ok(ctx)) {
-        free(b.at);
-        return NULL;
-    }
-    *length = b.count - 1;
-    return (char *)b.at;
-}
-
-/* The file appears under its name only when every byte of it is on the disk. */
-static bool write_file(flis_ctx *ctx, const char *path, const bytes *b)
-{
-    static const char suffix[] = ".partial";
-    char *partial = flis_alloc(ctx, strlen(path) + sizeof suffix, 1);
-    if (!partial) return false;
-    strcat(strcpy(partial, path), suffix);
-    FILE *file = fopen(partial, "wb");
-    if (!file) flis_fail(ctx, "%s: cannot be written", path);
-    else {
-        bool written = fwrite(b->at, 1, b->count, file) == b->count;
-        written = fclose(file) == 0 && written;
-        if (!written) flis_fail(ctx, "%s: cannot be written: the disk may be full", path);
-        else if (REPLACE(partial, path) != 0) flis_fail(ctx, "%s: cannot be written", path);
-        if (!flis_ok(ctx)) remove(partial);
-    }
-    free(partial);
-    return flis_ok(ctx);
-}
-
-/* ---- Checksums --------------------------------------------------------------------------------------------------- */
-
-/* CRC-32 of PNG and gzip (reflected 0xEDB88320), four bits at a time: entry i is i times x^4 modulo the polynomial.
-   SPEC 9.2. */
-static uint32_t crc32(uint32_t crc, const uint8_t *p, size_t count)
-{
-    static const uint32_t nibble[16] = {0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4,
-                                        0x4DB26158, 0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C,
-                                        0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C};
-    crc = ~crc;
-    for (size_t i = 0; i < count; i++) {
-        crc ^= p[i];
-        crc = nibble[crc & 15] ^ crc >> 4;
-        crc = nibble[crc & 15] ^ crc >> 4;
-    }
-    return ~crc;
-}
-
-/* Adler-32 of zlib. 4096 sums of bytes below 65521 + 4096 * 255 stay below 2^32. SPEC 9.3. */
-static uint32_t adler32(const uint8_t *p, size_t count)
-{
-    uint32_t a = 1, b = 0;
-    for (size_t i = 0; i < count; i++) {
-        a += p[i];
-        b += a;
-        if (i % 4096 == 4095 || i + 1 == count) {
-            a %= 65521;
-            b %= 65521;
-        }
-    }
-    return b << 16 | a;
-}
-
-/* ---- Inflate: RFC 1951, 1950, 1952 ------------------------------------------------------------------------------- */
-
-/* What follows length symbol 257 + i and distance symbol i: the least value, and how many bits say how much more. */
-static const uint16_t LENGTH_BASE[29] = {3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
-                                         31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
-static const uint8_t LENGTH_BITS[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
-                                        2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
-static const uint16_t DISTANCE_BASE[30] = {1,    2,    3,    4,    5,    7,    9,    13,    17,    25,
-                                           33,   49,   65,   97,   129,  193,  257,  385,   513,   769,
-                                           1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
-static const uint8_t DISTANCE_BITS[30] = {0, 0, 0, 0, 1, 1, 2, 2,  3,  3,  4,  4,  5,  5,  6,
-                                          6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13};
-/* The order in which a dynamic block gives the lengths of the code that its code lengths are written in. */
-static const uint8_t LENGTHS_ORDER[19] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
-
-enum { LONGEST = 15, QUICK = 9, LITERALS = 288, DISTANCES = 32, WINDOW = 32768, END_OF_BLOCK = 256 };
-
-/* A canonical Huffman code: codes of one length are consecutive numbers, shorter ones come first. */
-typedef struct huffman {
-    uint16_t count[LONGEST + 1]; /* codes of each length */
-    uint16_t first[LONGEST + 1]; /* the first code of each length */
-    uint16_t start[LONGEST + 1]; /* where its symbols start in `symbol` */
-    uint16_t symbol[LITERALS];   /* by length, then by number */
-    uint16_t quick[1 << QUICK];  /* by the next QUICK bits: symbol << 4 | length; 0: longer, or none */
-} huffman;
-
-typedef struct inflater {
-    flis_ctx *ctx;
-    const char *name;
-    const uint8_t *in;
-    size_t length, at; /* bytes of input, and how many were taken */
-    uint32_t hold;     /* bits taken but not yet used, the next one lowest */
-    unsigned held;
-    bytes out;
-    size_t begin, limit; /* where this stream's output begins: no match reaches before it */
-    huffman literal, distance;
-} inflater;
-
-static bool inflate_fail(const inflater *z, const char *what)
-{
-    return flis_fail(z->ctx, "%s: damaged compressed data: %s (at byte %zu of %zu)", z->name, what, z->at, z->length);
-}
-
-static void refill(inflater *z, unsigned wanted)
-{
-    for (; z->held < wanted && z->at < z->length; z->held += 8) z->hold |= (uint32_t)z->in[z->at++] << z->held;
-}
-
-static unsigned take(inflater *z, unsigned count)
-{
-    refill(z, count);
-    if (z->held < count) {
-        inflate_fail(z, "cut short");
-        return 0;
-    }
-    const unsigned value = z->hold & ((1u << count) - 1);
-    z->hold >>= count;
-    z->held -= count;
-    return value;
-}
-
-/* Gives whole bytes back, and drops the rest of a byte begun. */
-static void to_byte_boundary(inflater *z)
-{
-    z->at -= z->held / 8;
-    z->hold = 0;
-    z->held = 0;
-}
-
-static unsigned reversed(unsigned code, unsigned length)
-{
-    unsigned out = 0;
-    for (; length; length--, code >>= 1) out = out << 1 | (code & 1);
-    return out;
-}
-
-/* From the length of each symbol's code, 0: it has none. Returns how many codes of LONGEST bits are left unused; below
-   zero: there are more than fit. SPEC 10.11. */
-static long huffman_make(huffman *h, const uint8_t *length, size_t symbols)
-{
-    uint16_t next[LONGEST + 2] = {0};
-    unsigned code = 0, start = 0;
-    long left = 1L << LONGEST;
-    memset(h, 0, sizeof *h);
-    for (size_t i = 0; i < symbols; i++) h->count[length[i]]++;
-    h->count[0] = 0;
-    for (unsigned n = 1; n <= LONGEST; n++) {
-        left -= (long)h->count[n] << (LONGEST - n);
-        h->first[n] = (uint16_t)(code = (code + h->count[n - 1]) << 1);
-        h->start[n] = next[n] = (uint16_t)start;
-        start += h->count[n];
-    }
-    if (left < 0) return left;
-    for (size_t i = 0; i < symbols; i++) {
-        const unsigned n = length[i];
-        if (!n) continue;
-        const unsigned place = next[n]++;
-        h->symbol[place] = (uint16_t)i;
-        if (n > QUICK) continue;
-        for (unsigned k = reversed(h->first[n] + (place - h->start[n]), n); k < 1 << QUICK; k += 1u << n)
-            h->quick[k] = (uint16_t)(i << 4 | n);
-    }
-    return left;
-}
-
-/* The next symbol; -1 when failed. */
-static int decode_symbol(inflater *z, const huffman *h)
-{
-    refill(z, LONGEST);
-    const unsigned entry = h->quick[z->hold & ((1u << QUICK) - 1)];
-    if (entry && (entry & 15) <= z->held) {
-        z->hold >>= entry & 15;
-        z->held -= entry & 15;
-        return (int)(entry >> 4);
-    }
-    unsigned code = 0;
-    for (unsigned n = 1; n <= LONGEST && n <= z->held; n++) {
-        code = code << 1 | (z->hold >> (n - 1) & 1);
-        if (code - h->first[n] >= h->count[n]) continue;
-        z->hold >>= n;
-        z->held -= n;
-        return h->symbol[h->start[n] + (code - h->first[n])];
-    }
-    inflate_fail(z, z->held < LONGEST ? "cut short" : "a code that stands for nothing");
-    return -1;
-}
-
-static bool inflate_room(inflater *z, size_t more)
-{
-    if (more <= z->limit - z->out.count) return bytes_reserve(z->ctx, &z->out, more);
-    return flis_fail(z->ctx, "%s: unpacks to more than the %zu bytes that are allowed", z->name, z->limit);
-}
-
-static bool inflate_stored(inflater *z)
-{
-    to_byte_boundary(z);
-    if (z->length - z->at < 4) return inflate_fail(z, "cut short");
-    const uint8_t *p = z->in + z->at;
-    const unsigned count = p[0] | (unsigned)p[1] << 8, check = p[2] | (unsigned)p[3] << 8;
-    if (count != (check ^ 0xFFFF)) return inflate_fail(z, "a stored block whose length and its complement differ");
-    z->at += 4;
-    if (z->length - z->at < count) return inflate_fail(z, "cut short");
-    if (!inflate_room(z, count)) return false;
-    bytes_put(z->ctx, &z->out, z->in + z->at, count);
-    z->at += count;
-    return true;
-}
-
-/* Copies a match; it may overlap what it makes. */
-static bool inflate_match(inflater *z, unsigned symbol)
-{
-    if (symbol >= COUNT(LENGTH_BASE)) return inflate_fail(z, "a length that does not exist");
-    const size_t count = LENGTH_BASE[symbol] + take(z, LENGTH_BITS[symbol]);
-    const int which = flis_ok(z->ctx) ? decode_symbol(z, &z->distance) : -1;
-    if (which < 0) return false;
-    if (which >= (int)COUNT(DISTANCE_BASE)) return inflate_fail(z, "a distance that does not exist");
-    const size_t distance = DISTANCE_BASE[which] + take(z, DISTANCE_BITS[which]);
-    if (!flis_ok(z->ctx)) return false;
-    if (distance > z->out.count - z->begin) return inflate_fail(z, "a distance to before the beginning");
-    if (!inflate_room(z, count)) return false;
-    uint8_t *to = z->out.at + z->out.count;
-    const uint8_t *from = to - distance;
-    for (size_t i = 0; i < count; i++) to[i] = from[i];
-    z->out.count += count;
-    return true;
-}
-
-static bool inflate_codes(inflater *z)
-{
-    for (;;) {
-        const int symbol = decode_symbol(z, &z->literal);
-        if (symbol < 0) return false;
-        if (symbol == END_OF_BLOCK) return true;
-        if (symbol > END_OF_BLOCK) {
-            if (!inflate_match(z, (unsigned)symbol - END_OF_BLOCK - 1)) return false;
-        } else {
-            if (!inflate_room(z, 1)) return false;
-            z->out.at[z->out.count++] = (uint8_t)symbol;
-        }
-    }
-}
-
-static void fixed_codes(inflater *z)
-{
-    uint8_t length[LITERALS];
-    for (int i = 0; i < LITERALS; i++) length[i] = i < 144 ? 8 : i < 256 ? 9 : i < 280 ? 7 : 8;
-    huffman_make(&z->literal, length, LITERALS);
-    memset(length, 5, DISTANCES);
-    huffman_make(&z->distance, length, DISTANCES);
-}
-
-/* Lengths of literal and distance codes in one run; 16 repeats the last 3-6 times, 17 and 18 are 3-10 and 11-138
-   zeros. */
-static bool read_lengths(inflater *z, uint8_t *length, size_t total)
-{
-    for (size_t i = 0; i < total;) {
-        const int symbol = decode_symbol(z, &z->literal);
-        if (symbol < 0) return false;
-        if (symbol < 16) {
-            length[i++] = (uint8_t)symbol;
-            continue;
-        }
-        if (symbol == 16 && !i) return inflate_fail(z, "a repeated code length with none before it");
-        const uint8_t value = symbol == 16 ? length[i - 1] : 0;
-        const size_t count = symbol == 16 ? 3 + take(z, 2) : symbol == 17 ? 3 + take(z, 3) : 11 + take(z, 7);
-        if (!flis_ok(z->ctx)) return false;
-        if (count > total - i) return inflate_fail(z, "more code lengths than were announced");
-        memset(length + i, value, count);
-        i += count;
-    }
-    return true;
-}
-
-/* Only one code of one bit may be alone: what it leaves unused stands for nothing. SPEC 10.11. */
-static bool complete(const huffman *h, long left)
-{
-    unsigned longer = 0;
-    for (int n = 2; n <= LONGEST; n++) longer += h->count[n];
-    return left == 0 || (left > 0 && !longer);
-}
-
-static bool dynamic_codes(inflater *z)
-{
-    uint8_t length[LITERALS + DISTANCES] = {0};
-    const size_t literals = 257 + take(z, 5), distances = 1 + take(z, 5), order = 4 + take(z, 4);
-    if (literals > 286 || distances > 30) return inflate_fail(z, "more symbols than exist");
-    for (size_t i = 0; i < order; i++) length[LENGTHS_ORDER[i]] = (uint8_t)take(z, 3);
-    if (!flis_ok(z->ctx)) return false;
-    if (huffman_make(&z->literal, length, 19) != 0)
-        return inflate_fail(z, "a code of code lengths that is no complete code");
-    memset(length, 0, sizeof length);
-    if (!read_lengths(z, length, literals + distances)) return false;
-    if (!length[END_OF_BLOCK]) return inflate_fail(z, "a code without an end of block");
-    long left = huffman_make(&z->literal, length, literals);
-    if (!complete(&z->literal, left)) return inflate_fail(z, "a literal code that is no complete code");
-    left = huffman_make(&z->distance, length + literals, distances);
-    return complete(&z->distance, left) || inflate_fail(z, "a distance code that is no complete code");
-}
-
-/* One deflate stream: blocks, of which the last says so. SPEC 10.11. */
-static bool inflate_blocks(inflater *z)
-{
-    z->begin = z->out.count;
-    for (bool last = false; !last;) {
-        last = take(z, 1);
-        const unsigned kind = take(z, 2);
-        if (!flis_ok(z->ctx)) return false;
-        if (kind == 3) return inflate_fail(z, "a kind of block that does not exist");
-        if (kind == 1) fixed_codes(z);
-        if (kind == 2 && !dynamic_codes(z)) return false;
-        if (!(kind == 0 ? inflate_stored(z) : inflate_codes(z))) return false;
-    }
-    to_byte_boundary(z);
-    return true;
-}
-
-/* SPEC 10.11. */
-static bool inflate_zlib(inflater *z)
-{
-    const uint8_t *p = z->in;
-    if (z->length < 2) return inflate_fail(z, "cut short");
-    if ((p[0] << 8 | p[1]) % 31 || (p[0] & 15) != 8 || p[0] >> 4 > 7) return inflate_fail(z, "no zlib header");
-    if (p[1] & 0x20) return inflate_fail(z, "it needs a preset dictionary");
-    z->at = 2;
-    if (!inflate_blocks(z)) return false;
-    if (z->length - z->at < 4) return inflate_fail(z, "cut short");
-    if (big_endian(p + z->at) != adler32(z->out.at, z->out.count)) return inflate_fail(z, "the checksum differs");
-    z->at += 4;
-    return true;
-}
-
-/* Over a text that ends in NUL: gzip's file name and comment. */
-static bool skip_text(inflater *z)
-{
-    const uint8_t *end = z->at < z->length ? memchr(z->in + z->at, 0, z->length - z->at) : NULL;
-    if (!end) return inflate_fail(z, "cut short");
-    z->at = (size_t)(end - z->in) + 1;
-    return true;
-}
-
-static bool gzip_header(inflater *z)
-{
-    enum { HEADER_CRC = 2, EXTRA = 4, NAME = 8, COMMENT = 16, RESERVED = 0xE0 };
-    const size_t start = z->at;
-    const uint8_t *p = z->in + start;
-    if (z->length - start < 10) return inflate_fail(z, "cut short");
-    if (p[0] != 0x1F || p[1] != 0x8B || p[2] != 8 || p[3] & RESERVED) return inflate_fail(z, "no gzip header");
-    z->at += 10;
-    if (p[3] & EXTRA) {
-        if (z->length - z->at < 2) return inflate_fail(z, "cut short");
-        const size_t extra = z->in[z->at] | (size_t)z->in[z->at + 1] << 8;
-        if (z->length - z->at - 2 < extra) return inflate_fail(z, "cut short");
-        z->at += 2 + extra;
-    }
-    if (p[3] & NAME && !skip_text(z)) return false;
-    if (p[3] & COMMENT && !skip_text(z)) return false;
-    if (p[3] & HEADER_CRC) {
-        if (z->length - z->at < 2) return inflate_fail(z, "cut short");
-        const uint32_t crc = z->in[z->at] | (uint32_t)z->in[z->at + 1] << 8;
-        if (crc != (crc32(0, p, z->at - start) & 0xFFFF)) return inflate_fail(z, "the header's checksum differs");
-        z->at += 2;
-    }
-    return true;
-}
-
-static uint32_t little_endian(const uint8_t *p)
-{
-    return (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0];
-}
-
-/* A gzip file is one or more members, whose contents belong together. SPEC 10.11. */
-static bool inflate_gzip(inflater *z)
-{
-    do {
-        if (!gzip_header(z) || !inflate_blocks(z)) return false;
-        const uint8_t *p = z->in + z->at;
-        const size_t count = z->out.count - z->begin;
-        if (z->length - z->at < 8) return inflate_fail(z, "cut short");
-        if (little_endian(p) != crc32(0, count ? z->out.at + z->begin : NULL, count))
-            return inflate_fail(z, "the checksum differs");
-        if (little_endian(p + 4) != (uint32_t)(count & 0xFFFFFFFF)) return inflate_fail(z, "the length differs");
-        z->at += 8;
-    } while (z->at < z->length);
-    return true;
-}
-
-/* SPEC 10.11. */
-uint8_t *flis_inflate(flis_ctx *ctx, const char *name, flis_stream_kind kind, const uint8_t *in, size_t length,
-                      size_t limit, size_t *out_length)
-{
-    *out_length = 0;
-    inflater *z = flis_alloc(ctx, 1, sizeof *z);
-    if (!z) return NULL;
-    z->ctx = ctx;
-    z->name = name;
-    z->in = in;
-    z->length = length;
-    z->limit = limit;
-    if (kind == FLIS_ZLIB) inflate_zlib(z);
-    else if (kind == FLIS_GZIP) inflate_gzip(z);
-    else inflate_blocks(z);
-    if (flis_ok(ctx) && z->at < length) inflate_fail(z, "more data behind its end");
-    bytes out = z->out;
-    free(z);
-    *out_length = out.count;
-    bytes_put_u8(ctx, &out, 0); /* so that nothing unpacked is not NULL, and text has its end */
-    if (flis_ok(ctx)) return out.at;
-    free(out.at);
-    *out_length = 0;
-    return NULL;
-}
-
-/* ---- Deflate: RFC 1951, for the pictures that we write ----------------------------------------------------------- */
-
-/* A small compressor: the longest match among the last CHAIN places with the same three bytes, taken at once; blocks
-   of BLOCK tokens with their own Huffman codes. No choice in it depends on the machine: the bytes are the same
-   everywhere. */
-enum { MIN_MATCH = 3, MAX_MATCH = 258, HASH_BITS = 15, CHAIN = 48, BLOCK = 1 << 15 };
-
-typedef struct deflater {
-    flis_ctx *ctx;
-    bytes *out;
-    uint32_t hold; /* bits not yet written, the first one lowest */
-    unsigned held;
-    const uint8_t *in;
-    size_t length;
-    size_t tokens;
-    uint32_t token[BLOCK];       /* a byte, or a match: length << 16 | distance */
-    size_t head[1 << HASH_BITS]; /* the last place with this hash, plus 1; 0: none yet */
-    size_t before[WINDOW];       /* by place modulo WINDOW: the one before it with the same hash, plus 1 */
-} deflater;
-
-/* SPEC 9.4. */
-static void put_bits(deflater *z, unsigned value, unsigned count)
-{
-    z->hold |= (uint32_t)value << z->held;
-    for (z->held += count; z->held >= 8; z->held -= 8, z->hold >>= 8) bytes_put_u8(z->ctx, z->out, z->hold & 0xFF);
-}
-
-/* The lightest live node; the lowest number among equals, so that everyone builds the same tree. SPEC 9.4. */
-static size_t lightest(const uint32_t *weight, const uint16_t *parent, size_t nodes)
-{
-    size_t best = nodes;
-    for (size_t i = 0; i < nodes; i++)
-        if (weight[i] && !parent[i] && (best == nodes || weight[i] < weight[best])) best = i;
-    return best;
-}
-
-/* Lengths of Huffman codes for symbols that occur frequency[i] times (which this changes), none above `longest`: where
-   the tree gets deeper, frequencies are halved, which flattens it. SPEC 9.4. */
-static void code_lengths(uint32_t *frequency, size_t symbols, unsigned longest, uint8_t *length)
-{
-    size_t used = 0;
-    for (size_t i = 0; i < symbols; i++) used += frequency[i] != 0;
-    for (size_t i = 0; used < 2; i++) /* a code of one symbol would be incomplete */
-        if (!frequency[i]) {
-            frequency[i] = 1;
-            used++;
-        }
-    for (bool fits = false; !fits;) {
-        uint32_t weight[2 * LITERALS] = {0};
-        uint16_t parent[2 * LITERALS] = {0}; /* 0: still a root; no leaf is a parent */
-        uint8_t depth[2 * LITERALS] = {0};
-        size_t nodes = symbols;
-        memcpy(weight, frequency, symbols * sizeof *weight);
-        for (size_t joins = used - 1; joins; joins--, nodes++) {
-            const size_t a = lightest(weight, parent, nodes);
-            parent[a] = (uint16_t)nodes;
-            const size_t b = lightest(weight, parent, nodes);
-            parent[b] = (uint16_t)nodes;
-            weight[nodes] = weight[a] + weight[b];
-        }
-        fits = true;
-        for (size_t i = nodes - 1; i-- > 0;) {
-            if (!weight[i]) continue;
-            depth[i] = (uint8_t)(depth[parent[i]] + 1);
-            fits = fits && (i >= symbols || depth[i] <= longest);
-        }
-        memcpy(length, depth, symbols);
-        for (size_t i = 0; i < symbols; i++) frequency[i] = frequency[i] > 1 ? frequency[i] / 2 : frequency[i];
-    }
-}
-
-/* The canonical codes of those lengths, in the order of their bits in the stream. SPEC 9.4. */
-static void codes_from_lengths(const uint8_t *length, size_t symbols, uint16_t *code)
-{
-    unsigned next = 0;
-    for (unsigned n = 1; n <= LONGEST; n++, next <<= 1)
-        for (size_t i = 0; i < symbols; i++)
-            if (length[i] == n) code[i] = (uint16_t)reversed(next++, n);
-}
-
-/* Code lengths as a dynamic block gives them: runs as symbols 16, 17, 18 with extra bits. Returns how many symbols.
-   SPEC 9.4. */
-static size_t run_lengths(const uint8_t *length, size_t total, uint8_t *symbol, uint8_t *extra)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < total;) {
-        size_t run = 1;
-        while (i + run < total && length[i + run] == length[i]) run++;
-        if (!length[i] && run >= 3) {
-            if (run > 138) run = 138;
-            symbol[n] = run < 11 ? 17 : 18;
-            extra[n++] = (uint8_t)(run - (run < 11 ? 3 : 11));
-        } else if (i && length[i] == length[i - 1] && run >= 3) {
-            if (run > 6) run = 6;
-            symbol[n] = 16;
-            extra[n++] = (uint8_t)(run - 3);
-        } else {
-            run = 1;
-            symbol[n] = length[i];
-            extra[n++] = 0;
-        }
-        i += run;
-    }
-    return n;
-}
-
-/* SPEC 9.4. */
-static void put_lengths(deflater *z, const uint8_t *length, size_t total)
-{
-    uint8_t symbol[LITERALS + DISTANCES], extra[LITERALS + DISTANCES], own[19];
-    uint16_t code[19];
-    uint32_t frequency[19] = {0};
-    const size_t count = run_lengths(length, total, symbol, extra);
-    size_t order = 19;
-    for (size_t i = 0; i < count; i++) frequency[symbol[i]]++;
-    code_lengths(frequency, 19, 7, own);
-    codes_from_lengths(own, 19, code);
-    while (order > 4 && !own[LENGTHS_ORDER[order - 1]]) order--;
-    put_bits(z, (unsigned)order - 4, 4);
-    for (size_t i = 0; i < order; i++) put_bits(z, own[LENGTHS_ORDER[i]], 3);
-    for (size_t i = 0; i < count; i++) {
-        put_bits(z, code[symbol[i]], own[symbol[i]]);
-        if (symbol[i] >= 16) put_bits(z, extra[i], symbol[i] == 16 ? 2 : symbol[i] == 17 ? 3 : 7);
-    }
-}
-
-/* The last base that is not above the value. SPEC 9.4. */
-static unsigned symbol_of(const uint16_t *base, unsigned count, unsigned value)
-{
-    while (base[count - 1] > value) count--;
-    return count - 1;
-}
-
-/* Writes the tokens so far as one dynamic block. SPEC 9.4. */
-static void put_block(deflater *z, bool last)
-{
-    enum { L = 286, D = 30 };
-    uint32_t literals[L] = {0}, distances[D] = {0};
-    uint8_t length[L + D];
-    uint16_t code[L], distance_code[D];
-    literals[END_OF_BLOCK] = 1;
-    for (size_t i = 0; i < z->tokens; i++) {
-        const unsigned n = z->token[i] >> 16, d = z->token[i] & 0xFFFF;
-        if (n) distances[symbol_of(DISTANCE_BASE, D, d)]++;
-        literals[n ? END_OF_BLOCK + 1 + symbol_of(LENGTH_BASE, 29, n) : d]++;
-    }
-    code_lengths(literals, L, LONGEST, length);
-    code_lengths(distances, D, LONGEST, length + L);
-    codes_from_lengths(length, L, code);
-    codes_from_lengths(length + L, D, distance_code);
-    put_bits(z, last, 1);
-    put_bits(z, 2, 2);
-    put_bits(z, L - 257, 5);
-    put_bits(z, D - 1, 5);
-    put_lengths(z, length, L + D);
-    for (size_t i = 0; i < z->tokens; i++) {
-        const unsigned n = z->token[i] >> 16, d = z->token[i] & 0xFFFF;
-        const unsigned ns = n ? symbol_of(LENGTH_BASE, 29, n) : 0, ds = n ? symbol_of(DISTANCE_BASE, D, d) : 0;
-        const unsigned symbol = n ? END_OF_BLOCK + 1 + ns : d;
-        put_bits(z, code[symbol], length[symbol]);
-        if (!n) continue;
-        put_bits(z, n - LENGTH_BASE[ns], LENGTH_BITS[ns]);
-        put_bits(z, distance_code[ds], length[L + ds]);
-        put_bits(z, d - DISTANCE_BASE[ds], DISTANCE_BITS[ds]);
-    }
-    put_bits(z, code[END_OF_BLOCK], length[END_OF_BLOCK]);
-    z->tokens = 0;
-}
-
-/* SPEC 9.3. */
-static size_t hash_of(const uint8_t *p)
-{
-    const uint32_t three = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2];
-    return (three * UINT32_C(2654435761) & UINT32_C(0xFFFFFFFF)) >> (32 - HASH_BITS);
-}
-
-/* SPEC 9.3. */
-static size_t longest_match(const deflater *z, size_t at, size_t *distance)
-{
-    const size_t most = z->length - at < MAX_MATCH ? z->length - at : MAX_MATCH;
-    size_t best = MIN_MATCH - 1;
-    if (most < MIN_MATCH) return 0;
-    size_t where = z->head[hash_of(z->in + at)];
-    for (int tries = CHAIN; where && at - (where - 1) <= WINDOW && tries && best < most; tries--) {
-        const uint8_t *a = z->in + where - 1, *b = z->in + at;
-        size_t n = 0;
-        if (a[best] == b[best])
-            while (n < most && a[n] == b[n]) n++;
-        if (n > best) {
-            best = n;
-            *distance = at - (where - 1);
-        }
-        where = z->before[(where - 1) % WINDOW];
-    }
-    return best < MIN_MATCH ? 0 : best;
-}
-
-/* A zlib stream of `length` > 0 bytes, appended to out. SPEC 9.3. */
-static bool deflate_zlib(flis_ctx *ctx, const uint8_t *in, size_t length, bytes *out)
-{
-    deflater *z = flis_alloc(ctx, 1, sizeof *z);
-    if (!z) return false;
-    z->ctx = ctx;
-    z->out = out;
-    z->in = in;
-    z->length = length;
-    bytes_put_u8(ctx, out, 0x78); /* deflate, 32 KiB window */
-    bytes_put_u8(ctx, out, 0x9C);
-    for (size_t at = 0; at < length && flis_ok(ctx);) {
-        size_t distance = 0;
-        const size_t match = longest_match(z, at, &distance);
-        z->token[z->tokens++] = match ? (uint32_t)(match << 16 | distance) : in[at];
-        for (size_t stop = at + (match ? match : 1); at < stop; at++) {
-            if (length - at < MIN_MATCH) continue;
-            const size_t hash = hash_of(in + at);
-            z->before[at % WINDOW] = z->head[hash];
-            z->head[hash] = at + 1;
-        }
-        if (z->tokens == BLOCK || at == length) put_block(z, at == length);
-    }
-    put_bits(z, 0, 7); /* up to the end of the byte */
-    bytes_put_u32(ctx, out, adler32(in, length));
-    free(z);
-    return flis_ok(ctx);
-}
-
-/* ---- PNG: label maps in (ISO/IEC 15948) -------------------------------------------------------------------------- */
-
-enum { LARGEST_SIDE = 16384, MOST_PIXELS = 1 << 26, LARGEST_PICTURE_FILE = 1 << 28 };
-
-static const uint8_t PNG_SIGNATURE[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
-
-/* Where the pixels of a pass are: x0, y0, dx, dy. The last is the only pass of a picture that is not interlaced. */
-static const uint8_t PNG_PASS[8][4] = {{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4},
-                                       {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}, {0, 0, 1, 1}};
-enum { PNG_GRAY = 0, PNG_PALETTE = 3 };
-
-typedef struct png {
-    flis_ctx *ctx;
-    const char *path;
-    const uint8_t *in;
-    size_t length, at;
-    size_t width, height;
-    unsigned depth, color;
-    bool interlaced, has_palette;
-    bytes data; /* of all IDAT chunks */
-} png;
-
-typedef struct png_chunk {
-    const uint8_t *type, *data;
-    size_t length;
-} png_chunk;
-
-static bool png_fail(const png *p, const char *format, ...)
-{
-    char what[160];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(what, sizeof what, format, args);
-    va_end(args);
-    return flis_fail(p->ctx, "%s: damaged PNG: %s", p->path, what);
-}
-
-static bool is_type(const png_chunk *c, const char *type)
-{
-    return memcmp(c->type, type, 4) == 0;
-}
-
-/* length, type, data, CRC of type and data */
-static bool png_next(png *p, png_chunk *c)
-{
-    const size_t left = p->length - p->at;
-    if (left < 12) return png_fail(p, "it is cut short at byte %zu, before its IEND chunk", p->length);
-    const uint8_t *head = p->in + p->at;
-    c->length = big_endian(head);
-    c->type = head + 4;
-    c->data = head + 8;
-    for (int i = 0; i < 4; i++)
-        if (!((c->type[i] | 0x20) >= 'a' && (c->type[i] | 0x20) <= 'z'))
-            return png_fail(p, "no chunk where one should begin, at byte %zu", p->at);
-    if (c->length > left - 12)
-        return png_fail(p, "chunk %.4s at byte %zu is cut short: got %zu bytes, wanted %zu", (const char *)c->type,
-                        p->at, left - 12, c->length);
-    const uint32_t got = crc32(0, c->type, c->length + 4), wanted = big_endian(c->data + c->length);
-    if (got != wanted)
-        return png_fail(p, "chunk %.4s at byte %zu: got CRC %08lx, wanted %08lx", (const char *)c->type, p->at,
-                        (unsigned long)got, (unsigned long)wanted);
-    p->at += 12 + c->length;
-    return true;
-}
-
-/* Refuses a picture that is no label map or too large to be one. SPEC 10.10. */
-static bool size_fits(flis_ctx *ctx, const char *path, size_t width, size_t height)
-{
-    if (width >= 1 && width <= LARGEST_SIDE && height >= 1 && height <= LARGEST_SIDE && width <= MOST_PIXELS / height)
-        return true;
-    return flis_fail(ctx, "%s: got a picture of %zu x %zu pixels, wanted sides from 1 to %d and at most %d pixels",
-                     path, width, height, LARGEST_SIDE, MOST_PIXELS);
-}
-
-/* SPEC 10.10. */
-static bool png_header(png *p, const png_chunk *c)
-{
-    static const char *const kinds[7] = {
-        NULL, NULL, "RGB pixels", NULL, "gray pixels with alpha", NULL, "RGB pixels with alpha"};
-    if (!is_type(c, "IHDR")) return png_fail(p, "got chunk %.4s first, wanted IHDR", (const char *)c->type);
-    if (c->length != 13) return png_fail(p, "got an IHDR chunk of %zu bytes, wanted 13", c->length);
-    p->width = big_endian(c->data);
-    p->height = big_endian(c->data + 4);
-    p->depth = c->data[8];
-    p->color = c->data[9];
-    p->interlaced = c->data[12] == 1;
-    if (p->color < 7 && kinds[p->color])
-        return flis_fail(p->ctx, "%s: got a PNG of %s, wanted one class number per pixel: gray or palette", p->path,
-                         kinds[p->color]);
-    const bool power = p->depth == 1 || p->depth == 2 || p->depth == 4 || p->depth == 8;
-    if (!(p->color == PNG_PALETTE && power) && !(p->color == PNG_GRAY && (power || p->depth == 16)))
-        return png_fail(p, "colour type %u with %u bits does not exist", p->color, p->depth);
-    if (c->data[10] || c->data[11] || c->data[12] > 1)
-        return png_fail(p, "compression %u, filter method %u, interlace %u do not exist", c->data[10], c->data[11],
-                        c->data[12]);
-    return size_fits(p->ctx, p->path, p->width, p->height);
-}
-
-static bool png_palette(png *p, const png_chunk *c)
-{
-    if (p->color == PNG_GRAY) return png_fail(p, "a palette in a gray picture");
-    if (p->has_palette) return png_fail(p, "a second palette");
-    if (!c->length || c->length % 3 || c->length / 3 > (size_t)1 << p->depth)
-        return png_fail(p, "got a palette of %zu bytes, wanted 3 for each of 1 to %u colours", c->length,
-                        1u << p->depth);
-    p->has_palette = true; /* its colours do not matter, nor how many: the index is the label */
-    return true;
-}
-
-/* All chunks up to IEND; what comes behind it is not ours. SPEC 10.10. */
-static bool png_chunks(png *p)
-{
-    png_chunk c;
-    bool data = false, behind = false;
-    if (!png_next(p, &c) || !png_header(p, &c)) return false;
-    for (;;) {
-        if (!png_next(p, &c)) return false;
-        if (is_type(&c, "IDAT")) {
-            if (behind) return png_fail(p, "its IDAT chunks do not follow each other");
-            if (p->color == PNG_PALETTE && !p->has_palette) return png_fail(p, "no palette before the pixels");
-            data = true;
-            bytes_put(p->ctx, &p->data, c.data, c.length);
-            continue;
-        }
-        behind = data;
-        if (is_type(&c, "IEND")) {
-            if (c.length) return png_fail(p, "got an IEND chunk of %zu bytes, wanted 0", c.length);
-            return data || png_fail(p, "no IDAT chunk");
-        }
-        if (is_type(&c, "IHDR")) return png_fail(p, "a second IHDR chunk");
-        if (is_type(&c, "PLTE")) {
-            if (!png_palette(p, &c)) return false;
-        } else if (!(c.type[0] & 0x20))
-            return png_fail(p, "unknown chunk %.4s, which must not be skipped", (const char *)c.type);
-    }
-}
-
-/* What a filter expects, from the bytes one pixel to the left, above, and above left. SPEC 9.2. */
-static unsigned png_predict(unsigned filter, unsigned left, unsigned up, unsigned corner)
-{
-    switch (filter) {
-    case 1: return left;
-    case 2: return up;
-    case 3: return (left + up) / 2;
-    case 4: { /* Paeth: whichever of the three is nearest to left + up - corner */
-        const int to_left = abs((int)up - (int)corner), to_up = abs((int)left - (int)corner);
-        const int to_corner = abs((int)left + (int)up - 2 * (int)corner);
-        return to_left <= to_up && to_left <= to_corner ? left : to_up <= to_corner ? up : corner;
-    }
-    default: return 0;
-    }
-}
-
-/* Undoes a row's filter in place. above: the row before it in this pass, or NULL. SPEC 10.10. */
-static void png_unfilter(unsigned filter, uint8_t *row, const uint8_t *above, size_t count, size_t pixel)
-{
-    for (size_t i = 0; filter && i < count; i++) {
-        const unsigned left = i >= pixel ? row[i - pixel] : 0, up = above ? above[i] : 0;
-        const unsigned corner = above && i >= pixel ? above[i - pixel] : 0;
-        row[i] = (uint8_t)(row[i] + png_predict(filter, left, up, corner));
-    }
-}
-
-/* Pixels of a pass along one side. */
-static size_t pass_size(size_t size, unsigned first, unsigned step)
-{
-    return size > first ? (size - first + step - 1) / step : 0;
-}
-
-/* SPEC 10.10. */
-static unsigned png_sample(const uint8_t *row, size_t i, unsigned depth)
-{
-    if (depth == 16) return (unsigned)row[2 * i] << 8 | row[2 * i + 1];
-    const size_t bit = i * depth;
-    return (unsigned)row[bit / 8] >> (8 - depth - bit % 8) & ((1u << depth) - 1);
-}
-
-/* SPEC 10.10. */
-static bool label_fits(flis_ctx *ctx, const char *path, unsigned long value, size_t x, size_t y)
-{
-    if (value <= 255) return true;
-    return flis_fail(ctx, "%s: got %lu at pixel (%zu, %zu), wanted class numbers up to 255", path, value, x, y);
-}
-
-/* One pass: filtered rows of a smaller picture. Moves *data over it. SPEC 10.10. */
-static bool png_pass(const png *p, const uint8_t *pass, uint8_t **data, uint8_t *pixels)
-{
-    const size_t w = pass_size(p->width, pass[0], pass[2]), h = pass_size(p->height, pass[1], pass[3]);
-    const size_t row_bytes = (w * p->depth + 7) / 8;
-    const uint8_t *above = NULL;
-    if (!w) return true;
-    for (size_t j = 0; j < h; j++, *data += row_bytes + 1) {
-        uint8_t *row = *data + 1;
-        const size_t y = pass[1] + j * pass[3];
-        if (**data > 4) return png_fail(p, "filter %u in row %zu does not exist", **data, y);
-        png_unfilter(**data, row, above, row_bytes, p->depth == 16 ? 2 : 1);
-        above = row;
-        for (size_t i = 0; i < w; i++) {
-            const unsigned value = png_sample(row, i, p->depth);
-            const size_t x = pass[0] + i * pass[2];
-            if (!label_fits(p->ctx, p->path, value, x, y)) return false;
-            pixels[y * p->width + x] = (uint8_t)value;
-        }
-    }
-    return true;
-}
-
-/* SPEC 10.10. */
-static bool png_pixels(png *p, flis_picture *out)
-{
-    const unsigned first = p->interlaced ? 0 : 7, stop = p->interlaced ? 7 : 8;
-    size_t wanted = 0, got; /* below 2^28: sides and pixels are bounded */
-    for (unsigned i = first; i < stop; i++) {
-        const size_t w = pass_size(p->width, PNG_PASS[i][0], PNG_PASS[i][2]);
-        if (w) wanted += (1 + (w * p->depth + 7) / 8) * pass_size(p->height, PNG_PASS[i][1], PNG_PASS[i][3]);
-    }
-    uint8_t *data = flis_inflate(p->ctx, p->path, FLIS_ZLIB, p->data.at, p->data.count, wanted, &got);
-    if (!data) return false;
-    if (got != wanted) png_fail(p, "got %zu bytes of pixels, wanted %zu", got, wanted);
-    out->width = p->width;
-    out->height = p->height;
-    out->channels = 1;
-    out->pixels = flis_alloc(p->ctx, p->width, p->height);
-    uint8_t *at = data;
-    for (unsigned i = first; i < stop && flis_ok(p->ctx); i++) png_pass(p, PNG_PASS[i], &at, out->pixels);
-    free(data);
-    return flis_ok(p->ctx);
-}
-
-/* SPEC 10.10. */
-static bool read_png(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, flis_picture *out)
-{
-    png p = {.ctx = ctx, .path = path, .in = in, .length = length, .at = sizeof PNG_SIGNATURE};
-    if (length < sizeof PNG_SIGNATURE || memcmp(in, PNG_SIGNATURE, sizeof PNG_SIGNATURE) != 0)
-        return png_fail(&p, "its first 8 bytes were changed, as by a transfer in text mode");
-    bool ok = png_chunks(&p) && png_pixels(&p, out);
-    free(p.data.at);
-    return ok;
-}
-
-/* ---- PGM: label maps in (netpbm's P2 and P5) --------------------------------------------------------------------- */
-
-typedef struct pgm {
-    flis_ctx *ctx;
-    const char *path;
-    const uint8_t *in;
-    size_t length, at;
-} pgm;
-
-static bool is_space(uint8_t c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
-/* Spaces, and comments from # to the end of the line. */
-static void pgm_space(pgm *p)
-{
-    while (p->at < p->length && (is_space(p->in[p->at]) || p->in[p->at] == '#')) {
-        if (p->in[p->at] == '#')
-            while (p->at < p->length && p->in[p->at] != '\n' && p->in[p->at] != '\r') p->at++;
-        else p->at++;
-    }
-}
-
-static bool pgm_number(pgm *p, const char *what, unsigned long *out)
-{
-    pgm_space(p);
-    const size_t start = p->at;
-    unsigned long value = 0;
-    for (; p->at < p->length && p->in[p->at] >= '0' && p->in[p->at] <= '9'; p->at++)
-        value = value < 400000000 ? value * 10 + (unsigned long)(p->in[p->at] - '0') : 4294967295;
-    if (p->at == start && p->at == p->length)
-        return flis_fail(p->ctx, "%s: damaged PGM: cut short, wanted its %s", p->path, what);
-    if (p->at == start || (p->at < p->length && !is_space(p->in[p->at]) && p->in[p->at] != '#'))
-        return flis_fail(p->ctx, "%s: damaged PGM: got byte 0x%02X at byte %zu, wanted its %s", p->path, p->in[p->at],
-                         p->at, what);
-    *out = value;
-    return true;
-}
-
-static bool pgm_pixel(const pgm *p, unsigned long value, unsigned long largest, size_t i, flis_picture *out)
-{
-    const size_t x = i % out->width, y = i / out->width;
-    if (value > largest)
-        return flis_fail(p->ctx, "%s: damaged PGM: got %lu at pixel (%zu, %zu), wanted at most its own maximum, %lu",
-                         p->path, value, x, y, largest);
-    if (!label_fits(p->ctx, p->path, value, x, y)) return false;
-    out->pixels[i] = (uint8_t)value;
-    return true;
-}
-
-/* P5: values of one byte, or of two, high byte first, where the maximum needs it. SPEC 10.10. */
-static bool pgm_binary(pgm *p, unsigned long largest, size_t count, flis_picture *out)
-{
-    const size_t each = largest > 255 ? 2 : 1, left = p->length - p->at;
-    if (left < each * count + 1)
-        return flis_fail(p->ctx, "%s: damaged PGM: got %zu bytes of pixels, wanted %zu", p->path, left ? left - 1 : 0,
-                         each * count);
-    const uint8_t *pixel = p->in + p->at + 1; /* one white space behind the maximum */
-    if (!is_space(pixel[-1])) return flis_fail(p->ctx, "%s: damaged PGM: no white space before the pixels", p->path);
-    for (size_t i = 0; i < count; i++, pixel += each)
-        if (!pgm_pixel(p, each == 2 ? (unsigned long)pixel[0] << 8 | pixel[1] : pixel[0], largest, i, out))
-            return false;
-    p->at += 1 + each * count;
-    return true;
-}
-
-/* SPEC 10.10. */
-static bool read_pgm(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, flis_picture *out)
-{
-    pgm p = {ctx, path, in, length, 2};
-    unsigned long width, height, largest, value;
-    if (!pgm_number(&p, "width", &width) || !pgm_number(&p, "height", &height) ||
-        !pgm_number(&p, "maximum", &largest) || !size_fits(ctx, path, width, height))
-        return false;
-    if (largest < 1 || largest > 65535)
-        return flis_fail(ctx, "%s: damaged PGM: got a maximum of %lu, wanted 1 to 65535", path, largest);
-    const size_t count = (size_t)width * height;
-    if ((length - p.at) / (in[1] == '2' ? 2 : 1) + 1 < count) /* before memory is asked for */
-        return flis_fail(ctx, "%s: damaged PGM: cut short, wanted %zu pixels", path, count);
-    out->width = width;
-    out->height = height;
-    out->channels = 1;
-    out->pixels = flis_alloc(ctx, count, 1);
-    if (!out->pixels || (in[1] == '5' && !pgm_binary(&p, largest, count, out))) return false;
-    for (size_t i = 0; in[1] == '2' && i < count; i++)
-        if (!pgm_number(&p, "next pixel", &value) || !pgm_pixel(&p, value, largest, i, out)) return false;
-    while (p.at < length && is_space(in[p.at])) p.at++;
-    return p.at == length || flis_fail(ctx, "%s: damaged PGM: %zu bytes behind its last pixel", path, length - p.at);
-}
-
-/* ---- Label maps -------------------------------------------------------------------------------------------------- */
-
-/* SPEC 10.10. */
-bool flis_read_label(flis_ctx *ctx, const char *path, flis_picture *out)
-{
-    static const struct {
-        const char *start, *name;
-        size_t length;
-    } others[] = {
-        {"P1", "a PBM bitmap", 2},        {"P3", "a PPM picture (RGB)", 2}, {"P4", "a PBM bitmap", 2},
-        {"P6", "a PPM picture (RGB)", 2}, {"P7", "a PAM picture", 2},       {"\xFF\xD8\xFF", "a JPEG picture", 3},
-        {"GIF8", "a GIF picture", 4},     {"BM", "a BMP picture", 2},       {"II*\0", "a TIFF picture", 4},
-        {"MM\0*", "a TIFF picture", 4},   {"RIFF", "a WebP picture", 4}};
-    size_t length;
-    memset(out, 0, sizeof *out);
-    char *text = flis_read_file(ctx, path, LARGEST_PICTURE_FILE, &length);
-    if (!text) return false;
-    const uint8_t *in = (const uint8_t *)text;
-    if (length >= 4 && memcmp(in + 1, PNG_SIGNATURE + 1, 3) == 0) read_png(ctx, path, in, length, out);
-    else if (length >= 2 && in[0] == 'P' && (in[1] == '2' || in[1] == '5')) read_pgm(ctx, path, in, length, out);
-    else {
-        const char *name = length ? "a file of another kind" : "an empty file";
-        for (size_t i = 0; i < COUNT(others); i++)
-            if (length >= others[i].length && memcmp(in, others[i].start, others[i].length) == 0) name = others[i].name;
-        flis_fail(ctx, "%s: got %s, wanted a label map: a gray or palette PNG, or a PGM", path, name);
-    }
-    free(text);
-    if (flis_ok(ctx)) return true;
-    free(out->pixels);
-    memset(out, 0, sizeof *out);
-    return false;
-}
-
-/* ---- PNG: pictures out ------------------------------------------------------------------------------------------- */
-
-/* SPEC 9.2. */
-static void put_chunk(flis_ctx *ctx, bytes *out, const char *type, const void *data, size_t length)
-{
-    if (length > 0x7FFFFFFF) flis_fail(ctx, "PNG: got %zu bytes for a chunk, wanted at most %d", length, 0x7FFFFFFF);
-    bytes_put_u32(ctx, out, (uint32_t)(length & 0x7FFFFFFF));
-    bytes_put(ctx, out, type, 4);
-    bytes_put(ctx, out, data, length);
-    if (flis_ok(ctx)) bytes_put_u32(ctx, out, crc32(0, out->at + out->count - length - 4, length + 4));
-}
-
-/* A keyword is 1 to 79 printable Latin-1 characters (we take ASCII), without spaces at its ends or two in a row.
-   SPEC 9.2. */
-static bool keyword_fits(const char *key)
-{
-    const size_t length = strlen(key);
-    for (size_t i = 0; i < length; i++)
-        if (key[i] < ' ' || key[i] > '~' || (key[i] == ' ' && (i == 0 || i + 1 == length || key[i + 1] == ' ')))
-            return false;
-    return length >= 1 && length <= 79;
-}
-
-/* tEXt holds Latin-1; whatever else is in UTF-8 goes to iTXt. Bytes that are not UTF-8 (a file name may have some)
-   become U+FFFD, so that a finished picture is not lost to its caption. SPEC 9.2. */
-static bool put_text(flis_ctx *ctx, bytes *out, const char *key, const char *value)
-{
-    const uint8_t *p = (const uint8_t *)value, *end = p + strlen(value);
-    bytes latin = {0}, utf8 = {0};
-    bool is_latin = true;
-    if (!keyword_fits(key))
-        return flis_fail(ctx, "PNG: got the keyword \"%s\", wanted 1 to 79 printable characters", key);
-    bytes_put(ctx, &latin, key, strlen(key) + 1);
-    bytes_put(ctx, &utf8, key, strlen(key) + 1);
-    bytes_put(ctx, &utf8, "\0\0\0\0", 4); /* not compressed, method 0, no language, no translated keyword */
-    while (p < end) {
-        size_t length;
-        char four[4];
-        long point = utf8_next(p, end, &length);
-        p += length;
-        if (point < 0) point = 0xFFFD;
-        is_latin = is_latin && (point == '\n' || (point >= 0x20 && point < 0x7F) || (point > 0xA0 && point < 0x100));
-        bytes_put_u8(ctx, &latin, (unsigned)point & 0xFF);
-        bytes_put(ctx, &utf8, four, utf8_put(four, point));
-    }
-    if (flis_ok(ctx))
-        put_chunk(ctx, out, is_latin ? "tEXt" : "iTXt", is_latin ? latin.at : utf8.at,
-                  is_latin ? latin.count : utf8.count);
-    free(latin.at);
-    free(utf8.at);
-    return flis_ok(ctx);
-}
-
-/* One row under one filter into out; returns the sum of its bytes as distances from 0, the usual guess at how well it
-   will compress. SPEC 9.2. */
-static unsigned long png_filter(unsigned filter, const uint8_t *row, const uint8_t *above, size_t count, size_t pixel,
-                                uint8_t *out)
-{
-    unsigned long sum = 0;
-    for (size_t i = 0; i < count; i++) {
-        const unsigned left = i >= pixel ? row[i - pixel] : 0, up = above ? above[i] : 0;
-        const unsigned corner = above && i >= pixel ? above[i - pixel] : 0;
-        out[i] = (uint8_t)(row[i] - png_predict(filter, left, up, corner));
-        sum += out[i] < 128 ? out[i] : 256u - out[i];
-    }
-    return sum;
-}
-
-/* Every row under the filter with the least sum, the lowest number among equals. SPEC 9.2. */
-static bool put_pixels(flis_ctx *ctx, bytes *out, const flis_picture *picture)
-{
-    const size_t row_bytes = picture->width * picture->channels, each = row_bytes + 1;
-    uint8_t *data = flis_alloc(ctx, picture->height, each), *trial = flis_alloc(ctx, row_bytes, 1);
-    bytes packed = {0};
-    for (size_t y = 0; data && trial && y < picture->height; y++) {
-        const uint8_t *row = picture->pixels + y * row_bytes, *above = y ? row - row_bytes : NULL;
-        unsigned long least = ULONG_MAX;
-        for (unsigned filter = 0; filter < 5; filter++) {
-            const unsigned long sum = png_filter(filter, row, above, row_bytes, picture->channels, trial);
-            if (sum >= least) continue;
-            least = sum;
-            data[y * each] = (uint8_t)filter;
-            memcpy(data + y * each + 1, trial, row_bytes);
-        }
-    }
-    if (flis_ok(ctx) && deflate_zlib(ctx, data, picture->height * each, &packed))
-        put_chunk(ctx, out, "IDAT", packed.at, packed.count);
-    free(packed.at);
-    free(data);
-    free(trial);
-    return flis_ok(ctx);
-}
-
-/* SPEC 9.2. */
-static bool put_png(flis_ctx *ctx, const char *name, const flis_picture *picture, const char *const *text, bytes *out)
-{
-    const uint32_t w = (uint32_t)picture->width, h = (uint32_t)picture->height;
-    if (!flis_ok(ctx) || !size_fits(ctx, name, picture->width, picture->height)) return false;
-    if (picture->channels != 1 && picture->channels != 3)
-        return flis_fail(ctx, "%s: got a picture of %zu channels, wanted 1 (gray) or 3 (RGB)", name, picture->channels);
-    const uint8_t header[13] = {(uint8_t)(w >> 24),
-                                (uint8_t)(w >> 16),
-                                (uint8_t)(w >> 8),
-                                (uint8_t)w,
-                                (uint8_t)(h >> 24),
-                                (uint8_t)(h >> 16),
-                                (uint8_t)(h >> 8),
-                                (uint8_t)h,
-                                8,
-                                picture->channels == 3 ? 2 : PNG_GRAY,
-                                0,
-                                0,
-                                0};
-    bytes_put(ctx, out, PNG_SIGNATURE, sizeof PNG_SIGNATURE);
-    put_chunk(ctx, out, "IHDR", header, sizeof header);
-    for (; text && text[0] && flis_ok(ctx); text += 2) put_text(ctx, out, text[0], text[1]);
-    if (flis_ok(ctx) && put_pixels(ctx, out, picture)) put_chunk(ctx, out, "IEND", "", 0);
-    return flis_ok(ctx);
-}
-
-/* SPEC 9.2. */
-uint8_t *flis_png_bytes(flis_ctx *ctx, const flis_picture *picture, const char *const *text, size_t *length)
-{
-    bytes out = {0};
-    if (!put_png(ctx, "PNG", picture, text, &out)) {
-        free(out.at);
-        return NULL;
-    }
-    *length = out.count;
-    return out.at;
-}
-
-/* SPEC 9.2. */
-bool flis_write_png(flis_ctx *ctx, const char *path, const flis_picture *picture, const char *const *text)
-{
-    bytes out = {0};
-    if (put_png(ctx, path, picture, text, &out)) write_file(ctx, path, &out);
-    free(out.at);
-    return flis_ok(ctx);
-}
-
-/* ---- Layouts ----------------------------------------------------------------------------------------------------- */
-
-enum { LARGEST_LAYOUT_FILE = 1 << 20, MOST_PHRASES = 1000 };
-
-/* A sentence about a place in a JSON file. */
-static bool layout_fail(flis_ctx *ctx, const char *path, const flis_json *where, const char *format, ...)
-{
-    char what[1024];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(what, sizeof what, format, args);
-    va_end(args);
-    return flis_fail(ctx, "%s:%d:%d: %s", path, where->line, where->column, what);
-}
-
-/* -1: the phrase acts everywhere (a style). 0..255: a class of the label map, whose pixels are bytes. SPEC 10.9. */
-static bool phrase_id(flis_ctx *ctx, const char *path, const char *phrase, const flis_json *json, int *id)
-{
-    uint64_t value;
-    if (json->type != FLIS_NUMBER)
-        return layout_fail(ctx, path, json,
-                           "phrase \"%.200s\": got %.40s, wanted a class id: an integer from -1 to 255", phrase,
-                           flis_json_got(json));
-    *id = -1;
-    if (strcmp(json->literal, "-1") == 0) return true;
-    if (!flis_json_u64(json, &value) || value > 255)
-        return layout_fail(ctx, path, json,
-                           "phrase \"%.200s\": an id out of range: got %.40s, wanted an integer from -1 to 255", phrase,
-                           json->literal);
-    *id = (int)value;
-    return true;
-}
-
-static bool phrase_add(flis_ctx *ctx, const char *path, const flis_json *text, const flis_json *id, flis_layout *out)
-{
-    flis_phrase *phrase = &out->phrase[out->count];
-    if (text->type != FLIS_STRING)
-        return layout_fail(ctx, path, text, "got %.40s, wanted a phrase in quotes", flis_json_got(text));
-    if (strlen(text->string) != text->length) return layout_fail(ctx, path, text, "a phrase has a NUL character in it");
-    if (!phrase_id(ctx, path, text->string, id, &phrase->id)) return false;
-    phrase->text = flis_alloc(ctx, text->length + 1, 1);
-    if (!phrase->text) return false;
-    memcpy(phrase->text, text->string, text->length);
-    out->count++;
-    return true;
-}
-
-/* {"phrase": id, …}: as in the authors' Python, a name that comes twice keeps its first place and gets its last id.
-   [["phrase", id], …]: a phrase may come twice. SPEC 10.9. */
-static bool layout_phrases(flis_ctx *ctx, const char *path, const flis_json *mapping, flis_layout *out)
-{
-    const bool object = mapping->type == FLIS_OBJECT;
-    if (!object && mapping->type != FLIS_ARRAY)
-        return layout_fail(ctx, path, mapping,
-                           "text_label_mapping: got %.40s, wanted {\"phrase\": id, ...} or [[\"phrase\", id], ...]",
-                           flis_json_got(mapping));
-    if (mapping->count > MOST_PHRASES)
-        return layout_fail(ctx, path, mapping, "text_label_mapping: got %zu phrases, wanted at most %d", mapping->count,
-                           MOST_PHRASES);
-    out->phrase = flis_alloc(ctx, mapping->count, sizeof *out->phrase);
-    for (size_t i = 0; i < mapping->count && flis_ok(ctx); i++) {
-        const flis_json *item = &mapping->item[i];
-        if (!object) {
-            if (item->type != FLIS_ARRAY || item->count != 2)
-                return layout_fail(ctx, path, item, "got %.40s%s, wanted a pair [\"phrase\", id]", flis_json_got(item),
-                                   item->type == FLIS_ARRAY ? " of another length" : "");
-            phrase_add(ctx, path, &item->item[0], &item->item[1], out);
-            continue;
-        }
-        const flis_json *key = &mapping->key[i];
-        size_t k = 0;
-        while (k < out->count && (strcmp(out->phrase[k].text, key->string) != 0 || strlen(key->string) != key->length))
-            k++;
-        if (k == out->count) phrase_add(ctx, path, key, item, out);
-        else phrase_id(ctx, path, key->string, item, &out->phrase[k].id);
-    }
-    return flis_ok(ctx);
-}
-
-/* A directory can be opened, but not read. */
-static bool can_be_read(const char *path)
-{
-    FILE *file = fopen(path, "rb");
-    if (!file) return false;
-    (void)fgetc(file);
-    bool ok = !ferror(file);
-    fclose(file);
-    return ok;
-}
-
-static const char *base_name(const char *path)
-{
-    const char *base = path;
-    for (; *path; path++)
-        if (IS_SEPARATOR(*path)) base = path + 1;
-    return base;
-}
-
-/* The layout's picture: beside the JSON, then its base name beside the JSON (the authors write "examples/x.png" in
-   examples/x.json), then from the working directory. malloc'ed. SPEC 10.9. */
-static char *layout_find(flis_ctx *ctx, const char *json_path, const flis_json *where)
-{
-    const char *given = where->string;
-    const size_t folder = (size_t)(base_name(json_path) - json_path);
-    const size_t prefix[3] = {folder, folder, 0};
-    const char *rest[3] = {given, base_name(given), given};
-    char *path = flis_alloc(ctx, folder + where->length + 1, 1);
-    for (int i = IS_ABSOLUTE(given) ? 2 : 0; path && i < 3; i++) {
-        memcpy(path, json_path, prefix[i]);
-        strcpy(path + prefix[i], rest[i]);
-        if (can_be_read(path)) return path;
-    }
-    if (path && IS_ABSOLUTE(given)) layout_fail(ctx, json_path, where, "layout_path: \"%.400s\" cannot be read", given);
-    else if (path)
-        layout_fail(ctx, json_path, where,
-                    "layout_path: \"%.400s\" cannot be read, neither beside the JSON nor from the working "
-                    "directory, and no \"%.200s\" beside the JSON",
-                    given, base_name(given));
-    free(path);
-    return NULL;
-}
-
-/* SPEC 10.9. */
-static bool layout_from_json(flis_ctx *ctx, const char *path, const flis_json *json, flis_layout *out)
-{
-    if (json->type != FLIS_OBJECT)
-        return layout_fail(ctx, path, json, "got %.40s, wanted an object with text_label_mapping and layout_path",
-                           flis_json_got(json));
-    const flis_json *mapping = flis_json_get(json, "text_label_mapping"), *picture = flis_json_get(json, "layout_path");
-    if (!mapping) return layout_fail(ctx, path, json, "text_label_mapping is missing");
-    if (!layout_phrases(ctx, path, mapping, out)) return false;
-    if (!picture) return true;
-    if (picture->type != FLIS_STRING || !picture->length || strlen(picture->string) != picture->length)
-        return layout_fail(ctx, path, picture, "layout_path: got %.40s, wanted the name of a file",
-                           picture->type == FLIS_STRING ? "an empty string or a NUL character"
-                                                        : flis_json_got(picture));
-    char *picture_path = layout_find(ctx, path, picture);
-    bool ok = picture_path && flis_read_label(ctx, picture_path, &out->label);
-    free(picture_path);
-    return ok;
-}
-
-/* SPEC 10.9. */
-bool flis_layout_read(flis_ctx *ctx, const char *json_path, flis_layout *out)
-{
-    size_t length;
-    memset(out, 0, sizeof *out);
-    char *text = flis_read_file(ctx, json_path, LARGEST_LAYOUT_FILE, &length);
-    flis_json *json = text ? flis_json_parse(ctx, json_path, text, length) : NULL;
-    bool ok = json && layout_from_json(ctx, json_path, json, out);
-    flis_json_free(json);
-    free(text);
-    if (!ok) flis_layout_free(out);
-    return ok;
-}
-
-/* SPEC 10.9. */
-void flis_layout_free(flis_layout *layout)
-{
-    if (!layout) return;
-    for (size_t i = 0; i < layout->count; i++) free(layout->phrase[i].text);
-    free(layout->phrase);
-    free(layout->label.pixels);
-    memset(layout, 0, sizeof *layout);
-}
-
-/* ---- Two rules of nearest ---------------------------------------------------------------------------------------- */
-
-/* PIL looks up the middle of the new pixel: floor((i + 0.5) in / out), in integers floor((2 i + 1) in / (2 out)). The
-   authors bring the file to 512 x 512 so. SPEC 4.1. */
-void flis_label_pil(const uint8_t *in, size_t h, size_t w, uint8_t *out, size_t out_h, size_t out_w)
-{
-    for (size_t y = 0; y < out_h; y++) {
-        const uint8_t *row = in + (size_t)((2 * (uint64_t)y + 1) * h / (2 * (uint64_t)out_h)) * w;
-        for (size_t x = 0; x < out_w; x++)
-            out[y * out_w + x] = row[(size_t)((2 * (uint64_t)x + 1) * w / (2 * (uint64_t)out_w))];
-    }
-}
-
-/* torch looks up the corner of the new pixel, with the scale in float: F.interpolate(mode="nearest"), which
-   attention_FLIS.py:203-226 brings the map to each scale with. The middle instead would move regions by half a cell.
-   SPEC 4.2. */
-static size_t torch_source(size_t i, size_t in, size_t out)
-{
-    const float scale = (float)in / (float)out;
-    const size_t source = (size_t)floor((double)((float)i * scale));
-    return source < in ? source : in - 1;
-}
-
-/* SPEC 4.2. */
-void flis_label_torch(const uint8_t *in, size_t h, size_t w, uint8_t *out, size_t out_h, size_t out_w)
-{
-    for (size_t y = 0; y < out_h; y++) {
-        const uint8_t *row = in + torch_source(y, h, out_h) * w;
-        for (size_t x = 0; x < out_w; x++) out[y * out_w + x] = row[torch_source(x, w, out_w)];
-    }
-}
-
-/* ---- Models: one file, shards, a diffusers folder ---------------------------------------------------------------- */
-
-enum { PATH_ROOM = 4096, LARGEST_CONFIG = 1 << 24 };
-
-static bool path_ends(const char *path, const char *tail)
-{
-    const size_t length = strlen(path), end = strlen(tail);
-    return length >= end && strcmp(path + length - end, tail) == 0;
-}
-
-/* folder + "/" + name, or "" where that is too long. */
-static const char *path_in(char *out, const char *folder, size_t folder_length, const char *name)
-{
-    int length = snprintf(out, PATH_ROOM, "%.*s%s%s", (int)folder_length, folder,
-                          folder_length && folder[folder_length - 1] != '/' ? "/" : "", name);
-    if (length < 0 || length >= PATH_ROOM) out[0] = 0;
-    return out;
-}
-
-static bool readable(const char *path)
-{
-    FILE *stream = *path ? fopen(path, "rb") : NULL;
-    if (stream) fclose(stream);
-    return stream != NULL;
-}
-
-static flis_json *read_json(flis_ctx *ctx, const char *path)
-{
-    size_t length = 0;
-    char *text = flis_read_file(ctx, path, LARGEST_CONFIG, &length);
-    flis_json *json = text ? flis_json_parse(ctx, path, text, length) : NULL;
-    free(text);
-    if (json && json->type != FLIS_OBJECT) flis_fail(ctx, "%s: got %.40s, wanted an object", path, flis_json_got(json));
-    return json;
-}
-
-/* {"weight_map": {"tensor": "file", …}}: every file that it names, once each, beside the index. Each tensor must be in the
-   file that the map says. SPEC 10.3. */
-static bool append_index(flis_ctx *ctx, flis_file *file, const char *index, flis_rename *rename_tensor, void *user)
-{
-    char path[PATH_ROOM];
-    const char *slash = strrchr(index, '/');
-    const size_t folder = slash ? (size_t)(slash - index) + 1 : 0;
-    flis_json *json = read_json(ctx, index);
-    const flis_json *map = json && flis_ok(ctx) ? flis_json_get(json, "weight_map") : NULL;
-    if (json && (!map || map->type != FLIS_OBJECT))
-        flis_fail(ctx, "%s: weight_map: got %.40s, wanted an object", index, flis_json_got(map));
-    else if (map && !map->count) flis_fail(ctx, "%s: weight_map: got no tensors, wanted some", index);
-    for (size_t i = 0; flis_ok(ctx) && i < map->count; i++) {
-        const flis_json *name = &map->item[i];
-        if (strlen(map->key[i].string) != map->key[i].length) {
-            flis_fail(ctx, "%s: weight_map: \"%.200s\": a NUL character in it", index, map->key[i].string);
-            break;
-        }
-        if (name->type != FLIS_STRING || !name->length || name->length > 255 || strpbrk(name->string, "/\\") ||
-            strlen(name->string) != name->length) {
-            const bool text = name->type == FLIS_STRING;
-            flis_fail(ctx, "%s: weight_map: \"%.200s\": got %s%.200s%s, wanted the name of a file beside the index",
-                      index, map->key[i].string, text ? "\"" : "", text ? name->string : flis_json_got(name),
-                      !text                                  ? ""
-                      : strlen(name->string) == name->length ? "\""
-                                                             : "\" and a NUL character");
-            break;
-        }
-        path_in(path, index, folder, name->string);
-        size_t known = 0;
-        while (known < file->shards && strcmp(file->shard[known].path, path) != 0) known++;
-        if (known == file->shards && !flis_file_append(ctx, file, path, rename_tensor, user)) flis_fail_in(ctx, index);
-    }
-    flis_file_ready(ctx, file);
-    for (size_t i = 0; flis_ok(ctx) && i < map->count; i++) {
-        char renamed[512];
-        const char *tensor = map->key[i].string;
-        if (rename_tensor && rename_tensor(user, tensor, renamed, sizeof renamed)) tensor = renamed;
-        const flis_entry *entry = flis_file_find(file, tensor);
-        path_in(path, index, folder, map->item[i].string);
-        if (!entry || strcmp(file->shard[entry->shard].path, path) != 0)
-            flis_fail(ctx, "%s: weight_map: \"%.200s\" is not in %.200s", index, map->key[i].string,
-                      map->item[i].string);
-    }
-    flis_json_free(json);
-    return flis_ok(ctx);
-}
-
-/* A part of a diffusers folder: its weights under any of the names that diffusers gives them. SPEC 10.3. */
-static bool append_part(flis_ctx *ctx, flis_file *file, const char *folder, const char *part,
-                        flis_rename *rename_tensor, void *user)
-{
-    static const char *const names[] = {
-        "diffusion_pytorch_model.safetensors",
-        "model.safetensors",
-        "diffusion_pytorch_model.safetensors.index.json",
-        "model.safetensors.index.json",
-        "diffusion_pytorch_model.fp16.safetensors",
-        "model.fp16.safetensors",
-    };
-    char path[PATH_ROOM], name[96];
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        snprintf(name, sizeof name, "%s/%s", part, names[i]);
-        if (!readable(path_in(path, folder, strlen(folder), name))) continue;
-        return path_ends(path, ".json") ? append_index(ctx, file, path, rename_tensor, user)
-                                        : flis_file_append(ctx, file, path, rename_tensor, user);
-    }
-    return flis_fail(
-        ctx,
-        "%s: %s: no weights: wanted diffusion_pytorch_model.safetensors or model.safetensors there (of .bin "
-        "files, tools/ckpt2safetensors makes them)",
-        folder, part);
-}
-
-/* A member of part/config.json: absent and null (which diffusers writes) mean `otherwise`; of a list the first. */
-static double number_in(flis_ctx *ctx, const char *folder, const char *part, const flis_json *config, const char *key,
-                        double otherwise)
-{
-    const flis_json *value = flis_ok(ctx) ? flis_json_get(config, key) : NULL;
-    if (value && value->type == FLIS_ARRAY && value->count) value = &value->item[0];
-    if (!value || value->type == FLIS_NULL) return otherwise;
-    if (value->type != FLIS_NUMBER || !(value->number > 0 && value->number <= 65536))
-        flis_fail(ctx, "%s/%s/config.json: %s: got %.40s, wanted a number above 0, at most 65536", folder, part, key,
-                  flis_json_got(value));
-    return value->number;
-}
-
-/* A member that is a list, one item for each level; NULL where it is absent. */
-static const flis_json *list_in(flis_ctx *ctx, const char *folder, const char *part, const flis_json *config,
-                                const char *key, flis_json_type type)
-{
-    const flis_json *list = flis_ok(ctx) ? flis_json_get(config, key) : NULL;
-    if (!list) return NULL;
-    bool good = list->type == FLIS_ARRAY && list->count >= 1 && list->count <= FLIS_MAX_LEVELS;
-    for (size_t i = 0; good && i < list->count; i++) good = list->item[i].type == type;
-    if (good) return list;
-    flis_fail(ctx, "%s/%s/config.json: %s: got %.40s%s, wanted a list of 1 to %d %s", folder, part, key,
-              flis_json_got(list), list->type == FLIS_ARRAY ? " of something else" : "", FLIS_MAX_LEVELS,
-              type == FLIS_NUMBER ? "numbers" : "names");
-    return NULL;
-}
-
-static void set_number(flis_ctx *ctx, flis_file *file, const char *key, double number)
-{
-    char text[32];
-    snprintf(text, sizeof text, "%.17g", number);
-    flis_file_set_metadata(ctx, file, key, text);
-}
-
-/* unet/, vae/ and text_encoder/ with their config.json: what shapes do not tell becomes metadata. diffusers calls the
-   number of heads attention_head_dim. SPEC 10.3. */
-static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder)
-{
-    char path[PATH_ROOM];
-    const size_t length = strlen(folder);
-    flis_json *unet = read_json(ctx, path_in(path, folder, length, "unet/config.json"));
-    flis_json *vae = flis_ok(ctx) ? read_json(ctx, path_in(path, folder, length, "vae/config.json")) : NULL;
-    flis_json *text = flis_ok(ctx) ? read_json(ctx, path_in(path, folder, length, "text_encoder/config.json")) : NULL;
-    flis_diffusers unet_names = {.blocks = 2}, vae_names = {.levels = 4};
-    const double blocks = number_in(ctx, folder, "unet", unet, "layers_per_block", 2);
-    if (flis_ok(ctx) && !(blocks >= 1 && blocks <= 64 && floor(blocks) == blocks))
-        flis_fail(ctx, "%s/unet/config.json: layers_per_block: got %g, wanted a whole number from 1 to 64", folder,
-                  blocks);
-    if (flis_ok(ctx)) unet_names.blocks = (size_t)blocks;
-    const flis_json *up = list_in(ctx, folder, "unet", unet, "up_block_types", FLIS_STRING);
-    for (size_t i = 0; i < FLIS_MAX_LEVELS; i++) /* Stable Diffusion v1: all but the first */
-        unet_names.up_attention[i] = up && i < up->count ? strncmp(up->item[i].string, "CrossAttn", 9) == 0 : i > 0;
-    const flis_json *widths = list_in(ctx, folder, "vae", vae, "block_out_channels", FLIS_NUMBER);
-    if (widths) vae_names.levels = widths->count;
-    const double heads = number_in(ctx, folder, "unet", unet, "attention_head_dim", 8);
-    set_number(ctx, file, "unet.num_heads", number_in(ctx, folder, "unet", unet, "num_attention_heads", heads));
-    set_number(ctx, file, "unet.norm_num_groups", number_in(ctx, folder, "unet", unet, "norm_num_groups", 32));
-    set_number(ctx, file, "vae.norm_num_groups", number_in(ctx, folder, "vae", vae, "norm_num_groups", 32));
-    set_number(ctx, file, "vae.scale_factor", number_in(ctx, folder, "vae", vae, "scaling_factor", 0.18215));
-    set_number(ctx, file, "clip.num_heads", number_in(ctx, folder, "text_encoder", text, "num_attention_heads", 12));
-    flis_json_free(unet);
-    flis_json_free(vae);
-    flis_json_free(text);
-    return flis_ok(ctx) && append_part(ctx, file, folder, "unet", flis_unet_rename, &unet_names) &&
-           append_part(ctx, file, folder, "vae", flis_vae_rename, &vae_names) &&
-           append_part(ctx, file, folder, "text_encoder", flis_clip_rename, NULL);
-}
-
-/* What torch.save writes, whatever its name: a zip file, or (before 1.6) a pickle of a ten-byte number. */
-static bool is_checkpoint(const char *path)
-{
-    char head[4] = {0};
-    FILE *stream = fopen(path, "rb");
-    const bool read = stream && fread(head, 1, 4, stream) == 4;
-    if (stream) fclose(stream);
-    return path_ends(path, ".ckpt") || path_ends(path, ".pt") || path_ends(path, ".pth") || path_ends(path, ".bin") ||
-           (read && (memcmp(head, "PK\3\4", 4) == 0 || memcmp(head, "\x80\2\x8a\n", 4) == 0));
-}
-
-/* A path as a shell takes it: in quotes where it holds more than letters, digits and ._-/. */
-static const char *shell_word(const char *path, char *out, size_t room)
-{
-    size_t n = 0;
-    if (!path[strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/")]) return path;
-    if (room < 7) return path;
-    out[n++] = '\'';
-    for (; *path && n + 6 < room; path++) {
-        if (*path == '\'') n += (size_t)sprintf(out + n, "'\\''");
-        else out[n++] = *path;
-    }
-    out[n++] = '\'';
-    out[n] = 0;
-    return out;
-}
-
-/* SPEC 10.3. */
-flis_file *flis_model_open(flis_ctx *ctx, const char *path)
-{
-    char config[PATH_ROOM], word[PATH_ROOM];
-    if (is_checkpoint(path)) {
-        flis_fail(ctx, "%s: a PyTorch checkpoint must be converted first: tools/ckpt2safetensors %s OUT.safetensors",
-                  path, shell_word(path, word, sizeof word));
-        return NULL;
-    }
-    flis_file *file = flis_file_new(ctx, path);
-    if (!file) return NULL;
-    if (path_ends(path, ".index.json")) append_index(ctx, file, path, NULL, NULL);
-    else if (readable(path_in(config, path, strlen(path), "unet/config.json")) ||
-             readable(path_in(config, path, strlen(path), "vae/config.json")) ||
-             readable(path_in(config, path, strlen(path), "text_encoder/config.json")))
-        append_folder(ctx, file, path);
-    else flis_file_append(ctx, file, path, NULL, NULL);
-    if (flis_file_ready(ctx, file)) return file;
-    flis_file_close(file);
-    return NULL;
-}
-
-/* ---- 9. The whole ------------------------------------------------------------------------------------------------ */
+} byte_buffer;
+
+static bool bytes_reserve(flis_ctx *ctx, byte_buffer *b, size_t more);
+static void bytes_put_u8(flis_ctx *ctx, byte_buffer *b, unsigned value);
+static bool is_utf8(const char *text);
+static flis_entry *find_entry(const flis_file *file, const char *name);
+static bool read_png(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, flis_picture *out);
+static bool read_pgm(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, flis_picture *out);
+static bool deflate_zlib(flis_ctx *ctx, const uint8_t *in, size_t length, byte_buffer *out);
+static uint32_t crc32(uint32_t crc, const uint8_t *p, size_t count);
+static uint32_t adler32(const uint8_t *p, size_t count);
+/* ---- The pipeline ------------------------------------------------------------------------------------------------- */
 
 /* SPEC 8.7. */
 void flis_options_default(flis_options *options)
@@ -2413,4 +419,3099 @@ bool flis_generate(flis_ctx *ctx, const char *model, const flis_vocab *vocab, co
     free(g.label);
     free(g.x);
     return ok;
+}
+/* ---- Models: one file, shards, a diffusers folder ---------------------------------------------------------------- */
+
+enum { PATH_ROOM = 4096, LARGEST_CONFIG = 1 << 24 };
+
+static bool path_ends(const char *path, const char *tail)
+{
+    const size_t length = strlen(path), end = strlen(tail);
+    return length >= end && strcmp(path + length - end, tail) == 0;
+}
+
+/* folder + "/" + name, or "" where that is too long. */
+static const char *path_in(char *out, const char *folder, size_t folder_length, const char *name)
+{
+    int length = snprintf(out, PATH_ROOM, "%.*s%s%s", (int)folder_length, folder,
+                          folder_length && folder[folder_length - 1] != '/' ? "/" : "", name);
+    if (length < 0 || length >= PATH_ROOM) out[0] = 0;
+    return out;
+}
+
+static bool readable(const char *path)
+{
+    FILE *stream = *path ? fopen(path, "rb") : NULL;
+    if (stream) fclose(stream);
+    return stream != NULL;
+}
+
+static flis_json *read_json(flis_ctx *ctx, const char *path)
+{
+    size_t length = 0;
+    char *text = flis_read_file(ctx, path, LARGEST_CONFIG, &length);
+    flis_json *json = text ? flis_json_parse(ctx, path, text, length) : NULL;
+    free(text);
+    if (json && json->type != FLIS_OBJECT) flis_fail(ctx, "%s: got %.40s, wanted an object", path, flis_json_got(json));
+    return json;
+}
+
+/* {"weight_map": {"tensor": "file", …}}: every file that it names, once each, beside the index. Each tensor must be in the
+   file that the map says. SPEC 10.3. */
+static bool append_index(flis_ctx *ctx, flis_file *file, const char *index, flis_rename *rename_tensor, void *user)
+{
+    char path[PATH_ROOM];
+    const char *slash = strrchr(index, '/');
+    const size_t folder = slash ? (size_t)(slash - index) + 1 : 0;
+    flis_json *json = read_json(ctx, index);
+    const flis_json *map = json && flis_ok(ctx) ? flis_json_get(json, "weight_map") : NULL;
+    if (json && (!map || map->type != FLIS_OBJECT))
+        flis_fail(ctx, "%s: weight_map: got %.40s, wanted an object", index, flis_json_got(map));
+    else if (map && !map->count) flis_fail(ctx, "%s: weight_map: got no tensors, wanted some", index);
+    for (size_t i = 0; flis_ok(ctx) && i < map->count; i++) {
+        const flis_json *name = &map->item[i];
+        if (strlen(map->key[i].string) != map->key[i].length) {
+            flis_fail(ctx, "%s: weight_map: \"%.200s\": a NUL character in it", index, map->key[i].string);
+            break;
+        }
+        if (name->type != FLIS_STRING || !name->length || name->length > 255 || strpbrk(name->string, "/\\") ||
+            strlen(name->string) != name->length) {
+            const bool text = name->type == FLIS_STRING;
+            flis_fail(ctx, "%s: weight_map: \"%.200s\": got %s%.200s%s, wanted the name of a file beside the index",
+                      index, map->key[i].string, text ? "\"" : "", text ? name->string : flis_json_got(name),
+                      !text                                  ? ""
+                      : strlen(name->string) == name->length ? "\""
+                                                             : "\" and a NUL character");
+            break;
+        }
+        path_in(path, index, folder, name->string);
+        size_t known = 0;
+        while (known < file->shards && strcmp(file->shard[known].path, path) != 0) known++;
+        if (known == file->shards && !flis_file_append(ctx, file, path, rename_tensor, user)) flis_fail_in(ctx, index);
+    }
+    flis_file_ready(ctx, file);
+    for (size_t i = 0; flis_ok(ctx) && i < map->count; i++) {
+        char renamed[512];
+        const char *tensor = map->key[i].string;
+        if (rename_tensor && rename_tensor(user, tensor, renamed, sizeof renamed)) tensor = renamed;
+        const flis_entry *entry = flis_file_find(file, tensor);
+        path_in(path, index, folder, map->item[i].string);
+        if (!entry || strcmp(file->shard[entry->shard].path, path) != 0)
+            flis_fail(ctx, "%s: weight_map: \"%.200s\" is not in %.200s", index, map->key[i].string,
+                      map->item[i].string);
+    }
+    flis_json_free(json);
+    return flis_ok(ctx);
+}
+
+/* A part of a diffusers folder: its weights under any of the names that diffusers gives them. SPEC 10.3. */
+static bool append_part(flis_ctx *ctx, flis_file *file, const char *folder, const char *part,
+                        flis_rename *rename_tensor, void *user)
+{
+    static const char *const names[] = {
+        "diffusion_pytorch_model.safetensors",
+        "model.safetensors",
+        "diffusion_pytorch_model.safetensors.index.json",
+        "model.safetensors.index.json",
+        "diffusion_pytorch_model.fp16.safetensors",
+        "model.fp16.safetensors",
+    };
+    char path[PATH_ROOM], name[96];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(name, sizeof name, "%s/%s", part, names[i]);
+        if (!readable(path_in(path, folder, strlen(folder), name))) continue;
+        return path_ends(path, ".json") ? append_index(ctx, file, path, rename_tensor, user)
+                                        : flis_file_append(ctx, file, path, rename_tensor, user);
+    }
+    return flis_fail(
+        ctx,
+        "%s: %s: no weights: wanted diffusion_pytorch_model.safetensors or model.safetensors there (of .bin "
+        "files, tools/ckpt2safetensors makes them)",
+        folder, part);
+}
+
+/* A member of part/config.json: absent and null (which diffusers writes) mean `otherwise`; of a list the first. */
+static double number_in(flis_ctx *ctx, const char *folder, const char *part, const flis_json *config, const char *key,
+                        double otherwise)
+{
+    const flis_json *value = flis_ok(ctx) ? flis_json_get(config, key) : NULL;
+    if (value && value->type == FLIS_ARRAY && value->count) value = &value->item[0];
+    if (!value || value->type == FLIS_NULL) return otherwise;
+    if (value->type != FLIS_NUMBER || !(value->number > 0 && value->number <= 65536))
+        flis_fail(ctx, "%s/%s/config.json: %s: got %.40s, wanted a number above 0, at most 65536", folder, part, key,
+                  flis_json_got(value));
+    return value->number;
+}
+
+/* A member that is a list, one item for each level; NULL where it is absent. */
+static const flis_json *list_in(flis_ctx *ctx, const char *folder, const char *part, const flis_json *config,
+                                const char *key, flis_json_type type)
+{
+    const flis_json *list = flis_ok(ctx) ? flis_json_get(config, key) : NULL;
+    if (!list) return NULL;
+    bool good = list->type == FLIS_ARRAY && list->count >= 1 && list->count <= FLIS_MAX_LEVELS;
+    for (size_t i = 0; good && i < list->count; i++) good = list->item[i].type == type;
+    if (good) return list;
+    flis_fail(ctx, "%s/%s/config.json: %s: got %.40s%s, wanted a list of 1 to %d %s", folder, part, key,
+              flis_json_got(list), list->type == FLIS_ARRAY ? " of something else" : "", FLIS_MAX_LEVELS,
+              type == FLIS_NUMBER ? "numbers" : "names");
+    return NULL;
+}
+
+static void set_number(flis_ctx *ctx, flis_file *file, const char *key, double number)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.17g", number);
+    flis_file_set_metadata(ctx, file, key, text);
+}
+
+/* unet/, vae/ and text_encoder/ with their config.json: what shapes do not tell becomes metadata. diffusers calls the
+   number of heads attention_head_dim. SPEC 10.3. */
+static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder)
+{
+    char path[PATH_ROOM];
+    const size_t length = strlen(folder);
+    flis_json *unet = read_json(ctx, path_in(path, folder, length, "unet/config.json"));
+    flis_json *vae = flis_ok(ctx) ? read_json(ctx, path_in(path, folder, length, "vae/config.json")) : NULL;
+    flis_json *text = flis_ok(ctx) ? read_json(ctx, path_in(path, folder, length, "text_encoder/config.json")) : NULL;
+    flis_diffusers unet_names = {.blocks = 2}, vae_names = {.levels = 4};
+    const double blocks = number_in(ctx, folder, "unet", unet, "layers_per_block", 2);
+    if (flis_ok(ctx) && !(blocks >= 1 && blocks <= 64 && floor(blocks) == blocks))
+        flis_fail(ctx, "%s/unet/config.json: layers_per_block: got %g, wanted a whole number from 1 to 64", folder,
+                  blocks);
+    if (flis_ok(ctx)) unet_names.blocks = (size_t)blocks;
+    const flis_json *up = list_in(ctx, folder, "unet", unet, "up_block_types", FLIS_STRING);
+    for (size_t i = 0; i < FLIS_MAX_LEVELS; i++) /* Stable Diffusion v1: all but the first */
+        unet_names.up_attention[i] = up && i < up->count ? strncmp(up->item[i].string, "CrossAttn", 9) == 0 : i > 0;
+    const flis_json *widths = list_in(ctx, folder, "vae", vae, "block_out_channels", FLIS_NUMBER);
+    if (widths) vae_names.levels = widths->count;
+    const double heads = number_in(ctx, folder, "unet", unet, "attention_head_dim", 8);
+    set_number(ctx, file, "unet.num_heads", number_in(ctx, folder, "unet", unet, "num_attention_heads", heads));
+    set_number(ctx, file, "unet.norm_num_groups", number_in(ctx, folder, "unet", unet, "norm_num_groups", 32));
+    set_number(ctx, file, "vae.norm_num_groups", number_in(ctx, folder, "vae", vae, "norm_num_groups", 32));
+    set_number(ctx, file, "vae.scale_factor", number_in(ctx, folder, "vae", vae, "scaling_factor", 0.18215));
+    set_number(ctx, file, "clip.num_heads", number_in(ctx, folder, "text_encoder", text, "num_attention_heads", 12));
+    flis_json_free(unet);
+    flis_json_free(vae);
+    flis_json_free(text);
+    return flis_ok(ctx) && append_part(ctx, file, folder, "unet", flis_unet_rename, &unet_names) &&
+           append_part(ctx, file, folder, "vae", flis_vae_rename, &vae_names) &&
+           append_part(ctx, file, folder, "text_encoder", flis_clip_rename, NULL);
+}
+
+/* What torch.save writes, whatever its name: a zip file, or (before 1.6) a pickle of a ten-byte number. */
+static bool is_checkpoint(const char *path)
+{
+    char head[4] = {0};
+    FILE *stream = fopen(path, "rb");
+    const bool read = stream && fread(head, 1, 4, stream) == 4;
+    if (stream) fclose(stream);
+    return path_ends(path, ".ckpt") || path_ends(path, ".pt") || path_ends(path, ".pth") || path_ends(path, ".bin") ||
+           (read && (memcmp(head, "PK\3\4", 4) == 0 || memcmp(head, "\x80\2\x8a\n", 4) == 0));
+}
+
+/* A path as a shell takes it: in quotes where it holds more than letters, digits and ._-/. */
+static const char *shell_word(const char *path, char *out, size_t room)
+{
+    size_t n = 0;
+    if (!path[strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/")]) return path;
+    if (room < 7) return path;
+    out[n++] = '\'';
+    for (; *path && n + 6 < room; path++) {
+        if (*path == '\'') n += (size_t)sprintf(out + n, "'\\''");
+        else out[n++] = *path;
+    }
+    out[n++] = '\'';
+    out[n] = 0;
+    return out;
+}
+
+/* SPEC 10.3. */
+flis_file *flis_model_open(flis_ctx *ctx, const char *path)
+{
+    char config[PATH_ROOM], word[PATH_ROOM];
+    if (is_checkpoint(path)) {
+        flis_fail(ctx, "%s: a PyTorch checkpoint must be converted first: tools/ckpt2safetensors %s OUT.safetensors",
+                  path, shell_word(path, word, sizeof word));
+        return NULL;
+    }
+    flis_file *file = flis_file_new(ctx, path);
+    if (!file) return NULL;
+    if (path_ends(path, ".index.json")) append_index(ctx, file, path, NULL, NULL);
+    else if (readable(path_in(config, path, strlen(path), "unet/config.json")) ||
+             readable(path_in(config, path, strlen(path), "vae/config.json")) ||
+             readable(path_in(config, path, strlen(path), "text_encoder/config.json")))
+        append_folder(ctx, file, path);
+    else flis_file_append(ctx, file, path, NULL, NULL);
+    if (flis_file_ready(ctx, file)) return file;
+    flis_file_close(file);
+    return NULL;
+}
+
+/* ---- Loading weights ------------------------------------------------------------------------------------------------- */
+
+static bool multiplies(const flis_param *param)
+{
+    return param->rank >= 2 && !param->table;
+}
+
+/* Adds a line to the loader's list, which has room for the first ones, and reports it. */
+static void problem(flis_ctx *ctx, flis_loader *loader, const char *format, ...)
+{
+    size_t used = strlen(loader->problems), room = sizeof loader->problems - used;
+    char line[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    flis_make_printable(line);
+    const size_t length = strlen(line);
+    loader->bad++;
+    if (length + 4 < room) {
+        snprintf(loader->problems + used, room, "\n  %s", line);
+        loader->listed++;
+    }
+    if (ctx->report) ctx->report(ctx->report_user, line);
+}
+
+static void shape_text(char *out, size_t room, const uint64_t *shape, int rank)
+{
+    size_t used = (size_t)snprintf(out, room, "[");
+    for (int i = 0; i < rank && used < room; i++)
+        used += (size_t)snprintf(out + used, room - used, "%s%llu", i ? "," : "", (unsigned long long)shape[i]);
+    if (used < room) snprintf(out + used, room - used, "]");
+}
+
+/* Halves that will be multiplied stay halves; everything else becomes reals. SPEC 10.3. */
+static void load_values(flis_ctx *ctx, flis_loader *loader, const flis_entry *entry, const char *name,
+                        flis_param *param)
+{
+    const size_t count = flis_param_count(param);
+    const bool half = multiplies(param) && (entry->dtype == FLIS_F16 || entry->dtype == FLIS_BF16);
+    size_t odd = count;
+    void *values = flis_alloc(ctx, count, half ? sizeof(uint16_t) : sizeof(flis_real));
+    if (values && half && flis_file_read_u16(ctx, loader->file, entry, values)) {
+        const uint16_t *x = values, exponent = entry->dtype == FLIS_F16 ? 0x7c00 : 0x7f80;
+        for (odd = 0; odd < count && (x[odd] & exponent) != exponent; odd++) {}
+        flis_param_set_half(ctx, param, x, entry->dtype == FLIS_BF16);
+    } else if (values && !half && flis_file_read_real(ctx, loader->file, entry, values)) {
+        const flis_real *x = values;
+        for (odd = 0; odd < count && x[odd] - x[odd] == 0; odd++) {}
+        flis_param_set(ctx, param, x, false);
+    }
+    if (odd < count) {
+        problem(ctx, loader, "%s: value %zu is NaN or infinite", name, odd);
+        loader->nonfinite++;
+    }
+    free(values);
+}
+
+/* SPEC 10.3. */
+bool flis_load_visit(flis_ctx *ctx, void *user, const char *name, flis_param *param)
+{
+    flis_loader *loader = user;
+    flis_entry *entry = find_entry(loader->file, name);
+    loader->done++;
+    if (!entry) {
+        problem(ctx, loader, "%s: missing", name);
+        return true;
+    }
+    entry->used = true;
+    uint64_t wanted[4] = {0};
+    /* [c][c] and [c][c][1][1] hold the same: checkpoints differ in how they write a 1x1 convolution. */
+    bool fits = true;
+    for (int i = 0; i < entry->rank || i < param->rank; i++) {
+        if (i < param->rank) wanted[i] = param->shape[i];
+        fits = fits && (i < entry->rank ? entry->shape[i] : 1) == (i < param->rank ? wanted[i] : 1);
+    }
+    if (!fits) {
+        char got_text[192], wanted_text[96];
+        shape_text(got_text, sizeof got_text, entry->shape, entry->rank);
+        shape_text(wanted_text, sizeof wanted_text, wanted, param->rank);
+        problem(ctx, loader, "%s: got shape %s, wanted %s", name, got_text, wanted_text);
+        return true;
+    }
+    if (entry->dtype > FLIS_BF16) {
+        problem(ctx, loader, "%s: got dtype %s, wanted F64, F32, F16 or BF16", name, flis_dtype_name(entry->dtype));
+        return true;
+    }
+    if (loader->bad > loader->nonfinite || ctx->dry)
+        return true; /* it will fail: only look for what is cheap to tell */
+    load_values(ctx, loader, entry, name, param);
+    if (ctx->progress) ctx->progress(ctx->progress_user, "load", loader->done, loader->total);
+    return flis_poll(ctx) && !ctx->dry;
+}
+
+/* SPEC 10.3. */
+bool flis_load_finish(flis_ctx *ctx, flis_loader *loader, const char *prefix)
+{
+    if (!flis_ok(ctx)) return false;
+    for (size_t i = 0; prefix && ctx->report && i < loader->file->count; i++) {
+        const flis_entry *entry = &loader->file->entry[i];
+        char line[512];
+        if (entry->used || strncmp(entry->name, prefix, strlen(prefix)) != 0) continue;
+        snprintf(line, sizeof line, "%.400s: extra", entry->name);
+        flis_make_printable(line);
+        ctx->report(ctx->report_user, line);
+    }
+    if (!loader->bad) return true;
+    char more[64] = "";
+    if (loader->bad > loader->listed) snprintf(more, sizeof more, "\n  and %zu more", loader->bad - loader->listed);
+    flis_fail(ctx, "%s: %zu tensor%s missing, of another shape or type, or not finite:", loader->file->path,
+              loader->bad, loader->bad == 1 ? " is" : "s are");
+    const size_t used = strlen(ctx->error);
+    snprintf(ctx->error + used, sizeof ctx->error - used, "%s%s", loader->problems, more);
+    return false;
+}
+
+/* ---- Layouts ----------------------------------------------------------------------------------------------------- */
+
+enum { LARGEST_LAYOUT_FILE = 1 << 20, MOST_PHRASES = 1000 };
+
+/* A sentence about a place in a JSON file. */
+static bool layout_fail(flis_ctx *ctx, const char *path, const flis_json *where, const char *format, ...)
+{
+    char what[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(what, sizeof what, format, args);
+    va_end(args);
+    return flis_fail(ctx, "%s:%d:%d: %s", path, where->line, where->column, what);
+}
+
+/* -1: the phrase acts everywhere (a style). 0..255: a class of the label map, whose pixels are bytes. SPEC 10.9. */
+static bool phrase_id(flis_ctx *ctx, const char *path, const char *phrase, const flis_json *json, int *id)
+{
+    uint64_t value;
+    if (json->type != FLIS_NUMBER)
+        return layout_fail(ctx, path, json,
+                           "phrase \"%.200s\": got %.40s, wanted a class id: an integer from -1 to 255", phrase,
+                           flis_json_got(json));
+    *id = -1;
+    if (strcmp(json->literal, "-1") == 0) return true;
+    if (!flis_json_u64(json, &value) || value > 255)
+        return layout_fail(ctx, path, json,
+                           "phrase \"%.200s\": an id out of range: got %.40s, wanted an integer from -1 to 255", phrase,
+                           json->literal);
+    *id = (int)value;
+    return true;
+}
+
+static bool phrase_add(flis_ctx *ctx, const char *path, const flis_json *text, const flis_json *id, flis_layout *out)
+{
+    flis_phrase *phrase = &out->phrase[out->count];
+    if (text->type != FLIS_STRING)
+        return layout_fail(ctx, path, text, "got %.40s, wanted a phrase in quotes", flis_json_got(text));
+    if (strlen(text->string) != text->length) return layout_fail(ctx, path, text, "a phrase has a NUL character in it");
+    if (!phrase_id(ctx, path, text->string, id, &phrase->id)) return false;
+    phrase->text = flis_alloc(ctx, text->length + 1, 1);
+    if (!phrase->text) return false;
+    memcpy(phrase->text, text->string, text->length);
+    out->count++;
+    return true;
+}
+
+/* {"phrase": id, …}: as in the authors' Python, a name that comes twice keeps its first place and gets its last id.
+   [["phrase", id], …]: a phrase may come twice. SPEC 10.9. */
+static bool layout_phrases(flis_ctx *ctx, const char *path, const flis_json *mapping, flis_layout *out)
+{
+    const bool object = mapping->type == FLIS_OBJECT;
+    if (!object && mapping->type != FLIS_ARRAY)
+        return layout_fail(ctx, path, mapping,
+                           "text_label_mapping: got %.40s, wanted {\"phrase\": id, ...} or [[\"phrase\", id], ...]",
+                           flis_json_got(mapping));
+    if (mapping->count > MOST_PHRASES)
+        return layout_fail(ctx, path, mapping, "text_label_mapping: got %zu phrases, wanted at most %d", mapping->count,
+                           MOST_PHRASES);
+    out->phrase = flis_alloc(ctx, mapping->count, sizeof *out->phrase);
+    for (size_t i = 0; i < mapping->count && flis_ok(ctx); i++) {
+        const flis_json *item = &mapping->item[i];
+        if (!object) {
+            if (item->type != FLIS_ARRAY || item->count != 2)
+                return layout_fail(ctx, path, item, "got %.40s%s, wanted a pair [\"phrase\", id]", flis_json_got(item),
+                                   item->type == FLIS_ARRAY ? " of another length" : "");
+            phrase_add(ctx, path, &item->item[0], &item->item[1], out);
+            continue;
+        }
+        const flis_json *key = &mapping->key[i];
+        size_t k = 0;
+        while (k < out->count && (strcmp(out->phrase[k].text, key->string) != 0 || strlen(key->string) != key->length))
+            k++;
+        if (k == out->count) phrase_add(ctx, path, key, item, out);
+        else phrase_id(ctx, path, key->string, item, &out->phrase[k].id);
+    }
+    return flis_ok(ctx);
+}
+
+/* A directory can be opened, but not read. */
+static bool can_be_read(const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file) return false;
+    (void)fgetc(file);
+    bool ok = !ferror(file);
+    fclose(file);
+    return ok;
+}
+
+static const char *base_name(const char *path)
+{
+    const char *base = path;
+    for (; *path; path++)
+        if (IS_SEPARATOR(*path)) base = path + 1;
+    return base;
+}
+
+/* The layout's picture: beside the JSON, then its base name beside the JSON (the authors write "examples/x.png" in
+   examples/x.json), then from the working directory. malloc'ed. SPEC 10.9. */
+static char *layout_find(flis_ctx *ctx, const char *json_path, const flis_json *where)
+{
+    const char *given = where->string;
+    const size_t folder = (size_t)(base_name(json_path) - json_path);
+    const size_t prefix[3] = {folder, folder, 0};
+    const char *rest[3] = {given, base_name(given), given};
+    char *path = flis_alloc(ctx, folder + where->length + 1, 1);
+    for (int i = IS_ABSOLUTE(given) ? 2 : 0; path && i < 3; i++) {
+        memcpy(path, json_path, prefix[i]);
+        strcpy(path + prefix[i], rest[i]);
+        if (can_be_read(path)) return path;
+    }
+    if (path && IS_ABSOLUTE(given)) layout_fail(ctx, json_path, where, "layout_path: \"%.400s\" cannot be read", given);
+    else if (path)
+        layout_fail(ctx, json_path, where,
+                    "layout_path: \"%.400s\" cannot be read, neither beside the JSON nor from the working "
+                    "directory, and no \"%.200s\" beside the JSON",
+                    given, base_name(given));
+    free(path);
+    return NULL;
+}
+
+/* SPEC 10.9. */
+static bool layout_from_json(flis_ctx *ctx, const char *path, const flis_json *json, flis_layout *out)
+{
+    if (json->type != FLIS_OBJECT)
+        return layout_fail(ctx, path, json, "got %.40s, wanted an object with text_label_mapping and layout_path",
+                           flis_json_got(json));
+    const flis_json *mapping = flis_json_get(json, "text_label_mapping"), *picture = flis_json_get(json, "layout_path");
+    if (!mapping) return layout_fail(ctx, path, json, "text_label_mapping is missing");
+    if (!layout_phrases(ctx, path, mapping, out)) return false;
+    if (!picture) return true;
+    if (picture->type != FLIS_STRING || !picture->length || strlen(picture->string) != picture->length)
+        return layout_fail(ctx, path, picture, "layout_path: got %.40s, wanted the name of a file",
+                           picture->type == FLIS_STRING ? "an empty string or a NUL character"
+                                                        : flis_json_got(picture));
+    char *picture_path = layout_find(ctx, path, picture);
+    bool ok = picture_path && flis_read_label(ctx, picture_path, &out->label);
+    free(picture_path);
+    return ok;
+}
+
+/* SPEC 10.9. */
+bool flis_layout_read(flis_ctx *ctx, const char *json_path, flis_layout *out)
+{
+    size_t length;
+    memset(out, 0, sizeof *out);
+    char *text = flis_read_file(ctx, json_path, LARGEST_LAYOUT_FILE, &length);
+    flis_json *json = text ? flis_json_parse(ctx, json_path, text, length) : NULL;
+    bool ok = json && layout_from_json(ctx, json_path, json, out);
+    flis_json_free(json);
+    free(text);
+    if (!ok) flis_layout_free(out);
+    return ok;
+}
+
+/* SPEC 10.9. */
+void flis_layout_free(flis_layout *layout)
+{
+    if (!layout) return;
+    for (size_t i = 0; i < layout->count; i++) free(layout->phrase[i].text);
+    free(layout->phrase);
+    free(layout->label.pixels);
+    memset(layout, 0, sizeof *layout);
+}
+
+/* ---- Two rules of nearest ---------------------------------------------------------------------------------------- */
+
+/* PIL looks up the middle of the new pixel: floor((i + 0.5) in / out), in integers floor((2 i + 1) in / (2 out)). The
+   authors bring the file to 512 x 512 so. SPEC 4.1. */
+void flis_label_pil(const uint8_t *in, size_t h, size_t w, uint8_t *out, size_t out_h, size_t out_w)
+{
+    for (size_t y = 0; y < out_h; y++) {
+        const uint8_t *row = in + (size_t)((2 * (uint64_t)y + 1) * h / (2 * (uint64_t)out_h)) * w;
+        for (size_t x = 0; x < out_w; x++)
+            out[y * out_w + x] = row[(size_t)((2 * (uint64_t)x + 1) * w / (2 * (uint64_t)out_w))];
+    }
+}
+
+/* torch looks up the corner of the new pixel, with the scale in float: F.interpolate(mode="nearest"), which
+   attention_FLIS.py:203-226 brings the map to each scale with. The middle instead would move regions by half a cell.
+   SPEC 4.2. */
+static size_t torch_source(size_t i, size_t in, size_t out)
+{
+    const float scale = (float)in / (float)out;
+    const size_t source = (size_t)floor((double)((float)i * scale));
+    return source < in ? source : in - 1;
+}
+
+/* SPEC 4.2. */
+void flis_label_torch(const uint8_t *in, size_t h, size_t w, uint8_t *out, size_t out_h, size_t out_w)
+{
+    for (size_t y = 0; y < out_h; y++) {
+        const uint8_t *row = in + torch_source(y, h, out_h) * w;
+        for (size_t x = 0; x < out_w; x++) out[y * out_w + x] = row[torch_source(x, w, out_w)];
+    }
+}
+
+/* ---- Label maps -------------------------------------------------------------------------------------------------- */
+
+enum { LARGEST_SIDE = 16384, MOST_PIXELS = 1 << 26, LARGEST_PICTURE_FILE = 1 << 28 };
+static const uint8_t PNG_SIGNATURE[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
+
+/* SPEC 10.10. */
+bool flis_read_label(flis_ctx *ctx, const char *path, flis_picture *out)
+{
+    static const struct {
+        const char *start, *name;
+        size_t length;
+    } others[] = {
+        {"P1", "a PBM bitmap", 2},        {"P3", "a PPM picture (RGB)", 2}, {"P4", "a PBM bitmap", 2},
+        {"P6", "a PPM picture (RGB)", 2}, {"P7", "a PAM picture", 2},       {"\xFF\xD8\xFF", "a JPEG picture", 3},
+        {"GIF8", "a GIF picture", 4},     {"BM", "a BMP picture", 2},       {"II*\0", "a TIFF picture", 4},
+        {"MM\0*", "a TIFF picture", 4},   {"RIFF", "a WebP picture", 4}};
+    size_t length;
+    memset(out, 0, sizeof *out);
+    char *text = flis_read_file(ctx, path, LARGEST_PICTURE_FILE, &length);
+    if (!text) return false;
+    const uint8_t *in = (const uint8_t *)text;
+    if (length >= 4 && memcmp(in + 1, PNG_SIGNATURE + 1, 3) == 0) read_png(ctx, path, in, length, out);
+    else if (length >= 2 && in[0] == 'P' && (in[1] == '2' || in[1] == '5')) read_pgm(ctx, path, in, length, out);
+    else {
+        const char *name = length ? "a file of another kind" : "an empty file";
+        for (size_t i = 0; i < COUNT(others); i++)
+            if (length >= others[i].length && memcmp(in, others[i].start, others[i].length) == 0) name = others[i].name;
+        flis_fail(ctx, "%s: got %s, wanted a label map: a gray or palette PNG, or a PGM", path, name);
+    }
+    free(text);
+    if (flis_ok(ctx)) return true;
+    free(out->pixels);
+    memset(out, 0, sizeof *out);
+    return false;
+}
+
+/* ---- Safetensors: reading -------------------------------------------------------------------------------------- */
+
+/* The format: 8 bytes little-endian N, N bytes of JSON {"name": {"dtype", "shape", "data_offsets": [begin, end]}, …,
+   "__metadata__": {"key": "value"}}, then the data. Every rule is enforced: the header is at most 100,000,000 bytes and
+   inside the file, ranges have no holes and no overlaps, a range is as long as its shape says, the last ends the file. */
+
+static const struct {
+    const char *name;
+    size_t size;
+} DTYPES[] = {
+    [FLIS_F64] = {"F64", 8}, [FLIS_F32] = {"F32", 4},   [FLIS_F16] = {"F16", 2}, [FLIS_BF16] = {"BF16", 2},
+    [FLIS_I64] = {"I64", 8}, [FLIS_I32] = {"I32", 4},   [FLIS_I16] = {"I16", 2}, [FLIS_I8] = {"I8", 1},
+    [FLIS_U8] = {"U8", 1},   [FLIS_BOOL] = {"BOOL", 1},
+};
+enum { DTYPE_COUNT = sizeof DTYPES / sizeof *DTYPES };
+static const uint64_t LARGEST_HEADER = 100000000;
+
+/* SPEC 10.1. */
+size_t flis_dtype_size(flis_dtype dtype)
+{
+    return DTYPES[dtype].size;
+}
+
+/* SPEC 10.1. */
+const char *flis_dtype_name(flis_dtype dtype)
+{
+    return DTYPES[dtype].name;
+}
+
+/* SPEC 10.1. */
+uint64_t flis_entry_count(const flis_entry *entry)
+{
+    uint64_t count = 1;
+    for (int i = 0; i < entry->rank; i++) count *= entry->shape[i];
+    return count;
+}
+
+static char *copy_text(flis_ctx *ctx, const char *text, size_t length)
+{
+    char *copy = flis_alloc(ctx, length + 1, 1);
+    if (copy) memcpy(copy, text, length);
+    return copy;
+}
+
+/* A string that a C program can hold: no NUL inside. */
+static char *copy_string(flis_ctx *ctx, const char *path, const flis_json *json)
+{
+    if (strlen(json->string) != json->length) {
+        flis_fail(ctx, "%s: its header:%d:%d: a NUL character in the name \"%.200s\"", path, json->line, json->column,
+                  json->string);
+        return NULL;
+    }
+    return copy_text(ctx, json->string, json->length);
+}
+
+/* The whole of it: not only what stands before a NUL. */
+static bool is_string(const flis_json *json, const char *text)
+{
+    return json->type == FLIS_STRING && json->length == strlen(text) && memcmp(json->string, text, json->length) == 0;
+}
+
+/* SPEC 10.1. */
+bool flis_file_set_metadata(flis_ctx *ctx, flis_file *file, const char *key, const char *value)
+{
+    if (!flis_ok(ctx)) return false;
+    char **grown = realloc(file->metadata, (file->metadata_count + 1) * 2 * sizeof *grown);
+    if (!grown) return flis_fail(ctx, "out of memory: metadata of %s", file->path);
+    file->metadata = grown;
+    grown[2 * file->metadata_count] = copy_text(ctx, key, strlen(key));
+    grown[2 * file->metadata_count + 1] = copy_text(ctx, value, strlen(value));
+    file->metadata_count++;
+    return flis_ok(ctx);
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static bool read_metadata(flis_ctx *ctx, flis_file *file, const char *path, const flis_json *json)
+{
+    if (json->type != FLIS_OBJECT)
+        return flis_fail(ctx, "%s: __metadata__: got %.40s, wanted an object of strings", path, flis_json_got(json));
+    char **keys = flis_alloc(ctx, json->count, sizeof *keys);
+    for (size_t i = 0; i < json->count && flis_ok(ctx); i++) {
+        const flis_json *key = &json->key[i], *item = &json->item[i];
+        keys[i] = key->string;
+        if (item->type != FLIS_STRING)
+            flis_fail(ctx, "%s: __metadata__: \"%.200s\": got %.40s, wanted a string", path, key->string,
+                      flis_json_got(item));
+        else if (strlen(key->string) != key->length || strlen(item->string) != item->length)
+            flis_fail(ctx, "%s: __metadata__: \"%.200s\": a NUL character in it", path, key->string);
+        else flis_file_set_metadata(ctx, file, key->string, item->string);
+    }
+    if (flis_ok(ctx)) qsort(keys, json->count, sizeof *keys, by_text);
+    for (size_t i = 1; i < json->count && flis_ok(ctx); i++)
+        if (strcmp(keys[i - 1], keys[i]) == 0)
+            flis_fail(ctx, "%s: __metadata__: \"%.200s\" stands twice", path, keys[i]);
+    free(keys);
+    return flis_ok(ctx);
+}
+
+/* SPEC 10.1. */
+static bool read_shape(flis_ctx *ctx, const char *path, const flis_json *json, flis_entry *entry)
+{
+    const flis_json *shape = flis_json_get(json, "shape");
+    if (!shape || shape->type != FLIS_ARRAY)
+        return flis_fail(ctx, "%s: tensor \"%.200s\": shape: got %.40s, wanted an array", path, entry->name,
+                         flis_json_got(shape));
+    if (shape->count > FLIS_MAX_DIMS)
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got %zu dimensions, wanted at most %d", path, entry->name,
+                         shape->count, FLIS_MAX_DIMS);
+    uint64_t bytes = flis_dtype_size(entry->dtype);
+    entry->rank = (int)shape->count;
+    for (size_t i = 0; i < shape->count; i++) {
+        if (!flis_json_u64(&shape->item[i], &entry->shape[i]))
+            return flis_fail(ctx, "%s: tensor \"%.200s\": got %.40s in its shape, wanted non-negative integers", path,
+                             entry->name, flis_json_got(&shape->item[i]));
+        if (entry->shape[i] && bytes > UINT64_MAX / entry->shape[i])
+            return flis_fail(ctx, "%s: tensor \"%.200s\": got a shape of more than 2^64 bytes, wanted one of %llu",
+                             path, entry->name, (unsigned long long)(entry->end - entry->begin));
+        bytes *= entry->shape[i];
+    }
+    if (entry->end < entry->begin || entry->end - entry->begin != bytes)
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got data_offsets [%llu, %llu], wanted a range of %llu bytes",
+                         path, entry->name, (unsigned long long)entry->begin, (unsigned long long)entry->end,
+                         (unsigned long long)bytes);
+    return true;
+}
+
+/* SPEC 10.1. */
+static bool read_entry(flis_ctx *ctx, const char *path, const flis_json *key, const flis_json *json, flis_entry *entry)
+{
+    if (!(entry->name = copy_string(ctx, path, key))) return false;
+    static const char *const members[3] = {"dtype", "shape", "data_offsets"};
+    if (json->type != FLIS_OBJECT)
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got %.40s, wanted an object", path, entry->name,
+                         flis_json_got(json));
+    for (size_t i = 0, seen[3] = {0}; i < json->count; i++)
+        for (int k = 0; k < 3; k++)
+            if (is_string(&json->key[i], members[k]) && seen[k]++)
+                return flis_fail(ctx, "%s: tensor \"%.200s\": %s stands twice", path, entry->name, members[k]);
+    const flis_json *dtype = flis_json_get(json, "dtype"), *offsets = flis_json_get(json, "data_offsets");
+    int type = 0;
+    while (type < DTYPE_COUNT && !(dtype && is_string(dtype, DTYPES[type].name))) type++;
+    if (type == DTYPE_COUNT)
+        return flis_fail(
+            ctx, "%s: tensor \"%.200s\": got dtype %.40s, wanted one of F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL", path,
+            entry->name,
+            !dtype || dtype->type != FLIS_STRING     ? flis_json_got(dtype)
+            : strlen(dtype->string) != dtype->length ? "with a NUL character"
+                                                     : dtype->string);
+    entry->dtype = (flis_dtype)type;
+    if (!offsets || offsets->type != FLIS_ARRAY || offsets->count != 2 ||
+        !flis_json_u64(&offsets->item[0], &entry->begin) || !flis_json_u64(&offsets->item[1], &entry->end))
+        return flis_fail(ctx, "%s: tensor \"%.200s\": data_offsets: got %.40s%s, wanted two non-negative integers",
+                         path, entry->name, flis_json_got(offsets),
+                         offsets && offsets->type == FLIS_ARRAY ? " of something else" : "");
+    return read_shape(ctx, path, json, entry);
+}
+
+static int by_begin(const void *a, const void *b)
+{
+    const flis_entry *x = a, *y = b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    return x->end < y->end ? -1 : x->end > y->end;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const flis_entry *)a)->name, ((const flis_entry *)b)->name);
+}
+
+/* Ranges without holes or overlaps, up to the end of the file. SPEC 10.1. */
+static bool check_ranges(flis_ctx *ctx, const char *path, flis_entry *entry, size_t count, uint64_t data_size)
+{
+    uint64_t at = 0;
+    if (count) qsort(entry, count, sizeof *entry, by_begin);
+    for (size_t i = 0; i < count; i++) {
+        const flis_entry *e = &entry[i];
+        if (e->begin != at)
+            return flis_fail(ctx, "%s: tensor \"%.200s\": got data from byte %llu, wanted %llu: tensors %s", path,
+                             e->name, (unsigned long long)e->begin, (unsigned long long)at,
+                             e->begin < at ? "overlap" : "leave a hole");
+        at = e->end;
+    }
+    if (at != data_size)
+        return flis_fail(ctx, "%s: got %llu bytes of data, wanted %llu: the file is %s", path,
+                         (unsigned long long)data_size, (unsigned long long)at,
+                         data_size < at ? "cut short" : "too long");
+    return true;
+}
+
+/* Appends the header's entries to the file's. SPEC 10.1. */
+static bool read_header(flis_ctx *ctx, flis_file *file, const char *path, const char *text, size_t length,
+                        uint64_t data_size)
+{
+    const size_t first = file->count;
+    bool described = false;
+    flis_json *json = flis_json_parse(ctx, "its header", text, length);
+    if (!json) return flis_fail_in(ctx, path);
+    if (json->type != FLIS_OBJECT)
+        flis_fail(ctx, "%s: its header is not a JSON object: got %.40s", path, flis_json_got(json));
+    if (flis_ok(ctx)) {
+        flis_entry *grown = realloc(file->entry, (first + json->count + 1) * sizeof *grown);
+        if (grown) file->entry = grown;
+        else flis_fail(ctx, "out of memory: a header of %zu tensors", json->count);
+    }
+    for (size_t i = 0; i < json->count && flis_ok(ctx); i++) {
+        if (is_string(&json->key[i], "__metadata__")) {
+            if (described) flis_fail(ctx, "%s: __metadata__ stands twice in the header", path);
+            else read_metadata(ctx, file, path, &json->item[i]);
+            described = true;
+        } else {
+            flis_entry *entry = &file->entry[file->count++];
+            memset(entry, 0, sizeof *entry);
+            entry->shard = file->shards - 1;
+            read_entry(ctx, path, &json->key[i], &json->item[i], entry);
+        }
+    }
+    flis_json_free(json);
+    return flis_ok(ctx) && check_ranges(ctx, path, file->entry + first, file->count - first, data_size);
+}
+
+static uint64_t little_endian(const unsigned char *bytes, int count)
+{
+    uint64_t value = 0;
+    for (int i = count - 1; i >= 0; i--) value = value << 8 | bytes[i];
+    return value;
+}
+
+/* SPEC 10.1. */
+static bool read_shard(flis_ctx *ctx, flis_file *file, flis_shard *shard)
+{
+    unsigned char head[8];
+    const char *path = shard->path;
+    if (!(shard->stream = fopen(path, "rb"))) return flis_fail(ctx, "%s: cannot be opened", path);
+    const size_t got = fread(head, 1, 8, shard->stream);
+    if (ferror(shard->stream))
+        return flis_fail(ctx, "%s: cannot be read: is it a folder?", path); /* which can be opened */
+    if (SEEK64(shard->stream, 0, SEEK_END) != 0) return flis_fail(ctx, "%s: cannot be read from any place", path);
+    int64_t size = TELL64(shard->stream);
+    if (got < 8 || size < 8 || SEEK64(shard->stream, 8, SEEK_SET) != 0)
+        return flis_fail(ctx, "%s: not a safetensors file: got %lld bytes, wanted 8 and more", path, (long long)size);
+    uint64_t length = little_endian(head, 8), left = (uint64_t)size - 8;
+    if (length > LARGEST_HEADER || length > left)
+        return flis_fail(ctx, "%s: not a safetensors file: its header would be %llu bytes, %s", path,
+                         (unsigned long long)length,
+                         length > left ? "more than the file has" : "wanted at most 100000000");
+    char *text = flis_alloc(ctx, (size_t)length + 1, 1);
+    if (text && fread(text, 1, (size_t)length, shard->stream) != length) flis_fail(ctx, "%s: cannot be read", path);
+    shard->data = 8 + length;
+    bool read = flis_ok(ctx) && read_header(ctx, file, path, text, (size_t)length, left - length);
+    free(text);
+    return read;
+}
+
+/* SPEC 10.1. */
+flis_file *flis_file_new(flis_ctx *ctx, const char *path)
+{
+    flis_file *file = flis_alloc(ctx, 1, sizeof *file);
+    if (file && (file->path = copy_text(ctx, path, strlen(path)))) return file;
+    free(file);
+    return NULL;
+}
+
+/* SPEC 10.1. */
+bool flis_file_append(flis_ctx *ctx, flis_file *file, const char *path, flis_rename *rename_tensor, void *user)
+{
+    if (!flis_ok(ctx)) return false;
+    const size_t first = file->count;
+    flis_shard *grown = realloc(file->shard, (file->shards + 1) * sizeof *grown);
+    if (!grown) return flis_fail(ctx, "out of memory: %zu files", file->shards + 1);
+    file->shard = grown;
+    file->shard[file->shards] = (flis_shard){copy_text(ctx, path, strlen(path)), NULL, 0};
+    file->shards++;
+    if (!flis_ok(ctx) || !read_shard(ctx, file, &file->shard[file->shards - 1])) return false;
+    for (size_t i = first; rename_tensor && i < file->count; i++) {
+        char name[512];
+        if (!rename_tensor(user, file->entry[i].name, name, sizeof name)) continue;
+        char *renamed = copy_text(ctx, name, strlen(name));
+        if (!renamed) return false;
+        free(file->entry[i].name);
+        file->entry[i].name = renamed;
+    }
+    return true;
+}
+
+/* SPEC 10.1. */
+bool flis_file_ready(flis_ctx *ctx, flis_file *file)
+{
+    if (!flis_ok(ctx)) return false;
+    if (file->count) qsort(file->entry, file->count, sizeof *file->entry, by_name);
+    for (size_t i = 1; i < file->count; i++)
+        if (strcmp(file->entry[i - 1].name, file->entry[i].name) == 0)
+            return flis_fail(ctx, "%s: tensor \"%.200s\" stands twice in the header%s", file->path, file->entry[i].name,
+                             file->shards > 1 ? "s" : "");
+    return true;
+}
+
+/* SPEC 10.1. */
+flis_file *flis_file_open(flis_ctx *ctx, const char *path)
+{
+    flis_file *file = flis_file_new(ctx, path);
+    if (file && flis_file_append(ctx, file, path, NULL, NULL) && flis_file_ready(ctx, file)) return file;
+    flis_file_close(file);
+    return NULL;
+}
+
+/* SPEC 10.1. */
+void flis_file_close(flis_file *file)
+{
+    if (!file) return;
+    for (size_t i = 0; i < file->shards; i++) {
+        if (file->shard[i].stream) fclose(file->shard[i].stream);
+        free(file->shard[i].path);
+    }
+    for (size_t i = 0; i < file->count; i++) free(file->entry[i].name);
+    for (size_t i = 0; i < 2 * file->metadata_count; i++) free(file->metadata[i]);
+    free(file->metadata);
+    free(file->entry);
+    free(file->shard);
+    free(file->path);
+    free(file);
+}
+
+static flis_entry *find_entry(const flis_file *file, const char *name)
+{
+    size_t low = 0, high = file->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(name, file->entry[middle].name);
+        if (order == 0) return &file->entry[middle];
+        if (order < 0) high = middle;
+        else low = middle + 1;
+    }
+    return NULL;
+}
+
+/* SPEC 10.1. */
+const flis_entry *flis_file_find(const flis_file *file, const char *name)
+{
+    return find_entry(file, name);
+}
+
+/* SPEC 10.1. */
+bool flis_file_any(const flis_file *file, const char *prefix)
+{
+    const size_t length = strlen(prefix);
+    size_t low = 0, high = file->count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (strncmp(file->entry[middle].name, prefix, length) < 0) low = middle + 1;
+        else high = middle;
+    }
+    return low < file->count && strncmp(file->entry[low].name, prefix, length) == 0;
+}
+
+/* SPEC 10.1. */
+const char *flis_file_metadata(const flis_file *file, const char *key)
+{
+    for (size_t i = 0; i < file->metadata_count; i++)
+        if (strcmp(file->metadata[2 * i], key) == 0) return file->metadata[2 * i + 1];
+    return NULL;
+}
+
+/* SPEC 10.6. */
+double flis_file_number(flis_ctx *ctx, const flis_file *file, const char *key, bool whole, double otherwise)
+{
+    flis_ctx quiet = {.threads = 1}; /* what is wrong with it as JSON is not what a user wants to know */
+    const char *text = flis_file_metadata(file, key);
+    if (!text) return otherwise;
+    flis_json *json = flis_json_parse(&quiet, key, text, strlen(text));
+    const double number = json && json->type == FLIS_NUMBER ? json->number : 0;
+    flis_json_free(json);
+    if (number > 0 && number <= 65536 && (!whole || floor(number) == number)) return number;
+    flis_fail(ctx, "%s: metadata %s: got \"%.40s\", wanted a %snumber above 0, at most 65536", file->path, key, text,
+              whole ? "whole " : "");
+    return otherwise; /* callers turn it into a size, which a negative number has none of */
+}
+
+/* SPEC 10.1. */
+static double value_from(const unsigned char *bytes, flis_dtype dtype)
+{
+    uint64_t u = little_endian(bytes, (int)DTYPES[dtype].size);
+    uint32_t u32 = (uint32_t)u;
+    double value;
+    float f;
+    switch (dtype) {
+    case FLIS_F64: memcpy(&value, &u, sizeof value); return value;
+    case FLIS_F32: memcpy(&f, &u32, sizeof f); return f;
+    case FLIS_F16: return flis_half_to_float((uint16_t)u);
+    case FLIS_BF16: return flis_bf16_to_float((uint16_t)u);
+    case FLIS_I64: return (double)(int64_t)u;
+    case FLIS_I32: return (double)(int32_t)u32;
+    case FLIS_I16: return (double)(int16_t)u;
+    case FLIS_I8: return (double)(int8_t)u;
+    case FLIS_U8:
+    case FLIS_BOOL: return (double)u;
+    }
+    return 0;
+}
+
+/* Reads an entry in pieces of at most 64 KiB and hands each to `take` with the index of its first value. */
+enum { PIECE = 1 << 16 };
+typedef void take_fn(void *out, size_t first, const unsigned char *bytes, size_t count, flis_dtype dtype);
+
+static bool read_pieces(flis_ctx *ctx, flis_file *file, const flis_entry *entry, take_fn *take, void *out)
+{
+    unsigned char bytes[PIECE];
+    const flis_shard *shard = &file->shard[entry->shard];
+    const size_t size = flis_dtype_size(entry->dtype);
+    if (!flis_ok(ctx)) return false;
+    if (SEEK64(shard->stream, shard->data + entry->begin, SEEK_SET) != 0)
+        return flis_fail(ctx, "%s: cannot be read at byte %llu", shard->path,
+                         (unsigned long long)(shard->data + entry->begin));
+    size_t first = 0;
+    for (uint64_t left = entry->end - entry->begin; left;) {
+        size_t want = left < PIECE ? (size_t)left : PIECE;
+        if (fread(bytes, 1, want, shard->stream) != want)
+            return flis_fail(ctx, "%s: tensor \"%.200s\": the file ended inside it", shard->path, entry->name);
+        take(out, first, bytes, want / size, entry->dtype);
+        first += want / size;
+        left -= want;
+    }
+    return true;
+}
+
+static void take_real(void *out, size_t first, const unsigned char *bytes, size_t count, flis_dtype dtype)
+{
+    flis_real *x = (flis_real *)out + first;
+    if (dtype == FLIS_F32) /* the common case, in a loop that compilers turn into copies */
+        for (size_t i = 0; i < count; i++) {
+            const unsigned char *b = bytes + 4 * i;
+            uint32_t u = (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+            float f;
+            memcpy(&f, &u, sizeof f);
+            x[i] = f;
+        }
+    else
+        for (size_t i = 0; i < count; i++) x[i] = (flis_real)value_from(bytes + i * DTYPES[dtype].size, dtype);
+}
+
+static void take_f64(void *out, size_t first, const unsigned char *bytes, size_t count, flis_dtype dtype)
+{
+    for (size_t i = 0; i < count; i++) ((double *)out)[first + i] = value_from(bytes + i * DTYPES[dtype].size, dtype);
+}
+
+static void take_i64(void *out, size_t first, const unsigned char *bytes, size_t count, flis_dtype dtype)
+{
+    for (size_t i = 0; i < count; i++)
+        ((int64_t *)out)[first + i] = dtype == FLIS_I64 ? (int64_t)little_endian(bytes + 8 * i, 8)
+                                                        : (int64_t)value_from(bytes + i * DTYPES[dtype].size, dtype);
+}
+
+static void take_u16(void *out, size_t first, const unsigned char *bytes, size_t count, flis_dtype dtype)
+{
+    (void)dtype;
+    for (size_t i = 0; i < count; i++) ((uint16_t *)out)[first + i] = (uint16_t)little_endian(bytes + 2 * i, 2);
+}
+
+static void take_u8(void *out, size_t first, const unsigned char *bytes, size_t count, flis_dtype dtype)
+{
+    (void)dtype;
+    memcpy((uint8_t *)out + first, bytes, count);
+}
+
+/* SPEC 10.1. */
+bool flis_file_read_real(flis_ctx *ctx, flis_file *file, const flis_entry *entry, flis_real *out)
+{
+    return read_pieces(ctx, file, entry, take_real, out);
+}
+
+/* SPEC 10.1. */
+bool flis_file_read_f64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, double *out)
+{
+    return read_pieces(ctx, file, entry, take_f64, out);
+}
+
+/* SPEC 10.1. */
+bool flis_file_read_i64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, int64_t *out)
+{
+    if (entry->dtype == FLIS_F64 || entry->dtype == FLIS_F32 || entry->dtype == FLIS_F16 || entry->dtype == FLIS_BF16)
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got %s, wanted integers", file->path, entry->name,
+                         flis_dtype_name(entry->dtype));
+    return read_pieces(ctx, file, entry, take_i64, out);
+}
+
+/* SPEC 10.1. */
+bool flis_file_read_u16(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint16_t *out)
+{
+    if (entry->dtype != FLIS_F16 && entry->dtype != FLIS_BF16)
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got %s, wanted F16 or BF16", file->path, entry->name,
+                         flis_dtype_name(entry->dtype));
+    return read_pieces(ctx, file, entry, take_u16, out);
+}
+
+/* SPEC 10.1. */
+bool flis_file_read_u8(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint8_t *out)
+{
+    if (entry->dtype != FLIS_U8 && entry->dtype != FLIS_BOOL)
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got %s, wanted U8", file->path, entry->name,
+                         flis_dtype_name(entry->dtype));
+    return read_pieces(ctx, file, entry, take_u8, out);
+}
+
+/* ---- Safetensors: writing -------------------------------------------------------------------------------------- */
+
+struct flis_writer {
+    char *path, *partial; /* partial: where the bytes go until all is well */
+    FILE *stream;
+    flis_entry *entry;
+    size_t count, room;
+    char **metadata; /* key, value, … */
+    size_t metadata_count;
+    bool header_written;
+    size_t current; /* the entry being written, and how many of its values are */
+    uint64_t values;
+};
+
+/* SPEC 10.2. */
+void flis_write_abort(flis_writer *writer)
+{
+    if (!writer) return;
+    if (writer->stream) {
+        fclose(writer->stream);
+        remove(writer->partial);
+    }
+    for (size_t i = 0; i < writer->count; i++) free(writer->entry[i].name);
+    for (size_t i = 0; i < 2 * writer->metadata_count; i++) free(writer->metadata[i]);
+    free(writer->metadata);
+    free(writer->entry);
+    free(writer->partial);
+    free(writer->path);
+    free(writer);
+}
+
+/* SPEC 10.2. */
+flis_writer *flis_write_begin(flis_ctx *ctx, const char *path)
+{
+    flis_writer *writer = flis_alloc(ctx, 1, sizeof *writer);
+    if (!writer) return NULL;
+    size_t length = strlen(path);
+    writer->path = copy_text(ctx, path, length);
+    writer->partial = flis_alloc(ctx, length + sizeof ".partial", 1);
+    if (writer->path && writer->partial) {
+        memcpy(writer->partial, path, length);
+        memcpy(writer->partial + length, ".partial", sizeof ".partial");
+        if ((writer->stream = fopen(writer->partial, "wb"))) return writer;
+        flis_fail(ctx, "%s: cannot be written", path);
+    }
+    flis_write_abort(writer);
+    return NULL;
+}
+
+/* SPEC 10.2. */
+bool flis_write_metadata(flis_ctx *ctx, flis_writer *writer, const char *key, const char *value)
+{
+    if (!writer || !flis_ok(ctx)) return false;
+    if (!is_utf8(key) || !is_utf8(value))
+        return flis_fail(ctx, "%s: metadata %.200s: got bytes that are not UTF-8", writer->path, key);
+    char **grown = realloc(writer->metadata, (writer->metadata_count + 1) * 2 * sizeof *grown);
+    if (!grown) return flis_fail(ctx, "out of memory");
+    writer->metadata = grown;
+    grown[2 * writer->metadata_count] = copy_text(ctx, key, strlen(key));
+    grown[2 * writer->metadata_count + 1] = copy_text(ctx, value, strlen(value));
+    writer->metadata_count++;
+    return flis_ok(ctx);
+}
+
+/* SPEC 10.2. */
+bool flis_write_declare(flis_ctx *ctx, flis_writer *writer, const char *name, flis_dtype dtype, int rank,
+                        const uint64_t *shape)
+{
+    if (!writer || !flis_ok(ctx)) return false;
+    if (writer->header_written) return flis_fail(ctx, "%s: tensor \"%s\" declared after data", writer->path, name);
+    if (!is_utf8(name)) return flis_fail(ctx, "%s: tensor \"%.200s\": its name is not UTF-8", writer->path, name);
+    if (strcmp(name, "__metadata__") == 0)
+        return flis_fail(ctx, "%s: tensor \"%s\": a safetensors file keeps that name for its metadata", writer->path,
+                         name);
+    if (writer->count == writer->room) {
+        size_t room = writer->room ? 2 * writer->room : 64;
+        flis_entry *grown = realloc(writer->entry, room * sizeof *grown);
+        if (!grown) return flis_fail(ctx, "out of memory");
+        writer->entry = grown;
+        writer->room = room;
+    }
+    flis_entry *entry = &writer->entry[writer->count];
+    memset(entry, 0, sizeof *entry);
+    if (!(entry->name = copy_text(ctx, name, strlen(name)))) return false;
+    entry->dtype = dtype;
+    entry->rank = rank;
+    for (int i = 0; i < rank; i++) entry->shape[i] = shape[i];
+    entry->begin = writer->count ? writer->entry[writer->count - 1].end : 0;
+    entry->end = entry->begin + flis_entry_count(entry) * flis_dtype_size(dtype);
+    writer->count++;
+    return true;
+}
+
+/* SPEC 10.2. */
+static size_t write_json_string(FILE *stream, const char *text)
+{
+    size_t length = 2;
+    if (stream) putc('"', stream);
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        char escaped[8];
+        if (c == '"' || c == '\\') snprintf(escaped, sizeof escaped, "\\%c", c);
+        else if (c < 32) snprintf(escaped, sizeof escaped, "\\u%04x", c);
+        else snprintf(escaped, sizeof escaped, "%c", c);
+        length += strlen(escaped);
+        if (stream) fputs(escaped, stream);
+    }
+    if (stream) putc('"', stream);
+    return length;
+}
+
+/* Writes the header, or only measures it (stream NULL): both by the same lines, so that they agree. SPEC 10.2. */
+static size_t write_header(const flis_writer *writer, FILE *stream)
+{
+    size_t length = 1;
+    char piece[96];
+#define PUT(...) \
+    (length += (size_t)snprintf(piece, sizeof piece, __VA_ARGS__), stream ? (void)fputs(piece, stream) : (void)0)
+    if (stream) putc('{', stream);
+    if (writer->metadata_count) PUT("\"__metadata__\":{");
+    for (size_t i = 0; i < writer->metadata_count; i++) {
+        if (i) PUT(",");
+        length += write_json_string(stream, writer->metadata[2 * i]);
+        PUT(":");
+        length += write_json_string(stream, writer->metadata[2 * i + 1]);
+    }
+    if (writer->metadata_count) PUT(writer->count ? "}," : "}");
+    for (size_t i = 0; i < writer->count; i++) {
+        const flis_entry *e = &writer->entry[i];
+        if (i) PUT(",");
+        length += write_json_string(stream, e->name);
+        PUT(":{\"dtype\":\"%s\",\"shape\":[", flis_dtype_name(e->dtype));
+        for (int k = 0; k < e->rank; k++) PUT("%s%llu", k ? "," : "", (unsigned long long)e->shape[k]);
+        PUT("],\"data_offsets\":[%llu,%llu]}", (unsigned long long)e->begin, (unsigned long long)e->end);
+    }
+    PUT("}");
+#undef PUT
+    return length;
+}
+
+/* SPEC 10.2. */
+static bool header_out(flis_ctx *ctx, flis_writer *writer)
+{
+    if (writer->header_written) return true;
+    size_t length = write_header(writer, NULL), padded = (length + 7) / 8 * 8;
+    for (int i = 0; i < 8; i++) putc((int)((uint64_t)padded >> 8 * i & 255), writer->stream);
+    write_header(writer, writer->stream);
+    for (size_t i = length; i < padded; i++) putc(' ', writer->stream);
+    writer->header_written = true;
+    if (ferror(writer->stream)) return flis_fail(ctx, "%s: cannot be written: the disk may be full", writer->path);
+    return true;
+}
+
+/* SPEC 10.2. */
+static void value_to(unsigned char *bytes, flis_dtype dtype, double value)
+{
+    uint64_t u = 0;
+    float f = (float)value;
+    uint32_t u32;
+    memcpy(&u32, &f, sizeof u32);
+    switch (dtype) {
+    case FLIS_F64: memcpy(&u, &value, sizeof u); break;
+    case FLIS_F32: u = u32; break;
+    case FLIS_F16: u = flis_float_to_half(f); break;
+    case FLIS_BF16: u = flis_float_to_bf16(f); break;
+    default: u = (uint64_t)(int64_t)value; break;
+    }
+    for (size_t i = 0; i < DTYPES[dtype].size; i++) bytes[i] = (unsigned char)(u >> 8 * i & 255);
+}
+
+/* Bytes of the next `count` values, in pieces; `fill` converts them. */
+typedef void fill_fn(unsigned char *bytes, const void *x, size_t first, size_t count, flis_dtype dtype);
+
+static bool write_pieces(flis_ctx *ctx, flis_writer *writer, const void *x, size_t count, fill_fn *fill)
+{
+    unsigned char bytes[PIECE];
+    if (!writer || !flis_ok(ctx) || !header_out(ctx, writer)) return false;
+    size_t done = 0;
+    while (done < count) {
+        while (writer->current < writer->count && writer->values == flis_entry_count(&writer->entry[writer->current])) {
+            writer->current++;
+            writer->values = 0;
+        }
+        if (writer->current == writer->count) return flis_fail(ctx, "%s: more values than were declared", writer->path);
+        const flis_entry *entry = &writer->entry[writer->current];
+        size_t size = flis_dtype_size(entry->dtype), now = PIECE / size;
+        uint64_t left = flis_entry_count(entry) - writer->values;
+        if (now > count - done) now = count - done;
+        if (now > left) now = (size_t)left;
+        fill(bytes, x, done, now, entry->dtype);
+        if (fwrite(bytes, size, now, writer->stream) != now)
+            return flis_fail(ctx, "%s: cannot be written: the disk may be full", writer->path);
+        done += now;
+        writer->values += now;
+    }
+    return true;
+}
+
+static void fill_real(unsigned char *bytes, const void *x, size_t first, size_t count, flis_dtype dtype)
+{
+    for (size_t i = 0; i < count; i++)
+        value_to(bytes + i * DTYPES[dtype].size, dtype, ((const flis_real *)x)[first + i]);
+}
+
+static void fill_f64(unsigned char *bytes, const void *x, size_t first, size_t count, flis_dtype dtype)
+{
+    for (size_t i = 0; i < count; i++) value_to(bytes + i * DTYPES[dtype].size, dtype, ((const double *)x)[first + i]);
+}
+
+static void fill_i64(unsigned char *bytes, const void *x, size_t first, size_t count, flis_dtype dtype)
+{
+    for (size_t i = 0; i < count; i++)
+        for (size_t b = 0; b < DTYPES[dtype].size; b++)
+            bytes[i * DTYPES[dtype].size + b] =
+                (unsigned char)((uint64_t)((const int64_t *)x)[first + i] >> 8 * b & 255);
+}
+
+static void fill_u8(unsigned char *bytes, const void *x, size_t first, size_t count, flis_dtype dtype)
+{
+    (void)dtype;
+    memcpy(bytes, (const uint8_t *)x + first, count);
+}
+
+static void fill_raw(unsigned char *bytes, const void *x, size_t first, size_t count, flis_dtype dtype)
+{
+    const size_t size = DTYPES[dtype].size;
+    memcpy(bytes, (const unsigned char *)x + first * size, count * size);
+}
+
+/* SPEC 10.2. */
+bool flis_write_raw(flis_ctx *ctx, flis_writer *writer, const unsigned char *bytes, size_t count)
+{
+    return write_pieces(ctx, writer, bytes, count, fill_raw);
+}
+
+/* SPEC 10.2. */
+bool flis_write_real(flis_ctx *ctx, flis_writer *writer, const flis_real *x, size_t count)
+{
+    return write_pieces(ctx, writer, x, count, fill_real);
+}
+
+/* SPEC 10.2. */
+bool flis_write_f64(flis_ctx *ctx, flis_writer *writer, const double *x, size_t count)
+{
+    return write_pieces(ctx, writer, x, count, fill_f64);
+}
+
+/* SPEC 10.2. */
+bool flis_write_i64(flis_ctx *ctx, flis_writer *writer, const int64_t *x, size_t count)
+{
+    return write_pieces(ctx, writer, x, count, fill_i64);
+}
+
+/* SPEC 10.2. */
+bool flis_write_u8(flis_ctx *ctx, flis_writer *writer, const uint8_t *x, size_t count)
+{
+    return write_pieces(ctx, writer, x, count, fill_u8);
+}
+
+/* SPEC 10.2. */
+bool flis_write_end(flis_ctx *ctx, flis_writer *writer)
+{
+    if (!writer) return false;
+    if (flis_ok(ctx) && header_out(ctx, writer)) {
+        while (writer->current < writer->count && writer->values == flis_entry_count(&writer->entry[writer->current])) {
+            writer->current++;
+            writer->values = 0;
+        }
+        if (writer->current < writer->count)
+            flis_fail(ctx, "%s: tensor \"%s\" was declared but not written", writer->path,
+                      writer->entry[writer->current].name);
+    }
+    if (flis_ok(ctx)) {
+        bool closed = fclose(writer->stream) == 0;
+        writer->stream = NULL;
+        if (!closed) flis_fail(ctx, "%s: cannot be written: the disk may be full", writer->path);
+        else if (rename(writer->partial, writer->path) != 0) flis_fail(ctx, "%s: cannot be written", writer->path);
+        if (!flis_ok(ctx)) remove(writer->partial);
+    }
+    flis_write_abort(writer);
+    return flis_ok(ctx);
+}
+
+/* ---- Files ------------------------------------------------------------------------------------------------------- */
+
+/* SPEC 10.8. */
+char *flis_read_file(flis_ctx *ctx, const char *path, size_t limit, size_t *length)
+{
+    byte_buffer b = {0};
+    *length = 0;
+    if (!flis_ok(ctx)) return NULL;
+    FILE *file = fopen(path, "rb");
+    if (!file) {
+        flis_fail(ctx, "%s: cannot be opened", path);
+        return NULL;
+    }
+    for (size_t got = 1; got && b.count <= limit && bytes_reserve(ctx, &b, 4096); b.count += got)
+        got = fread(b.at + b.count, 1, b.room - b.count, file);
+    if (ferror(file)) flis_fail(ctx, "%s: cannot be read: is it a folder?", path);
+    else if (b.count > limit) flis_fail(ctx, "%s: got more bytes than the %zu that are allowed", path, limit);
+    fclose(file);
+    bytes_put_u8(ctx, &b, 0);
+    if (!flis_ok(ctx)) {
+        free(b.at);
+        return NULL;
+    }
+    *length = b.count - 1;
+    return (char *)b.at;
+}
+
+/* The file appears under its name only when every byte of it is on the disk. */
+static bool write_file(flis_ctx *ctx, const char *path, const byte_buffer *b)
+{
+    static const char suffix[] = ".partial";
+    char *partial = flis_alloc(ctx, strlen(path) + sizeof suffix, 1);
+    if (!partial) return false;
+    strcat(strcpy(partial, path), suffix);
+    FILE *file = fopen(partial, "wb");
+    if (!file) flis_fail(ctx, "%s: cannot be written", path);
+    else {
+        bool written = fwrite(b->at, 1, b->count, file) == b->count;
+        written = fclose(file) == 0 && written;
+        if (!written) flis_fail(ctx, "%s: cannot be written: the disk may be full", path);
+        else if (REPLACE(partial, path) != 0) flis_fail(ctx, "%s: cannot be written", path);
+        if (!flis_ok(ctx)) remove(partial);
+    }
+    free(partial);
+    return flis_ok(ctx);
+}
+
+/* ---- Bytes ------------------------------------------------------------------------------------------------------- */
+
+/* Room for `more` bytes behind count; doubles, so that appending is linear. */
+static bool bytes_reserve(flis_ctx *ctx, byte_buffer *b, size_t more)
+{
+    if (!flis_ok(ctx)) return false;
+    if (b->room - b->count >= more) return true;
+    size_t room = b->room < 4096 ? 4096 : b->room <= SIZE_MAX / 2 ? b->room * 2 : b->room;
+    if (more > SIZE_MAX - b->count) return flis_fail(ctx, "out of memory: more than this machine can address");
+    if (room < b->count + more) room = b->count + more;
+    uint8_t *at = realloc(b->at, room);
+    if (!at) return flis_fail(ctx, "out of memory: wanted %zu bytes", room);
+    b->at = at;
+    b->room = room;
+    return true;
+}
+
+static void bytes_put(flis_ctx *ctx, byte_buffer *b, const void *from, size_t count)
+{
+    if (!count || !bytes_reserve(ctx, b, count)) return;
+    memcpy(b->at + b->count, from, count);
+    b->count += count;
+}
+
+static void bytes_put_u8(flis_ctx *ctx, byte_buffer *b, unsigned value)
+{
+    if (b->count == b->room && !bytes_reserve(ctx, b, 1)) return;
+    b->at[b->count++] = (uint8_t)value;
+}
+
+static uint32_t big_endian(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static void bytes_put_u32(flis_ctx *ctx, byte_buffer *b, uint32_t value)
+{
+    const uint8_t four[4] = {(uint8_t)(value >> 24), (uint8_t)(value >> 16), (uint8_t)(value >> 8), (uint8_t)value};
+    bytes_put(ctx, b, four, 4);
+}
+
+/* One code point of UTF-8 (RFC 3629: shortest form, no surrogates) and its length; -1 and length 1 if it is none. */
+static long utf8_next(const uint8_t *p, const uint8_t *end, size_t *length)
+{
+    static const long least[5] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t n = p[0] < 0x80                   ? 1
+               : p[0] >= 0xC2 && p[0] < 0xE0 ? 2
+               : (p[0] & 0xF0) == 0xE0       ? 3
+               : (p[0] & 0xF8) == 0xF0       ? 4
+                                             : 0;
+    *length = 1;
+    if (n == 1) return p[0];
+    if (!n || (size_t)(end - p) < n) return -1;
+    long point = p[0] & (0xFF >> (n + 1));
+    for (size_t i = 1; i < n; i++) {
+        if ((p[i] & 0xC0) != 0x80) return -1;
+        point = point << 6 | (p[i] & 0x3F);
+    }
+    if (point < least[n] || point > 0x10FFFF || (point >= 0xD800 && point < 0xE000)) return -1;
+    *length = n;
+    return point;
+}
+
+static size_t utf8_put(char *out, long point)
+{
+    if (point < 0x80) {
+        out[0] = (char)point;
+        return 1;
+    }
+    const size_t n = point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
+    for (size_t i = n - 1; i > 0; i--, point >>= 6) out[i] = (char)(0x80 | (point & 0x3F));
+    out[0] = (char)((0xF00 >> n & 0xFF) | point);
+    return n;
+}
+
+static bool is_utf8(const char *text)
+{
+    const uint8_t *at = (const uint8_t *)text, *end = at + strlen(text);
+    for (size_t length; at < end; at += length)
+        if (utf8_next(at, end, &length) < 0) return false;
+    return true;
+}
+
+/* ---- JSON (RFC 8259) --------------------------------------------------------------------------------------------- */
+
+enum { JSON_DEPTH = 64, JSON_VALUES = 1 << 20 }; /* a value takes up to 200 bytes; a model's header has 10,000 */
+
+typedef struct json_reader {
+    flis_ctx *ctx;
+    const char *name;
+    const uint8_t *at, *end;
+    int line, column; /* of `at`, from 1; columns count characters, as editors do */
+    int depth, values;
+} json_reader;
+
+static bool json_value(json_reader *r, flis_json *out);
+
+static bool json_fail(const json_reader *r, const char *format, ...)
+{
+    char sentence[160];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(sentence, sizeof sentence, format, args);
+    va_end(args);
+    return flis_fail(r->ctx, "%s:%d:%d: %s", r->name, r->line, r->column, sentence);
+}
+
+/* "got X, wanted …", where X is what stands here. */
+static bool json_unexpected(const json_reader *r, const char *wanted)
+{
+    if (r->at == r->end) return json_fail(r, "got the end of the text, wanted %s", wanted);
+    if (*r->at == '\n' || *r->at == '\r') return json_fail(r, "got the end of the line, wanted %s", wanted);
+    if (*r->at > ' ' && *r->at < 0x7F) return json_fail(r, "got '%c', wanted %s", *r->at, wanted);
+    return json_fail(r, "got byte 0x%02X, wanted %s", *r->at, wanted);
+}
+
+/* Over one character of `length` bytes. */
+static void json_step(json_reader *r, size_t length)
+{
+    if (*r->at == '\n') {
+        r->line++;
+        r->column = 1;
+    } else r->column++;
+    r->at += length;
+}
+
+static void json_space(json_reader *r)
+{
+    while (r->at < r->end && (*r->at == ' ' || *r->at == '\t' || *r->at == '\n' || *r->at == '\r')) json_step(r, 1);
+}
+
+/* Over `c` if it is next. */
+static bool json_accept(json_reader *r, char c)
+{
+    if (r->at == r->end || *r->at != (uint8_t)c) return false;
+    json_step(r, 1);
+    return true;
+}
+
+/* value = "null" / "false" / "true" */
+static bool json_word(json_reader *r, const char *word, flis_json_type type, flis_json *out)
+{
+    for (const char *c = word; *c; c++)
+        if (!json_accept(r, *c)) return json_unexpected(r, "null, true, false or another value");
+    out->type = type;
+    return true;
+}
+
+static bool json_digits(json_reader *r)
+{
+    const uint8_t *start = r->at;
+    while (r->at < r->end && *r->at >= '0' && *r->at <= '9') json_step(r, 1);
+    return r->at > start || json_unexpected(r, "a digit");
+}
+
+/* strtod reads the decimal point of the program's locale, which may be a comma. */
+static double number_value(flis_ctx *ctx, const char *literal)
+{
+    char *end;
+    double value = strtod(literal, &end);
+    if (*end != '.') return value;
+    const char *point = localeconv()->decimal_point;
+    const size_t room = strlen(literal) + strlen(point) + 1, whole = strcspn(literal, ".");
+    char *local = flis_alloc(ctx, room, 1);
+    if (!local) return 0;
+    memcpy(local, literal, whole);
+    strcpy(local + whole, point);
+    strcat(local, literal + whole + 1);
+    value = strtod(local, NULL);
+    free(local);
+    return value;
+}
+
+/* number = [ "-" ] ( "0" / 1-9 digits ) [ "." digits ] [ "e" [ "+" / "-" ] digits ] */
+static bool json_number(json_reader *r, flis_json *out)
+{
+    const json_reader start = *r;
+    json_accept(r, '-');
+    if (!json_accept(r, '0') && !json_digits(r)) return false;
+    if (json_accept(r, '.') && !json_digits(r)) return false;
+    if (json_accept(r, 'e') || json_accept(r, 'E')) {
+        if (!json_accept(r, '+')) json_accept(r, '-');
+        if (!json_digits(r)) return false;
+    }
+    out->type = FLIS_NUMBER;
+    out->length = (size_t)(r->at - start.at);
+    out->string = flis_alloc(r->ctx, out->length + 1, 1);
+    if (!out->string) return false;
+    memcpy(out->string, start.at, out->length);
+    out->literal = out->string;
+    out->number = number_value(r->ctx, out->literal);
+    return fabs(out->number) <= DBL_MAX || json_fail(&start, "a number is larger than a double can hold");
+}
+
+/* Four hexadecimal digits after "\u". */
+static long json_hex(json_reader *r)
+{
+    long value = 0;
+    for (int i = 0; i < 4; i++) {
+        int c = r->at < r->end ? *r->at : 0;
+        int digit = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                           : -1;
+        if (digit < 0) {
+            json_unexpected(r, "a hexadecimal digit");
+            return -1;
+        }
+        value = value << 4 | digit;
+        json_step(r, 1);
+    }
+    return value;
+}
+
+/* What stands behind a backslash, as a code point; -1 if nothing that may. Characters beyond U+FFFF come as two
+   escapes, a high surrogate and a low one; either alone means nothing. */
+static long json_escape(json_reader *r)
+{
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    const json_reader start = *r;
+    json_step(r, 1);
+    const char *found = r->at < r->end && *r->at ? strchr(from, *r->at) : NULL;
+    if (found) {
+        json_step(r, 1);
+        return to[found - from];
+    }
+    if (!json_accept(r, 'u')) {
+        json_unexpected(r, "one of \" \\ / b f n r t u after a backslash");
+        return -1;
+    }
+    long high = json_hex(r), low = 0;
+    if (high < 0xD800 || high > 0xDFFF) return high;
+    if (high < 0xDC00 && r->end - r->at >= 2 && r->at[0] == '\\' && r->at[1] == 'u') {
+        json_step(r, 1);
+        json_step(r, 1);
+        if ((low = json_hex(r)) < 0) return -1;
+    }
+    if (low < 0xDC00 || low > 0xDFFF) {
+        json_fail(&start, "half of a surrogate pair: \\u%04lX", high);
+        return -1;
+    }
+    return 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
+}
+
+/* unescaped = %x20-21 / %x23-5B / %x5D-10FFFF */
+static long json_character(json_reader *r, const uint8_t *close)
+{
+    size_t length;
+    long point = utf8_next(r->at, close, &length);
+    if (point >= 0x20) json_step(r, length);
+    else if (point >= 0) json_fail(r, "a string has a control character, 0x%02lX, wanted an escape", point);
+    else json_fail(r, "a string has a byte that is not UTF-8, 0x%02X", *r->at);
+    return point >= 0x20 ? point : -1;
+}
+
+/* string = quote *( unescaped / escape ) quote. What it stands for is never longer than how it is written. */
+static bool json_string(json_reader *r, flis_json *out)
+{
+    const uint8_t *close = r->at + 1;
+    while (close < r->end && *close != '"') close += *close == '\\' && r->end - close > 1 ? 2 : 1;
+    if (close >= r->end) return json_fail(r, "a string has no closing quote");
+    out->type = FLIS_STRING;
+    out->string = flis_alloc(r->ctx, (size_t)(close - r->at), 1);
+    if (!out->string) return false;
+    for (json_step(r, 1); r->at < close;) {
+        long point = *r->at == '\\' ? json_escape(r) : json_character(r, close);
+        if (point < 0) return false;
+        out->length += utf8_put(out->string + out->length, point);
+    }
+    return json_accept(r, '"');
+}
+
+/* A zeroed place behind the `count` members of *items; the array's room is the next power of two. */
+static flis_json *json_append(json_reader *r, flis_json **items, size_t count)
+{
+    if (++r->values > JSON_VALUES) {
+        json_fail(r, "more than %d values", JSON_VALUES);
+        return NULL;
+    }
+    if ((count & (count - 1)) == 0) {
+        const size_t room = count ? 2 * count : 1;
+        flis_json *grown = room <= SIZE_MAX / sizeof *grown ? realloc(*items, room * sizeof *grown) : NULL;
+        if (!grown) {
+            flis_fail(r->ctx, "%s: out of memory", r->name);
+            return NULL;
+        }
+        *items = grown;
+    }
+    flis_json *last = *items + count;
+    memset(last, 0, sizeof *last);
+    last->line = r->line;
+    last->column = r->column;
+    return last;
+}
+
+/* member = string ":" value */
+static bool json_member(json_reader *r, flis_json *out)
+{
+    if (r->at == r->end || *r->at != '"') return json_unexpected(r, "a name in quotes");
+    flis_json *key = json_append(r, &out->key, out->count), *item = key ? json_append(r, &out->item, out->count) : NULL;
+    if (!item) return false;
+    out->count++;
+    if (!json_string(r, key)) return false;
+    json_space(r);
+    if (!json_accept(r, ':')) return json_unexpected(r, "':'");
+    json_space(r);
+    return json_value(r, item);
+}
+
+static bool json_element(json_reader *r, flis_json *out)
+{
+    flis_json *item = json_append(r, &out->item, out->count);
+    if (!item) return false;
+    out->count++;
+    return json_value(r, item);
+}
+
+/* object = "{" [ member *( "," member ) ] "}"; array = "[" [ value *( "," value ) ] "]" */
+static bool json_group(json_reader *r, flis_json_type type, flis_json *out)
+{
+    const char close = type == FLIS_OBJECT ? '}' : ']';
+    out->type = type;
+    if (r->depth == JSON_DEPTH) return json_fail(r, "nested more than %d levels deep", JSON_DEPTH);
+    r->depth++;
+    json_step(r, 1);
+    json_space(r);
+    bool more = !json_accept(r, close);
+    while (more) {
+        if (!(type == FLIS_OBJECT ? json_member(r, out) : json_element(r, out))) return false;
+        json_space(r);
+        more = json_accept(r, ',');
+        if (!more && !json_accept(r, close))
+            return json_unexpected(r, type == FLIS_OBJECT ? "',' or '}'" : "',' or ']'");
+        json_space(r);
+    }
+    r->depth--;
+    return true;
+}
+
+static bool json_value(json_reader *r, flis_json *out)
+{
+    out->line = r->line;
+    out->column = r->column;
+    switch (r->at < r->end ? *r->at : 0) {
+    case 'n': return json_word(r, "null", FLIS_NULL, out);
+    case 'f': return json_word(r, "false", FLIS_FALSE, out);
+    case 't': return json_word(r, "true", FLIS_TRUE, out);
+    case '"': return json_string(r, out);
+    case '{': return json_group(r, FLIS_OBJECT, out);
+    case '[': return json_group(r, FLIS_ARRAY, out);
+    case '-':
+    case '0':
+    case '1':
+    case '2':
+    case '3':
+    case '4':
+    case '5':
+    case '6':
+    case '7':
+    case '8':
+    case '9': return json_number(r, out);
+    default: return json_unexpected(r, "a value");
+    }
+}
+
+static void json_clear(flis_json *json)
+{
+    for (size_t i = 0; i < json->count; i++) {
+        json_clear(&json->item[i]);
+        if (json->key) free(json->key[i].string);
+    }
+    free(json->item);
+    free(json->key);
+    free(json->string);
+}
+
+/* SPEC 10.8. */
+void flis_json_free(flis_json *json)
+{
+    if (!json) return;
+    json_clear(json);
+    free(json);
+}
+
+/* text = space value space. SPEC 10.8. */
+flis_json *flis_json_parse(flis_ctx *ctx, const char *name, const char *text, size_t length)
+{
+    json_reader r = {ctx, name, (const uint8_t *)text, (const uint8_t *)text + length, 1, 1, 0, 0};
+    if (length > INT_MAX) {
+        flis_fail(ctx, "%s: got %zu bytes of JSON, wanted at most %d", name, length, INT_MAX);
+        return NULL;
+    }
+    flis_json *json = flis_alloc(ctx, 1, sizeof *json);
+    if (!json) return NULL;
+    json_space(&r);
+    bool ok = json_value(&r, json);
+    json_space(&r);
+    if (ok && r.at < r.end) ok = json_unexpected(&r, "nothing after the value");
+    if (ok) return json;
+    flis_json_free(json);
+    return NULL;
+}
+
+/* SPEC 10.8. */
+const flis_json *flis_json_get(const flis_json *object, const char *key)
+{
+    const size_t length = strlen(key);
+    if (!object || object->type != FLIS_OBJECT) return NULL;
+    for (size_t i = object->count; i-- > 0;)
+        if (object->key[i].length == length && memcmp(object->key[i].string, key, length) == 0) return &object->item[i];
+    return NULL;
+}
+
+/* SPEC 10.8. */
+bool flis_json_u64(const flis_json *number, uint64_t *out)
+{
+    uint64_t value = 0;
+    if (!number || number->type != FLIS_NUMBER) return false;
+    for (const char *c = number->literal; *c; c++) {
+        if (*c < '0' || *c > '9') return false;
+        const unsigned digit = (unsigned)(*c - '0');
+        if (value > (UINT64_MAX - digit) / 10) return false;
+        value = value * 10 + digit;
+    }
+    *out = value;
+    return true;
+}
+
+/* SPEC 10.8. */
+const char *flis_json_got(const flis_json *json)
+{
+    static const char *const names[] = {"null", "false", "true", "a number", "a string", "an array", "an object"};
+    return !json ? "nothing" : json->type == FLIS_NUMBER ? json->literal : names[json->type];
+}
+
+/* ---- PNG: label maps in (ISO/IEC 15948) -------------------------------------------------------------------------- */
+
+/* Where the pixels of a pass are: x0, y0, dx, dy. The last is the only pass of a picture that is not interlaced. */
+static const uint8_t PNG_PASS[8][4] = {{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4},
+                                       {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}, {0, 0, 1, 1}};
+enum { PNG_GRAY = 0, PNG_PALETTE = 3 };
+
+typedef struct png {
+    flis_ctx *ctx;
+    const char *path;
+    const uint8_t *in;
+    size_t length, at;
+    size_t width, height;
+    unsigned depth, color;
+    bool interlaced, has_palette;
+    byte_buffer data; /* of all IDAT chunks */
+} png;
+
+typedef struct png_chunk {
+    const uint8_t *type, *data;
+    size_t length;
+} png_chunk;
+
+static bool png_fail(const png *p, const char *format, ...)
+{
+    char what[160];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(what, sizeof what, format, args);
+    va_end(args);
+    return flis_fail(p->ctx, "%s: damaged PNG: %s", p->path, what);
+}
+
+static bool is_type(const png_chunk *c, const char *type)
+{
+    return memcmp(c->type, type, 4) == 0;
+}
+
+/* length, type, data, CRC of type and data */
+static bool png_next(png *p, png_chunk *c)
+{
+    const size_t left = p->length - p->at;
+    if (left < 12) return png_fail(p, "it is cut short at byte %zu, before its IEND chunk", p->length);
+    const uint8_t *head = p->in + p->at;
+    c->length = big_endian(head);
+    c->type = head + 4;
+    c->data = head + 8;
+    for (int i = 0; i < 4; i++)
+        if (!((c->type[i] | 0x20) >= 'a' && (c->type[i] | 0x20) <= 'z'))
+            return png_fail(p, "no chunk where one should begin, at byte %zu", p->at);
+    if (c->length > left - 12)
+        return png_fail(p, "chunk %.4s at byte %zu is cut short: got %zu bytes, wanted %zu", (const char *)c->type,
+                        p->at, left - 12, c->length);
+    const uint32_t got = crc32(0, c->type, c->length + 4), wanted = big_endian(c->data + c->length);
+    if (got != wanted)
+        return png_fail(p, "chunk %.4s at byte %zu: got CRC %08lx, wanted %08lx", (const char *)c->type, p->at,
+                        (unsigned long)got, (unsigned long)wanted);
+    p->at += 12 + c->length;
+    return true;
+}
+
+/* Refuses a picture that is no label map or too large to be one. SPEC 10.10. */
+static bool size_fits(flis_ctx *ctx, const char *path, size_t width, size_t height)
+{
+    if (width >= 1 && width <= LARGEST_SIDE && height >= 1 && height <= LARGEST_SIDE && width <= MOST_PIXELS / height)
+        return true;
+    return flis_fail(ctx, "%s: got a picture of %zu x %zu pixels, wanted sides from 1 to %d and at most %d pixels",
+                     path, width, height, LARGEST_SIDE, MOST_PIXELS);
+}
+
+/* SPEC 10.10. */
+static bool png_header(png *p, const png_chunk *c)
+{
+    static const char *const kinds[7] = {
+        NULL, NULL, "RGB pixels", NULL, "gray pixels with alpha", NULL, "RGB pixels with alpha"};
+    if (!is_type(c, "IHDR")) return png_fail(p, "got chunk %.4s first, wanted IHDR", (const char *)c->type);
+    if (c->length != 13) return png_fail(p, "got an IHDR chunk of %zu bytes, wanted 13", c->length);
+    p->width = big_endian(c->data);
+    p->height = big_endian(c->data + 4);
+    p->depth = c->data[8];
+    p->color = c->data[9];
+    p->interlaced = c->data[12] == 1;
+    if (p->color < 7 && kinds[p->color])
+        return flis_fail(p->ctx, "%s: got a PNG of %s, wanted one class number per pixel: gray or palette", p->path,
+                         kinds[p->color]);
+    const bool power = p->depth == 1 || p->depth == 2 || p->depth == 4 || p->depth == 8;
+    if (!(p->color == PNG_PALETTE && power) && !(p->color == PNG_GRAY && (power || p->depth == 16)))
+        return png_fail(p, "colour type %u with %u bits does not exist", p->color, p->depth);
+    if (c->data[10] || c->data[11] || c->data[12] > 1)
+        return png_fail(p, "compression %u, filter method %u, interlace %u do not exist", c->data[10], c->data[11],
+                        c->data[12]);
+    return size_fits(p->ctx, p->path, p->width, p->height);
+}
+
+static bool png_palette(png *p, const png_chunk *c)
+{
+    if (p->color == PNG_GRAY) return png_fail(p, "a palette in a gray picture");
+    if (p->has_palette) return png_fail(p, "a second palette");
+    if (!c->length || c->length % 3 || c->length / 3 > (size_t)1 << p->depth)
+        return png_fail(p, "got a palette of %zu bytes, wanted 3 for each of 1 to %u colours", c->length,
+                        1u << p->depth);
+    p->has_palette = true; /* its colours do not matter, nor how many: the index is the label */
+    return true;
+}
+
+/* All chunks up to IEND; what comes behind it is not ours. SPEC 10.10. */
+static bool png_chunks(png *p)
+{
+    png_chunk c;
+    bool data = false, behind = false;
+    if (!png_next(p, &c) || !png_header(p, &c)) return false;
+    for (;;) {
+        if (!png_next(p, &c)) return false;
+        if (is_type(&c, "IDAT")) {
+            if (behind) return png_fail(p, "its IDAT chunks do not follow each other");
+            if (p->color == PNG_PALETTE && !p->has_palette) return png_fail(p, "no palette before the pixels");
+            data = true;
+            bytes_put(p->ctx, &p->data, c.data, c.length);
+            continue;
+        }
+        behind = data;
+        if (is_type(&c, "IEND")) {
+            if (c.length) return png_fail(p, "got an IEND chunk of %zu bytes, wanted 0", c.length);
+            return data || png_fail(p, "no IDAT chunk");
+        }
+        if (is_type(&c, "IHDR")) return png_fail(p, "a second IHDR chunk");
+        if (is_type(&c, "PLTE")) {
+            if (!png_palette(p, &c)) return false;
+        } else if (!(c.type[0] & 0x20))
+            return png_fail(p, "unknown chunk %.4s, which must not be skipped", (const char *)c.type);
+    }
+}
+
+/* What a filter expects, from the bytes one pixel to the left, above, and above left. SPEC 9.2. */
+static unsigned png_predict(unsigned filter, unsigned left, unsigned up, unsigned corner)
+{
+    switch (filter) {
+    case 1: return left;
+    case 2: return up;
+    case 3: return (left + up) / 2;
+    case 4: { /* Paeth: whichever of the three is nearest to left + up - corner */
+        const int to_left = abs((int)up - (int)corner), to_up = abs((int)left - (int)corner);
+        const int to_corner = abs((int)left + (int)up - 2 * (int)corner);
+        return to_left <= to_up && to_left <= to_corner ? left : to_up <= to_corner ? up : corner;
+    }
+    default: return 0;
+    }
+}
+
+/* Undoes a row's filter in place. above: the row before it in this pass, or NULL. SPEC 10.10. */
+static void png_unfilter(unsigned filter, uint8_t *row, const uint8_t *above, size_t count, size_t pixel)
+{
+    for (size_t i = 0; filter && i < count; i++) {
+        const unsigned left = i >= pixel ? row[i - pixel] : 0, up = above ? above[i] : 0;
+        const unsigned corner = above && i >= pixel ? above[i - pixel] : 0;
+        row[i] = (uint8_t)(row[i] + png_predict(filter, left, up, corner));
+    }
+}
+
+/* Pixels of a pass along one side. */
+static size_t pass_size(size_t size, unsigned first, unsigned step)
+{
+    return size > first ? (size - first + step - 1) / step : 0;
+}
+
+/* SPEC 10.10. */
+static unsigned png_sample(const uint8_t *row, size_t i, unsigned depth)
+{
+    if (depth == 16) return (unsigned)row[2 * i] << 8 | row[2 * i + 1];
+    const size_t bit = i * depth;
+    return (unsigned)row[bit / 8] >> (8 - depth - bit % 8) & ((1u << depth) - 1);
+}
+
+/* SPEC 10.10. */
+static bool label_fits(flis_ctx *ctx, const char *path, unsigned long value, size_t x, size_t y)
+{
+    if (value <= 255) return true;
+    return flis_fail(ctx, "%s: got %lu at pixel (%zu, %zu), wanted class numbers up to 255", path, value, x, y);
+}
+
+/* One pass: filtered rows of a smaller picture. Moves *data over it. SPEC 10.10. */
+static bool png_pass(const png *p, const uint8_t *pass, uint8_t **data, uint8_t *pixels)
+{
+    const size_t w = pass_size(p->width, pass[0], pass[2]), h = pass_size(p->height, pass[1], pass[3]);
+    const size_t row_bytes = (w * p->depth + 7) / 8;
+    const uint8_t *above = NULL;
+    if (!w) return true;
+    for (size_t j = 0; j < h; j++, *data += row_bytes + 1) {
+        uint8_t *row = *data + 1;
+        const size_t y = pass[1] + j * pass[3];
+        if (**data > 4) return png_fail(p, "filter %u in row %zu does not exist", **data, y);
+        png_unfilter(**data, row, above, row_bytes, p->depth == 16 ? 2 : 1);
+        above = row;
+        for (size_t i = 0; i < w; i++) {
+            const unsigned value = png_sample(row, i, p->depth);
+            const size_t x = pass[0] + i * pass[2];
+            if (!label_fits(p->ctx, p->path, value, x, y)) return false;
+            pixels[y * p->width + x] = (uint8_t)value;
+        }
+    }
+    return true;
+}
+
+/* SPEC 10.10. */
+static bool png_pixels(png *p, flis_picture *out)
+{
+    const unsigned first = p->interlaced ? 0 : 7, stop = p->interlaced ? 7 : 8;
+    size_t wanted = 0, got; /* below 2^28: sides and pixels are bounded */
+    for (unsigned i = first; i < stop; i++) {
+        const size_t w = pass_size(p->width, PNG_PASS[i][0], PNG_PASS[i][2]);
+        if (w) wanted += (1 + (w * p->depth + 7) / 8) * pass_size(p->height, PNG_PASS[i][1], PNG_PASS[i][3]);
+    }
+    uint8_t *data = flis_inflate(p->ctx, p->path, FLIS_ZLIB, p->data.at, p->data.count, wanted, &got);
+    if (!data) return false;
+    if (got != wanted) png_fail(p, "got %zu bytes of pixels, wanted %zu", got, wanted);
+    out->width = p->width;
+    out->height = p->height;
+    out->channels = 1;
+    out->pixels = flis_alloc(p->ctx, p->width, p->height);
+    uint8_t *at = data;
+    for (unsigned i = first; i < stop && flis_ok(p->ctx); i++) png_pass(p, PNG_PASS[i], &at, out->pixels);
+    free(data);
+    return flis_ok(p->ctx);
+}
+
+/* SPEC 10.10. */
+static bool read_png(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, flis_picture *out)
+{
+    png p = {.ctx = ctx, .path = path, .in = in, .length = length, .at = sizeof PNG_SIGNATURE};
+    if (length < sizeof PNG_SIGNATURE || memcmp(in, PNG_SIGNATURE, sizeof PNG_SIGNATURE) != 0)
+        return png_fail(&p, "its first 8 bytes were changed, as by a transfer in text mode");
+    bool ok = png_chunks(&p) && png_pixels(&p, out);
+    free(p.data.at);
+    return ok;
+}
+
+/* ---- PGM: label maps in (netpbm's P2 and P5) --------------------------------------------------------------------- */
+
+typedef struct pgm {
+    flis_ctx *ctx;
+    const char *path;
+    const uint8_t *in;
+    size_t length, at;
+} pgm;
+
+static bool is_space(uint8_t c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+/* Spaces, and comments from # to the end of the line. */
+static void pgm_space(pgm *p)
+{
+    while (p->at < p->length && (is_space(p->in[p->at]) || p->in[p->at] == '#')) {
+        if (p->in[p->at] == '#')
+            while (p->at < p->length && p->in[p->at] != '\n' && p->in[p->at] != '\r') p->at++;
+        else p->at++;
+    }
+}
+
+static bool pgm_number(pgm *p, const char *what, unsigned long *out)
+{
+    pgm_space(p);
+    const size_t start = p->at;
+    unsigned long value = 0;
+    for (; p->at < p->length && p->in[p->at] >= '0' && p->in[p->at] <= '9'; p->at++)
+        value = value < 400000000 ? value * 10 + (unsigned long)(p->in[p->at] - '0') : 4294967295;
+    if (p->at == start && p->at == p->length)
+        return flis_fail(p->ctx, "%s: damaged PGM: cut short, wanted its %s", p->path, what);
+    if (p->at == start || (p->at < p->length && !is_space(p->in[p->at]) && p->in[p->at] != '#'))
+        return flis_fail(p->ctx, "%s: damaged PGM: got byte 0x%02X at byte %zu, wanted its %s", p->path, p->in[p->at],
+                         p->at, what);
+    *out = value;
+    return true;
+}
+
+static bool pgm_pixel(const pgm *p, unsigned long value, unsigned long largest, size_t i, flis_picture *out)
+{
+    const size_t x = i % out->width, y = i / out->width;
+    if (value > largest)
+        return flis_fail(p->ctx, "%s: damaged PGM: got %lu at pixel (%zu, %zu), wanted at most its own maximum, %lu",
+                         p->path, value, x, y, largest);
+    if (!label_fits(p->ctx, p->path, value, x, y)) return false;
+    out->pixels[i] = (uint8_t)value;
+    return true;
+}
+
+/* P5: values of one byte, or of two, high byte first, where the maximum needs it. SPEC 10.10. */
+static bool pgm_binary(pgm *p, unsigned long largest, size_t count, flis_picture *out)
+{
+    const size_t each = largest > 255 ? 2 : 1, left = p->length - p->at;
+    if (left < each * count + 1)
+        return flis_fail(p->ctx, "%s: damaged PGM: got %zu bytes of pixels, wanted %zu", p->path, left ? left - 1 : 0,
+                         each * count);
+    const uint8_t *pixel = p->in + p->at + 1; /* one white space behind the maximum */
+    if (!is_space(pixel[-1])) return flis_fail(p->ctx, "%s: damaged PGM: no white space before the pixels", p->path);
+    for (size_t i = 0; i < count; i++, pixel += each)
+        if (!pgm_pixel(p, each == 2 ? (unsigned long)pixel[0] << 8 | pixel[1] : pixel[0], largest, i, out))
+            return false;
+    p->at += 1 + each * count;
+    return true;
+}
+
+/* SPEC 10.10. */
+static bool read_pgm(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, flis_picture *out)
+{
+    pgm p = {ctx, path, in, length, 2};
+    unsigned long width, height, largest, value;
+    if (!pgm_number(&p, "width", &width) || !pgm_number(&p, "height", &height) ||
+        !pgm_number(&p, "maximum", &largest) || !size_fits(ctx, path, width, height))
+        return false;
+    if (largest < 1 || largest > 65535)
+        return flis_fail(ctx, "%s: damaged PGM: got a maximum of %lu, wanted 1 to 65535", path, largest);
+    const size_t count = (size_t)width * height;
+    if ((length - p.at) / (in[1] == '2' ? 2 : 1) + 1 < count) /* before memory is asked for */
+        return flis_fail(ctx, "%s: damaged PGM: cut short, wanted %zu pixels", path, count);
+    out->width = width;
+    out->height = height;
+    out->channels = 1;
+    out->pixels = flis_alloc(ctx, count, 1);
+    if (!out->pixels || (in[1] == '5' && !pgm_binary(&p, largest, count, out))) return false;
+    for (size_t i = 0; in[1] == '2' && i < count; i++)
+        if (!pgm_number(&p, "next pixel", &value) || !pgm_pixel(&p, value, largest, i, out)) return false;
+    while (p.at < length && is_space(in[p.at])) p.at++;
+    return p.at == length || flis_fail(ctx, "%s: damaged PGM: %zu bytes behind its last pixel", path, length - p.at);
+}
+
+/* ---- PNG: pictures out ------------------------------------------------------------------------------------------- */
+
+/* SPEC 9.2. */
+static void put_chunk(flis_ctx *ctx, byte_buffer *out, const char *type, const void *data, size_t length)
+{
+    if (length > 0x7FFFFFFF) flis_fail(ctx, "PNG: got %zu bytes for a chunk, wanted at most %d", length, 0x7FFFFFFF);
+    bytes_put_u32(ctx, out, (uint32_t)(length & 0x7FFFFFFF));
+    bytes_put(ctx, out, type, 4);
+    bytes_put(ctx, out, data, length);
+    if (flis_ok(ctx)) bytes_put_u32(ctx, out, crc32(0, out->at + out->count - length - 4, length + 4));
+}
+
+/* A keyword is 1 to 79 printable Latin-1 characters (we take ASCII), without spaces at its ends or two in a row.
+   SPEC 9.2. */
+static bool keyword_fits(const char *key)
+{
+    const size_t length = strlen(key);
+    for (size_t i = 0; i < length; i++)
+        if (key[i] < ' ' || key[i] > '~' || (key[i] == ' ' && (i == 0 || i + 1 == length || key[i + 1] == ' ')))
+            return false;
+    return length >= 1 && length <= 79;
+}
+
+/* tEXt holds Latin-1; whatever else is in UTF-8 goes to iTXt. Bytes that are not UTF-8 (a file name may have some)
+   become U+FFFD, so that a finished picture is not lost to its caption. SPEC 9.2. */
+static bool put_text(flis_ctx *ctx, byte_buffer *out, const char *key, const char *value)
+{
+    const uint8_t *p = (const uint8_t *)value, *end = p + strlen(value);
+    byte_buffer latin = {0}, utf8 = {0};
+    bool is_latin = true;
+    if (!keyword_fits(key))
+        return flis_fail(ctx, "PNG: got the keyword \"%s\", wanted 1 to 79 printable characters", key);
+    bytes_put(ctx, &latin, key, strlen(key) + 1);
+    bytes_put(ctx, &utf8, key, strlen(key) + 1);
+    bytes_put(ctx, &utf8, "\0\0\0\0", 4); /* not compressed, method 0, no language, no translated keyword */
+    while (p < end) {
+        size_t length;
+        char four[4];
+        long point = utf8_next(p, end, &length);
+        p += length;
+        if (point < 0) point = 0xFFFD;
+        is_latin = is_latin && (point == '\n' || (point >= 0x20 && point < 0x7F) || (point > 0xA0 && point < 0x100));
+        bytes_put_u8(ctx, &latin, (unsigned)point & 0xFF);
+        bytes_put(ctx, &utf8, four, utf8_put(four, point));
+    }
+    if (flis_ok(ctx))
+        put_chunk(ctx, out, is_latin ? "tEXt" : "iTXt", is_latin ? latin.at : utf8.at,
+                  is_latin ? latin.count : utf8.count);
+    free(latin.at);
+    free(utf8.at);
+    return flis_ok(ctx);
+}
+
+/* One row under one filter into out; returns the sum of its bytes as distances from 0, the usual guess at how well it
+   will compress. SPEC 9.2. */
+static unsigned long png_filter(unsigned filter, const uint8_t *row, const uint8_t *above, size_t count, size_t pixel,
+                                uint8_t *out)
+{
+    unsigned long sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        const unsigned left = i >= pixel ? row[i - pixel] : 0, up = above ? above[i] : 0;
+        const unsigned corner = above && i >= pixel ? above[i - pixel] : 0;
+        out[i] = (uint8_t)(row[i] - png_predict(filter, left, up, corner));
+        sum += out[i] < 128 ? out[i] : 256u - out[i];
+    }
+    return sum;
+}
+
+/* Every row under the filter with the least sum, the lowest number among equals. SPEC 9.2. */
+static bool put_pixels(flis_ctx *ctx, byte_buffer *out, const flis_picture *picture)
+{
+    const size_t row_bytes = picture->width * picture->channels, each = row_bytes + 1;
+    uint8_t *data = flis_alloc(ctx, picture->height, each), *trial = flis_alloc(ctx, row_bytes, 1);
+    byte_buffer packed = {0};
+    for (size_t y = 0; data && trial && y < picture->height; y++) {
+        const uint8_t *row = picture->pixels + y * row_bytes, *above = y ? row - row_bytes : NULL;
+        unsigned long least = ULONG_MAX;
+        for (unsigned filter = 0; filter < 5; filter++) {
+            const unsigned long sum = png_filter(filter, row, above, row_bytes, picture->channels, trial);
+            if (sum >= least) continue;
+            least = sum;
+            data[y * each] = (uint8_t)filter;
+            memcpy(data + y * each + 1, trial, row_bytes);
+        }
+    }
+    if (flis_ok(ctx) && deflate_zlib(ctx, data, picture->height * each, &packed))
+        put_chunk(ctx, out, "IDAT", packed.at, packed.count);
+    free(packed.at);
+    free(data);
+    free(trial);
+    return flis_ok(ctx);
+}
+
+/* SPEC 9.2. */
+static bool put_png(flis_ctx *ctx, const char *name, const flis_picture *picture, const char *const *text,
+                    byte_buffer *out)
+{
+    const uint32_t w = (uint32_t)picture->width, h = (uint32_t)picture->height;
+    if (!flis_ok(ctx) || !size_fits(ctx, name, picture->width, picture->height)) return false;
+    if (picture->channels != 1 && picture->channels != 3)
+        return flis_fail(ctx, "%s: got a picture of %zu channels, wanted 1 (gray) or 3 (RGB)", name, picture->channels);
+    const uint8_t header[13] = {(uint8_t)(w >> 24),
+                                (uint8_t)(w >> 16),
+                                (uint8_t)(w >> 8),
+                                (uint8_t)w,
+                                (uint8_t)(h >> 24),
+                                (uint8_t)(h >> 16),
+                                (uint8_t)(h >> 8),
+                                (uint8_t)h,
+                                8,
+                                picture->channels == 3 ? 2 : PNG_GRAY,
+                                0,
+                                0,
+                                0};
+    bytes_put(ctx, out, PNG_SIGNATURE, sizeof PNG_SIGNATURE);
+    put_chunk(ctx, out, "IHDR", header, sizeof header);
+    for (; text && text[0] && flis_ok(ctx); text += 2) put_text(ctx, out, text[0], text[1]);
+    if (flis_ok(ctx) && put_pixels(ctx, out, picture)) put_chunk(ctx, out, "IEND", "", 0);
+    return flis_ok(ctx);
+}
+
+/* SPEC 9.2. */
+uint8_t *flis_png_bytes(flis_ctx *ctx, const flis_picture *picture, const char *const *text, size_t *length)
+{
+    byte_buffer out = {0};
+    if (!put_png(ctx, "PNG", picture, text, &out)) {
+        free(out.at);
+        return NULL;
+    }
+    *length = out.count;
+    return out.at;
+}
+
+/* SPEC 9.2. */
+bool flis_write_png(flis_ctx *ctx, const char *path, const flis_picture *picture, const char *const *text)
+{
+    byte_buffer out = {0};
+    if (put_png(ctx, path, picture, text, &out)) write_file(ctx, path, &out);
+    free(out.at);
+    return flis_ok(ctx);
+}
+
+/* ---- Inflate: RFC 1951, 1950, 1952 ------------------------------------------------------------------------------- */
+
+/* What follows length symbol 257 + i and distance symbol i: the least value, and how many bits say how much more. */
+static const uint16_t LENGTH_BASE[29] = {3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
+                                         31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
+static const uint8_t LENGTH_BITS[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
+                                        2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
+static const uint16_t DISTANCE_BASE[30] = {1,    2,    3,    4,    5,    7,    9,    13,    17,    25,
+                                           33,   49,   65,   97,   129,  193,  257,  385,   513,   769,
+                                           1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
+static const uint8_t DISTANCE_BITS[30] = {0, 0, 0, 0, 1, 1, 2, 2,  3,  3,  4,  4,  5,  5,  6,
+                                          6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13};
+/* The order in which a dynamic block gives the lengths of the code that its code lengths are written in. */
+static const uint8_t LENGTHS_ORDER[19] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
+
+enum { LONGEST = 15, QUICK = 9, LITERALS = 288, DISTANCES = 32, WINDOW = 32768, END_OF_BLOCK = 256 };
+
+/* A canonical Huffman code: codes of one length are consecutive numbers, shorter ones come first. */
+typedef struct huffman {
+    uint16_t count[LONGEST + 1]; /* codes of each length */
+    uint16_t first[LONGEST + 1]; /* the first code of each length */
+    uint16_t start[LONGEST + 1]; /* where its symbols start in `symbol` */
+    uint16_t symbol[LITERALS];   /* by length, then by number */
+    uint16_t quick[1 << QUICK];  /* by the next QUICK bits: symbol << 4 | length; 0: longer, or none */
+} huffman;
+
+typedef struct inflater {
+    flis_ctx *ctx;
+    const char *name;
+    const uint8_t *in;
+    size_t length, at; /* bytes of input, and how many were taken */
+    uint32_t hold;     /* bits taken but not yet used, the next one lowest */
+    unsigned held;
+    byte_buffer out;
+    size_t begin, limit; /* where this stream's output begins: no match reaches before it */
+    huffman literal, distance;
+} inflater;
+
+static bool inflate_fail(const inflater *z, const char *what)
+{
+    return flis_fail(z->ctx, "%s: damaged compressed data: %s (at byte %zu of %zu)", z->name, what, z->at, z->length);
+}
+
+static void refill(inflater *z, unsigned wanted)
+{
+    for (; z->held < wanted && z->at < z->length; z->held += 8) z->hold |= (uint32_t)z->in[z->at++] << z->held;
+}
+
+static unsigned take(inflater *z, unsigned count)
+{
+    refill(z, count);
+    if (z->held < count) {
+        inflate_fail(z, "cut short");
+        return 0;
+    }
+    const unsigned value = z->hold & ((1u << count) - 1);
+    z->hold >>= count;
+    z->held -= count;
+    return value;
+}
+
+/* Gives whole bytes back, and drops the rest of a byte begun. */
+static void to_byte_boundary(inflater *z)
+{
+    z->at -= z->held / 8;
+    z->hold = 0;
+    z->held = 0;
+}
+
+static unsigned reversed(unsigned code, unsigned length)
+{
+    unsigned out = 0;
+    for (; length; length--, code >>= 1) out = out << 1 | (code & 1);
+    return out;
+}
+
+/* From the length of each symbol's code, 0: it has none. Returns how many codes of LONGEST bits are left unused; below
+   zero: there are more than fit. SPEC 10.11. */
+static long huffman_make(huffman *h, const uint8_t *length, size_t symbols)
+{
+    uint16_t next[LONGEST + 2] = {0};
+    unsigned code = 0, start = 0;
+    long left = 1L << LONGEST;
+    memset(h, 0, sizeof *h);
+    for (size_t i = 0; i < symbols; i++) h->count[length[i]]++;
+    h->count[0] = 0;
+    for (unsigned n = 1; n <= LONGEST; n++) {
+        left -= (long)h->count[n] << (LONGEST - n);
+        h->first[n] = (uint16_t)(code = (code + h->count[n - 1]) << 1);
+        h->start[n] = next[n] = (uint16_t)start;
+        start += h->count[n];
+    }
+    if (left < 0) return left;
+    for (size_t i = 0; i < symbols; i++) {
+        const unsigned n = length[i];
+        if (!n) continue;
+        const unsigned place = next[n]++;
+        h->symbol[place] = (uint16_t)i;
+        if (n > QUICK) continue;
+        for (unsigned k = reversed(h->first[n] + (place - h->start[n]), n); k < 1 << QUICK; k += 1u << n)
+            h->quick[k] = (uint16_t)(i << 4 | n);
+    }
+    return left;
+}
+
+/* The next symbol; -1 when failed. */
+static int decode_symbol(inflater *z, const huffman *h)
+{
+    refill(z, LONGEST);
+    const unsigned entry = h->quick[z->hold & ((1u << QUICK) - 1)];
+    if (entry && (entry & 15) <= z->held) {
+        z->hold >>= entry & 15;
+        z->held -= entry & 15;
+        return (int)(entry >> 4);
+    }
+    unsigned code = 0;
+    for (unsigned n = 1; n <= LONGEST && n <= z->held; n++) {
+        code = code << 1 | (z->hold >> (n - 1) & 1);
+        if (code - h->first[n] >= h->count[n]) continue;
+        z->hold >>= n;
+        z->held -= n;
+        return h->symbol[h->start[n] + (code - h->first[n])];
+    }
+    inflate_fail(z, z->held < LONGEST ? "cut short" : "a code that stands for nothing");
+    return -1;
+}
+
+static bool inflate_room(inflater *z, size_t more)
+{
+    if (more <= z->limit - z->out.count) return bytes_reserve(z->ctx, &z->out, more);
+    return flis_fail(z->ctx, "%s: unpacks to more than the %zu bytes that are allowed", z->name, z->limit);
+}
+
+static bool inflate_stored(inflater *z)
+{
+    to_byte_boundary(z);
+    if (z->length - z->at < 4) return inflate_fail(z, "cut short");
+    const uint8_t *p = z->in + z->at;
+    const unsigned count = p[0] | (unsigned)p[1] << 8, check = p[2] | (unsigned)p[3] << 8;
+    if (count != (check ^ 0xFFFF)) return inflate_fail(z, "a stored block whose length and its complement differ");
+    z->at += 4;
+    if (z->length - z->at < count) return inflate_fail(z, "cut short");
+    if (!inflate_room(z, count)) return false;
+    bytes_put(z->ctx, &z->out, z->in + z->at, count);
+    z->at += count;
+    return true;
+}
+
+/* Copies a match; it may overlap what it makes. */
+static bool inflate_match(inflater *z, unsigned symbol)
+{
+    if (symbol >= COUNT(LENGTH_BASE)) return inflate_fail(z, "a length that does not exist");
+    const size_t count = LENGTH_BASE[symbol] + take(z, LENGTH_BITS[symbol]);
+    const int which = flis_ok(z->ctx) ? decode_symbol(z, &z->distance) : -1;
+    if (which < 0) return false;
+    if (which >= (int)COUNT(DISTANCE_BASE)) return inflate_fail(z, "a distance that does not exist");
+    const size_t distance = DISTANCE_BASE[which] + take(z, DISTANCE_BITS[which]);
+    if (!flis_ok(z->ctx)) return false;
+    if (distance > z->out.count - z->begin) return inflate_fail(z, "a distance to before the beginning");
+    if (!inflate_room(z, count)) return false;
+    uint8_t *to = z->out.at + z->out.count;
+    const uint8_t *from = to - distance;
+    for (size_t i = 0; i < count; i++) to[i] = from[i];
+    z->out.count += count;
+    return true;
+}
+
+static bool inflate_codes(inflater *z)
+{
+    for (;;) {
+        const int symbol = decode_symbol(z, &z->literal);
+        if (symbol < 0) return false;
+        if (symbol == END_OF_BLOCK) return true;
+        if (symbol > END_OF_BLOCK) {
+            if (!inflate_match(z, (unsigned)symbol - END_OF_BLOCK - 1)) return false;
+        } else {
+            if (!inflate_room(z, 1)) return false;
+            z->out.at[z->out.count++] = (uint8_t)symbol;
+        }
+    }
+}
+
+static void fixed_codes(inflater *z)
+{
+    uint8_t length[LITERALS];
+    for (int i = 0; i < LITERALS; i++) length[i] = i < 144 ? 8 : i < 256 ? 9 : i < 280 ? 7 : 8;
+    huffman_make(&z->literal, length, LITERALS);
+    memset(length, 5, DISTANCES);
+    huffman_make(&z->distance, length, DISTANCES);
+}
+
+/* Lengths of literal and distance codes in one run; 16 repeats the last 3-6 times, 17 and 18 are 3-10 and 11-138
+   zeros. */
+static bool read_lengths(inflater *z, uint8_t *length, size_t total)
+{
+    for (size_t i = 0; i < total;) {
+        const int symbol = decode_symbol(z, &z->literal);
+        if (symbol < 0) return false;
+        if (symbol < 16) {
+            length[i++] = (uint8_t)symbol;
+            continue;
+        }
+        if (symbol == 16 && !i) return inflate_fail(z, "a repeated code length with none before it");
+        const uint8_t value = symbol == 16 ? length[i - 1] : 0;
+        const size_t count = symbol == 16 ? 3 + take(z, 2) : symbol == 17 ? 3 + take(z, 3) : 11 + take(z, 7);
+        if (!flis_ok(z->ctx)) return false;
+        if (count > total - i) return inflate_fail(z, "more code lengths than were announced");
+        memset(length + i, value, count);
+        i += count;
+    }
+    return true;
+}
+
+/* Only one code of one bit may be alone: what it leaves unused stands for nothing. SPEC 10.11. */
+static bool complete(const huffman *h, long left)
+{
+    unsigned longer = 0;
+    for (int n = 2; n <= LONGEST; n++) longer += h->count[n];
+    return left == 0 || (left > 0 && !longer);
+}
+
+static bool dynamic_codes(inflater *z)
+{
+    uint8_t length[LITERALS + DISTANCES] = {0};
+    const size_t literals = 257 + take(z, 5), distances = 1 + take(z, 5), order = 4 + take(z, 4);
+    if (literals > 286 || distances > 30) return inflate_fail(z, "more symbols than exist");
+    for (size_t i = 0; i < order; i++) length[LENGTHS_ORDER[i]] = (uint8_t)take(z, 3);
+    if (!flis_ok(z->ctx)) return false;
+    if (huffman_make(&z->literal, length, 19) != 0)
+        return inflate_fail(z, "a code of code lengths that is no complete code");
+    memset(length, 0, sizeof length);
+    if (!read_lengths(z, length, literals + distances)) return false;
+    if (!length[END_OF_BLOCK]) return inflate_fail(z, "a code without an end of block");
+    long left = huffman_make(&z->literal, length, literals);
+    if (!complete(&z->literal, left)) return inflate_fail(z, "a literal code that is no complete code");
+    left = huffman_make(&z->distance, length + literals, distances);
+    return complete(&z->distance, left) || inflate_fail(z, "a distance code that is no complete code");
+}
+
+/* One deflate stream: blocks, of which the last says so. SPEC 10.11. */
+static bool inflate_blocks(inflater *z)
+{
+    z->begin = z->out.count;
+    for (bool last = false; !last;) {
+        last = take(z, 1);
+        const unsigned kind = take(z, 2);
+        if (!flis_ok(z->ctx)) return false;
+        if (kind == 3) return inflate_fail(z, "a kind of block that does not exist");
+        if (kind == 1) fixed_codes(z);
+        if (kind == 2 && !dynamic_codes(z)) return false;
+        if (!(kind == 0 ? inflate_stored(z) : inflate_codes(z))) return false;
+    }
+    to_byte_boundary(z);
+    return true;
+}
+
+/* SPEC 10.11. */
+static bool inflate_zlib(inflater *z)
+{
+    const uint8_t *p = z->in;
+    if (z->length < 2) return inflate_fail(z, "cut short");
+    if ((p[0] << 8 | p[1]) % 31 || (p[0] & 15) != 8 || p[0] >> 4 > 7) return inflate_fail(z, "no zlib header");
+    if (p[1] & 0x20) return inflate_fail(z, "it needs a preset dictionary");
+    z->at = 2;
+    if (!inflate_blocks(z)) return false;
+    if (z->length - z->at < 4) return inflate_fail(z, "cut short");
+    if (big_endian(p + z->at) != adler32(z->out.at, z->out.count)) return inflate_fail(z, "the checksum differs");
+    z->at += 4;
+    return true;
+}
+
+/* Over a text that ends in NUL: gzip's file name and comment. */
+static bool skip_text(inflater *z)
+{
+    const uint8_t *end = z->at < z->length ? memchr(z->in + z->at, 0, z->length - z->at) : NULL;
+    if (!end) return inflate_fail(z, "cut short");
+    z->at = (size_t)(end - z->in) + 1;
+    return true;
+}
+
+static bool gzip_header(inflater *z)
+{
+    enum { HEADER_CRC = 2, EXTRA = 4, NAME = 8, COMMENT = 16, RESERVED = 0xE0 };
+    const size_t start = z->at;
+    const uint8_t *p = z->in + start;
+    if (z->length - start < 10) return inflate_fail(z, "cut short");
+    if (p[0] != 0x1F || p[1] != 0x8B || p[2] != 8 || p[3] & RESERVED) return inflate_fail(z, "no gzip header");
+    z->at += 10;
+    if (p[3] & EXTRA) {
+        if (z->length - z->at < 2) return inflate_fail(z, "cut short");
+        const size_t extra = z->in[z->at] | (size_t)z->in[z->at + 1] << 8;
+        if (z->length - z->at - 2 < extra) return inflate_fail(z, "cut short");
+        z->at += 2 + extra;
+    }
+    if (p[3] & NAME && !skip_text(z)) return false;
+    if (p[3] & COMMENT && !skip_text(z)) return false;
+    if (p[3] & HEADER_CRC) {
+        if (z->length - z->at < 2) return inflate_fail(z, "cut short");
+        const uint32_t crc = z->in[z->at] | (uint32_t)z->in[z->at + 1] << 8;
+        if (crc != (crc32(0, p, z->at - start) & 0xFFFF)) return inflate_fail(z, "the header's checksum differs");
+        z->at += 2;
+    }
+    return true;
+}
+
+/* A gzip file is one or more members, whose contents belong together. SPEC 10.11. */
+static bool inflate_gzip(inflater *z)
+{
+    do {
+        if (!gzip_header(z) || !inflate_blocks(z)) return false;
+        const uint8_t *p = z->in + z->at;
+        const size_t count = z->out.count - z->begin;
+        if (z->length - z->at < 8) return inflate_fail(z, "cut short");
+        if (little_endian(p, 4) != crc32(0, count ? z->out.at + z->begin : NULL, count))
+            return inflate_fail(z, "the checksum differs");
+        if (little_endian(p + 4, 4) != (uint32_t)(count & 0xFFFFFFFF)) return inflate_fail(z, "the length differs");
+        z->at += 8;
+    } while (z->at < z->length);
+    return true;
+}
+
+/* SPEC 10.11. */
+uint8_t *flis_inflate(flis_ctx *ctx, const char *name, flis_stream_kind kind, const uint8_t *in, size_t length,
+                      size_t limit, size_t *out_length)
+{
+    *out_length = 0;
+    inflater *z = flis_alloc(ctx, 1, sizeof *z);
+    if (!z) return NULL;
+    z->ctx = ctx;
+    z->name = name;
+    z->in = in;
+    z->length = length;
+    z->limit = limit;
+    if (kind == FLIS_ZLIB) inflate_zlib(z);
+    else if (kind == FLIS_GZIP) inflate_gzip(z);
+    else inflate_blocks(z);
+    if (flis_ok(ctx) && z->at < length) inflate_fail(z, "more data behind its end");
+    byte_buffer out = z->out;
+    free(z);
+    *out_length = out.count;
+    bytes_put_u8(ctx, &out, 0); /* so that nothing unpacked is not NULL, and text has its end */
+    if (flis_ok(ctx)) return out.at;
+    free(out.at);
+    *out_length = 0;
+    return NULL;
+}
+
+/* ---- Deflate: RFC 1951, for the pictures that we write ----------------------------------------------------------- */
+
+/* A small compressor: the longest match among the last CHAIN places with the same three bytes, taken at once; blocks
+   of BLOCK tokens with their own Huffman codes. No choice in it depends on the machine: the bytes are the same
+   everywhere. */
+enum { MIN_MATCH = 3, MAX_MATCH = 258, HASH_BITS = 15, CHAIN = 48, BLOCK = 1 << 15 };
+
+typedef struct deflater {
+    flis_ctx *ctx;
+    byte_buffer *out;
+    uint32_t hold; /* bits not yet written, the first one lowest */
+    unsigned held;
+    const uint8_t *in;
+    size_t length;
+    size_t tokens;
+    uint32_t token[BLOCK];       /* a byte, or a match: length << 16 | distance */
+    size_t head[1 << HASH_BITS]; /* the last place with this hash, plus 1; 0: none yet */
+    size_t before[WINDOW];       /* by place modulo WINDOW: the one before it with the same hash, plus 1 */
+} deflater;
+
+/* SPEC 9.4. */
+static void put_bits(deflater *z, unsigned value, unsigned count)
+{
+    z->hold |= (uint32_t)value << z->held;
+    for (z->held += count; z->held >= 8; z->held -= 8, z->hold >>= 8) bytes_put_u8(z->ctx, z->out, z->hold & 0xFF);
+}
+
+/* The lightest live node; the lowest number among equals, so that everyone builds the same tree. SPEC 9.4. */
+static size_t lightest(const uint32_t *weight, const uint16_t *parent, size_t nodes)
+{
+    size_t best = nodes;
+    for (size_t i = 0; i < nodes; i++)
+        if (weight[i] && !parent[i] && (best == nodes || weight[i] < weight[best])) best = i;
+    return best;
+}
+
+/* Lengths of Huffman codes for symbols that occur frequency[i] times (which this changes), none above `longest`: where
+   the tree gets deeper, frequencies are halved, which flattens it. SPEC 9.4. */
+static void code_lengths(uint32_t *frequency, size_t symbols, unsigned longest, uint8_t *length)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < symbols; i++) used += frequency[i] != 0;
+    for (size_t i = 0; used < 2; i++) /* a code of one symbol would be incomplete */
+        if (!frequency[i]) {
+            frequency[i] = 1;
+            used++;
+        }
+    for (bool fits = false; !fits;) {
+        uint32_t weight[2 * LITERALS] = {0};
+        uint16_t parent[2 * LITERALS] = {0}; /* 0: still a root; no leaf is a parent */
+        uint8_t depth[2 * LITERALS] = {0};
+        size_t nodes = symbols;
+        memcpy(weight, frequency, symbols * sizeof *weight);
+        for (size_t joins = used - 1; joins; joins--, nodes++) {
+            const size_t a = lightest(weight, parent, nodes);
+            parent[a] = (uint16_t)nodes;
+            const size_t b = lightest(weight, parent, nodes);
+            parent[b] = (uint16_t)nodes;
+            weight[nodes] = weight[a] + weight[b];
+        }
+        fits = true;
+        for (size_t i = nodes - 1; i-- > 0;) {
+            if (!weight[i]) continue;
+            depth[i] = (uint8_t)(depth[parent[i]] + 1);
+            fits = fits && (i >= symbols || depth[i] <= longest);
+        }
+        memcpy(length, depth, symbols);
+        for (size_t i = 0; i < symbols; i++) frequency[i] = frequency[i] > 1 ? frequency[i] / 2 : frequency[i];
+    }
+}
+
+/* The canonical codes of those lengths, in the order of their bits in the stream. SPEC 9.4. */
+static void codes_from_lengths(const uint8_t *length, size_t symbols, uint16_t *code)
+{
+    unsigned next = 0;
+    for (unsigned n = 1; n <= LONGEST; n++, next <<= 1)
+        for (size_t i = 0; i < symbols; i++)
+            if (length[i] == n) code[i] = (uint16_t)reversed(next++, n);
+}
+
+/* Code lengths as a dynamic block gives them: runs as symbols 16, 17, 18 with extra bits. Returns how many symbols.
+   SPEC 9.4. */
+static size_t run_lengths(const uint8_t *length, size_t total, uint8_t *symbol, uint8_t *extra)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < total;) {
+        size_t run = 1;
+        while (i + run < total && length[i + run] == length[i]) run++;
+        if (!length[i] && run >= 3) {
+            if (run > 138) run = 138;
+            symbol[n] = run < 11 ? 17 : 18;
+            extra[n++] = (uint8_t)(run - (run < 11 ? 3 : 11));
+        } else if (i && length[i] == length[i - 1] && run >= 3) {
+            if (run > 6) run = 6;
+            symbol[n] = 16;
+            extra[n++] = (uint8_t)(run - 3);
+        } else {
+            run = 1;
+            symbol[n] = length[i];
+            extra[n++] = 0;
+        }
+        i += run;
+    }
+    return n;
+}
+
+/* SPEC 9.4. */
+static void put_lengths(deflater *z, const uint8_t *length, size_t total)
+{
+    uint8_t symbol[LITERALS + DISTANCES], extra[LITERALS + DISTANCES], own[19];
+    uint16_t code[19];
+    uint32_t frequency[19] = {0};
+    const size_t count = run_lengths(length, total, symbol, extra);
+    size_t order = 19;
+    for (size_t i = 0; i < count; i++) frequency[symbol[i]]++;
+    code_lengths(frequency, 19, 7, own);
+    codes_from_lengths(own, 19, code);
+    while (order > 4 && !own[LENGTHS_ORDER[order - 1]]) order--;
+    put_bits(z, (unsigned)order - 4, 4);
+    for (size_t i = 0; i < order; i++) put_bits(z, own[LENGTHS_ORDER[i]], 3);
+    for (size_t i = 0; i < count; i++) {
+        put_bits(z, code[symbol[i]], own[symbol[i]]);
+        if (symbol[i] >= 16) put_bits(z, extra[i], symbol[i] == 16 ? 2 : symbol[i] == 17 ? 3 : 7);
+    }
+}
+
+/* The last base that is not above the value. SPEC 9.4. */
+static unsigned symbol_of(const uint16_t *base, unsigned count, unsigned value)
+{
+    while (base[count - 1] > value) count--;
+    return count - 1;
+}
+
+/* Writes the tokens so far as one dynamic block. SPEC 9.4. */
+static void put_block(deflater *z, bool last)
+{
+    enum { L = 286, D = 30 };
+    uint32_t literals[L] = {0}, distances[D] = {0};
+    uint8_t length[L + D];
+    uint16_t code[L], distance_code[D];
+    literals[END_OF_BLOCK] = 1;
+    for (size_t i = 0; i < z->tokens; i++) {
+        const unsigned n = z->token[i] >> 16, d = z->token[i] & 0xFFFF;
+        if (n) distances[symbol_of(DISTANCE_BASE, D, d)]++;
+        literals[n ? END_OF_BLOCK + 1 + symbol_of(LENGTH_BASE, 29, n) : d]++;
+    }
+    code_lengths(literals, L, LONGEST, length);
+    code_lengths(distances, D, LONGEST, length + L);
+    codes_from_lengths(length, L, code);
+    codes_from_lengths(length + L, D, distance_code);
+    put_bits(z, last, 1);
+    put_bits(z, 2, 2);
+    put_bits(z, L - 257, 5);
+    put_bits(z, D - 1, 5);
+    put_lengths(z, length, L + D);
+    for (size_t i = 0; i < z->tokens; i++) {
+        const unsigned n = z->token[i] >> 16, d = z->token[i] & 0xFFFF;
+        const unsigned ns = n ? symbol_of(LENGTH_BASE, 29, n) : 0, ds = n ? symbol_of(DISTANCE_BASE, D, d) : 0;
+        const unsigned symbol = n ? END_OF_BLOCK + 1 + ns : d;
+        put_bits(z, code[symbol], length[symbol]);
+        if (!n) continue;
+        put_bits(z, n - LENGTH_BASE[ns], LENGTH_BITS[ns]);
+        put_bits(z, distance_code[ds], length[L + ds]);
+        put_bits(z, d - DISTANCE_BASE[ds], DISTANCE_BITS[ds]);
+    }
+    put_bits(z, code[END_OF_BLOCK], length[END_OF_BLOCK]);
+    z->tokens = 0;
+}
+
+/* SPEC 9.3. */
+static size_t hash_of(const uint8_t *p)
+{
+    const uint32_t three = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2];
+    return (three * UINT32_C(2654435761) & UINT32_C(0xFFFFFFFF)) >> (32 - HASH_BITS);
+}
+
+/* SPEC 9.3. */
+static size_t longest_match(const deflater *z, size_t at, size_t *distance)
+{
+    const size_t most = z->length - at < MAX_MATCH ? z->length - at : MAX_MATCH;
+    size_t best = MIN_MATCH - 1;
+    if (most < MIN_MATCH) return 0;
+    size_t where = z->head[hash_of(z->in + at)];
+    for (int tries = CHAIN; where && at - (where - 1) <= WINDOW && tries && best < most; tries--) {
+        const uint8_t *a = z->in + where - 1, *b = z->in + at;
+        size_t n = 0;
+        if (a[best] == b[best])
+            while (n < most && a[n] == b[n]) n++;
+        if (n > best) {
+            best = n;
+            *distance = at - (where - 1);
+        }
+        where = z->before[(where - 1) % WINDOW];
+    }
+    return best < MIN_MATCH ? 0 : best;
+}
+
+/* A zlib stream of `length` > 0 bytes, appended to out. SPEC 9.3. */
+static bool deflate_zlib(flis_ctx *ctx, const uint8_t *in, size_t length, byte_buffer *out)
+{
+    deflater *z = flis_alloc(ctx, 1, sizeof *z);
+    if (!z) return false;
+    z->ctx = ctx;
+    z->out = out;
+    z->in = in;
+    z->length = length;
+    bytes_put_u8(ctx, out, 0x78); /* deflate, 32 KiB window */
+    bytes_put_u8(ctx, out, 0x9C);
+    for (size_t at = 0; at < length && flis_ok(ctx);) {
+        size_t distance = 0;
+        const size_t match = longest_match(z, at, &distance);
+        z->token[z->tokens++] = match ? (uint32_t)(match << 16 | distance) : in[at];
+        for (size_t stop = at + (match ? match : 1); at < stop; at++) {
+            if (length - at < MIN_MATCH) continue;
+            const size_t hash = hash_of(in + at);
+            z->before[at % WINDOW] = z->head[hash];
+            z->head[hash] = at + 1;
+        }
+        if (z->tokens == BLOCK || at == length) put_block(z, at == length);
+    }
+    put_bits(z, 0, 7); /* up to the end of the byte */
+    bytes_put_u32(ctx, out, adler32(in, length));
+    free(z);
+    return flis_ok(ctx);
+}
+
+/* ---- Checksums --------------------------------------------------------------------------------------------------- */
+
+/* CRC-32 of PNG and gzip (reflected 0xEDB88320), four bits at a time: entry i is i times x^4 modulo the polynomial.
+   SPEC 9.2. */
+static uint32_t crc32(uint32_t crc, const uint8_t *p, size_t count)
+{
+    static const uint32_t nibble[16] = {0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4,
+                                        0x4DB26158, 0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C,
+                                        0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C};
+    crc = ~crc;
+    for (size_t i = 0; i < count; i++) {
+        crc ^= p[i];
+        crc = nibble[crc & 15] ^ crc >> 4;
+        crc = nibble[crc & 15] ^ crc >> 4;
+    }
+    return ~crc;
+}
+
+/* Adler-32 of zlib. 4096 sums of bytes below 65521 + 4096 * 255 stay below 2^32. SPEC 9.3. */
+static uint32_t adler32(const uint8_t *p, size_t count)
+{
+    uint32_t a = 1, b = 0;
+    for (size_t i = 0; i < count; i++) {
+        a += p[i];
+        b += a;
+        if (i % 4096 == 4095 || i + 1 == count) {
+            a %= 65521;
+            b %= 65521;
+        }
+    }
+    return b << 16 | a;
+}
+
+/* ---- Digests: SHA-256 (FIPS 180-4) ----------------------------------------------------------------------------- */
+
+static const uint32_t SHA256_K[64] = {
+    0x428a2f98u, 0x71374491u, 0xb5c0fbcfu, 0xe9b5dba5u, 0x3956c25bu, 0x59f111f1u, 0x923f82a4u, 0xab1c5ed5u,
+    0xd807aa98u, 0x12835b01u, 0x243185beu, 0x550c7dc3u, 0x72be5d74u, 0x80deb1feu, 0x9bdc06a7u, 0xc19bf174u,
+    0xe49b69c1u, 0xefbe4786u, 0x0fc19dc6u, 0x240ca1ccu, 0x2de92c6fu, 0x4a7484aau, 0x5cb0a9dcu, 0x76f988dau,
+    0x983e5152u, 0xa831c66du, 0xb00327c8u, 0xbf597fc7u, 0xc6e00bf3u, 0xd5a79147u, 0x06ca6351u, 0x14292967u,
+    0x27b70a85u, 0x2e1b2138u, 0x4d2c6dfcu, 0x53380d13u, 0x650a7354u, 0x766a0abbu, 0x81c2c92eu, 0x92722c85u,
+    0xa2bfe8a1u, 0xa81a664bu, 0xc24b8b70u, 0xc76c51a3u, 0xd192e819u, 0xd6990624u, 0xf40e3585u, 0x106aa070u,
+    0x19a4c116u, 0x1e376c08u, 0x2748774cu, 0x34b0bcb5u, 0x391c0cb3u, 0x4ed8aa4au, 0x5b9cca4fu, 0x682e6ff3u,
+    0x748f82eeu, 0x78a5636fu, 0x84c87814u, 0x8cc70208u, 0x90befffau, 0xa4506cebu, 0xbef9a3f7u, 0xc67178f2u,
+};
+
+static uint32_t rotate_right(uint32_t x, int by)
+{
+    return x >> by | x << (32 - by);
+}
+
+/* FIPS 180-4 section 6.2.2: the message schedule w, then 64 rounds. A round changes two of the eight variables, so that
+   renaming them takes the place of moving them. SPEC 10.13. */
+static void sha256_block(uint32_t hash[8], const uint8_t *block)
+{
+    uint32_t w[64], v[8];
+    for (int t = 0; t < 16; t++)
+        w[t] = (uint32_t)block[4 * t] << 24 | (uint32_t)block[4 * t + 1] << 16 | (uint32_t)block[4 * t + 2] << 8 |
+               block[4 * t + 3];
+    for (int t = 16; t < 64; t++) {
+        uint32_t a = w[t - 15], b = w[t - 2];
+        w[t] = (rotate_right(b, 17) ^ rotate_right(b, 19) ^ b >> 10) + w[t - 7] +
+               (rotate_right(a, 7) ^ rotate_right(a, 18) ^ a >> 3) + w[t - 16];
+    }
+    memcpy(v, hash, sizeof v);
+#define ROUND(a, b, c, d, e, f, g, h, i) \
+    do { \
+        uint32_t t1 = v[h] + (rotate_right(v[e], 6) ^ rotate_right(v[e], 11) ^ rotate_right(v[e], 25)) + \
+                      (v[g] ^ (v[e] & (v[f] ^ v[g]))) + SHA256_K[t + (i)] + w[t + (i)]; \
+        v[d] += t1; \
+        v[h] = t1 + (rotate_right(v[a], 2) ^ rotate_right(v[a], 13) ^ rotate_right(v[a], 22)) + \
+               ((v[a] & v[b]) | (v[c] & (v[a] | v[b]))); \
+    } while (0)
+    for (int t = 0; t < 64; t += 8) {
+        ROUND(0, 1, 2, 3, 4, 5, 6, 7, 0);
+        ROUND(7, 0, 1, 2, 3, 4, 5, 6, 1);
+        ROUND(6, 7, 0, 1, 2, 3, 4, 5, 2);
+        ROUND(5, 6, 7, 0, 1, 2, 3, 4, 3);
+        ROUND(4, 5, 6, 7, 0, 1, 2, 3, 4);
+        ROUND(3, 4, 5, 6, 7, 0, 1, 2, 5);
+        ROUND(2, 3, 4, 5, 6, 7, 0, 1, 6);
+        ROUND(1, 2, 3, 4, 5, 6, 7, 0, 7);
+    }
+#undef ROUND
+    for (int i = 0; i < 8; i++) hash[i] += v[i];
+}
+
+/* SPEC 10.13. */
+void flis_sha256_begin(flis_sha256 *s)
+{
+    static const uint32_t start[8] = {
+        0x6a09e667u, 0xbb67ae85u, 0x3c6ef372u, 0xa54ff53au, 0x510e527fu, 0x9b05688cu, 0x1f83d9abu, 0x5be0cd19u,
+    };
+    memcpy(s->h, start, sizeof start);
+    s->length = 0;
+}
+
+/* SPEC 10.13. */
+void flis_sha256_add(flis_sha256 *s, const void *bytes, size_t count)
+{
+    const uint8_t *in = bytes;
+    while (count) {
+        size_t at = (size_t)(s->length % 64), piece = 64 - at < count ? 64 - at : count;
+        memcpy(s->block + at, in, piece);
+        s->length += piece;
+        in += piece;
+        count -= piece;
+        if (at + piece == 64) sha256_block(s->h, s->block);
+    }
+}
+
+/* SPEC 10.13. */
+void flis_sha256_end(flis_sha256 *s, char hex[65])
+{
+    static const uint8_t padding[64] = {0x80};
+    const uint64_t bits = s->length * 8;
+    uint8_t tail[8];
+    for (int i = 0; i < 8; i++) tail[i] = (uint8_t)(bits >> (56 - 8 * i));
+    flis_sha256_add(s, padding, 1 + (size_t)((119 - s->length % 64) % 64));
+    flis_sha256_add(s, tail, 8);
+    for (int i = 0; i < 8; i++) snprintf(hex + 8 * i, 9, "%08lx", (unsigned long)s->h[i]);
+}
+
+/* Values first.. in the order that files have: images with the channels before the places. */
+static void file_order(const flis_tensor *x, size_t first, size_t count, flis_real *out)
+{
+    if (x->rank != 4) {
+        memcpy(out, x->x + first, count * sizeof *out);
+        return;
+    }
+    const size_t places = x->h * x->w;
+    size_t n = first / places / x->c, c = first / places % x->c, place = first % places;
+    for (size_t i = 0; i < count; i++) {
+        out[i] = x->x[(n * places + place) * x->c + c];
+        if (++place < places) continue;
+        place = 0;
+        if (++c < x->c) continue;
+        c = 0;
+        n++;
+    }
+}
+
+enum { STRETCH = 1024 }; /* values that are looked at together */
+
+/* SPEC 10.13. */
+void flis_tensor_digest(const flis_tensor *x, char hex[65])
+{
+    flis_sha256 s;
+    flis_real values[STRETCH];
+    unsigned char bytes[STRETCH * sizeof *values];
+    const size_t count = flis_count(x), size = x->bytes ? 1 : sizeof(flis_real);
+    flis_sha256_begin(&s);
+    for (size_t first = 0; first < count; first += STRETCH) {
+        const size_t now = count - first < STRETCH ? count - first : STRETCH;
+        file_order(x, first, now, values);
+        if (x->bytes)
+            for (size_t i = 0; i < now; i++) bytes[i] = (uint8_t)values[i];
+        else /* a constant type: twice as fast */
+            for (size_t i = 0; i < now; i++)
+                value_to(bytes + i * sizeof(flis_real), sizeof(flis_real) == 8 ? FLIS_F64 : FLIS_F32, values[i]);
+        flis_sha256_add(&s, bytes, now * size);
+    }
+    flis_sha256_end(&s, hex);
+}
+
+/* Adds the values' sum, or that of their squared distance from the mean, and (first pass) finds the largest. */
+static double summary_pass(const flis_tensor *x, flis_summary *out, bool first_pass)
+{
+    flis_real values[STRETCH];
+    double sum = 0;
+    for (size_t first = 0; first < out->count; first += STRETCH) {
+        const size_t now = out->count - first < STRETCH ? out->count - first : STRETCH;
+        file_order(x, first, now, values);
+        for (size_t i = 0; i < now; i++) {
+            const double value = values[i], size = fabs(value), difference = value - out->mean;
+            sum += first_pass ? value : difference * difference;
+            if (!first_pass) continue;
+            const bool finite = size <= DBL_MAX;
+            if (!out->not_finite && (!finite || size > out->largest)) {
+                out->largest = size;
+                out->largest_at = first + i;
+            }
+            out->not_finite += !finite;
+        }
+    }
+    return sum;
+}
+
+/* Sums in double, in the order that files have. SPEC 10.13. */
+void flis_tensor_summary(const flis_tensor *x, flis_summary *out)
+{
+    const size_t count = flis_count(x);
+    memset(out, 0, sizeof *out);
+    out->count = count;
+    if (count) out->mean = summary_pass(x, out, true) / (double)count;
+    if (count) out->std = sqrt(summary_pass(x, out, false) / (double)count);
+    out->stride = count / FLIS_SAMPLES ? count / FLIS_SAMPLES : 1;
+    for (; out->samples < FLIS_SAMPLES && out->samples < count; out->samples++) {
+        flis_real value;
+        file_order(x, out->samples * out->stride, 1, &value);
+        out->sample[out->samples] = value;
+    }
+    flis_tensor_digest(x, out->sha256);
 }

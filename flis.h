@@ -115,7 +115,11 @@ bool flis_fail_in(flis_ctx *ctx, const char *where);
 /* Bytes of the printable UTF-8 character that text begins with; 0 where it begins with none (a control character, an end of
    line, a turn of direction, no UTF-8): what foreign names are printed with. */
 size_t flis_printable(const char *text);
+/* Replaces what is not printable by '?', as flis_fail does with its sentences. */
+void flis_make_printable(char *text);
 bool flis_ok(const flis_ctx *ctx);
+/* Fails the context with "interrupted" if ctx->interrupted asks for it; true while the context is in order. */
+bool flis_poll(flis_ctx *ctx);
 /* malloc that fails the context with a sentence; size count*size is overflow-checked. Zero-filled. free() it. */
 void *flis_alloc(flis_ctx *ctx, size_t count, size_t size);
 
@@ -195,10 +199,8 @@ typedef struct flis_param {
     flis_real *packed; /* panels (matrices and kernels); else NULL */
     uint16_t *half;    /* the same panels as F16 or BF16, widened where they are used: half the memory */
     bool half_is_bf16;
-    /* Training (section 10): allocated by flis_grad_visit, in the checkpoint's order like value, which is kept then. */
-    flis_real *grad;  /* d loss / d value, gathered over backward passes; NULL: frozen */
-    flis_real *m, *v; /* AdamW's moments */
-    flis_real *ema;   /* exponential moving average of value; NULL: none is kept */
+    /* Training (section 10): allocated by flis_param_train, in the checkpoint's order like value, which is kept then. */
+    flis_real *grad; /* [workers] d loss / d value, accumulated over backward passes; NULL: frozen */
 } flis_param;
 
 /* Each operation returns a new tensor in the arena and leaves its inputs alone. The equation stands above it in
@@ -686,7 +688,7 @@ bool flis_guided_eps(flis_ctx *ctx, void *guided, const flis_real *x, int64_t t,
 /* ---- 10. Training (tensor.c) ------------------------------------------------------------------------------------ */
 
 /* With a tape in the context, the operations of section 2 record themselves wherever a gradient is wanted: for weights
-   that flis_grad_visit has seen, for tensors that flis_watch names, and for what is computed from either. What needs no
+   that flis_param_train has seen, for tensors that flis_watch names, and for what is computed from either. What needs no
    gradient (a frozen text encoder) is not recorded, and none is computed into it. What a recorded operation was given
    (tensors, weights, masks) must last, unchanged, until flis_backward. The whole models of sections 5 to 7 are made of
    these operations, so they train as they infer. Results and gradients do not depend on the number of threads.
@@ -699,11 +701,11 @@ bool flis_guided_eps(flis_ctx *ctx, void *guided, const flis_real *x, int64_t t,
      flis_backward(ctx);
      flis_tape_end(ctx);
      flis_rewind(ctx, mark);
-     flis_adamw(ctx, &training);
+     ... an optimiser reads the gradients, changes the values and calls flis_param_repack (tools/train/adamw.c)
 
    All but the last may be repeated before it, on other samples: weights' gradients add up (seed losses with 1/count). Or
-   they may run at the same time (data parallelism), each with a context and a tape of its own: training.workers = N before
-   the first flis_grad_visit, and tape.worker = 0..N-1. How a batch is dealt out to workers is part of the bits; threads are not. */
+   they may run at the same time (data parallelism), each with a context and a tape of its own: workers = N for
+   flis_param_train, and tape.worker = 0..N-1. How a batch is dealt out to workers is part of the bits; threads are not. */
 
 /* The gradient of one tensor; in the arena. */
 typedef struct flis_grad {
@@ -713,8 +715,9 @@ typedef struct flis_grad {
     struct flis_buffer *buffer; /* whose memory x is */
 } flis_grad;
 
-typedef struct flis_tape {  /* all zero to begin with; kept from step to step, because fresh pages are slow */
-    size_t worker;          /* set it: whose share of the weights' gradients is added to, below training.workers */
+typedef struct flis_tape { /* all zero to begin with; kept from step to step, because fresh pages are slow */
+    size_t
+        worker; /* set it: whose share of the weights' gradients is added to, below the workers of flis_param_train */
     bool checkpoint;        /* set it: flis_checkpoint keeps only what goes in and out, and computes it again later */
     struct flis_node *last; /* the newest recorded operation */
     struct flis_buffer *buffers; /* memory for tensors' gradients */
@@ -749,40 +752,11 @@ double flis_kl(flis_ctx *ctx, const flis_tensor *moments, double scale);
 /* mean + exp(log variance / 2) noise, [n][h][w][z]; noise like it; an operation, recorded as the others. */
 flis_tensor *flis_posterior_sample(flis_ctx *ctx, const flis_tensor *moments, const flis_tensor *noise);
 
-/* The weights in training, in the order in which they were visited, and how they are updated. */
-typedef struct flis_training {
-    double rate, beta1, beta2, eps, decay; /* AdamW: 1e-4, 0.9, 0.999, 1e-8, 0.01; decay is decoupled */
-    double clip;    /* largest norm of all gradients as one vector; above it they are scaled. 0: no limit */
-    double ema;     /* decay of the average, at most (1 + step) / (10 + step); 0: none is kept */
-    size_t workers; /* gradients that are gathered apart, and added in order by flis_adamw; 1 */
-    uint64_t step;  /* updates done */
-    double norm;    /* of the last update's gradients, before clipping */
-    size_t count, room;
-    struct flis_trained {
-        char *name;
-        flis_param *param;
-    } * item;
-} flis_training;
-void flis_training_default(flis_training *training);
-/* A visitor: from now on the weight is trained. Keeps its values unpacked beside the panels (halves are widened), and
-   allocates its gradient, moments and, where training->ema is set, average. Wrap it to train a choice of weights. */
-bool flis_grad_visit(flis_ctx *ctx, void *training, const char *name, flis_param *param);
-/* One update from the gathered gradients of all workers, which are then set to zero; packs the weights anew. Fails where a
-   gradient is NaN or infinite, and then changes no weight. With step = 1, 2, …, in real, per value (torch.optim.AdamW's order):
-     p = p (1 - rate decay); m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g g;
-     p = p - rate / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps); ema = ema - (1 - d)(ema - p). */
-bool flis_adamw(flis_ctx *ctx, flis_training *training);
-void flis_grad_zero(flis_training *training);
-/* Exchanges every weight with its average: to sample with, to write the model; and once more, to train on. */
-bool flis_training_swap(flis_ctx *ctx, flis_training *training);
-/* The state with which a resumed training gives the same bits: declare it with the other tensors of a file, write it in
-   the same place; read sets weights, moments, averages and step. Tensors: each weight under its own name, and that after
-   "adamw.m.", "adamw.v.", "ema."; metadata "adamw.step". F32 (flis64: F64). */
-bool flis_training_declare(flis_ctx *ctx, flis_writer *writer, const flis_training *training);
-bool flis_training_write(flis_ctx *ctx, flis_writer *writer, const flis_training *training);
-bool flis_training_read(flis_ctx *ctx, flis_file *file, flis_training *training);
-/* Frees the list. The weights keep what they have, until flis_free_visit. */
-void flis_training_free(flis_training *training);
+/* Makes a weight trainable: keeps its values unpacked beside the panels (halves are widened), and allocates its gradient,
+   zero, once for each of `workers` (1 where there is no data parallelism). */
+bool flis_param_train(flis_ctx *ctx, flis_param *param, size_t workers);
+/* Packs the panels anew from param->value, which an optimiser changed. */
+void flis_param_repack(flis_param *param);
 
 #ifdef __cplusplus
 }

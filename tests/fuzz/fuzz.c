@@ -1,0 +1,225 @@
+/* fuzz.c - every reader of foreign bytes behind one entry, for libFuzzer and for replaying corpora.
+ *
+ *   make fuzz [RUNS=N] [TARGETS="png json"]     clang's fuzzer with address and undefined sanitizers
+ *   replay TARGET FILE...                       built with -DREPLAY: what `make test` runs over tests/corpus
+ *
+ * The target is named by FLIS_FUZZ in the environment, or by replay's first argument. Readers that take a path get a file
+ * in memory (/dev/shm) where there is one. A reader may refuse, with a sentence; it may not crash, leak, hang, leave the
+ * sentence out, or leave a file behind.
+ */
+#define _FILE_OFFSET_BITS 64
+#define _POSIX_C_SOURCE 200112L
+#define main ckpt_main
+#include "tools/ckpt2safetensors/main.c"
+#undef main
+
+#include <unistd.h>
+
+#ifndef FUZZ_VOCAB
+#define FUZZ_VOCAB "models/vocab.txt"
+#endif
+
+static const char *scratch(const char *name)
+{
+    static char path[2][128];
+    static int turn;
+    char *out = path[turn ^= 1];
+    snprintf(out, sizeof path[0], "%s/flis-fuzz-%ld-%s", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp",
+             (long)getpid(), name);
+    return out;
+}
+
+static const char *const LEFT[] = {"in.safetensors", "in.ckpt", "in.png", "in.json", "in.txt"};
+
+static void clear_away(void)
+{
+    for (size_t i = 0; i < sizeof LEFT / sizeof *LEFT; i++) remove(scratch(LEFT[i]));
+}
+
+static const char *in_file(const char *name, const uint8_t *data, size_t size)
+{
+    const char *path = scratch(name);
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(data, 1, size, f) != size || fclose(f) != 0) abort();
+    return path;
+}
+
+/* A refusal has a sentence, an acceptance none. */
+static void judge(flis_ctx *ctx, bool accepted)
+{
+    if (accepted != flis_ok(ctx)) abort();
+}
+
+static void fuzz_safetensors(flis_ctx *ctx, const uint8_t *data, size_t size)
+{
+    flis_file *file = flis_file_open(ctx, in_file("in.safetensors", data, size));
+    judge(ctx, file != NULL);
+    for (size_t i = 0; file && i < file->count; i++) {
+        uint64_t count = flis_entry_count(&file->entry[i]);
+        double *x = count <= 65536 ? malloc((size_t)count * sizeof *x + 1) : NULL;
+        if (x) flis_file_read_f64(ctx, file, &file->entry[i], x);
+        free(x);
+    }
+    flis_file_close(file);
+}
+
+static void fuzz_pickle(flis_ctx *ctx, const uint8_t *data, size_t size)
+{
+    options o = {.all = true, .quiet = true, .in = in_file("in.ckpt", data, size)};
+    o.out = scratch("out.safetensors");
+    convert(ctx, &o);
+    if (flis_ok(ctx)) remove(o.out);
+    else if (access(o.out, F_OK) == 0) abort();
+}
+
+static void fuzz_label(flis_ctx *ctx, const uint8_t *data, size_t size)
+{
+    flis_picture picture = {0};
+    judge(ctx, flis_read_label(ctx, in_file("in.png", data, size), &picture));
+    free(picture.pixels);
+}
+
+/* ISO/IEC 15948 annex D. */
+static uint32_t crc_of(const uint8_t *data, size_t size)
+{
+    static uint32_t table[256];
+    uint32_t crc = 0xffffffffu;
+    for (uint32_t i = 0; !table[255] && i < 256; i++) {
+        uint32_t c = i;
+        for (int bit = 0; bit < 8; bit++) c = c >> 1 ^ (0xedb88320u & (0u - (c & 1)));
+        table[i] = c;
+    }
+    for (size_t i = 0; i < size; i++) crc = crc >> 8 ^ table[(crc ^ data[i]) & 255];
+    return ~crc;
+}
+
+/* A mutated chunk fails its CRC and is refused before anything looks inside; so every picture is read a second time with
+   its CRCs set right. */
+static void fuzz_png(flis_ctx *ctx, const uint8_t *data, size_t size)
+{
+    fuzz_label(ctx, data, size);
+    uint8_t *mended = malloc(size + 1);
+    if (!mended) abort();
+    memcpy(mended, data, size);
+    for (size_t at = 8; at + 12 <= size;) {
+        size_t length = (size_t)data[at] << 24 | (size_t)data[at + 1] << 16 | (size_t)data[at + 2] << 8 | data[at + 3];
+        if (length > size - at - 12) break;
+        uint32_t crc = crc_of(data + at + 4, length + 4);
+        for (int i = 0; i < 4; i++) mended[at + 8 + length + (size_t)i] = (uint8_t)(crc >> (24 - 8 * i));
+        at += length + 12;
+    }
+    if (memcmp(mended, data, size) != 0) {
+        ctx->error[0] = 0;
+        fuzz_label(ctx, mended, size);
+    }
+    free(mended);
+}
+
+static void fuzz_inflate(flis_ctx *ctx, const uint8_t *data, size_t size)
+{
+    size_t length = 0;
+    if (!size) return;
+    uint8_t *out = flis_inflate(ctx, "fuzz", (flis_stream_kind)(data[0] % 3), data + 1, size - 1, 1 << 20, &length);
+    judge(ctx, out != NULL);
+    free(out);
+}
+
+static void fuzz_json(flis_ctx *ctx, const uint8_t *data, size_t size)
+{
+    char *text = malloc(size + 1);
+    memcpy(text, data, size);
+    text[size] = 0;
+    flis_json *json = flis_json_parse(ctx, "fuzz", text, size);
+    judge(ctx, json != NULL);
+    flis_json_free(json);
+    free(text);
+}
+
+static void fuzz_layout(flis_ctx *ctx, const uint8_t *data, size_t size)
+{
+    flis_layout layout = {0};
+    judge(ctx, flis_layout_read(ctx, in_file("in.json", data, size), &layout));
+    flis_layout_free(&layout);
+}
+
+static void fuzz_vocab(flis_ctx *ctx, const uint8_t *data, size_t size)
+{
+    int32_t *ids = NULL;
+    flis_vocab *vocab = flis_vocab_read(ctx, in_file("in.txt", data, size));
+    judge(ctx, vocab != NULL);
+    if (vocab && flis_tokenize(ctx, vocab, "a red house, the sea's sky", 26, &ids) < 0) abort();
+    free(ids);
+    flis_vocab_free(vocab);
+}
+
+static flis_vocab *vocab_kept; /* reading one takes ten times as long as most texts do */
+
+static void vocab_away(void)
+{
+    flis_vocab_free(vocab_kept);
+}
+
+static void fuzz_tokens(flis_ctx *ctx, const uint8_t *data, size_t size)
+{
+    int32_t *ids = NULL;
+    if (!vocab_kept) {
+        if (!(vocab_kept = flis_vocab_read(ctx, FUZZ_VOCAB))) {
+            fprintf(stderr, "fuzz: %s\n", ctx->error); /* else every text would be refused, and nothing tested */
+            abort();
+        }
+        atexit(vocab_away);
+    }
+    judge(ctx, flis_tokenize(ctx, vocab_kept, (const char *)data, size, &ids) >= 0);
+    free(ids);
+}
+
+static const struct {
+    const char *name;
+    void (*run)(flis_ctx *ctx, const uint8_t *data, size_t size);
+} TARGETS[] = {
+    {"safetensors", fuzz_safetensors}, {"pickle", fuzz_pickle}, {"png", fuzz_png},       {"pgm", fuzz_label},
+    {"inflate", fuzz_inflate},         {"json", fuzz_json},     {"layout", fuzz_layout}, {"vocab", fuzz_vocab},
+    {"tokens", fuzz_tokens},
+};
+
+static void one(const char *name, const uint8_t *data, size_t size)
+{
+    size_t i = 0;
+    while (i < sizeof TARGETS / sizeof *TARGETS && strcmp(TARGETS[i].name, name) != 0) i++;
+    if (i == sizeof TARGETS / sizeof *TARGETS) {
+        fprintf(stderr, "fuzz: %s: no such target\n", name);
+        exit(2);
+    }
+    flis_ctx ctx;
+    if (!flis_init(&ctx)) abort();
+    TARGETS[i].run(&ctx, data, size);
+    flis_free(&ctx);
+}
+
+#ifndef REPLAY
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static bool started;
+    const char *name = getenv("FLIS_FUZZ");
+    if (!started) started = atexit(clear_away) == 0;
+    one(name ? name : "(none)", data, size);
+    return 0;
+}
+#else
+int main(int argc, char **argv)
+{
+    for (int i = 2; i < argc; i++) {
+        flis_ctx ctx;
+        size_t length = 0;
+        flis_init(&ctx);
+        char *data = flis_read_file(&ctx, argv[i], (size_t)1 << 26, &length);
+        if (!data) return fprintf(stderr, "replay: %s\n", ctx.error), 1;
+        one(argv[1], (const uint8_t *)data, length);
+        free(data);
+        flis_free(&ctx);
+    }
+    clear_away();
+    return 0;
+}
+#endif
