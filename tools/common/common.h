@@ -1,0 +1,189 @@
+/* common.h - what the programs in tools/ share: options, terminal and progress, files that appear whole, text, pictures,
+ * folders, presets. Every program answers -h, --help and --version, takes --opt VALUE and --opt=VALUE, writes data to stdout
+ * and all else to stderr, and exits with 0 (done), 1 (failed) or 2 (wrong usage).
+ */
+#ifndef TOOLS_COMMON_H
+#define TOOLS_COMMON_H
+
+#include "flis.h"
+
+enum { PATH_ROOM = 4096 };
+
+/* ---- Options (options.c) ----------------------------------------------------------------------------------------- */
+
+typedef enum {
+    OPTION_FLAG,   /* bool, set to true */
+    OPTION_TEXT,   /* const char *, not empty */
+    OPTION_WHOLE,  /* uint64_t, min to max; max 0: up to 2^64-1 */
+    OPTION_NUMBER, /* double, min to max */
+    OPTION_WORD,   /* int, the index of one of the words */
+    OPTION_CALL    /* parse(options, text) sets what it likes; false: not valid */
+} option_kind;
+
+/* One row of a program's table. value: the placeholder in the help ("N", "FILE"); wanted: what a CALL accepts, for the sentence
+   that refuses a value. The help text states the default. `commands` says which of a program's commands take the option. */
+typedef struct option {
+    const char *name; /* without dashes; "" where there is a letter only */
+    char letter;      /* -x, or 0 */
+    option_kind kind;
+    size_t offset; /* of the field in the program's struct of options */
+    const char *value, *help;
+    double min, max;
+    const char *const *words; /* NULL-terminated */
+    bool (*parse)(void *options, const char *text);
+    const char *wanted;
+    unsigned commands; /* bits; 0: all */
+} option;
+
+typedef struct program {
+    const char *name;      /* "compare", "flis generate": begins every sentence */
+    const char *arguments; /* behind the name in the usage line(s); further lines after '\n' */
+    const char *summary;   /* one sentence or more */
+    const char *details;   /* printed behind the options; NULL: none */
+    const option *options;
+    size_t count;
+    unsigned command; /* bit of the command that runs; 0: the program has no commands */
+} program;
+
+/* Reads argv[1..]: options into *options, the other arguments to the front of argv (argv[0..*words - 1]). "--" ends the options;
+   the last of a kind wins. Returns -1 to go on, else the exit status: 0 after --help or --version, 2 after a sentence. */
+int options_read(const program *p, void *options, int argc, char **argv, int *words);
+void options_help(const program *p);
+/* Wrong usage: "NAME: sentence (see NAME --help)" on stderr. Returns 2. */
+int usage_error(const program *p, const char *format, ...);
+/* usage_error with "unexpected argument 'X'". */
+int unexpected_argument(const program *p, const char *text);
+/* Whole decimal number below 2^64; finite decimal number without blanks, hexadecimal or "inf". The whole text. */
+bool parse_whole(const char *text, uint64_t *out);
+bool parse_number(const char *text, double *out);
+/* "1,2,4" of whole numbers from min to max, at most `room`; false: not such a list. */
+bool parse_list(const char *text, uint64_t min, uint64_t max, uint64_t *out, size_t room, size_t *count);
+/* The end of main: prints ctx->error (unless status is 2), checks that stdout arrived, returns the exit status. */
+int finish(const char *name, const flis_ctx *ctx, int status);
+
+/* ---- The machine (machine.c): all that is outside C99, each with a fallback --------------------------------------- */
+
+double seconds_now(void); /* since some moment; never goes back where the system can promise that */
+bool is_terminal(FILE *stream);
+bool wants_color(FILE *stream); /* a terminal, and NO_COLOR is not set */
+/* The first Ctrl-C (or SIGTERM, SIGHUP) sets the flag, for ctx->interrupted; the second ends the program. Ignored signals stay
+   ignored. */
+const volatile int *catch_signals(void);
+typedef enum { FILE_ABSENT, FILE_REGULAR, FILE_FOLDER, FILE_SPECIAL } file_kind;
+file_kind kind_of_file(const char *path);          /* links are followed */
+bool same_file(const char *a, const char *b);      /* both exist and are one, through links and hard links */
+bool make_folder(flis_ctx *ctx, const char *path); /* the folder exists afterwards; its parent must */
+bool each_entry(const char *path, void (*add)(void *user, const char *name),
+                void *user); /* of a folder; false: none, or no way */
+bool resolve_links(const char *path,
+                   char out[PATH_ROOM]); /* the file that a path's links lead to; false: too long, or a circle */
+bool flush_to_disk(FILE *stream);
+size_t processors(void);
+double memory_available(void); /* bytes; 0: unknown */
+double memory_peak(void);      /* of this process, bytes; 0: unknown */
+/* A new folder of our own below TMPDIR; out[PATH_ROOM]. */
+bool scratch_folder(flis_ctx *ctx, const char *stem, char *out);
+
+/* ---- Progress (progress.c) ---------------------------------------------------------------------------------------- */
+
+/* On a terminal one line, redrawn; elsewhere a line for every tenth step and the last. Zero to begin with. */
+typedef struct progress {
+    bool quiet;
+    const char *unit; /* "step": seconds for each and time left are shown; NULL: counts alone */
+    char what[32];
+    double start, drawn;
+    size_t first, done;
+    bool line_open;
+} progress;
+void progress_show(progress *p, const char *what, size_t done, size_t total);
+/* The same with text behind the count: "loss 0.123". */
+void progress_note(progress *p, const char *what, size_t done, size_t total, const char *format, ...);
+/* Ends a line that is being redrawn; before any other output to stderr. */
+void progress_end(progress *p);
+
+/* ---- Files (files.c) ----------------------------------------------------------------------------------------------- */
+
+/* A file that appears under its name only when all of it is on the disk: written beside it as NAME.partial, flushed, renamed.
+   A link is followed: what it points to is replaced. Only regular files are replaced. */
+typedef struct output {
+    FILE *stream;
+    char path[PATH_ROOM], partial[PATH_ROOM]; /* path: behind links */
+} output;
+FILE *output_open(flis_ctx *ctx, output *o, const char *path); /* NULL: failed */
+bool output_close(flis_ctx *ctx, output *o); /* gives the name, or where anything failed removes the partial file */
+void output_abort(output *o);                /* removes the partial file; a closed output is fine */
+/* Whether output_open would succeed, before hours of work: a folder, a special file or a folder that cannot be written to is
+   refused. */
+bool output_check(flis_ctx *ctx, const char *path);
+bool output_remove(const char *path); /* removes a regular file of ours */
+/* Opens a file to read it; fails with a sentence. */
+FILE *input_open(flis_ctx *ctx, const char *path);
+/* SHA-256 of a file's bytes. */
+bool file_digest(flis_ctx *ctx, const char *path, char hex[65]);
+/* path + end, to be freed: "model.safetensors" -> "model.safetensors.state". */
+char *path_with(flis_ctx *ctx, const char *path, const char *end);
+size_t folder_length(const char *path); /* of the folder part, its slash included; 0: none */
+const char *base_name(const char *path);
+
+/* ---- Text (text.c) -------------------------------------------------------------------------------------------------- */
+
+/* Text that grows by appending. Zero to begin with; free(at). Where memory runs out the context fails. */
+typedef struct buffer {
+    char *at;
+    size_t length, room;
+} buffer;
+void buffer_put(flis_ctx *ctx, buffer *b, const char *format, ...);
+void buffer_json_string(flis_ctx *ctx, buffer *b, const char *string);
+/* A number that reads back the same: `digits` significant ones, 0: as few as it takes. NaN and infinities, which JSON lacks, as
+   the strings "NaN", "Infinity", "-Infinity". */
+void buffer_json_number(flis_ctx *ctx, buffer *b, double x, int digits);
+/* The shortest decimal text that reads back as x. */
+void shortest_number(double x, char out[32]);
+void print_json_string(FILE *stream, const char *string);
+void print_json_number(FILE *stream, double x);    /* shortest; null for NaN and infinities */
+void print_html(FILE *stream, const char *string); /* escaped for text and attributes */
+void print_base64(FILE *stream, const uint8_t *bytes, size_t length);
+/* A name from a foreign file, as it may be shown on a terminal: what is not printable becomes '?'. */
+void print_name(FILE *stream, const char *name);
+/* * any run of characters, ? any one, [a-z] [!a] one of a set. The whole text must match. */
+bool glob_match(const char *pattern, const char *string);
+bool ends_in(const char *string, const char *end);
+
+/* ---- Pictures and folders (pictures.c, folders.c) ------------------------------------------------------------------- */
+
+/* 8-bit RGB from a PNG (not interlaced) or a binary PPM, by the name's ending; free(out->pixels). */
+bool read_picture(flis_ctx *ctx, const char *path, flis_picture *out);
+/* PIL's BICUBIC (Keys 1981, a = -1/2; when shrinking the kernel widens): out [side][side][3] in -1..1. */
+bool resize_picture(flis_ctx *ctx, const flis_picture *p, size_t side, flis_real *out);
+/* Means of 2 x 2 pixels in -1..1: out [height / 2][width / 2][3]. */
+void half_picture(const uint8_t *rgb, size_t width, size_t height, flis_real *out);
+
+typedef struct names {
+    size_t count, room;
+    char **name;
+} names;
+void names_free(names *n);
+bool names_add(flis_ctx *ctx, names *n, const char *folder, const char *name,
+               size_t length); /* folder NULL: the name alone */
+/* The files of a folder whose names end in one of two ways, sorted; false without an error: there is no such folder. */
+bool list_folder(flis_ctx *ctx, const char *path, const char *end, const char *other, names *out);
+/* The same, or the lines of a text file; *folder says which. */
+bool list_files(flis_ctx *ctx, const char *path, const char *end, const char *other, names *out, bool *folder);
+/* A file's name without folder and ending. */
+void name_stem(const char *path, const char **start, size_t *length);
+/* The partner of file i of `of` in `in`: with the same stem where either list came from a folder, else on the same line. */
+const char *name_partner(flis_ctx *ctx, const names *of, size_t i, const names *in, bool folders, const char *where);
+
+/* ---- Presets (presets.c): shapes of models with formula weights ----------------------------------------------------- */
+
+typedef struct preset {
+    const char *name;
+    flis_clip_config clip;
+    flis_unet_config unet;
+    flis_vae_config vae;
+} preset;
+const preset *preset_find(const char *name); /* "tinyA", "tinyB", "sd14"; NULL: none */
+/* Writes the whole model; dtype F32 or F16. encoder: of the autoencoder too. Stops where ctx is interrupted. */
+bool preset_write(flis_ctx *ctx, const preset *p, const char *path, flis_dtype dtype, bool encoder);
+
+#endif

@@ -1,0 +1,211 @@
+/* machine.c - all that the programs need beyond C99, in one place; each has a fallback. */
+#if defined(__unix__) || defined(__APPLE__)
+#define _XOPEN_SOURCE 700
+#include <dirent.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#define HAVE_POSIX 1
+#else
+#define HAVE_POSIX 0
+#endif
+
+#include "tools/common/common.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+double seconds_now(void)
+{
+#if HAVE_POSIX
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+#elif defined(_OPENMP)
+    return omp_get_wtime();
+#else
+    return (double)time(NULL);
+#endif
+}
+
+bool is_terminal(FILE *stream)
+{
+#if HAVE_POSIX
+    return isatty(fileno(stream));
+#else
+    (void)stream;
+    return false;
+#endif
+}
+
+bool wants_color(FILE *stream)
+{
+    const char *no = getenv("NO_COLOR");
+    return is_terminal(stream) && !(no && *no);
+}
+
+/* The one thing a signal handler may write. */
+static volatile sig_atomic_t stop_asked;
+static volatile int interrupted;
+
+static void on_signal(int number)
+{
+    stop_asked = 1;
+    interrupted = 1;
+    signal(number, SIG_DFL);
+}
+
+static void catch_one(int number)
+{
+    if (signal(number, on_signal) == SIG_IGN) signal(number, SIG_IGN);
+}
+
+const volatile int *catch_signals(void)
+{
+    catch_one(SIGINT);
+    catch_one(SIGTERM);
+#ifdef SIGHUP
+    catch_one(SIGHUP);
+#endif
+    return &interrupted;
+}
+
+file_kind kind_of_file(const char *path)
+{
+#if HAVE_POSIX
+    struct stat s;
+    if (stat(path, &s) != 0) return FILE_ABSENT;
+    return S_ISREG(s.st_mode) ? FILE_REGULAR : S_ISDIR(s.st_mode) ? FILE_FOLDER : FILE_SPECIAL;
+#else
+    FILE *file = fopen(path, "rb");
+    if (!file) return FILE_ABSENT;
+    fclose(file);
+    return FILE_REGULAR;
+#endif
+}
+
+bool same_file(const char *a, const char *b)
+{
+#if HAVE_POSIX
+    struct stat s, t;
+    return stat(a, &s) == 0 && stat(b, &t) == 0 && s.st_dev == t.st_dev && s.st_ino == t.st_ino;
+#else
+    return strcmp(a, b) == 0 && kind_of_file(a) != FILE_ABSENT;
+#endif
+}
+
+bool make_folder(flis_ctx *ctx, const char *path)
+{
+    if (!flis_ok(ctx)) return false;
+    if (kind_of_file(path) == FILE_FOLDER) return true;
+#if HAVE_POSIX
+    if (mkdir(path, 0777) == 0 || (errno == EEXIST && kind_of_file(path) == FILE_FOLDER)) return true;
+    return flis_fail(ctx, "%s: the folder cannot be made: %s", path, strerror(errno));
+#else
+    return flis_fail(ctx, "%s: no such folder, and this system's C library cannot make one", path);
+#endif
+}
+
+size_t processors(void)
+{
+#ifdef _OPENMP
+    return (size_t)omp_get_num_procs();
+#else
+    return 1;
+#endif
+}
+
+double memory_available(void)
+{
+    char line[128];
+    double kilobytes = 0;
+    FILE *file = fopen("/proc/meminfo", "r"); /* Linux alone has it */
+    if (!file) return 0;
+    while (fgets(line, sizeof line, file))
+        if (strncmp(line, "MemAvailable:", 13) == 0) kilobytes = strtod(line + 13, NULL);
+    fclose(file);
+    return kilobytes * 1024;
+}
+
+double memory_peak(void)
+{
+#if HAVE_POSIX
+    struct rusage use;
+    if (getrusage(RUSAGE_SELF, &use) != 0) return 0;
+#ifdef __APPLE__
+    return (double)use.ru_maxrss;
+#else
+    return (double)use.ru_maxrss * 1024;
+#endif
+#else
+    return 0;
+#endif
+}
+
+bool scratch_folder(flis_ctx *ctx, const char *stem, char *out)
+{
+#if HAVE_POSIX
+    const char *where = getenv("TMPDIR");
+    if (!where || !*where) where = "/tmp";
+    const int length = snprintf(out, PATH_ROOM, "%s/%s-XXXXXX", where, stem);
+    if (length > 0 && length < PATH_ROOM && mkdtemp(out)) return true;
+    return flis_fail(ctx, "%s: no temporary folder can be made there (TMPDIR chooses the place)", where);
+#else
+    (void)stem;
+    (void)ctx;
+    strcpy(out, ".");
+    return true;
+#endif
+}
+
+bool each_entry(const char *path, void (*add)(void *user, const char *name), void *user)
+{
+#if HAVE_POSIX
+    DIR *folder = opendir(path);
+    if (!folder) return false;
+    for (struct dirent *e; (e = readdir(folder)) != NULL;) add(user, e->d_name);
+    closedir(folder);
+    return true;
+#else
+    (void)path;
+    (void)add;
+    (void)user;
+    return false;
+#endif
+}
+
+bool resolve_links(const char *path, char out[PATH_ROOM])
+{
+    if (strlen(path) >= PATH_ROOM) return false;
+    strcpy(out, path);
+#if HAVE_POSIX
+    for (int depth = 0; depth < 40; depth++) {
+        char to[PATH_ROOM];
+        const ssize_t length = readlink(out, to, sizeof to - 1);
+        if (length < 0) return true; /* not a link */
+        to[length] = 0;
+        const size_t head = to[0] == '/' ? 0 : folder_length(out);
+        if (head + (size_t)length >= PATH_ROOM) return false;
+        memmove(out + head, to, (size_t)length + 1);
+    }
+    return false; /* a circle */
+#else
+    return true;
+#endif
+}
+
+bool flush_to_disk(FILE *stream)
+{
+    if (fflush(stream) != 0) return false;
+#if HAVE_POSIX
+    if (fsync(fileno(stream)) != 0 && errno != EINVAL && errno != EROFS && errno != ENOTSUP) return false;
+#endif
+    return true;
+}

@@ -1,0 +1,250 @@
+/* options.c - command lines: one table a program, the same rules and sentences for all. */
+#include "tools/common/common.h"
+
+#include <errno.h>
+#include <float.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool parse_whole(const char *text, uint64_t *out)
+{
+    uint64_t value = 0;
+    if (!*text) return false;
+    for (; *text; text++) {
+        if (*text < '0' || *text > '9') return false;
+        const uint64_t digit = (uint64_t)(*text - '0');
+        if (value > (UINT64_MAX - digit) / 10) return false;
+        value = value * 10 + digit;
+    }
+    *out = value;
+    return true;
+}
+
+bool parse_number(const char *text, double *out)
+{
+    char *end;
+    if (!*text || strspn(text, "0123456789+-.eE") != strlen(text)) return false;
+    errno = 0;
+    *out = strtod(text, &end);
+    return !*end && !(errno == ERANGE && (*out > 1 || *out < -1));
+}
+
+bool parse_list(const char *text, uint64_t min, uint64_t max, uint64_t *out, size_t room, size_t *count)
+{
+    for (*count = 0;;) {
+        char part[24];
+        const size_t length = strcspn(text, ",");
+        if (*count == room || length >= sizeof part) return false;
+        memcpy(part, text, length);
+        part[length] = 0;
+        if (!parse_whole(part, &out[*count]) || out[*count] < min || out[*count] > max) return false;
+        ++*count;
+        if (!text[length]) return true;
+        text += length + 1;
+    }
+}
+
+static void print_usage_error(const program *p, const char *format, va_list args)
+{
+    fprintf(stderr, "%s: ", p->name);
+    vfprintf(stderr, format, args);
+    fprintf(stderr, " (see %s --help)\n", p->name);
+}
+
+int usage_error(const program *p, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    print_usage_error(p, format, args);
+    va_end(args);
+    return 2;
+}
+
+int unexpected_argument(const program *p, const char *text)
+{
+    return usage_error(p, "unexpected argument '%s'", text);
+}
+
+static bool takes(const program *p, const option *o)
+{
+    return !p->command || !o->commands || (o->commands & p->command);
+}
+
+/* "--name" with its length, or "-x". */
+static const option *find(const program *p, const char *text, size_t length)
+{
+    for (size_t i = 0; i < p->count; i++) {
+        const option *o = &p->options[i];
+        if (!takes(p, o)) continue;
+        if (text[1] == '-' && strlen(o->name) == length - 2 && strncmp(o->name, text + 2, length - 2) == 0) return o;
+        if (length == 2 && text[1] == o->letter) return o;
+    }
+    return NULL;
+}
+
+/* What a value must be, in words. */
+static void describe_wanted(const option *o, char *out, size_t room)
+{
+    size_t used = 0;
+    *out = 0;
+    switch (o->kind) {
+    case OPTION_WHOLE:
+        if (o->max > 0) snprintf(out, room, "a whole number from %.0f to %.0f", o->min, o->max);
+        else snprintf(out, room, "a whole number from %.0f to 2^64-1", o->min);
+        break;
+    case OPTION_NUMBER:
+        if (o->max >= DBL_MAX) snprintf(out, room, "a number from %g", o->min);
+        else snprintf(out, room, "a number from %g to %g", o->min, o->max);
+        break;
+    case OPTION_WORD:
+        for (size_t i = 0; o->words[i] && used < room; i++)
+            used += (size_t)snprintf(out + used, room - used, "%s%s",
+                                     !i                ? ""
+                                     : o->words[i + 1] ? ", "
+                                                       : " or ",
+                                     o->words[i]);
+        break;
+    case OPTION_TEXT: snprintf(out, room, "%s", "a text that is not empty"); break;
+    default: snprintf(out, room, "%s", o->wanted ? o->wanted : o->value); break;
+    }
+}
+
+static bool set_value(const option *o, void *options, const char *text)
+{
+    void *field = (char *)options + o->offset;
+    uint64_t whole;
+    double number;
+    switch (o->kind) {
+    case OPTION_FLAG: *(bool *)field = true; return true;
+    case OPTION_TEXT: *(const char **)field = text; return *text != 0;
+    case OPTION_WHOLE:
+        if (!parse_whole(text, &whole) || (double)whole < o->min || (o->max > 0 && (double)whole > o->max))
+            return false;
+        *(uint64_t *)field = whole;
+        return true;
+    case OPTION_NUMBER:
+        if (!parse_number(text, &number) || number < o->min || number > o->max) return false;
+        *(double *)field = number;
+        return true;
+    case OPTION_WORD:
+        for (int i = 0; o->words[i]; i++)
+            if (strcmp(o->words[i], text) == 0) {
+                *(int *)field = i;
+                return true;
+            }
+        return false;
+    case OPTION_CALL: return o->parse(options, text);
+    }
+    return false;
+}
+
+/* The option's own spelling, for sentences: "--steps", or "-o" where there is no long name. */
+static void spelling(const option *o, char out[48])
+{
+    if (*o->name) snprintf(out, 48, "--%s", o->name);
+    else snprintf(out, 48, "-%c", o->letter);
+}
+
+/* The option at argv[*i], *i moved over its value. -1: go on. */
+static int read_one(const program *p, void *options, int argc, char **argv, int *i)
+{
+    const char *text = argv[*i], *value = NULL;
+    const bool is_long = text[1] == '-';
+    const size_t length = is_long ? strcspn(text, "=") : strlen(text);
+    char name[48], wanted[256];
+    if (strcmp(text, "-h") == 0 || strcmp(text, "--help") == 0) {
+        options_help(p);
+        return 0;
+    }
+    if (strcmp(text, "--version") == 0) {
+        printf("%.*s " FLIS_VERSION "%s\n", (int)strcspn(p->name, " "), p->name,
+               sizeof(flis_real) == 8 ? " (double precision)" : "");
+        return 0;
+    }
+    const option *o = find(p, text, length);
+    if (!o || (is_long && length == 2)) return usage_error(p, "unknown option %.*s", (int)length, text);
+    spelling(o, name);
+    if (text[length]) value = text + length + 1;
+    if (o->kind == OPTION_FLAG && value) return usage_error(p, "%s takes no value", name);
+    if (o->kind != OPTION_FLAG && !value) {
+        if (*i + 1 == argc) return usage_error(p, "%s needs a value: %s", name, o->value);
+        value = argv[++*i];
+    }
+    if (set_value(o, options, value)) return -1;
+    describe_wanted(o, wanted, sizeof wanted);
+    return usage_error(p, "invalid value '%s' for %s: wanted %s", value, name, wanted);
+}
+
+int options_read(const program *p, void *options, int argc, char **argv, int *words)
+{
+    bool over = false;
+    *words = 0;
+    for (int i = 1; i < argc; i++) {
+        char *text = argv[i];
+        if (over || text[0] != '-' || !text[1]) argv[(*words)++] = text;
+        else if (strcmp(text, "--") == 0) over = true;
+        else {
+            const int status = read_one(p, options, argc, argv, &i);
+            if (status >= 0) return status;
+        }
+    }
+    return -1;
+}
+
+enum { HELP_LEFT = 26, HELP_WIDTH = 116 };
+
+/* A text that breaks at blanks; further lines begin below the first. */
+static void print_wrapped(const char *text, size_t left, size_t width)
+{
+    while (*text) {
+        size_t length = strcspn(text, "\n");
+        if (length > width - left) {
+            length = width - left;
+            while (length && text[length] != ' ') length--;
+            if (!length) length = strcspn(text, " \n");
+        }
+        printf("%.*s\n", (int)length, text);
+        text += length;
+        if (*text) text++;
+        if (*text) printf("%*s", (int)left, "");
+    }
+}
+
+void options_help(const program *p)
+{
+    const char *line = p->arguments;
+    for (bool first = true; first || *line; first = false) {
+        const size_t length = strcspn(line, "\n");
+        printf("%s %s %.*s\n", first ? "usage:" : "      ", p->name, (int)length, line);
+        line += length;
+        if (*line) line++;
+    }
+    printf("\n%s\n\noptions:\n", p->summary);
+    for (size_t i = 0; i < p->count; i++) {
+        const option *o = &p->options[i];
+        char left[80];
+        if (!takes(p, o)) continue;
+        snprintf(left, sizeof left, "%s%c%s%s%s%s%s", o->letter ? "-" : "   ", o->letter ? o->letter : ' ',
+                 o->letter && *o->name ? ", " : "", *o->name ? "--" : "", o->name, o->value ? " " : "",
+                 o->value ? o->value : "");
+        printf("  %-*s ", HELP_LEFT, left);
+        if (strlen(left) > HELP_LEFT) printf("\n%*s", HELP_LEFT + 3, "");
+        print_wrapped(o->help, HELP_LEFT + 3, HELP_WIDTH);
+    }
+    printf("  %-*s this text\n  %-*s the version\n", HELP_LEFT, "-h, --help", HELP_LEFT, "    --version");
+    if (p->details) printf("\n%s", p->details);
+    printf("\nExit status: 0 done, 1 failed (one sentence on stderr), 2 wrong usage.\n");
+}
+
+int finish(const char *name, const flis_ctx *ctx, int status)
+{
+    if (ctx && !flis_ok(ctx) && status != 2) {
+        fprintf(stderr, "%s: %s\n", name, ctx->error);
+        status = 1;
+    }
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status != 2) {
+        fprintf(stderr, "%s: standard output: cannot be written: %s\n", name, strerror(errno));
+        status = 1;
+    }
+    return status;
+}

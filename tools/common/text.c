@@ -1,0 +1,160 @@
+/* text.c - text that programs write: growing buffers, JSON, HTML, base64, names, globs. */
+#include "tools/common/common.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void buffer_put(flis_ctx *ctx, buffer *b, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    const int length = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    if (length < 0 || !flis_ok(ctx)) return;
+    if (b->room - b->length <= (size_t)length) {
+        const size_t room = 2 * b->room + (size_t)length + 64;
+        char *larger = flis_alloc(ctx, room, 1);
+        if (!larger) return;
+        if (b->length) memcpy(larger, b->at, b->length);
+        free(b->at);
+        b->at = larger;
+        b->room = room;
+    }
+    va_start(args, format);
+    vsnprintf(b->at + b->length, b->room - b->length, format, args);
+    va_end(args);
+    b->length += (size_t)length;
+}
+
+/* One byte of a JSON string; UTF-8 passes as it is. */
+static const char *json_escape(unsigned char c, char out[8])
+{
+    if (c == '"' || c == '\\') snprintf(out, 8, "\\%c", c);
+    else if (c < ' ') snprintf(out, 8, "\\u%04x", (unsigned)c);
+    else snprintf(out, 8, "%c", c);
+    return out;
+}
+
+void buffer_json_string(flis_ctx *ctx, buffer *b, const char *string)
+{
+    char one[8];
+    buffer_put(ctx, b, "\"");
+    for (; *string; string++) buffer_put(ctx, b, "%s", json_escape((unsigned char)*string, one));
+    buffer_put(ctx, b, "\"");
+}
+
+void print_json_string(FILE *stream, const char *string)
+{
+    char one[8];
+    putc('"', stream);
+    for (; *string; string++) fputs(json_escape((unsigned char)*string, one), stream);
+    putc('"', stream);
+}
+
+void shortest_number(double x, char out[32])
+{
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(out, 32, "%.*g", digits, x);
+        if (strtod(out, NULL) == x) return;
+    }
+}
+
+void buffer_json_number(flis_ctx *ctx, buffer *b, double x, int digits)
+{
+    char number[32];
+    if (x != x) buffer_put(ctx, b, "\"NaN\"");
+    else if (x - x != 0) buffer_put(ctx, b, x > 0 ? "\"Infinity\"" : "\"-Infinity\"");
+    else if (digits) buffer_put(ctx, b, "%.*g", digits, x);
+    else {
+        shortest_number(x, number);
+        buffer_put(ctx, b, "%s", number);
+    }
+}
+
+void print_json_number(FILE *stream, double x)
+{
+    char number[32] = "null";
+    if (x - x == 0) shortest_number(x, number);
+    fputs(number, stream);
+}
+
+void print_html(FILE *stream, const char *string)
+{
+    for (; *string; string++) switch (*string) {
+        case '<': fputs("&lt;", stream); break;
+        case '>': fputs("&gt;", stream); break;
+        case '&': fputs("&amp;", stream); break;
+        case '"': fputs("&quot;", stream); break;
+        default: putc(*string, stream);
+        }
+}
+
+void print_base64(FILE *stream, const uint8_t *bytes, size_t length)
+{
+    static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < length; i += 3) {
+        const size_t n = length - i < 3 ? length - i : 3;
+        const uint32_t bits =
+            (uint32_t)bytes[i] << 16 | (n > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) | (n > 2 ? bytes[i + 2] : 0);
+        for (size_t k = 0; k < 4; k++) putc(k <= n ? digit[bits >> (18 - 6 * k) & 63] : '=', stream);
+    }
+}
+
+void print_name(FILE *stream, const char *name)
+{
+    while (*name) {
+        const size_t n = flis_printable(name);
+        if (n) fwrite(name, 1, n, stream);
+        else putc('?', stream);
+        name += n ? n : 1;
+    }
+}
+
+/* [abc], [a-z], [!a]: whether the set at *pattern (behind its bracket) holds c. Moves *pattern behind the set. */
+static bool glob_set(const char **pattern, char c)
+{
+    const char *p = *pattern;
+    bool invert = *p == '!', inside = false;
+    if (invert) p++;
+    const char *first = p;
+    for (; *p && (*p != ']' || p == first); p++) {
+        char low = *p, high = low;
+        if (p[1] == '-' && p[2] && p[2] != ']') {
+            high = p[2];
+            p += 2;
+        }
+        inside = inside || (c >= low && c <= high);
+    }
+    *pattern = *p ? p + 1 : p;
+    return inside != invert;
+}
+
+/* A later * makes an earlier one's choice final, so remembering one position to return to is enough. */
+bool glob_match(const char *pattern, const char *string)
+{
+    const char *star = NULL, *resume = NULL;
+    while (*string || *pattern) {
+        const char *next = pattern + 1;
+        if (*pattern == '*') {
+            star = pattern++;
+            resume = string;
+            continue;
+        }
+        if (*string && *pattern &&
+            (*pattern == '?' || (*pattern == '[' ? glob_set(&next, *string) : *pattern == *string))) {
+            pattern = next;
+            string++;
+            continue;
+        }
+        if (!star || !*resume) return false;
+        pattern = star + 1;
+        string = ++resume;
+    }
+    return true;
+}
+
+bool ends_in(const char *string, const char *end)
+{
+    const size_t n = strlen(string), k = strlen(end);
+    return n > k && strcmp(string + n - k, end) == 0;
+}
