@@ -72,7 +72,7 @@ LIBS     = $(LDLIBS) -lm
 
 # ---- Targets -------------------------------------------------------------------------------------------------------
 
-.PHONY: all demo model paper test suite tests registered spec golden vectors mutants mistakes fuzz platforms check-shared check-torch \
+.PHONY: all demo model paper test suite tests  spec golden vectors mutants mistakes fuzz platforms check-shared check-torch \
     check-truth flis64 naive install uninstall clean help format FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
@@ -101,7 +101,7 @@ build/64/grad.count: FORCE
 	@build/64/run $(filter -q,$(RUN)) 'grad_*' 'train_*' > build/64/grad.log || cat build/64/grad.log
 	@tail -n 1 build/64/grad.log > $@
 
-suite: all $(B)/run $(B)/replay registered spec $(DOUBLE)
+suite: all $(B)/run $(B)/replay  spec $(DOUBLE)
 	@for d in tests/fuzz/corpus/*; do $(B)/replay $${d##*/} $$d/* || { echo "replay: $$d failed"; exit 1; }; done
 	@$(if $(SANITIZE),,echo "note: $(CC) has no address and undefined sanitizers; testing without them";) \
 	 sh tests/sh/cli.sh $(FLIS) $(O)bin/synth $(B)/cli.count; \
@@ -110,11 +110,6 @@ suite: all $(B)/run $(B)/replay registered spec $(DOUBLE)
 	 $(B)/run -a $(B)/cli.count $(TRAINED:%=-a %) $(DOUBLE:%=-a %) $(VECTORS:%=-a %) $(RUN)
 
 tests: all $(B)/run
-
-registered:
-	@cat /dev/null $(wildcard tests/unit/test_*.c) | sed -n 's/^void \(test_[a-zA-Z0-9_]*\)(void).*/\1/p' | \
-	 while read -r name; do \
-	    grep -q "($${name}[,)]" tests/unit/run.c || { echo "$$name is not listed in tests/unit/run.c"; exit 1; }; done
 
 # The default model from nothing, and the paper's experiments on it. Hours; stopped and started at will.
 model: all
@@ -247,7 +242,7 @@ $(B)/flags: FORCE
 	@cmp -s $@.new $@ && rm -f $@.new || mv -f $@.new $@
 
 # What single files are told: where the command finds an installed model, where the runner finds its files.
-define_for = $(if $(filter tools/%,$(1)),-DFLIS_DATADIR='"$(PREFIX)/share/flis"')$(if $(filter tests/unit/run,$(1)),-DTESTS_DIR='"$(CURDIR)/tests"')
+define_for = $(if $(filter tools/%,$(1)),-DFLIS_DATADIR='"$(PREFIX)/share/flis"')$(if $(filter tests/unit/helpers,$(1)),-DTESTS_DIR='"$(CURDIR)/tests"')$(if $(filter tests/unit/run,$(1)),-I$(B)/tests)
 
 $(B)/%.o: %.c $(B)/flags
 	$(COMPILE) $(call define_for,$*) $(DEPS) -c $< -o $@
@@ -272,16 +267,19 @@ USES_paper    := world evaluate
 $(eval $(call program,flis,$(FLIS)))
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p),$(O)bin/$(p))))
 
-TESTS  := $(filter-out tests/unit/run,$(basename $(wildcard tests/unit/*.c)))
+TESTS  := $(basename $(wildcard tests/unit/*.c))
 TESTED := $(call parts,train) $(call parts,world) $(call parts,evaluate) $(call parts,ckpt2safetensors)
-$(B)/run: $(B)/tests/unit/run.o $(TESTS:%=$(B)/%.o) $(TESTED:%=$(B)/%.o) $(TOOLS) $(LIB)
+$(B)/run: $(TESTS:%=$(B)/%.o) $(TESTED:%=$(B)/%.o) $(TOOLS) $(LIB)
 	$(LINK) $^ $(LIBS) -o $@
 
-# What test.h promises, without the runner's table: for programs beside the suite.
-$(B)/tests/helpers.o: tests/unit/run.c $(B)/flags
-	$(COMPILE) -DTEST_HELPERS_ONLY $(call define_for,tests/unit/run) $(DEPS) -c $< -o $@
+# The checks, found by name; a comment "slow" on the line above marks those that a quick run leaves out.
+$(B)/tests/checks.h: $(wildcard tests/unit/test_*.c) $(B)/flags
+	@{ echo '#define CHECKS(X) \'; cat $(wildcard tests/unit/test_*.c) | \
+	   awk '/^void test_[a-zA-Z0-9_]*\(void\)/ { sub(/\(void\).*/, "", $$2); print "X(" $$2 ", " (last ~ /^\/\* slow \*\// ? "SLOW" : "FAST") ") \\" } { last = $$0 }'; \
+	   echo; } > $@
+$(B)/tests/unit/run.o: $(B)/tests/checks.h
 
-$(CHECKS:%=$(B)/%): $(B)/%: $(B)/tests/external/%.o $(B)/tests/helpers.o $(LIB)
+$(CHECKS:%=$(B)/%): $(B)/%: $(B)/tests/external/%.o $(B)/tests/unit/helpers.o $(LIB)
 	$(LINK) $^ $(LIBS) -o $@
 
 # Objects stay, whoever asked for them.

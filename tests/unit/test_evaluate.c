@@ -137,6 +137,7 @@ static bool two_things(const world_scene *s, const world_phrase **x, const world
 /* Held-out scenes, whose truth is known. A swap is asked both ways: of things in their own outlines, and in each other's. Found:
    colours 129 of 131, patterns 15 of 15, styles 60 of 60, looks 104 and 103 of 104; two in a hundred less pass,
    and of the 15 patterns one. */
+/* slow */
 void test_evaluate_judges(void)
 {
     enum { SCENES = 60 };

@@ -1328,6 +1328,7 @@ static void note_name(void *user, const char *name, const flis_tensor *x)
 
 /* DESIGN section 8, item 3: the unconditional pass has no RCA; and both are what flis_unet_eps gives by itself. Wrong:
    the layout in both passes. */
+/* slow */
 void test_guided_passes(void)
 {
     enum { S = 8, N = 4 * S * S, D = 32 };

@@ -824,6 +824,7 @@ static const flis_unet_config SMALL_UNET = {
 };
 
 /* Every weight, the latents and the text features, with RCA on some samples and not on others. */
+/* slow */
 void test_grad_unet(void)
 {
     bench b;
@@ -865,6 +866,7 @@ static double vae_loss(bench *b)
     return loss + to_target(b, y);
 }
 
+/* slow */
 void test_grad_vae(void)
 {
     const flis_vae_config config = {
@@ -909,6 +911,7 @@ static flis_real *all_gradients(bench *b, size_t *count)
 
 /* The same bits with any number of threads, and where blocks are computed again instead of being kept. The sizes are such
    that the loops are shared out. */
+/* slow */
 void test_grad_same_bits(void)
 {
     const flis_unet_config config = {.in = 4,

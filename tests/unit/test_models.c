@@ -173,6 +173,7 @@ static digests single(flis_ctx *ctx, const weights *all, const char *name, flis_
 
 /* ---- Checks ---------------------------------------------------------------------------------------------------- */
 
+/* slow */
 void test_models_sharded(void)
 {
     flis_ctx ctx;
@@ -379,6 +380,7 @@ static void part(flis_ctx *ctx, const char *root, const char *folder, const char
     free(n.to);
 }
 
+/* slow */
 void test_models_diffusers(void)
 {
     flis_ctx ctx;

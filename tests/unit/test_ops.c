@@ -350,6 +350,7 @@ void test_ops_linear(void)
 
 /* Every row count around tiles (2, 4 or 12 rows) and bands (8 tiles) with every output count around panels (16, 24 or 32),
    and an inner size around multiples of 256 with each. */
+/* slow */
 void test_ops_linear_edges(void)
 {
     const size_t count[] = {1, 2, 3, 4, 5, 11, 12, 13, 15, 16, 17, 23, 24, 25, 31, 32, 33, 36, 95, 96, 97, 193};
@@ -700,6 +701,7 @@ void test_ops_attention(void)
 
 /* Each operation above the work from which it is shared out (2^24 multiply-adds, 2^19 values), in sizes that no number of
    threads divides. */
+/* slow */
 void test_ops_threads(void)
 {
     for (size_t i = 0; i < THREAD_COUNTS; i++) {

@@ -151,6 +151,7 @@ void test_pipeline_ddim10(void)
 {
     trajectory("ddim10_eta0", (flis_sampling){FLIS_DDIM, 10, 0, 2}, 42);
 }
+/* slow */
 void test_pipeline_ddim10_eta(void)
 {
     trajectory("ddim10_eta0.5", (flis_sampling){FLIS_DDIM, 10, 0.5, 2}, 42);
@@ -246,6 +247,7 @@ static void count_warning(void *user, const char *sentence)
 
 /* From phrases and label map to pixels: the same bytes with any number of threads; a layout matters; errors are told
    before anything long begins. */
+/* slow */
 void test_pipeline_generate(void)
 {
     flis_ctx ctx;

@@ -98,10 +98,12 @@ void test_unet_blocks_mix(void)
 {
     blocks("mix");
 }
+/* slow */
 void test_unet_blocks_boat(void)
 {
     blocks("boat");
 }
+/* slow */
 void test_unet_blocks_plain(void)
 {
     blocks("plain");
@@ -214,6 +216,7 @@ void test_unet_time_embedding(void)
 }
 
 /* Two samples in one call equal two calls, to the bit, and with any number of threads. */
+/* slow */
 void test_unet_batch(void)
 {
     flis_ctx ctx;
