@@ -72,7 +72,7 @@ LIBS     = $(LDLIBS) -lm
 
 # ---- Targets -------------------------------------------------------------------------------------------------------
 
-.PHONY: all demo model paper test suite tests  spec golden vectors mutants mistakes fuzz platforms check-shared check-torch \
+.PHONY: all demo model paper test check suite golden vectors mutants mistakes fuzz platforms check-shared check-torch \
     check-truth flis64 naive install uninstall clean help format FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
@@ -86,30 +86,55 @@ demo: $(FLIS)
 	./flis generate -m $(MODEL) -j examples/harbour.json --size 128x128 --scale 2 --seed 7 -o demo.png
 	@echo "$(CURDIR)/demo.png"
 
-# The runner's total counts the command line's checks too, so the last line tells all; and those of the gradients in double
-# precision, where differences tell most, unless RUN chooses.
-DOUBLE = $(if $(filter-out -q,$(RUN)),,build/64/grad.count)
-# The conformance vectors' wrong variants, unless RUN chooses.
-VECTORS = $(if $(RUN),,$(B)/vectors.count)
-TRAINED = $(if $(RUN),,$(B)/train.count)
+# Every kind of check: `make test` on its smallest cases, `make check` all of them. The parts run side by side; the runner adds up what
+# they counted, so that its last line says all.
+LEVEL ?= quick
+JOBS  := $(shell nproc 2>/dev/null || echo 2)
+PARTS  = spec house replay digest naive vectors mutants mistakes library train cli $(if $(filter full,$(LEVEL)),double)
+QUICK := $(if $(filter full,$(LEVEL)),,-q)
+part   = @sh tests/sh/part.sh $@
 
 test:
-	@+$(MAKE) --no-print-directory VARIANT=$(if $(filter test%,$(VARIANT)),$(VARIANT),test) suite
+	@echo "make test: every kind of check, small; about 4 minutes on 2 cores (make check: all of them, about 45)"
+	@+$(MAKE) --no-print-directory VARIANT=$(if $(filter test%,$(VARIANT)),$(VARIANT),test) LEVEL=quick suite
 
-build/64/grad.count: FORCE
-	@+$(MAKE) --no-print-directory VARIANT=64 build/64/run
-	@build/64/run $(filter -q,$(RUN)) 'grad_*' 'train_*' > build/64/grad.log || cat build/64/grad.log
-	@tail -n 1 build/64/grad.log > $@
+check:
+	@echo "make check: all checks; about 45 minutes on 2 cores (make test: every kind of check, small, about 4)"
+	@+$(MAKE) --no-print-directory VARIANT=$(if $(filter test%,$(VARIANT)),$(VARIANT),test) LEVEL=full suite
 
-suite: all $(B)/run $(B)/replay  spec $(DOUBLE)
-	@for d in tests/fuzz/corpus/*; do $(B)/replay $${d##*/} $$d/* || { echo "replay: $$d failed"; exit 1; }; done
-	@$(if $(SANITIZE),,echo "note: $(CC) has no address and undefined sanitizers; testing without them";) \
-	 sh tests/sh/cli.sh $(FLIS) $(O)bin/synth $(B)/cli.count; \
-	 $(if $(TRAINED),sh tests/sh/train.sh $(O)bin/train $(O)bin/world $(O)bin/evaluate $(FLIS) $(TRAINED);) \
-	 $(if $(VECTORS),CC='$(CC)' sh tests/sh/vectors.sh $(FLIS) $(VECTORS);) \
-	 $(B)/run -a $(B)/cli.count $(TRAINED:%=-a %) $(DOUBLE:%=-a %) $(VECTORS:%=-a %) $(RUN)
+suite:
+	@+$(MAKE) --no-print-directory -j$(JOBS) all $(B)/run $(B)/replay
+	@$(if $(SANITIZE),,echo "note: $(CC) has no address and undefined sanitizers; testing without them")
+	@+$(MAKE) --no-print-directory -j$(JOBS) $(PARTS:%=$(B)/%.count)
+	@$(B)/run $(QUICK) $(PARTS:%=-a $(B)/%.count)
 
-tests: all $(B)/run
+$(B)/spec.count: FORCE
+	$(part) sh tests/sh/spec.sh
+$(B)/house.count: FORCE
+	$(part) sh tests/sh/house.sh
+$(B)/cli.count: FORCE
+	$(part) sh tests/sh/cli.sh $(FLIS) $(O)bin/synth
+$(B)/train.count: FORCE
+	$(part) sh tests/sh/train.sh $(LEVEL) $(O)bin/train $(O)bin/world $(O)bin/evaluate $(FLIS)
+$(B)/digest.count: FORCE
+	$(part) sh -c '$(FLIS) digest | diff - tests/golden/digest.txt'
+$(B)/vectors.count: FORCE
+	$(part) sh tests/sh/mutations.sh vectors $(B)/vectors
+$(B)/mutants.count: FORCE
+	$(part) env ROWS=$(if $(QUICK),15,1) sh tests/sh/mutations.sh mutants $(B)/mutants
+$(B)/mistakes.count: FORCE
+	$(part) env ROWS=$(if $(QUICK),21,1) sh tests/sh/mutations.sh mistakes $(B)/mistakes
+$(B)/library.count: FORCE
+	$(part) sh tests/sh/library.sh
+$(B)/naive.count: FORCE
+	@+$(MAKE) --no-print-directory -s VARIANT=naive flis-naive
+	$(part) sh -c './flis-naive digest | diff - tests/golden/digest.txt'
+$(B)/replay.count: FORCE
+	$(part) sh -c 'for d in tests/fuzz/corpus/*; do $(B)/replay $${d##*/} $$d/* || exit 1; done'
+# Gradients in double precision, where differences tell most.
+$(B)/double.count: FORCE
+	@+$(MAKE) --no-print-directory -s VARIANT=64 build/64/run
+	$(part) build/64/run 'grad_*' 'train_*'
 
 # The default model from nothing, and the paper's experiments on it. Hours; stopped and started at will.
 model: all
@@ -118,10 +143,6 @@ model: all
 paper: all
 	bin/paper --model build/model/tuned-2.safetensors --plain build/model/again.safetensors \
 	    --segmenter build/model/judge-2.safetensors --steps 20 -o docs/paper.html
-
-# SPEC.md and the sources name each other; `sh tests/sh/spec.sh -w` rewrites the index.
-spec:
-	@sh tests/sh/spec.sh
 
 # The corpora that fuzzing found, replayed by the suite; and the fuzzer itself (clang).
 $(B)/replay: tests/fuzz/fuzz.c tools/ckpt2safetensors/main.c $(LIB) $(B)/flags
@@ -145,14 +166,9 @@ fuzz:
 golden: bin/golden
 	bin/golden tests/golden
 
-vectors: $(FLIS)
-	@CC=$(CC) sh tests/sh/vectors.sh $(FLIS) $(B)/vectors.count
-
-mutants:
-	CC=$(CC) sh tests/sh/mutants.sh build/mutants
-
-mistakes: all
-	CC=$(CC) sh tests/sh/mistakes.sh build/mistakes bin/compare bin/synth
+# Deliberate mistakes, each of which a check must notice (tests/sh/mutations.sh).
+vectors mutants mistakes:
+	CC='$(CC)' VERBOSE=1 sh tests/sh/mutations.sh $@ build/$@
 
 platforms:
 	@MAKE='$(MAKE)' sh tests/sh/platforms.sh $(PLATFORMS)
@@ -214,7 +230,8 @@ format:
 help:
 	@echo "make               flis, libflis.a and bin/*"
 	@echo "make demo          build flis, then paint demo.png with the small model"
-	@echo "make test          build with sanitizers under build/test, run every check (RUN='-q' quick, RUN='-l' list)"
+	@echo "make test          every kind of check on its smallest cases, with sanitizers (about 4 minutes on 2 cores)"
+	@echo "make check         all checks (about 45 minutes); one by name: build/test/run 'ops_*', build/test/run -l"
 	@echo "make golden        the conformance vectors in tests/golden, anew: git diff must stay empty"
 	@echo "make vectors       wrong variants of the sources, each rejected by the vectors that are there for it"
 	@echo "make mutants       put each easy mistake into a copy of the sources; a check must notice it"
@@ -273,10 +290,8 @@ $(B)/run: $(TESTS:%=$(B)/%.o) $(TESTED:%=$(B)/%.o) $(TOOLS) $(LIB)
 	$(LINK) $^ $(LIBS) -o $@
 
 # The checks, found by name; a comment "slow" on the line above marks those that a quick run leaves out.
-$(B)/tests/checks.h: $(wildcard tests/unit/test_*.c) $(B)/flags
-	@{ echo '#define CHECKS(X) \'; cat $(wildcard tests/unit/test_*.c) | \
-	   awk '/^void test_[a-zA-Z0-9_]*\(void\)/ { sub(/\(void\).*/, "", $$2); print "X(" $$2 ", " (last ~ /^\/\* slow \*\// ? "SLOW" : "FAST") ") \\" } { last = $$0 }'; \
-	   echo; } > $@
+$(B)/tests/checks.h: $(wildcard tests/unit/test_*.c) tests/sh/checks.sh $(B)/flags
+	@sh tests/sh/checks.sh $(wildcard tests/unit/test_*.c) > $@
 $(B)/tests/unit/run.o: $(B)/tests/checks.h
 
 $(CHECKS:%=$(B)/%): $(B)/%: $(B)/tests/external/%.o $(B)/tests/unit/helpers.o $(LIB)

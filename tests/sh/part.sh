@@ -1,0 +1,19 @@
+#!/bin/sh
+# part.sh COUNT COMMAND...: runs a part of the suite; its last "N passed, N failed" goes to the file COUNT, for the runner to add up.
+# A part that ends without such a line counts as one failure.
+count=$1
+shift
+mkdir -p "$(dirname "$count")"
+"$@" >"$count.log" 2>&1
+status=$?
+line=$(grep -o '[0-9]* passed, [0-9]* failed' "$count.log" | tail -n 1)
+case $line in
+*' 0 failed') [ $status = 0 ] || line='0 passed, 1 failed' ;;
+'') if [ $status = 0 ]; then line='1 passed, 0 failed'; else line='0 passed, 1 failed'; fi ;;
+esac
+case $line in
+*' 0 failed') echo "ok   $(basename "$count" .count): $line" ;;
+*) cat "$count.log"
+    echo "FAIL $(basename "$count" .count): $line (exit $status)" ;;
+esac
+echo "$line" >"$count"
