@@ -17,7 +17,7 @@ jobs=$(nproc 2>/dev/null || echo 2)
 # name|compiler|CFLAGS (empty: the Makefile's, -O3 -march=native)|make's arguments|emulator|digest's arguments|packages
 # A name ending in -64 is the double-precision build. A row whose compiler is =NAME runs that row's binary. "x87" must be
 # refused. Three kinds are not the digest: golden-… write the conformance vectors, which must be tests/golden's, with
-# another row's objects; checks-… run those of tests/test_ops.c, every operation against its naive loop, for the tiles that
+# another row's objects; checks-… run those of tests/unit/test_ops.c, every operation against its naive loop, for the tiles that
 # the target has; fma takes 10^8 cases of fma without hardware to the processor's or the C library's.
 table() {
     cat <<'END'
