@@ -36,10 +36,11 @@ typedef struct option {
 } option;
 
 typedef struct program {
-    const char *name;      /* "compare", "flis generate": begins every sentence */
-    const char *arguments; /* behind the name in the usage line(s); further lines after '\n' */
-    const char *summary;   /* one sentence or more */
-    const char *details;   /* printed behind the options; NULL: none */
+    const char *name;        /* "compare", "flis generate": begins every sentence */
+    const char *arguments;   /* behind the name in the usage line(s); further lines after '\n' */
+    const char *summary;     /* one sentence or more */
+    const char *details;     /* printed behind the options; NULL: none */
+    const char *exit_status; /* for the help; NULL: 0 done, 1 failed, 2 wrong usage */
     const option *options;
     size_t count;
     unsigned command; /* bit of the command that runs; 0: the program has no commands */

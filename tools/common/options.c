@@ -233,7 +233,8 @@ void options_help(const program *p)
     }
     printf("  %-*s this text\n  %-*s the version\n", HELP_LEFT, "-h, --help", HELP_LEFT, "    --version");
     if (p->details) printf("\n%s", p->details);
-    printf("\nExit status: 0 done, 1 failed (one sentence on stderr), 2 wrong usage.\n");
+    printf("\nExit status: %s.\n",
+           p->exit_status ? p->exit_status : "0 done, 1 failed (one sentence on stderr), 2 wrong usage");
 }
 
 int finish(const char *name, const flis_ctx *ctx, int status)
