@@ -1,7 +1,6 @@
 /* diagnose.c - what the first wrong tensor's error looks like. */
 #include "tools/compare/diagnose.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -204,7 +203,7 @@ static const char *wider_profile(const comparison *c)
     return NULL;
 }
 
-/* Share explained, never rounded up to what it is not. */
+/* The share explained is rounded down: 100 % means all of the error. */
 static void say_found(const subject *s, const char *what, report *out)
 {
     const double explained = floor((1 - s->best.left) * 1e4) / 100;
@@ -249,7 +248,7 @@ static void explain(subject *s, report *out)
         if (s->best.left <= 0.6) say_found(s, "nearest", out);
     }
     if (format) say(out, "  OTHER's values are all %s numbers\n", format);
-    if (s->p->measured) places_found(s, out);
+    if (s->p->measured) locate_error(s, out);
     if (!found && !wider && check) say(out, "  to check: %s\n", check);
 }
 

@@ -76,8 +76,8 @@ void try_softmax(subject *s);
 
 /* The narrow format that holds all of OTHER's values, but not REF's; NULL: none (diagnose_factors.c). */
 const char *format_of(const subject *s);
-/* Where the error is, and which values are not finite (diagnose_where.c). */
-void places_found(const subject *s, report *out);
+/* Lines on the indices where the error is, and on values that are not finite (diagnose_where.c). */
+void locate_error(const subject *s, report *out);
 void not_finite_found(const subject *s, report *out);
 
 #endif

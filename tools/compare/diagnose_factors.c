@@ -1,7 +1,6 @@
 /* diagnose_factors.c - hypotheses: factors, offsets and biases; constants; rounding. */
 #include "tools/compare/diagnose.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,9 +1,7 @@
 /* diagnose_functions.c - hypotheses: a function of each value, and the gates of GEGLU. */
 #include "tools/compare/diagnose.h"
 
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 static double same_f(double x)
 {

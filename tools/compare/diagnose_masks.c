@@ -1,9 +1,7 @@
 /* diagnose_masks.c - hypotheses: masks, and the softmax computed from its scores. */
 #include "tools/compare/diagnose.h"
 
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* One way to compute weights from scores: the mask shifted by `shift` columns, masked scores set to `masked`. */
 typedef struct softmax {

@@ -1,19 +1,18 @@
 /* diagnose_norms.c - hypotheses: a norm done in a wrong way, computed from its input. */
 #include "tools/compare/diagnose.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The norm whose output is wrong, redone: r = weight z(u) + bias, weight and bias of each channel fitted to REF; then z made
-   wrong in every usual way. Arrays are [n][c][l], l counting pixels or tokens. */
+/* The norm whose output is wrong is computed again: r = weight z(u) + bias, with the weight and bias of each channel fitted to
+   REF; then z with each usual mistake. Arrays are [n][c][l], l counting pixels or tokens. */
 typedef struct norm {
     size_t n, c, l;
     bool rows;  /* r and o are [n][l][c] */
     bool layer; /* over the channels of each position; else over groups of channels at all positions */
     size_t groups;
     double eps;
-    double *u, *part[2], *z, *weight, *bias; /* u: the input; part: what it is the sum of, NULL: whole */
+    double *u, *part[2], *z, *weight, *bias; /* u: the input; part: its summands */
     size_t joined;                           /* channels of h where u is [h, skip]; 0: not joined */
 } norm;
 
@@ -24,7 +23,7 @@ static size_t norm_index(const norm *b, size_t n, size_t c, size_t l)
 
 typedef enum { RIGHT, UNBIASED, NO_MEAN, EPS_OUTSIDE } flaw;
 
-/* z = (u - mean) / sqrt(variance + eps) over `count` values that stand `step` apart in runs of `run`. */
+/* z = (u - mean) / sqrt(variance + eps) over `count` values in runs of `run`, whose starts are `step` apart. */
 static void normalise_set(const double *u, double *z, size_t count, size_t run, size_t step, double eps, flaw how)
 {
     double sum = 0, squares = 0;
@@ -91,7 +90,8 @@ static void try_norm(subject *s, const norm *b, int affine, int cost, const char
     consider(s, left_by(s, s->q), 0, cost, "%s", what);
 }
 
-/* u + or = a tensor of REF's, [n,c,h,w], [n,t,c] or [n,c] (for all positions), from channel `first` on. Its channels; 0: no. */
+/* Writes a tensor of REF's, [n,c,h,w], [n,t,c] or [n,c] (for all positions), to u from channel `first` on, or adds it there.
+   Returns its channels; 0: it is absent or does not fit. */
 static size_t norm_gather(subject *s, const norm *b, const char *name, double *u, size_t first, bool add)
 {
     const struct named *x = find_ref(s->c, name);
@@ -117,7 +117,7 @@ static size_t norm_gather(subject *s, const norm *b, const char *name, double *u
 }
 
 /* The last number of a path's word `word`, e.g. 3 of "step.0.cond.output_blocks.3.0" for "output_blocks."; -1: none.
-   *head is the length of what stands before the word. */
+   *head is the length of the text before the word. */
 static long block_number(const char *name, const char *word, size_t *head)
 {
     const char *at = strstr(name, word);
@@ -143,7 +143,7 @@ static bool norm_joined(subject *s, norm *b, char h[NAME_ROOM], char skip[NAME_R
     return b->joined && norm_gather(s, b, skip, b->u, b->joined, false) == b->c - b->joined;
 }
 
-/* u = a + b (b NULL: a alone), both kept. */
+/* u = x + y (y NULL: x alone); both summands are kept. */
 static bool norm_sum(subject *s, norm *b, const char *x, const char *y)
 {
     if (norm_gather(s, b, x, b->part[0], 0, false) != b->c) return false;
@@ -168,7 +168,7 @@ static bool norm_fits(const subject *s, norm *b)
     return false;
 }
 
-/* The input by its name, where it is not simply the tensor before; else the nearest tensor before that fits. */
+/* Finds the input: by its name where that is known, else the nearest tensor before the norm that fits. */
 static bool norm_input(subject *s, norm *b, char h[NAME_ROOM], char skip[NAME_ROOM])
 {
     const char *name = s->p->ref->name;

@@ -1,8 +1,6 @@
 /* diagnose_order.c - hypotheses: REF's values in another order. Axes (some split in two) permuted, mirrored, rotated, shifted. */
 #include "tools/compare/diagnose.h"
 
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* REF's values read in another order: axes (some split in two) permuted and mirrored. OTHER's values are taken as they lie in

@@ -1,7 +1,6 @@
-/* diagnose_tensors.c - hypotheses: another tensor of REF's in its place, added or left out. */
+/* diagnose_tensors.c - hypotheses: OTHER has another tensor of REF's instead, or added, or left out. */
 #include "tools/compare/diagnose.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,16 +50,16 @@ void try_tensors(subject *s)
     for (int pass = 0; pass < 2; pass++) {
         bool nearest = true;
         for (size_t k = 1; k < c->ref.count + 1; k++) {
-            const bool behind = pass == 0 || k > here; /* pass 1: backwards from here, then forwards */
-            const size_t i = pass == 0 ? k - 1 : behind ? k - 1 : here - k;
+            const bool later = pass == 0 || k > here; /* pass 1: backwards from here, then forwards */
+            const size_t i = pass == 0 ? k - 1 : later ? k - 1 : here - k;
             const struct named *x = &c->ref.item[i];
-            if (i == here || (pass == 1 && behind && i < here) || flis_entry_count(x->entry) != s->n) continue;
+            if (i == here || (pass == 1 && later && i < here) || flis_entry_count(x->entry) != s->n) continue;
             if ((strcmp(behind_scope(x->name), module) == 0) != (pass == 0) || budget < s->n) continue;
             double *v = read_values(c, &c->ref, x->entry);
             if (!v) return;
             for (size_t j = 0; j < s->n; j++)
                 if (!(fabs(v[j]) < MASKED)) v[j] = 0;
-            try_tensor(s, x, v, pass == 1 && nearest && !behind);
+            try_tensor(s, x, v, pass == 1 && nearest && !later);
             nearest = false;
             budget -= s->n;
             free(v);

@@ -1,7 +1,6 @@
 /* diagnose_where.c - where in a tensor the error is, and which values are not finite. */
 #include "tools/compare/diagnose.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 void not_finite_found(const subject *s, report *out)
@@ -38,7 +37,7 @@ void not_finite_found(const subject *s, report *out)
 }
 
 /* Where along an axis the error is. */
-static void place_along(const subject *s, int axis, double *sum, report *out)
+static void locate_along(const subject *s, int axis, double *sum, report *out)
 {
     const size_t dim = s->dim[axis];
     size_t first = dim, last = 0, wrong = 0;
@@ -70,7 +69,7 @@ static void place_along(const subject *s, int axis, double *sum, report *out)
 }
 
 /* Error at the picture's border alone, or mostly. */
-static void place_border(const subject *s, report *out)
+static void locate_border(const subject *s, report *out)
 {
     double border = 0, after = 0;
     size_t pixels = 0;
@@ -88,12 +87,12 @@ static void place_border(const subject *s, report *out)
             after > 0.9 * s->energy ? ", right and below" : "");
 }
 
-void places_found(const subject *s, report *out)
+void locate_error(const subject *s, report *out)
 {
     size_t longest = 1;
     for (int i = 0; i < s->rank; i++) longest = s->dim[i] > longest ? s->dim[i] : longest;
     double *sum = flis_alloc(&s->c->ctx, longest, sizeof *sum);
-    for (int i = 0; sum && i < s->rank; i++) place_along(s, i, sum, out);
-    place_border(s, out);
+    for (int i = 0; sum && i < s->rank; i++) locate_along(s, i, sum, out);
+    locate_border(s, out);
     free(sum);
 }

@@ -1,8 +1,6 @@
 /* html.c - the result as one page that needs nothing else, with a plot of the error by tensor. */
 #include "tools/compare/compare.h"
 
-#include <math.h>
-
 enum { PLOT_W = 1000, PLOT_H = 300, PLOT_LEFT = 60, PLOT_RIGHT = 12, PLOT_TOP = 14, PLOT_FOOT = 34 };
 
 /* The axis' decades: from the smallest error to the largest, and the tolerances among them. */

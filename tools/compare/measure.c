@@ -1,7 +1,6 @@
 /* measure.c - tolerances, and how far two tensors are apart. */
 #include "tools/compare/compare.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 

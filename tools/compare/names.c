@@ -81,7 +81,7 @@ int path_order(const char *a, const char *b)
         a += i + (a[i] == '.');
         b += k + (b[k] == '.');
     }
-    return *a ? -1 : *b ? 1 : 0; /* parts before the whole */
+    return *a ? -1 : *b ? 1 : 0; /* parts before their module */
 }
 
 void map_free(rename_map *map)

@@ -1,8 +1,6 @@
 /* report.c - the result as a table on the terminal, and as JSON. */
 #include "tools/compare/compare.h"
 
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- Table ------------------------------------------------------------------------------------------------------- */

@@ -42,9 +42,9 @@ static void resize_vectors(golden *g)
     vector_end(g);
     vector_begin(g, "label.torch", 4, "4.2", "64x64 to 11x7 by torch's nearest: source index floor(i float(in / out))",
                  "PIL's rule, which looks up the middle of the new pixel: regions move by half a cell");
-    int64_t places[64 * 64];
-    for (size_t i = 0; i < 64 * 64; i++) places[i] = big[i] = (uint8_t)(i % 251);
-    whole_input(g, "places", FLIS_U8, 2, big_shape, "flat index mod 251", places);
+    int64_t indices[64 * 64];
+    for (size_t i = 0; i < 64 * 64; i++) indices[i] = big[i] = (uint8_t)(i % 251);
+    whole_input(g, "places", FLIS_U8, 2, big_shape, "flat index mod 251", indices);
     flis_label_torch(big, 64, 64, small, 11, 7);
     byte_output(g, "y", 2, small_shape, small, EXACT);
     vector_end(g);

@@ -114,7 +114,7 @@ static void move_vectors(golden *g)
 }
 
 static void attention_vector(golden *g, const char *id, int item, const char *what, const char *catches, bool causal,
-                             const uint8_t *open)
+                             const uint8_t *attended)
 {
     const size_t queries = 6, keys = causal ? 6 : 9;
     vector_begin(g, id, item, "1.11", what, catches);
@@ -123,21 +123,22 @@ static void attention_vector(golden *g, const char *id, int item, const char *wh
     given(g, "causal", causal ? "true" : "false");
     flis_tensor *q = rows_input(g, "q", 1, queries, 32, 4), *k = rows_input(g, "k", 1, keys, 32, 4);
     flis_tensor *v = rows_input(g, "v", 1, keys, 32, 1);
-    if (open) {
+    if (attended) {
         const size_t shape[2] = {queries, keys};
         int64_t whole[54];
-        for (size_t i = 0; i < queries * keys; i++) whole[i] = open[i];
+        for (size_t i = 0; i < queries * keys; i++) whole[i] = attended[i];
         whole_input(g, "open", FLIS_U8, 2, shape, "1 open, 0 closed: (i + 2 j) mod 3 != 0, and nothing in row 2",
                     whole);
     }
-    tensor_output(g, "y", flis_attention(&g->ctx, q, k, v, 2, 0.25, (flis_mask){causal, open ? &open : NULL}), 256);
+    tensor_output(g, "y", flis_attention(&g->ctx, q, k, v, 2, 0.25, (flis_mask){causal, attended ? &attended : NULL}),
+                  256);
     vector_end(g);
 }
 
 static void attention_vectors(golden *g)
 {
-    uint8_t open[54];
-    for (size_t i = 0; i < 54; i++) open[i] = i / 9 != 2 && (i / 9 + 2 * (i % 9)) % 3 != 0;
+    uint8_t attended[54];
+    for (size_t i = 0; i < 54; i++) attended[i] = i / 9 != 2 && (i / 9 + 2 * (i % 9)) % 3 != 0;
     attention_vector(g, "op.attention", 16, "softmax(scale q k^T) v, two heads side by side in the channels",
                      "no scale, heads interleaved instead of side by side, softmax over the queries", false, NULL);
     attention_vector(g, "op.attention.causal", 9, "key j is open to query i where j <= i",
@@ -145,7 +146,7 @@ static void attention_vectors(golden *g)
     attention_vector(g, "op.attention.masked", 2,
                      "closed scores are -max(float) before softmax; a row with nothing open weighs all keys equally",
                      "a mask applied after softmax, closed scores of -1 or 0, NaN in a row of closed scores", false,
-                     open);
+                     attended);
 }
 
 static void time_vector(golden *g)
