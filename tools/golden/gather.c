@@ -143,7 +143,7 @@ static tensor *input_add(golden *g, const char *name, flis_dtype dtype, int rank
     return x;
 }
 
-void real_input(golden *g, const char *name, int rank, const size_t *shape, double scale, flis_real *out)
+void formula_values(golden *g, const char *name, int rank, const size_t *shape, double scale, flis_real *out)
 {
     char rule[48];
     snprintf(rule, sizeof rule, scale == 1 ? "u" : scale > 1 ? "u * %g" : "u / %g", scale > 1 ? scale : 1 / scale);
@@ -153,25 +153,25 @@ void real_input(golden *g, const char *name, int rank, const size_t *shape, doub
     for (size_t i = 0; i < x->count; i++) x->number[i] = (double)(out[i] = (flis_real)((double)out[i] * scale));
 }
 
-flis_tensor *image_input(golden *g, const char *name, size_t n, size_t c, size_t h, size_t w, double scale)
+flis_tensor *formula_image(golden *g, const char *name, size_t n, size_t c, size_t h, size_t w, double scale)
 {
     const size_t shape[4] = {n, c, h, w};
     flis_real *values = flis_alloc(&g->ctx, n * c * h * w, sizeof *values);
-    real_input(g, name, 4, shape, scale, values);
+    formula_values(g, name, 4, shape, scale, values);
     flis_tensor *x = flis_from_nchw(&g->ctx, values, n, c, h, w);
     free(values);
     return x;
 }
 
-flis_tensor *rows_input(golden *g, const char *name, size_t n, size_t t, size_t c, double scale)
+flis_tensor *formula_rows(golden *g, const char *name, size_t n, size_t t, size_t c, double scale)
 {
     const size_t shape[3] = {n, t, c};
     flis_tensor *x = flis_rows(&g->ctx, n, t, c);
-    if (x) real_input(g, name, 3, shape, scale, x->x);
+    if (x) formula_values(g, name, 3, shape, scale, x->x);
     return x;
 }
 
-flis_param *weight_input(golden *g, const char *name, int rank, size_t a, size_t b, size_t size, bool table)
+flis_param *formula_weight(golden *g, const char *name, int rank, size_t a, size_t b, size_t size, bool table)
 {
     const size_t shape[4] = {a, b, size, size};
     flis_param *p = &g->param[g->params++];
@@ -265,7 +265,7 @@ void byte_output(golden *g, const char *name, int rank, const size_t *shape, con
     list_output(g, x, 0, judgement);
 }
 
-int file_shape(const flis_tensor *x, size_t shape[4])
+int shape_in_file(const flis_tensor *x, size_t shape[4])
 {
     shape[0] = x->n;
     shape[1] = x->rank == 3 ? x->h * x->w : x->c;
@@ -282,7 +282,7 @@ void tensor_output(golden *g, const char *name, const flis_tensor *x, double uni
     if (!values) return;
     if (x->rank == 4) flis_to_nchw(x, values);
     else memcpy(values, x->x, flis_count(x) * sizeof *values);
-    real_output(g, name, file_shape(x, shape), shape, values, units);
+    real_output(g, name, shape_in_file(x, shape), shape, values, units);
     free(values);
 }
 

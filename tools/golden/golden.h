@@ -55,12 +55,12 @@ void vector_end(golden *g);
 /* ---- Inputs (gather.c): a name with a slash is shared between vectors, any other belongs to the current one -------- */
 
 /* u(name, i) * scale in the file's order, written to out too. */
-void real_input(golden *g, const char *name, int rank, const size_t *shape, double scale, flis_real *out);
+void formula_values(golden *g, const char *name, int rank, const size_t *shape, double scale, flis_real *out);
 /* The same as an activation [n,c,h,w] or [n,t,c]; scale: a power of two. */
-flis_tensor *image_input(golden *g, const char *name, size_t n, size_t c, size_t h, size_t w, double scale);
-flis_tensor *rows_input(golden *g, const char *name, size_t n, size_t t, size_t c, double scale);
+flis_tensor *formula_image(golden *g, const char *name, size_t n, size_t c, size_t h, size_t w, double scale);
+flis_tensor *formula_rows(golden *g, const char *name, size_t n, size_t t, size_t c, double scale);
 /* A weight with formula values, [a], [a,b] or [a,b,size,size]. */
-flis_param *weight_input(golden *g, const char *name, int rank, size_t a, size_t b, size_t size, bool table);
+flis_param *formula_weight(golden *g, const char *name, int rank, size_t a, size_t b, size_t size, bool table);
 void whole_input(golden *g, const char *name, flis_dtype dtype, int rank, const size_t *shape, const char *rule,
                  const int64_t *values);
 
@@ -80,7 +80,7 @@ void whole_output(golden *g, const char *name, int rank, const size_t *shape, co
 /* The call before must have been refused: then the answer is 1. The manifest has flis' sentence; a port may have another. */
 void refusal_output(golden *g, const char *kind);
 /* Shape of an activation as files have it; returns the rank. */
-int file_shape(const flis_tensor *x, size_t shape[4]);
+int shape_in_file(const flis_tensor *x, size_t shape[4]);
 
 /* ---- The vectors by subject ---------------------------------------------------------------------------------------- */
 

@@ -55,7 +55,7 @@ static void on_trace(void *user, const char *name, const flis_tensor *x)
     const wanted *w = user;
     size_t shape[4];
     if (!x->x || !is_wanted(w, name) || list_find(&w->g->traced, name)) return;
-    const int rank = file_shape(x, shape);
+    const int rank = shape_in_file(x, shape);
     tensor *kept = list_add(w->g, &w->g->traced, name, FLIS_F64, rank, shape);
     flis_real *values = kept ? flis_alloc(&w->g->all, kept->count, sizeof *values) : NULL;
     if (!values) return;
@@ -160,8 +160,8 @@ static void unet_vector(golden *g, const char *id, int item, const char *what, c
     given(g, "t", "%g", t);
     snprintf(x_name, sizeof x_name, "unet/x.%zux%zu", h, w);
     snprintf(label_name, sizeof label_name, "rca/label.%zux%zu", 8 * h, 8 * w);
-    flis_tensor *x = image_input(g, x_name, 1, 4, h, w, 1),
-                *context = rows_input(g, "unet/context", 1, FLIS_TOKENS, 32, 1);
+    flis_tensor *x = formula_image(g, x_name, 1, 4, h, w, 1),
+                *context = formula_rows(g, "unet/context", 1, FLIS_TOKENS, 32, 1);
     if (small) x = flis_scale(&g->ctx, x, 0x1p-6);
     if (small) given_string(g, "x", "divided by 64");
     if (layout && label) label_input(g, label_name, label, 8 * h, 8 * w);
@@ -255,9 +255,9 @@ static void guided_vector(golden *g)
                  "the unconditional pass rectified too; both in one batch with one mask; conditions swapped");
     given_string(g, "weights", "tinyA");
     given(g, "t", "261");
-    flis_tensor *x = image_input(g, "unet/x.8x8", 1, 4, 8, 8, 1),
-                *context = rows_input(g, "unet/context", 1, FLIS_TOKENS, 32, 1);
-    flis_tensor *empty = rows_input(g, "unet/uncond", 1, FLIS_TOKENS, 32, 1);
+    flis_tensor *x = formula_image(g, "unet/x.8x8", 1, 4, 8, 8, 1),
+                *context = formula_rows(g, "unet/context", 1, FLIS_TOKENS, 32, 1);
+    flis_tensor *empty = formula_rows(g, "unet/uncond", 1, FLIS_TOKENS, 32, 1);
     label_input(g, "rca/label.64x64", label, 64, 64);
     classes_input(g, "rca/class_ids");
     const flis_rca rca = {label, 64, 64, CLASS_IDS, CLASSES};
@@ -292,7 +292,7 @@ static void picture_vector(golden *g)
                  "bytes rounded instead of truncated, latents not divided by the factor, BGR");
     given_string(g, "weights", "tinyA");
     flis_vae *vae = make_vae(g, flis_formula_visit);
-    flis_tensor *z = image_input(g, "vae/latents", 1, 4, 4, 4, 1);
+    flis_tensor *z = formula_image(g, "vae/latents", 1, 4, 4, 4, 1);
     if (vae && flis_decode_picture(&g->ctx, vae, z, &picture)) {
         const size_t shape[3] = {picture.height, picture.width, 3};
         byte_output(g, "bytes", 3, shape, picture.pixels, "\"tolerance\": 1, \"share\": 0.01");
@@ -335,7 +335,7 @@ static void vae_vectors(golden *g)
                      small ? "eps 1e-5" : "no scale in the attention, a shifted upsample, levels in another order");
         given_string(g, "weights", small ? SMALL_RULE : "tinyA");
         flis_vae *vae = make_vae(g, small ? small_visit : flis_formula_visit);
-        flis_tensor *z = image_input(g, "vae/z", 1, 4, 3, 4, 1);
+        flis_tensor *z = formula_image(g, "vae/z", 1, 4, 3, 4, 1);
         trace_on(g, &want, small ? DECODER_NORMS : DECODER_TRACED);
         tensor_output(g, "image", vae ? flis_vae_decode(&g->ctx, vae, z) : NULL, 512);
         flis_vae_free(vae);
@@ -349,7 +349,7 @@ static void vae_vectors(golden *g)
                  "zeros on both sides of a downsample: shifted by a pixel; quant_conv left out");
     given_string(g, "weights", "tinyA");
     flis_vae *vae = make_vae(g, flis_formula_visit);
-    flis_tensor *image = image_input(g, "vae/image", 1, 3, 24, 32, 1);
+    flis_tensor *image = formula_image(g, "vae/image", 1, 3, 24, 32, 1);
     trace_on(g, &want, ENCODER_TRACED);
     tensor_output(g, "moments", vae ? flis_vae_encode(&g->ctx, vae, image) : NULL, 512);
     flis_vae_free(vae);

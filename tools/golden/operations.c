@@ -6,8 +6,9 @@ static void linear_vectors(golden *g)
     vector_begin(g, "op.linear", 20, "1.3",
                  "y[i,o] = sum over k of x[i,k] w[o,k], + b[o]; k runs over more than one block of 256",
                  "a bias that is left out, a matrix that is transposed, 16-bit arithmetic");
-    flis_tensor *x = rows_input(g, "x", 2, 5, 300, 1);
-    flis_param *w = weight_input(g, "weight", 2, 40, 300, 0, false), *b = weight_input(g, "bias", 1, 40, 0, 0, false);
+    flis_tensor *x = formula_rows(g, "x", 2, 5, 300, 1);
+    flis_param *w = formula_weight(g, "weight", 2, 40, 300, 0, false),
+               *b = formula_weight(g, "bias", 1, 40, 0, 0, false);
     tensor_output(g, "y", flis_linear(&g->ctx, x, w, b, NULL), 64);
     vector_end(g);
 }
@@ -16,8 +17,9 @@ static void conv_vector(golden *g, const char *id, int item, const char *what, c
                         flis_conv_kind kind)
 {
     vector_begin(g, id, item, "1.3", what, catches);
-    flis_tensor *x = image_input(g, "x", 1, 8, 6, 10, 1);
-    flis_param *w = weight_input(g, "weight", 4, 12, 8, size, false), *b = weight_input(g, "bias", 1, 12, 0, 0, false);
+    flis_tensor *x = formula_image(g, "x", 1, 8, 6, 10, 1);
+    flis_param *w = formula_weight(g, "weight", 4, 12, 8, size, false),
+               *b = formula_weight(g, "bias", 1, 12, 0, 0, false);
     tensor_output(g, "y", flis_conv(&g->ctx, x, w, b, kind, NULL), 64);
     vector_end(g);
 }
@@ -43,8 +45,9 @@ static void norm_vector(golden *g, const char *id, const char *what, const char 
     given(g, "groups", "32");
     given(g, "eps", "%g", eps);
     given(g, "silu", silu ? "true" : "false");
-    flis_tensor *x = image_input(g, "x", 2, 64, 3, 5, 0x1p-7);
-    flis_param *w = weight_input(g, "weight", 1, 64, 0, 0, false), *bias = weight_input(g, "bias", 1, 64, 0, 0, false);
+    flis_tensor *x = formula_image(g, "x", 2, 64, 3, 5, 0x1p-7);
+    flis_param *w = formula_weight(g, "weight", 1, 64, 0, 0, false),
+               *bias = formula_weight(g, "bias", 1, 64, 0, 0, false);
     tensor_output(g, "y", flis_group_norm(&g->ctx, x, w, bias, eps, silu), 64);
     vector_end(g);
 }
@@ -57,8 +60,9 @@ static void norm_vectors(golden *g)
                 true);
     vector_begin(g, "op.layer-norm", 7, "1.10", "over the channels of each token, eps 1e-5, on small values",
                  "eps 1e-6 or 1e-12, statistics over all tokens");
-    flis_tensor *x = rows_input(g, "x", 1, 7, 48, 0x1p-7);
-    flis_param *w = weight_input(g, "weight", 1, 48, 0, 0, false), *bias = weight_input(g, "bias", 1, 48, 0, 0, false);
+    flis_tensor *x = formula_rows(g, "x", 1, 7, 48, 0x1p-7);
+    flis_param *w = formula_weight(g, "weight", 1, 48, 0, 0, false),
+               *bias = formula_weight(g, "bias", 1, 48, 0, 0, false);
     tensor_output(g, "y", flis_layer_norm(&g->ctx, x, w, bias), 64);
     vector_end(g);
 }
@@ -66,34 +70,34 @@ static void norm_vectors(golden *g)
 static void activation_vectors(golden *g)
 {
     vector_begin(g, "op.silu", 0, "1.8", "x sigmoid(x) for x in (-8, 8)", "x sigmoid(1.702 x), ReLU");
-    tensor_output(g, "y", flis_silu(&g->ctx, rows_input(g, "x", 1, 8, 32, 8)), 16);
+    tensor_output(g, "y", flis_silu(&g->ctx, formula_rows(g, "x", 1, 8, 32, 8)), 16);
     vector_end(g);
     vector_begin(g, "op.quick-gelu", 8, "1.8", "x sigmoid(1.702 x) for x in (-8, 8): CLIP's", "SiLU, exact GELU");
-    tensor_output(g, "y", flis_quick_gelu(&g->ctx, rows_input(g, "x", 1, 8, 32, 8)), 16);
+    tensor_output(g, "y", flis_quick_gelu(&g->ctx, formula_rows(g, "x", 1, 8, 32, 8)), 16);
     vector_end(g);
     vector_begin(g, "op.geglu", 8, "1.8", "the first half times the erf GELU of the second, for values in (-4, 4)",
                  "the halves swapped, tanh GELU (off by 5e-4), quick GELU");
-    tensor_output(g, "y", flis_geglu(&g->ctx, rows_input(g, "x", 1, 8, 64, 4)), 16);
+    tensor_output(g, "y", flis_geglu(&g->ctx, formula_rows(g, "x", 1, 8, 64, 4)), 16);
     vector_end(g);
 }
 
 static void move_vectors(golden *g)
 {
     vector_begin(g, "op.add", 0, "1.4", "a + b", "a residual that is left out");
-    flis_tensor *a = image_input(g, "a", 1, 4, 3, 5, 1), *b = image_input(g, "b", 1, 4, 3, 5, 1);
+    flis_tensor *a = formula_image(g, "a", 1, 4, 3, 5, 1), *b = formula_image(g, "b", 1, 4, 3, 5, 1);
     tensor_output(g, "y", flis_add(&g->ctx, a, b), 4);
     vector_end(g);
     vector_begin(g, "op.add-to-all", 0, "1.4", "v [n,c] added at every place of x [n,c,h,w]",
                  "a vector added along another axis");
-    flis_tensor *x = image_input(g, "x", 2, 4, 4, 4, 1), *v = rows_input(g, "v", 2, 1, 4, 1);
+    flis_tensor *x = formula_image(g, "x", 2, 4, 4, 4, 1), *v = formula_rows(g, "v", 2, 1, 4, 1);
     tensor_output(g, "y", flis_add_to_all(&g->ctx, x, v), 4);
     vector_end(g);
     vector_begin(g, "op.scale", 18, "1.4", "x times float32(1 / 0.18215) = 5.4899807",
                  "a division by the factor left out");
-    tensor_output(g, "y", flis_scale(&g->ctx, image_input(g, "x", 1, 4, 3, 5, 1), (double)(float)(1.0 / 0.18215)), 8);
+    tensor_output(g, "y", flis_scale(&g->ctx, formula_image(g, "x", 1, 4, 3, 5, 1), (double)(float)(1.0 / 0.18215)), 8);
     vector_end(g);
     vector_begin(g, "op.concat", 19, "1.4", "channels of h, then channels of skip", "the skip before h");
-    flis_tensor *h = image_input(g, "h", 1, 4, 3, 5, 1), *skip = image_input(g, "skip", 1, 4, 3, 5, 1);
+    flis_tensor *h = formula_image(g, "h", 1, 4, 3, 5, 1), *skip = formula_image(g, "skip", 1, 4, 3, 5, 1);
     tensor_output(g, "y", flis_concat(&g->ctx, h, skip), 1);
     vector_end(g);
     vector_begin(g, "op.embed", 9, "3.2", "row ids[t] of the token table plus row t of the positions",
@@ -102,8 +106,8 @@ static void move_vectors(golden *g)
     const int32_t ids[6] = {4, 0, 9, 9, 2, 7};
     const size_t shape[2] = {2, 3};
     whole_input(g, "ids", FLIS_I64, 2, shape, "[[4, 0, 9], [9, 2, 7]]", ids64);
-    flis_param *token = weight_input(g, "token.weight", 2, 10, 16, 0, true),
-               *position = weight_input(g, "position.weight", 2, 77, 16, 0, true);
+    flis_param *token = formula_weight(g, "token.weight", 2, 10, 16, 0, true),
+               *position = formula_weight(g, "position.weight", 2, 77, 16, 0, true);
     /* flis_embed takes texts of 77 tokens; the first three of each are the output. */
     int32_t padded[2 * FLIS_TOKENS] = {0};
     for (int i = 0; i < 6; i++) padded[i / 3 * FLIS_TOKENS + i % 3] = ids[i];
@@ -121,8 +125,8 @@ static void attention_vector(golden *g, const char *id, int item, const char *wh
     given(g, "heads", "2");
     given(g, "scale", "0.25");
     given(g, "causal", causal ? "true" : "false");
-    flis_tensor *q = rows_input(g, "q", 1, queries, 32, 4), *k = rows_input(g, "k", 1, keys, 32, 4);
-    flis_tensor *v = rows_input(g, "v", 1, keys, 32, 1);
+    flis_tensor *q = formula_rows(g, "q", 1, queries, 32, 4), *k = formula_rows(g, "k", 1, keys, 32, 4);
+    flis_tensor *v = formula_rows(g, "v", 1, keys, 32, 1);
     if (attended) {
         const size_t shape[2] = {queries, keys};
         int64_t whole[54];

@@ -155,9 +155,9 @@ static void sample_vector(golden *g, const char *id, int item, const char *what,
     given(g, "scale", "%g", s.scale);
     given_string(g, "eps", "cond: x / 2 + cond t / 1024; uncond: x / 4 + uncond t / 1024");
     given(g, "seed", "42");
-    real_input(g, "sampler/x_T", 4, shape, 1, x);
-    real_input(g, "sampler/cond", 4, shape, 1, m ? m->cond : NULL);
-    real_input(g, "sampler/uncond", 4, shape, 1, m ? m->uncond : NULL);
+    formula_values(g, "sampler/x_T", 4, shape, 1, x);
+    formula_values(g, "sampler/cond", 4, shape, 1, m ? m->cond : NULL);
+    formula_values(g, "sampler/uncond", 4, shape, 1, m ? m->uncond : NULL);
     flis_rng_seed(&g->ctx.rng, FLIS_RNG_CPU, 42);
     const flis_model_fn model = {toy_eps, toy_step, m};
     if (m && flis_sample(&g->ctx, &s, LATENT, x, &model)) {
