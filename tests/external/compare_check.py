@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""tools/compare on the authors' own tensors: flis' trace of tinyB held against golden/tinyunet_B_16, made by PyTorch, every
-tensor that stands there, plain and with both layouts, at t = 981, 500 and 1; profile f32.
+"""bin/compare on the authors' own tensors: flis' trace of tinyB is compared with tests/golden/tinyunet_B_16, made by PyTorch,
+every tensor of that file, without a layout and with both layouts, at t = 981, 500 and 1; profile f32.
 
     compare_check.py FLIS SYNTH COMPARE
 
-Beside the product: Python without any package takes the inputs out of the golden file."""
+Not part of `make check`. Python without any package reads the inputs from the golden file."""
 import json
 import os
 import struct
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden", "tinyunet_B_16.safetensors")
+GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden", "tinyunet_B_16.safetensors")
 
 
 def read(path):
