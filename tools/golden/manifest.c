@@ -38,40 +38,46 @@ static void put_vocabulary(golden *g, buffer *t)
     buffer_put(&g->all, t, "},\n");
 }
 
+static void put_rule(golden *g, buffer *t, const char *before, const char *name, const char *rule)
+{
+    buffer_put(&g->all, t, "%s\n   \"%s\": ", before, name);
+    buffer_json_string(&g->all, t, rule);
+}
+
+static void put_rules(golden *g, buffer *t)
+{
+    buffer_put(&g->all, t, "  \"rules\": {");
+    put_rule(
+        g, t, "", "u",
+        "value i (flat index, in the shape's order) of the tensor's name: h = FNV-1a-64 of the name, z = splitmix64's "
+        "finaliser of "
+        "h + (i + 1) 0x9E3779B97F4A7C15 (shifts 30, 27, 31; multipliers 0xBF58476D1CE4E5B9, 0x94D049BB133111EB), "
+        "u = ((z >> 40) - 2^23) 2^-23");
+    put_rule(g, t, ",", "formula weights",
+             "two or more dimensions (fan_in = product of shape[1:]): u 2^round(log2(sqrt(3 / fan_in))); one "
+             "dimension: 1 + u 2^-4 where "
+             "the name ends in weight, else u 2^-6");
+    put_rule(g, t, ",", "tinyA",
+             "formula weights under the checkpoint's names, in the shapes of tools/synth tinyA: U-Net 32 channels, "
+             "levels 1, 2, 2, one "
+             "ResBlock a level, attention at each, 2 heads, text width 32; CLIP 1000 tokens, width 32, 2 layers, 2 "
+             "heads, MLP 128; autoencoder 32 "
+             "channels, levels 1, 1, 1, 1, one resnet a level");
+    put_rule(g, t, ",", "tolerance",
+             "largest absolute error; `units` tells it in 2^-24 of the output's largest value, and is at least 8 "
+             "times what flis' float32 is off from flis64's double. exact: equal values. relative: largest "
+             "relative error. share: how many of the values may be off at all. A NaN is never right");
+    buffer_put(&g->all, t, "},\n");
+}
+
 /* SPEC 11.3. */
 void write_manifest(golden *g, const char *path)
 {
     buffer head = {0};
     buffer_put(&g->all, &head,
-               "{\"format\": \"flis conformance\", \"version\": 1,\n  \"inputs\": \"inputs.safetensors\", \"outputs\": "
-               "\"outputs.safetensors\",\n");
-    buffer_put(&g->all, &head, "  \"rules\": {\n   \"u\": ");
-    buffer_json_string(
-        &g->all, &head,
-        "value i (flat index, in the shape's order) of the tensor's name: h = FNV-1a-64 of the name, z = splitmix64's "
-        "finaliser of "
-        "h + (i + 1) 0x9E3779B97F4A7C15 (shifts 30, 27, 31; multipliers 0xBF58476D1CE4E5B9, 0x94D049BB133111EB), "
-        "u = ((z >> 40) - 2^23) 2^-23");
-    buffer_put(&g->all, &head, ",\n   \"formula weights\": ");
-    buffer_json_string(&g->all, &head,
-                       "two or more dimensions (fan_in = product of shape[1:]): u 2^round(log2(sqrt(3 / fan_in))); one "
-                       "dimension: 1 + u 2^-4 where "
-                       "the name ends in weight, else u 2^-6");
-    buffer_put(&g->all, &head, ",\n   \"tinyA\": ");
-    buffer_json_string(
-        &g->all, &head,
-        "formula weights under the checkpoint's names, in the shapes of tools/synth tinyA: U-Net 32 channels, "
-        "levels 1, 2, 2, one "
-        "ResBlock a level, attention at each, 2 heads, text width 32; CLIP 1000 tokens, width 32, 2 layers, 2 "
-        "heads, MLP 128; autoencoder 32 "
-        "channels, levels 1, 1, 1, 1, one resnet a level");
-    buffer_put(&g->all, &head, ",\n   \"tolerance\": ");
-    buffer_json_string(
-        &g->all, &head,
-        "largest absolute error; `units` tells it in 2^-24 of the output's largest value, and is at least 8 "
-        "times what flis' float32 is off from flis64's double. exact: equal values. relative: largest "
-        "relative error. share: how many of the values may be off at all. A NaN is never right");
-    buffer_put(&g->all, &head, "},\n");
+               "{\"format\": \"flis conformance\", \"version\": 1,\n  \"inputs\": \"inputs.safetensors\", "
+               "\"outputs\": \"outputs.safetensors\",\n");
+    put_rules(g, &head);
     put_vocabulary(g, &head);
     buffer_put(&g->all, &head, "  \"items\": [");
     for (int i = 0; i < ITEM_COUNT; i++) {
