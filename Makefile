@@ -145,8 +145,9 @@ paper: all
 	    --segmenter build/model/judge-2.safetensors --steps 20 -o docs/paper.html
 
 # The corpora that fuzzing found, replayed by the suite; and the fuzzer itself (clang).
-$(B)/replay: tests/fuzz/fuzz.c tools/ckpt2safetensors/main.c $(LIB) $(B)/flags
-	$(COMPILE) -DREPLAY -DFUZZ_VOCAB='"$(CURDIR)/models/vocab.txt"' tests/fuzz/fuzz.c $(LIB) $(LDFLAGS) $(LIBS) -o $@
+FUZZED := $(call parts,ckpt2safetensors)
+$(B)/replay: $(B)/tests/fuzz/fuzz.o $(FUZZED:%=$(B)/%.o) $(TOOLS) $(LIB)
+	$(LINK) $^ $(LIBS) -o $@
 
 # Comparisons guide the fuzzer to magic numbers, and cost half of the speed; COVERAGE=-fno-sanitize-coverage=trace-cmp goes
 # without, for many runs over a corpus that has them.
@@ -156,7 +157,7 @@ TARGETS ?= $(notdir $(wildcard tests/fuzz/corpus/*))
 fuzz:
 	@mkdir -p build/fuzz
 	clang -O2 -g -std=c99 -ffp-contract=off -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(COVERAGE) -I. \
-	    tests/fuzz/fuzz.c $(LIBRARY:%=%.c) -lm -o build/fuzz/fuzz
+	    tests/fuzz/fuzz.c $(FUZZED:%=%.c) $(COMMON:%=%.c) $(LIBRARY:%=%.c) -lm -o build/fuzz/fuzz
 	for t in $(TARGETS); do case $$t in pickle) l=8192;; json|layout) l=2048;; pgm|vocab) l=1024;; tokens) l=256;; *) l=4096;; esac; \
 	    mkdir -p build/fuzz/$$t; echo "fuzz: $$t, see build/fuzz/$$t.log"; \
 	    FLIS_FUZZ=$$t build/fuzz/fuzz -runs=$(RUNS) -max_len=$$l -timeout=20 -print_final_stats=1 \
@@ -259,7 +260,7 @@ $(B)/flags: FORCE
 	@cmp -s $@.new $@ && rm -f $@.new || mv -f $@.new $@
 
 # What single files are told: where the command finds an installed model, where the runner finds its files.
-define_for = $(if $(filter tools/%,$(1)),-DFLIS_DATADIR='"$(PREFIX)/share/flis"')$(if $(filter tests/unit/helpers,$(1)),-DTESTS_DIR='"$(CURDIR)/tests"')$(if $(filter tests/unit/run,$(1)),-I$(B)/tests)
+define_for = $(if $(filter tools/%,$(1)),-DFLIS_DATADIR='"$(PREFIX)/share/flis"')$(if $(filter tests/unit/helpers,$(1)),-DTESTS_DIR='"$(CURDIR)/tests"')$(if $(filter tests/unit/run,$(1)),-I$(B)/tests)$(if $(filter tests/fuzz/fuzz,$(1)),-DREPLAY -DFUZZ_VOCAB='"$(CURDIR)/models/vocab.txt"')
 
 $(B)/%.o: %.c $(B)/flags
 	$(COMPILE) $(call define_for,$*) $(DEPS) -c $< -o $@

@@ -1,18 +1,17 @@
 /* fuzz.c - every reader of foreign bytes behind one entry, for libFuzzer and for replaying corpora.
  *
  *   make fuzz [RUNS=N] [TARGETS="png json"]     clang's fuzzer with address and undefined sanitizers
- *   replay TARGET FILE...                       built with -DREPLAY: what `make test` runs over tests/corpus
+ *   replay TARGET FILE...                       built with -DREPLAY: `make test` runs it over tests/fuzz/corpus
  *
  * The target is named by FLIS_FUZZ in the environment, or by replay's first argument. Readers that take a path get a file
- * in memory (/dev/shm) where there is one. A reader may refuse, with a sentence; it may not crash, leak, hang, leave the
- * sentence out, or leave a file behind.
+ * in memory (/dev/shm) where there is one. A reader may refuse its input with a sentence. It must not crash, leak, hang, fail without
+ * a sentence, or leave a file behind.
  */
-#define _FILE_OFFSET_BITS 64
 #define _POSIX_C_SOURCE 200112L
-#define main ckpt_main
-#include "tools/ckpt2safetensors/main.c"
-#undef main
+#include "tools/ckpt2safetensors/ckpt.h"
 
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #ifndef FUZZ_VOCAB
@@ -44,7 +43,7 @@ static const char *in_file(const char *name, const uint8_t *data, size_t size)
     return path;
 }
 
-/* A refusal has a sentence, an acceptance none. */
+/* A failure has a sentence, a success has none. */
 static void judge(flis_ctx *ctx, bool accepted)
 {
     if (accepted != flis_ok(ctx)) abort();
@@ -65,9 +64,9 @@ static void fuzz_safetensors(flis_ctx *ctx, const uint8_t *data, size_t size)
 
 static void fuzz_pickle(flis_ctx *ctx, const uint8_t *data, size_t size)
 {
-    options o = {.all = true, .quiet = true, .in = in_file("in.ckpt", data, size)};
+    conversion o = {.all = true, .quiet = true, .in = in_file("in.ckpt", data, size)};
     o.out = scratch("out.safetensors");
-    convert(ctx, &o);
+    convert_checkpoint(ctx, &o);
     if (flis_ok(ctx)) remove(o.out);
     else if (access(o.out, F_OK) == 0) abort();
 }
@@ -93,8 +92,8 @@ static uint32_t crc_of(const uint8_t *data, size_t size)
     return ~crc;
 }
 
-/* A mutated chunk fails its CRC and is refused before anything looks inside; so every picture is read a second time with
-   its CRCs set right. */
+/* A mutated chunk fails its CRC and is refused before its content is read. Therefore every picture is read a second time, with
+   correct CRCs. */
 static void fuzz_png(flis_ctx *ctx, const uint8_t *data, size_t size)
 {
     fuzz_label(ctx, data, size);
@@ -152,7 +151,7 @@ static void fuzz_vocab(flis_ctx *ctx, const uint8_t *data, size_t size)
     flis_vocab_free(vocab);
 }
 
-static flis_vocab *vocab_kept; /* reading one takes ten times as long as most texts do */
+static flis_vocab *vocab_kept; /* reading it takes ten times as long as tokenizing most texts */
 
 static void vocab_away(void)
 {
@@ -164,7 +163,7 @@ static void fuzz_tokens(flis_ctx *ctx, const uint8_t *data, size_t size)
     int32_t *ids = NULL;
     if (!vocab_kept) {
         if (!(vocab_kept = flis_vocab_read(ctx, FUZZ_VOCAB))) {
-            fprintf(stderr, "fuzz: %s\n", ctx->error); /* else every text would be refused, and nothing tested */
+            fprintf(stderr, "fuzz: %s\n", ctx->error); /* otherwise every text is refused, and nothing is tested */
             abort();
         }
         atexit(vocab_away);

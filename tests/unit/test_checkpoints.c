@@ -1,17 +1,15 @@
 /* test_checkpoints.c - tools/ckpt2safetensors on PyTorch's own files (golden/ckpt, made by torch.save 1.13), and on
  * cut and changed ones (test_damage.c has hostile ones).
  * Checks: test_checkpoints_convert, test_checkpoints_views, test_checkpoints_too_large_for_half, test_checkpoints_ema,
- *   test_checkpoints_half, test_checkpoints_cut_short, test_checkpoints_flipped
+ *   test_checkpoints_half, test_checkpoints_cut_short, test_checkpoints_cut_often, test_checkpoints_flipped,
+ *   test_checkpoints_flipped_often
  */
-#define main ckpt_main
-#include "tools/ckpt2safetensors/main.c"
-#undef main
-
 #include "tests/unit/test.h"
+#include "tools/ckpt2safetensors/ckpt.h"
 
 #define OUT "out.safetensors"
 
-/* test_path and test_scratch hand out four strings in turn; a path that is needed longer is copied. */
+/* test_path and test_scratch return four buffers in turn; a path that is needed longer is copied. */
 typedef struct saved_path {
     char text[1024];
 } saved_path;
@@ -23,15 +21,15 @@ static saved_path kept(const char *text)
     return p;
 }
 
-/* Converts; true when it did. The error text goes to `error` (4096). */
-static bool converted(options o, char *error)
+/* Converts; false: failed, and `error` [4096] is the sentence. */
+static bool converted(conversion o, char *error)
 {
     flis_ctx ctx;
     flis_init(&ctx);
     o.out = test_scratch(OUT);
     o.quiet = true;
     remove(o.out);
-    convert(&ctx, &o);
+    convert_checkpoint(&ctx, &o);
     snprintf(error, 4096, "%s", ctx.error);
     bool done = flis_ok(&ctx);
     FILE *out = fopen(o.out, "rb");
@@ -94,7 +92,7 @@ void test_checkpoints_convert(void)
         char in[64], expected[64], error[4096];
         snprintf(in, sizeof in, "golden/ckpt/%s.ckpt", cases[i].in);
         snprintf(expected, sizeof expected, "golden/ckpt/%s.safetensors", cases[i].expected);
-        CHECK(converted((options){.in = test_path(in), .all = true}, error), "%s", error);
+        CHECK(converted((conversion){.in = test_path(in), .all = true}, error), "%s", error);
         size_t tensors = same_tensors(test_scratch(OUT), test_path(expected), NULL);
         CHECK(tensors == cases[i].tensors, "%s: %zu tensors", cases[i].in, tensors);
     }
@@ -104,7 +102,7 @@ void test_checkpoints_convert(void)
 void test_checkpoints_views(void)
 {
     char error[4096];
-    CHECK(converted((options){.in = test_path("golden/ckpt/views.ckpt")}, error), "%s", error);
+    CHECK(converted((conversion){.in = test_path("golden/ckpt/views.ckpt")}, error), "%s", error);
     CHECK(same_tensors(test_scratch(OUT), test_path("golden/ckpt/views_expected.safetensors"), NULL) == 15, "views");
 }
 
@@ -138,8 +136,8 @@ void test_checkpoints_too_large_for_half(void)
         FILE *out = fopen(changed.text, "wb");
         CHECK(out && fwrite(bytes, 1, length, out) == length, "%s: cannot be written", changed.text);
         if (out) fclose(out);
-        CHECK(converted((options){.in = changed.text}, error), "%s", error);
-        CHECK(!converted((options){.in = changed.text, .half = true}, error) && strstr(error, NAME) &&
+        CHECK(converted((conversion){.in = changed.text}, error), "%s", error);
+        CHECK(!converted((conversion){.in = changed.text, .half = true}, error) && strstr(error, NAME) &&
                   strstr(error, "F16"),
               "%s", error);
     }
@@ -154,10 +152,10 @@ void test_checkpoints_ema(void)
     const saved_path zip = kept(test_path("golden/ckpt/zip.ckpt")),
                      tensors = kept(test_path("golden/ckpt/expected.safetensors"));
     const char *in = zip.text, *expected = tensors.text;
-    CHECK(converted((options){.in = in}, error), "%s", error);
+    CHECK(converted((conversion){.in = in}, error), "%s", error);
     CHECK(same_tensors(test_scratch(OUT), expected, "model_ema.") == 5, "model_ema.* was not dropped");
-    char set[] = "unet.num_heads=2", *sets[] = {set};
-    CHECK(converted((options){.in = in, .ema = true, .sets = 1, .set = sets}, error), "%s", error);
+    const char *const sets[] = {"unet.num_heads=2"};
+    CHECK(converted((conversion){.in = in, .ema = true, .sets = 1, .set = sets}, error), "%s", error);
     flis_ctx ctx;
     flis_init(&ctx);
     flis_file *got = flis_file_open(&ctx, test_scratch(OUT)), *wanted = flis_file_open(&ctx, expected);
@@ -172,7 +170,7 @@ void test_checkpoints_ema(void)
     }
     flis_file_close(got);
     flis_file_close(wanted);
-    CHECK(!converted((options){.in = test_path("golden/ckpt/metadata_build.ckpt"), .ema = true}, error) &&
+    CHECK(!converted((conversion){.in = test_path("golden/ckpt/metadata_build.ckpt"), .ema = true}, error) &&
               strstr(error, "no model_ema"),
           "%s", error);
     flis_free(&ctx);
@@ -183,7 +181,7 @@ void test_checkpoints_half(void)
     char error[4096];
     flis_ctx ctx;
     flis_init(&ctx);
-    CHECK(converted((options){.in = test_path("golden/ckpt/zip.ckpt"), .half = true}, error), "%s", error);
+    CHECK(converted((conversion){.in = test_path("golden/ckpt/zip.ckpt"), .half = true}, error), "%s", error);
     flis_file *got = flis_file_open(&ctx, test_scratch(OUT)),
               *wanted = flis_file_open(&ctx, test_path("golden/ckpt/expected.safetensors"));
     for (size_t i = 0; got && wanted && i < got->count; i++) {
@@ -221,8 +219,8 @@ static void write_bytes(const char *to, const uint8_t *bytes, size_t size)
     fclose(f);
 }
 
-/* Cut anywhere, both formats fail with a sentence (or, cut behind the last data, convert), and never crash. */
-void test_checkpoints_cut_short(void)
+/* Cut in the header or at every `step`-th byte, both formats fail with a sentence, and never crash. */
+static void cut_files(size_t header, size_t step)
 {
     const char *const files[] = {"golden/ckpt/zip.ckpt", "golden/ckpt/legacy_nonzip.ckpt"}, *name = "cut.ckpt";
     const saved_path cut_file = kept(test_scratch(name));
@@ -230,17 +228,28 @@ void test_checkpoints_cut_short(void)
         size_t size = 0;
         char error[4096];
         uint8_t *bytes = read_all(test_path(files[f]), &size);
-        for (size_t cut = 0; bytes && cut < size; cut += cut < 64 ? 1 : 13) {
+        for (size_t cut = 0; bytes && cut < size; cut += cut < header ? 1 : step) {
             write_bytes(cut_file.text, bytes, cut);
-            CHECK(!converted((options){.in = cut_file.text}, error) && *error, "%s cut at %zu was taken", files[f],
+            CHECK(!converted((conversion){.in = cut_file.text}, error) && *error, "%s cut at %zu was taken", files[f],
                   cut);
         }
         free(bytes);
     }
 }
 
-/* Any single byte changed: a sentence or a conversion, never a crash (the sanitizers judge). */
-void test_checkpoints_flipped(void)
+void test_checkpoints_cut_short(void)
+{
+    cut_files(16, 131);
+}
+
+/* slow */
+void test_checkpoints_cut_often(void)
+{
+    cut_files(64, 13);
+}
+
+/* One byte changed, every `step`-th in turn: a sentence or a conversion, never a crash (the sanitizers judge). */
+static void flip_bytes(size_t step)
 {
     const char *const files[] = {"golden/ckpt/zip.ckpt", "golden/ckpt/legacy_nonzip.ckpt"}, *name = "flipped.ckpt";
     const saved_path flipped_file = kept(test_scratch(name));
@@ -248,14 +257,25 @@ void test_checkpoints_flipped(void)
         size_t size = 0, refused = 0;
         char error[4096];
         uint8_t *bytes = read_all(test_path(files[f]), &size);
-        for (size_t i = 0; bytes && i < size; i += 3) {
+        for (size_t i = 0; bytes && i < size; i += step) {
             uint8_t old = bytes[i];
             bytes[i] ^= (uint8_t)(1 + i % 255);
             write_bytes(flipped_file.text, bytes, size);
-            refused += !converted((options){.in = flipped_file.text}, error);
+            refused += !converted((conversion){.in = flipped_file.text}, error);
             bytes[i] = old;
         }
-        CHECK(refused > 50, "%s: only %zu changes were noticed", files[f], refused);
+        CHECK(refused * step > 150, "%s: only %zu changes were noticed", files[f], refused);
         free(bytes);
     }
+}
+
+void test_checkpoints_flipped(void)
+{
+    flip_bytes(41);
+}
+
+/* slow */
+void test_checkpoints_flipped_often(void)
+{
+    flip_bytes(3);
 }

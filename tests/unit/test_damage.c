@@ -6,13 +6,10 @@
  * In order: safetensors; checkpoints (pickles, zip, zip64, the old format); label maps (PNG, PGM); layouts and JSON;
  * vocabularies, plain and gzip; indices of shards; files of another kind; diffusers folders; models with tensors missing,
  * of another shape or type, or not finite; x_T; states of training.
- * Checks: test_damage_table, test_damage_cut
+ * Checks: test_damage_table, test_damage_cut, test_damage_cut_everywhere
  */
-#define main ckpt_main_again
-#include "tools/ckpt2safetensors/main.c"
-#undef main
-
 #include "tests/unit/test.h"
+#include "tools/ckpt2safetensors/ckpt.h"
 #include "tools/train/adamw.h"
 
 enum { BYTES_ROOM = 1 << 21 };
@@ -563,8 +560,8 @@ static void read_checkpoint(const bytes *b, char *error)
     flis_init(&ctx);
     snprintf(to, sizeof to, "%s", test_scratch("out.safetensors"));
     remove(to);
-    options o = {.in = write_file(b, "bad.ckpt", path), .out = to, .quiet = true};
-    convert(&ctx, &o);
+    const conversion o = {.in = write_file(b, "bad.ckpt", path), .out = to, .quiet = true};
+    convert_checkpoint(&ctx, &o);
     snprintf(error, 4096, "%s", ctx.error);
     FILE *out = fopen(to, "rb");
     CHECK((out != NULL) == !*error, "%s", out ? "something was written though it failed" : "nothing was written");
@@ -631,14 +628,14 @@ static void checkpoint_rows(table *t, bytes *b)
     }
     static bytes pickle;
     for (int i = 0; i < LARGE; i++) {
-        static const char *const names[LARGE] = {
+        static const char *const large[LARGE] = {
             "60000 tuples in one another", "60000 marks",      "lists of twice the one before, 100 deep",
             "a line of 5000 characters",   "a million tuples", "65537 storages"};
         put_large(&pickle, i);
         const part parts[2] = {{"a/data.pkl", pickle.at, pickle.count, 0}, {"a/data/0", DATA, sizeof DATA, 0}};
         put_zip(b, parts, 2);
         read_checkpoint(b, error);
-        snprintf(what, sizeof what, "pickle: %s", names[i]);
+        snprintf(what, sizeof what, "pickle: %s", large[i]);
         refused(t, what, error);
     }
 }
@@ -1592,12 +1589,12 @@ static void confused_rows(table *t, bytes *b)
         flis_init(&ctx);
         snprintf(path, sizeof path, "%s", test_scratch(row[i].name));
         snprintf(to, sizeof to, "%s", test_scratch("out.safetensors"));
-        const options o = {.in = path, .out = to, .quiet = true};
+        const conversion o = {.in = path, .out = to, .quiet = true};
         if (row[i].as == MODEL) flis_file_close(flis_model_open(&ctx, path));
         if (row[i].as == LABEL && flis_read_label(&ctx, path, &picture)) free(picture.pixels);
         if (row[i].as == LAYOUT) flis_layout_read(&ctx, path, &layout);
         if (row[i].as == VOCABULARY) flis_vocab_free(flis_vocab_read(&ctx, path));
-        if (row[i].as == CHECKPOINT) convert(&ctx, &o);
+        if (row[i].as == CHECKPOINT) convert_checkpoint(&ctx, &o);
         flis_layout_free(&layout);
         refused(t, row[i].what, ctx.error);
         flis_free(&ctx);
@@ -1993,8 +1990,8 @@ static void training_rows(table *t, bytes *b)
     }
 }
 
-/* Cut anywhere, none of these is a file. */
-void test_damage_cut(void)
+/* Cut at every `step`-th byte, none of these is a file; whole, each is. */
+static void cut_files(size_t step)
 {
     static const header_row tensors = {
         "", "{\"__metadata__\":{\"x\":\"y\"},\"a\":" A ",\"b\":" ENTRY("U8", "[3,1]", "8", "11") "}", 11, 0, 0};
@@ -2002,7 +1999,7 @@ void test_damage_cut(void)
     static bytes b;
     for (int kind = 0; kind < 4; kind++) {
         size_t whole = 1;
-        for (size_t cut = 0; cut <= whole; cut++) {
+        for (size_t cut = 0; cut <= whole; cut += cut < whole && cut + step > whole ? whole - cut : step) {
             char error[4096], path[1024];
             if (kind == 0) put_safetensors(&b, &tensors);
             if (kind == 1) put_png(&b, "\0\1\2\0\3\4", 6);
@@ -2018,6 +2015,17 @@ void test_damage_cut(void)
                   kind, cut, whole, *error ? error : "taken");
         }
     }
+}
+
+void test_damage_cut(void)
+{
+    cut_files(17);
+}
+
+/* slow */
+void test_damage_cut_everywhere(void)
+{
+    cut_files(1);
 }
 
 void test_damage_table(void)

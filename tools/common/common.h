@@ -79,6 +79,9 @@ bool each_entry(const char *path, void (*add)(void *user, const char *name),
 bool resolve_links(const char *path,
                    char out[PATH_ROOM]); /* the file that a path's links lead to; false: too long, or a circle */
 bool flush_to_disk(FILE *stream);
+/* Positions beyond 2 GiB too. file_size moves to the end. */
+bool file_seek(FILE *stream, uint64_t position);
+bool file_size(FILE *stream, uint64_t *size);
 size_t processors(void);
 double memory_available(void); /* bytes; 0: unknown */
 double memory_peak(void);      /* of this process, bytes; 0: unknown */

@@ -1,5 +1,6 @@
 /* machine.c - all that the programs need beyond C99, in one place; each has a fallback. */
 #if defined(__unix__) || defined(__APPLE__)
+#define _FILE_OFFSET_BITS 64
 #define _XOPEN_SOURCE 700
 #include <dirent.h>
 #include <sys/resource.h>
@@ -13,6 +14,7 @@
 #include "tools/common/common.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -208,4 +210,24 @@ bool flush_to_disk(FILE *stream)
     if (fsync(fileno(stream)) != 0 && errno != EINVAL && errno != EROFS && errno != ENOTSUP) return false;
 #endif
     return true;
+}
+
+bool file_seek(FILE *stream, uint64_t position)
+{
+#if HAVE_POSIX
+    return position <= INT64_MAX && fseeko(stream, (off_t)position, SEEK_SET) == 0;
+#else
+    return position <= LONG_MAX && fseek(stream, (long)position, SEEK_SET) == 0;
+#endif
+}
+
+bool file_size(FILE *stream, uint64_t *size)
+{
+#if HAVE_POSIX
+    const int64_t end = fseeko(stream, 0, SEEK_END) == 0 ? (int64_t)ftello(stream) : -1;
+#else
+    const int64_t end = fseek(stream, 0, SEEK_END) == 0 ? (int64_t)ftell(stream) : -1;
+#endif
+    *size = end < 0 ? 0 : (uint64_t)end;
+    return end >= 0;
 }

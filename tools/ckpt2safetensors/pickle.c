@@ -1,0 +1,410 @@
+/* pickle.c - the stack machine that a pickle is a program for: instructions, stack and memo (Python's Lib/pickletools.py). What
+ * a named global does when it is called is in globals.c.
+ */
+#include "tools/ckpt2safetensors/pickle.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const size_t MOST_MEMO = (size_t)1 << 22;
+
+bool bad_pickle(machine *m, const char *what)
+{
+    return flis_fail(m->ctx, "%s: not a checkpoint that torch.save wrote: at byte %llu of its pickle: %s", m->path,
+                     (unsigned long long)m->at, what);
+}
+
+static bool get_bytes(machine *m, void *out, size_t count)
+{
+    if (!flis_ok(m->ctx)) return false;
+    if (count > m->left || fread(out, 1, count, m->in) != count) return bad_pickle(m, "the pickle ended early");
+    m->left -= count;
+    return true;
+}
+
+static uint64_t get_number(machine *m, int size)
+{
+    unsigned char bytes[8];
+    uint64_t number = 0;
+    if (!get_bytes(m, bytes, (size_t)size)) return 0;
+    for (int i = size - 1; i >= 0; i--) number = number << 8 | bytes[i];
+    return number;
+}
+
+value *new_value(machine *m, value_kind kind)
+{
+    value *v = pool_take(m->ctx, m->pool, sizeof *v);
+    if (v) {
+        memset(v, 0, sizeof *v);
+        v->kind = kind;
+    }
+    return v;
+}
+
+static void push(machine *m, value *v)
+{
+    if (!v || !flis_ok(m->ctx)) return;
+    if (m->depth == m->stack_room) {
+        size_t room = m->stack_room ? 2 * m->stack_room : 256;
+        value **grown = pool_grow(m->ctx, m->pool, m->stack, m->depth * sizeof *grown, room * sizeof *grown);
+        if (!grown) return;
+        m->stack = grown;
+        m->stack_room = room;
+    }
+    m->stack[m->depth++] = v;
+}
+
+static value *pop(machine *m)
+{
+    if (flis_ok(m->ctx) && m->depth && m->stack[m->depth - 1]->kind != MARK) return m->stack[--m->depth];
+    bad_pickle(m, "an instruction found the stack empty");
+    return NULL;
+}
+
+static value *top(machine *m)
+{
+    if (flis_ok(m->ctx) && m->depth && m->stack[m->depth - 1]->kind != MARK) return m->stack[m->depth - 1];
+    bad_pickle(m, "an instruction found the stack empty");
+    return NULL;
+}
+
+/* Index of the first value above the topmost mark; the mark stays on the stack. */
+static size_t above_mark(machine *m)
+{
+    size_t i = m->depth;
+    while (i && m->stack[i - 1]->kind != MARK) i--;
+    if (!i) bad_pickle(m, "an instruction found no mark");
+    return i;
+}
+
+void append_value(machine *m, value *list, value *item)
+{
+    if (!list || !item || !flis_ok(m->ctx)) return;
+    if (list->u.list.count == list->u.list.room) {
+        size_t room = list->u.list.room ? 2 * list->u.list.room : 4;
+        value **grown =
+            pool_grow(m->ctx, m->pool, list->u.list.item, list->u.list.count * sizeof *grown, room * sizeof *grown);
+        if (!grown) return;
+        list->u.list.item = grown;
+        list->u.list.room = room;
+    }
+    list->u.list.item[list->u.list.count++] = item;
+}
+
+/* Moves everything above the mark into `list`, and removes the mark. */
+static void take_marked(machine *m, value *list)
+{
+    size_t first = above_mark(m);
+    if (!list || !flis_ok(m->ctx)) return;
+    for (size_t i = first; i < m->depth; i++) append_value(m, list, m->stack[i]);
+    m->depth = first - 1;
+}
+
+static value *last_values(machine *m, size_t count, value_kind kind)
+{
+    value *tuple = new_value(m, kind);
+    for (size_t i = 0; i < count; i++) {
+        if (m->depth < count - i || m->stack[m->depth - (count - i)]->kind == MARK) {
+            bad_pickle(m, "an instruction found the stack empty");
+            return NULL;
+        }
+        append_value(m, tuple, m->stack[m->depth - (count - i)]);
+    }
+    if (flis_ok(m->ctx)) m->depth -= count;
+    return tuple;
+}
+
+static value *get_text(machine *m, uint64_t length)
+{
+    value *v = new_value(m, TEXT);
+    if (length > m->left) {
+        bad_pickle(m, "a string is longer than the pickle");
+        return NULL;
+    }
+    if (!v || !(v->u.text.bytes = pool_take(m->ctx, m->pool, (size_t)length + 1))) return NULL;
+    v->u.text.length = (size_t)length;
+    v->u.text.bytes[length] = 0;
+    return get_bytes(m, v->u.text.bytes, (size_t)length) ? v : NULL;
+}
+
+/* A line without its line feed; for the text instructions of protocol 0. */
+static value *get_line(machine *m)
+{
+    char line[4096];
+    size_t length = 0;
+    while (length < sizeof line && get_bytes(m, line + length, 1) && line[length] != '\n') length++;
+    if (!flis_ok(m->ctx) || length == sizeof line) {
+        bad_pickle(m, "a line is too long");
+        return NULL;
+    }
+    value *v = new_value(m, TEXT);
+    if (!v || !(v->u.text.bytes = pool_take(m->ctx, m->pool, length + 1))) return NULL;
+    memcpy(v->u.text.bytes, line, length);
+    v->u.text.bytes[length] = 0;
+    v->u.text.length = length;
+    return v;
+}
+
+static void remember(machine *m, uint64_t index, value *v)
+{
+    if (!v || !flis_ok(m->ctx)) return;
+    if (index >= m->memo_room) {
+        size_t room = m->memo_room ? m->memo_room : 1024;
+        while (room <= index && room < MOST_MEMO) room *= 2;
+        if (index >= room) {
+            bad_pickle(m, "a memo of more than 4194304 values");
+            return;
+        }
+        value **grown = pool_grow(m->ctx, m->pool, m->memo, m->memo_room * sizeof *grown, room * sizeof *grown);
+        if (!grown) return;
+        memset(grown + m->memo_room, 0, (room - m->memo_room) * sizeof *grown);
+        m->memo = grown;
+        m->memo_room = room;
+    }
+    m->memo[index] = v;
+}
+
+static void recall(machine *m, uint64_t index)
+{
+    if (index >= m->memo_room || !m->memo[index]) bad_pickle(m, "it reads a memo entry that was never written");
+    else push(m, m->memo[index]);
+}
+
+/* ---- Instructions ---------------------------------------------------------------------------------------------- */
+
+static value *integer(machine *m, int64_t number)
+{
+    value *v = new_value(m, INT);
+    if (v) v->u.integer = number;
+    return v;
+}
+
+/* LONG1, LONG4: little-endian two's complement of `length` bytes. A number of more than 8 bytes becomes a text: only torch's
+   magic number is that long, and nothing computes with it. */
+static value *get_long(machine *m, uint64_t length)
+{
+    if (length > 8) return get_text(m, length);
+    uint64_t number = get_number(m, (int)length);
+    if (length && length < 8 && number >> (8 * length - 1)) number |= ~(uint64_t)0 << 8 * length;
+    return integer(m, (int64_t)number);
+}
+
+static value *get_double(machine *m)
+{
+    unsigned char bytes[8];
+    uint64_t bits = 0;
+    value *v = new_value(m, FLOAT);
+    if (!v || !get_bytes(m, bytes, 8)) return NULL;
+    for (int i = 0; i < 8; i++) bits = bits << 8 | bytes[i];
+    memcpy(&v->u.number, &bits, 8);
+    return v;
+}
+
+static value *truth(machine *m, bool is)
+{
+    value *v = new_value(m, BOOL);
+    if (v) v->u.integer = is;
+    return v;
+}
+
+static value *text_number(machine *m, bool floating)
+{
+    value *line = get_line(m);
+    if (!line) return NULL;
+    if (strcmp(line->u.text.bytes, "00") == 0 || strcmp(line->u.text.bytes, "01") == 0)
+        return truth(m, line->u.text.bytes[1] == '1');
+    char *end;
+    const double number = strtod(line->u.text.bytes, &end);
+    errno = 0;
+    const int64_t whole = floating ? 0 : strtoll(line->u.text.bytes, &end, 10);
+    if (end == line->u.text.bytes || (*end && strcmp(end, "L"))) bad_pickle(m, "a line that is not a number");
+    else if (!floating && errno == ERANGE) bad_pickle(m, "a line with a number beyond 64 bits");
+    if (!floating) return integer(m, whole);
+    value *v = new_value(m, FLOAT);
+    if (v) v->u.number = number;
+    return v;
+}
+
+/* BUILD: the state is dropped. torch sets an OrderedDict's _metadata this way, and nothing reads that. */
+static void build(machine *m)
+{
+    value *state = pop(m), *object = top(m);
+    if (state && object && object->kind != DICT && object->kind != INERT && object->kind != TENSOR)
+        bad_pickle(m, "it sets the state of a value that has none");
+}
+
+static void set_items(machine *m, bool marked)
+{
+    value *pairs = marked ? new_value(m, TUPLE) : last_values(m, 2, TUPLE);
+    if (marked) take_marked(m, pairs);
+    value *dict = top(m);
+    if (!pairs || !dict || !flis_ok(m->ctx)) return;
+    if ((dict->kind != DICT && dict->kind != INERT) || pairs->u.list.count % 2)
+        bad_pickle(m, "it sets an item of a value that is not a dictionary");
+    for (size_t i = 0; dict->kind == DICT && i < pairs->u.list.count; i++) append_value(m, dict, pairs->u.list.item[i]);
+}
+
+static void append_items(machine *m, bool marked)
+{
+    value *items = marked ? new_value(m, TUPLE) : last_values(m, 1, TUPLE);
+    if (marked) take_marked(m, items);
+    value *list = top(m);
+    if (!items || !list || !flis_ok(m->ctx)) return;
+    if (list->kind != LIST && list->kind != INERT) bad_pickle(m, "it appends to a value that is not a list");
+    for (size_t i = 0; list->kind == LIST && i < items->u.list.count; i++) append_value(m, list, items->u.list.item[i]);
+}
+
+static void marked(machine *m, value_kind kind)
+{
+    value *v = new_value(m, kind);
+    take_marked(m, v);
+    if (v && kind == DICT && v->u.list.count % 2) bad_pickle(m, "a dictionary with a key and no value");
+    push(m, v);
+}
+
+/* Instructions that push a constant. False: `op` is not one of them. */
+static bool step_constant(machine *m, unsigned char op)
+{
+    switch (op) {
+    case 'N': push(m, new_value(m, NONE)); return true;
+    case 0x88:
+    case 0x89: push(m, truth(m, op == 0x88)); return true;                           /* NEWTRUE, NEWFALSE */
+    case 'J': push(m, integer(m, (int32_t)(uint32_t)get_number(m, 4))); return true; /* BININT */
+    case 'K': push(m, integer(m, (int64_t)get_number(m, 1))); return true;
+    case 'M': push(m, integer(m, (int64_t)get_number(m, 2))); return true;
+    case 0x8a: push(m, get_long(m, get_number(m, 1))); return true;
+    case 0x8b: push(m, get_long(m, get_number(m, 4))); return true;
+    case 'G': push(m, get_double(m)); return true;
+    case 'I':
+    case 'L': push(m, text_number(m, false)); return true;
+    case 'F': push(m, text_number(m, true)); return true;
+    case 'X':
+    case 'T':
+    case 'B': push(m, get_text(m, get_number(m, 4))); return true; /* BINUNICODE, BINSTRING, BINBYTES */
+    case 0x8c:
+    case 'U':
+    case 'C': push(m, get_text(m, get_number(m, 1))); return true;
+    case 0x8d:
+    case 0x8e: push(m, get_text(m, get_number(m, 8))); return true;
+    case 'S':
+    case 'V': push(m, get_line(m)); return true;
+    case '}': push(m, new_value(m, DICT)); return true;
+    case ']':
+    case 0x8f: push(m, new_value(m, LIST)); return true; /* EMPTY_LIST, EMPTY_SET */
+    case ')': push(m, new_value(m, TUPLE)); return true;
+    case '(': push(m, new_value(m, MARK)); return true;
+    default: return false;
+    }
+}
+
+/* Instructions that combine values on the stack. False: `op` is not one of them. */
+static bool step_stack(machine *m, unsigned char op)
+{
+    value *a, *b;
+    switch (op) {
+    case '0': pop(m); return true;
+    case '1':
+        a = new_value(m, TUPLE);
+        take_marked(m, a);
+        return true;                        /* POP_MARK */
+    case '2': push(m, top(m)); return true; /* DUP */
+    case 't': marked(m, TUPLE); return true;
+    case 'l':
+    case 0x91: marked(m, LIST); return true; /* LIST, FROZENSET */
+    case 'd': marked(m, DICT); return true;
+    case 0x85:
+    case 0x86:
+    case 0x87: push(m, last_values(m, (size_t)(op - 0x84), TUPLE)); return true;
+    case 'a': append_items(m, false); return true;
+    case 'e':
+    case 0x90: append_items(m, true); return true; /* APPENDS, ADDITEMS */
+    case 's': set_items(m, false); return true;
+    case 'u': set_items(m, true); return true;
+    case 'R':
+    case 0x81:
+        b = pop(m);
+        a = pop(m);
+        push(m, call_global(m, a, b));
+        return true; /* REDUCE, NEWOBJ */
+    case 'b': build(m); return true;
+    case 'c':
+        a = get_line(m);
+        b = get_line(m);
+        push(m, find_global(m, a, b));
+        return true;
+    case 0x93:
+        b = pop(m);
+        a = pop(m);
+        push(m, find_global(m, a, b));
+        return true; /* STACK_GLOBAL */
+    case 'Q':
+        a = pop(m);
+        if (a) push(m, make_storage(m, a));
+        return true; /* BINPERSID */
+    default: return false;
+    }
+}
+
+/* The index of PUT and GET: a line of digits. */
+static bool memo_index(machine *m, const value *line, uint64_t *index)
+{
+    *index = 0;
+    if (!line) return false;
+    const char *digit = line->u.text.bytes;
+    if (!*digit) return bad_pickle(m, "a line that is not a number");
+    for (; *digit; digit++) {
+        if (*digit < '0' || *digit > '9') return bad_pickle(m, "a line that is not a number");
+        if (*index < MOST_MEMO) *index = *index * 10 + (uint64_t)(*digit - '0'); /* any index beyond it is refused */
+    }
+    return true;
+}
+
+/* The memo, and what frames the instructions. False: `op` is not one of them. */
+static bool step_memo(machine *m, unsigned char op)
+{
+    value *line;
+    uint64_t index;
+    switch (op) {
+    case 'q': remember(m, get_number(m, 1), top(m)); return true;
+    case 'r': remember(m, get_number(m, 4), top(m)); return true;
+    case 'p':
+        line = get_line(m);
+        if (memo_index(m, line, &index)) remember(m, index, top(m));
+        return true;
+    case 'h': recall(m, get_number(m, 1)); return true;
+    case 'j': recall(m, get_number(m, 4)); return true;
+    case 'g':
+        line = get_line(m);
+        if (memo_index(m, line, &index)) recall(m, index);
+        return true;
+    case 0x95: get_number(m, 8); return true; /* FRAME: only a hint */
+    case 0x80:
+        if (get_number(m, 1) > 5) bad_pickle(m, "a pickle protocol above 5");
+        return true;
+    default: return false;
+    }
+}
+
+/* SPEC 10.7. */
+value *unpickle(flis_ctx *ctx, const char *path, FILE *in, uint64_t size, uint64_t *left, pool *p, storages *known)
+{
+    machine m = {.ctx = ctx, .path = path, .in = in, .left = *left, .size = size, .pool = p, .storages = known};
+    value *result = NULL;
+    uint64_t memoized = 0;
+    while (flis_ok(ctx)) {
+        unsigned char op = 0;
+        m.at = m.size - m.left;
+        if (!get_bytes(&m, &op, 1)) break;
+        if (op == '.') {
+            result = pop(&m);
+            break;
+        }
+        if (op == 0x94) remember(&m, memoized++, top(&m)); /* MEMOIZE */
+        else if (!step_constant(&m, op) && !step_stack(&m, op) && !step_memo(&m, op))
+            flis_fail(ctx, "%s: not a checkpoint that torch.save wrote: at byte %llu of its pickle: instruction 0x%02x",
+                      path, (unsigned long long)m.at, op);
+    }
+    *left = m.left;
+    return flis_ok(ctx) ? result : NULL;
+}

@@ -1,0 +1,242 @@
+/* zip.c - torch.save's zip archive (torch/serialization.py since 1.6; PKWARE's APPNOTE 6.3): stored entries, any root folder,
+ * zip64.
+ */
+#include "tools/ckpt2safetensors/ckpt.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct directory {
+    uint64_t at, size, entries;
+} directory;
+
+/* Reads the end-of-central-directory record, in its 64-bit form where there is one. */
+static bool find_directory(checkpoint *c, directory *d)
+{
+    static const size_t TAIL = 65536 + 22;
+    size_t length = c->size < TAIL ? (size_t)c->size : TAIL;
+    unsigned char *tail = flis_alloc(c->ctx, length + 1, 1);
+    bool found = false;
+    if (tail && read_at(c, c->size - length, tail, length))
+        for (size_t i = length < 22 ? 0 : length - 21; i-- > 0 && !found;)
+            if ((found = memcmp(tail + i, "PK\5\6", 4) == 0)) {
+                *d = (directory){little_endian(tail + i + 16, 4), little_endian(tail + i + 12, 4),
+                                 little_endian(tail + i + 10, 2)};
+                unsigned char record[56];
+                bool wide = d->at == 0xffffffff || d->size == 0xffffffff || d->entries == 0xffff;
+                if (i >= 20 && memcmp(tail + i - 20, "PK\6\7", 4) == 0 &&
+                    (wide || little_endian(tail + i - 20 + 8, 8) < c->size) &&
+                    read_at(c, little_endian(tail + i - 20 + 8, 8), record, sizeof record) &&
+                    memcmp(record, "PK\6\6", 4) == 0)
+                    *d = (directory){little_endian(record + 48, 8), little_endian(record + 40, 8),
+                                     little_endian(record + 32, 8)};
+            }
+    free(tail);
+    if (!flis_ok(c->ctx)) return false;
+    if (!found)
+        return flis_fail(c->ctx, "%s: a zip file without a directory at its end: cut short, or damaged", c->path);
+    if (d->at > c->size || d->size > c->size - d->at || d->entries > d->size / 46)
+        return flis_fail(
+            c->ctx, "%s: the zip file's directory: got %llu entries in %llu bytes from byte %llu, in a file of %llu",
+            c->path, (unsigned long long)d->entries, (unsigned long long)d->size, (unsigned long long)d->at,
+            (unsigned long long)c->size);
+    return true;
+}
+
+typedef struct zip_entry {
+    const unsigned char *name;
+    size_t name_length;
+    uint64_t size, packed, header;
+    unsigned method, flags;
+} zip_entry;
+
+/* Fails with a sentence about an entry: its name, then what is wrong with it. */
+static bool entry_fail(checkpoint *c, const zip_entry *e, const char *format, ...)
+{
+    char what[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(what, sizeof what, format, args);
+    va_end(args);
+    return flis_fail(c->ctx, "%s: entry %.*s: %s", c->path, (int)(e->name_length > 200 ? 200 : e->name_length),
+                     (const char *)e->name, what);
+}
+
+/* One directory record at `p`, `left` bytes before the end; *length is the record's. */
+static bool read_record(checkpoint *c, const unsigned char *p, size_t left, zip_entry *e, size_t *length)
+{
+    if (left < 46 || memcmp(p, "PK\1\2", 4) != 0)
+        return flis_fail(c->ctx, "%s: the zip file's directory: wanted an entry %zu bytes before its end, got none",
+                         c->path, left);
+    size_t name = (size_t)little_endian(p + 28, 2), extra = (size_t)little_endian(p + 30, 2),
+           comment = (size_t)little_endian(p + 32, 2);
+    *length = 46 + name + extra + comment;
+    if (*length > left)
+        return flis_fail(c->ctx, "%s: the zip file's directory: an entry of %zu bytes, %zu bytes before its end",
+                         c->path, *length, left);
+    *e = (zip_entry){p + 46,
+                     name,
+                     little_endian(p + 24, 4),
+                     little_endian(p + 20, 4),
+                     little_endian(p + 42, 4),
+                     (unsigned)little_endian(p + 10, 2),
+                     (unsigned)little_endian(p + 8, 2)};
+    const unsigned char *x = p + 46 + name, *end = x + extra;
+    while (end - x >= 4) { /* zip64's extra field holds those of size, packed, header that are all ones */
+        size_t size = (size_t)little_endian(x + 2, 2);
+        if (size > (size_t)(end - x) - 4) break;
+        if (little_endian(x, 2) == 1) {
+            const unsigned char *field = x + 4, *last = x + 4 + size;
+            uint64_t *wide[3] = {&e->size, &e->packed, &e->header};
+            for (int i = 0; i < 3; i++)
+                if (*wide[i] == 0xffffffff && last - field >= 8) {
+                    *wide[i] = little_endian(field, 8);
+                    field += 8;
+                }
+        }
+        x += 4 + size;
+    }
+    return true;
+}
+
+/* Position of an entry's bytes: after its local header, which repeats the name but has an extra field of its own. */
+static bool locate(checkpoint *c, const zip_entry *e, uint64_t *at)
+{
+    unsigned char header[30], name[256];
+    if (e->flags & 1) return entry_fail(c, e, "encrypted; torch.save writes plain ones");
+    if (e->method != 0) return entry_fail(c, e, "compressed (method %u); torch.save stores", e->method);
+    if (e->size != e->packed)
+        return entry_fail(c, e, "got %llu bytes stored in %llu, wanted the same", (unsigned long long)e->size,
+                          (unsigned long long)e->packed);
+    if (!read_at(c, e->header, header, sizeof header)) return false;
+    if (memcmp(header, "PK\3\4", 4) != 0)
+        return entry_fail(c, e, "no entry where the directory points, at byte %llu", (unsigned long long)e->header);
+    bool same = little_endian(header + 26, 2) == e->name_length;
+    for (size_t i = 0, now; same && i < e->name_length; i += now) {
+        now = e->name_length - i < sizeof name ? e->name_length - i : sizeof name;
+        if (!read_at(c, e->header + 30 + i, name, now)) return false;
+        same = memcmp(name, e->name + i, now) == 0;
+    }
+    if (!same)
+        return entry_fail(c, e, "another name where the directory points, at byte %llu", (unsigned long long)e->header);
+    *at = e->header + 30 + little_endian(header + 26, 2) + little_endian(header + 28, 2);
+    if (*at > c->size || e->size > c->size - *at)
+        return entry_fail(c, e, "wanted %llu bytes from byte %llu, got a file of %llu", (unsigned long long)e->size,
+                          (unsigned long long)*at, (unsigned long long)c->size);
+    return true;
+}
+
+/* Whether what follows the root folder is `tail`. */
+static bool ends_with(const zip_entry *e, const char *tail, size_t root)
+{
+    size_t length = strlen(tail);
+    return e->name_length == root + length && memcmp(e->name + root, tail, length) == 0;
+}
+
+/* Length of the first folder of the name, its slash included; 0: none. */
+static size_t root_length(const zip_entry *e)
+{
+    size_t i = 0;
+    while (i < e->name_length && e->name[i] != '/') i++;
+    return i < e->name_length ? i + 1 : 0;
+}
+
+static bool read_pickle(checkpoint *c, const zip_entry *e)
+{
+    uint64_t left = e->size;
+    if (c->root) return entry_fail(c, e, "a second data.pkl");
+    if (!locate(c, e, &c->pickle_at)) return false;
+    if (!file_seek(c->in, c->pickle_at)) return flis_fail(c->ctx, "%s: cannot be read", c->path);
+    c->folder = e->name;
+    c->folder_length = root_length(e);
+    c->pickle_size = e->size;
+    c->root = unpickle(c->ctx, c->path, c->in, e->size, &left, &c->pool, &c->storages);
+    return c->root != NULL;
+}
+
+static bool check_byteorder(checkpoint *c, const zip_entry *e)
+{
+    char order[41] = {0};
+    uint64_t where = 0;
+    const size_t size = e->size < sizeof order ? (size_t)e->size : sizeof order - 1;
+    if (!locate(c, e, &where) || !read_at(c, where, order, size)) return false;
+    return (e->size == 6 && memcmp(order, "little", 6) == 0) || entry_fail(c, e, "got %s, wanted little", order);
+}
+
+static bool find_storage(checkpoint *c, const zip_entry *e, size_t prefix)
+{
+    storage *s = storage_find(&c->storages, (const char *)e->name + prefix, e->name_length - prefix);
+    if (!s) return true; /* no tensor uses it */
+    if (s->located) return entry_fail(c, e, "a second entry of that name");
+    if (!locate(c, e, &s->at)) return false;
+    if (s->numel > e->size / flis_dtype_size(s->dtype))
+        return flis_fail(c->ctx, "%s: storage %.200s: got %llu bytes, wanted %llu values of %s", c->path, s->key,
+                         (unsigned long long)e->size, (unsigned long long)s->numel, flis_dtype_name(s->dtype));
+    return s->located = true;
+}
+
+/* Walks the directory: first for the pickle (data false), then, once the storages are known, for their data. */
+static bool walk_directory(checkpoint *c, const unsigned char *bytes, const directory *d, bool data)
+{
+    size_t at = 0;
+    for (uint64_t i = 0; i < d->entries; i++) {
+        zip_entry e;
+        size_t length = 0;
+        if (!read_record(c, bytes + at, (size_t)d->size - at, &e, &length)) return false;
+        at += length;
+        const size_t root = root_length(&e);
+        bool good = true;
+        if (!data && ends_with(&e, "data.pkl", root)) good = read_pickle(c, &e);
+        else if (!data && ends_with(&e, "byteorder", root)) good = check_byteorder(c, &e);
+        else if (data && e.name_length > root + 5 && memcmp(e.name + root, "data/", 5) == 0 &&
+                 root == c->folder_length && memcmp(e.name, c->folder, root) == 0)
+            good = find_storage(c, &e, root + 5);
+        if (!good) return false;
+    }
+    return true;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const storage *x = *(storage *const *)a, *y = *(storage *const *)b;
+    return x->at < y->at ? -1 : x->at > y->at ? 1 : strcmp(x->key, y->key);
+}
+
+/* Entries that share bytes let a small zip file claim to be a large one. */
+static bool check_overlaps(checkpoint *c, const directory *d)
+{
+    const size_t most = c->storages.count;
+    size_t count = 0;
+    storage **list = flis_alloc(c->ctx, most, sizeof *list);
+    for (size_t i = 0; list && i < most; i++)
+        if (c->storages.at[i]->located && c->storages.at[i]->numel) list[count++] = c->storages.at[i];
+    if (list) qsort(list, count, sizeof *list, by_place);
+    for (size_t i = 0; list && i < count && flis_ok(c->ctx); i++) {
+        const storage *s = list[i];
+        const uint64_t end = s->at + storage_size(s);
+        const bool next = i + 1 < count && list[i + 1]->at < end;
+        if (next || end > d->at || (s->at < c->pickle_at + c->pickle_size && end > c->pickle_at))
+            flis_fail(c->ctx, "%s: storage %.200s: bytes %llu to %llu overlap those of %s%.200s", c->path, s->key,
+                      (unsigned long long)s->at, (unsigned long long)end,
+                      next          ? "storage "
+                      : end > d->at ? "the directory"
+                                    : "data.pkl",
+                      next ? list[i + 1]->key : "");
+    }
+    free(list);
+    return flis_ok(c->ctx);
+}
+
+/* SPEC 10.7. */
+bool read_zip(checkpoint *c)
+{
+    directory d;
+    if (!find_directory(c, &d)) return false;
+    if (d.size > (uint64_t)32 << 20) return flis_fail(c->ctx, "%s: the zip file's directory is over 32 MB", c->path);
+    unsigned char *bytes = flis_alloc(c->ctx, (size_t)d.size + 1, 1);
+    bool done = bytes && read_at(c, d.at, bytes, (size_t)d.size) && walk_directory(c, bytes, &d, false);
+    if (done && !c->root) done = flis_fail(c->ctx, "%s: a zip file without data.pkl: not a checkpoint", c->path);
+    done = done && walk_directory(c, bytes, &d, true) && check_overlaps(c, &d);
+    free(bytes);
+    return done;
+}
