@@ -31,6 +31,8 @@ typedef struct option {
     double min, max;
     const char *const *words; /* NULL-terminated */
     bool (*parse)(void *options, const char *text);
+    bool
+        optional; /* a CALL whose value may be left out: --opt or --opt=VALUE; then text is NULL, and `value` is "[=VALUE]" */
     const char *wanted;
     unsigned commands; /* bits; 0: all */
 } option;
@@ -87,6 +89,7 @@ double memory_available(void); /* bytes; 0: unknown */
 double memory_peak(void);      /* of this process, bytes; 0: unknown */
 /* A new folder of our own below TMPDIR; out[PATH_ROOM]. */
 bool scratch_folder(flis_ctx *ctx, const char *stem, char *out);
+void scratch_remove(const char *folder); /* the empty folder that scratch_folder made */
 
 /* ---- Progress (progress.c) ---------------------------------------------------------------------------------------- */
 

@@ -167,6 +167,15 @@ bool scratch_folder(flis_ctx *ctx, const char *stem, char *out)
 #endif
 }
 
+void scratch_remove(const char *folder)
+{
+#if HAVE_POSIX
+    rmdir(folder);
+#else
+    (void)folder;
+#endif
+}
+
 bool each_entry(const char *path, void (*add)(void *user, const char *name), void *user)
 {
 #if HAVE_POSIX

@@ -166,7 +166,7 @@ static int read_one(const program *p, void *options, int argc, char **argv, int 
     spelling(o, name);
     if (text[length]) value = text + length + 1;
     if (o->kind == OPTION_FLAG && value) return usage_error(p, "%s takes no value", name);
-    if (o->kind != OPTION_FLAG && !value) {
+    if (o->kind != OPTION_FLAG && !value && !o->optional) {
         if (*i + 1 == argc) return usage_error(p, "%s needs a value: %s", name, o->value);
         value = argv[++*i];
     }
@@ -225,7 +225,7 @@ void options_help(const program *p)
         char left[80];
         if (!takes(p, o)) continue;
         snprintf(left, sizeof left, "%s%c%s%s%s%s%s", o->letter ? "-" : "   ", o->letter ? o->letter : ' ',
-                 o->letter && *o->name ? ", " : "", *o->name ? "--" : "", o->name, o->value ? " " : "",
+                 o->letter && *o->name ? ", " : "", *o->name ? "--" : "", o->name, o->value && !o->optional ? " " : "",
                  o->value ? o->value : "");
         printf("  %-*s ", HELP_LEFT, left);
         if (strlen(left) > HELP_LEFT) printf("\n%*s", HELP_LEFT + 3, "");
