@@ -1,15 +1,12 @@
-/* learnbpe.c - learns a byte-pair vocabulary, for models too small for CLIP's.
+/* learnbpe - learns the merges of a byte-pair vocabulary, for models too small for CLIP's.
  *
- *   learnbpe MERGES TEXTFILE > merges.txt
- *
- * Words are the tokenizer's own: each line is tokenised without merges, and </w> marks where words end. Then, MERGES
- * times, the pair that occurs most often becomes a symbol; among equals the one whose halves come first byte by byte (a
- * symbol sorts before its own form with </w>). A pair whose bytes spell a symbol that exists already is passed over, so
- * that no id is made twice. The same text gives the same file on every machine.
+ * Words are those of the tokenizer: each line is tokenized without merges, and </w> marks the end of a word. Then, MERGES times, the
+ * most frequent pair becomes a symbol; ties go to the pair that comes first byte by byte (a symbol sorts before its form with
+ * </w>). A pair whose bytes spell an existing symbol is skipped, so that no two ids are the same text. The same text gives the
+ * same file on every machine.
  */
-#include "flis.h"
+#include "tools/common/common.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,7 +20,7 @@ typedef struct symbol {
     uint8_t *bytes;
     size_t length;
     bool end;
-} symbol; /* bytes as token numbers 0..255 */
+} symbol; /* bytes as token ids 0..255 */
 typedef struct learner {
     flis_ctx ctx;
     word *words;
@@ -36,7 +33,7 @@ typedef struct pair {
     size_t count;
 } pair;
 
-/* The character that stands for the byte with this token number; its UTF-8 goes to stdout. (The reverse of clip.c.) */
+/* Prints the character for the byte with this token id, as UTF-8: the inverse of clip.c's table. */
 static void print_byte(unsigned id)
 {
     unsigned c = id < 94 ? 33 + id : id < 106 ? 161 + id - 94 : id < 188 ? 174 + id - 106 : 256 + id - 188;
@@ -54,7 +51,7 @@ static void print_symbol(const symbol *s)
     if (s->end) fputs("</w>", stdout);
 }
 
-/* Byte by byte, the shorter first, </w> last: strcmp of the symbols as token numbers. */
+/* Like strcmp on token ids: the shorter first, the form with </w> last. */
 static int compare_symbols(const symbol *a, const symbol *b)
 {
     size_t n = a->length < b->length ? a->length : b->length;
@@ -88,7 +85,7 @@ static bool start_symbols(learner *l, size_t merges)
     return flis_ok(&l->ctx);
 }
 
-/* Counts a word; equal words share an entry. (A linear search: texts for small vocabularies have few words.) */
+/* Counts a word. The search is linear: texts for small vocabularies have few different words. */
 static bool add_word(learner *l, const int32_t *ids, size_t length)
 {
     for (size_t i = 0; i < l->word_count; i++) {
@@ -125,7 +122,7 @@ static bool read_words(learner *l, const char *path)
         for (long from = 0, k = 0; k < n; k++) {
             if (ids[k] < BYTES) continue;
             if (ids[k] < BYTES * 2) add_word(l, ids + from, (size_t)(k + 1 - from));
-            from = k + 1; /* behind a word's end, or a special token, which no merge touches */
+            from = k + 1; /* after the end of a word, or after a special token, which no merge uses */
         }
         free(ids);
     }
@@ -153,7 +150,7 @@ static bool better(const learner *l, const pair *a, const pair *b)
     return (order ? order : compare_symbols(&l->symbols[a->right], &l->symbols[b->right])) < 0;
 }
 
-/* The pair that occurs most often; count 0: no pair is left. counts [symbols][symbols]. */
+/* The most frequent pair; count 0: no pair is left. counts [symbols][symbols]. */
 static pair most_frequent(const learner *l, size_t *counts)
 {
     size_t n = l->symbol_count;
@@ -188,10 +185,10 @@ static bool learn(learner *l, size_t merges)
 {
     size_t most = BYTES * 2 + merges, *counts = flis_alloc(&l->ctx, most * most, sizeof *counts);
     if (counts) printf("#version: 0.2\n");
-    for (size_t i = 0; i < merges && counts && flis_ok(&l->ctx); i++) {
+    for (size_t i = 0; i < merges && counts && flis_poll(&l->ctx); i++) {
         pair p = most_frequent(l, counts);
         if (p.count == 0) {
-            flis_fail(&l->ctx, "the text has pairs for %zu merges only, wanted %zu", i, merges);
+            flis_fail(&l->ctx, "the text has pairs for %zu merges, wanted %zu", i, merges);
             break;
         }
         if (!add_symbol(l, &l->symbols[p.left], &l->symbols[p.right])) break;
@@ -214,23 +211,29 @@ static void learner_free(learner *l)
     flis_free(&l->ctx);
 }
 
+static const program LEARNBPE = {
+    .name = "learnbpe",
+    .arguments = "MERGES TEXTFILE > merges.txt",
+    .summary = "Learns MERGES (1 to 48894) byte-level merges from a text. The same text gives the same merges on every "
+               "machine.",
+};
+
 int main(int argc, char **argv)
 {
-    static const char usage[] = "usage: learnbpe MERGES TEXTFILE > merges.txt\n"
-                                "Learns MERGES (1..48894) byte-level merges from a text, deterministically.\n";
     learner l = {.words = NULL};
-    char *end = NULL;
-    if (argc == 2 && strcmp(argv[1], "--help") == 0) return fputs(usage, stdout) < 0;
-    if (argc == 2 && strcmp(argv[1], "--version") == 0) return puts("learnbpe " FLIS_VERSION) < 0;
-    errno = 0;
-    unsigned long merges = argc == 3 && *argv[1] >= '0' && *argv[1] <= '9' ? strtoul(argv[1], &end, 10) : 0;
-    if (errno || merges < 1 || merges > MOST_MERGES || *end) {
-        fputs(usage, stderr);
-        return 2;
+    uint64_t merges;
+    int words;
+    const int status = options_read(&LEARNBPE, NULL, argc, argv, &words);
+    if (status >= 0) return finish("learnbpe", NULL, status);
+    if (words < 2) return usage_error(&LEARNBPE, "wanted MERGES and TEXTFILE");
+    if (words > 2) return unexpected_argument(&LEARNBPE, argv[2]);
+    if (!parse_whole(argv[0], &merges) || merges < 1 || merges > MOST_MERGES)
+        return usage_error(&LEARNBPE, "invalid value '%s' for MERGES: wanted a whole number from 1 to %d", argv[0],
+                           (int)MOST_MERGES);
+    if (flis_init(&l.ctx)) {
+        l.ctx.interrupted = catch_signals();
+        if (start_symbols(&l, (size_t)merges) && read_words(&l, argv[1])) learn(&l, (size_t)merges);
     }
-    bool good = flis_init(&l.ctx) && start_symbols(&l, merges) && read_words(&l, argv[2]) && learn(&l, merges);
-    if (good && fflush(stdout) != 0) good = flis_fail(&l.ctx, "stdout: cannot be written");
-    if (!good) fprintf(stderr, "learnbpe: %s\n", l.ctx.error);
     learner_free(&l);
-    return good ? 0 : 1;
+    return finish("learnbpe", &l.ctx, 0);
 }
