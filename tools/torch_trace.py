@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""torch_trace.py - what a PyTorch model computes inside, under flis's names, in the files that flis writes.
+"""torch_trace.py - records the intermediate tensors of a PyTorch model under flis's names, in flis's file formats.
 
-Hooks the modules of a U-Net, autoencoder or text encoder that are named as in the authors' code (CompVis) or as in
-diffusers (whose names are turned into the authors'), and attn1's and attn2's insides: q, k, v, scores, mask, weights.
-The result is what `flis generate --trace` and `flis stage --trace` write (safetensors), or --trace-digest (JSON), so
-that tools/compare can say where a port first went wrong. Needs PyTorch and numpy; no safetensors package.
+Hooks the modules of a U-Net, autoencoder or text encoder with the names of the authors' code (CompVis) or of diffusers,
+which are translated to the authors', and the intermediate tensors of attn1 and attn2: q, k, v, scores, mask, weights.
+The result has the format of `flis generate --trace` and `flis stage --trace` (safetensors) or of --trace-digest (JSON),
+so that bin/compare can find the first tensor that differs. Needs PyTorch and numpy; no safetensors package.
 
 In a program:
 
     from torch_trace import trace
-    with trace(unet, "theirs.safetensors"):                     # as `flis stage unet --trace`
+    with trace(unet, "theirs.safetensors"):                     # like `flis stage unet --trace`
         unet(x, t, context)
     with trace(unet, "theirs.safetensors", passes="guided", sampler="plms", steps=[0, 49]):
-        sampler.sample(...)                                     # as `flis generate --trace`
+        sampler.sample(...)                                     # like `flis generate --trace`
 
-On the command line, for a model that a function without arguments makes, called with the tensors of a file by name:
+On the command line, for a model that a function without arguments returns, with the tensors of a file as arguments:
 
     torch_trace.py [options] MODULE:FUNCTION INPUTS.safetensors OUT
 """
@@ -57,7 +57,7 @@ VAE_PIECES = {"mid_block.resnets.0": "mid.block_1", "mid_block.resnets.1": "mid.
 
 
 class Names:
-    """The authors' names of a model's modules: {module path: [names]}; a path may have several, or none."""
+    """The authors' names of a model's modules. A module path may have several names, or none."""
 
     def __init__(self, paths):
         self.paths = set(paths)
@@ -84,7 +84,7 @@ class Names:
         return self.vae(inner) if self.diffusers_vae else [inner]
 
     def last_of_block(self, block, part):
-        """Whether part (resnets.I, attentions.I, …) comes last in what the authors call one block."""
+        """Whether part (resnets.I, attentions.I, …) is the last of one of the authors' blocks."""
         kind, index = part.split(".")
         if kind == "resnets" and f"{block}.attentions.{index}" in self.inner:
             return False
@@ -145,7 +145,7 @@ READ = {name: kind for name, kind in DTYPES.values()}
 
 
 def raw(tensor):
-    """A tensor's dtype as safetensors writes it, and its values as a numpy array of that width."""
+    """A tensor's dtype in safetensors, and its values as a numpy array of the same width."""
     name, kind = DTYPES[tensor.dtype]
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.view(torch.int16)
@@ -188,7 +188,7 @@ def finite(x):
 
 
 def digest(name, tensor):
-    """A line of flis's --trace-digest."""
+    """One entry of flis's --trace-digest."""
     dtype, values = raw(tensor)
     flat = tensor.double().numpy().ravel()
     count, digits = flat.size, 17 if dtype == "F64" else 9
@@ -220,7 +220,7 @@ ATTENTION = re.compile(r"transformer_blocks\.\d+\.attn[12]$")
 
 
 def output_of(value):
-    """The tensor that a module's output is: itself, the first of a tuple, or .sample of diffusers' results."""
+    """The tensor in a module's output: the output, the first of a tuple, or .sample of diffusers' results."""
     if isinstance(value, (tuple, list)) and value:
         value = value[0]
     value = getattr(value, "sample", value)
@@ -228,21 +228,21 @@ def output_of(value):
 
 
 class trace:
-    """Context manager: records while the block runs, writes `path` when it ends well.
+    """Context manager: records while the block runs, and writes `path` unless the block raises.
 
     model    a U-Net, an autoencoder, a text encoder, or a whole LatentDiffusion of which one part is called
-    path     the file to be written
-    match    a glob that a whole name must match (as --trace-match: * crosses dots)
+    path     the file to write
+    match    a glob that a whole name must match (like --trace-match: * matches dots too)
     steps    sampler steps to record, from 0; None: all
-    passes   "single": names begin with the module; from a second call on with "call.1.", …
-             "guided": calls are conditional, unconditional, … of a sampler's steps, as the authors call the U-Net:
+    passes   "single": names begin with the module; those of the second call with "call.1.", …
+             "guided": the calls alternate conditional and unconditional within a sampler's steps, like the authors':
              names begin with "step.0.cond." and so on; "unguided": no unconditional calls
-    sampler  "plms" evaluates a second time in its first step ("step.0.next.cond."); "ddim" does not
-    batch    names of the parts of a batch that holds several passes, in order: ["uncond", "cond"] for diffusers
-    insides  the largest number of values for which an attention's scores and weights are recorded
+    sampler  "plms": a second evaluation in the first step ("step.0.next.cond."); "ddim": none
+    batch    where one batch is several passes, their names in order: ["uncond", "cond"] for diffusers
+    insides  an attention's scores and weights are recorded up to this number of values
     digest   write the JSON digest instead of the values
-    every    record every module, also those that flis has no name for
-    prefix   put before every name ("clip.", "decode.": as `flis generate` names those parts)
+    every    record every module, even where flis has no name for it
+    prefix   added in front of every name ("clip.", "decode.": the parts of `flis generate`)
     """
 
     def __init__(self, model, path, match="*", steps=None, passes="single", sampler="plms", batch=None, insides=1 << 24,
@@ -256,7 +256,7 @@ class trace:
         self.tensors, self.lines, self.hooks, self.calls = {}, [], [], 0
         self.attention, self.softmax, self.saved = [], [], {}
 
-    # -- which call this is
+    # -- the current call
 
     def root_module(self, names):
         root = names.root.rstrip(".")
@@ -310,7 +310,7 @@ class trace:
                     self.put(name, tensor)
         return after
 
-    # -- inside an attention: to_q, to_k, to_v are kept; softmax is listened to while the module runs
+    # -- inside an attention: outputs of to_q, to_k, to_v are kept, calls of softmax recorded, while the module runs
 
     def attention_hooks(self, module, name):
         def before(module, inputs):
@@ -347,26 +347,27 @@ class trace:
         scale = getattr(module, "scale", q.shape[-1] ** -0.5)
         self.put(f"{name}.scores", torch.einsum("bid,bjd->bij", q, k) * scale)
         if not softmax:
-            print(f"torch_trace: note: {name}: no softmax was seen, so no mask and no weights", file=sys.stderr)
+            print(f"torch_trace: note: {name}: no call of softmax was seen: mask and weights are not recorded",
+                  file=sys.stderr)
             return
         masked, weights = (torch.cat([x[i].reshape(-1, *shape[1:]) for x in softmax]) for i in (0, 1))
-        open_places = masked > torch.finfo(masked.dtype).min / 2
-        if name.endswith("attn2") and not bool(open_places.all()):
-            samples = open_places.reshape(-1, heads, *shape[1:])[:, 0].to(torch.uint8)
+        attended = masked > torch.finfo(masked.dtype).min / 2
+        if name.endswith("attn2") and not bool(attended.all()):
+            samples = attended.reshape(-1, heads, *shape[1:])[:, 0].to(torch.uint8)
             self.put(f"{name}.mask", samples[0] if samples.shape[0] == 1 and not self.batch else samples)
         self.put(f"{name}.weights", weights)
 
-    def listen(self, softmax):
-        def heard(x, *args, **kwargs):
-            before = x.detach().clone() if self.attention else None     # before what may be done in place
+    def recording(self, softmax):
+        def recorded(x, *args, **kwargs):
+            before = x.detach().clone() if self.attention else None     # a copy, because softmax may work in place
             y = softmax(x, *args, **kwargs)
             if self.attention and x.dim() in (3, 4):
                 self.softmax[-1].append((before, y.detach()))
             return y
-        return heard
+        return recorded
 
-    def listen_fused(self, fused):
-        def heard(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **kwargs):
+    def recording_fused(self, fused):
+        def recorded(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **kwargs):
             if self.attention and not is_causal:
                 scores = q.detach() @ k.detach().transpose(-2, -1) * (q.shape[-1] ** -0.5 if scale is None else scale)
                 if attn_mask is not None and attn_mask.dtype == torch.bool:
@@ -377,7 +378,7 @@ class trace:
             if scale is not None:
                 kwargs["scale"] = scale
             return fused(q, k, v, attn_mask=attn_mask, dropout_p=dropout_p, is_causal=is_causal, **kwargs)
-        return heard
+        return recorded
 
     def patch(self):
         functional = torch.nn.functional
@@ -386,11 +387,11 @@ class trace:
         old = [getattr(owner, name) for owner, name in self.patched]
         self.unpatched = list(zip(self.patched, old))
         for (owner, name), function in self.unpatched:
-            setattr(owner, name, self.listen(function))
+            setattr(owner, name, self.recording(function))
         if hasattr(functional, "scaled_dot_product_attention"):
             fused = functional.scaled_dot_product_attention
             self.unpatched.append(((functional, "scaled_dot_product_attention"), fused))
-            functional.scaled_dot_product_attention = self.listen_fused(fused)
+            functional.scaled_dot_product_attention = self.recording_fused(fused)
 
     # -- the block
 
@@ -436,18 +437,19 @@ def parse_steps(text):
 
 def main():
     parser = argparse.ArgumentParser(prog="torch_trace.py", description="Runs a PyTorch model on given tensors and "
-                                     "writes what it computes inside, under flis's names.")
-    parser.add_argument("model", metavar="MODULE:FUNCTION", help="makes the model; MODULE is looked for here first")
+                                     "writes its intermediate tensors under flis's names.")
+    parser.add_argument("model", metavar="MODULE:FUNCTION",
+                        help="returns the model; MODULE is searched in the current folder first")
     parser.add_argument("inputs", metavar="INPUTS.safetensors", help="arguments of the model's forward, by name")
-    parser.add_argument("out", metavar="OUT", help="the file to be written")
-    parser.add_argument("--match", default="*", metavar="GLOB", help="only names that match as a whole")
-    parser.add_argument("--steps", type=parse_steps, metavar="LIST", help="only those sampler steps: 0,49 or 0-3")
+    parser.add_argument("out", metavar="OUT", help="the file to write")
+    parser.add_argument("--match", default="*", metavar="GLOB", help="only tensors whose whole name matches")
+    parser.add_argument("--steps", type=parse_steps, metavar="LIST", help="only these sampler steps: 0,49 or 0-3")
     parser.add_argument("--passes", default="single", choices=("single", "guided", "unguided"),
                         help="how the model is called")
-    parser.add_argument("--sampler", default="plms", choices=("plms", "ddim"), help="whose steps the calls are")
+    parser.add_argument("--sampler", default="plms", choices=("plms", "ddim"), help="the sampler that calls the model")
     parser.add_argument("--digest", action="store_true", help="write digests and statistics (JSON) instead of values")
-    parser.add_argument("--every", action="store_true", help="every module, also those that flis has no name for")
-    parser.add_argument("--prefix", default="", help="put before every name")
+    parser.add_argument("--every", action="store_true", help="every module, even where flis has no name for it")
+    parser.add_argument("--prefix", default="", help="added in front of every name")
     parser.add_argument("--double", action="store_true", help="run in float64")
     args = parser.parse_args()
     module, _, function = args.model.partition(":")

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Prints the tables at the end of clip.c. Usage: python3.8 tools/unicode_tables.py unicode_tables.json
 
-A development tool: nothing that flis builds or runs needs it. It wants Python 3.8, because the authors' environment is
-one: its str.lower() and unicodedata are Unicode 12.1. The classes of the pattern come from the json file (the `regex`
-module that they used carries Unicode 15.0). HTML entities come from html.entities.html5.
+A development tool: nothing that flis builds or runs needs it. It needs Python 3.8, which the authors' environment uses:
+its str.lower() and unicodedata are Unicode 12.1. The character classes of the pattern come from the JSON file, because
+the `regex` module of that environment has Unicode 15.0. HTML entities come from html.entities.html5.
 """
 import html
 import html.entities
@@ -61,7 +61,7 @@ def case_tables(facts):
     lower = {c: c + delta for first, last, stride, delta in rows for c in range(first, last + 1, stride)}
     for c in ALL:
         if c != 0x130 and chr(lower.get(c, c)) != chr(c).lower():
-            sys.exit("U+%04X: the json file and str.lower() disagree" % c)
+            sys.exit("U+%04X: the JSON file and str.lower() disagree" % c)
     table("str.lower() of one code point: runs first, last, stride, difference; U+0130 stands apart. Unicode 12.1.",
           "int32_t", "lower_runs", rows)
     ignored = [c for c in ALL if ends_final("A" + chr(c) + "\u03a3") and not ends_final("1" + chr(c) + "\u03a3")]
@@ -88,7 +88,7 @@ def normal_tables():
             rows.append([c] + [int(p, 16) for p in parts] + [0] * (2 - len(parts)))
     second = {row[2] for row in rows}
     if second & {row[0] for row in rows}:
-        sys.exit("a second half decomposes: clip.c's decompose() does not expect that")
+        sys.exit("a second code point decomposes again, which clip.c's decompose() does not support")
     table("Canonical decompositions of one step: code point, first, second (0: none). Unicode 12.1 (unicodedata).",
           "uint32_t", "canonical", rows)
     order = [i for i, (c, a, b) in enumerate(rows) if b and unicodedata.normalize("NFC", chr(a) + chr(b)) == chr(c)]
@@ -102,7 +102,7 @@ def width_table():
     for c in range(0xFF5F, 0xFFEF):
         text = unicodedata.normalize("NFKC", chr(c))
         if len(text) > 1 and c != 0xFFE3:
-            sys.exit("U+%04X: more than one code point wide" % c)
+            sys.exit("U+%04X: NFKC has more than one code point" % c)
         rows.append([0 if text == chr(c) else ord(text[0])])
     table("NFKC of U+FF5F to U+FFEE, 0: unchanged (U+FFE3 is followed by U+0304). Unicode 12.1 (unicodedata).",
           "uint16_t", "narrow", rows)
@@ -113,7 +113,7 @@ def codes(text):
 
 
 def entity(name, value):
-    """`rest value;`, `rest value^upper;` or `rest value!;`: the form in capitals is ftfy 6.1.1's."""
+    """`rest value;`, `rest value^upper;` or `rest value!;`: ftfy 6.1.1 adds the names in capitals."""
     text = name[1:-1] + " " + codes(value)
     if name == name.lower():
         capitals = "&" + name.upper()
@@ -134,7 +134,7 @@ def entity_table():
         line = ""
         rows = [entity(name, known[name]) for name in sorted(known) if name[0] == first]
         if not rows or sum(map(len, rows)) > 4095:
-            sys.exit("C99 promises string literals of 4095 characters only, and wants one per letter")
+            sys.exit("letter %s: wanted a string literal of 1 to 4095 characters (C99's guarantee)" % first)
         for row in rows:
             if len(line) + len(row) > WIDTH - 8:
                 print('    "%s"' % line)

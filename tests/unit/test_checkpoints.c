@@ -1,8 +1,8 @@
-/* test_checkpoints.c - tools/ckpt2safetensors on PyTorch's own files (golden/ckpt, made by torch.save 1.13), and on
- * cut and changed ones (test_damage.c has hostile ones).
+/* test_checkpoints.c - ckpt2safetensors on PyTorch's own files (golden/ckpt, written by torch.save 1.13), and on truncated and
+ * modified ones (hostile ones are in test_damage.c).
  * Checks: test_checkpoints_convert, test_checkpoints_views, test_checkpoints_too_large_for_half, test_checkpoints_ema,
  *   test_checkpoints_half, test_checkpoints_cut_short, test_checkpoints_cut_often, test_checkpoints_flipped,
- *   test_checkpoints_flipped_often
+ *   test_checkpoints_flipped_often, test_checkpoints_onto_itself
  */
 #include "tests/unit/test.h"
 #include "tools/ckpt2safetensors/ckpt.h"
@@ -40,7 +40,7 @@ static bool converted(conversion o, char *error)
     return done;
 }
 
-/* Same names, shapes and values (dtypes may differ: BF16 against its F32). Returns the number of tensors. */
+/* Compares names, shapes and values (dtypes may differ: BF16 and F32). Returns the number of tensors. */
 static size_t same_tensors(const char *got_path, const char *wanted_path, const char *left_out)
 {
     flis_ctx ctx;
@@ -230,11 +230,30 @@ static void cut_files(size_t header, size_t step)
         uint8_t *bytes = read_all(test_path(files[f]), &size);
         for (size_t cut = 0; bytes && cut < size; cut += cut < header ? 1 : step) {
             write_bytes(cut_file.text, bytes, cut);
-            CHECK(!converted((conversion){.in = cut_file.text}, error) && *error, "%s cut at %zu was taken", files[f],
-                  cut);
+            CHECK(!converted((conversion){.in = cut_file.text}, error) && *error, "%s cut at %zu was accepted",
+                  files[f], cut);
         }
         free(bytes);
     }
+}
+
+/* The output is never written over the input. */
+void test_checkpoints_onto_itself(void)
+{
+    const char *const name = "itself.ckpt";
+    const saved_path path = kept(test_scratch(name));
+    size_t size = 0, after = 0;
+    flis_ctx ctx;
+    flis_init(&ctx);
+    uint8_t *bytes = read_all(test_path("golden/ckpt/zip.ckpt"), &size);
+    if (bytes) write_bytes(path.text, bytes, size);
+    convert_checkpoint(&ctx, &(conversion){.in = path.text, .out = path.text, .quiet = true});
+    CHECK(strstr(ctx.error, "the output is the input"), "%s", ctx.error);
+    uint8_t *left = read_all(path.text, &after);
+    CHECK(bytes && left && after == size && memcmp(bytes, left, size) == 0, "the input has changed");
+    free(bytes);
+    free(left);
+    flis_free(&ctx);
 }
 
 void test_checkpoints_cut_short(void)

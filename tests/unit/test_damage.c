@@ -1,7 +1,7 @@
-/* test_damage.c - damaged and hostile files, each with the whole sentence that it must end in: golden/damage.txt, one
- * line for each ("what", tab, sentence). Beside them stand healthy twins, made by the same builders: they must load, so
- * that no file is refused for another reason than its damage. FLIS_DAMAGE=FILE writes the sentences instead of holding
- * them to the table, for when one was mended: read the difference.
+/* test_damage.c - damaged and hostile files, and the whole error sentence of each: golden/damage.txt has one line per file
+ * ("what", tab, sentence). The same builders make healthy twins, which must load: this shows that a file is refused for its
+ * damage and for nothing else. FLIS_DAMAGE=FILE writes the sentences instead of comparing them, for when one has changed: read the
+ * difference.
  *
  * In order: safetensors; checkpoints (pickles, zip, zip64, the old format); label maps (PNG, PGM); layouts and JSON;
  * vocabularies, plain and gzip; indices of shards; files of another kind; diffusers folders; models with tensors missing,
@@ -15,7 +15,7 @@
 enum { BYTES_ROOM = 1 << 21 };
 static const char TABLE[] = "golden/damage.txt";
 
-/* A file in the making. */
+/* A file under construction. */
 typedef struct bytes {
     uint8_t at[BYTES_ROOM];
     size_t count;
@@ -50,7 +50,7 @@ static void put_zeros(bytes *b, size_t count)
 
 /* ---- The table --------------------------------------------------------------------------------------------------- */
 
-/* The sentences in order; the path of the scratch directory is left out of them. */
+/* The sentences in order, without the path of the scratch directory. */
 typedef struct table {
     flis_ctx own;
     char *text, *line;
@@ -77,7 +77,7 @@ static void table_close(table *t)
     flis_free(&t->own);
 }
 
-/* As the table holds it: no directory, one line. */
+/* The form of the table: no directory, one line. */
 static void tidy(const char *error, char *out, size_t room)
 {
     const char *scratch = test_scratch("");
@@ -91,7 +91,7 @@ static void tidy(const char *error, char *out, size_t room)
     out[used] = 0;
 }
 
-/* One sentence: it has an end, and no line feed but before the lines of a list; nothing else that does not print. */
+/* One sentence: complete, printable, with line feeds only before the lines of a list. */
 static bool is_sentence(const char *error)
 {
     const size_t length = strlen(error);
@@ -100,14 +100,14 @@ static bool is_sentence(const char *error)
     return length > 0 && !strchr(" :,;(", error[length - 1]) && !strstr(error, "(null)");
 }
 
-/* `what` was refused with `error` ("": it was taken). */
+/* `what` was refused with `error` ("": it was accepted, which is a failure). */
 static void refused(table *t, const char *what, const char *error)
 {
     char got[4200], wanted[4400];
     tidy(error, got, sizeof got);
     t->rows++;
-    CHECK(*error, "%s: it was taken", what);
-    CHECK(!*error || is_sentence(error), "%s: no sentence: %s", what, error);
+    CHECK(*error, "%s: it was accepted", what);
+    CHECK(!*error || is_sentence(error), "%s: not a sentence: %s", what, error);
     if (t->out) {
         fprintf(t->out, "%s\t%s\n", what, got);
         return;
@@ -126,7 +126,7 @@ static void healthy(table *t, const char *what, const char *error)
     CHECK(!*error, "%s is not damaged: %s", what, error);
 }
 
-/* The scratch file of that name; the string is the caller's. */
+/* Writes the scratch file of that name, and its path to `path`, which is returned. */
 static const char *write_file(const bytes *b, const char *name, char path[1024])
 {
     snprintf(path, 1024, "%s", test_scratch(name));
@@ -142,7 +142,7 @@ static const char *write_file(const bytes *b, const char *name, char path[1024])
     "{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" begin "," end "]}"
 #define A ENTRY("F32", "[2]", "0", "8")
 
-/* length: what the first 8 bytes say; 0: the truth. cut: bytes that the file lost at its end. */
+/* length: the header length in the first 8 bytes; 0: the true one. cut: bytes removed from the end. */
 typedef struct header_row {
     const char *what, *header;
     size_t data;
@@ -175,7 +175,7 @@ static void read_safetensors(const bytes *b, char *error)
     flis_free(&ctx);
 }
 
-/* What opens but cannot be read, what is not there, and a header beyond the format's limit, in a file with a hole. */
+/* A folder, a missing file, and a header beyond the format's limit in a sparse file. */
 static void unreadable_rows(table *t)
 {
     static const unsigned char length[8] = {0x01, 0xe1, 0xf5, 0x05};
@@ -333,7 +333,7 @@ static void safetensors_rows(table *t, bytes *b)
 
 /* ---- Checkpoints of PyTorch -------------------------------------------------------------------------------------- */
 
-/* {'t': _rebuild_tensor_v2(('storage', TYPE, '0', 'cpu', NUMEL), OFFSET, SIZE, STRIDE, …)}; the four as pickle. */
+/* {'t': _rebuild_tensor_v2(('storage', TYPE, '0', 'cpu', NUMEL), OFFSET, SIZE, STRIDE, …)}; the last four as pickle code. */
 #define TENSOR(type, numel, offset, size, stride) \
     "\x80\x02}X\x01\0\0\0t" \
     "ctorch._utils\n_rebuild_tensor_v2\n(" \
@@ -346,7 +346,7 @@ static void safetensors_rows(table *t, bytes *b)
     "}X\1\0\0\0a" \
     "c" module "\n" name "\n)Rs."
 
-/* {NAME: a tensor of storage "0", NAME2: another}, each with its storage's length, as pickle. */
+/* {NAME: a tensor of storage "0", NAME2: another}, each with its storage's length as pickle code. */
 #define ONE(name, numel) \
     name "ctorch._utils\n_rebuild_tensor_v2\n((X\7\0\0\0storagectorch\nFloatStorage\n" \
          "X\1\0\0\0" \
@@ -576,7 +576,7 @@ static void read_checkpoint(const bytes *b, char *error)
 
 static const float DATA[4];
 
-/* Pickles that want depth, time or memory of whoever reads them. */
+/* Pickles that need much stack depth, time or memory to read. */
 enum { TUPLES, MARKS, DOUBLES, LINE, MILLION, STORAGES, LARGE };
 
 static void put_large(bytes *b, int kind)
@@ -588,7 +588,7 @@ static void put_large(bytes *b, int kind)
         for (int i = 0; i < 60000; i++) put(b, "t", 1);
     if (kind == MARKS) put(b, "N", 1);
     if (kind == DOUBLES) put(b, "]", 1);
-    for (int i = 0; kind == DOUBLES && i < 100; i++) { /* q: remember; ](h h e: a list of it and it */
+    for (int i = 0; kind == DOUBLES && i < 100; i++) { /* q: memo; ](h h e: a list that holds it twice */
         const char step[9] = {'q', (char)i, ']', '(', 'h', (char)i, 'h', (char)i, 'e'};
         put(b, step, 9);
     }
@@ -649,7 +649,7 @@ static void checkpoint_rows(table *t, bytes *b)
         "a/data/0", DATA, sizeof DATA, 0 \
     }
 
-/* Where the last entry in the directory, of a name of 8 bytes, says that its local header is. */
+/* Sets the position of the local header in the last directory entry, whose name has 8 bytes. */
 static void point_last(bytes *b, uint64_t at)
 {
     const size_t end = b->count;
@@ -658,7 +658,7 @@ static void point_last(bytes *b, uint64_t at)
     b->count = end;
 }
 
-/* Entries that share bytes: a local header within other data. */
+/* Entries that share bytes: a local header inside the data of another entry. */
 static void overlap_rows(table *t, bytes *b)
 {
     static const char both[] =
@@ -699,7 +699,7 @@ static void overlap_rows(table *t, bytes *b)
     refused(t, "zip: data that runs into the directory", error);
 }
 
-/* The sizes and places of 64 bits: the last entry's, in an extra field, and the directory's, in a record of its own. */
+/* Sizes and positions of 64 bits: of the last entry, in an extra field, and of the directory, in a record of its own. */
 typedef struct wide {
     const char *what;
     uint64_t size, header, at, directory, entries, record;
@@ -779,7 +779,7 @@ static void zip_rows(table *t, bytes *b)
         {"no entries", {PKL}, 0},
     };
     static const part whole[] = {PKL, {"a/byteorder", "little", 6, 0}, DATA_0};
-    /* a byte of the sound file, counted from its end, and what it becomes */
+    /* a byte of the healthy file, counted from its end, and its new value */
     static const struct {
         const char *what;
         size_t from_end;
@@ -827,7 +827,7 @@ static void zip_rows(table *t, bytes *b)
     put_text(b, "\x89PNG\r\n\x1a\n and so on");
     read_checkpoint(b, error);
     refused(t, "a picture for a checkpoint", error);
-    /* more than a byte: numbers of the last entry in the directory, data/0's */
+    /* numbers of more than one byte in the last directory entry, data/0 */
     static const struct {
         const char *what;
         struct {
@@ -1009,7 +1009,7 @@ static void read_label(const bytes *b, const char *name, char *error)
     flis_free(&ctx);
 }
 
-/* 2 x 2 gray, in rows of filter byte and two pixels. */
+/* 2 x 2 gray pixels: rows of a filter byte and two pixels. */
 static void put_png(bytes *b, const char *rows, size_t count)
 {
     put_head(b, 2, 2, 8, 0, 0, 0, 0);
@@ -1106,11 +1106,11 @@ static void png_rows(table *t, bytes *b)
     refused(t, "PNG: class number 257", error);
 }
 
-/* Deflate's fixed code, lowest bit first: a literal zero, then `times` copies of 258 of it. */
+/* Deflate's fixed code, lowest bit first: a literal zero, then `times` matches of length 258. */
 static void put_bomb(bytes *b, size_t times)
 {
     static const unsigned char code[13] = {1, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0}; /* symbol 285, distance 0 */
-    unsigned held = 3 | 0x0c << 3, bits = 11; /* the last block, of the fixed code; 0 is 00110000 */
+    unsigned held = 3 | 0x0c << 3, bits = 11; /* the final block, with the fixed code; literal 0 is 00110000 */
     for (size_t i = 0; i < times; i++)
         for (int k = 0; k < 13; k++) {
             held |= (unsigned)code[k] << bits++;
@@ -1415,7 +1415,7 @@ static void vocabulary_rows(table *t)
     }
 }
 
-/* A vocabulary as a file, plain or in gzip's wrapper. */
+/* A vocabulary file, plain or compressed with gzip. */
 static void read_vocabulary(const char *path, char *error)
 {
     flis_ctx ctx;
@@ -1481,7 +1481,7 @@ static void gzip_rows(table *t, bytes *b)
     refused(t, "vocabulary: no file", error);
 }
 
-/* Models of many files: an index of shards. */
+/* Models in several files: an index of shards. */
 static void index_rows(table *t, bytes *b)
 {
     static const struct {
@@ -1543,7 +1543,7 @@ static void index_rows(table *t, bytes *b)
     }
 }
 
-/* A file of one kind where another is wanted, a folder where a file is, and nothing at all. */
+/* A file of the wrong kind, a folder in place of a file, and a missing file. */
 static void confused_rows(table *t, bytes *b)
 {
     enum { MODEL, LABEL, LAYOUT, VOCABULARY, CHECKPOINT };
@@ -1610,7 +1610,7 @@ static void folder_rows(table *t, bytes *b)
         int weights[3];
         bool sound;
     } row[] = {
-        /* weights: 0 there, 1 cut, 2 not there */
+        /* weights: 0 complete, 1 cut, 2 missing */
         {"folder", {"{}", "{}", "{}"}, {0, 0, 0}, true},
         {"folder with configurations",
          {"{\"attention_head_dim\":[5,10,20,20],\"num_attention_heads\":null,\"layers_per_block\":2,\"up_block_types\":"
@@ -1699,7 +1699,8 @@ typedef struct maker {
     bool values;
 } maker;
 
-/* A visitor: declares the weight, or writes its values, as the row wants it; a name that ends so, or ("*") holds it. */
+/* A visitor: declares the weight, or writes its values. The row says which names (by their end, or with "*" by a part) are damaged,
+   and how. */
 static bool make_weight(flis_ctx *ctx, void *user, const char *name, flis_param *param)
 {
     const maker *m = user;
@@ -1903,7 +1904,7 @@ static void model_rows(table *t)
 
 /* ---- x_T and states of training ---------------------------------------------------------------------------------- */
 
-/* The model is not there: with sound noise that is what flis_generate says. */
+/* The model is missing: with healthy noise, that is the error of flis_generate. */
 static void noise_rows(table *t, bytes *b)
 {
 #define NOISE(name, dtype, shape, size) "{\"" name "\":" ENTRY(dtype, shape, "0", size) "}"
@@ -1990,7 +1991,7 @@ static void training_rows(table *t, bytes *b)
     }
 }
 
-/* Cut at every `step`-th byte, none of these is a file; whole, each is. */
+/* Cut at every `step`-th byte, each of these is refused; whole, each is accepted. */
 static void cut_files(size_t step)
 {
     static const header_row tensors = {
@@ -2012,7 +2013,7 @@ static void cut_files(size_t step)
             if (kind == 2) read_vocabulary(write_file(&b, "bad.gz", path), error);
             if (kind == 3) read_checkpoint(&b, error);
             CHECK((cut < whole) == (*error != 0) && (!*error || is_sentence(error)), "kind %d, %zu of %zu bytes: %s",
-                  kind, cut, whole, *error ? error : "taken");
+                  kind, cut, whole, *error ? error : "accepted");
         }
     }
 }

@@ -1,6 +1,6 @@
-/* ckpt.h - reading a PyTorch checkpoint, and writing its tensors. A checkpoint is read in two steps that know nothing of each other's
- * details: the pickle machine (pickle.c, globals.c) turns a pickle into inert values; the container (zip.c, legacy.c) finds the
- * pickle, and then the bytes of each storage that the pickle named. After that tensors.c and convert.c see values only.
+/* ckpt.h - reading a PyTorch checkpoint, and writing its tensors. Reading has two independent parts: the pickle machine (pickle.c,
+ * globals.c) turns a pickle into inert values; the container (zip.c, legacy.c) finds the pickle, and then the bytes of each
+ * storage that the pickle names. After that, tensors.c and convert.c see values only.
  */
 #ifndef CKPT_H
 #define CKPT_H

@@ -1,5 +1,5 @@
-/* globals.c - the globals that a pickle may name, and what each does when it is called: the list is closed, and nothing on it can
- * do more than describe tensors.
+/* globals.c - the globals that a pickle may name, and the effect of calling each. The list is closed, and nothing on it does more
+ * than describe tensors.
  */
 #include "tools/ckpt2safetensors/pickle.h"
 
@@ -49,7 +49,6 @@ static const struct {
     {"pytorch_lightning.utilities.parsing", "AttributeDict", G_INERT, FLIS_F32},
 };
 
-/* SPEC 10.7. */
 /* SPEC 10.7. */
 value *find_global(machine *m, const value *module, const value *name)
 {

@@ -1,5 +1,5 @@
-/* pickle.c - the stack machine that a pickle is a program for: instructions, stack and memo (Python's Lib/pickletools.py). What
- * a named global does when it is called is in globals.c.
+/* pickle.c - the stack machine that runs a pickle: instructions, stack and memo (Python's Lib/pickletools.py). The globals that a
+ * pickle may call are in globals.c.
  */
 #include "tools/ckpt2safetensors/pickle.h"
 
@@ -360,7 +360,7 @@ static bool memo_index(machine *m, const value *line, uint64_t *index)
     return true;
 }
 
-/* The memo, and what frames the instructions. False: `op` is not one of them. */
+/* The memo, frames and the protocol. False: `op` is not one of them. */
 static bool step_memo(machine *m, unsigned char op)
 {
     value *line;

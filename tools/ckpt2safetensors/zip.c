@@ -82,7 +82,7 @@ static bool read_record(checkpoint *c, const unsigned char *p, size_t left, zip_
                      (unsigned)little_endian(p + 10, 2),
                      (unsigned)little_endian(p + 8, 2)};
     const unsigned char *x = p + 46 + name, *end = x + extra;
-    while (end - x >= 4) { /* zip64's extra field holds those of size, packed, header that are all ones */
+    while (end - x >= 4) { /* the extra field of zip64 has those of size, packed and header that are all ones here */
         size_t size = (size_t)little_endian(x + 2, 2);
         if (size > (size_t)(end - x) - 4) break;
         if (little_endian(x, 2) == 1) {
