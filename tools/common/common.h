@@ -31,8 +31,7 @@ typedef struct option {
     double min, max;
     const char *const *words; /* NULL-terminated */
     bool (*parse)(void *options, const char *text);
-    bool
-        optional; /* a CALL whose value may be left out: --opt or --opt=VALUE; then text is NULL, and `value` is "[=VALUE]" */
+    bool optional; /* CALL: --opt (text is NULL) or --opt=VALUE; `value` is "[=VALUE]" */
     const char *wanted;
     unsigned commands; /* bits; 0: all */
 } option;
