@@ -1,11 +1,12 @@
 /* clip.c - text to tokens to features: CLIP's byte-pair tokenizer, FreestyleNet's alignment of words with classes, and
  * CLIP's text transformer.
  *
- * What it is: the tokenizer that the authors ran (Hugging Face's slow CLIPTokenizer 4.18 over ftfy 6.1.1, Python 3.8),
- * written down step by step; and load_data of FreestyleNet@5dcb8b8 scripts/FLIS.py:40-55, which counts word by word.
- * What it is not: ftfy's guessing of mojibake (UTF-8 that was once read as Latin-1) is left out, on purpose.
- * The steps, numbered below as in SPEC.md "Text": 1 decode UTF-8, 2 split at special tokens, 3 repair characters,
- * 4 white space and lower case, 5 split into words, 6 byte-pair encoding. Tables of Unicode and HTML end the file.
+ * The tokenizer is the one that the authors ran (Hugging Face's slow CLIPTokenizer 4.18 with ftfy 6.1.1, Python 3.8),
+ * step by step; the alignment is load_data of FreestyleNet@5dcb8b8 scripts/FLIS.py:40-55, which counts tokens word by
+ * word. ftfy's repair of mojibake (UTF-8 that was once read as Latin-1) is omitted on purpose, because it is a
+ * heuristic. The steps have the numbers of SPEC 2.1: 1 decode UTF-8, 2 split at special tokens, 3 repair characters, 4
+ * white space and lower case, 5 split into words, 6 byte-pair encoding. The tables of Unicode and HTML are at the end
+ * of the file.
  */
 #include "flis.h"
 
@@ -18,25 +19,25 @@ enum {
     MOST_MERGES = 48894, /* CLIP uses lines 1..48894 of a file of 262144: 49408 - 512 - 2 */
     REPLACEMENT = 0xFFFD,
     LONGEST_TEXT = 1 << 26, /* bytes */
-    MOST_ROUNDS = 16,       /* that step 3 may do over a text, on average, … */
-    MOST_WORK = 1 << 22,    /* … beyond this many code points: `&amp;amp;amp;…` loses one level a round */
+    MOST_ROUNDS = 16,       /* step 3 may process MOST_ROUNDS * bytes + MOST_WORK code points: */
+    MOST_WORK = 1 << 22,    /* `&amp;amp;amp;…` loses only one level per round */
     LONGEST_ENTITY = 24     /* letters and digits between & and ; */
 };
 
-/* What Unicode and HTML say of a code point; the tables behind these end the file. */
+/* Properties of code points in Unicode and HTML; their tables are at the end of the file. */
 typedef enum { LETTER, NUMBER, SPACE, OTHER, DROPPED } kind;
-static kind kind_of(uint32_t c);  /* under the pattern of step 5 */
+static kind kind_of(uint32_t c);  /* its class in the pattern of step 5 */
 static bool is_digit(uint32_t c); /* \d of Python's re */
 static uint32_t lower_of(uint32_t c);
 static bool is_cased(uint32_t c);
 static bool is_ignorable(uint32_t c);
 static uint32_t combining_class(uint32_t c);
 static bool decompose_once(uint32_t c, uint32_t *first, uint32_t *second);
-static uint32_t compose(uint32_t first, uint32_t second); /* 0: they do not */
+static uint32_t compose(uint32_t first, uint32_t second); /* 0: they do not compose */
 static uint32_t narrow_of(uint32_t c);
 static const char *entity_row(const char *name); /* NULL: no such entity */
 
-/* Growing array of code points. */
+/* A growing array of code points. */
 typedef struct codes {
     uint32_t *at;
     size_t count, room;
@@ -66,7 +67,7 @@ struct flis_vocab {
     int32_t *merged; /* [slots] what the pair becomes */
 };
 
-/* CLIP numbers bytes by the characters that stand for them: the 188 that print in Latin-1 stand for themselves and come
+/* CLIP numbers bytes by the characters that represent them: the 188 that print in Latin-1 represent themselves and come
    first, the other 68 are U+0100, U+0101… (openai/CLIP simple_tokenizer.py bytes_to_unicode). SPEC 2.7. */
 static int32_t symbol_of_byte(unsigned b)
 {
@@ -77,7 +78,7 @@ static int32_t symbol_of_byte(unsigned b)
     return b == 173 ? 255 : (int32_t)(221 + b - 127);
 }
 
-/* The byte that a character of the file stands for; -1: none. SPEC 2.8. */
+/* The byte that a character of the file represents; -1: none. SPEC 2.8. */
 static int byte_of_code(uint32_t c)
 {
     if ((c >= 33 && c <= 126) || (c >= 161 && c <= 255 && c != 173)) return (int)c;
@@ -86,6 +87,7 @@ static int byte_of_code(uint32_t c)
     return c < 33 ? (int)c : c < 67 ? (int)(127 + c - 33) : 173;
 }
 
+/* A hash of 64 bits, for the tables of pairs and symbols. */
 static uint64_t mix(uint64_t x)
 {
     x ^= x >> 32;
@@ -93,7 +95,7 @@ static uint64_t mix(uint64_t x)
     return x ^ x >> 32;
 }
 
-/* The slot that holds the pair, or the empty one where it belongs. */
+/* The slot that holds the pair, or the empty slot for it. */
 static size_t pair_slot(const flis_vocab *vocab, int32_t left, int32_t right)
 {
     uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1;
@@ -108,7 +110,7 @@ static int32_t merge_of(const flis_vocab *vocab, int32_t left, int32_t right)
     return vocab->pair[slot] ? vocab->merged[slot] : -1;
 }
 
-/* While reading: the bytes that each symbol stands for, to find a line's two halves among the symbols before it. */
+/* While reading: the bytes of each symbol, by which the two halves of a line are found among the symbols before it. */
 typedef struct symbol {
     size_t at, length;
     bool end;
@@ -117,7 +119,7 @@ typedef struct reader {
     flis_ctx *ctx;
     const char *path;
     size_t line;
-    const uint8_t *text; /* the line that is being read */
+    const uint8_t *text; /* the current line */
     size_t text_length;
     flis_vocab *vocab;
     symbol *symbols; /* [BYTES * 2 + MOST_MERGES] */
@@ -135,7 +137,7 @@ static bool bad_line(reader *r, const char *problem)
                      r->text ? (const char *)r->text : "", more, problem);
 }
 
-/* The slot of the symbol with these bytes, or the empty one where it belongs. */
+/* The slot of the symbol with these bytes, or the empty slot for it. */
 static size_t symbol_slot(const reader *r, symbol s)
 {
     uint64_t hash = s.end ? 0x84222325CBF29CE4u : 0xCBF29CE484222325u;
@@ -158,14 +160,14 @@ static bool add_symbol(reader *r, symbol s)
     return true;
 }
 
-/* Step 1. UTF-8, one code point: its length goes to *used. An invalid sequence gives U+FFFD and the length of its
-   maximal subpart: the bytes up to the first that cannot continue it (Unicode 12.1, section 3.9, table 3-7). n > 0.
-   SPEC 2.2. */
+/* Step 1: decodes one code point of UTF-8 and puts its length into *used. An invalid sequence gives U+FFFD and the
+   length of its maximal subpart: the bytes up to the first that cannot continue it (Unicode 12.1, chapter 3.9, table
+   3-7). n > 0. SPEC 2.2. */
 static uint32_t decode(const uint8_t *s, size_t n, size_t *used)
 {
     uint32_t c = s[0];
-    size_t more = c < 0x80 ? 0 : c < 0xC2 || c > 0xF4 ? 4 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3; /* 4: begins none */
-    /* The second byte's range excludes overlong forms, surrogates, and what lies beyond U+10FFFF. */
+    size_t more = c < 0x80 ? 0 : c < 0xC2 || c > 0xF4 ? 4 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3; /* 4: not a lead byte */
+    /* The range of the second byte excludes overlong forms, surrogates, and code points above U+10FFFF. */
     uint8_t low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80, high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
     *used = 1;
     if (more == 0) return c;
@@ -178,7 +180,7 @@ static uint32_t decode(const uint8_t *s, size_t n, size_t *used)
     return c;
 }
 
-/* SPEC 2.2. */
+/* One code point as UTF-8; returns its length. SPEC 2.2. */
 static size_t encode(uint32_t c, uint8_t out[4])
 {
     if (c < 0x80) return out[0] = (uint8_t)c, 1;
@@ -188,7 +190,7 @@ static size_t encode(uint32_t c, uint8_t out[4])
     return more + 1;
 }
 
-/* Half a line, as characters that stand for bytes: its bytes go to the end of the pool. SPEC 2.8. */
+/* Reads half a line, written as characters that represent bytes, and appends the bytes to the pool. SPEC 2.8. */
 static bool read_half(reader *r, const uint8_t *s, size_t n, symbol *out)
 {
     out->at = r->used;
@@ -205,8 +207,8 @@ static bool read_half(reader *r, const uint8_t *s, size_t n, symbol *out)
     return true;
 }
 
-/* merge := left ' ' right, both made by earlier lines. Their bytes, side by side in the pool, are the new symbol's.
-   SPEC 2.8. */
+/* merge := left ' ' right, both made by earlier lines. Their bytes are adjacent in the pool and become those of the new
+   symbol. SPEC 2.8. */
 static bool read_merge(reader *r, const uint8_t *s, size_t n)
 {
     symbol left, right;
@@ -228,7 +230,7 @@ static bool read_merge(reader *r, const uint8_t *s, size_t n)
     return true;
 }
 
-/* file := [header with "#version"] {merge '\n'}; lines after the 48894th merge are not looked at. SPEC 2.8. */
+/* file := [header with "#version"] {merge '\n'}; lines after the 48894th merge are ignored. SPEC 2.8. */
 static bool read_lines(reader *r, const uint8_t *s, size_t n)
 {
     while (n && (s[n - 1] == '\n' || s[n - 1] == '\r')) n--;
@@ -248,13 +250,13 @@ static bool read_lines(reader *r, const uint8_t *s, size_t n)
     return true;
 }
 
-/* The most merges that n bytes can hold ("a b" and an end of line each), and the size of a table, a power of two, that
-   stays under half full of their symbols. */
+/* The largest number of merges in n bytes: "a b" and a line end each. */
 static size_t merges_in(size_t n)
 {
     return n / 4 + 1 < MOST_MERGES ? n / 4 + 1 : MOST_MERGES;
 }
 
+/* A power of two such that a table of all symbols of n bytes is at most half full. */
 static size_t table_size(size_t n)
 {
     size_t size = BYTES * 4;
@@ -277,7 +279,7 @@ static bool read_symbols(reader *r, const uint8_t *s, size_t n)
     return flis_ok(r->ctx) && (!s || read_lines(r, s, n));
 }
 
-/* SPEC 2.8. */
+/* A vocabulary file as text, inflated if it is gzipped. SPEC 2.8. */
 static uint8_t *read_plain(flis_ctx *ctx, const char *path, size_t *length)
 {
     const size_t limit = 64u << 20;
@@ -288,7 +290,8 @@ static uint8_t *read_plain(flis_ctx *ctx, const char *path, size_t *length)
     return plain;
 }
 
-/* SPEC 2.8. */
+/* Builds the table of merges from the text of a file; without a text there are only the 512 symbols of bytes.
+   SPEC 2.8. */
 static flis_vocab *vocab_of(flis_ctx *ctx, const char *name, const uint8_t *bytes, size_t length)
 {
     flis_vocab *vocab = flis_alloc(ctx, 1, sizeof *vocab);
@@ -309,7 +312,7 @@ static flis_vocab *vocab_of(flis_ctx *ctx, const char *name, const uint8_t *byte
     return vocab;
 }
 
-/* SPEC 2.8. */
+/* Reads a vocabulary file; path NULL: no merges. SPEC 2.8. */
 flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path)
 {
     size_t length = 0;
@@ -319,13 +322,13 @@ flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path)
     return vocab;
 }
 
-/* SPEC 2.8. */
+/* A vocabulary from memory; `name` is used in error messages. SPEC 2.8. */
 flis_vocab *flis_vocab_parse(flis_ctx *ctx, const char *name, const char *text, size_t length)
 {
     return vocab_of(ctx, name, (const uint8_t *)text, length);
 }
 
-/* SPEC 2.8. */
+/* Frees a vocabulary; NULL is allowed. SPEC 2.8. */
 void flis_vocab_free(flis_vocab *vocab)
 {
     if (!vocab) return;
@@ -334,19 +337,19 @@ void flis_vocab_free(flis_vocab *vocab)
     free(vocab);
 }
 
-/* SPEC 2.7. */
+/* 512 symbols of bytes, one per merge, BOS and EOS. SPEC 2.7. */
 size_t flis_vocab_size(const flis_vocab *vocab)
 {
     return BYTES * 2 + vocab->merges + 2;
 }
 
-/* SPEC 2.7. */
+/* The id of BOS: 512 + merges. SPEC 2.7. */
 int32_t flis_vocab_bos(const flis_vocab *vocab)
 {
     return (int32_t)(BYTES * 2 + vocab->merges);
 }
 
-/* SPEC 2.7. */
+/* The id of EOS, which is also the padding: 513 + merges. SPEC 2.7. */
 int32_t flis_vocab_eos(const flis_vocab *vocab)
 {
     return flis_vocab_bos(vocab) + 1;
@@ -360,9 +363,10 @@ static int digit_value(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : 99;
 }
 
-/* &#N; or &#xN;, s pointing behind the #: number of code points, 0 or 1; -1: stays as it is. What is no character is
-   U+FFFD, controls and non-characters vanish; `&#59;` stays, because ftfy takes its `;` for the entity's own. C1
-   controls are left to fix_c1. (Python 3.8 html/__init__.py _replace_charref.) SPEC 2.4. */
+/* &#N; or &#xN;, s pointing after the #. Returns the number of code points, 0 or 1; -1: the text is left unchanged.
+   Invalid values become U+FFFD; controls and non-characters are deleted; `&#59;` is left, because ftfy confuses its
+   value `;` with the end of the entity. C1 controls are left to fix_c1. (Python 3.8 html/__init__.py _replace_charref.)
+   SPEC 2.4. */
 static int numeric_entity(const char *s, uint32_t *out)
 {
     uint32_t base = *s == 'x' || *s == 'X' ? 16 : 10, value = 0;
@@ -381,7 +385,7 @@ static int numeric_entity(const char *s, uint32_t *out)
     return control || (value >= 0xFDD0 && value <= 0xFDEF) || (value & 0xFFFE) == 0xFFFE ? 0 : 1;
 }
 
-/* Code points in hexadecimal, with commas between them. */
+/* Parses code points in hexadecimal, separated by commas. Returns their number. */
 static int read_codes(const char *s, uint32_t *out)
 {
     int count = 0;
@@ -393,9 +397,9 @@ static int read_codes(const char *s, uint32_t *out)
     return count;
 }
 
-/* &name;: number of code points, at most 3; -1: no such name. A name that HTML writes small may also stand in capitals,
-   for the capital letter (&EACUTE; is É), unless HTML knows a beginning of it (&LTIMES; is `<IMES;` to HTML).
-   SPEC 2.4. */
+/* &name;. Returns the number of code points, at most 3; -1: no such name. A name in small letters may also be written
+   in capitals, and then means the capital letter (&EACUTE; is É), unless HTML has a prefix of it (HTML reads &LTIMES;
+   as `<IMES;`). SPEC 2.4. */
 static int named_entity(const char *name, uint32_t *out)
 {
     char small[LONGEST_ENTITY + 2];
@@ -412,8 +416,8 @@ static int named_entity(const char *name, uint32_t *out)
     return row[plain] == '!' ? -1 : read_codes(row[plain] == '^' ? row + plain + 1 : row, out);
 }
 
-/* entity := '&' ['#'] {1,24 of 0-9 A-Z a-z} ';'. Returns its length at s, 0: none; name gets what is between.
-   SPEC 2.4. */
+/* entity := '&' ['#'] {1,24 of 0-9 A-Z a-z} ';'. Returns the length of the entity at s, 0: none; copies what is between
+   & and ; to name. SPEC 2.4. */
 static size_t entity_at(const uint32_t *s, size_t n, char name[LONGEST_ENTITY + 2])
 {
     size_t hash = n > 1 && s[1] == '#', i = 1 + hash;
@@ -427,7 +431,7 @@ static size_t entity_at(const uint32_t *s, size_t n, char name[LONGEST_ENTITY + 
     return i > 1 + hash && i < n && s[i] == ';' ? i + 1 : 0;
 }
 
-/* SPEC 2.4. */
+/* Replaces entities by their characters, unless `entities` is false. SPEC 2.4. */
 static void unescape(flis_ctx *ctx, bool entities, const codes *in, codes *out)
 {
     char name[LONGEST_ENTITY + 2];
@@ -442,7 +446,7 @@ static void unescape(flis_ctx *ctx, bool entities, const codes *in, codes *out)
     }
 }
 
-/* C1 control codes are what is left of Windows-1252 text; five bytes mean nothing there and stay. SPEC 2.4. */
+/* C1 control codes come from misread Windows-1252 text; five of the 32 have no meaning there and are left. SPEC 2.4. */
 static uint32_t fix_c1(uint32_t c)
 {
     static const uint16_t windows[32] = {0x20AC, 0x81,   0x201A, 0x192,  0x201E, 0x2026, 0x2020, 0x2021,
@@ -452,7 +456,8 @@ static uint32_t fix_c1(uint32_t c)
     return c >= 0x80 && c <= 0x9F ? windows[c - 0x80] : c;
 }
 
-/* Ligatures that exist only for old character sets; others (æ, œ) are letters and stay. At most 3 letters. SPEC 2.4. */
+/* Splits ligatures that exist only for old character sets, into at most 3 letters. Others (æ, œ) are letters and are
+   left. SPEC 2.4. */
 static int fix_ligature(uint32_t c, uint32_t *out)
 {
     static const uint16_t rows[][4] = {
@@ -470,14 +475,14 @@ static int fix_ligature(uint32_t c, uint32_t *out)
     return 0;
 }
 
-/* SPEC 2.4. */
+/* Typographic quotes to ' and ". SPEC 2.4. */
 static uint32_t uncurl(uint32_t c)
 {
     if (c == 0x2BC || (c >= 0x2018 && c <= 0x201B)) return '\'';
     return c >= 0x201C && c <= 0x201F ? '"' : c;
 }
 
-/* The repairs that look at one code point: C1, ligatures, width, quotes, in this order. SPEC 2.4. */
+/* The repairs of single code points: C1, ligatures, width, quotes, in this order. SPEC 2.4. */
 static void fix_characters(flis_ctx *ctx, const codes *in, codes *out)
 {
     out->count = 0;
@@ -486,11 +491,11 @@ static void fix_characters(flis_ctx *ctx, const codes *in, codes *out)
         int count = fix_ligature(c, letters_of);
         for (int k = 0; k < count; k++) put(ctx, out, uncurl(letters_of[k]));
         if (count == 0) put(ctx, out, uncurl(narrow_of(c)));
-        if (c == 0xFFE3) put(ctx, out, 0x304); /* the wide macron is a space with a macron */
+        if (c == 0xFFE3) put(ctx, out, 0x304); /* the wide macron is a space and a combining macron */
     }
 }
 
-/* escape := ESC '[' {digit | ';'} letter, what terminals obey. Returns its length at s, 0 if there is none.
+/* escape := ESC '[' {digit | ';'} letter, a control sequence of terminals. Returns the length of the one at s, 0: none.
    SPEC 2.4. */
 static size_t escape_at(const uint32_t *s, size_t n)
 {
@@ -500,15 +505,15 @@ static size_t escape_at(const uint32_t *s, size_t n)
     return i < n && s[i] < 0x80 && kind_of(s[i]) == LETTER ? i + 1 : 0;
 }
 
-/* SPEC 2.4. */
+/* True for control characters that ftfy deletes. SPEC 2.4. */
 static bool is_deleted(uint32_t c)
 {
     return c <= 8 || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F || (c >= 0x206A && c <= 0x206F) ||
            c == 0xFEFF || (c >= 0xFFF9 && c <= 0xFFFC);
 }
 
-/* (ftfy's repair of line breaks comes before this one; it turns white space into white space: step 4 makes it moot.)
-   SPEC 2.4. */
+/* Deletes escape sequences and control characters. ftfy's repair of line breaks, which comes before this one, is not
+   needed: it replaces white space by white space, and step 4 collapses both. SPEC 2.4. */
 static void delete_controls(flis_ctx *ctx, const codes *in, codes *out)
 {
     out->count = 0;
@@ -519,8 +524,8 @@ static void delete_controls(flis_ctx *ctx, const codes *in, codes *out)
     }
 }
 
-/* Canonical decomposition; Hangul syllables by arithmetic (Unicode 12.1, 3.12). Second halves decompose no further.
-   SPEC 2.4. */
+/* Canonical decomposition, of Hangul syllables by arithmetic (Unicode 12.1, 3.12). Only the first code point of a
+   decomposition can decompose further. SPEC 2.4. */
 static void decompose(flis_ctx *ctx, uint32_t c, codes *out)
 {
     uint32_t tail[8], first, second;
@@ -540,8 +545,8 @@ static void decompose(flis_ctx *ctx, uint32_t c, codes *out)
     while (count) put(ctx, out, tail[--count]);
 }
 
-/* Marks between two starters go by class, equal classes keeping their order. Counting, because text from outside may
-   be one long run of marks. spare is room for the run. SPEC 2.4. */
+/* Sorts the marks between two starters by combining class, stably. Uses counting sort, because an untrusted text may be
+   one long run of marks. `spare` holds the run. SPEC 2.4. */
 static void reorder(flis_ctx *ctx, codes *text, codes *spare)
 {
     for (size_t i = 0, end; i < text->count; i = end) {
@@ -563,7 +568,7 @@ static void reorder(flis_ctx *ctx, codes *text, codes *spare)
     }
 }
 
-/* SPEC 2.4. */
+/* The composition of two code points, 0: none; Hangul syllables by arithmetic. SPEC 2.4. */
 static uint32_t compose_pair(uint32_t a, uint32_t b)
 {
     if (a >= 0x1100 && a <= 0x1112 && b >= 0x1161 && b <= 0x1175)
@@ -572,8 +577,8 @@ static uint32_t compose_pair(uint32_t a, uint32_t b)
     return b < 0x300 ? 0 : compose(a, b);
 }
 
-/* NFC: decompose, reorder, and compose each mark with its starter unless one of its class or above stands between.
-   SPEC 2.4. */
+/* NFC: decompose, reorder, then compose each mark with its starter unless a mark of the same or a higher class is
+   between them. SPEC 2.4. */
 static void normalise(flis_ctx *ctx, const codes *in, codes *out, codes *spare)
 {
     size_t starter = SIZE_MAX, count = 0;
@@ -583,8 +588,8 @@ static void normalise(flis_ctx *ctx, const codes *in, codes *out, codes *spare)
     reorder(ctx, out, spare);
     for (size_t i = 0; i < out->count; i++) {
         uint32_t c = out->at[i], k = combining_class(c);
-        bool open = starter != SIZE_MAX && (count == starter + 1 || last < k);
-        uint32_t both = open ? compose_pair(out->at[starter], c) : 0;
+        bool adjacent = starter != SIZE_MAX && (count == starter + 1 || last < k);
+        uint32_t both = adjacent ? compose_pair(out->at[starter], c) : 0;
         if (both) {
             out->at[starter] = both;
             continue;
@@ -596,7 +601,7 @@ static void normalise(flis_ctx *ctx, const codes *in, codes *out, codes *spare)
     out->count = count;
 }
 
-/* What step 3 works with, kept from line to line. */
+/* The buffers of steps 3 and 4, reused for every line, and the work done so far. */
 typedef struct cleaner {
     codes now, next, spare, fixed, clean;
     size_t work, limit;
@@ -609,8 +614,8 @@ static void swap(codes *a, codes *b)
     *b = c;
 }
 
-/* All repairs, again and again until nothing changes: `&amp;eacute;` takes two rounds, and one to see that it is done.
-   Appends to w->fixed. SPEC 2.4. */
+/* Repeats all repairs until nothing changes: `&amp;eacute;` takes two rounds and a third that changes nothing. Appends
+   to w->fixed. SPEC 2.4. */
 static void fix_line(flis_ctx *ctx, cleaner *w, const uint32_t *s, size_t n, bool entities)
 {
     bool stable = false;
@@ -631,8 +636,8 @@ static void fix_line(flis_ctx *ctx, cleaner *w, const uint32_t *s, size_t n, boo
     for (size_t i = 0; i < w->now.count; i++) put(ctx, &w->fixed, w->now.at[i]);
 }
 
-/* Line by line, as ftfy does: from the first line with a `<` on, text is taken for HTML's source and entities stay.
-   SPEC 2.4. */
+/* Line by line, as ftfy does: from the first line that contains `<`, the text is treated as HTML source and entities
+   are left. SPEC 2.4. */
 static void fix_text(flis_ctx *ctx, cleaner *w, const uint32_t *s, size_t n)
 {
     bool entities = true;
@@ -646,7 +651,7 @@ static void fix_text(flis_ctx *ctx, cleaner *w, const uint32_t *s, size_t n)
 
 /* ---- Step 4: white space and lower case -------------------------------------------------------------------------- */
 
-/* SPEC 2.5. */
+/* Runs of white space to one space; none at the ends. SPEC 2.5. */
 static void collapse(flis_ctx *ctx, const codes *in, codes *out)
 {
     bool gap = false;
@@ -659,8 +664,8 @@ static void collapse(flis_ctx *ctx, const codes *in, codes *out)
     }
 }
 
-/* A capital sigma ends a word if a cased letter comes before and none after, looking past case-ignorable ones.
-   SPEC 2.5. */
+/* True if the capital sigma at i ends a word: a cased letter precedes it and none follows, skipping case-ignorable code
+   points. SPEC 2.5. */
 static bool is_final(const codes *in, size_t i)
 {
     size_t before = i, after = i + 1;
@@ -669,14 +674,14 @@ static bool is_final(const codes *in, size_t i)
     return before > 0 && is_cased(in->at[before - 1]) && !(after < in->count && is_cased(in->at[after]));
 }
 
-/* SPEC 2.5. */
+/* Python's str.lower(). SPEC 2.5. */
 static void lower(flis_ctx *ctx, const codes *in, codes *out)
 {
     out->count = 0;
     for (size_t i = 0; i < in->count; i++) {
         uint32_t c = in->at[i];
         put(ctx, out, c == 0x3A3 ? is_final(in, i) ? 0x3C2 : 0x3C3 : c == 0x130 ? 'i' : lower_of(c));
-        if (c == 0x130) put(ctx, out, 0x307); /* capital dotted i: the only letter that grows */
+        if (c == 0x130) put(ctx, out, 0x307); /* capital dotted i: the only letter with two */
     }
 }
 
@@ -685,9 +690,9 @@ static void lower(flis_ctx *ctx, const codes *in, codes *out)
 typedef struct candidate {
     int32_t merged;
     uint32_t at;
-} candidate; /* a pair that may merge: into what, where */
+} candidate; /* a pair that may merge: the symbol it becomes, its position */
 
-/* The tokens so far, and a word at work: a list of symbols, linked by index, and a heap of candidates. */
+/* The tokens so far, and the current word: a linked list of symbols (by index) and a heap of candidates. */
 typedef struct encoder {
     flis_ctx *ctx;
     const flis_vocab *vocab;
@@ -730,6 +735,7 @@ static void consider(encoder *e, uint32_t at)
     e->heap[i] = c;
 }
 
+/* Removes the first candidate in the order of (rank, position). */
 static candidate take(encoder *e)
 {
     candidate top = e->heap[0], c = e->heap[--e->heaped];
@@ -743,8 +749,9 @@ static candidate take(encoder *e)
     return top;
 }
 
-/* Lowest rank first, all its occurrences from the left. A new pair's merge uses the symbol just made, so it ranks after
-   the merge that made it: one queue ordered by (rank, place) does the rounds of the authors' loop. SPEC 2.7. */
+/* Applies the merge of the lowest rank to all its occurrences from left to right, then the next. A merge that uses a
+   new symbol ranks after the merge that made the symbol; so one queue ordered by (rank, position) is equivalent to the
+   rounds of the authors' loop. SPEC 2.7. */
 static void merge_word(encoder *e, uint32_t length)
 {
     e->heaped = 0;
@@ -790,7 +797,7 @@ static bool make_room(encoder *e, size_t length)
     return flis_ok(e->ctx);
 }
 
-/* SPEC 2.7. */
+/* UTF-8 bytes of one word, merged; appends the token ids. SPEC 2.7. */
 static void encode_word(encoder *e, const uint32_t *s, size_t n)
 {
     size_t length = 0;
@@ -803,8 +810,8 @@ static void encode_word(encoder *e, const uint32_t *s, size_t n)
 
 static const char bos_text[] = "<|startoftext|>", eos_text[] = "<|endoftext|>";
 
-/* Length of the literal if s begins with it, else 0. `loose`: the pattern ignores case, and ſ is a small s to it.
-   SPEC 2.3. */
+/* The length of the literal if s begins with it, else 0. `loose` is for the pattern of step 5, which ignores case and
+   matches ſ as s. SPEC 2.3. */
 static size_t literal_at(const uint32_t *s, size_t n, const char *literal, bool loose)
 {
     size_t i = 0;
@@ -815,8 +822,8 @@ static size_t literal_at(const uint32_t *s, size_t n, const char *literal, bool 
     return i;
 }
 
-/* pattern := <|startoftext|> | <|endoftext|> | 's | 't | 're | 've | 'm | 'll | 'd | letter+ | number | other+.
-   SPEC 2.6. */
+/* pattern := <|startoftext|> | <|endoftext|> | 's | 't | 're | 've | 'm | 'll | 'd | letter+ | number | other+. Returns
+   the length of the match at s, 0: none. SPEC 2.6. */
 static size_t word_at(const uint32_t *s, size_t n)
 {
     static const char *const first[] = {bos_text, eos_text, "'s", "'t", "'re", "'ve", "'m", "'ll", "'d"};
@@ -831,19 +838,19 @@ static size_t word_at(const uint32_t *s, size_t n)
     return length;
 }
 
-/* SPEC 2.6. */
+/* Steps 5 and 6: each word to tokens; white space is skipped. SPEC 2.6. */
 static void encode_words(encoder *e, const codes *text)
 {
     for (size_t i = 0, length; i < text->count && flis_ok(e->ctx); i += length ? length : 1) {
         const uint32_t *s = text->at + i;
-        length = word_at(s, text->count - i); /* 0: a space, or U+0345, which the pattern misses */
+        length = word_at(s, text->count - i); /* 0: a space, or U+0345, which the pattern does not match */
         if (literal_at(s, length, bos_text, false)) put_id(e, flis_vocab_bos(e->vocab));
         else if (literal_at(s, length, eos_text, false)) put_id(e, flis_vocab_eos(e->vocab));
         else if (length) encode_word(e, s, length);
     }
 }
 
-/* SPEC 2.1. */
+/* Steps 3 to 6 for a piece without special tokens. SPEC 2.1. */
 static void encode_segment(encoder *e, cleaner *w, const uint32_t *s, size_t n)
 {
     fix_text(e->ctx, w, s, n);
@@ -852,7 +859,8 @@ static void encode_segment(encoder *e, cleaner *w, const uint32_t *s, size_t n)
     encode_words(e, &w->clean);
 }
 
-/* Special tokens written out in the text come first; what is between them is cleaned piece by piece. SPEC 2.1. */
+/* Step 2: special tokens written in the text are split off first; each piece between them goes through steps 3 to 6.
+   SPEC 2.1. */
 static void encode_text(encoder *e, cleaner *w, const codes *text)
 {
     size_t from = 0;
@@ -869,7 +877,7 @@ static void encode_text(encoder *e, cleaner *w, const codes *text)
     if (flis_ok(e->ctx) && from < text->count) encode_segment(e, w, text->at + from, text->count - from);
 }
 
-/* SPEC 2.1. */
+/* Token ids of a text, without BOS, EOS and padding; returns their number, -1: failed. SPEC 2.1. */
 long flis_tokenize(flis_ctx *ctx, const flis_vocab *vocab, const char *text, size_t length, int32_t **ids)
 {
     encoder e = {.ctx = ctx, .vocab = vocab};
@@ -880,7 +888,7 @@ long flis_tokenize(flis_ctx *ctx, const flis_vocab *vocab, const char *text, siz
     for (size_t i = 0, used; i < length && flis_ok(ctx); i += used)
         put(ctx, &raw, decode((const uint8_t *)text + i, length - i, &used));
     if (flis_ok(ctx)) encode_text(&e, &w, &raw);
-    if (!e.ids) e.ids = flis_alloc(ctx, 1, sizeof *e.ids); /* no tokens, yet something to free */
+    if (!e.ids) e.ids = flis_alloc(ctx, 1, sizeof *e.ids); /* no tokens: the caller still gets an array to free */
     encoder_free(&e);
     free(raw.at);
     free(w.now.at);
@@ -898,8 +906,8 @@ long flis_tokenize(flis_ctx *ctx, const flis_vocab *vocab, const char *text, siz
 
 /* ---- Prompt: FreestyleNet@5dcb8b8 scripts/FLIS.py load_data ------------------------------------------------------ */
 
-/* Number of tokens of a text, which must not contain special tokens: BOS or EOS inside a prompt shifts every token
-   after it against its class (the authors' code gives wrong regions silently). -1: failed. SPEC 2.9. */
+/* The number of tokens of a text; -1: failed. Special tokens are refused: BOS or EOS inside a prompt shifts every later
+   token against its class (the authors' code silently produces wrong regions). SPEC 2.9. */
 static long count_tokens(flis_ctx *ctx, const flis_vocab *vocab, const char *text, size_t length, int32_t **ids)
 {
     long n = flis_tokenize(ctx, vocab, text, length, ids);
@@ -916,8 +924,8 @@ static long count_tokens(flis_ctx *ctx, const flis_vocab *vocab, const char *tex
     return n;
 }
 
-/* for item in text.split(' '): class_ids += [id] * number of tokens of the item alone. Counts on above the limit.
-   SPEC 2.9. */
+/* for item in text.split(' '): class_ids += [id] * number of tokens of the item alone. Beyond the limit classes are
+   counted but not stored. SPEC 2.9. */
 static bool add_phrase(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase *phrase, flis_prompt *out)
 {
     const char *item = phrase->text;
@@ -934,7 +942,7 @@ static bool add_phrase(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase
     }
 }
 
-/* prompt += item + ' ' over all items, and prompt[:-1]: the phrases with a space between them. SPEC 2.9. */
+/* prompt += item + ' ' over all items, then prompt[:-1]: the phrases joined by one space. SPEC 2.9. */
 static char *join_phrases(flis_ctx *ctx, const flis_phrase *phrase, size_t count)
 {
     size_t total = 1, at = 0;
@@ -953,11 +961,11 @@ static char *join_phrases(flis_ctx *ctx, const flis_phrase *phrase, size_t count
     return text;
 }
 
-/* The prompt is tokenised whole, classes are counted word by word. Where context makes the two counts differ (after
-   `a<b` entities stay as they are), the authors' values are kept: classes sit at the first `classes` tokens.
-   SPEC 2.9. */
+/* The prompt is tokenised whole, classes are counted word by word. Where context makes the two counts differ (entities
+   after `a<b` are left), the result is the authors': class k belongs to token k. SPEC 2.9. */
 bool flis_prompt_make(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase *phrase, size_t count, flis_prompt *out)
 {
+    /* The manifest of the conformance vectors quotes this sentence. */
     const char *wrong = "CLIP's 77 places leave room for 75; shorten the phrases";
     int32_t *ids = NULL;
     memset(out, 0, sizeof *out);
@@ -980,7 +988,7 @@ bool flis_prompt_make(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase 
     return true;
 }
 
-/* SPEC 2.9. */
+/* Frees the text of a prompt. SPEC 2.9. */
 void flis_prompt_free(flis_prompt *prompt)
 {
     free(prompt->text);
@@ -989,9 +997,9 @@ void flis_prompt_free(flis_prompt *prompt)
 
 /* ---- The text transformer -------------------------------------------------------------------------------------- */
 
-/* CLIP ViT-L/14's text encoder as Hugging Face names it (transformers 4.18 modeling_clip.py CLIPTextTransformer, which
-   FreestyleNet@5dcb8b8 ldm/modules/encoders/modules.py FrozenCLIPEmbedder calls): the last layer's output after the final
-   layer norm. Letters: v vocabulary, p positions, d width, h hidden width of the MLP. */
+/* CLIP ViT-L/14's text encoder under Hugging Face's names (transformers 4.18 modeling_clip.py CLIPTextTransformer,
+   which FreestyleNet@5dcb8b8 ldm/modules/encoders/modules.py FrozenCLIPEmbedder calls): the last layer's output after
+   the final layer norm. Letters: v vocabulary, p positions, d width, h hidden width of the MLP. */
 
 #define TEXT_PREFIX "cond_stage_model.transformer.text_model."
 #define COUNT(table) (sizeof(table) / sizeof *(table))
@@ -1039,7 +1047,8 @@ static const flis_key FINAL_KEYS[] = {
     FLIS_KEY(flis_clip, norm_bias, "final_layer_norm.bias", "d"),
 };
 
-/* SPEC 3.1. */
+/* Visits every weight in the order of the checkpoint: name, shape, storage. Loading, counting and freeing use this.
+   SPEC 3.1. */
 bool flis_clip_walk(flis_ctx *ctx, flis_clip *clip, flis_visit *visit, void *user)
 {
     const flis_clip_config *config = &clip->config;
@@ -1056,7 +1065,7 @@ bool flis_clip_walk(flis_ctx *ctx, flis_clip *clip, flis_visit *visit, void *use
 
 enum { MOST_LAYERS = 1024 };
 
-/* SPEC 3.1. */
+/* Refuses a configuration that CLIP's code could not build, then allocates the layers, without weights. SPEC 3.1. */
 flis_clip *flis_clip_new(flis_ctx *ctx, const flis_clip_config *config)
 {
     if (!config->heads || config->width % config->heads || !config->width || config->positions != FLIS_TOKENS ||
@@ -1076,23 +1085,23 @@ flis_clip *flis_clip_new(flis_ctx *ctx, const flis_clip_config *config)
     return NULL;
 }
 
-/* SPEC 3.1. */
+/* Frees all weights. SPEC 3.1. */
 void flis_clip_free(flis_clip *clip)
 {
     if (!clip) return;
-    flis_ctx calm = {.threads = 1}; /* a failed context would stop the walk */
-    flis_clip_walk(&calm, clip, flis_free_visit, NULL);
+    flis_ctx fresh = {.threads = 1}; /* a failed context would stop the walk */
+    flis_clip_walk(&fresh, clip, flis_free_visit, NULL);
     free(clip->layer);
     free(clip);
 }
 
-/* SPEC 3.1. */
+/* The configuration that the network was made with. SPEC 3.1. */
 const flis_clip_config *flis_clip_get_config(const flis_clip *clip)
 {
     return &clip->config;
 }
 
-/* SPEC 3.1. */
+/* The configuration that the shapes imply; the number of heads comes from the metadata. SPEC 3.1. */
 static bool clip_config_read(flis_ctx *ctx, const flis_file *file, flis_clip_config *config)
 {
     const flis_entry *token = flis_file_find(file, TEXT_PREFIX "embeddings.token_embedding.weight");
@@ -1103,7 +1112,7 @@ static bool clip_config_read(flis_ctx *ctx, const flis_file *file, flis_clip_con
     config->vocab = (size_t)token->shape[0];
     config->width = (size_t)token->shape[1];
     config->positions = position && position->rank == 2 ? (size_t)position->shape[0] : FLIS_TOKENS;
-    config->layers = 1; /* without any, its first is what is missing */
+    config->layers = 1; /* without any, the first is reported as missing */
     for (size_t i = 0; i <= MOST_LAYERS; i++) {
         char name[128];
         snprintf(name, sizeof name, TEXT_PREFIX "encoder.layers.%zu.", i);
@@ -1111,12 +1120,12 @@ static bool clip_config_read(flis_ctx *ctx, const flis_file *file, flis_clip_con
     }
     const flis_entry *fc1 = flis_file_find(file, TEXT_PREFIX "encoder.layers.0.mlp.fc1.weight");
     config->hidden = fc1 && fc1->rank == 2 ? (size_t)fc1->shape[0] : 4 * config->width;
-    /* No shape tells; CLIP's are 64 wide. */
+    /* No shape determines the number of heads; CLIP's are 64 wide. */
     config->heads = (size_t)flis_file_number(ctx, file, "clip.num_heads", true, (double)(config->width / 64));
     return flis_ok(ctx);
 }
 
-/* SPEC 3.1. */
+/* Reads the configuration and all weights; missing, misshaped and non-finite tensors are listed. SPEC 3.1. */
 flis_clip *flis_clip_load(flis_ctx *ctx, flis_file *file)
 {
     flis_clip_config config = {0};
@@ -1131,8 +1140,9 @@ flis_clip *flis_clip_load(flis_ctx *ctx, flis_file *file)
     return NULL;
 }
 
-/* x + attn(norm1 x), then x + mlp(norm2 x). Queries are scaled after their bias is added; a token sees itself and those
-   before it; the MLP's activation is x sigmoid(1.702 x). modeling_clip.py CLIPEncoderLayer. SPEC 3.2. */
+/* x = x + attn(norm1 x), then y = x + mlp(norm2 x). Queries are scaled after their bias is added; a token attends to
+   itself and to those before it; the MLP's activation is x sigmoid(1.702 x). modeling_clip.py CLIPEncoderLayer.
+   SPEC 3.2. */
 static flis_tensor *layer_forward(flis_ctx *ctx, const flis_clip *clip, const text_layer *l, flis_tensor *x,
                                   size_t index)
 {
@@ -1162,7 +1172,7 @@ static flis_tensor *layer_forward(flis_ctx *ctx, const flis_clip *clip, const te
     return flis_keep(ctx, mark, y);
 }
 
-/* SPEC 3.2. */
+/* n rows of 77 ids to features [n][77][d]: embeddings, layers, final layer norm. SPEC 3.2. */
 flis_tensor *flis_clip_encode(flis_ctx *ctx, const flis_clip *clip, const int32_t *ids, size_t n)
 {
     if (!flis_ok(ctx)) return NULL;
@@ -1175,7 +1185,7 @@ flis_tensor *flis_clip_encode(flis_ctx *ctx, const flis_clip *clip, const int32_
     return flis_keep(ctx, mark, x);
 }
 
-/* Hugging Face keeps the text model's own names; the checkpoint puts its module path before them. SPEC 10.4. */
+/* Hugging Face's name, prefixed by the module path of the checkpoint. SPEC 10.4. */
 bool flis_clip_rename(void *unused, const char *name, char *out, size_t room)
 {
     (void)unused;
@@ -1332,7 +1342,7 @@ static const uint32_t digits[] = {
     0x1e140,0x1e149, 0x1e2f0,0x1e2f9, 0x1e950,0x1e959,
 };
 
-/* str.lower() of one code point: runs first, last, stride, difference; U+0130 stands apart. Unicode 12.1. */
+/* str.lower() of one code point: runs first, last, stride, difference; U+0130 is handled in lower(). Unicode 12.1. */
 static const int32_t lower_runs[] = {
     0x41,0x5a,1,0x20, 0xc0,0xd6,1,0x20, 0xd8,0xde,1,0x20, 0x100,0x12e,2,1, 0x132,0x136,2,1, 0x139,0x147,2,1,
     0x14a,0x176,2,1, 0x178,0x178,1,-121, 0x179,0x17d,2,1, 0x181,0x181,1,0xd2, 0x182,0x184,2,1, 0x186,0x186,1,0xce,
@@ -1369,7 +1379,7 @@ static const int32_t lower_runs[] = {
     0x10c80,0x10cb2,1,0x40, 0x118a0,0x118bf,1,0x20, 0x16e40,0x16e5f,1,0x20, 0x1e900,0x1e921,1,0x22,
 };
 
-/* Case_Ignorable: what final sigma looks past; ranges first, last. Unicode 12.1 (str.lower()). */
+/* Case_Ignorable: what the rule for final sigma skips; ranges first, last. Unicode 12.1 (str.lower()). */
 static const uint32_t ignorable[] = {
     0x27,0x27, 0x2e,0x2e, 0x3a,0x3a, 0x5e,0x5e, 0x60,0x60, 0xa8,0xa8, 0xad,0xad, 0xaf,0xaf, 0xb4,0xb4, 0xb7,0xb8,
     0x2b0,0x36f, 0x374,0x375, 0x37a,0x37a, 0x384,0x385, 0x387,0x387, 0x483,0x489, 0x559,0x559, 0x591,0x5bd,
@@ -2239,11 +2249,11 @@ static const char *const entities[52] = {
 };
 /* clang-format on */
 
-/* ---- Looking things up in the tables ----------------------------------------------------------------------------- */
+/* ---- Lookups in the tables --------------------------------------------------------------------------------------- */
 
 #define ROWS(table, columns) (sizeof(table) / sizeof *(table) / (columns))
 
-/* The last row whose first column is at most c, in a table sorted by it; NULL if c comes before all. */
+/* The last row whose first column is at most c, in a table sorted by that column; NULL if there is none. */
 static const uint32_t *row_of(const uint32_t *table, size_t rows, size_t columns, uint32_t c)
 {
     size_t low = 0, high = rows;
@@ -2261,17 +2271,17 @@ static bool in_ranges(const uint32_t *table, size_t rows, uint32_t c)
     return row && c <= row[1];
 }
 
-/* SPEC 2.6. */
+/* Letter, number, white space or other, in the pattern of step 5; DROPPED: matched by none. SPEC 2.6. */
 static kind kind_of(uint32_t c)
 {
-    if (c < 0x80) { /* the quick way for most text */
+    if (c < 0x80) { /* fast path for most text */
         if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) return LETTER;
         return c >= '0' && c <= '9' ? NUMBER : c == ' ' || (c >= 9 && c <= 13) ? SPACE : OTHER;
     }
     if (in_ranges(letters, ROWS(letters, 2), c)) return LETTER;
     if (in_ranges(numbers, ROWS(numbers, 2), c)) return NUMBER;
     if (in_ranges(spaces, ROWS(spaces, 2), c)) return SPACE;
-    /* The capital of U+0345 is a letter: under IGNORECASE it is neither a letter nor none. */
+    /* The capital of U+0345 is a letter, so under IGNORECASE neither \p{L} nor its complement matches it. */
     return c == 0x345 ? DROPPED : OTHER;
 }
 
@@ -2280,7 +2290,7 @@ static bool is_digit(uint32_t c)
     return in_ranges(digits, ROWS(digits, 2), c);
 }
 
-/* SPEC 2.5. */
+/* str.lower() of one code point, except U+0130 and the capital sigma. SPEC 2.5. */
 static uint32_t lower_of(uint32_t c)
 {
     size_t low = 0, high = ROWS(lower_runs, 4);

@@ -1,10 +1,10 @@
 /* sampler.c - random numbers, the noise schedule, and the samplers PLMS and DDIM with classifier-free guidance.
  *
  * Random numbers are PyTorch's: torch.randn on a CPU to the bit (ATen/native/cpu/DistributionTemplates.h and
- * avx_mathfun.h of 1.13, as the shared RNG notes give them), on CUDA within rounding. Schedule and samplers transcribe
+ * avx_mathfun.h of PyTorch 1.13; SPEC 7.3 and 7.4), on CUDA within rounding. Schedule and samplers transcribe
  * FreestyleNet@5dcb8b8 ldm/models/diffusion/ddpm.py, plms.py and ddim.py, and ldm/modules/diffusionmodules/util.py.
- * What this file is not: it does not know the U-Net; it asks for eps through a callback, and sees latents as flat
- * arrays in PyTorch's order [4][h][w].
+ * This file does not know the U-Net: it gets eps through a callback, and treats latents as flat arrays in PyTorch's
+ * order [4][h][w].
  */
 #include "flis.h"
 
@@ -16,7 +16,8 @@
 
 enum { WORDS = 624, MIDDLE = 397 };
 
-/* Matsumoto and Nishimura's initialisation; PyTorch takes the seed's low 32 bits only. SPEC 7.1. */
+/* w[0] = seed mod 2^32; w[i] = 1812433253 (w[i-1] ^ w[i-1] >> 30) + i. Matsumoto and Nishimura's initialisation;
+   PyTorch uses the low 32 bits of the seed only. SPEC 7.1. */
 void flis_rng_seed(flis_rng *rng, flis_rng_kind kind, uint64_t seed)
 {
     memset(rng, 0, sizeof *rng);
@@ -27,7 +28,8 @@ void flis_rng_seed(flis_rng *rng, flis_rng_kind kind, uint64_t seed)
     for (uint32_t i = 1; i < WORDS; i++) rng->mt[i] = 1812433253u * (rng->mt[i - 1] ^ rng->mt[i - 1] >> 30) + i;
 }
 
-/* SPEC 7.1. */
+/* The next 624 words: w[i] = w[i+397] ^ (high bit of w[i], low 31 bits of w[i+1]) >> 1 ^ (0x9908b0df if that was
+   odd). SPEC 7.1. */
 static void refill(flis_rng *rng)
 {
     uint32_t *mt = rng->mt;
@@ -38,7 +40,7 @@ static void refill(flis_rng *rng)
     rng->at = 0;
 }
 
-/* SPEC 7.1. */
+/* The next word, tempered. SPEC 7.1. */
 uint32_t flis_rng_u32(flis_rng *rng)
 {
     if (rng->at >= WORDS) refill(rng);
@@ -49,13 +51,13 @@ uint32_t flis_rng_u32(flis_rng *rng)
     return y ^ y >> 18;
 }
 
-/* 24 bits of one word. SPEC 7.2. */
+/* Uniform in [0, 1): the low 24 bits of one word, times 2^-24. SPEC 7.2. */
 void flis_rand(flis_rng *rng, float *out, size_t count)
 {
     for (size_t i = 0; i < count; i++) out[i] = (float)(flis_rng_u32(rng) & 0xffffffu) * 0x1p-24f;
 }
 
-/* 53 bits of two words, the first drawn above. SPEC 7.2. */
+/* Uniform in [0, 1): the low 53 bits of two words, times 2^-53; the first word drawn is the upper half. SPEC 7.2. */
 void flis_rand_f64(flis_rng *rng, double *out, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -64,17 +66,17 @@ void flis_rand_f64(flis_rng *rng, double *out, size_t count)
     }
 }
 
-/* SPEC 7.2. */
+/* Integers from 0 to high - 1: word mod high, as torch.randint. SPEC 7.2. */
 void flis_randint(flis_rng *rng, int64_t *out, size_t count, uint32_t high)
 {
     for (size_t i = 0; i < count; i++) out[i] = flis_rng_u32(rng) % high;
 }
 
-/* ---- Twice the precision --------------------------------------------------------------------------------------- */
+/* ---- Double-double arithmetic ---------------------------------------------------------------------------------- */
 
-/* PyTorch's scalar path calls libm's log1p, sin and cos, which are correctly rounded in nearly all cases. These are
-   computed to about 30 digits as unevaluated sums high + low, and rounded once. Products by Dekker's splitting, so that
-   no fma is needed. */
+/* PyTorch's scalar path calls libm's log1p, sin and cos, which are correctly rounded in nearly all cases. Here they are
+   computed to about 30 digits as unevaluated sums high + low, and rounded once. Products use Dekker's splitting, which
+   needs no fma. */
 typedef struct pair {
     double high, low;
 } pair;
@@ -189,8 +191,8 @@ static void sin_cos_rounded(double x, double *sine, double *cosine)
 static const double TWO_PI = 6.2831853071795865;
 enum { BOX = 16 }; /* PyTorch's vector path starts at 16 values and works on 16 at a time */
 
-/* Below 16 values: Box-Muller in double; the sine's half is kept for the next call. 1 - u is exact, so that log1p(-u)
-   is log(1 - u). SPEC 7.3. */
+/* Below 16 values: sqrt(-2 log(1 - u1)) cos(2 pi u0) in double (Box-Muller); the sine's half is stored for the next
+   call. 1 - u is exact, so that log1p(-u) is log(1 - u). SPEC 7.3. */
 static double normal_scalar(flis_rng *rng)
 {
     if (rng->has_next_normal) {
@@ -206,7 +208,7 @@ static double normal_scalar(flis_rng *rng)
     return radius * cosine;
 }
 
-/* SPEC 7.4. */
+/* a b + c rounded once; without hardware fma by flis_fma_soft. SPEC 7.4. */
 static float fused(float a, float b, float c)
 {
 #if defined(FP_FAST_FMAF) || defined(__FMA__)
@@ -260,7 +262,8 @@ static void sin_cos_avx2(float x, float *sine, float *cosine)
     *cosine = (j - 2) & 4 ? from_cosine : -from_cosine;
 }
 
-/* 16 uniform values become normal: u1 = 1 - first eight, u2 = last eight. SPEC 7.4. */
+/* 16 uniforms d become normal: r = sqrt(-2 log(1 - d[j])), a = 2 pi d[j + 8]; d[j] = r cos a, d[j + 8] = r sin a.
+   SPEC 7.4. */
 static void box_muller(float *x)
 {
     for (int j = 0; j < BOX / 2; j++) {
@@ -271,7 +274,7 @@ static void box_muller(float *x)
     }
 }
 
-/* SPEC 7.5. */
+/* The same in double, with correctly rounded log, sin and cos. SPEC 7.5. */
 static void box_muller_f64(double *x)
 {
     for (int j = 0; j < BOX / 2; j++) {
@@ -298,7 +301,8 @@ static void philox(uint32_t counter[4], uint64_t seed)
     }
 }
 
-/* Value i of call n: counter (n, 0, i, 0); u and v from the first two words; sqrt(-2 log u) sin v. SPEC 7.6. */
+/* Value i of call n: Philox of the counter (n, 0, i, 0); u and v from its first two words; sqrt(-2 log u) sin v.
+   SPEC 7.6. */
 static double normal_cuda(const flis_rng *rng, size_t i)
 {
     uint32_t word[4] = {rng->calls, 0, (uint32_t)i, 0};
@@ -308,7 +312,8 @@ static double normal_cuda(const flis_rng *rng, size_t i)
     return sqrt(-2.0 * flis_log(u)) * flis_sin(v);
 }
 
-/* SPEC 7.4. */
+/* torch.randn in float32: on CUDA Philox; on the CPU the scalar path below 16 values, else 16 at a time, where the
+   last 16 are drawn again if the count is no multiple of 16. SPEC 7.4. */
 void flis_randn(flis_rng *rng, float *out, size_t count)
 {
     if (rng->kind == FLIS_RNG_CUDA) {
@@ -322,13 +327,13 @@ void flis_randn(flis_rng *rng, float *out, size_t count)
     }
     flis_rand(rng, out, count);
     for (size_t i = 0; i + BOX <= count; i += BOX) box_muller(out + i);
-    if (count % BOX) { /* the last 16 are drawn anew, over what was there */
+    if (count % BOX) { /* the last 16 are drawn again, replacing what was there */
         flis_rand(rng, out + count - BOX, BOX);
         box_muller(out + count - BOX);
     }
 }
 
-/* SPEC 7.5. */
+/* torch.randn in float64, by the same rules. SPEC 7.5. */
 void flis_randn_f64(flis_rng *rng, double *out, size_t count)
 {
     if (rng->kind == FLIS_RNG_CUDA) {
@@ -369,8 +374,8 @@ void flis_schedule_make(flis_schedule *schedule)
     }
 }
 
-/* sigma = eta sqrt((1 - a_prev) / (1 - a) (1 - a / a_prev)), a float32 and a_prev double, rounded where PyTorch rounds;
-   with a single step it takes a_prev for a scalar and works in float32 throughout. SPEC 8.3. */
+/* sigma = eta sqrt((1 - a_prev) / (1 - a) (1 - a / a_prev)), a in float32 and a_prev in double, rounded where PyTorch
+   rounds; with a single step PyTorch treats a_prev as a scalar and everything is float32. SPEC 8.3. */
 static double sigma_of(double eta, float a, double prev, bool single)
 {
     const float inverse = 1.0f / (1.0f - a);
@@ -379,16 +384,17 @@ static double sigma_of(double eta, float a, double prev, bool single)
     return (float)eta * sqrtf(ratio * rest);
 }
 
-/* The last of range(0, 1000, 1000 / steps) + 1 is 1000, where the stride divides 999. SPEC 8.2. */
+/* True if the last timestep of range(0, 1000, 1000 / steps) + 1 is 1000, one beyond the schedule: where the stride
+   divides 999. SPEC 8.2. */
 static bool beyond_schedule(int steps)
 {
     const int stride = FLIS_TIMESTEPS / steps, count = (FLIS_TIMESTEPS + stride - 1) / stride;
     return (count - 1) * stride + 1 >= FLIS_TIMESTEPS;
 }
 
-/* Timesteps are range(0, 1000, 1000 / steps) + 1, whose count is what was asked only if that divides; where the last
-   would be 1000 the authors' arrays end and their code crashes: 3, 9, 27, 36, 37, 101-111, 251-333, 501-1000.
-   util.py make_ddim_timesteps "uniform", make_ddim_sampling_parameters. SPEC 8.2. */
+/* Timesteps are range(0, 1000, 1000 / steps) + 1; their count is the requested one only if it divides 1000. Where the
+   last would be 1000, the authors' code reads past its arrays and crashes: 3, 9, 27, 36, 37, 101-111, 251-333,
+   501-1000. util.py make_ddim_timesteps "uniform", make_ddim_sampling_parameters. SPEC 8.2. */
 bool flis_steps_make(flis_ctx *ctx, const flis_schedule *schedule, flis_sampler_kind kind, int steps, double eta,
                      flis_steps *out)
 {
@@ -429,7 +435,7 @@ typedef struct sampler {
     size_t count;                  /* values of a latent */
     flis_real *x;                  /* the caller's latents */
     flis_real *e, *uncond;         /* guided eps; the unconditional pass */
-    flis_real *e_next, *eps_prime; /* PLMS: the first step's second evaluation; what is stepped with */
+    flis_real *e_next, *eps_prime; /* PLMS: the first step's second evaluation; the combination it steps with */
     flis_real *x_prev, *pred_x0;
     flis_real *old[HISTORY]; /* guided eps of earlier steps, the newest first */
     size_t history;
@@ -448,8 +454,8 @@ static bool guided_eps(flis_ctx *ctx, const sampler *s, const flis_real *x, int6
 }
 
 /* pred_x0 = (x - sqrt(1 - a) e) / sqrt(a);  x_prev = sqrt(a_prev) pred_x0 + sqrt(1 - a_prev - sigma^2) e + sigma noise,
-   rounding after each operation as PyTorch does; coefficients enter as float32. Noise is drawn even where sigma is 0,
-   so that the stream stays in step. plms.py:200-217 get_x_prev_and_pred_x0, ddim.py:190-208. SPEC 8.4. */
+   rounding after each operation as PyTorch does; the coefficients are float32. Noise is drawn even where sigma is 0, so
+   that later draws do not depend on eta. plms.py:200-217 get_x_prev_and_pred_x0, ddim.py:190-208. SPEC 8.4. */
 static void step_from(flis_ctx *ctx, sampler *s, size_t index, const flis_real *e)
 {
     const float a = s->steps.alpha[index], prev = (float)s->steps.alpha_prev[index];
@@ -464,7 +470,7 @@ static void step_from(flis_ctx *ctx, sampler *s, size_t index, const flis_real *
 }
 
 /* Adams-Bashforth over the guided eps of earlier steps; the first step is a pseudo improved Euler step, which evaluates
-   a second time at the next timestep and then steps from the *original* x. plms.py:219-236. SPEC 8.6. */
+   a second time at the next timestep and then steps from the *original* x. SPEC 8.6 has the table. plms.py:219-236. */
 static bool plms_eps(flis_ctx *ctx, sampler *s, size_t index)
 {
     const flis_real *e = s->e, *o1 = s->old[0], *o2 = s->old[1], *o3 = s->old[2];
@@ -480,7 +486,7 @@ static bool plms_eps(flis_ctx *ctx, sampler *s, size_t index)
     return true;
 }
 
-/* SPEC 8.6. */
+/* Puts the guided eps in front of the history; the oldest buffer is reused for it. SPEC 8.6. */
 static void remember(sampler *s)
 {
     flis_real *oldest = s->old[HISTORY - 1];
@@ -490,7 +496,8 @@ static void remember(sampler *s)
     if (s->history < HISTORY) s->history++;
 }
 
-/* SPEC 8.6. */
+/* Steps from the largest timestep to the smallest: e = guided eps; DDIM steps with e, PLMS with its combination of e
+   and the history. SPEC 8.6. */
 static bool run(flis_ctx *ctx, sampler *s)
 {
     const size_t total = s->steps.count;
@@ -515,7 +522,7 @@ static bool run(flis_ctx *ctx, sampler *s)
     return flis_ok(ctx);
 }
 
-/* SPEC 8.6. */
+/* Makes the timesteps and coefficients, allocates the arrays, and runs the sampler on x in place. SPEC 8.6. */
 bool flis_sample(flis_ctx *ctx, const flis_sampling *options, size_t count, flis_real *x, const flis_model_fn *model)
 {
     enum { ARRAYS = 6 + HISTORY };

@@ -1,12 +1,12 @@
-/* unet.c - rectified cross-attention (RCA), and the U-Net of Stable Diffusion v1 that it lives in.
+/* unet.c - rectified cross-attention (RCA), and the U-Net of Stable Diffusion v1 that contains it.
  *
  * Transcribes FreestyleNet@5dcb8b8 ldm/modules/attention_FLIS.py and ldm/modules/diffusionmodules/openaimodel_FLIS.py;
- * the paper's section 3.3. The only difference to plain Stable Diffusion is flis_rca_mask and where its result is used:
- * the cross-attention (attn2) of every SpatialTransformer, never the self-attention (attn1).
- * What this file is not: it knows nothing of prompts, samplers or pictures.
+ * the paper's section 3.3. The only difference from plain Stable Diffusion is flis_rca_mask and where its result is
+ * used: in the cross-attention (attn2) of every SpatialTransformer, never in the self-attention (attn1). This file
+ * knows nothing of prompts, samplers or pictures.
  *
  * Letters: n samples, h height, w width, c channels, t tokens (h*w), e width of the time embedding, x width of the text
- * features. Any channel multipliers and any sizes that halve evenly are taken; the authors need square latents.
+ * features. Any channel multipliers and any sizes that halve evenly are accepted; the authors need square latents.
  */
 #include "flis.h"
 
@@ -16,16 +16,16 @@
 
 #define PREFIX "model.diffusion_model."
 
-/* GroupNorm's eps differs by place: 1e-5 in ResBlocks and in `out`, 1e-6 in SpatialTransformers. With the wrong one the
-   error is 1e-5 where activations are small: a quarter of the tolerance, and systematic. */
+/* The eps of group norm: 1e-5 in ResBlocks and in `out`, 1e-6 in SpatialTransformers. With the wrong one the error is
+   1e-5 where activations are small: a quarter of the tolerance, and systematic. SPEC 15.7. */
 static const double RESBLOCK_EPS = 1e-5, TRANSFORMER_EPS = 1e-6;
 
 /* ---- Rectified cross-attention --------------------------------------------------------------------------------- */
 
 /* Paper section 3.3: a text token acts only on the image tokens of its region. With the label map at this scale,
-     open[i][k + 1] = (label[i] == class_ids[k])     for the prompt's tokens k = 0..classes-1 (column 0 is BOS)
-   and 1 everywhere else: BOS, EOS and padding, and tokens of class -1. A class that does not occur at this scale closes
-   its column everywhere. attention_FLIS.py:203-226. SPEC 4.3. */
+     mask[i][k + 1] = (label[i] == class_ids[k])     for the prompt's tokens k = 0..classes-1 (column 0 is BOS)
+   and 1 (attended) everywhere else: BOS, EOS and padding, and tokens of class -1. A class that does not occur at this
+   scale is masked in every cell. attention_FLIS.py:203-226. SPEC 4.3. */
 bool flis_rca_mask(flis_ctx *ctx, const flis_rca *rca, size_t h, size_t w, uint8_t *mask)
 {
     if (!flis_ok(ctx)) return false;
@@ -120,12 +120,12 @@ static const flis_key TRANSFORMER_KEYS[] = {
 
 typedef enum { STAY, DOWN, UP } resampling;
 
-/* One entry of input_blocks or output_blocks, or the middle: which of its parts it has, in this order. */
+/* One entry of input_blocks or output_blocks, or the middle block: the parts it has, in this order. */
 typedef struct block {
     size_t level;                          /* of its input: 0 is full latent size */
     bool has_res, has_attention, has_res2; /* has_res2: the middle block only */
-    resampling resample;                   /* DOWN stands alone; UP comes last */
-    size_t channels;                       /* that it puts out */
+    resampling resample;                   /* DOWN is the block's only part; UP is its last */
+    size_t channels;                       /* of its output */
     resblock res, res2;
     transformer attention;
     flis_param sample_w, sample_b; /* op / conv: [c][c][3][3] */
@@ -166,7 +166,7 @@ static const flis_key TAIL_KEYS[] = {
 
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
-/* SPEC 10.5. */
+/* Visits the weights of one ResBlock; skip_connection exists only where in and out differ. SPEC 10.5. */
 static bool walk_resblock(flis_ctx *ctx, flis_walk *walk, const char *module, resblock *r, size_t e)
 {
     const size_t dims[] = {'i', r->in, 'o', r->out, 'e', e, 0};
@@ -174,7 +174,7 @@ static bool walk_resblock(flis_ctx *ctx, flis_walk *walk, const char *module, re
     return flis_walk_keys(ctx, walk, module, RESBLOCK_KEYS, keys, r, dims);
 }
 
-/* SPEC 10.5. */
+/* Visits the parts of one block in order: `LIST.INDEX.PART.`, or `middle_block.PART.`. SPEC 10.5. */
 static bool walk_block(flis_ctx *ctx, flis_walk *walk, const char *list, size_t index, block *b,
                        const flis_unet_config *config)
 {
@@ -200,7 +200,8 @@ static bool walk_block(flis_ctx *ctx, flis_walk *walk, const char *list, size_t 
     return true;
 }
 
-/* SPEC 5.1. */
+/* Visits every weight in the order of the checkpoint: name, shape, storage. Loading, counting and freeing use this.
+   SPEC 5.1. */
 bool flis_unet_walk(flis_ctx *ctx, flis_unet *unet, flis_visit *visit, void *user)
 {
     const flis_unet_config *config = &unet->config;
@@ -217,7 +218,7 @@ bool flis_unet_walk(flis_ctx *ctx, flis_unet *unet, flis_visit *visit, void *use
 
 /* ---- Shape of the network -------------------------------------------------------------------------------------- */
 
-/* SPEC 5.2. */
+/* Describes a block that begins with a ResBlock in -> out, and has a SpatialTransformer if `attention`. SPEC 5.2. */
 static void block_res(block *b, size_t level, size_t in, size_t out, bool attention)
 {
     b->level = level;
@@ -229,8 +230,8 @@ static void block_res(block *b, size_t level, size_t in, size_t out, bool attent
     b->attention.channels = out;
 }
 
-/* openaimodel_FLIS.py UNetModel.__init__: down through the levels, remembering every output's width for the skip
-   connections; the middle; up again, each output block taking one skip. SPEC 5.2. */
+/* openaimodel_FLIS.py UNetModel.__init__: down through the levels, recording the width of every output for the skip
+   connections; the middle; up again, where each output block uses one skip. SPEC 5.2. */
 static void lay_out(flis_unet *unet)
 {
     const flis_unet_config *config = &unet->config;
@@ -270,7 +271,8 @@ static bool set_groups(flis_ctx *ctx, void *groups, const char *name, flis_param
     return flis_ok(ctx);
 }
 
-/* SPEC 5.1. */
+/* Refuses a configuration that the authors' code could not build, then lays out the blocks, without weights.
+   SPEC 5.1. */
 flis_unet *flis_unet_new(flis_ctx *ctx, const flis_unet_config *config)
 {
     const size_t most = 1 << 16, groups = config->groups ? config->groups : 32;
@@ -296,16 +298,16 @@ flis_unet *flis_unet_new(flis_ctx *ctx, const flis_unet_config *config)
     return unet;
 }
 
-/* SPEC 5.1. */
+/* Frees all weights. SPEC 5.1. */
 void flis_unet_free(flis_unet *unet)
 {
     if (!unet) return;
-    flis_ctx calm = {.threads = 1}; /* a failed context would stop the walk */
-    flis_unet_walk(&calm, unet, flis_free_visit, NULL);
+    flis_ctx fresh = {.threads = 1}; /* a failed context would stop the walk */
+    flis_unet_walk(&fresh, unet, flis_free_visit, NULL);
     free(unet);
 }
 
-/* SPEC 5.1. */
+/* The configuration that the network was made with. SPEC 5.1. */
 const flis_unet_config *flis_unet_get_config(const flis_unet *unet)
 {
     return &unet->config;
@@ -325,7 +327,7 @@ static const flis_entry *find(const flis_file *file, const char *format, size_t 
     return flis_file_find(file, name);
 }
 
-/* What the shapes tell. A level's blocks are those up to its downsample. SPEC 5.1. */
+/* The configuration that the shapes imply. The blocks of a level are those before its downsample. SPEC 5.1. */
 static bool config_read(flis_ctx *ctx, const flis_file *file, flis_unet_config *config)
 {
     const flis_entry *first = flis_file_find(file, PREFIX "input_blocks.0.0.weight");
@@ -361,12 +363,12 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, flis_unet_config *
     }
     if (k && k->rank == 2) config->context = (size_t)k->shape[1];
     config->groups = (size_t)flis_file_number(ctx, file, "unet.norm_num_groups", true, 32);
-    config->heads =
-        (size_t)flis_file_number(ctx, file, "unet.num_heads", true, 8); /* no shape tells; Stable Diffusion v1 has 8 */
+    /* No shape determines the number of heads; Stable Diffusion v1 has 8. */
+    config->heads = (size_t)flis_file_number(ctx, file, "unet.num_heads", true, 8);
     return flis_ok(ctx);
 }
 
-/* SPEC 5.1. */
+/* Reads the configuration and all weights; missing, misshaped and non-finite tensors are listed. SPEC 5.1. */
 flis_unet *flis_unet_load(flis_ctx *ctx, flis_file *file)
 {
     flis_unet_config config = {0};
@@ -383,16 +385,16 @@ flis_unet *flis_unet_load(flis_ctx *ctx, flis_file *file)
 
 /* ---- Forward --------------------------------------------------------------------------------------------------- */
 
-/* What every block of one forward pass shares. */
+/* What all blocks of one forward pass share. */
 typedef struct forward_pass {
     const flis_unet *unet;
-    const flis_tensor *emb;                /* SiLU of the time embedding [n][1][e] */
-    const flis_tensor *context;            /* [n][77][x] */
-    const uint8_t **open[FLIS_MAX_LEVELS]; /* per level, per sample: RCA mask [h*w][77] or NULL; NULL: all plain */
+    const flis_tensor *emb;                 /* SiLU of the time embedding [n][1][e] */
+    const flis_tensor *context;             /* [n][77][x] */
+    const uint8_t **masks[FLIS_MAX_LEVELS]; /* per level and sample: RCA mask [h*w][77] or NULL; NULL: none has one */
 } forward_pass;
 
 /* out[i] = cos(t f_i), out[half + i] = sin(t f_i), f_i = exp(-ln(10000) i / half): cosines first. In double, rounded
-   once; PyTorch works in float32, which is up to 6e-5 away at t = 981. openaimodel's timestep_embedding. SPEC 5.4. */
+   once; PyTorch computes in float32, which is up to 6e-5 off at t = 981. openaimodel's timestep_embedding. SPEC 5.4. */
 void flis_time_embedding(double t, size_t dim, flis_real *out)
 {
     const size_t half = dim / 2;
@@ -404,7 +406,7 @@ void flis_time_embedding(double t, size_t dim, flis_real *out)
     if (dim % 2) out[dim - 1] = 0;
 }
 
-/* emb = W2 silu(W0 embedding(t) + b0) + b2; every ResBlock wants silu(emb). SPEC 5.4. */
+/* emb = W2 silu(W0 embedding(t) + b0) + b2. Returns silu(emb), the form in which every ResBlock uses it. SPEC 5.4. */
 static flis_tensor *time_embed(flis_ctx *ctx, const flis_unet *unet, const double *t, size_t n)
 {
     const size_t channels = unet->config.channels;
@@ -436,8 +438,8 @@ static flis_tensor *resblock_forward(flis_ctx *ctx, const forward_pass *pass, co
     return flis_keep(ctx, mark, y);
 }
 
-/* W x + b, traced under the module's name, then the residual. Without a trace both in one; the bits are the same.
-   SPEC 5.6. */
+/* y = residual + W x + b. With a trace W x + b is recorded under the module's name and the residual is added after it;
+   without one both happen in one call, with the same bits. SPEC 5.6. */
 static flis_tensor *project_and_add(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
                                     const flis_tensor *residual, const char *name, const char *module)
 {
@@ -456,8 +458,8 @@ static void trace_insides(flis_ctx *ctx, const flis_tensor *q, const flis_tensor
     flis_trace_attention(ctx, q, k, v, heads, scale, mask, path);
 }
 
-/* x + to_out(attention(to_q(norm x), to_k(source), to_v(source))). source: the text (cross), else the normed x itself.
-   attention_FLIS.py CrossAttention.forward. SPEC 5.6. */
+/* y = x + to_out(attention(to_q(norm x), to_k(source), to_v(source))), scale 1 / sqrt(head width). The source is the
+   text in cross-attention, norm x in self-attention. attention_FLIS.py CrossAttention.forward. SPEC 5.6. */
 static flis_tensor *attention_forward(flis_ctx *ctx, const forward_pass *pass, const attention_weights *a,
                                       const flis_tensor *x, const flis_tensor *normed, const flis_tensor *text,
                                       flis_mask mask, const char *name)
@@ -472,7 +474,7 @@ static flis_tensor *attention_forward(flis_ctx *ctx, const forward_pass *pass, c
     flis_trace(ctx, q, "%s.transformer_blocks.0.%s.to_q", name, module);
     flis_trace(ctx, k, "%s.transformer_blocks.0.%s.to_k", name, module);
     flis_trace(ctx, v, "%s.transformer_blocks.0.%s.to_v", name, module);
-    double scale = x ? 1.0 / sqrt((double)(x->c / heads)) : 1.0; /* of a head's width, not of all channels */
+    double scale = x ? 1.0 / sqrt((double)(x->c / heads)) : 1.0; /* the width of a head, not of all channels */
     trace_insides(ctx, q, k, v, heads, scale, mask, name, module);
     flis_tensor *y = flis_attention(ctx, q, k, v, heads, scale, mask);
     return flis_keep(ctx, mark, project_and_add(ctx, y, &a->out_w, &a->out_b, x, name, module));
@@ -500,7 +502,7 @@ static flis_tensor *transformer_forward(flis_ctx *ctx, const forward_pass *pass,
     y = flis_keep(ctx, mark, y);
     flis_mark inner = flis_here(ctx);
     y = flis_as_rows(ctx, y);
-    flis_mask all = {0}, rectified = {.attended = (const uint8_t *const *)pass->open[level]};
+    flis_mask all = {0}, rectified = {.attended = (const uint8_t *const *)pass->masks[level]};
     y = attention_forward(ctx, pass, &a->self, y, layer_norm(ctx, y, &a->norm1_weight, &a->norm1_bias, name, 1), NULL,
                           all, name);
     y = attention_forward(ctx, pass, &a->cross, y, layer_norm(ctx, y, &a->norm2_weight, &a->norm2_bias, name, 2),
@@ -518,7 +520,8 @@ static flis_tensor *transformer_forward(flis_ctx *ctx, const forward_pass *pass,
     return flis_keep(ctx, mark, y);
 }
 
-/* One TimestepEmbedSequential, on x or, going up, on [x, skip]; `name` is its path. SPEC 5.2. */
+/* One TimestepEmbedSequential: its parts in order, applied to x or, on the way up, to [x, skip]. `name` is its path.
+   SPEC 5.2. */
 static flis_tensor *block_forward(flis_ctx *ctx, const forward_pass *pass, const block *b, flis_tensor *x,
                                   const flis_tensor *skip, const char *name)
 {
@@ -539,21 +542,21 @@ static flis_tensor *block_forward(flis_ctx *ctx, const forward_pass *pass, const
     return flis_keep(ctx, mark, y);
 }
 
-/* What flis_checkpoint runs a block from, twice. */
+/* The arguments of a block that flis_checkpoint runs: once forward, once more during the backward pass. */
 typedef struct block_call {
     const forward_pass *pass;
     const block *b;
-    bool joins;
+    bool has_skip;
     char name[48];
 } block_call;
 
-static flis_tensor *block_again(flis_ctx *ctx, void *user, flis_tensor *const *in)
+static flis_tensor *block_rerun(flis_ctx *ctx, void *user, flis_tensor *const *in)
 {
     const block_call *call = user;
-    return block_forward(ctx, call->pass, call->b, in[0], call->joins ? in[1] : NULL, call->name);
+    return block_forward(ctx, call->pass, call->b, in[0], call->has_skip ? in[1] : NULL, call->name);
 }
 
-/* A block, kept whole on a tape or, where the tape says so, only its result. */
+/* A block. A tape records all its operations or, with checkpointing, its inputs and result only. */
 static flis_tensor *block_run(flis_ctx *ctx, const forward_pass *pass, const block *b, flis_tensor *x,
                               flis_tensor *skip, const char *name)
 {
@@ -561,9 +564,9 @@ static flis_tensor *block_run(flis_ctx *ctx, const forward_pass *pass, const blo
     block_call *call = flis_scratch(ctx, 1, sizeof *call);
     flis_tensor *in[2] = {x, skip};
     if (!call) return NULL;
-    *call = (block_call){.pass = pass, .b = b, .joins = skip != NULL};
+    *call = (block_call){.pass = pass, .b = b, .has_skip = skip != NULL};
     snprintf(call->name, sizeof call->name, "%s", name);
-    return flis_checkpoint(ctx, block_again, call, in, skip ? 2 : 1);
+    return flis_checkpoint(ctx, block_rerun, call, in, skip ? 2 : 1);
 }
 
 /* The RCA mask of every level that has attention, for every sample with a layout. SPEC 4.4. */
@@ -571,19 +574,21 @@ static void masks_make(flis_ctx *ctx, forward_pass *pass, const flis_tensor *x, 
 {
     const flis_unet_config *config = &pass->unet->config;
     for (size_t level = 0; rca && level < config->levels; level++) {
-        if (!config->attention[level] && level + 1 < config->levels) continue; /* the middle block always has */
+        /* The middle block, on the last level, always has attention. */
+        if (!config->attention[level] && level + 1 < config->levels) continue;
         const size_t h = x->h >> level, w = x->w >> level;
-        const uint8_t **open = flis_scratch(ctx, x->n, sizeof *open);
+        const uint8_t **masks = flis_scratch(ctx, x->n, sizeof *masks);
         for (size_t i = 0; i < x->n; i++) {
             uint8_t *mask = rca[i] ? flis_scratch(ctx, h * w, FLIS_TOKENS) : NULL;
             if (mask) flis_rca_mask(ctx, rca[i], h, w, mask);
-            if (open) open[i] = mask;
+            if (masks) masks[i] = mask;
         }
-        pass->open[level] = open;
+        pass->masks[level] = masks;
     }
 }
 
-/* UNetModel.forward: down, remembering every block's output; the middle; up, each block on [y, skip]; out. SPEC 5.7. */
+/* UNetModel.forward: down, keeping the output of every block; the middle; up, each block on [y, skip]; out.
+   SPEC 5.7. */
 static flis_tensor *forward(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *x, const double *t,
                             const flis_tensor *context, const flis_rca *const *rca)
 {
@@ -591,7 +596,7 @@ static flis_tensor *forward(flis_ctx *ctx, const flis_unet *unet, const flis_ten
     flis_tensor *skip[MAX_BLOCKS + 1];
     size_t skips = 0;
     forward_pass on_stack,
-        *pass = ctx->tape ? flis_scratch(ctx, 1, sizeof *pass) : &on_stack; /* a tape comes back to it */
+        *pass = ctx->tape ? flis_scratch(ctx, 1, sizeof *pass) : &on_stack; /* a tape refers to it later */
     if (!pass) return NULL;
     *pass = (forward_pass){.unet = unet, .context = context};
     flis_mark mark = flis_here(ctx);
@@ -615,7 +620,7 @@ static flis_tensor *forward(flis_ctx *ctx, const flis_unet *unet, const flis_ten
     return flis_keep(ctx, mark, y);
 }
 
-/* SPEC 5.7. */
+/* x [n][h][w][in], h and w multiples of 2^(levels-1); text [n][77][context]. SPEC 5.7. */
 static bool inputs_fit(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *x, const flis_tensor *context)
 {
     const size_t unit = (size_t)1 << (unet->config.levels - 1);
@@ -629,7 +634,7 @@ static bool inputs_fit(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *
     return true;
 }
 
-/* SPEC 5.7. */
+/* eps = U-Net(x, t, text, layouts). A dry run first measures the memory, which is then allocated once. SPEC 5.7. */
 flis_tensor *flis_unet_eps(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *x, const double *t,
                            const flis_tensor *context, const flis_rca *const *rca)
 {
@@ -644,7 +649,7 @@ flis_tensor *flis_unet_eps(flis_ctx *ctx, const flis_unet *unet, const flis_tens
 
 /* ---- diffusers' names ------------------------------------------------------------------------------------------ */
 
-/* Replaces what stands before the first dot-separated match: a table of "from" -> "to". */
+/* A row of a table of names: the diffusers prefix and its name in the checkpoint. */
 typedef struct rename_pair {
     const char *from, *to;
 } rename_pair;
@@ -671,25 +676,26 @@ static bool starts(const char *text, const char *with, const char **rest)
     return true;
 }
 
-/* A weight of a ResBlock that stands at `place`. SPEC 10.4. */
-static bool rename_res(const char *place, const char *rest, char *out, size_t room)
+/* A weight of the ResBlock whose checkpoint path is `path`. SPEC 10.4. */
+static bool rename_res(const char *path, const char *rest, char *out, size_t room)
 {
     const char *tail;
     for (size_t i = 0; i < COUNT(RES_NAMES); i++)
         if (starts(rest, RES_NAMES[i].from, &tail)) {
-            snprintf(out, room, PREFIX "%s%s%s", place, RES_NAMES[i].to, tail);
+            snprintf(out, room, PREFIX "%s%s%s", path, RES_NAMES[i].to, tail);
             return true;
         }
     return false;
 }
 
-/* diffusers groups a level's blocks (down_blocks.LEVEL.resnets.I, .attentions.I, .downsamplers.0), the checkpoint counts
-   them through: level * (blocks + 1) + I, one on for input_blocks, whose first is conv_in. SPEC 10.4. */
+/* diffusers numbers blocks per level (down_blocks.LEVEL.resnets.I, .attentions.I, .downsamplers.0), the checkpoint
+   numbers them in one sequence: level * (blocks + 1) + I, plus one in input_blocks, whose first is conv_in.
+   SPEC 10.4. */
 bool flis_unet_rename(void *user, const char *name, char *out, size_t room)
 {
     const flis_diffusers *d = user;
     const char *tail;
-    char place[48];
+    char path[48];
     unsigned level, index;
     int used = 0;
     const size_t per_level = d->blocks + 1;
@@ -697,16 +703,16 @@ bool flis_unet_rename(void *user, const char *name, char *out, size_t room)
         if (starts(name, OUTER_NAMES[i].from, &tail))
             return snprintf(out, room, PREFIX "%s%s", OUTER_NAMES[i].to, tail) > 0;
     if (sscanf(name, "mid_block.resnets.%1u.%n", &index, &used) == 1 && used) {
-        snprintf(place, sizeof place, "middle_block.%u.", index * 2);
-        return rename_res(place, name + used, out, room);
+        snprintf(path, sizeof path, "middle_block.%u.", index * 2);
+        return rename_res(path, name + used, out, room);
     }
     if (sscanf(name, "down_blocks.%1u.resnets.%2u.%n", &level, &index, &used) == 2 && used) {
-        snprintf(place, sizeof place, "input_blocks.%zu.0.", 1 + level * per_level + index);
-        return rename_res(place, name + used, out, room);
+        snprintf(path, sizeof path, "input_blocks.%zu.0.", 1 + level * per_level + index);
+        return rename_res(path, name + used, out, room);
     }
     if (sscanf(name, "up_blocks.%1u.resnets.%2u.%n", &level, &index, &used) == 2 && used) {
-        snprintf(place, sizeof place, "output_blocks.%zu.0.", level * per_level + index);
-        return rename_res(place, name + used, out, room);
+        snprintf(path, sizeof path, "output_blocks.%zu.0.", level * per_level + index);
+        return rename_res(path, name + used, out, room);
     }
     if (sscanf(name, "down_blocks.%1u.attentions.%2u.%n", &level, &index, &used) == 2 && used)
         return snprintf(out, room, PREFIX "input_blocks.%zu.1.%s", 1 + level * per_level + index, name + used) > 0;

@@ -1,9 +1,9 @@
 /* vae.c - the autoencoder of Stable Diffusion v1: latents to picture, picture to latents.
  *
  * Transcribes ldm/modules/diffusionmodules/model.py (Encoder, Decoder, ResnetBlock, AttnBlock) and
- * ldm/models/autoencoder.py of CompVis/latent-diffusion, which FreestyleNet@5dcb8b8 uses unchanged. FreestyleNet never
- * tunes it. What this file is not: the scale factor between encodings and diffusion latents is the pipeline's business
- * (flis.c); here z goes straight into post_quant_conv.
+ * ldm/models/autoencoder.py of CompVis/latent-diffusion, which FreestyleNet@5dcb8b8 uses unchanged and never tunes.
+ * The scale factor between encodings and diffusion latents is applied by the pipeline (flis.c); here z is the input of
+ * post_quant_conv.
  *
  * Letters: n samples, h height, w width, c channels, i/o channels in/out of a block, z latent channels.
  */
@@ -16,7 +16,7 @@
 #define PREFIX "first_stage_model."
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
-/* Every group norm of the autoencoder, where the U-Net's ResBlocks have 1e-5. */
+/* The eps of every group norm of the autoencoder; the U-Net's ResBlocks have 1e-5. SPEC 15.7. */
 static const double VAE_EPS = 1e-6;
 
 /* ---- Weights --------------------------------------------------------------------------------------------------- */
@@ -43,7 +43,7 @@ static const flis_key RESNET_KEYS[] = {
     FLIS_KEY(resnet, skip_b, "nin_shortcut.bias", "o"),
 };
 
-typedef struct self_attention {                            /* AttnBlock: one head over all places */
+typedef struct self_attention {                            /* AttnBlock: one head over all pixels */
     flis_param norm_weight, norm_bias;                     /* norm [c] */
     flis_param q_w, q_b, k_w, k_b, v_w, v_b, out_w, out_b; /* [c][c][1][1], [c] */
 } self_attention;
@@ -111,7 +111,7 @@ static const flis_key POST_KEYS[] = {
     FLIS_KEY(flis_vae, post_b, "post_quant_conv.bias", "z"),
 };
 
-/* SPEC 10.5. */
+/* Visits the weights of one resnet; nin_shortcut exists only where in and out differ. SPEC 10.5. */
 static bool walk_resnet(flis_ctx *ctx, flis_walk *walk, const char *module, resnet *r)
 {
     const size_t dims[] = {'i', r->in, 'o', r->out, 0};
@@ -119,7 +119,7 @@ static bool walk_resnet(flis_ctx *ctx, flis_walk *walk, const char *module, resn
     return flis_walk_keys(ctx, walk, module, RESNET_KEYS, keys, r, dims);
 }
 
-/* SPEC 10.5. */
+/* Visits the weights of the encoder or the decoder: conv_in, the levels, the middle, norm_out, conv_out. SPEC 10.5. */
 static bool walk_coder(flis_ctx *ctx, flis_walk *walk, coder *c, size_t levels)
 {
     const bool decodes = c->name[0] == 'd';
@@ -145,7 +145,8 @@ static bool walk_coder(flis_ctx *ctx, flis_walk *walk, coder *c, size_t levels)
 #undef MODULE
 }
 
-/* SPEC 6.1. */
+/* Visits every weight in the order of the checkpoint: name, shape, storage. Loading, counting and freeing use this.
+   SPEC 6.1. */
 bool flis_vae_walk(flis_ctx *ctx, flis_vae *vae, flis_visit *visit, void *user)
 {
     const flis_vae_config *config = &vae->config;
@@ -160,8 +161,8 @@ bool flis_vae_walk(flis_ctx *ctx, flis_vae *vae, flis_visit *visit, void *user)
 
 /* ---- Shape of the network -------------------------------------------------------------------------------------- */
 
-/* model.py Encoder.__init__ and Decoder.__init__. The encoder goes down the levels with `blocks` resnets each, the decoder
-   up with one more. SPEC 6.1. */
+/* model.py Encoder.__init__ and Decoder.__init__. The encoder goes down the levels with `blocks` resnets each, the
+   decoder up with one more. SPEC 6.1. */
 static void lay_out(coder *c, const char *name, const flis_vae_config *config)
 {
     const bool decodes = name[0] == 'd';
@@ -194,7 +195,8 @@ static bool set_groups(flis_ctx *ctx, void *groups, const char *name, flis_param
     return flis_ok(ctx);
 }
 
-/* SPEC 6.1. */
+/* Refuses a configuration that the authors' code could not build, then lays out both halves, without weights.
+   SPEC 6.1. */
 flis_vae *flis_vae_new(flis_ctx *ctx, const flis_vae_config *config, bool decoder, bool encoder)
 {
     const size_t most = 1 << 16, groups = config->groups ? config->groups : 32;
@@ -221,16 +223,16 @@ flis_vae *flis_vae_new(flis_ctx *ctx, const flis_vae_config *config, bool decode
     return vae;
 }
 
-/* SPEC 6.1. */
+/* Frees all weights. SPEC 6.1. */
 void flis_vae_free(flis_vae *vae)
 {
     if (!vae) return;
-    flis_ctx calm = {.threads = 1}; /* a failed context would stop the walk */
-    flis_vae_walk(&calm, vae, flis_free_visit, NULL);
+    flis_ctx fresh = {.threads = 1}; /* a failed context would stop the walk */
+    flis_vae_walk(&fresh, vae, flis_free_visit, NULL);
     free(vae);
 }
 
-/* SPEC 6.1. */
+/* The configuration that the network was made with. SPEC 6.1. */
 const flis_vae_config *flis_vae_get_config(const flis_vae *vae)
 {
     return &vae->config;
@@ -242,7 +244,7 @@ static size_t dimension(const flis_file *file, const char *name, int which)
     return entry && entry->rank > which ? (size_t)entry->shape[which] : 0;
 }
 
-/* What the shapes tell; from the decoder or the encoder, whichever is asked for. SPEC 6.1. */
+/* The configuration that the shapes imply, read from the decoder if it is wanted, else from the encoder. SPEC 6.1. */
 static bool config_read(flis_ctx *ctx, const flis_file *file, bool decoder, flis_vae_config *config)
 {
     const char *coder_name = decoder ? "decoder.up" : "encoder.down";
@@ -276,11 +278,11 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, bool decoder, flis
     if (!config->z || !config->embed)
         return flis_fail(ctx, "%s: " PREFIX "%squant_conv.weight is missing", file->path, decoder ? "post_" : "");
     config->groups = (size_t)flis_file_number(ctx, file, "vae.norm_num_groups", true, 32);
-    config->scale_factor = flis_file_number(ctx, file, "vae.scale_factor", false, 0.18215); /* no shape tells; v1's */
+    config->scale_factor = flis_file_number(ctx, file, "vae.scale_factor", false, 0.18215); /* not in any shape; v1's */
     return flis_ok(ctx);
 }
 
-/* SPEC 6.1. */
+/* Reads the configuration and the weights of the halves that are wanted; faulty tensors are listed. SPEC 6.1. */
 flis_vae *flis_vae_load(flis_ctx *ctx, flis_file *file, bool decoder, bool encoder)
 {
     flis_vae_config config = {0};
@@ -336,7 +338,7 @@ static flis_tensor *attention_forward(flis_ctx *ctx, const self_attention *a, co
 
 #define NAME(...) (snprintf(name, sizeof name, __VA_ARGS__), name)
 
-/* SPEC 6.2. */
+/* y = block_2(attn_1(block_1(x))), at the smallest size of either half. SPEC 6.2. */
 static flis_tensor *middle_forward(flis_ctx *ctx, const coder *c, const flis_tensor *x)
 {
     char name[80];
@@ -345,7 +347,7 @@ static flis_tensor *middle_forward(flis_ctx *ctx, const coder *c, const flis_ten
     return resnet_forward(ctx, &c->middle2, y, NAME("%smid.block_2", c->name));
 }
 
-/* SPEC 6.3. */
+/* y = conv_out(silu(norm_out(x))). SPEC 6.3. */
 static flis_tensor *out_forward(flis_ctx *ctx, const coder *c, const flis_tensor *x)
 {
     flis_tensor *y = flis_norm_silu(ctx, x, &c->out_norm_weight, &c->out_norm_bias, VAE_EPS, c->name, "norm_out");
@@ -392,7 +394,7 @@ static flis_tensor *encode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor
         const level *l = &c->level[i];
         for (size_t k = 0; k < l->resnets; k++)
             y = flis_keep(ctx, mark, resnet_forward(ctx, &l->block[k], y, NAME("encoder.down.%zu.block.%zu", i, k)));
-        if (l->resamples) { /* zeros only right and below: symmetric padding would shift the picture */
+        if (l->resamples) { /* padded at the right and below only: symmetric padding would shift the picture */
             y = flis_keep(ctx, mark, flis_conv(ctx, y, &l->sample_w, &l->sample_b, FLIS_STRIDE2_ASYMMETRIC, NULL));
             flis_trace(ctx, y, "encoder.down.%zu.downsample", i);
         }
@@ -403,7 +405,8 @@ static flis_tensor *encode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor
     return flis_keep(ctx, mark, y);
 }
 
-/* SPEC 6.3. */
+/* z [n][h][w][embed], already divided by the scale factor, to a picture [n][8h][8w][3]. A dry run first measures the
+   memory. SPEC 6.3. */
 flis_tensor *flis_vae_decode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *z)
 {
     if (!z || !flis_ok(ctx)) return NULL;
@@ -420,7 +423,7 @@ flis_tensor *flis_vae_decode(flis_ctx *ctx, const flis_vae *vae, const flis_tens
     return decode(ctx, vae, z);
 }
 
-/* SPEC 6.4. */
+/* A picture [n][H][W][3] to moments [n][H/8][W/8][2 embed]. A dry run first measures the memory. SPEC 6.4. */
 flis_tensor *flis_vae_encode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *image)
 {
     if (!image || !flis_ok(ctx)) return NULL;
@@ -441,7 +444,7 @@ flis_tensor *flis_vae_encode(flis_ctx *ctx, const flis_vae *vae, const flis_tens
 
 /* ---- diffusers' names ------------------------------------------------------------------------------------------ */
 
-/* Pieces of names, replaced from left to right wherever they stand; a level of the decoder is counted from the other end. */
+/* Pieces of names, replaced from left to right wherever they occur. */
 static const struct {
     const char *from, *to;
 } PIECES[] = {
@@ -461,7 +464,7 @@ static const struct {
     {"to_out.0.", "proj_out."},
 };
 
-/* SPEC 10.4. */
+/* diffusers' module names to the checkpoint's, piece by piece. SPEC 10.4. */
 static void replace_pieces(const char *name, char *out, size_t room)
 {
     size_t used = 0;
@@ -478,7 +481,8 @@ static void replace_pieces(const char *name, char *out, size_t room)
     out[used < room ? used : room - 1] = 0;
 }
 
-/* SPEC 10.4. */
+/* diffusers numbers the levels of the decoder from the smallest size, the checkpoint from the largest: LEVELS - 1 -
+   l. SPEC 10.4. */
 bool flis_vae_rename(void *user, const char *name, char *out, size_t room)
 {
     const flis_diffusers *d = user;

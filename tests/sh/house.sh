@@ -146,7 +146,7 @@ wrong=$(cut -d: -f1 "$dir/faults" | sort -u | wc -l)
 passed=$((files - wrong))
 failed=$(wc -l <"$dir/faults")
 
-# The broken copies. broken NAME FILE SED FAULT: FILE, made by SED from FROM (default: FILE itself), has a new fault.
+# The broken copies. broken NAME FILE SED FAULT [FROM]: FILE, made by SED from FROM (or itself), must have a new FAULT.
 mkdir -p "$dir/copy/tests" || exit 2
 cp ./*.c ./*.h "$dir/copy" && cp -r tools "$dir/copy" && cp -r tests/unit "$dir/copy/tests" || exit 2
 broken() {

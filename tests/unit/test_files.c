@@ -1213,8 +1213,7 @@ void test_layout_warnings(void)
 
 /* ---- Two rules of nearest ---------------------------------------------------------------------------------------- */
 
-/* DESIGN section 8, item 4. Golden: what PIL and torch made of the authors' layouts. PIL's rule in torch's place (one
-   rule for both) must give other grids. */
+/* Golden: the results of PIL and torch for the authors' layouts. One rule for both must give other grids. SPEC 15.4. */
 void test_label_two_rules(void)
 {
     static const char *const names[] = {"boat", "building", "flower"};
@@ -1326,8 +1325,8 @@ static void note_name(void *user, const char *name, const flis_tensor *x)
     CHECK(which || !strncmp(name, "step.7.cond.", 12), "traced as %s", name);
 }
 
-/* DESIGN section 8, item 3: the unconditional pass has no RCA; and both are what flis_unet_eps gives by itself. Wrong:
-   the layout in both passes. */
+/* The unconditional pass has no RCA, and both passes equal flis_unet_eps called directly. Wrong: the layout in both
+   passes. SPEC 15.3. */
 /* slow */
 void test_guided_passes(void)
 {

@@ -2,8 +2,8 @@
  * Checks: test_sampler_rng, test_sampler_rng_sequences, test_sampler_redraw, test_sampler_philox,
  *   test_sampler_schedule, test_sampler_steps, test_sampler_refused_steps, test_sampler_replay,
  *   test_sampler_noise_stays_in_step
- * Items 11 to 15 of "Easy to get wrong" also evaluate their wrong variants here and see them differ from the golden
- * values; so it is known that these goldens can tell. (mutants.sh puts the mistakes into the sources themselves.)
+ * For SPEC 15.11 to 15.15 the wrong variants are evaluated here too, and must differ from the golden values: this shows
+ * that the golden values distinguish them. (The mutation tests put the same mistakes into the sources.)
  */
 #include "tests/unit/test.h"
 
@@ -64,7 +64,7 @@ void test_sampler_rng(void)
 }
 
 /* The recorded sequence randn(1), randn(16), randn(1), rand(3), randn(5), randn(2) of one generator, to the bit.
-   Returns how many values are not the recorded ones; the wrong variant forgets the kept half after each call. */
+   Returns how many values are not the recorded ones; the wrong variant discards the stored half after each call. */
 static size_t mix_differs(uint64_t seed, bool forget)
 {
     const struct {
@@ -92,8 +92,8 @@ static size_t mix_differs(uint64_t seed, bool forget)
     return wrong;
 }
 
-/* Below 16 values the second of a Box-Muller pair is kept: randn(1), randn(16), randn(1) gives randn(2)'s first, a
-   vector call of 16 from the words after that pair's four, and randn(2)'s second. Seeding forgets the kept half. */
+/* Below 16 values the second of a Box-Muller pair is stored: randn(1), randn(16), randn(1) gives randn(2)'s first, a
+   vector call of 16 from the words after that pair's four, and randn(2)'s second. Seeding discards the stored half. */
 void test_sampler_rng_sequences(void)
 {
     const uint64_t seeds[] = {0, 42, 1234, 2147483648u, 4294967295u, 9223372036854775807u};
@@ -101,7 +101,7 @@ void test_sampler_rng_sequences(void)
         const unsigned long long seed = seeds[s];
         size_t wrong = mix_differs(seeds[s], false);
         CHECK(wrong == 0, "seed %llu: %zu of the 28 mixed values differ", seed, wrong);
-        CHECK(mix_differs(seeds[s], true) > 0, "seed %llu: forgetting the kept half goes unnoticed", seed);
+        CHECK(mix_differs(seeds[s], true) > 0, "seed %llu: discarding the stored half goes unnoticed", seed);
         flis_rng rng, fresh;
         float two[2], one[1], again[1], vector[16], wanted[16];
         flis_rng_seed(&fresh, FLIS_RNG_CPU, seeds[s]);
@@ -111,8 +111,8 @@ void test_sampler_rng_sequences(void)
         flis_randn(&rng, one, 1);
         flis_randn(&rng, vector, 16);
         flis_randn(&rng, again, 1);
-        CHECK(one[0] == two[0] && again[0] == two[1], "seed %llu: the kept half was lost", seed);
-        CHECK(memcmp(vector, wanted, sizeof vector) == 0, "seed %llu: 16 values used the kept half", seed);
+        CHECK(one[0] == two[0] && again[0] == two[1], "seed %llu: the stored half was lost", seed);
+        CHECK(memcmp(vector, wanted, sizeof vector) == 0, "seed %llu: 16 values used the stored half", seed);
         flis_randn(&rng, one, 1);
         flis_rng_seed(&rng, FLIS_RNG_CPU, seeds[s]);
         flis_randn(&rng, one, 1);
@@ -127,8 +127,8 @@ static size_t differing_floats(const float *a, const double *b, size_t count)
     return wrong;
 }
 
-/* Item 15: with 17 values the last 16 are drawn anew, so only the first is that of a call for 16. Wrong: no new draw
-   (15 of the first 16 differ from PyTorch's); the scalar path for 17 values; the vector path for 15. */
+/* With 17 values the last 16 are drawn again, so only the first is that of a call for 16. Wrong: no second draw (15 of
+   the first 16 differ from PyTorch's); the scalar path for 17 values; the vector path for 15. SPEC 15.15. */
 void test_sampler_redraw(void)
 {
     flis_rng rng;
@@ -144,7 +144,7 @@ void test_sampler_redraw(void)
     flis_rng_seed(&rng, FLIS_RNG_CPU, 42);
     for (int i = 0; i < 17; i++) flis_randn(&rng, &scalar[i], 1);
     CHECK(differing_floats(seventeen, golden, 17) == 0, "17 values are not PyTorch's");
-    CHECK(differing_floats(sixteen, golden, 16) == 15, "not drawing the last 16 anew goes unnoticed");
+    CHECK(differing_floats(sixteen, golden, 16) == 15, "not drawing the last 16 again goes unnoticed");
     CHECK(differing_floats(scalar, golden, 17) == 17, "the scalar path for 17 values goes unnoticed");
     CHECK(differing_floats(scalar, few, 15) == 0, "15 values are not PyTorch's");
     CHECK(differing_floats(sixteen, few, 15) == 15, "the vector path for 15 values goes unnoticed");
@@ -178,7 +178,7 @@ void test_sampler_philox(void)
 
 /* ---- Schedule -------------------------------------------------------------------------------------------------- */
 
-/* Item 11: betas are linear in sqrt. Wrong: linear; the product in float32. */
+/* Betas are linear in sqrt. Wrong: linear; the product in float32. SPEC 15.11. */
 void test_sampler_schedule(void)
 {
     flis_schedule *s = malloc(sizeof *s);
@@ -207,8 +207,8 @@ void test_sampler_schedule(void)
     free(s);
 }
 
-/* Items 11 and 12, wrong variants: timesteps without the + 1, and alphas_prev[0] = 1, which takes the noise from the
-   last step. */
+/* Wrong variants: timesteps without the + 1, and alphas_prev[0] = 1, which removes the noise from the last step.
+   SPEC 15.11 and SPEC 15.12. */
 static void wrong_steps(const flis_schedule *schedule, const flis_steps *eta1)
 {
     size_t count = 0;
@@ -228,7 +228,7 @@ static void wrong_steps(const flis_schedule *schedule, const flis_steps *eta1)
     for (int i = 0; i < 4; i++) free(all[i]);
 }
 
-/* Timesteps and coefficients of every recorded (sampler, S, eta), to the bit. Items 11 and 12. */
+/* Timesteps and coefficients of every recorded (sampler, S, eta), to the bit. SPEC 15.11 and SPEC 15.12. */
 void test_sampler_steps(void)
 {
     const int counts[] = {50, 20, 10, 7, 1, 4, 25, 100};
@@ -275,8 +275,8 @@ void test_sampler_steps(void)
     flis_free(&ctx);
 }
 
-/* Item 11: exactly the counts that crash the authors' code are refused: the list, and the rule behind it, walked as
-   range() walks. Wrong: the rule without the + 1, which takes 3; refusing all counts that do not divide 1000. */
+/* Exactly the counts that crash the authors' code are refused: the list, and the rule behind it, evaluated as range()
+   does. Wrong: the rule without the + 1, which accepts 3; refusing all counts that do not divide 1000. SPEC 15.11. */
 void test_sampler_refused_steps(void)
 {
     flis_ctx ctx;
@@ -316,7 +316,7 @@ void test_sampler_refused_steps(void)
 
 enum { VALUES = 4 * 16 * 16 };
 
-/* Stands for the U-Net: gives back the recorded eps, call by call, and checks what it is asked. */
+/* Replaces the U-Net: returns the recorded eps, call by call, and checks its arguments. */
 typedef struct replay {
     const char *name;
     double *x, *eps, *t, *has_label;                 /* a row per call */
@@ -324,7 +324,7 @@ typedef struct replay {
     size_t calls, steps, wrong;
 } replay;
 
-/* Values that are not PyTorch's: to the bit, or, in flis64, further away than the rounding of the recorded float32. */
+/* The number of values that differ from PyTorch's: to the bit, or, in flis64, by more than the rounding of float32. */
 static size_t differing(const flis_real *a, const double *b)
 {
     const double tolerance = sizeof(flis_real) == sizeof(float) ? 0 : 5e-6;
@@ -344,7 +344,7 @@ static void give(replay *r, const flis_real *x, int64_t t, flis_real *eps, bool 
 static bool on_eps(flis_ctx *ctx, void *user, const flis_real *x, int64_t t, flis_real *eps, flis_real *uncond)
 {
     (void)ctx;
-    give(user, x, t, eps, true); /* conditional first, with the layout; then unconditional, without (item 3) */
+    give(user, x, t, eps, true); /* conditional first, with the layout; then unconditional, without: SPEC 15.3 */
     if (uncond) give(user, x, t, uncond, false);
     return true;
 }
@@ -410,7 +410,7 @@ static void replay_run(const char *name, flis_sampling sampling, uint64_t seed)
     CHECK(r.calls == calls && r.steps == steps, "%s: got %zu calls in %zu steps, wanted %zu in %zu", name, r.calls,
           r.steps, calls, steps);
     CHECK(differing(x, final) == 0, "%s: the final latent differs", name);
-    /* Item 14: the recorded draws, in order, and the generator ends right behind them. */
+    /* The recorded draws, in order; the generator ends directly after them. SPEC 15.14. */
     size_t wrong = 0;
     for (size_t i = 0; i < draws; i += VALUES) {
         flis_randn(&before, drawn, VALUES);
@@ -462,7 +462,7 @@ static float plms_value(const flis_steps *steps, const replay *r, size_t k, floa
     return x;
 }
 
-/* Item 13: written a second time, PLMS gives the recorded latents; each wrong variant of it does not. */
+/* A second implementation of PLMS gives the recorded latents; each of its wrong variants does not. SPEC 15.13. */
 static void plms_variants(void)
 {
     flis_ctx ctx;
@@ -490,7 +490,7 @@ static void plms_variants(void)
     flis_free(&ctx);
 }
 
-/* With the recorded eps the sampler's own arithmetic equals PyTorch's to the bit: items 12, 13 and 14. */
+/* With the recorded eps the sampler's own arithmetic equals PyTorch's to the bit. SPEC 15.12 to SPEC 15.14. */
 void test_sampler_replay(void)
 {
     replay_run("plms10", (flis_sampling){FLIS_PLMS, 10, 0, 2}, 42);
@@ -510,7 +510,7 @@ static bool zero_eps(flis_ctx *ctx, void *user, const flis_real *x, int64_t t, f
 
 /* Counts what flis_sample calls, and stops it in one of four ways. */
 typedef struct stops {
-    size_t evaluations, steps, told, at_step; /* at_step: what the stop waits for */
+    size_t evaluations, steps, reported, at_step; /* at_step: the number of steps after which it stops */
     enum { GO_ON, INTERRUPT, STEP_FAILS, MODEL_FAILS } how;
     volatile int interrupted;
     bool in_order; /* progress went "sample", 0..total */
@@ -536,11 +536,12 @@ static void count_step(flis_ctx *ctx, void *user, const flis_step *step)
 static void count_progress(void *user, const char *what, size_t done, size_t total)
 {
     stops *s = user;
-    s->in_order = s->in_order && strcmp(what, "sample") == 0 && done == s->told && total == 10;
-    s->told++;
+    s->in_order = s->in_order && strcmp(what, "sample") == 0 && done == s->reported && total == 10;
+    s->reported++;
 }
 
-/* Ten steps tell 0 to 10; whatever stops them after three says so, and the model is not asked again. */
+/* Ten steps report 0 to 10. A run that stops after three has the error of its cause, and the model is not called
+   again. */
 static void sampling_stops(void)
 {
     const char *const wanted[] = {"", "interrupted", "the disk is full", "the model fails"};
@@ -559,7 +560,8 @@ static void sampling_stops(void)
         CHECK(done == (how == GO_ON) && strcmp(ctx.error, wanted[how]) == 0, "way %d: \"%s\"", how, ctx.error);
         CHECK(s.steps == steps[how] && s.evaluations == evaluations[how], "way %d: %zu steps, %zu evaluations", how,
               s.steps, s.evaluations);
-        CHECK(s.in_order && (how != GO_ON || s.told == 11), "way %d: progress told %zu times", how, s.told);
+        CHECK(s.in_order && (how != GO_ON || s.reported == 11), "way %d: progress was reported %zu times", how,
+              s.reported);
         CHECK(done || !flis_sample(&ctx, &(flis_sampling){FLIS_DDIM, 10, 0, 2}, 16, x, &model),
               "a failed context samples");
         CHECK(s.evaluations == evaluations[how], "a failed context evaluates");
@@ -567,8 +569,8 @@ static void sampling_stops(void)
     }
 }
 
-/* Item 14 again, without golden tensors: S + 1 draws for PLMS, S for DDIM, whatever eta. Wrong: none where sigma is 0;
-   one fewer. The next image of the same generator would start from other noise. */
+/* Without golden tensors: S + 1 draws for PLMS, S for DDIM, for any eta. Wrong: none where sigma is 0; one fewer. The
+   next picture of the same generator would start from other noise. SPEC 15.14. */
 void test_sampler_noise_stays_in_step(void)
 {
     for (int kind = 0; kind < 2; kind++) {

@@ -53,7 +53,7 @@ void test_tensor_elementwise(void)
     }
     CHECK(worst[0] <= 1.01 && worst[1] <= 1.01, "SiLU is %.3f units off, quick GELU %.3f", worst[0], worst[1]);
     CHECK(worst[2] <= 1.2, "GEGLU is %.3f units off", worst[2]);
-    /* Item 8: tanh GELU instead of erf, or the gate in the first half, would show. */
+    /* Tanh GELU instead of erf, or the gate in the first half, would show. SPEC 15.8. */
     double v = 1.5, tanh_gelu = 0.5 * v * (1 + tanh(sqrt(2 / acos(-1)) * (v + 0.044715 * v * v * v)));
     CHECK(fabs(tanh_gelu - v * 0.5 * erfc(-v / sqrt(2))) > 1e-5, "tanh GELU would not be noticed");
     flis_real out_of_order[2] = {2, 0.5};

@@ -40,7 +40,7 @@ static void list_ids(flis_ctx *ctx, const flis_vocab *vocab, const char *text, s
     free(ids);
 }
 
-/* Bytes alone (no merges) tell every difference between cleaned texts. */
+/* Without merges, tokens are bytes, and any difference between cleaned texts shows. */
 static void same(int line, const char *a, const char *b, bool equal)
 {
     char x[2000], y[2000];
@@ -157,7 +157,7 @@ void test_tokens_characters(void)
     SAME("don\xE2\x80\x99t \xE2\x80\x9Csky\xE2\x80\x9D", "don't \"sky\"");
     SAME("\xC2\x93sky\xC2\x94 \xC2\x80", "\"sky\" \xE2\x82\xAC");
     SAME("\x1B[1;31msky\x1B[0m", "sky");
-    SAME("\x1B[31", "[31"); /* no letter, no escape: only the control goes */
+    SAME("\x1B[31", "[31"); /* no letter, no escape: only the control is deleted */
     SAME("blue\x07sky\xEF\xBB\xBF\xE2\x81\xAA", "bluesky");
     DIFFERENT("blue\xC2\xADsky", "bluesky"); /* a soft hyphen stays */
     SAME(" \t blue\xC2\xA0\n\xE3\x80\x80sky\r\n", "blue sky");
@@ -171,7 +171,7 @@ void test_tokens_normal_form(void)
     SAME("q\xCC\x87\xCC\xA3", "q\xCC\xA3\xCC\x87"); /* marks in order of class */
     SAME("e\xCC\xA3\xCC\x82", "\xE1\xBB\x87");      /* two steps: e, dot below, circumflex */
     SAME("e\xCC\x82\xCC\xA3", "\xE1\xBB\x87");
-    DIFFERENT("a\xCC\x85\xCC\x81", "\xC3\xA1\xCC\x85"); /* the overline, of the same class, stands between */
+    DIFFERENT("a\xCC\x85\xCC\x81", "\xC3\xA1\xCC\x85"); /* the overline, of the same class, is between them */
     SAME("\xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8", "\xEA\xB0\x81");
     SAME("\xE0\xA5\x98", "\xE0\xA4\x95\xE0\xA4\xBC"); /* an exclusion: decomposed, never composed again */
     SAME("\xEF\xA4\x80", "\xE8\xB1\x88");
@@ -191,7 +191,7 @@ void test_tokens_lower_case(void)
     SAME("\xCE\xA3", SIGMA);                    /* nothing before it */
     SAME("\xCE\x91\xCE\xA3\xCE\x91", ALPHA SIGMA ALPHA);
     SAME("\xCE\x91\xCE\xA3'", ALPHA FINAL "'");
-    SAME("\xCE\x91.\xCE\xA3.", ALPHA "." FINAL "."); /* full stops are looked past */
+    SAME("\xCE\x91.\xCE\xA3.", ALPHA "." FINAL "."); /* full stops are skipped */
     SAME("\xCE\x91\xCE\xA3.\xCE\x91", ALPHA SIGMA "." ALPHA);
     SAME("1\xCE\xA3", "1" SIGMA);
     SAME("\xC4\xB0", "i\xCC\x87");
@@ -291,7 +291,7 @@ static bool classes_are(const flis_prompt *p, const int *want, size_t count)
     return p->classes == count;
 }
 
-/* DESIGN section 8, item 5: classes are counted per item between U+0020, the prompt is tokenised whole. */
+/* Classes are counted per item between U+0020; the prompt is tokenised whole. SPEC 15.5. */
 void test_tokens_alignment(void)
 {
     flis_ctx ctx;
@@ -308,7 +308,7 @@ void test_tokens_alignment(void)
         CHECK(p.ids[0] == 998 && p.ids[14] == 999 && p.ids[76] == 999 && p.ids[13] == 832, "BOS, tokens, EOS, padding");
         flis_prompt_free(&p);
     }
-    /* Context: alone, `caf&eacute;` is é; behind a `<` it stays an entity. Wrong variants: counting per phrase,
+    /* Context: alone, `caf&eacute;` is é; after a `<` it is left as an entity. Wrong variants: counting per phrase,
        splitting at every white space, tokenising item by item. */
     flis_phrase one = {context, 3};
     CHECK(vocab && flis_prompt_make(&ctx, vocab, &one, 1, &p), "%s", ctx.error);
@@ -323,7 +323,7 @@ void test_tokens_alignment(void)
     one.text = tab;
     CHECK(vocab && flis_prompt_make(&ctx, vocab, &one, 1, &p), "%s", ctx.error);
     if (vocab && flis_ok(&ctx)) {
-        CHECK(p.classes == 10, "%zu classes, wanted 10: a tab does not part items", p.classes);
+        CHECK(p.classes == 10, "%zu classes, wanted 10: a tab does not separate items", p.classes);
         flis_prompt_free(&p);
     }
     CHECK(vocab && flis_prompt_make(&ctx, vocab, NULL, 0, &p), "no phrases: %s", ctx.error);
@@ -334,8 +334,8 @@ void test_tokens_alignment(void)
     done(&ctx, vocab);
 }
 
-/* 75 tokens pass, 76 are refused. Wrong variant: cutting at 75, as the authors' tokenizer does, which leaves the 76th
-   class to EOS. */
+/* 75 tokens are accepted, 76 refused (SPEC 15.5). Wrong variant: cutting at 75, as the authors' tokenizer does, which
+   leaves the 76th class to EOS. */
 void test_tokens_limit(void)
 {
     flis_ctx ctx;
@@ -365,7 +365,7 @@ void test_tokens_limit(void)
     flis_prompt p;
     CHECK(vocab && !flis_prompt_make(&ctx, vocab, two, 2, &p) && strstr(ctx.error, " 81 "), "81 tokens: %s", ctx.error);
     *ctx.error = 0;
-    /* Few classes, many tokens: behind the `<` each of the entities is 7 tokens, alone it is 4. */
+    /* Few classes, many tokens: after the `<` each of the entities is 7 tokens, alone it is 4. */
     char context[] = "a<b caf&eacute; caf&eacute; caf&eacute; caf&eacute; caf&eacute; caf&eacute; caf&eacute;"
                      " caf&eacute; caf&eacute; caf&eacute; sky sky sky";
     flis_phrase one = {context, 5};

@@ -1,4 +1,4 @@
-/* test_trace.c - what traces show: the insides of attentions, every layer by name, summaries that stand for values.
+/* test_trace.c - what traces show: the insides of attentions, every layer by name, summary statistics.
  * Checks: test_trace_changes_nothing, test_trace_insides, test_trace_weights_are_attention, test_trace_asks,
  *   test_trace_summary, test_trace_summary_not_finite
  */
@@ -10,7 +10,7 @@
 typedef struct record {
     flis_ctx own;         /* holds the copies */
     size_t count, wanted; /* wanted: how often trace_wants was asked */
-    size_t limit;         /* what trace_wants says no to: more values than this */
+    size_t limit;         /* trace_wants returns false for more values than this */
     struct {
         char name[160];
         flis_tensor *x;
@@ -212,13 +212,13 @@ static void check_insides(const record *r, const network *n, const char *module,
             const flis_real *s = scores->x + (b * H * W + i) * keys, *w = weights->x + (b * H * W + i) * keys;
             double largest = -DBL_MAX, sum = 0;
             for (size_t j = 0; j < keys; j++) {
-                const bool half = i % W < W / 2; /* where class 8 is; column 2 is open, column 3 is class 154 */
-                const bool open = b >= heads || !cross || (j == 1 ? half : j == 3 ? !half : true);
+                const bool half = i % W < W / 2; /* where class 8 is; column 2 is attended, column 3 is class 154 */
+                const bool attended = b >= heads || !cross || (j == 1 ? half : j == 3 ? !half : true);
                 const size_t at = (samples > 1 ? b / heads * H * W + i : i) * keys + j;
                 wrong_scores += memcmp(&s[j], (const flis_real[]){score_of(q, k, b, i, j)}, sizeof *s) != 0;
-                wrong_mask += mask && mask->x[at] != (open ? 1 : 0);
-                wrong_mask += !open && w[j] != 0;
-                if (open && s[j] > largest) largest = s[j];
+                wrong_mask += mask && mask->x[at] != (attended ? 1 : 0);
+                wrong_mask += !attended && w[j] != 0;
+                if (attended && s[j] > largest) largest = s[j];
             }
             for (size_t j = 0; j < keys; j++) sum += w[j] != 0 ? exp(s[j] - largest) : 0;
             for (size_t j = 0; j < keys; j++)
@@ -227,7 +227,7 @@ static void check_insides(const record *r, const network *n, const char *module,
                 wrong_v += v->x[(b * keys + i) * d + e] !=
                            to_v->x[(b / heads * keys + i) * SMALL.channels + b % heads * d + e];
         }
-    CHECK(!wrong_scores && !wrong_v && !wrong_mask, "%s: %zu scores, %zu values of v, %zu places of the mask are wrong",
+    CHECK(!wrong_scores && !wrong_v && !wrong_mask, "%s: %zu scores, %zu values of v, %zu values of the mask are wrong",
           module, wrong_scores, wrong_v, wrong_mask);
     CHECK(error <= (sizeof(flis_real) == 8 ? 1e-14 : 7e-8), "%s.weights: error %.3g against softmax of the scores",
           module, error);
@@ -258,13 +258,13 @@ void test_trace_weights_are_attention(void)
     flis_init(&ctx);
     flis_tensor *q = flis_rows(&ctx, 2, TQ, HEADS * D), *k = flis_rows(&ctx, 2, TK, HEADS * D);
     flis_tensor *v = flis_rows(&ctx, 2, TK, HEADS * D);
-    uint8_t open[TQ * TK];
+    uint8_t attended[TQ * TK];
     fill(q, 1);
     fill(k, 50);
     fill(v, 77);
     for (size_t i = 0; i < flis_count(q); i++) q->x[i] *= 3;
-    for (size_t i = 0; i < sizeof open; i++) open[i] = i * 7 % 5 != 0 || i % TK == 0;
-    const uint8_t *masks[2] = {NULL, open};
+    for (size_t i = 0; i < sizeof attended; i++) attended[i] = i * 7 % 5 != 0 || i % TK == 0;
+    const uint8_t *masks[2] = {NULL, attended};
     const flis_mask mask[3] = {{false, NULL}, {true, NULL}, {false, masks}};
     for (int m = 0; m < 3; m++) {
         record *r = record_new(&ctx, SIZE_MAX);
@@ -298,7 +298,7 @@ void test_trace_weights_are_attention(void)
     flis_free(&ctx);
 }
 
-/* Without trace_wants, and where it says no, nothing of an attention's insides is computed or traced. */
+/* Without trace_wants, and where it returns false, no inner tensor of an attention is computed or traced. */
 void test_trace_asks(void)
 {
     network *n = network_new(1);
@@ -384,7 +384,7 @@ void test_trace_summary(void)
     flis_free(&ctx);
 }
 
-/* NaN first: it is counted, and its place is told before any large number's. */
+/* NaN first: it is counted, and its position is reported before that of any large number. */
 void test_trace_summary_not_finite(void)
 {
     flis_ctx ctx;

@@ -3,9 +3,10 @@
  *   test_unet_uncond_is_plain, test_unet_time_embedding, test_unet_not_square, test_unet_batch, test_unet_refuses,
  *   test_unet_eps_of_norms
  *
- * Tolerances: eps within 2e-5 (t = 981, 500) and 1e-5 (t = 1), absolute. Inner tensors reach 21, where PyTorch's float32
- * is itself up to 3.9e-5 from the truth (flis64), so they are held in units of their largest value, where above 1: 1e-5;
- * measured is 6.5e-6, in time_embed, which PyTorch computes in float32 and flis in double (FLIS_TEST_ERRORS=1 prints it).
+ * Tolerances: eps within 2e-5 (t = 981, 500) and 1e-5 (t = 1), absolute. Inner tensors reach 21, where PyTorch's
+ * float32 is itself up to 3.9e-5 off (flis64), so their tolerance is 1e-5 of their largest value, where that is above
+ * 1; the largest error measured is 6.5e-6, in time_embed, which PyTorch computes in float32 and flis in double
+ * (FLIS_TEST_ERRORS=1 prints it).
  */
 #include "tests/unit/test.h"
 
@@ -81,7 +82,7 @@ static void blocks(const char *name)
               prefix, trace.compared, test_trace_expected(&trace));
         flis_rewind(&ctx, mark);
         if (getenv("FLIS_TEST_ERRORS")) fprintf(stderr, "%s worst %.3g\n", trace.worst_name, trace.worst);
-        ctx.trace = NULL; /* tracing unfuses residuals and norms; the bits must not change */
+        ctx.trace = NULL; /* tracing splits residuals from norms; the bits must not change */
         eps = flis_unet_eps(&ctx, unet, x, &t[i], context, l ? rca : NULL);
         CHECK(eps && memcmp(first, eps->x, count * sizeof *first) == 0, "%s: eps differs with and without a trace",
               prefix);
@@ -125,8 +126,9 @@ void test_unet_mask(void)
         CHECK(flis_rca_mask(&ctx, &l->rca, n, n, mask), "%s", ctx.error);
         for (size_t i = 0; i < n * n; i++)
             for (size_t j = 0; j < FLIS_TOKENS; j++) {
-                bool open = j == 0 || j > l->rca.classes || l->class_ids[j - 1] == -1 || grid[i] == l->class_ids[j - 1];
-                wrong += mask[i * FLIS_TOKENS + j] != open;
+                bool attended =
+                    j == 0 || j > l->rca.classes || l->class_ids[j - 1] == -1 || grid[i] == l->class_ids[j - 1];
+                wrong += mask[i * FLIS_TOKENS + j] != attended;
             }
         CHECK(wrong == 0, "%d: %zu of %zu entries differ", sizes[s], wrong, n * n * FLIS_TOKENS);
         free(grid);
@@ -136,7 +138,7 @@ void test_unet_mask(void)
     flis_free(&ctx);
 }
 
-/* Item 1 of "Easy to get wrong", by hand on a 2 x 2 label map. */
+/* The mask on a 2 x 2 label map, written out. SPEC 15.1. */
 void test_unet_mask_edges(void)
 {
     flis_ctx ctx;
@@ -159,14 +161,14 @@ void test_unet_mask_edges(void)
                   mask[i * FLIS_TOKENS + j]);
     rca.classes = 0; /* no classes: plain attention */
     CHECK(flis_rca_mask(&ctx, &rca, 2, 2, mask), "%s", ctx.error);
-    for (int i = 0; i < 4 * FLIS_TOKENS; i++) CHECK(mask[i] == 1, "entry %d is closed", i);
+    for (int i = 0; i < 4 * FLIS_TOKENS; i++) CHECK(mask[i] == 1, "entry %d is masked", i);
     static const float many[76];
     rca = (flis_rca){label, 2, 2, many, 76};
     CHECK(!flis_rca_mask(&ctx, &rca, 2, 2, mask) && strstr(ctx.error, "76"), "76 classes: %s", ctx.error);
     flis_free(&ctx);
 }
 
-/* Item 3: rca NULL, rca[i] NULL and a layout without classes are the same plain attention, to the bit. */
+/* rca NULL, rca[i] NULL and a layout without classes are the same plain attention, to the bit. SPEC 15.3. */
 void test_unet_uncond_is_plain(void)
 {
     flis_ctx ctx;
@@ -185,14 +187,14 @@ void test_unet_uncond_is_plain(void)
     if (flis_ok(&ctx)) {
         size_t bytes = flis_count(a) * sizeof(flis_real);
         CHECK(memcmp(a->x, b->x, bytes) == 0 && memcmp(a->x, d->x, bytes) == 0, "plain attention differs from itself");
-        CHECK(memcmp(a->x, c->x, bytes) != 0, "the layout changed nothing");
+        CHECK(memcmp(a->x, c->x, bytes) != 0, "the layout has no effect");
     }
     free(l);
     flis_unet_free(unet);
     flis_free(&ctx);
 }
 
-/* Item 10. PyTorch's float32 frequencies are up to one unit in the last place off; at t = 999 that is 6e-5. */
+/* PyTorch's float32 frequencies are up to one unit in the last place off; at t = 999 that is 6e-5. SPEC 15.10. */
 void test_unet_time_embedding(void)
 {
     size_t count = 0;
@@ -304,9 +306,9 @@ static bool same(const flis_tensor *a, const flis_tensor *b)
     return a && b && flis_count(a) == flis_count(b) && memcmp(a->x, b->x, flis_count(a) * sizeof(flis_real)) == 0;
 }
 
-/* Item 7: 1e-5 in ResBlocks and out, 1e-6 in SpatialTransformers. With ordinary activations the two are within the
-   tolerance of each other, so latents are made a thousand times smaller and the norms are redone beside the U-Net with
-   each eps: the right one must agree to the bit, the other must not. */
+/* Eps is 1e-5 in ResBlocks and out, 1e-6 in SpatialTransformers. With ordinary activations the two results are within
+   the tolerance of each other, so latents are made a thousand times smaller and the norms are computed again outside
+   the U-Net with each eps: the right one must agree to the bit, the other must not. SPEC 15.7. */
 void test_unet_eps_of_norms(void)
 {
     flis_ctx ctx, own;
@@ -369,8 +371,9 @@ void test_unet_eps_of_norms(void)
     flis_free(&own);
 }
 
-/* Item 6: latents need not be square. At 8 x 16, with a layout of two halves, the first cross-attention is redone beside
-   the U-Net from its traced queries, keys and values and the mask of 8 x 16: it must agree to the bit. */
+/* Latents need not be square. At 8 x 16, with a layout of two halves, the first cross-attention is computed again
+   outside the U-Net from its traced queries, keys and values and the mask of 8 x 16: it must agree to the bit.
+   SPEC 15.6. */
 void test_unet_not_square(void)
 {
     flis_ctx ctx, own;
@@ -378,7 +381,7 @@ void test_unet_not_square(void)
     flis_init(&own);
     flis_unet *unet = tiny_unet(&ctx);
     flis_tensor *context = test_tensor(&ctx, GOLDEN, "in.context"), *x = flis_image(&ctx, 1, 8, 16, 4);
-    uint8_t *label = calloc(64 * 128, 1), open[8 * 16 * FLIS_TOKENS];
+    uint8_t *label = calloc(64 * 128, 1), mask[8 * 16 * FLIS_TOKENS];
     for (int i = 0; i < 64 * 128; i++) label[i] = i % 128 < 64 ? 8 : 154;
     const float ids[2] = {8, 154};
     const flis_rca rca = {label, 64, 128, ids, 2}, *some[1] = {&rca};
@@ -398,10 +401,10 @@ void test_unet_not_square(void)
     flis_tensor *y = flis_unet_eps(&ctx, unet, x, &t, context, some);
     ctx.trace = NULL;
     CHECK(y && y->h == 8 && y->w == 16 && y->c == 4, "%s", ctx.error);
-    CHECK(flis_rca_mask(&ctx, &rca, 8, 16, open), "%s", ctx.error);
+    CHECK(flis_rca_mask(&ctx, &rca, 8, 16, mask), "%s", ctx.error);
     for (int i = 0; i < 8 * 16; i++)
-        CHECK(open[i * FLIS_TOKENS + 1] == (i % 16 < 8) && open[i * FLIS_TOKENS + 2] == (i % 16 >= 8), "cell %d", i);
-    const uint8_t *masks[1] = {open};
+        CHECK(mask[i * FLIS_TOKENS + 1] == (i % 16 < 8) && mask[i * FLIS_TOKENS + 2] == (i % 16 >= 8), "cell %d", i);
+    const uint8_t *masks[1] = {mask};
     flis_tensor *a = flis_attention(&ctx, k[0].x, k[1].x, k[2].x, 4, 1 / sqrt(8.0), (flis_mask){.attended = masks});
     CHECK(same(flis_linear(&ctx, a, w[0].param, w[1].param, NULL), k[3].x), "cross-attention at 8 x 16 differs");
     free(label);

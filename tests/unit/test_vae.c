@@ -1,9 +1,9 @@
 /* test_vae.c - the autoencoder against the authors' PyTorch tensors (golden/tinyvae_B: formula weights, tiny B, 4 x 6).
  * Checks: test_vae_decode, test_vae_encode, test_vae_bytes, test_vae_refuses, test_vae_eps_of_norms
  *
- * Tolerances: picture and moments within 1e-5, absolute. Inner tensors reach 10, where PyTorch's float32 is itself up to
- * 1.7e-5 from the truth (flis64), so they are held in units of their largest value, where above 1: 4e-6, twice the 1.9e-6
- * measured (FLIS_TEST_ERRORS=1 prints it).
+ * Tolerances: picture and moments within 1e-5, absolute. Inner tensors reach 10, where PyTorch's float32 is itself up
+ * to 1.7e-5 from the truth (flis64), so they are held in units of their largest value, where above 1: 4e-6, twice the
+ * 1.9e-6 measured (FLIS_TEST_ERRORS=1 prints it).
  */
 #include "tests/unit/test.h"
 
@@ -53,7 +53,8 @@ void test_vae_encode(void)
     traced("enc4x6.", "enc4x6.in.image", "enc4x6.out.moments", false);
 }
 
-/* Item 18: z * float32(1 / 0.18215), decode, clamp((x + 1) / 2), 255 x truncated. Bytes within 1 (truncation edges). */
+/* z * float32(1 / 0.18215), decode, clamp((x + 1) / 2), 255 x truncated. Bytes within 1, because of truncation.
+   SPEC 15.18. */
 void test_vae_bytes(void)
 {
     flis_ctx ctx;
@@ -96,8 +97,8 @@ void test_vae_refuses(void)
     flis_free(&ctx);
 }
 
-/* Item 7: eps 1e-6. The last norm is redone with each eps from the traced tensors: the right one must agree to the bit,
-   the other must not. Item 16: the mid attention's scale is c^-0.5 of all channels; golden tensors hold that. */
+/* Eps is 1e-6. The last norm is computed again with each eps from the traced tensors: the right one must agree to the
+   bit, the other must not. SPEC 15.7. (The scale of the attention, SPEC 15.16, is checked by the golden tensors.) */
 typedef struct norm_check {
     flis_ctx *own;
     flis_tensor *before, *after;
