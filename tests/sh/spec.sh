@@ -12,7 +12,8 @@
 #   names      every flis_x, file.c:x and tools/PROGRAM:x in backticks, in SPEC.md, README.md and docs, is a function
 #   references every "SPEC n.n" in sources, tests, tools and documents is a section; nothing refers to a document that
 #              the repository does not have
-#   items      the checks that section 15 names are functions of tests/unit; its vectors are those of the manifest
+#   items      the checks that section 15 names are functions of tests/unit, and those of tests/sh/mutations/mutants.txt
+#              are among them; its vectors are those of the manifest
 # Prints one line per fault and "spec: N passed, N failed", where N counts functions, items and kinds of fault.
 # Exit 1 if any failed.
 LC_ALL=C
@@ -145,14 +146,16 @@ faults() {
         functions tools/*/*.c | sed 's/^/tool /'
         documents SPEC.md README.md docs/*.md
         references *.c *.h Makefile README.md SPEC.md docs/*.md tools/*/* tools/*.py tests/*/*.[ch] tests/external/*.py \
-            $(ls tests/sh/* | grep -v '/spec\.sh$')
+            $(find tests/sh -type f ! -name spec.sh)
         manifest tests/golden/manifest.json
         sed -n 's/^void \(test_[A-Za-z0-9_]*\)(void).*/test \1/p' tests/unit/*.c
+        sed -n 's/^\([0-9][0-9]*\) *|.*|\([^|]*\)$/mutant \1 \2/p' tests/sh/mutations/mutants.txt
     } | awk '
     $1 == "section" { known[$2] = 1; if ($2 ~ /\./) order[++sections] = $2; next }
     $1 == "names" { described[$2] = 1; next }
     $1 == "line" { item_line[$2, $3] = 1; next }
-    $1 == "check" { check[++checks] = $2 SUBSEP $3; next }
+    $1 == "check" { check[++checks] = $2 SUBSEP $3; has_check[$2, $3] = 1; next }
+    $1 == "mutant" { for (i = 3; i <= NF; i++) if ($i ~ /^[a-z0-9_]+$/) mutant[++mutants] = "15." $2 SUBSEP $i; next }
     $1 == "vector" { vector[++vectors] = $2 SUBSEP $3; has_vector[$2, $3] = 1; next }
     $1 == "function" { named[$3, $2] = 1; list[++names] = $3 SUBSEP $2; next }
     $1 == "mention" { mention[++mentions] = $2 SUBSEP $3; next }
@@ -204,6 +207,11 @@ faults() {
         for (i = 1; i <= checks; i++) {
             split(check[i], part, SUBSEP)
             if (!(part[2] in tests)) print "SPEC.md: section " part[1] " names the check " part[2] ", which tests/unit does not have"
+        }
+        for (i = 1; i <= mutants; i++) {
+            split(mutant[i], part, SUBSEP)
+            if (!((part[1], part[2]) in has_check))
+                print "SPEC.md: section " part[1] " does not name the check " part[2] ", which mutants.txt has for it"
         }
         for (i = 1; i <= vectors; i++) {
             split(vector[i], part, SUBSEP)
@@ -272,6 +280,8 @@ mistake "a test refers to no document" tests/unit/test_vae.c '1s/^/\/* DESIGN se
 mistake "an item's check is missing" SPEC.md 's/`test_unet_not_square`/`test_unet_square`/' 'check test_unet_square,'
 mistake "an item's check is renamed" tests/unit/test_vae.c 's/^void test_vae_bytes(/void test_vae_octets(/' \
     'check test_vae_bytes,'
+mistake "an item forgets a mutant's check" SPEC.md 's/`test_unet_not_square`/`test_unet_mask`/' \
+    '15.6 does not name the check test_unet_not_square,'
 mistake "an item's vector is missing" SPEC.md 's/`steps\.first`/`steps.last`/' 'vector steps.last,'
 mistake "an item forgets a vector" SPEC.md '/^- \*\*Vectors:\*\* `steps\.first`/d' '15.12 does not name the vector steps.first$'
 mistake "an item lacks a line" SPEC.md '/^### 15\.19 /,/^### 15\.20 /{/Wrong:/d;}' 'section 15.19 has no line Wrong$'
