@@ -10,6 +10,7 @@
 #   tools      a function that a section names (tools/PROGRAM:NAME) is defined in that folder and has the tag
 #   sections   every section has its paragraph "Functions:", or, in section 15, its five lines
 #   names      every flis_x, file.c:x and tools/PROGRAM:x in backticks, in SPEC.md, README.md and docs, is a function
+#              and every check that a line "- Checks:" of docs names exists
 #   references every "SPEC n.n" in sources, tests, tools and documents is a section; nothing refers to a document that
 #              the repository does not have
 #   items      the checks that section 15 names are functions of tests/unit, and those of tests/sh/mutations/mutants.txt
@@ -69,7 +70,7 @@ functions() {
 
 # Names in backticks of a document: "mention FILE:LINE NAME". Of SPEC.md also "section n" and "section n.n", "names n.n"
 # where a section has its paragraph, "function n.n NAME" in it, and of section 15 "line n.n LABEL", "check n.n NAME" and
-# "vector n.n ID".
+# "vector n.n ID"; of a line "- Checks:" elsewhere "run FILE:LINE NAME", a check as the runner names it.
 documents() {
     awk '
     FNR == 1 { section = ""; list = "" }
@@ -88,6 +89,7 @@ documents() {
         while (match(rest, /`[^`]*`/)) {
             name = substr(rest, RSTART + 1, RLENGTH - 2)
             rest = substr(rest, RSTART + RLENGTH)
+            if (/^- Checks: / && name ~ /^[a-z0-9_]+$/) print "run", FILENAME ":" FNR, name
             if (list == "check" || list == "vector") print list, section, name
             if (name !~ /^(flis_[a-z0-9_]+|[a-z0-9_]+\.c:[A-Za-z0-9_]+|tools\/[a-z0-9]+:[A-Za-z0-9_]+)$/) continue
             print "mention", FILENAME ":" FNR, name
@@ -155,6 +157,7 @@ faults() {
     $1 == "names" { described[$2] = 1; next }
     $1 == "line" { item_line[$2, $3] = 1; next }
     $1 == "check" { check[++checks] = $2 SUBSEP $3; has_check[$2, $3] = 1; next }
+    $1 == "run" { run[++runs] = $2 SUBSEP $3; next }
     $1 == "mutant" { for (i = 3; i <= NF; i++) if ($i ~ /^[a-z0-9_]+$/) mutant[++mutants] = "15." $2 SUBSEP $i; next }
     $1 == "vector" { vector[++vectors] = $2 SUBSEP $3; has_vector[$2, $3] = 1; next }
     $1 == "function" { named[$3, $2] = 1; list[++names] = $3 SUBSEP $2; next }
@@ -207,6 +210,10 @@ faults() {
         for (i = 1; i <= checks; i++) {
             split(check[i], part, SUBSEP)
             if (!(part[2] in tests)) print "SPEC.md: section " part[1] " names the check " part[2] ", which tests/unit does not have"
+        }
+        for (i = 1; i <= runs; i++) {
+            split(run[i], part, SUBSEP)
+            if (!(("test_" part[2]) in tests)) print part[1] ": there is no check " part[2]
         }
         for (i = 1; i <= mutants; i++) {
             split(mutant[i], part, SUBSEP)
@@ -280,6 +287,7 @@ mistake "a test refers to no document" tests/unit/test_vae.c '1s/^/\/* DESIGN se
 mistake "an item's check is missing" SPEC.md 's/`test_unet_not_square`/`test_unet_square`/' 'check test_unet_square,'
 mistake "an item's check is renamed" tests/unit/test_vae.c 's/^void test_vae_bytes(/void test_vae_octets(/' \
     'check test_vae_bytes,'
+mistake "a stop of the tour has no check" docs/tour.md 's/`unet_mask_edges`/`unet_mask_corners`/' 'no check unet_mask_corners$'
 mistake "an item forgets a mutant's check" SPEC.md 's/`test_unet_not_square`/`test_unet_mask`/' \
     '15.6 does not name the check test_unet_not_square,'
 mistake "an item's vector is missing" SPEC.md 's/`steps\.first`/`steps.last`/' 'vector steps.last,'
