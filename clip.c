@@ -1089,8 +1089,8 @@ flis_clip *flis_clip_new(flis_ctx *ctx, const flis_clip_config *config)
 void flis_clip_free(flis_clip *clip)
 {
     if (!clip) return;
-    flis_ctx fresh = {.threads = 1}; /* a failed context would stop the walk */
-    flis_clip_walk(&fresh, clip, flis_free_visit, NULL);
+    flis_ctx calm = {.threads = 1}; /* a failed context would stop the walk */
+    flis_clip_walk(&calm, clip, flis_free_visit, NULL);
     free(clip->layer);
     free(clip);
 }

@@ -1,8 +1,10 @@
 #!/bin/sh
-# spec.sh [-i]: SPEC.md, the sources, the tests and the documents refer to each other correctly (SPEC 0.2).
+# spec.sh [-i|-w]: SPEC.md, the sources, the tests and the documents refer to each other correctly (SPEC 0.2).
 #
 #   sh tests/sh/spec.sh        check this tree; then check, on broken copies of it, that each kind of fault is reported
 #   sh tests/sh/spec.sh -i     print the index: for each file its functions with their sections
+#   sh tests/sh/spec.sh -w     rewrite the paragraphs "Functions:" of SPEC.md by the tags: functions that have a tag and
+#                              are not named are added, those that no longer exist are removed
 #
 # The tags of a function are the "SPEC n.n" of the comment that ends on the line above its definition. The functions of
 # a section are the names in backticks of its paragraph "Functions:". What is checked:
@@ -235,13 +237,66 @@ faults() {
     }'
 }
 
+# SPEC.md with the paragraphs "Functions:" that the tags imply; the order of names that stay is kept.
+rewritten() {
+    {
+        functions *.c | sed 's/^/library /'
+        functions tools/*/*.c | sed 's/^/tool /'
+        echo text
+        cat SPEC.md
+    } | awk '
+    function put(word) {
+        if (length(line) + 1 + length(word) > 120) { print line; line = word } else line = line " " word
+    }
+    function flush(    i, name, total) {
+        line = "Functions:"
+        total = 0
+        for (i = 1; i <= old; i++) if ((kept[i], section) in tagged) out[++total] = kept[i]
+        for (i = 1; i <= added[section]; i++) {
+            name = addition[section, i]
+            if (!(name in mentioned)) out[++total] = name
+        }
+        for (i = 1; i <= total; i++) put("`" out[i] "`" (i < total ? "," : "."))
+        if (total) print line
+        else print old ? "Functions: none of its own." : prose
+        for (name in mentioned) delete mentioned[name]
+        old = listing = 0
+    }
+    !text && $1 == "text" { text = 1; next }
+    !text {
+        id = $1 == "library" && $4 == "public" ? $3 : $2 ":" $3
+        for (i = 6; i <= NF; i++) {
+            if (!((id, $i) in tagged)) addition[$i, ++added[$i]] = id
+            tagged[id, $i] = 1
+        }
+        next
+    }
+    /^### [0-9]+\.[0-9]+ / { section = $2 }
+    /^Functions:/ && section != "" { listing = 1; prose = "" }
+    listing && /^$/ { flush() }
+    listing {
+        prose = prose == "" ? $0 : prose "\n" $0
+        rest = $0
+        while (match(rest, /`[^`]*`/)) {
+            name = substr(rest, RSTART + 1, RLENGTH - 2)
+            rest = substr(rest, RSTART + RLENGTH)
+            kept[++old] = name
+            mentioned[name] = 1
+        }
+        next
+    }
+    { print }
+    END { if (listing) flush() }'
+}
+
 trap 'cd /; rm -rf "$dir"' EXIT
 trap 'exit 1' INT TERM HUP
 cd "$root" || exit 2
 case ${1:-} in
 '') ;;
 -i) index_of; exit ;;
-*) echo "usage: sh tests/sh/spec.sh [-i]" >&2; exit 2 ;;
+-w) rewritten >"$dir/spec" && cp "$dir/spec" SPEC.md; exit ;;
+*) echo "usage: sh tests/sh/spec.sh [-i|-w]" >&2; exit 2 ;;
 esac
 faults >"$dir/faults"
 count=$(sed -n 's/^count //p' "$dir/faults")
