@@ -23,7 +23,7 @@ make() {
     shift 2
     [ -f "$out" ] && return
     [ -f "$out.state" ] && resume=--resume || resume=
-    tools/train "$stage" -o "$out" "$@" $resume
+    bin/train "$stage" -o "$out" "$@" $resume
     [ -f "$out" ] || exit 1             # stopped: its state is there
 }
 
