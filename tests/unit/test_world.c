@@ -3,9 +3,8 @@
  *   test_world_captions, test_world_prompts, test_world_styles, test_world_misplaced, test_world_often, test_world_outlined,
  *   test_world_exchanged, test_world_refuses
  */
-#define WORLD_NO_MAIN
-#include "tools/world/main.c"
 #include "tests/unit/test.h"
+#include "tools/world/internal.h"
 
 static const char *const SETS[] = {"text2image", "layout",       "test",         "ood-object", "ood-attribute",
                                    "ood-style",  "region-style", "phrases",      "anything",   "shapes",
