@@ -1,10 +1,9 @@
-/* test_evaluate.c - the measures (tools/evaluate.c) against figures worked out by hand, and the judges against scenes of the
+/* test_evaluate.c - the measures (tools/evaluate) against figures worked out by hand, and the judges against scenes of the
  * world, where the truth is known.
  * Checks: test_evaluate_miou, test_evaluate_frechet, test_evaluate_judges
  */
-#define EVALUATE_NO_MAIN
-#include "tools/evaluate/main.c"
 #include "tests/unit/test.h"
+#include "tools/evaluate/evaluate.h"
 
 /* Class 1: 2 pixels of 3 found, none beside: 2/3. Class 2: 2 of 4, one beside: 2/5. Class 3 is only predicted, 0 is void. */
 void test_evaluate_miou(void)
@@ -170,7 +169,7 @@ void test_evaluate_judges(void)
             }
             const region of_x = region_of(s, x->id), of_y = region_of(s, y->id);
             *(exchanged ? &others : &own) +=
-                looks_rather(j, &of_x, x->class, y->class) + looks_rather(j, &of_y, y->class, x->class);
+                looks_more_like(j, &of_x, x->class, y->class) + looks_more_like(j, &of_y, y->class, x->class);
         }
         things += 2;
     }
