@@ -1,7 +1,7 @@
 /* colours.c - which named colour a region has. */
 #include "tools/evaluate/internal.h"
 
-/* The name for one colour, 0: none. Boundaries lie between the hues of the world's palette; brown and teal have no name. */
+/* The name of one colour, 0: none. Boundaries lie between the hues of the world's palette; brown and teal have no name. */
 static int name_colour(tint c)
 {
     float high = c.r > c.g ? (c.r > c.b ? c.r : c.b) : c.g > c.b ? c.g : c.b;

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Eight sums side by side, so that compilers may use vectors and the result is the same on every machine. */
+/* Eight partial sums, so that compilers may use vectors and the result is the same on every machine. */
 static double dot(const double *a, const double *b, size_t n)
 {
     double s[8] = {0}, rest = 0;
@@ -27,8 +27,8 @@ static void add_scaled(double *y, double k, const double *x, size_t n)
     for (size_t i = 0; i < n; i++) y[i] += k * x[i];
 }
 
-/* Householder: the reflection that takes (head, x) to (beta, 0) is 1 - tau v v', v = (v0, x). False: x is zero already, or both
-   are so small that tau would overflow (with fewer samples than dimensions what is left of them is rounding of rounding). */
+/* Householder: the reflection that takes (head, x) to (beta, 0) is 1 - tau v v', v = (v0, x). False: x is already zero, or
+   both are so small that tau would overflow (with fewer samples than dimensions they are rounding errors only). */
 static bool reflector(double head, const double *x, size_t n, double *beta, double *v0, double *tau)
 {
     double s = dot(x, x, n);
@@ -39,8 +39,8 @@ static bool reflector(double head, const double *x, size_t n, double *beta, doub
     return true;
 }
 
-/* R of [R; W]: adds m more rows to a QR decomposition. Columns lie together: r [d][d], entry (i, j) at r[j d + i], upper
-   triangular; w [d][m], spoilt. */
+/* R of [R; W]: adds m more rows to a QR decomposition. Column-major: r [d][d], upper triangular, entry
+   (i, j) at r[j d + i]; w [d][m], overwritten. */
 static void qr_add(double *r, double *w, size_t d, size_t m)
 {
     for (size_t k = 0; k < d; k++) {
@@ -58,7 +58,7 @@ static void qr_add(double *r, double *w, size_t d, size_t m)
     }
 }
 
-/* R of the centred samples x [n][d]; mean [d] gets their mean. NULL when out of memory. */
+/* R of the centred samples x [n][d]; their mean goes to mean [d]. NULL: out of memory. */
 static double *centred_qr(flis_ctx *ctx, double *x, size_t n, size_t d, double *mean)
 {
     enum { ROWS = 256 };
@@ -80,8 +80,8 @@ static double *centred_qr(flis_ctx *ctx, double *x, size_t n, size_t d, double *
     return r;
 }
 
-/* Golub and Kahan (1965): reflections from both sides leave a [n][m] (columns together, m >= n) with `diagonal` [n] and
-   `above` [n - 1] alone. room: m values. */
+/* Golub and Kahan (1965): reflections from both sides reduce a [n][m] (column-major, m >= n) to `diagonal` [n] and
+   `above` [n - 1]. room: m values. */
 static void bidiagonalise(double *a, size_t m, size_t n, double *diagonal, double *above, double *room)
 {
     for (size_t k = 0; k < n; k++) {
@@ -95,13 +95,13 @@ static void bidiagonalise(double *a, size_t m, size_t n, double *diagonal, doubl
             for (size_t j = k + 1; j < n; j++) add_scaled(a + j * m + k, -tau * dot(v, a + j * m + k, m - k), v, m - k);
         }
         if (k + 1 == n) return;
-        /* The row's tail, copied so that it is contiguous; then y = A v and A -= tau y v'. */
+        /* The tail of the row, copied to be contiguous; then y = A v and A -= tau y v'. */
         size_t tail = n - k - 1, below = m - k - 1;
         for (size_t j = 0; j < tail; j++) room[j] = a[(k + 1 + j) * m + k];
         above[k] = room[0];
         if (!reflector(room[0], room + 1, tail - 1, &beta, &v0, &tau)) continue;
         above[k] = beta, room[0] = v0;
-        double *y = a + k * m + k + 1; /* column k is done with */
+        double *y = a + k * m + k + 1; /* column k is no longer needed */
         memset(y, 0, below * sizeof *y);
         for (size_t j = 0; j < tail; j++) add_scaled(y, room[j], a + (k + 1 + j) * m + k + 1, below);
         for (size_t j = 0; j < tail; j++) add_scaled(a + (k + 1 + j) * m + k + 1, -tau * room[j], y, below);
@@ -135,8 +135,8 @@ static void ql_step(double *d, double *e, size_t l, size_t m)
     e[m] = 0;
 }
 
-/* Eigenvalues of a symmetric tridiagonal matrix, into d [n]; e [n], the last is room. Each is right to rounding of the
-   largest entry. */
+/* Eigenvalues of a symmetric tridiagonal matrix, into d [n]; e [n], whose last entry is scratch. Their errors are rounding
+   errors of the largest entry. */
 static bool tridiagonal_eigenvalues(flis_ctx *ctx, double *d, double *e, size_t n)
 {
     double largest = 0;
@@ -156,7 +156,7 @@ static bool tridiagonal_eigenvalues(flis_ctx *ctx, double *d, double *e, size_t 
     return true;
 }
 
-/* Sum of the singular values of a [n][m] (spoilt; columns together). Those of a bidiagonal matrix are the positive
+/* Sum of the singular values of a [n][m] (overwritten; column-major). Those of a bidiagonal matrix are the positive
    eigenvalues of the tridiagonal one with zeros on the diagonal and d0 e0 d1 e1 … beside it. */
 static bool nuclear_norm(flis_ctx *ctx, double *a, size_t m, size_t n, double *out)
 {
@@ -172,7 +172,7 @@ static bool nuclear_norm(flis_ctx *ctx, double *a, size_t m, size_t n, double *o
     return good;
 }
 
-/* M = R1 R2' with the larger side as its height: the singular values do not mind. rows of R beyond `n` samples are zero. */
+/* R1 R2', or its transpose where that is the taller one: the singular values are the same. Rows of R beyond `n` samples are 0. */
 static double *product(flis_ctx *ctx, const double *r1, size_t n1, const double *r2, size_t n2, size_t d, size_t *m,
                        size_t *n)
 {

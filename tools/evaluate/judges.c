@@ -155,8 +155,8 @@ static void learn_style(judges *j, const world_scene *s, bool in_region, int id,
     if (style_features(&rest, x)) judge_add(&j->rest, in_region ? kind - style : kind, x);
 }
 
-/* The three below learn from scenes of the training half with all classes; of every second scene also as repainted. Styles: of
-   pictures, then of regions. */
+/* The next three functions learn from scenes of the training half with all classes, and from every second scene as repainted
+   too. Styles: first of pictures, then of regions. */
 static bool learn_styles(flis_ctx *ctx, judges *j, world_scene *s, repaint *painter, void *user)
 {
     world_rules rules = *world_set("text2image");

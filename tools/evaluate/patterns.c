@@ -4,12 +4,12 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* The largest connected piece of a region: which pixels, and their values along the main axis of its colours, mean zero. */
+/* The largest connected piece of a region: its pixels, and their values on the main axis of its colours, of mean zero. */
 typedef struct piece {
     uint8_t *in; /* [height][width] */
     double *value;
     size_t x0, y0, x1, y1;
-    double count, total; /* pixels; sum of their values' squares */
+    double count, total; /* number of pixels; sum of the squared values */
 } piece;
 
 static void piece_free(piece *p)
@@ -18,7 +18,7 @@ static void piece_free(piece *p)
     free(p->value);
 }
 
-/* Marks the piece that `start` lies in; returns its size. stack: room for as many pixels as there are. */
+/* Marks the piece that contains `start` and returns its size. stack: one entry per pixel of the picture. */
 static size_t flood(const region *r, size_t start, uint32_t number, uint32_t *mark, uint32_t *stack)
 {
     size_t top = 0, size = 0;
@@ -35,7 +35,7 @@ static size_t flood(const region *r, size_t start, uint32_t number, uint32_t *ma
     return size;
 }
 
-/* The mask, and its bounds; false: out of memory, or the region has no pixel. */
+/* The piece's mask and bounds; false: out of memory, or the region has no pixel. */
 static bool largest_piece(flis_ctx *ctx, const region *r, piece *p)
 {
     size_t n = r->width * r->height, best_size = 0;
@@ -60,7 +60,7 @@ static bool largest_piece(flis_ctx *ctx, const region *r, piece *p)
     return flis_ok(ctx) && best;
 }
 
-/* Fills the piece's values: power iteration on the covariance of its colours gives the axis. */
+/* Sets the piece's values; the axis comes from power iteration on the covariance of its colours. */
 static void main_axis(const region *r, piece *p)
 {
     double mean[3] = {0}, s[6] = {0}, v[3] = {0.577, 0.578, 0.576};
@@ -84,7 +84,7 @@ static void main_axis(const region *r, piece *p)
     }
 }
 
-/* Share of the variance at the spatial frequency (fx, fy), in turns a pixel. */
+/* Share of the variance at the spatial frequency (fx, fy), in cycles per pixel. */
 static double energy(const region *r, const piece *p, double fx, double fy)
 {
     const double tau = 6.283185307179586;

@@ -134,7 +134,7 @@ int main(int argc, char **argv)
     if (words) return unexpected_argument(&PAPER, argv[0]);
     if (!p.o.plain || !p.o.segmenter || !p.o.out)
         return usage_error(&PAPER, "--plain MODEL, --segmenter SEGMENTER and -o PAGE.html are needed");
-    p.progress = (progress){.quiet = p.o.quiet, .unit = "layout"};
+    p.progress = (progress){.quiet = p.o.quiet, .unit = "scene"};
     if (flis_init(&p.ctx)) {
         p.ctx.interrupted = catch_signals();
         if (p.o.threads) p.ctx.threads = (int)p.o.threads;

@@ -1,4 +1,4 @@
-/* brushes.c - what shapes are filled with, and painting. */
+/* brushes.c - fills for shapes, and how they are painted into a scene. */
 #include "tools/world/internal.h"
 
 #include <math.h>
@@ -34,7 +34,7 @@ brush rimmed(brush b, float rim, float width)
     return b;
 }
 
-/* How much of the pattern's other colour: stripes run diagonally, spots sit on a staggered grid. */
+/* The share of the pattern's other colour at (x, y). Stripes are diagonal, spots lie on a staggered grid. */
 static float pattern_share(const brush *b, float x, float y)
 {
     float u = (x - b->cx) / b->period, v = (y - b->cy) / b->period, soft = 1 / b->period;
@@ -53,7 +53,8 @@ static float pattern_share(const brush *b, float x, float y)
 static tint gore_colour(const brush *b, float x, float y)
 {
     float v = (y - b->cy) / b->ry, w = 1 - v * v, u = (x - b->cx) / (b->rx * sqrtf(w > 0.06f ? w : 0.06f));
-    float s = (u * (1.25f - 0.25f * u * u) + 1) * 0.5f * (float)b->gores; /* the sphere bends away at the sides */
+    float s =
+        (u * (1.25f - 0.25f * u * u) + 1) * 0.5f * (float)b->gores; /* gores look narrower at the sides of the sphere */
     float whole = floorf(s), width = (float)b->gores / (2 * b->rx),
           share = smooth((s - whole) / (width < 0.4f ? width : 0.4f));
     int i = whole < 0 ? 0 : (int)whole;
@@ -81,7 +82,8 @@ void put(world_scene *s, int x, int y, tint c, float alpha, int label, bool glow
 {
     tint *p = &s->pixel[y * WORLD_SIDE + x];
     if (s->night && !glow) c = (tint){c.r * MOONLIGHT.r, c.g * MOONLIGHT.g, c.b * MOONLIGHT.b};
-    *p = alpha >= 1 ? c : mixed(*p, c, alpha); /* what was there before may not matter, not even by rounding */
+    *p = alpha >= 1 ? c
+                    : mixed(*p, c, alpha); /* an opaque pixel must not depend on the one below, not even by rounding */
     if (label && alpha >= 0.5f) s->label[y * WORLD_SIDE + x] = (uint8_t)label;
 }
 
@@ -104,7 +106,6 @@ void shadow(world_scene *s, float x, float y, float rx, float ry, float alpha)
     paint(s, feathered(ellipse(x, y, rx, ry), ry * 1.2f), b);
 }
 
-/* A soft light around (x, y) that fades out at radius r. */
 void shine(world_scene *s, float x, float y, float r, tint c, float alpha)
 {
     bounds in = clip_bounds(x - r, y - r, x + r, y + r);

@@ -14,7 +14,7 @@ static void add_phrase(world_scene *s, int label, int class, int colour, int pat
              world_pattern_name(pattern), pattern ? " " : "", world_class_name(class));
 }
 
-/* A phrase for each label that the plan has, in random order, the style last; false if one can hardly be seen. */
+/* One phrase per label of the plan, in random order, the style last. False: a region has too few pixels to be recognised. */
 bool make_phrases(world_scene *s, const plan *p, dice *d)
 {
     int pixels[256] = {0}, order[MOST_LAYERS + MOST_THINGS], n = p->layers + p->things;
@@ -52,7 +52,7 @@ static const char *article(const char *text)
     return strchr("aeiou", *text) ? "an " : "a ";
 }
 
-/* The things in one place as "a red house, a tree and a ball"; returns how many. */
+/* Appends the things in the sky, or all others, as "a red house, a tree and a ball". Returns their number. */
 static int say_things(world_scene *s, const char *before, bool sky)
 {
     const world_phrase *list[WORLD_PHRASES];
@@ -76,7 +76,7 @@ static const char *phrase_of(const world_scene *s, int label)
     return "";
 }
 
-/* Grounds from the nearest: "the sand, the sea and the mountain". */
+/* Appends the grounds, nearest first: "the sand, the sea and the mountain". */
 static void say_grounds(world_scene *s, const plan *p, const char *before)
 {
     for (int i = p->layers - 1; i > 0; i--) {

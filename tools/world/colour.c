@@ -6,7 +6,7 @@
 
 const tint MOONLIGHT = {0.60f, 0.65f, 0.86f};
 
-/* sin(2 pi t): 16 t (1/2 - |t|) is a parabola through its zeros, and one more step brings it within 0.001. */
+/* p = 16 t (1/2 - |t|) is a parabola through the zeros of sin(2 pi t); p (0.775 + 0.225 |p|) is within 0.001 of the sine. */
 float sine(float t)
 {
     t -= floorf(t + 0.5f);
@@ -14,7 +14,6 @@ float sine(float t)
     return p * (0.775f + 0.225f * (p < 0 ? -p : p));
 }
 
-/* A neighbouring colour: no two houses are painted from the same pot. */
 tint jittered(dice *d, tint a, float by)
 {
     float r = spread(d, -by, by);
@@ -23,7 +22,6 @@ tint jittered(dice *d, tint a, float by)
     return (tint){clamp01(a.r + r), clamp01(a.g + g), clamp01(a.b + b)};
 }
 
-/* Sum of octaves of value noise, `cells` lattice cells across the tile in the first; 0..1. */
 void noise_tile(dice *d, int cells, int octaves, float *tile)
 {
     float lattice[WORLD_TILE * WORLD_TILE], weight = 1, total = 0;

@@ -1,10 +1,10 @@
-/* draw.c - a plan becomes a picture and its label map. */
+/* draw.c - draws a plan: the picture and its label map. */
 #include "tools/world/internal.h"
 
 #include <math.h>
 #include <string.h>
 
-/* The colour of a nearest pixel that has the label, looked for on squares around (x, y). */
+/* The colour of the nearest pixel with the label, searched on growing squares around (x, y). */
 static tint nearest(const world_scene *s, int x, int y, int label)
 {
     for (int r = 0; r < WORLD_SIDE; r++)
@@ -17,7 +17,7 @@ static tint nearest(const world_scene *s, int x, int y, int label)
     return s->pixel[y * WORLD_SIDE + x];
 }
 
-/* A thing in another's outline: drawn as large as that, and where it leaves a gap its surface goes on. */
+/* A thing in the outline of another: drawn at the outline's size and cut to it; gaps get the colour of the nearest pixel. */
 void draw_outlined(world_scene *s, const thing *t, int ground)
 {
     enum { FORM = 255 };

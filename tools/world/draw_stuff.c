@@ -1,9 +1,9 @@
-/* draw_stuff.c - sky, mountains, forest, water and grounds: what fills a region. */
+/* draw_stuff.c - draws stuff, which fills a region: sky, mountains, forest, water and grounds. */
 #include "tools/world/internal.h"
 
 #include <math.h>
 
-/* A natural colour in another hue: its luma against `middle` becomes a shade or a tint of the named colour. */
+/* A natural colour in the hue of a named one: a luma below `middle` gives a shade of it, above a tint. */
 static tint dyed(tint c, int colour, float middle)
 {
     if (!colour) return c;
@@ -55,7 +55,7 @@ typedef struct peak {
     float x, y, left, right;
 } peak;
 
-/* Peaks from the back to the front; each has a lit and a dark side, parted by a ridge that wanders, and snow on top. */
+/* Peaks from back to front. Each has a lit and a dark side with an irregular ridge between them, and snow on top. */
 void draw_mountain(world_scene *s, const layer *l)
 {
     dice d = {l->seed};
@@ -117,7 +117,7 @@ void draw_forest(world_scene *s, const layer *l)
         }
 }
 
-/* Water: streaks that lie flatter and closer towards its far shore; the sun or the moon glitters below itself. */
+/* Water: streaks get flatter and denser towards the far shore; below the sun or the moon the water glitters. */
 static tint water(const world_scene *s, float x, float y, float t, float glitter, tint far, tint near)
 {
     float row = 22 / (t + 0.32f), wave = texture(s->soft, x * (0.14f + 0.10f / (t + 0.4f)), row);
@@ -198,7 +198,7 @@ void draw_ground(world_scene *s, const layer *l, float glitter)
     }
 }
 
-/* A lake lies between l->y and l->bottom; its ends run out of the picture or close inside it. */
+/* An ellipse between l->y and l->bottom, which may extend beyond the picture. */
 void draw_lake(world_scene *s, const layer *l, float glitter)
 {
     dice d = {l->seed};
@@ -219,7 +219,7 @@ void draw_lake(world_scene *s, const layer *l, float glitter)
         }
 }
 
-/* Across the picture with a dashed line, or winding to the horizon. */
+/* A road across the picture with a dashed line, or a winding one to the horizon. */
 void draw_road(world_scene *s, const layer *l, bool country)
 {
     dice d = {l->seed};

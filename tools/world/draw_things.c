@@ -1,20 +1,20 @@
-/* draw_things.c - boats, houses, trees: what has a place. */
+/* draw_things.c - draws things, which stand at a position: boats, houses, trees. */
 #include "tools/world/internal.h"
 
 #include <string.h>
 
-/* What each drawing starts from: the thing's own dice, its main colour, and a brush that carries its pattern. */
-typedef struct sitter {
+/* What the function of a class needs to draw a thing. */
+typedef struct subject {
     world_scene *s;
     const thing *t;
     dice d;
-    float x, y, k; /* foot and size */
+    float x, y, k; /* middle of its foot; size */
     int label;
-    int ground; /* the land it stands on: firs in snow, palms on sand */
+    int ground; /* class of the land it stands on: trees are firs in snow, palms on sand */
     tint main;
-} sitter;
+} subject;
 
-/* The colour a thing has when its phrase names none; never quite one of the named ones. */
+/* The colour of a thing whose phrase names none; never exactly a named one. */
 static tint natural_colour(int class, dice *d)
 {
     static const struct {
@@ -54,15 +54,15 @@ static tint main_colour(const thing *t, dice *d)
 {
     if (t->colour) return jittered(d, COLOURS[t->colour].value, 0.03f);
     tint c = natural_colour(t->class, d);
-    if (t->pattern) { /* a pattern without a colour: any colour will do */
+    if (t->pattern) { /* a pattern without a named colour: any colour */
         int i = 1 + roll(d, WHITE - 1);
         c = jittered(d, COLOURS[i].value, 0.03f);
     }
     return c;
 }
 
-/* The thing's own surface, lit from the upper left. */
-static brush surface(const sitter *m, float x0, float y0, float x1, float y1)
+/* The thing's surface with its pattern, lit from the upper left. */
+static brush surface(const subject *m, float x0, float y0, float x1, float y1)
 {
     brush b = across(m->label, lighter(m->main, 0.14f), scaled(m->main, 0.74f), x0, y0, x1, y1);
     bool pale = luma(m->main) > 0.72f;
@@ -73,7 +73,7 @@ static brush surface(const sitter *m, float x0, float y0, float x1, float y1)
     return b;
 }
 
-static brush sphere(const sitter *m, float x, float y, float r)
+static brush sphere(const subject *m, float x, float y, float r)
 {
     brush b = surface(m, 0, 0, 1, 0);
     b.from = lighter(m->main, 0.34f), b.to = scaled(m->main, 0.62f);
@@ -84,7 +84,7 @@ static brush sphere(const sitter *m, float x, float y, float r)
 
 static const tint WHITE_PAINT = {0.97f, 0.97f, 0.95f}, DARK = {0.16f, 0.15f, 0.17f}, WOOD = {0.45f, 0.30f, 0.19f};
 
-static void draw_sun(sitter *m)
+static void draw_sun(subject *m)
 {
     float r = m->k / 2, y = m->y - r;
     tint c = m->main;
@@ -103,7 +103,7 @@ static void draw_sun(sitter *m)
     paint(m->s, disc(m->x, y, r), b);
 }
 
-static void draw_moon(sitter *m)
+static void draw_moon(subject *m)
 {
     float r = m->k / 2, y = m->y - r;
     bool full = chance(&m->d, 40);
@@ -129,7 +129,7 @@ static void draw_moon(sitter *m)
     }
 }
 
-static void draw_star(sitter *m)
+static void draw_star(subject *m)
 {
     float r = m->k / 2, y = m->y - r, corner[10][2];
     for (int i = 0; i < 10; i++) {
@@ -142,7 +142,7 @@ static void draw_star(sitter *m)
     paint(m->s, polygon(10, (const float(*)[2])corner, m->x, y, r, r), b);
 }
 
-static void draw_cloud(sitter *m)
+static void draw_cloud(subject *m)
 {
     static const float puff[7][3] = {{-0.36f, -0.13f, 0.13f}, {0.36f, -0.13f, 0.13f}, {-0.18f, -0.22f, 0.18f},
                                      {0.20f, -0.20f, 0.17f},  {0.02f, -0.29f, 0.21f}, {-0.10f, -0.12f, 0.12f},
@@ -155,7 +155,7 @@ static void draw_cloud(sitter *m)
     }
 }
 
-static void draw_bird(sitter *m)
+static void draw_bird(subject *m)
 {
     float k = m->k, f = chance(&m->d, 50) ? 1.0f : -1.0f, x = m->x, y = m->y - k * 0.28f;
     static const float far[4][2] = {{0.02f, -0.02f}, {0.14f, -0.40f}, {0.22f, -0.38f}, {0.20f, -0.02f}};
@@ -175,7 +175,7 @@ static void draw_bird(sitter *m)
           rimmed(down(m->label, scaled(m->main, 0.70f), scaled(m->main, 0.95f), y - 0.44f * k, y), 0.25f, 2));
 }
 
-static void draw_balloon(sitter *m)
+static void draw_balloon(subject *m)
 {
     static const float skirt[4][2] = {{-0.285f, -0.46f}, {0.285f, -0.46f}, {0.08f, -0.17f}, {-0.08f, -0.17f}};
     float k = m->k, x = m->x, y = m->y, cy = y - 0.635f * k;
@@ -198,7 +198,7 @@ static void draw_balloon(sitter *m)
           down(m->label, lighter(WOOD, 0.25f), scaled(WOOD, 0.8f), y - 0.12f * k, y));
 }
 
-static void draw_boat(sitter *m)
+static void draw_boat(subject *m)
 {
     static const float hull[7][2] = {{-0.5f, -0.20f}, {0.5f, -0.23f},   {0.44f, -0.10f}, {0.34f, 0.0f},
                                      {-0.30f, 0.0f},  {-0.42f, -0.07f}, {-0.48f, -0.15f}};
@@ -225,7 +225,7 @@ static void draw_boat(sitter *m)
     paint(m->s, ellipse(x, y + 0.3f, 0.36f * k, 1.1f), foam);
 }
 
-static void draw_fish(sitter *m)
+static void draw_fish(subject *m)
 {
     static const float tail[5][2] = {
         {-0.26f, 0.0f}, {-0.52f, -0.20f}, {-0.44f, 0.0f}, {-0.52f, 0.20f}, {-0.28f, 0.04f}};
@@ -249,7 +249,7 @@ static void draw_fish(sitter *m)
     paint(m->s, disc(x + f * 0.22f * k, y - 0.05f * k, 0.03f * k), flat(m->label, DARK));
 }
 
-static void window(sitter *m, float x, float y, float half, float tall)
+static void window(subject *m, float x, float y, float half, float tall)
 {
     bool lamp = m->s->night;
     brush glass = across(m->label, (tint){0.78f, 0.90f, 0.97f}, (tint){0.36f, 0.52f, 0.68f}, x - half, y - tall,
@@ -261,7 +261,7 @@ static void window(sitter *m, float x, float y, float half, float tall)
     paint(m->s, box(x - half, y - 0.45f, x + half, y + 0.45f, 0), flat(m->label, WHITE_PAINT));
 }
 
-static void draw_house(sitter *m)
+static void draw_house(subject *m)
 {
     static const float front[5][2] = {{-0.40f, 0}, {-0.40f, -0.46f}, {0, -0.80f}, {0.40f, -0.46f}, {0.40f, 0}};
     static const float side[4][2] = {{-0.50f, -0.44f}, {-0.37f, -0.80f}, {0.37f, -0.80f}, {0.50f, -0.44f}};
@@ -295,7 +295,7 @@ static void draw_house(sitter *m)
     window(m, x + f * 0.22f * k, y - 0.21f * k, 0.06f * k, 0.07f * k);
 }
 
-/* h: height; c: its green. Tiers from below, each lit from the left. */
+/* h: height; c: colour of the needles. Tiers from bottom to top, each lit from the left. */
 void conifer(world_scene *s, int label, float x, float y, float h, tint c, bool snowy)
 {
     static const float tier[5][2] = {{0, -1}, {0.5f, -0.08f}, {0.18f, -0.02f}, {-0.18f, -0.02f}, {-0.5f, -0.08f}};
@@ -311,7 +311,7 @@ void conifer(world_scene *s, int label, float x, float y, float h, tint c, bool 
     }
 }
 
-static void palm(sitter *m)
+static void palm(subject *m)
 {
     static const float frond[8][2] = {{-0.15f, 0.20f},  {0.18f, 0.19f},  {-0.36f, 0.06f},  {0.37f, 0.08f},
                                       {-0.32f, -0.14f}, {0.33f, -0.12f}, {-0.12f, -0.24f}, {0.15f, -0.23f}};
@@ -341,7 +341,7 @@ static void palm(sitter *m)
         paint(m->s, disc(cx + (float)i * 0.045f * k, cy + 0.03f * k, 0.032f * k), flat(m->label, scaled(WOOD, 0.7f)));
 }
 
-static void draw_tree(sitter *m)
+static void draw_tree(subject *m)
 {
     static const float crown[7][3] = {{-0.17f, -0.44f, 0.18f}, {0.17f, -0.44f, 0.18f}, {0, -0.46f, 0.20f},
                                       {-0.16f, -0.66f, 0.19f}, {0.15f, -0.64f, 0.19f}, {0.0f, -0.78f, 0.19f},
@@ -371,7 +371,7 @@ static void draw_tree(sitter *m)
     }
 }
 
-static void draw_car(sitter *m)
+static void draw_car(subject *m)
 {
     static const float cabin[5][2] = {
         {-0.34f, -0.26f}, {-0.24f, -0.46f}, {0.10f, -0.47f}, {0.20f, -0.40f}, {0.30f, -0.26f}};
@@ -402,7 +402,7 @@ static void draw_car(sitter *m)
           flat(m->label, (tint){0.75f, 0.10f, 0.10f}));
 }
 
-static void draw_rock(sitter *m)
+static void draw_rock(subject *m)
 {
     float k = m->k, x = m->x, y = m->y, h = 0.70f * k;
     float outline[8][2] = {{-0.50f, 0},     {-0.46f, -0.34f}, {-0.27f, -0.72f}, {-0.02f, -0.98f},
@@ -429,7 +429,7 @@ static void draw_rock(sitter *m)
           grained(flat(m->label, scaled(m->main, 0.66f)), 0.2f, 0.8f, 0.8f));
 }
 
-static void draw_flower(sitter *m)
+static void draw_flower(subject *m)
 {
     float k = m->k, x = m->x, y = m->y, hx = x + k * spread(&m->d, -0.05f, 0.05f), hy = y - 0.68f * k, r = 0.20f * k;
     int petals = 6 + roll(&m->d, 3);
@@ -450,7 +450,7 @@ static void draw_flower(sitter *m)
           around(m->label, lighter(heart, 0.3f), scaled(heart, 0.82f), hx - 1, hy - 1, 0.13f * k));
 }
 
-static void draw_ball(sitter *m)
+static void draw_ball(subject *m)
 {
     float r = m->k / 2, x = m->x, y = m->y - r;
     brush b = sphere(m, x, y, r);
@@ -468,7 +468,7 @@ static void draw_ball(sitter *m)
     paint(m->s, feathered(turned(ellipse(x - r * 0.38f, y - r * 0.45f, r * 0.20f, r * 0.13f), -0.1f), 2), gleam);
 }
 
-static void draw_mushroom(sitter *m)
+static void draw_mushroom(subject *m)
 {
     static const float stem[6][2] = {{-0.16f, 0},    {-0.12f, -0.3f}, {-0.14f, -0.5f},
                                      {0.14f, -0.5f}, {0.12f, -0.3f},  {0.16f, 0}};
@@ -487,7 +487,7 @@ static void draw_mushroom(sitter *m)
     paint(m->s, cap, b);
 }
 
-static void draw_snowman(sitter *m)
+static void draw_snowman(subject *m)
 {
     static const float nose[3][2] = {{0, -0.03f}, {0.16f, 0.01f}, {0, 0.03f}};
     float k = m->k, x = m->x, y = m->y, f = chance(&m->d, 50) ? 1.0f : -1.0f;
@@ -519,7 +519,7 @@ static void draw_snowman(sitter *m)
     paint(m->s, box(x - 0.095f * k, y - 1.0f * k, x + 0.095f * k, y - 0.80f * k, 0.8f), flat(m->label, DARK));
 }
 
-static void draw_lighthouse(sitter *m)
+static void draw_lighthouse(subject *m)
 {
     float k = m->k, x = m->x, y = m->y;
     static const float tower[4][2] = {{-0.135f, 0}, {-0.085f, -0.74f}, {0.085f, -0.74f}, {0.135f, 0}};
@@ -544,7 +544,7 @@ static void draw_lighthouse(sitter *m)
     paint(m->s, box(x - 0.045f * k, y - 0.12f * k, x + 0.045f * k, y, 1), flat(m->label, scaled(WOOD, 0.8f)));
 }
 
-static void draw_cactus(sitter *m)
+static void draw_cactus(subject *m)
 {
     float k = m->k, x = m->x, y = m->y, f = chance(&m->d, 50) ? 1.0f : -1.0f;
     tint lit = lighter(m->main, 0.2f), dim = scaled(m->main, 0.62f);
@@ -567,7 +567,7 @@ static void draw_cactus(sitter *m)
               flat(0, dim));
 }
 
-static void draw_umbrella(sitter *m)
+static void draw_umbrella(subject *m)
 {
     float k = m->k, x = m->x, y = m->y, cy = y - 0.52f * k;
     shadow(m->s, x + 0.1f * k, y, 0.42f * k, 0.05f * k, 0.35f);
@@ -595,7 +595,7 @@ static void draw_umbrella(sitter *m)
     paint(m->s, disc(x, y - 0.965f * k, 0.03f * k), flat(m->label, scaled(m->main, 0.7f)));
 }
 
-static void draw_tent(sitter *m)
+static void draw_tent(subject *m)
 {
     static const float front[3][2] = {{-0.5f, 0}, {-0.10f, -0.70f}, {0.22f, 0}};
     static const float side[4][2] = {{-0.10f, -0.70f}, {0.30f, -0.62f}, {0.5f, -0.04f}, {0.22f, 0}};
@@ -617,7 +617,7 @@ static void draw_tent(sitter *m)
           flat(m->label, WOOD));
 }
 
-static void draw_windmill(sitter *m)
+static void draw_windmill(subject *m)
 {
     static const float tower[4][2] = {{-0.17f, 0}, {-0.10f, -0.58f}, {0.10f, -0.58f}, {0.17f, 0}};
     float k = m->k, x = m->x, y = m->y, hy = y - 0.60f * k, turn = spread(&m->d, 0.06f, 0.19f);
@@ -647,7 +647,7 @@ static void draw_windmill(sitter *m)
 
 void draw_thing(world_scene *s, const thing *t, int ground)
 {
-    static void (*const draw[WORLD_CLASSES + 1])(sitter *) = {
+    static void (*const draw[WORLD_CLASSES + 1])(subject *) = {
         [BOAT] = draw_boat,         [SUN] = draw_sun,           [HOUSE] = draw_house,
         [TREE] = draw_tree,         [CAR] = draw_car,           [CLOUD] = draw_cloud,
         [ROCK] = draw_rock,         [FLOWER] = draw_flower,     [BALL] = draw_ball,
@@ -656,14 +656,14 @@ void draw_thing(world_scene *s, const thing *t, int ground)
         [CACTUS] = draw_cactus,     [UMBRELLA] = draw_umbrella, [TENT] = draw_tent,
         [FISH] = draw_fish,         [STAR] = draw_star,         [WINDMILL] = draw_windmill,
     };
-    sitter m = {.s = s,
-                .t = t,
-                .d = {t->seed},
-                .x = (float)t->x,
-                .y = (float)t->y,
-                .k = (float)t->size,
-                .label = t->label,
-                .ground = ground};
+    subject m = {.s = s,
+                 .t = t,
+                 .d = {t->seed},
+                 .x = (float)t->x,
+                 .y = (float)t->y,
+                 .k = (float)t->size,
+                 .label = t->label,
+                 .ground = ground};
     m.main = main_colour(t, &m.d);
     draw[t->class](&m);
 }

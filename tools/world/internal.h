@@ -54,13 +54,13 @@ enum {
     IN_DESERT = 128
 };
 
-/* stuff: fills its region; things have a place. colours, patterns: which may be bound to it. low, high: of the larger side, in
-   pixels; w and h: the box as shares of it. */
+/* colours, patterns: bits of those that a phrase may name. zones: where a thing may stand. low, high: range of a thing's larger
+   side, in pixels; w, h: its box as shares of that side. */
 typedef struct class_row {
     const char *name;
     bool stuff, layout; /* layout: in the layout training set */
     unsigned colours, patterns;
-    int zones, weight; /* weight: how often it is picked where several things could stand */
+    int zones, weight; /* weight: relative frequency among the things of a zone */
     float low, high, w, h;
 } class_row;
 extern const class_row CLASS[WORLD_CLASSES + 1];
@@ -73,17 +73,17 @@ extern const colour_row COLOURS[WORLD_COLOURS + 1];
 
 /* ---- Shapes (shapes.c) ------------------------------------------------------------------------------------------- */
 
-/* A shape is its signed distance: negative inside, in pixels; coverage at the edge follows from it. */
+/* A shape is defined by its signed distance in pixels, negative inside; the coverage of a pixel follows from the distance. */
 typedef enum { ELLIPSE, BOX, STROKE, POLYGON } shape_kind;
 enum { CORNERS = 12 };
 typedef struct shape {
     shape_kind kind;
-    float x, y, rx, ry; /* centre and half sides; STROKE: its ends (x, y), (rx, ry) */
-    float cos, sin;     /* turned by */
+    float x, y, rx, ry; /* centre and half sides; STROKE: the ends (x, y) and (rx, ry) */
+    float cos, sin;     /* of its rotation */
     float round, taper; /* BOX: radius of corners; STROKE: radius at the first and second end */
     int corners;
     float corner[CORNERS][2];
-    float feather;               /* width of the soft edge; 1: just antialiased */
+    float feather;               /* width of the soft edge; 1: antialiased only */
     const struct shape *within;  /* clipped to; may be NULL */
     const struct shape *without; /* cut out; may be NULL */
 } shape;
@@ -98,6 +98,7 @@ shape turned(shape s, float turn); /* by a fraction of a full turn */
 shape feathered(shape s, float feather);
 float distance(const shape *s, float x, float y); /* signed, in pixels; of what `within` and `without` leave */
 
+/* The nearest row or column of the picture. */
 static inline int within(int i)
 {
     return i < 0 ? 0 : i >= WORLD_SIDE ? WORLD_SIDE - 1 : i;
@@ -111,13 +112,13 @@ bounds shape_bounds(const shape *s);
 
 /* ---- Brushes (brushes.c) ----------------------------------------------------------------------------------------- */
 
-/* What a shape is filled with: a gradient from one colour to another, linear along (gx, gy) from (x0, y0) or radial around
-   it, a pattern, a darker rim, grain. */
-enum { GORES = WORLD_PATTERNS + 1 }; /* segments of a sphere: a pattern without a word */
+/* The fill of a shape: a gradient between two colours, linear along (gx, gy) from (x0, y0) or radial around (x0, y0), with a
+   pattern, a darker rim and grain. */
+enum { GORES = WORLD_PATTERNS + 1 }; /* coloured segments of a sphere: a pattern that no phrase names */
 typedef struct brush {
-    int label; /* 0: what lies below keeps its label (shadows, glows) */
+    int label; /* 0: labels stay as they are (shadows, glows) */
     tint from, to;
-    bool radial, glow;    /* glow: lit from within, also at night */
+    bool radial, glow;    /* glow: not darkened at night */
     float x0, y0, gx, gy; /* radial: gx = 1 / radius */
     float alpha;
     float rim, rim_width;
@@ -146,7 +147,7 @@ void shine(world_scene *s, float x, float y, float r, tint c,
 typedef struct layer {
     uint8_t class, colour;
     int label;
-    int y, bottom; /* mean height of its upper edge; rows from `bottom` on are covered by later layers */
+    int y, bottom; /* mean row of the upper edge; later layers cover the rows from `bottom` on */
     uint64_t seed;
 } layer;
 
@@ -161,10 +162,10 @@ typedef struct thing {
     int label;
     int x, y, size; /* middle of its foot; the larger side */
     uint64_t seed;
-    look outline; /* whose outline it fills; class 0: its own */
+    look outline; /* the thing whose outline it fills; class 0: its own */
 } thing;
 
-/* The class that its outline is of. */
+/* The class of its outline. */
 static inline int form_of(const thing *t)
 {
     return t->outline.class ? t->outline.class : t->class;
@@ -174,7 +175,7 @@ typedef enum { SEASIDE, MEADOW, ROADSIDE, SNOWY, DESERT, LAKESIDE, FARMLAND, SCE
 enum { MOST_LAYERS = 6, MOST_THINGS = 10 };
 typedef struct plan {
     scenery kind;
-    bool night, country_road; /* country_road: it runs to the horizon, instead of across */
+    bool night, country_road; /* country_road: to the horizon, else across the picture */
     int horizon, layers, things;
     layer layer[MOST_LAYERS];
     thing thing[MOST_THINGS];
@@ -210,15 +211,15 @@ void make_caption(world_scene *s, const plan *p, const world_rules *r, dice *d);
 
 /* ---- Sets (sets.c) ------------------------------------------------------------------------------------------------ */
 
-enum { OFTEN = 3 }; /* see world_rules.often */
+enum { OFTEN = 3 }; /* factor of world_rules.often */
 #define ALL_CLASSES ((UINT64_C(2) << WORLD_CLASSES) - 2)
 #define LAYOUT_CLASSES ((UINT64_C(2) << NIGHT_SKY) - 2)
-/* Of the things that layouts are not tuned on those that phrases name least: 0.9 to 2.05 percent of the phrases of 1500 scenes
-   of "anything" each (balloon 2.07, lighthouse 2.8). */
+/* Of the classes outside the layout set, those with the fewest phrases: 0.9 to 2.05 percent each in 1500 scenes of "anything"
+   (balloon has 2.07, lighthouse 2.8). */
 #define RARE_CLASSES \
     (UINT64_C(1) << MUSHROOM | UINT64_C(1) << SNOWMAN | UINT64_C(1) << CACTUS | UINT64_C(1) << UMBRELLA | \
      UINT64_C(1) << TENT | UINT64_C(1) << FISH | UINT64_C(1) << STAR | UINT64_C(1) << WINDMILL)
-/* Of the rare ones those that a model still painted wrong, and the known thing whose colours and patterns it missed most. */
+/* The rare classes that a model still painted wrong, and the class of the layout set whose colours and patterns it missed most. */
 #define HARD_CLASSES ((RARE_CLASSES & ~(UINT64_C(1) << TENT)) | UINT64_C(1) << BALL)
 
 #endif

@@ -1,4 +1,4 @@
-/* plan.c - what is where in a scene, before anything is drawn. */
+/* plan.c - decides what a scene contains, and where, before anything is drawn. */
 #include "tools/world/internal.h"
 
 #include <string.h>
@@ -29,7 +29,7 @@ static bool plan_scenery(plan *p, dice *d, const world_rules *r)
     return has(r, row[p->kind].needs) && has(r, p->night ? NIGHT_SKY : SKY);
 }
 
-/* Of the given grounds one that the rules allow; 0: none. */
+/* One of the given grounds that the rules allow; 0: none. */
 static int pick_ground(dice *d, const world_rules *r, const int *grounds, int count)
 {
     int first = roll(d, count);
@@ -69,7 +69,7 @@ static bool plan_layers(plan *p, dice *d, const world_rules *r)
     return add_layer(p, d, ROAD, y, p->country_road ? WORLD_SIDE : y + 26 + roll(d, 4));
 }
 
-/* Where things stand: rows for their foot, and what may stand there. */
+/* A part of the picture where things of some classes may stand: rows and columns of their foot. */
 typedef struct zone {
     int on, low, high, left, right;
 } zone;
@@ -111,7 +111,7 @@ static frame frame_of(const thing *t)
     return (frame){(float)t->x - w / 2, (float)t->y - h, (float)t->x + w / 2, (float)t->y};
 }
 
-/* The share of the smaller frame that both cover. */
+/* The area that both frames cover, as a share of the smaller one. */
 static float overlap(frame a, frame b)
 {
     float x0 = a.x0 > b.x0 ? a.x0 : b.x0, x1 = a.x1 < b.x1 ? a.x1 : b.x1, y0 = a.y0 > b.y0 ? a.y0 : b.y0,
@@ -126,7 +126,7 @@ static bool in_this_light(const plan *p, int class)
     return !(p->night && (class == SUN || class == BIRD || class == BALLOON || class == CLOUD));
 }
 
-/* Finds a place and a size in the zone; false after a few tries. */
+/* Finds a position and a size in the zone; false: none after a few attempts. */
 static bool place(plan *p, dice *d, const zone *z, thing *t)
 {
     const struct class_row *c = &CLASS[form_of(t)];
@@ -165,7 +165,7 @@ static bool pick_class(const plan *p, dice *d, const world_rules *r, const zone 
     return n > 0;
 }
 
-/* Some things fill another's outline. They are drawn in front of what lies far, even in the outline of the sun. */
+/* Some things fill the outline of another class. Such a thing is drawn in front of distant ones, even in the sun's outline. */
 static void pick_outline(dice *d, const world_rules *r, thing *t)
 {
     int candidate[WORLD_CLASSES], n = 0;
@@ -191,7 +191,7 @@ static void pick_attributes(dice *d, const world_rules *r, unsigned colours, uns
     if (patterns && kind >= 60 && pattern) *pattern = (uint8_t)(1 + roll(d, WORLD_PATTERNS));
 }
 
-/* A class may have two phrases in a scene; a third thing of the class takes after the first. */
+/* A class has at most two phrases in a scene: a third thing of the class gets the attributes of the first. */
 static void name_thing(plan *p, thing *t)
 {
     const thing *first = NULL, *second = NULL;
@@ -244,14 +244,14 @@ static void plan_things(plan *p, dice *d, const world_rules *r)
                                                                    : 1 + percent / 40;
         while (more-- > 0) plan_thing(p, d, r, &zones[i]);
     }
-    for (int i = 1; i < p->things; i++) /* what stands nearer is drawn later */
+    for (int i = 1; i < p->things; i++) /* nearer things are drawn later */
         for (int k = i; k > 0 && p->thing[k - 1].y > p->thing[k].y; k--) {
             thing swap = p->thing[k];
             p->thing[k] = p->thing[k - 1], p->thing[k - 1] = swap;
         }
 }
 
-/* FNV-1a-64 of what decides the label map. */
+/* FNV-1a-64 of what determines the label map. */
 uint64_t composition(const plan *p)
 {
     uint64_t h = UINT64_C(0xcbf29ce484222325);
@@ -269,8 +269,7 @@ uint64_t composition(const plan *p)
     return scramble(h);
 }
 
-/* One throw of the dice; false: the rules do not allow what came. Every composition is either held out or not, by one bit
-   of its hash, so that no held-out scene can have been trained on. */
+/* One bit of its hash decides whether a composition is held out, so no held-out scene can have been trained on. */
 bool plan_scene(plan *p, dice *d, const world_rules *r)
 {
     memset(p, 0, sizeof *p);
@@ -294,7 +293,7 @@ bool plan_scene(plan *p, dice *d, const world_rules *r)
     return wanted && (attribute || !r->need_attribute);
 }
 
-/* The things of two labels get each other's maps: each fills the other's outline, where that stood. */
+/* The things of two labels swap their maps: each fills the outline of the other, at the other's position. */
 void exchange_things(plan *p, const int label[2])
 {
     const thing *of[2] = {NULL, NULL};

@@ -1,4 +1,4 @@
-/* shapes.c - shapes by their signed distance. */
+/* shapes.c - shapes as signed distances. */
 #include "tools/world/internal.h"
 
 #include <math.h>
@@ -30,7 +30,6 @@ shape stroke(float x0, float y0, float x1, float y1, float r0, float r1)
     return (shape){.kind = STROKE, .x = x0, .y = y0, .rx = x1, .ry = y1, .round = r0, .taper = r1, .feather = 1};
 }
 
-/* Corners given around (0, 0); placed at (x, y), scaled by sx and sy. */
 shape polygon(int corners, const float (*corner)[2], float x, float y, float sx, float sy)
 {
     shape s = {.kind = POLYGON, .corners = corners, .feather = 1};
@@ -41,7 +40,6 @@ shape polygon(int corners, const float (*corner)[2], float x, float y, float sx,
     return s;
 }
 
-/* Turned by a fraction of a full turn. */
 shape turned(shape s, float turn)
 {
     float c = sine(turn + 0.25f), n = sine(turn), length = sqrtf(c * c + n * n);
@@ -89,7 +87,7 @@ static float own_distance(const shape *s, float x, float y)
     float u = px * s->cos + py * s->sin, v = py * s->cos - px * s->sin;
     if (s->kind == BOX) return box_distance(s, u, v);
     if (s->rx == s->ry) return sqrtf(u * u + v * v) - s->rx;
-    /* An ellipse's distance to first order: k (k - 1) / |gradient|, k the radius in its own units. */
+    /* An ellipse's distance to first order: k (k - 1) / |gradient|, k the radius in units of the half sides. */
     u /= s->rx, v /= s->ry;
     float k = sqrtf(u * u + v * v), gx = u / s->rx, gy = v / s->ry;
     return k * (k - 1) / (sqrtf(gx * gx + gy * gy) + 1e-6f);

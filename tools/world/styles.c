@@ -54,10 +54,11 @@ static void sepia(world_scene *s)
     }
 }
 
-/* Lines where a pixel is darker than its surroundings, hatching in the shadows, on white paper. */
+/* White paper, with lines where a pixel is darker than its surroundings, and hatching in the shadows. */
 static void pencil(world_scene *s)
 {
-    for (int i = 0; i < WORLD_PIXELS; i++) s->plane[0][i] = sqrtf(luma(s->pixel[i])); /* or nights would be black */
+    for (int i = 0; i < WORLD_PIXELS; i++)
+        s->plane[0][i] = sqrtf(luma(s->pixel[i])); /* without the root, nights would be black */
     memcpy(s->other, s->plane[0], sizeof s->plane[0]);
     const float *g = (const float *)s->other;
     blur(s->plane[0], s->plane[1], 2);
@@ -89,7 +90,7 @@ static tint mean_of(const world_scene *s, int x0, int y0, int x1, int y1)
     return scaled(c, 1 / n);
 }
 
-/* 32 x 32 tiles, each fired a little differently, in dark joints. */
+/* 32 x 32 tiles of slightly varied brightness, with dark joints. */
 static void mosaic(world_scene *s, dice *d)
 {
     for (int y = 0; y < WORLD_SIDE; y += 4)
@@ -106,7 +107,7 @@ static void mosaic(world_scene *s, dice *d)
         }
 }
 
-/* Paint that ran a little, darker where it dried at an edge, on paper that shows. */
+/* Distorted, blurred colours, darker along edges, on paper that shows through. */
 static void watercolor(world_scene *s)
 {
     for (int i = 0; i < WORLD_PIXELS; i++) {
@@ -141,7 +142,7 @@ static void watercolor(world_scene *s)
     memcpy(s->other, s->pixel, sizeof s->other);
 }
 
-/* Outlines as glowing tubes in the saturated colour of what they enclose, on darkness. */
+/* Glowing outlines in the saturated colour of what they enclose, on a dark ground. */
 static void neon(world_scene *s)
 {
     float *line = s->plane[0];
@@ -161,7 +162,8 @@ static void neon(world_scene *s)
         s->other[i] = mixed(cold, scaled(hue, 1 / (high + 0.02f)), smooth((high - 0.08f) * 6));
     }
     for (int channel = 0; channel < 3; channel++) {
-        float *glow = s->plane[1], *room = (float *)s->pixel + WORLD_PIXELS; /* the picture's own luma stays in front */
+        float *glow = s->plane[1],
+              *room = (float *)s->pixel + WORLD_PIXELS; /* the first third of s->pixel holds luma */
         if (channel == 0)
             for (int i = 0; i < WORLD_PIXELS; i++) ((float *)s->pixel)[i] = luma(s->pixel[i]);
         for (int i = 0; i < WORLD_PIXELS; i++) {
@@ -191,7 +193,7 @@ static void pixel_art(world_scene *s)
         }
 }
 
-/* Cells around 9 x 9 scattered points, cut where regions meet; each piece in its mean colour, leaded. */
+/* Cells around 9 x 9 scattered points, cut at the borders of regions; each piece has its mean colour and a lead border. */
 static void stained_glass(world_scene *s, dice *d)
 {
     enum { GRID = 9, PIECES = GRID * GRID * WORLD_PHRASES };
@@ -238,7 +240,7 @@ static void stained_glass(world_scene *s, dice *d)
     }
 }
 
-/* Brush strokes along a flow that swirls: bristles averaged over the whole stroke, colours over its middle, so that things
+/* Brush strokes along a swirling flow. Bristles are averaged over the whole stroke, colours over its middle only, so that things
    keep their outlines. */
 static void van_gogh(world_scene *s)
 {
@@ -270,7 +272,7 @@ static void van_gogh(world_scene *s)
     }
 }
 
-/* Flat tones, halftone dots in the shadows, ink along the regions' edges and strong contrasts. */
+/* Flat tones, halftone dots in the shadows, ink along the edges of regions and strong contrasts. */
 static void comic(world_scene *s)
 {
     luma_plane(s);
