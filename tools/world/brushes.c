@@ -82,8 +82,8 @@ void put(world_scene *s, int x, int y, tint c, float alpha, int label, bool glow
 {
     tint *p = &s->pixel[y * WORLD_SIDE + x];
     if (s->night && !glow) c = (tint){c.r * MOONLIGHT.r, c.g * MOONLIGHT.g, c.b * MOONLIGHT.b};
-    *p = alpha >= 1 ? c
-                    : mixed(*p, c, alpha); /* an opaque pixel must not depend on the one below, not even by rounding */
+    /* An opaque pixel must not depend on the one below, not even by rounding. */
+    *p = alpha >= 1 ? c : mixed(*p, c, alpha);
     if (label && alpha >= 0.5f) s->label[y * WORLD_SIDE + x] = (uint8_t)label;
 }
 

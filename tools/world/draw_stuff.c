@@ -18,9 +18,9 @@ void draw_sky(world_scene *s, const layer *l)
     static const tint rim[3] = {{0.76f, 0.90f, 0.98f}, {0.85f, 0.94f, 0.97f}, {0.66f, 0.84f, 0.96f}};
     dice d = {l->seed};
     int kind = roll(&d, 3);
-    float ox = spread(&d, 0, 64), oy = 0, wisps = 0;
-    oy = spread(&d, 0, 64);
-    wisps = spread(&d, 0.2f, 0.7f);
+    float ox = spread(&d, 0, 64);
+    float oy = spread(&d, 0, 64);
+    float wisps = spread(&d, 0.2f, 0.7f);
     for (int y = 0; y < l->bottom; y++)
         for (int x = 0; x < WORLD_SIDE; x++) {
             float t = (float)y / (float)l->bottom;
@@ -60,8 +60,8 @@ void draw_mountain(world_scene *s, const layer *l)
 {
     dice d = {l->seed};
     peak p[4];
-    int n = 2 + roll(&d, 3), kind = 0;
-    kind = roll(&d, 3);
+    int n = 2 + roll(&d, 3);
+    int kind = roll(&d, 3);
     tint rock = kind == 0   ? (tint){0.46f, 0.45f, 0.50f}
                 : kind == 1 ? (tint){0.50f, 0.43f, 0.38f}
                             : (tint){0.40f, 0.46f, 0.54f};
@@ -202,8 +202,9 @@ void draw_ground(world_scene *s, const layer *l, float glitter)
 void draw_lake(world_scene *s, const layer *l, float glitter)
 {
     dice d = {l->seed};
-    float cx = spread(&d, 44, 84), rx = spread(&d, 56, 84);
-    rx = spread(&d, 58, 90);
+    float cx = spread(&d, 44, 84);
+    dice_next(&d); /* unused, but drawn since the first scenes */
+    float rx = spread(&d, 58, 90);
     float cy = (float)(l->y + l->bottom) / 2, ry = (float)(l->bottom - l->y) / 2;
     for (int y = l->y - 2; y < l->bottom + 3 && y < WORLD_SIDE; y++)
         for (int x = 0; x < WORLD_SIDE; x++) {
