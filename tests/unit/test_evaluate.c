@@ -1,12 +1,11 @@
-/* test_evaluate.c - the measures (tools/evaluate.c) against figures worked out by hand, and the judges against scenes of the
- * world, where the truth is known.
+/* test_evaluate.c - the measures (tools/evaluate) against figures computed by hand, and the judges against scenes of the
+ * world, whose truth is known.
  * Checks: test_evaluate_miou, test_evaluate_frechet, test_evaluate_judges
  */
-#define EVALUATE_NO_MAIN
-#include "tools/evaluate/main.c"
 #include "tests/unit/test.h"
+#include "tools/evaluate/evaluate.h"
 
-/* Class 1: 2 pixels of 3 found, none beside: 2/3. Class 2: 2 of 4, one beside: 2/5. Class 3 is only predicted, 0 is void. */
+/* Class 1: 2 of 3 pixels found, no false one: 2/3. Class 2: 2 of 4, one false: 2/5. Class 3 is only predicted, 0 is void. */
 void test_evaluate_miou(void)
 {
     static const uint8_t truth[] = {0, 1, 1, 1, 2, 2, 2, 2}, predicted[] = {1, 1, 1, 2, 2, 2, 0, 3};
@@ -61,7 +60,7 @@ static void covariance(const double *x, size_t n, double *mean, double *s)
     }
 }
 
-/* Three samples in 64 dimensions each, by their products alone: with M = X Y' of the centred samples, [3][3] and of rank 2,
+/* Three samples in 64 dimensions each, from their products: with M = X Y' of the centred samples, [3][3] and of rank 2,
    tr (S1 S2)^1/2 = (s1 + s2) / 2, s its singular values, and (s1 + s2)^2 = sum of M's squares + 2 sqrt(sum of its minors' squares). */
 static double three_and_three(const double *a, const double *b)
 {
@@ -101,7 +100,7 @@ void test_evaluate_frechet(void)
                         2 * sqrt(product + 2 * sqrt(det));
     CHECK(fabs(frechet(a, 5, b, 4, 2) - want) < 1e-12 * want, "two dimensions: %.17g, wanted %.17g",
           frechet(a, 5, b, 4, 2), want);
-    CHECK(fabs(frechet(b, 4, a, 5, 2) - want) < 1e-12 * want, "and turned round: %.17g", frechet(b, 4, a, 5, 2));
+    CHECK(fabs(frechet(b, 4, a, 5, 2) - want) < 1e-12 * want, "and in the other order: %.17g", frechet(b, 4, a, 5, 2));
     double few[3 * 64], fewer[3 * 64];
     dice d = {7};
     for (int i = 0; i < 3 * 64; i++) {
@@ -134,9 +133,9 @@ static bool two_things(const world_scene *s, const world_phrase **x, const world
     return *x && *y;
 }
 
-/* Held-out scenes, whose truth is known. A swap is asked both ways: of things in their own outlines, and in each other's. Found:
-   colours 129 of 131, patterns 15 of 15, styles 60 of 60, looks 104 and 103 of 104; two in a hundred less pass,
-   and of the 15 patterns one. */
+/* Held-out scenes, whose truth is known. Two things are compared both in their own outlines and in each other's. Found:
+   colours 129 of 131, patterns 15 of 15, styles 60 of 60, looks 104 and 103 of 104; the limits are two
+   percent lower, for patterns one of 15. */
 /* slow */
 void test_evaluate_judges(void)
 {
@@ -170,7 +169,7 @@ void test_evaluate_judges(void)
             }
             const region of_x = region_of(s, x->id), of_y = region_of(s, y->id);
             *(exchanged ? &others : &own) +=
-                looks_rather(j, &of_x, x->class, y->class) + looks_rather(j, &of_y, y->class, x->class);
+                looks_more_like(j, &of_x, x->class, y->class) + looks_more_like(j, &of_y, y->class, x->class);
         }
         things += 2;
     }

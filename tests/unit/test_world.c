@@ -1,18 +1,17 @@
-/* test_world.c - the small world (tools/world.c): the same bytes everywhere, and every set as its rules say.
+/* test_world.c - the small world (tools/world): the same bytes everywhere, and every set as its rules say.
  * Checks: test_world_pinned, test_world_repeats, test_world_labels, test_world_sets, test_world_held_out,
  *   test_world_captions, test_world_prompts, test_world_styles, test_world_misplaced, test_world_often, test_world_outlined,
  *   test_world_exchanged, test_world_refuses
  */
-#define WORLD_NO_MAIN
-#include "tools/world/main.c"
 #include "tests/unit/test.h"
+#include "tools/world/internal.h"
 
 static const char *const SETS[] = {"text2image", "layout",       "test",         "ood-object", "ood-attribute",
                                    "ood-style",  "region-style", "phrases",      "anything",   "shapes",
                                    "rare",       "hard",         "layout-shapes"};
 enum { SET_COUNT = sizeof SETS / sizeof *SETS };
 
-/* All that a scene tells, in one hash. */
+/* Hash of everything in a scene. */
 static uint64_t scene_hash(const world_scene *s)
 {
     uint64_t h = test_hash(s->rgb, sizeof s->rgb) ^ test_hash(s->label, sizeof s->label) * 3;
@@ -29,8 +28,8 @@ static uint64_t scenes_hash(world_scene *s, const char *set, uint64_t first, int
     return h;
 }
 
-/* The figures are this program's own, of gcc 12 at -O3 on x86-64; gcc and clang, -O0 to -O3, with and without FMA, 32 and 64
-   bits gave the same. Training data and held-out layouts change with them: change them with a reason. */
+/* The hashes come from this program, built by gcc 12 at -O3 on x86-64; gcc and clang, -O0 to -O3, with and without FMA, 32 and 64
+   bits gave the same. If they change, so do training data and held-out layouts. */
 void test_world_pinned(void)
 {
     static const struct {
@@ -59,7 +58,7 @@ void test_world_pinned(void)
     free(s);
 }
 
-/* A scene is a function of seed and rules alone: what the room held before does not matter. */
+/* A scene depends on seed and rules only, not on the buffers' earlier contents. */
 void test_world_repeats(void)
 {
     world_scene *a = malloc(sizeof *a), *b = malloc(sizeof *b);
@@ -136,7 +135,7 @@ static void count_scene(census *c, const world_scene *s)
     c->plain += strcmp(joined, s->caption) == 0;
 }
 
-/* What each set may have, and must have: the fine-tuning sees plain names of classes 1 to 20 alone. */
+/* What the scenes of each set may contain and must contain. The fine-tuning sees only plain names of classes 1 to 20. */
 void test_world_sets(void)
 {
     enum { SCENES = 150 };
@@ -164,7 +163,7 @@ void test_world_sets(void)
         CHECK(everything || object ? new_things > 0 : new_things == 0, "%s: %d phrases of new classes", SETS[k],
               new_things);
         CHECK(!object || new_scenes == SCENES, "%s: %d scenes with a new class, wanted all", SETS[k], new_scenes);
-        CHECK(!wanted || wanted_scenes == SCENES, "%s: %d scenes with what it is for, wanted all", SETS[k],
+        CHECK(!wanted || wanted_scenes == SCENES, "%s: %d scenes with a wanted class, wanted all", SETS[k],
               wanted_scenes);
         CHECK(everything || attribute ? c.attributes > 0 : c.attributes == 0, "%s: %d attributes", SETS[k],
               c.attributes);
@@ -182,7 +181,7 @@ void test_world_sets(void)
     free(s);
 }
 
-/* Held out by construction: a bit of the composition's hash decides; so no label map can be in both halves. */
+/* A bit of the composition's hash decides whether a scene is held out, so no label map can be in both halves. */
 void test_world_held_out(void)
 {
     enum { SCENES = 120 };
@@ -211,7 +210,7 @@ void test_world_held_out(void)
     free(s);
 }
 
-/* A caption says every phrase, at least once. */
+/* A caption contains every phrase. */
 void test_world_captions(void)
 {
     world_scene *s = malloc(sizeof *s);
@@ -227,7 +226,7 @@ void test_world_captions(void)
     free(s);
 }
 
-/* Layouts and captions fit the text encoder, with the vocabulary that the small model has. */
+/* Layouts and captions fit the text encoder, with the small model's vocabulary. */
 void test_world_prompts(void)
 {
     flis_ctx ctx;
@@ -254,7 +253,7 @@ void test_world_prompts(void)
     flis_free(&ctx);
 }
 
-/* A style of one region leaves every other pixel as it was; one of the picture changes nearly all of them. */
+/* A style of one region changes no other pixel; a style of the picture changes nearly all pixels. */
 void test_world_styles(void)
 {
     world_scene *with = malloc(sizeof *with), *without = malloc(sizeof *without);
@@ -287,8 +286,8 @@ void test_world_styles(void)
     free(without);
 }
 
-/* Of "anything" about two things in five may stand where the others never do; a sun on the ground is not hidden by it. Found: 551 of
-   1390 things, 89 of the sky's on the ground, 1327 pixels. */
+/* In "anything" about two things in five may stand where their class otherwise never does, and the ground does not hide a sun on it.
+   Found: 551 of 1390 things, 89 things of the sky on the ground, 1327 pixels of suns. */
 void test_world_misplaced(void)
 {
     const world_rules *r = world_set("anything"), *usual = world_set("phrases");
@@ -306,7 +305,7 @@ void test_world_misplaced(void)
         d = (dice){seed};
         while (!plan_scene(&p, &d, usual)) {}
         for (int i = 0; i < p.things; i++)
-            CHECK(!p.thing[i].misplaced, "seed %d: a misplaced thing in a usual scene", (int)seed);
+            CHECK(!p.thing[i].misplaced, "seed %d: a misplaced thing in a set without misplaced things", (int)seed);
     }
     CHECK(100 * misplaced > 38 * things && 100 * misplaced < 42 * things, "%d of %d things are misplaced", misplaced,
           things);
@@ -321,8 +320,8 @@ void test_world_misplaced(void)
     free(s);
 }
 
-/* What comes often takes others' places, and nothing else changes: as many things stand in a scene. Found: 703 of 1345, and 369
-   of 1348 without: 2.91 times the odds. */
+/* Classes in `often` replace others; the number of things in a scene stays the same. Found: 703 of 1345 things with it, 369 of
+   1348 without: 2.91 times the odds. */
 void test_world_often(void)
 {
     int things[2] = {0}, often[2] = {0};
@@ -347,8 +346,8 @@ void test_world_often(void)
           often[0], things[0], often[1], things[1], odds, OFTEN);
 }
 
-/* Of "shapes" two things in five fill another's outline: no gap in it, nothing beside it. Found: 569 of 1365 things; of
-   the pixels of a red ball in another's outline (its gleam is white) at least 63 in a hundred are red. */
+/* In "shapes" two things in five fill the outline of another, without gaps and without pixels outside. Found: 569 of 1365 things;
+   of the pixels of a red ball in another outline (its gleam is white) at least 63 percent are red. */
 void test_world_outlined(void)
 {
     const world_rules *r = world_set("shapes");
@@ -395,7 +394,7 @@ void test_world_outlined(void)
     free(b);
 }
 
-/* Exchanged things keep label and phrase, and each has the other's map to the pixel; it looks otherwise than what had that map. */
+/* Exchanged things keep label and phrase, and each has exactly the other's map; the pixels there change. */
 void test_world_exchanged(void)
 {
     world_scene *before = malloc(sizeof *before), *after = malloc(sizeof *after);
@@ -420,7 +419,7 @@ void test_world_exchanged(void)
         }
         CHECK(wrong == 0, "seed %d: the map differs in %ld pixels from one with the labels exchanged", (int)seed,
               wrong);
-        CHECK(10 * painted > 9 * inside, "seed %d: of %ld pixels %ld look otherwise", (int)seed, inside, painted);
+        CHECK(10 * painted > 9 * inside, "seed %d: %ld of %ld pixels changed", (int)seed, painted, inside);
         pairs++;
     }
     CHECK(pairs > 20, "%d pairs", pairs);
