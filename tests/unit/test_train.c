@@ -4,7 +4,7 @@
 #include "tests/unit/test.h"
 #include "tools/train/adamw.h"
 
-/* ---- A model of three weights, whose gradients are made up ------------------------------------------------------ */
+/* ---- A model of three weights with made-up gradients ------------------------------------------------------ */
 
 enum { WEIGHTS = 3, MOST = 35 * 7 };
 static const struct {
@@ -62,7 +62,7 @@ static void model_end(model *m)
     flis_free(&m->ctx);
 }
 
-/* A step with the gradients of its number. */
+/* A step whose gradients depend on its number. */
 static void step(model *m)
 {
     for (int i = 0; i < WEIGHTS; i++)
@@ -82,7 +82,7 @@ static bool same_weights(const model *a, const model *b)
         const trained_weight *s = &a->training.item[i], *t = &b->training.item[i];
         if (memcmp(x, y, bytes) || memcmp(s->m, t->m, bytes) || memcmp(s->v, t->v, bytes)) return false;
         if (s->ema && memcmp(s->ema, t->ema, bytes)) return false;
-        only_packed.value = NULL; /* the panels hold what value does */
+        only_packed.value = NULL; /* the panels must hold the same values */
         if (p->packed) flis_param_get(&only_packed, y);
         if (memcmp(x, y, bytes)) return false;
     }
@@ -91,7 +91,7 @@ static bool same_weights(const model *a, const model *b)
 
 /* ---- AdamW ----------------------------------------------------------------------------------------------------- */
 
-/* The equations as they stand in Loshchilov & Hutter, algorithm 2, in double. */
+/* Loshchilov & Hutter 2019, algorithm 2, in double. */
 static void reference(const training *t, double clip, int number, double *p, double *m, double *v, double *ema,
                       const flis_real *grad, size_t count)
 {
@@ -106,7 +106,7 @@ static void reference(const training *t, double clip, int number, double *p, dou
     }
 }
 
-/* Relative to the largest value; float: some 1e-7 per step, 40 steps. */
+/* Relative to the largest value. In float about 1e-7 per step, 40 steps. */
 #ifdef FLIS_DOUBLE
 static const double TOLERANCE = 1e-14;
 #else
@@ -149,13 +149,13 @@ static void against_reference(double clip)
                 CHECK(fabs(error[j]) <= TOLERANCE, "%s[%zu]: state %d is %g off", SHAPES[i].name, k, j, error[j]);
                 worst = fabs(error[j]) > worst ? fabs(error[j]) : worst;
             }
-            CHECK(w->grad[k] == 0, "a gradient was left");
+            CHECK(w->grad[k] == 0, "a gradient was not set to zero");
         }
     if (getenv("FLIS_TEST_ERRORS")) fprintf(stderr, "AdamW, clip %g: largest error %.2g\n", clip, worst);
     model_end(&m);
 }
 
-/* Three workers' gradients are added in order, and are all zero afterwards; what one of them spoils is refused. */
+/* Three workers' gradients are added in order and are all zero afterwards; a NaN of one of them is refused. */
 void test_train_workers(void)
 {
     model one, three;
@@ -173,17 +173,17 @@ void test_train_workers(void)
               three.ctx.error);
     }
     CHECK(one.training.norm == three.training.norm && same_weights(&one, &three),
-          "three workers do not make what their sum makes");
+          "three workers give other weights than the sum of their gradients");
     for (int i = 0; i < WEIGHTS; i++)
         for (size_t k = 0; k < 3 * SHAPES[i].count; k++)
-            CHECK(three.weight[i].grad[k] == 0, "a worker's gradient was left");
+            CHECK(three.weight[i].grad[k] == 0, "a worker's gradient was not set to zero by the step");
     three.weight[1].grad[2 * SHAPES[1].count + 5] = 1;
     training_zero(&three.training);
     CHECK(three.weight[1].grad[2 * SHAPES[1].count + 5] == 0, "a worker's gradient was not set to zero");
     model_end(&one);
     three.weight[1].grad[2 * SHAPES[1].count + 5] = (flis_real)NAN;
     CHECK(!training_step(&three.ctx, &three.training) && strstr(three.ctx.error, SHAPES[1].name),
-          "a worker's NaN was taken");
+          "a worker's NaN was accepted");
     three.ctx.error[0] = 0;
     model_end(&three);
 }
@@ -194,7 +194,7 @@ void test_train_adamw(void)
 }
 void test_train_clip(void)
 {
-    against_reference(3);    /* of norms around 10 */
+    against_reference(3);    /* the norms are around 10 */
     against_reference(1000); /* never reached */
 }
 
@@ -205,7 +205,7 @@ static void save(model *m, const char *path)
     const uint64_t shape[1] = {2};
     const double extra[2] = {1, 2};
     flis_writer *writer = flis_write_begin(&m->ctx, path);
-    flis_write_metadata(&m->ctx, writer, "note", "other tensors may stand beside");
+    flis_write_metadata(&m->ctx, writer, "note", "other tensors may be in the file");
     flis_write_declare(&m->ctx, writer, "extra", FLIS_F64, 1, shape);
     training_declare(&m->ctx, writer, &m->training);
     flis_write_f64(&m->ctx, writer, extra, 2);
@@ -223,14 +223,14 @@ void test_train_resume(void)
         for (int i = 0; i < 3; i++) step(&a);
         save(&a, path);
         for (int i = 0; i < 4; i++) step(&a);
-        step(&b); /* something else, which reading must overwrite */
+        step(&b); /* other values, which reading must overwrite */
         flis_file *file = flis_file_open(&b.ctx, path);
         CHECK(file && training_read(&b.ctx, file, &b.training) && b.training.step == 3, "%s", b.ctx.error);
         flis_file_close(file);
         for (int i = 0; i < 4; i++) step(&b);
-        CHECK(same_weights(&a, &b), "resumed after 3 of 7 steps, the weights are others");
+        CHECK(same_weights(&a, &b), "resumed after 3 of 7 steps, the weights differ");
         step(&b);
-        CHECK(!same_weights(&a, &b), "one step more makes no difference");
+        CHECK(!same_weights(&a, &b), "one more step changes nothing");
         model_end(&a);
         model_end(&b);
     }
@@ -257,7 +257,7 @@ void test_train_swap(void)
     CHECK(training_swap(&a.ctx, &a.training), "%s", a.ctx.error);
     step(&a);
     step(&b);
-    CHECK(same_weights(&a, &b), "exchanging twice changed something");
+    CHECK(same_weights(&a, &b), "two exchanges changed the weights");
     model_end(&a);
     model_end(&b);
 }
@@ -281,7 +281,7 @@ void test_train_refuses(void)
     training_zero(&a.training);
     CHECK(!training_swap(&b.ctx, &b.training) && strstr(b.ctx.error, "matrix.weight"), "%s", b.ctx.error);
     b.ctx.error[0] = 0;
-    save(&b, path); /* without averages, which a wants */
+    save(&b, path); /* without averages, which `a` needs */
     flis_file *file = flis_file_open(&a.ctx, path);
     CHECK(!training_read(&a.ctx, file, &a.training) && strstr(a.ctx.error, "ema.matrix.weight is missing"), "%s",
           a.ctx.error);
@@ -299,7 +299,7 @@ void test_train_refuses(void)
 
 /* ---- All of it together ---------------------------------------------------------------------------------------- */
 
-/* A small network learns a function it can express: the loss falls to a hundredth in 300 steps, with accumulation. */
+/* A small network learns a function that it can express: the loss falls to a hundredth in 300 steps with accumulated gradients. */
 void test_train_learns(void)
 {
     model m;

@@ -1,16 +1,14 @@
-/* test_windows.c - windows of scenes and deaf keys (tools/train.c): the words that are kept are those of what is seen, with
- * their classes beside them, and a new cross-attention does not listen to padding.
+/* test_windows.c - windows of scenes and padding keys (tools/train): a window's prompt has the words of what is visible in it, with
+ * their classes, and a new cross-attention does not attend to padding.
  * Checks: test_windows_words, test_windows_alone, test_windows_shares,
- *   test_windows_places, test_windows_weights, test_windows_deaf
+ *   test_windows_positions, test_windows_weights, test_windows_padding
  */
-#define main train_main
-#include "tools/train/main.c"
-#undef main
 #include "tests/unit/test.h"
+#include "tools/train/train.h"
 
 enum { T_BOS = 7, T_EOS = 9, T_SIDE = 16 };
 
-/* Two things on a ground, and a style: "red ball" (17) covers 2 x 2, "boat" (3) 1 x 2, "sea" (2) the rest; words 100…104. */
+/* Two things on stuff, and a style: "red ball" (17) covers 2 x 2 cells, "boat" (3) 1 x 2, "sea" (2) the rest; words 100…104. */
 static void two_things(latents *l)
 {
     static const int16_t ids[] = {T_BOS, 100, 101, 102, 103, 104}, classes[] = {17, 17, 2, 3, -1};
@@ -35,26 +33,26 @@ void test_windows_words(void)
     two_things(&l);
     const int16_t empty[2] = {T_BOS, T_EOS};
     for (int part = 0; part < 2;
-         part++) { /* the upper left quarter, the lower right one: there 2 places of boat are too few */
+         part++) { /* the upper left quarter, the lower right one: there 2 cells of boat are too few */
         uint8_t label[64];
         int32_t ids[FLIS_TOKENS];
         float class_ids[FLIS_TOKENS];
         size_t n = 0;
         for (int i = 0; i < 64; i++) label[i] = l.label[(8 * part + i / 8) * T_SIDE + 8 * part + i % 8];
-        put_words(&l, 0, label, 64, false, -1, empty, ids, class_ids, &n);
+        put_window_prompt(&l, 0, label, 64, false, -1, empty, ids, class_ids, &n);
         CHECK(n == count[part] && ids[0] == T_BOS && ids[76] == T_EOS, "window %d: %zu words, wanted %zu", part, n,
               count[part]);
         for (int i = 0; i < 5; i++)
             CHECK(ids[i + 1] == wanted[part][i] && class_ids[i] == wanted_class[part][i],
                   "window %d, word %d: token %d of class %g", part, i, ids[i + 1], (double)class_ids[i]);
-        put_words(&l, 0, l.label, T_SIDE * T_SIDE, true, -1, empty, ids, class_ids, &n);
+        put_window_prompt(&l, 0, l.label, T_SIDE * T_SIDE, true, -1, empty, ids, class_ids, &n);
         CHECK(n == 5 && ids[4] == 103 && class_ids[3] == 3, "a whole scene keeps all its words: %zu", n);
     }
     latents_free(&l);
     flis_free(&ctx);
 }
 
-/* --alone: of the regions' words those of one phrase, and the style's, which is seen there too; none where too little of it is. */
+/* --alone: of the regions' words those of one phrase, and the style's; none where the phrase covers too few cells. */
 void test_windows_alone(void)
 {
     static const int of[] = {17, 2, 3},
@@ -70,7 +68,7 @@ void test_windows_alone(void)
         int32_t ids[FLIS_TOKENS];
         float class_ids[FLIS_TOKENS];
         size_t n = 0;
-        put_words(&l, 0, l.label, T_SIDE * T_SIDE, false, of[which], empty, ids, class_ids, &n);
+        put_window_prompt(&l, 0, l.label, T_SIDE * T_SIDE, false, of[which], empty, ids, class_ids, &n);
         CHECK(n == count[which] && ids[0] == T_BOS && ids[76] == T_EOS, "phrase %d: %zu words, wanted %zu", of[which],
               n, count[which]);
         for (int i = 0; i < 4; i++)
@@ -81,17 +79,17 @@ void test_windows_alone(void)
     flis_free(&ctx);
 }
 
-/* Of 400 windows around things those whose words name more than one region; all have the style's word. With --alone 0.25 a
-   quarter of them names one. */
-enum { GATHERED = 400 };
+/* How many of 400 windows around things name more than one region; all have the style's word. With --alone 0.25 a quarter of them
+   names one. */
+enum { SAMPLED = 400 };
 static int named_together(job *j, batch *b, double alone)
 {
     int together = 0;
     j->o.alone = alone;
-    for (int i = 0; i < GATHERED; i++) {
+    for (int i = 0; i < SAMPLED; i++) {
         dice d = {(uint64_t)i};
         flis_mark mark = flis_here(&j->ctx);
-        CHECK(gather_latent(j, b, 0, 1, &d), "gather: %s", j->ctx.error);
+        CHECK(sample_latents(j, b, 0, 1, &d), "sample: %s", j->ctx.error);
         float one = -1;
         bool more = false, styled = false;
         for (size_t k = 0; k < b->rca[0].classes; k++) {
@@ -124,14 +122,14 @@ void test_windows_shares(void)
     b.class_ids = flis_scratch(&j.ctx, FLIS_TOKENS, sizeof *b.class_ids);
     CHECK(flis_ok(&j.ctx), "no room");
     const int all = named_together(&j, &b, 0), some = named_together(&j, &b, 0.25), none = named_together(&j, &b, 1);
-    CHECK(all > GATHERED / 2, "without --alone %d of %d windows name several", all, GATHERED);
-    CHECK(none == 0, "with --alone 1 %d of %d windows name several", none, GATHERED);
+    CHECK(all > SAMPLED / 2, "without --alone %d of %d windows name several", all, SAMPLED);
+    CHECK(none == 0, "with --alone 1 %d of %d windows name several", none, SAMPLED);
     CHECK(abs(4 * some - 3 * all) < all / 2, "with --alone 0.25 %d windows name several, of %d", some, all);
     latents_free(&j.data);
     flis_free(&j.ctx);
 }
 
-/* --things-weight: pixels of a crop, row by row; the second phrase of a class is a thing as the first is. */
+/* --things-weight: pixels of a crop, row by row. A class's second phrase is a thing if the class is. */
 void test_windows_weights(void)
 {
     world_scene *s = calloc(1, sizeof *s);
@@ -149,7 +147,7 @@ void test_windows_weights(void)
     free(s);
 }
 
-/* How many of so many windows touch the ball, and lie at the upper and lower edge. */
+/* How many of DRAWN windows contain the ball, how many lie at the upper and at the lower edge. */
 enum { DRAWN = 3000 };
 static void draw_windows(const latents *l, bool things, int *balls, int *top_most, int *bottom_most)
 {
@@ -157,10 +155,10 @@ static void draw_windows(const latents *l, bool things, int *balls, int *top_mos
     *balls = *top_most = *bottom_most = 0;
     for (int i = 0; i < DRAWN; i++) {
         size_t top = 99, left = 99;
-        const int of = place_window(l, 0, 8, things, &d, &top, &left);
+        const int of = choose_window(l, 0, 8, things, &d, &top, &left);
         bool seen = of < 0;
         for (size_t k = 0; k < 64; k++) seen = seen || l->label[(top + k / 8) * T_SIDE + left + k % 8] == of;
-        CHECK(seen, "a window around %d without it", of);
+        CHECK(seen, "a window around class %d without a cell of it", of);
         CHECK(top <= T_SIDE - 8 && left <= T_SIDE - 8, "window at %zu, %zu", top, left);
         *balls += top <= 4 && left <= 5;
         *top_most += top == 0;
@@ -168,9 +166,9 @@ static void draw_windows(const latents *l, bool things, int *balls, int *top_mos
     }
 }
 
-/* A window is drawn for one word of all, and touches what the word names: the ball, with two words of five, is met far more
-   often than by windows that lie anywhere (37 % of them). */
-void test_windows_places(void)
+/* A window is drawn for one word of all and contains what the word names: the ball, with two words of five, is in far more windows
+   than if windows were drawn uniformly (37 % of them). */
+void test_windows_positions(void)
 {
     flis_ctx ctx;
     latents l = {0};
@@ -184,7 +182,7 @@ void test_windows_places(void)
     draw_windows(&l, true, &balls, &top, &bottom);
     CHECK(balls > 30 * DRAWN / 100 && balls < 37 * DRAWN / 100, "of things alone, the ball is in %d of %d windows",
           balls, DRAWN);
-    l.class_ids[0] = l.class_ids[1] = l.class_ids[3] = 2; /* no thing: as without */
+    l.class_ids[0] = l.class_ids[1] = l.class_ids[3] = 2; /* no thing: as without --things */
     draw_windows(&l, true, &balls, &top, &bottom);
     CHECK(balls > 40 * DRAWN / 100 && balls < DRAWN, "without things, the ball is in %d of %d windows", balls, DRAWN);
     for (int i = 0; i < 5; i++) l.class_ids[i] = 3; /* only the boat is named */
@@ -194,7 +192,7 @@ void test_windows_places(void)
     for (int i = 0; i < 5; i++) l.class_ids[i] = 17; /* only the ball */
     draw_windows(&l, false, &balls, &top, &bottom);
     CHECK(balls == DRAWN, "the ball is in %d of %d windows that are drawn for it", balls, DRAWN);
-    for (int i = 0; i < 5; i++) l.class_ids[i] = -1; /* only what acts everywhere, and no word at all */
+    for (int i = 0; i < 5; i++) l.class_ids[i] = -1; /* only the style; then no word at all */
     draw_windows(&l, false, &balls, &top, &bottom);
     CHECK(top == DRAWN, "%d of %d windows at the top", top, DRAWN);
     l.classes[0] = 0;
@@ -204,7 +202,7 @@ void test_windows_places(void)
     flis_free(&ctx);
 }
 
-/* Mean scores of padding and of a word at right angles to it, head by head, of every cross-attention: q1 k / sqrt(head). */
+/* Scores q1 k / sqrt(head) of padding and of a word orthogonal to it, in each head of every cross-attention. */
 enum { T_HEADS = 2, T_ATTENTIONS = 16 };
 typedef struct scores {
     const flis_real *feature[2]; /* padding, word */
@@ -216,8 +214,8 @@ typedef struct scores {
 static bool score(flis_ctx *ctx, void *user, const char *name, flis_param *p)
 {
     scores *s = user;
-    const bool q = ends(name, ".attn2.to_q.weight"), k = ends(name, ".attn2.to_k.weight");
-    if (!q && !k && !ends(name, ".transformer_blocks.0.norm2.bias")) return true;
+    const bool q = name_ends(name, ".attn2.to_q.weight"), k = name_ends(name, ".attn2.to_k.weight");
+    if (!q && !k && !name_ends(name, ".transformer_blocks.0.norm2.bias")) return true;
     const size_t rows = p->shape[0], columns = flis_param_count(p) / rows, head = rows / T_HEADS;
     flis_real *w = flis_alloc(ctx, rows * columns, sizeof *w);
     if (!w) return false;
@@ -246,9 +244,9 @@ static bool score(flis_ctx *ctx, void *user, const char *name, flis_param *p)
     return true;
 }
 
-/* Padding's scores fall by 6 from what was drawn, those of words at right angles do not change. Errors are of keys rounded to
-   float: 3.6e-8 were measured (2.7e-15 in double), FLIS_TEST_ERRORS=1 prints them. */
-void test_windows_deaf(void)
+/* Padding's scores fall by 6 from those of the random weights; those of orthogonal words do not change. Keys are rounded to float:
+   errors of 3.6e-8 were measured (2.7e-15 in double); FLIS_TEST_ERRORS=1 prints them. */
+void test_windows_padding(void)
 {
     enum { D = 64 };
     const double within = sizeof(flis_real) == 8 ? 2e-14 : 2e-7;
@@ -266,9 +264,9 @@ void test_windows_deaf(void)
     CHECK(flis_init(&ctx), "no context");
     flis_unet *unet = flis_unet_new(&ctx, &SMALL_UNET);
     CHECK(unet && flis_unet_walk(&ctx, unet, new_weights, (void *)&o), "no U-Net: %s", ctx.error);
-    deafness f = {padding, D, T_HEADS, NULL};
+    padding_features f = {padding, D, T_HEADS, NULL};
     scores before = {{padding, word}, {{0}}, 0, 0, NULL}, after = before;
-    CHECK(flis_unet_walk(&ctx, unet, score, &before) && flis_unet_walk(&ctx, unet, deafen, &f) &&
+    CHECK(flis_unet_walk(&ctx, unet, score, &before) && flis_unet_walk(&ctx, unet, suppress_padding, &f) &&
               flis_unet_walk(&ctx, unet, score, &after),
           "walk: %s", ctx.error);
     CHECK(after.seen == T_ATTENTIONS * T_HEADS, "%zu scores", after.seen);
@@ -276,11 +274,11 @@ void test_windows_deaf(void)
           before.biases);
     for (size_t i = 0; i < after.seen; i++)
         for (int which = 0; which < 2; which++) {
-            const double error = fabs(after.of[which][i] - before.of[which][i] - (which ? 0 : DEAF));
+            const double error = fabs(after.of[which][i] - before.of[which][i] - (which ? 0 : PADDING_SCORE));
             worst[which] = error > worst[which] ? error : worst[which];
         }
     if (getenv("FLIS_TEST_ERRORS"))
-        fprintf(stderr, "deaf: padding's scores off by %.2g, a word's by %.2g\n", worst[0], worst[1]);
+        fprintf(stderr, "padding keys: padding's scores off by %.2g, a word's by %.2g\n", worst[0], worst[1]);
     CHECK(worst[0] <= within && worst[1] <= within, "padding's scores are off by %g, a word's by %g", worst[0],
           worst[1]);
     free(f.shared);

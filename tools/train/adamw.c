@@ -1,6 +1,7 @@
-/* adamw.c - the optimiser: AdamW over the gradients that the library accumulated, clipping, averages, and its state in a file.
+/* adamw.c - the optimiser: AdamW (Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization, algorithm 2) on the gradients
+ * that the library accumulated; clipping of their norm, moving averages of the weights, the state in a file.
  *
- * Loops run over whole weights, one thread each, so that no bit depends on the number of threads.
+ * A loop's unit of work is a whole weight, which one thread updates, so no bit depends on the number of threads.
  */
 #include "tools/train/adamw.h"
 
@@ -28,7 +29,7 @@ void training_default(training *t)
     t->workers = 1;
 }
 
-/* Values in training: what an update's loops have to do. */
+/* Number of values in training: the work of an update's loops. */
 static size_t training_size(const training *t)
 {
     size_t size = 0;
@@ -85,7 +86,7 @@ void training_zero(training *t)
         memset(t->item[i].param->grad, 0, flis_param_count(t->item[i].param) * t->workers * sizeof(flis_real));
 }
 
-/* What each worker gathered, in order, to the first one's. */
+/* Adds what the other workers accumulated to the first one's gradients, worker by worker: g = ((g0 + g1) + g2) + … */
 static void join_workers(flis_ctx *ctx, const training *t)
 {
     const size_t workers = t->workers;
@@ -100,7 +101,7 @@ static void join_workers(flis_ctx *ctx, const training *t)
     }
 }
 
-/* base^n by squaring: a pure function, where libm's pow is not the same everywhere. */
+/* base^n by squaring: the same bits everywhere, which libm's pow does not promise. */
 static double power(double base, uint64_t n)
 {
     double result = 1;
@@ -109,7 +110,8 @@ static double power(double base, uint64_t n)
     return result;
 }
 
-/* Sixteen interleaved sums, then halves added to halves: the order is part of the bits. SPEC 1.10. */
+/* Sum of x[k]^2 in double: sixteen interleaved sums, then the upper half of them is added to the lower half until one is left. The
+   order of additions is part of the bits. SPEC 1.10. */
 static double sum_of_squares(const flis_real *x, size_t count)
 {
     enum { LANES = 16 };
@@ -120,7 +122,7 @@ static double sum_of_squares(const flis_real *x, size_t count)
     return lane[0];
 }
 
-/* The norm of all gradients as one vector: a sum for each weight, weights in order. */
+/* The norm of all gradients as one vector: the squares of each weight are summed, then those sums in the order of the weights. */
 static double gradient_norm(flis_ctx *ctx, const training *t, double *squares)
 {
     double total = 0;
@@ -134,7 +136,7 @@ static double gradient_norm(flis_ctx *ctx, const training *t, double *squares)
     return sqrt(total);
 }
 
-/* What one update's values share. */
+/* Factors that all values of one update share: keep = 1 - rate decay, rest = 1 - beta, root2 = sqrt(1 - beta2^step). */
 typedef struct {
     flis_real keep, beta1, beta2, rest1, rest2, rate, root2, eps, ema, clip;
 } update;
@@ -145,9 +147,9 @@ static void update_weight(const update *u, trained_weight *w)
     flis_real *restrict p = w->param->value, *restrict m = w->m, *restrict v = w->v, *restrict g = w->param->grad,
                         *ema = w->ema;
     for (size_t i = 0; i < count; i++) {
-        const flis_real slope = g[i] * u->clip;
-        m[i] = m[i] * u->beta1 + slope * u->rest1;
-        v[i] = v[i] * u->beta2 + slope * slope * u->rest2;
+        const flis_real grad = g[i] * u->clip;
+        m[i] = m[i] * u->beta1 + grad * u->rest1;
+        v[i] = v[i] * u->beta2 + grad * grad * u->rest2;
 #ifdef FLIS_DOUBLE
         const flis_real root = sqrt(v[i]);
 #else
@@ -198,7 +200,7 @@ bool training_swap(flis_ctx *ctx, training *t)
 {
     if (!flis_ok(ctx)) return false;
     for (size_t i = 0; i < t->count; i++) {
-        if (!t->item[i].ema) return flis_fail(ctx, "%s: no average is kept of it", t->item[i].name);
+        if (!t->item[i].ema) return flis_fail(ctx, "%s: it has no moving average", t->item[i].name);
     }
     for (size_t i = 0; i < t->count; i++) {
         trained_weight *w = &t->item[i];
@@ -213,7 +215,7 @@ bool training_swap(flis_ctx *ctx, training *t)
     return true;
 }
 
-/* The tensors of one weight's state, in the order of the file. */
+/* Prefixes of the tensors that hold one weight's state, in the order of the file. */
 static const char *const STATE_PREFIX[] = {"", "adamw.m.", "adamw.v.", "ema."};
 enum { STATES = 4 };
 

@@ -1,8 +1,8 @@
 #!/bin/sh
 # model.sh [DIR]: the default model, from nothing: every command that made models/flis-small.safetensors and
 # models/flis-segmenter.safetensors, its seeds and sizes. States, logs and plots are kept in DIR (build/model); a second run
-# goes on where the first was stopped, to the same bits. SHORT=1 does a few steps of each, to see that two runs give the
-# same files.
+# continues where the first was stopped, to the same bits. SHORT=1 does a few steps of each, to check that two runs give
+# the same files.
 set -eu
 dir=${1:-build/model}
 mkdir -p "$dir"
@@ -17,17 +17,17 @@ else
     phrases=12000 layouts=8000 captions=6000 anything=16000 shapes=16000 rare=4000 hard=12000 hard_2=28000
 fi
 
-# make OUT STAGE OPTIONS…: unless it is there
+# make OUT STAGE OPTIONS…: runs a stage unless OUT exists
 make() {
     out=$dir/$1.safetensors stage=$2
     shift 2
     [ -f "$out" ] && return
     [ -f "$out.state" ] && resume=--resume || resume=
     bin/train "$stage" -o "$out" "$@" $resume
-    [ -f "$out" ] || exit 1             # stopped: its state is there
+    [ -f "$out" ] || exit 1             # stopped: it left a state
 }
 
-# The autoencoder; its latents stay as they are from vae on, until vae-2.
+# The autoencoder. Its latents do not change between vae and vae-2.
 make vae-1 vae --steps $first --batch 4 --colours 0
 make vae vae --start "$dir/vae-1.safetensors" --steps $vae --batch 4
 make decoder vae --start "$dir/vae.safetensors" --frozen-encoder --set anything --steps $decoder --batch 4 --rate 8e-4
@@ -38,8 +38,8 @@ make anything latents --model "$dir/vae.safetensors" --set anything --count $any
 make shapes latents --model "$dir/vae.safetensors" --set shapes --count $shapes
 make rare latents --model "$dir/vae.safetensors" --set rare --count $rare
 make hard latents --model "$dir/vae.safetensors" --set hard --count $hard
-# Text to image: to listen, to put together, to know what a word looks like anywhere, and in any outline, rare
-# things and those that are hard to learn; then layouts.
+# Text to image: single phrases, whole captions, any class at any position, any class in any outline, rare things, things that
+# are hard to learn; then layouts.
 make words text2image --model "$dir/vae.safetensors" --latents "$dir/phrases.safetensors" --window 8 --frozen-text --steps $words \
     --batch 16 --rate 1e-3 --warmup 100
 make plain text2image --model "$dir/vae.safetensors" --latents "$dir/captions.safetensors" --start "$dir/words.safetensors" --steps $text \
@@ -57,8 +57,8 @@ make harder text2image --model "$dir/decoder.safetensors" --latents "$dir/hard.s
 make parts layout --model "$dir/harder.safetensors" --latents "$dir/layouts.safetensors" --window 8 --steps $parts --batch 16 --rate 1e-4 \
     --warmup 50
 make tuned layout --model "$dir/parts.safetensors" --latents "$dir/layouts.safetensors" --steps $layout --batch 16 --rate 1e-4 --warmup 50
-# All of it once more, from there: the autoencoder longer, then with an eye on things; text to image on its latents, four windows
-# in ten named by one phrase alone, as a region hears it under RCA; layouts.
+# All of it once more, from there: the autoencoder longer, then with more weight on things; text to image on its latents, with
+# four of ten windows named by one phrase alone, since a region attends to one phrase under RCA; layouts.
 make vae-2 vae --start "$dir/tuned.safetensors" --set anything --steps $longer --batch 4 --rate 1e-3 --seed 9
 make vae-3 vae --start "$dir/vae-2.safetensors" --set anything --things-weight 4 --edges 1 --steps $sharper --batch 4 --rate 1e-3 --seed 1 \
     --workers 2
@@ -70,7 +70,7 @@ make parts-2 layout --model "$dir/again.safetensors" --latents "$dir/layouts-2.s
     --rate 1e-4 --warmup 50 --workers 2
 make tuned-2 layout --model "$dir/parts-2.safetensors" --latents "$dir/layouts-2.safetensors" --steps $layout_2 --batch 16 --rate 1e-4 \
     --warmup 50 --workers 2
-# The judge: of usual scenes, of things anywhere, and of both as the autoencoder shows them.
+# The segmenter that judges pictures: on usual scenes, on things anywhere, on both as the autoencoder reproduces them.
 make segmenter segmenter --steps $segment --batch 8
 make judge segmenter --start "$dir/segmenter.safetensors" --set anything --steps $judge --batch 8 --rate 6e-4
 make judge-2 segmenter --start "$dir/judge.safetensors" --model "$dir/decoder.safetensors" --set anything --steps $blurred --batch 8 --rate 5e-4

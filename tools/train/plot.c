@@ -1,0 +1,105 @@
+/* plot.c - the log (tab-separated: step, mean loss of the steps since the line before, norm of the last gradient), and its
+ * plot as SVG.
+ */
+#include "tools/train/train.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool log_add(job *j, uint64_t step, double loss, double norm)
+{
+    if (j->lines == j->room) {
+        const size_t room = j->room ? 2 * j->room : 1024;
+        log_line *grown = realloc(j->line, room * sizeof *grown);
+        if (!grown) return flis_fail(&j->ctx, "out of memory: a log of %zu lines", room);
+        j->line = grown;
+        j->room = room;
+    }
+    j->line[j->lines++] = (log_line){step, loss, norm};
+    return true;
+}
+
+bool log_write(job *j)
+{
+    output file;
+    FILE *stream = output_open(&j->ctx, &file, j->o.log);
+    if (!stream) return false;
+    fputs("step\tloss\tgradient_norm\n", stream);
+    for (size_t i = 0; i < j->lines; i++)
+        fprintf(stream, "%llu\t%.9g\t%.9g\n", (unsigned long long)j->line[i].step, j->line[i].loss, j->line[i].norm);
+    return output_close(&j->ctx, &file);
+}
+
+bool log_read(job *j)
+{
+    size_t length = 0;
+    char *text = flis_read_file(&j->ctx, j->o.log, (size_t)1 << 30, &length);
+    for (char *line = text ? strchr(text, '\n') : NULL; line && line[1]; line = strchr(line + 1, '\n')) {
+        char *end = line + 1;
+        const uint64_t step = strtoull(end, &end, 10);
+        const double loss = strtod(end, &end), norm = strtod(end, &end);
+        if (step > j->training.step) break;
+        if (!log_add(j, step, loss, norm)) break;
+    }
+    free(text);
+    return flis_ok(&j->ctx);
+}
+
+enum { PLOT_W = 720, PLOT_H = 360, PLOT_LEFT = 64, PLOT_RIGHT = 8, PLOT_BOTTOM = 40, PLOT_TOP = 16, PLOT_POINTS = 600 };
+
+/* The curve: means of neighbouring lines, and the range of their logarithms. */
+typedef struct curve {
+    size_t points;
+    double mean[PLOT_POINTS], low, span; /* low: logarithm of the smallest mean; span: of the largest, less low */
+} curve;
+
+static void make_curve(const job *j, curve *c)
+{
+    double low = HUGE_VAL, high = 0;
+    c->points = j->lines < PLOT_POINTS ? j->lines : PLOT_POINTS;
+    for (size_t i = 0; i < c->points; i++) {
+        const size_t first = i * j->lines / c->points, last = (i + 1) * j->lines / c->points;
+        c->mean[i] = 0;
+        for (size_t k = first; k < last; k++) c->mean[i] += j->line[k].loss / (double)(last - first);
+        low = c->mean[i] < low ? c->mean[i] : low;
+        high = c->mean[i] > high ? c->mean[i] : high;
+    }
+    c->low = low > 0 ? flis_log(low) : -1;
+    c->span = (high > low && low > 0 ? flis_log(high) : c->low + 1) - c->low;
+}
+
+/* The loss axis is logarithmic, since losses fall by orders of magnitude. */
+bool plot_write(job *j)
+{
+    const double height = PLOT_H - PLOT_TOP - PLOT_BOTTOM, width = PLOT_W - PLOT_RIGHT - PLOT_LEFT;
+    output file;
+    curve c;
+    make_curve(j, &c);
+    if (!c.points) return true;
+    FILE *stream = output_open(&j->ctx, &file, j->o.plot);
+    if (!stream) return false;
+    fprintf(
+        stream,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" font-size=\"12\">\n"
+        "<title>train %s: loss</title><rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n",
+        PLOT_W, PLOT_H, STAGE[j->o.stage]);
+    for (int i = 0; i <= 4; i++) {
+        const double y = PLOT_TOP + height * i / 4.0, value = flis_exp(c.low + c.span * (4 - i) / 4);
+        fprintf(stream,
+                "<path d=\"M%d %.1fH%d\" stroke=\"#ddd\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.3g</text>\n",
+                PLOT_LEFT, y, PLOT_W - PLOT_RIGHT, PLOT_LEFT - 6, y + 4, value);
+    }
+    fprintf(stream,
+            "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%llu steps of %llu samples</text>\n"
+            "<polyline fill=\"none\" stroke=\"#0a58a8\" points=\"",
+            PLOT_W - PLOT_RIGHT, PLOT_H - 12, (unsigned long long)j->line[j->lines - 1].step,
+            (unsigned long long)j->o.batch);
+    for (size_t i = 0; i < c.points; i++) {
+        const double share = (flis_log(c.mean[i] > 0 ? c.mean[i] : 1e-9) - c.low) / c.span;
+        fprintf(stream, "%.1f,%.1f ", PLOT_LEFT + width * ((double)i + 0.5) / (double)c.points,
+                PLOT_TOP + height * (1 - share));
+    }
+    fputs("\"/>\n</svg>\n", stream);
+    return output_close(&j->ctx, &file);
+}

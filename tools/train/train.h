@@ -1,0 +1,188 @@
+/* train.h - what the files of train share.
+ *
+ *   main.c      options and help          data.c      latents, tokens, folders of pictures
+ *   stages.c    losses, preparation       samples.c   one sample of a batch: window, words, noise
+ *   loop.c      steps, state, workers     weights.c   new weights, models in files
+ *   plot.c      log and its plot          adamw.c     the optimiser
+ *
+ * Letters of shapes: n samples, h and w latent cells (8 pixels each), 77 tokens.
+ */
+#ifndef TOOLS_TRAIN_H
+#define TOOLS_TRAIN_H
+
+#include "tools/common/common.h"
+#include "tools/train/adamw.h"
+#include "tools/world/world.h"
+
+typedef enum { VAE, LATENTS, TEXT2IMAGE, LAYOUT, SEGMENTER, STAGES } stage;
+extern const char *const STAGE[STAGES]; /* "vae", "latents" … */
+
+typedef struct options {
+    stage stage;
+    const char *out, *state, *log, *plot; /* files that are written */
+    const char *model, *start, *vocab, *latents, *data, *set;
+    uint64_t seed, steps, batch, warmup, count, size, crop, window, workers;
+    double rate, decay, ema, clip, dropout, alone, kl, edges, colours, things_weight, minutes, every;
+    uint64_t threads;
+    bool resume, quiet, less_memory, frozen_text, frozen_encoder, things;
+} options;
+
+enum {
+    MAX_BATCH = 256,
+    LOG_EVERY = 25,  /* steps; a state is saved at such a step only, so that no line's mean is cut in two */
+    LINE_EVERY = 50, /* steps between two lines of progress where stderr is not a terminal */
+    CROPS = 2,       /* of each scene, for the autoencoder */
+    SEGMENTER_SIDE = 64,
+    SEGMENTER_CLASSES = WORLD_CLASSES + 1
+};
+
+typedef struct models {
+    flis_vae *vae;
+    flis_clip *clip;
+    flis_unet *unet;
+} models;
+
+/* Scenes, encoded: what text2image and layout learn from. */
+typedef struct latents {
+    size_t count, h, w;
+    uint16_t *moments; /* F16 [count][h][w][8]: 4 means, 4 log variances */
+    uint8_t *label; /* [count][h][w]: every 8th pixel, which is PyTorch's nearest rule for this and the next scales */
+    int16_t *ids, *class_ids; /* [count][77]; class -1: the word acts everywhere */
+    int16_t *classes;         /* [count]: entries of class_ids that are in use */
+} latents;
+
+/* FOLDER/pictures, FOLDER/labels with files of the same names, FOLDER/classes.txt; or FOLDER/captions.txt. */
+typedef struct photos {
+    names files;
+    char *path, *classes, *captions;
+    bool layouts;
+} photos;
+
+/* One batch of text2image and layout. */
+typedef struct batch {
+    flis_tensor *z, *noise; /* [n][h][w][4] */
+    double t[MAX_BATCH];    /* timesteps */
+    int32_t *ids;           /* [n][77] */
+    float *class_ids;       /* [n][77] */
+    flis_rca rca[MAX_BATCH];
+    const flis_rca *layout[MAX_BATCH]; /* NULL: plain cross-attention */
+} batch;
+
+typedef struct log_line {
+    uint64_t step;
+    double loss, norm;
+} log_line;
+
+typedef struct job {
+    options o;
+    flis_ctx ctx;
+    models m;
+    flis_vae *autoencoder; /* segmenter: --model, which is not written */
+    flis_vocab *vocab;
+    training training;
+    flis_tape tape;
+    flis_schedule schedule;
+    latents data;
+    photos folder;
+    world_scene **scene; /* [scenes]: room for drawing a batch */
+    size_t scenes;
+    flis_param edges, colours;  /* [6][3][3][3], [2][3][3][3] */
+    int16_t empty[FLIS_TOKENS]; /* tokens of "" */
+    /* The loss of this worker's share of step training.step; its gradients accumulate. -1: failed. */
+    double (*loss)(struct job *job);
+    struct job *worker; /* [workers]: copies, each with a context, a tape and a share of the batch; NULL: not split */
+    size_t workers, first, units; /* the share: scenes where they are drawn, else samples */
+    double share, share_loss;     /* units / all units; a worker's last loss */
+    log_line *line;
+    size_t lines, room;
+    progress progress;
+    const volatile int *stop; /* set by Ctrl-C */
+} job;
+
+/* ---- data.c ------------------------------------------------------------------------------------------------------ */
+
+/* Random numbers are a function of (seed, stage, purpose, step, number in the batch) and nothing else. */
+enum { DICE_CROP = 1, DICE_NOISE, DICE_SAMPLE, DICE_WEIGHT, DICE_LATENT };
+dice dice_of(const options *o, int purpose, uint64_t step, uint64_t number);
+void fill_normal(dice *d, flis_real *out, size_t count);
+
+bool latents_new(flis_ctx *ctx, latents *l, size_t count, size_t h, size_t w);
+bool latents_read(flis_ctx *ctx, const char *path, latents *l);
+/* Leaves l in the file's byte order: free it next. */
+bool latents_write(flis_ctx *ctx, const char *path, latents *l);
+void latents_free(latents *l);
+
+/* Tokens and classes of a prompt, as latents hold them. */
+bool put_prompt(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase *phrase, size_t count, int16_t *ids,
+                int16_t *class_ids, int16_t *classes);
+/* The prompt of a scene: its phrases with their labels where the set is plain, else its caption. */
+bool put_scene_prompt(flis_ctx *ctx, const flis_vocab *vocab, const world_scene *s, bool plain, int16_t *ids,
+                      int16_t *class_ids, int16_t *classes);
+
+bool photos_open(flis_ctx *ctx, const char *path, bool layouts, photos *out);
+/* Sample `at`: pixels [side][side][3] in -1..1, label [side][side], and phrases (phrases_free). mirror: left to right. */
+bool photos_sample(flis_ctx *ctx, const photos *f, size_t at, size_t side, bool mirror, flis_real *pixels,
+                   uint8_t *label, flis_phrase **phrase, size_t *phrases);
+void phrases_free(flis_phrase *phrase, size_t count);
+void photos_close(photos *f);
+
+/* ---- samples.c --------------------------------------------------------------------------------------------------- */
+
+/* Side of the windows that are cut from scenes of `side` latent cells. */
+size_t window_side(const job *j, size_t side);
+int choose_window(const latents *l, size_t at, size_t side, bool things, dice *d, size_t *top, size_t *left);
+void put_window_prompt(const latents *l, size_t at, const uint8_t *label, size_t cells, bool all, int only,
+                       const int16_t *empty, int32_t *ids, float *class_ids, size_t *classes);
+/* Sample k of a batch. `scale` is the autoencoder's scale factor. */
+bool sample_latents(job *j, batch *b, size_t k, double scale, dice *d);
+bool sample_photos(job *j, batch *b, size_t k, double scale, dice *d);
+
+/* ---- weights.c --------------------------------------------------------------------------------------------------- */
+
+extern const flis_vae_config SMALL_VAE;
+extern const flis_clip_config SMALL_CLIP;
+extern const flis_unet_config SMALL_UNET, SMALL_SEGMENTER;
+
+bool name_ends(const char *name, const char *end);
+bool new_weights(flis_ctx *ctx, void *options, const char *name, flis_param *p); /* a visitor */
+void models_free(models *m);
+bool models_walk(flis_ctx *ctx, const models *m, flis_visit *visit, void *user);
+void model_metadata(flis_ctx *ctx, flis_writer *writer, const models *m, double scale_factor);
+bool models_write(flis_ctx *ctx, const options *o, const models *m, double scale_factor); /* F16 */
+/* The parts of --model that a stage needs. */
+bool models_load(job *j, bool clip, bool unet, bool decoder);
+/* The parts that are trained: those of --start, else new ones. A config that is NULL: not that part. */
+bool models_begin(job *j, const flis_vae_config *vae, const flis_clip_config *clip, const flis_unet_config *unet);
+
+/* Of padding's mean score in each head of a new cross-attention: what suppress_padding adds. */
+enum { PADDING_SCORE = -6 };
+typedef struct padding_features {
+    const flis_real *mean; /* f: [context] */
+    size_t context, heads;
+    double *shared; /* q1: [c], kept from to_q until to_k is visited */
+} padding_features;
+bool suppress_padding(flis_ctx *ctx, void *padding_features, const char *name, flis_param *p); /* a visitor */
+bool suppress_padding_keys(job *j);
+
+/* ---- stages.c ---------------------------------------------------------------------------------------------------- */
+
+void weigh_crop(const world_scene *s, size_t top, size_t left, size_t crop, double things, flis_real *weight);
+bool prepare(job *j);
+/* The model file, from the weights' averages. */
+bool write_result(job *j);
+bool make_latents(job *j);
+
+/* ---- loop.c ------------------------------------------------------------------------------------------------------ */
+
+bool train(job *j);
+void job_free(job *j);
+
+/* ---- plot.c ------------------------------------------------------------------------------------------------------ */
+
+bool log_add(job *j, uint64_t step, double loss, double norm);
+bool log_write(job *j);
+/* The lines up to the state's step, so that a resumed log is one log. */
+bool log_read(job *j);
+bool plot_write(job *j);
+
+#endif
