@@ -1,6 +1,6 @@
 #!/bin/sh
-# train.sh [quick|full] TRAIN WORLD EVALUATE FLIS [COUNTS]: training as people run it: the same bits with any number of threads, stopped
-# and resumed or not; workers; every stage; folders of pictures; refusals; nothing half-written.
+# train.sh [quick|full] TRAIN WORLD EVALUATE FLIS [COUNTS]: training as people run it: the same bits with any number of threads,
+# stopped and resumed or not; workers; every stage; folders of pictures; refusals; nothing half-written.
 #   quick   each kind of check on its smallest case: crops of 8 pixels, batches of 1, weights from models/ (half a minute
 #           with sanitizers)
 #   full    quick's checks and all others (the default): the stages from new weights, every option (half an hour with
@@ -124,7 +124,12 @@ refusals() {
     fails "a folder that is not there" 1 'cannot be written' "$train" vae -o nowhere/x.safetensors
     fails "a folder as output" 1 'is a folder' "$train" vae -o x.safetensors --log "$dir"
     fails "two results in one file" 1 'is named for two results' "$train" vae -o x.safetensors --log x.safetensors
-    fails "a result over an input" 1 'is an input too' "$train" latents --model "$vocab" -o "$vocab"
+    echo input >m.safetensors
+    fails "a result over an input" 1 'is an input too' "$train" latents --model m.safetensors -o m.safetensors
+    ok "which stays as it was" grep -q '^input$' m.safetensors
+    mkdir x.safetensors.tsv.partial
+    fails "a log that cannot be written" 1 'x.safetensors.tsv: cannot be written' "$train" vae -o x.safetensors
+    rmdir x.safetensors.tsv.partial
     ok "nothing half-written" missing x.safetensors
     ok "help lists the stages" prints '^  text2image ' "$train" --help
     for stage in vae text2image layout segmenter; do ok "help of $stage" prints '--steps N .*, default [0-9]*$' "$train" $stage --help; done

@@ -136,11 +136,16 @@ static double gradient_norm(flis_ctx *ctx, const training *t, double *squares)
     return sqrt(total);
 }
 
-/* Factors that all values of one update share: keep = 1 - rate decay, rest = 1 - beta, root2 = sqrt(1 - beta2^step). */
+/* Factors that all values of one update share: keep = 1 - rate decay, rest = 1 - beta, rate: over 1 - beta1^step,
+   root2 = sqrt(1 - beta2^step), ema = 1 - d. */
 typedef struct {
     flis_real keep, beta1, beta2, rest1, rest2, rate, root2, eps, ema, clip;
 } update;
 
+/* In this order, per value, with g scaled by `clip` first:
+     m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g g
+     p = p (1 - rate decay) - rate / (1 - beta1^step) m / (sqrt(v) / sqrt(1 - beta2^step) + eps)
+     ema = ema - (1 - d)(ema - p) */
 static void update_weight(const update *u, trained_weight *w)
 {
     const size_t count = flis_param_count(w->param);
@@ -162,7 +167,7 @@ static void update_weight(const update *u, trained_weight *w)
     flis_param_repack(w->param);
 }
 
-/* SPEC 14.7. */
+/* d = min(ema, (1 + step) / (10 + step)); clip = min(1, clip / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_. SPEC 14.7. */
 bool training_step(flis_ctx *ctx, training *t)
 {
     double *squares = flis_alloc(ctx, t->count, sizeof *squares);
@@ -195,7 +200,7 @@ bool training_step(flis_ctx *ctx, training *t)
     return true;
 }
 
-/* SPEC 14.7. */
+/* Every average is checked first, so that a failure changes nothing. SPEC 14.7. */
 bool training_swap(flis_ctx *ctx, training *t)
 {
     if (!flis_ok(ctx)) return false;

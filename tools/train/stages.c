@@ -176,9 +176,9 @@ static batch *batch_new(flis_ctx *ctx, size_t n, size_t h, size_t w)
     return b->z && b->noise && b->ids && b->class_ids ? b : NULL;
 }
 
-/* E |eps - eps_theta(z_t, t, c)|^2 with z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) eps, t uniform in 0 to 999 (Ho et al. 2020,
-   equation 14; Rombach et al. 2022, equation 2; FreestyleNet@5dcb8b8 ldm/models/diffusion/ddpm.py p_losses). A share
-   --dropout of the samples has the empty prompt, for guidance (Ho & Salimans 2022). SPEC 14.6. */
+/* E |eps - eps_theta(z_t, t, c)|^2 with z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) eps, t uniform in 0 to 999
+   (Ho et al. 2020, equation 14; Rombach et al. 2022, equation 2; FreestyleNet@5dcb8b8 ldm/models/diffusion/ddpm.py p_losses).
+   A share --dropout of the samples has the empty prompt, for guidance (Ho & Salimans 2022). SPEC 14.6. */
 static double diffusion_loss(job *j)
 {
     flis_ctx *ctx = &j->ctx;

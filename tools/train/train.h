@@ -102,7 +102,7 @@ typedef struct job {
 /* ---- data.c ------------------------------------------------------------------------------------------------------ */
 
 /* Random numbers are a function of (seed, stage, purpose, step, number in the batch) and nothing else. */
-enum { DICE_CROP = 1, DICE_NOISE, DICE_SAMPLE, DICE_WEIGHT, DICE_LATENT };
+enum { DICE_CROP = 1, DICE_SAMPLE = 3, DICE_WEIGHT, DICE_LATENT };
 dice dice_of(const options *o, int purpose, uint64_t step, uint64_t number);
 void fill_normal(dice *d, flis_real *out, size_t count);
 
