@@ -1367,7 +1367,7 @@ const char *flis_file_metadata(const flis_file *file, const char *key)
 /* SPEC 10.6. */
 double flis_file_number(flis_ctx *ctx, const flis_file *file, const char *key, bool whole, double otherwise)
 {
-    flis_ctx quiet = {.threads = 1}; /* what is wrong with it as JSON is not what a user wants to know */
+    flis_ctx quiet = FLIS_CTX_PLAIN; /* what is wrong with it as JSON is not what a user wants to know */
     const char *text = flis_file_metadata(file, key);
     if (!text) return otherwise;
     flis_json *json = flis_json_parse(&quiet, key, text, strlen(text));

@@ -70,14 +70,22 @@ typedef struct flis_rng {
     uint32_t calls; /* Philox: normal calls since seeding */
 } flis_rng;
 
-/* A format that arithmetic can be made to look like: each operation's result is rounded to it, and so are the operands
-   of products (weights and biases too); for tf32 the operands alone, to 10 bits, while results are float32. Sums are
+/* A number format whose rounding is emulated: each operation's result is rounded to it, and so are the operands of
+   products (weights and biases too); for tf32 the operands alone, to 10 bits, while results are float32. Sums are
    accumulated as ever, in `flis_real`; norms and softmax work in double inside. Tells how far a right port may be off. */
 typedef enum { FLIS_EXACT, FLIS_AS_F32, FLIS_AS_TF32, FLIS_AS_F16, FLIS_AS_BF16 } flis_precision;
 
+enum { FLIS_MAGIC = 0x464C4953 };
+/* A context for reading and parsing beside one that failed: flis_ctx quiet = FLIS_CTX_PLAIN; */
+#define FLIS_CTX_PLAIN \
+    { \
+        .magic = FLIS_MAGIC, .threads = 1 \
+    }
 typedef struct flis_ctx {
     char error[4096]; /* the first failure, one sentence (several lines where it lists tensors); "" if none */
-    int threads;      /* OpenMP threads; the bits do not depend on it */
+    uint32_t magic;   /* FLIS_MAGIC after flis_init; operations fail on a context without it */
+    int threads;      /* OpenMP threads, 1 or more; the bits do not depend on it */
+    bool naive;       /* every operation runs its definition: slow, the same bits; for checks and for readers */
     bool dry;         /* operations only compute shapes and count memory and work: how stages size the arena */
     uint64_t macs;    /* multiply-adds that operations did (or, dry, would have done) */
     flis_arena arena;
@@ -157,7 +165,7 @@ struct flis_tensor {
     bool bytes; /* a traced mask: its values are 0 and 1, and files hold them as U8 */
     size_t n, h, w, c;
     flis_real *x;           /* n*h*w*c values; NULL while dry */
-    struct flis_grad *grad; /* gathers the loss's gradient (section 10), views' too; NULL: none is wanted */
+    struct flis_grad *grad; /* accumulates the loss's gradient (section 10), views' too; NULL: none is wanted */
 };
 
 flis_tensor *flis_image(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t c);
@@ -194,7 +202,7 @@ typedef struct flis_param {
     int rank;
     size_t shape[4];   /* as in the checkpoint: [out], [out][in], [out][in][kh][kw] */
     bool table;        /* looked up by row (an embedding), never multiplied: stays unpacked */
-    size_t groups;     /* a group norm's gain: groups of channels; 0: 32, as in Stable Diffusion */
+    size_t groups;     /* a group norm's weight: groups of channels; 0: 32, as in Stable Diffusion */
     flis_real *value;  /* unpacked values in the checkpoint's order (vectors, embeddings); else NULL */
     flis_real *packed; /* panels (matrices and kernels); else NULL */
     uint16_t *half;    /* the same panels as F16 or BF16, widened where they are used: half the memory */
@@ -203,10 +211,11 @@ typedef struct flis_param {
     flis_real *grad; /* [workers] d loss / d value, accumulated over backward passes; NULL: frozen */
 } flis_param;
 
-/* Each operation returns a new tensor in the arena and leaves its inputs alone. The equation stands above it in
-   tensor.c. On a failed context they return NULL, and accept NULL. */
+/* Each operation returns a new tensor in the arena and leaves its inputs alone. Its equation and its definition, a slow
+   loop, are in tensor.c. On a failed context operations return NULL, and accept NULL; on any other a NULL that is not
+   allowed below, a wrong shape, or ctx->threads below 1 fails the context with a sentence. */
 
-/* y[i,o] = sum_k x[i,k] w[o,k] + b[o] (+ add[i,o]). w [c_out][c], b [c_out] or NULL; add like y, or NULL. */
+/* y[i,o] = sum_k x[i,k] w[o,k] + b[o] (+ add[i,o]). w [c_out][c] or [c_out][c][1][1], b [c_out] or NULL; add like y, or NULL. */
 flis_tensor *flis_linear(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
                          const flis_tensor *add);
 
@@ -219,7 +228,8 @@ typedef enum {
 /* y[i,j,o] = sum_{kh,kw,ci} x[.,.,ci] w[o,ci,kh,kw] + b[o] (+ add). w [c_out][c][k][k], k = 1 or 3. */
 flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
                        flis_conv_kind kind, const flis_tensor *add);
-/* Group norm over gain->groups (32) groups of neighbouring channels, eps inside the root, then gain and bias [c]; then SiLU if asked. */
+/* Group norm over weight->groups (32) groups of neighbouring channels, eps inside the root, then weight and bias [c]; then
+   SiLU if asked. */
 flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *weight, const flis_param *bias,
                              double eps, bool silu);
 /* Layer norm over c, eps 1e-5. */
@@ -229,7 +239,7 @@ flis_tensor *flis_quick_gelu(flis_ctx *ctx, const flis_tensor *x); /* x sigmoid(
 flis_tensor *flis_geglu(flis_ctx *ctx, const flis_tensor *x);      /* first half of c times exact GELU of the second */
 flis_tensor *flis_add(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b);
 flis_tensor *flis_add_to_all(flis_ctx *ctx, const flis_tensor *x,
-                             const flis_tensor *v); /* v [n][1][c] at every place */
+                             const flis_tensor *v); /* v [n][1][c] at every position */
 flis_tensor *flis_scale(flis_ctx *ctx, const flis_tensor *x, double factor);
 flis_tensor *flis_concat(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b); /* channels of a, then of b */
 flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_param *token,
@@ -241,14 +251,14 @@ typedef struct flis_mask {
     const uint8_t *const
         *attended; /* per sample [t_query][t_key], 1 attended, 0 masked; attended[i] NULL: all attended */
 } flis_mask;
-/* Multi-head attention: heads side by side in c; score = (q . k) * scale, closed: -max(real); softmax over keys; the
+/* Multi-head attention: heads side by side in c; score = (q . k) * scale, masked: -max(real); softmax over keys; the
    weighted sum of v. q [n][tq][c], k and v [n][tk][c]. Never holds more than 32 query rows of scores per thread. */
 flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v,
                             size_t heads, double scale, flis_mask mask);
 
 /* What that attention computes inside, for the trace and only where ctx->trace_wants it, under name + ".q", ".k", ".v"
    [n heads][t][d]; ".scores" (scaled, before the mask) and ".weights" (after softmax) [n heads][tq][tk]; ".mask"
-   [tq][tk], for n > 1 [n][tq][tk], where mask.open is given. */
+   [tq][tk], for n > 1 [n][tq][tk], where mask.attended is given. */
 void flis_trace_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
                           double scale, flis_mask mask, const char *name);
 /* Two operations that are done in one where no trace wants to see between them; the bits are the same. Group norm,

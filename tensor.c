@@ -1,9 +1,13 @@
-/* tensor.c - tensors, the arena they live in, the canonical arithmetic, every operation, and files of tensors.
+/* tensor.c - context, arena, tensors, trace, tape; the canonical arithmetic; every operation and loss; weights.
  *
- * What an operation's result is, is defined here to the bit, so that "the same" needs no tolerance: the naive loop
- * over the equation above each function gives exactly the result, and everything done for speed (panels, tiles,
- * threads, SIMD) only reorders work that does not meet in one sum. What this file is not: a general tensor library;
- * it has the operations that Stable Diffusion v1.4 needs, on the layouts that they are fastest on.
+ * Each operation stands here with four faces, in this order: its equation; the slow loop that *is* its definition, to
+ * the bit (its name ends in _definition); the fast code, which computes the same bits; and the backward. Where the fast
+ * code is the plain loop over the equation already, it is the definition, and no second loop is written. The fast code
+ * (panels, tiles, threads, SIMD) only reorders work whose results do not meet in one sum; test_ops.c compares the two.
+ *
+ * To read the definitions alone, skip every `#ifndef FLIS_NAIVE`: `make naive` builds flis-naive without those parts.
+ * ctx->naive selects the definitions at run time. This is no general tensor library: it has the operations that Stable
+ * Diffusion v1.4 needs, on the layouts that they are fastest on. It opens no file.
  *
  * Letters: n samples, h height, w width, c channels in, o channels out, t tokens, d width of a head, k inner index of
  * a dot product, m row of a product, p panel, i row in a tile, j lane (output in a panel, or query in a block).
@@ -24,9 +28,9 @@
     "Floats are computed with excess precision here: x87 wants -msse2 -mfpmath=sse, gcc for s390 -fexcess-precision=fast."
 #endif
 
-/* A loop is shared out only where there is enough work (some 300 microseconds): a thread that another program keeps off
-   its core delays every loop's end, which made small networks a hundred times slower on a busy machine. Training has a
-   machine to itself for hours, and many small loops: there less work is enough. */
+/* A loop runs on several threads only where there is enough work (some 300 microseconds): a thread that another program
+   keeps off its core delays the end of every loop, which made small networks a hundred times slower on a busy machine.
+   Training has a machine to itself for hours, and many small loops: there less work is enough. */
 #ifdef _OPENMP
 #include <omp.h>
 #ifndef LESS
@@ -60,7 +64,7 @@ static size_t utf8_length(const unsigned char *p)
     return n;
 }
 
-/* 0 for control characters, those that end a line or turn its direction (U+2028 to U+202E, U+2066 to U+2069), and what is no
+/* 0 for control characters, line separators, bidirectional controls (U+2028 to U+202E, U+2066 to U+2069) and invalid
    UTF-8. SPEC 14.1. */
 size_t flis_printable(const char *text)
 {
@@ -71,7 +75,7 @@ size_t flis_printable(const char *text)
     return utf8_length(p);
 }
 
-/* Names come from files: one with a line feed would make two sentences, one with an escape would command the terminal.
+/* Names come from files: a line feed in one would split the sentence, an escape sequence would control the terminal.
    SPEC 14.1. */
 void flis_make_printable(char *text)
 {
@@ -82,7 +86,7 @@ void flis_make_printable(char *text)
     }
 }
 
-/* SPEC 14.1. */
+/* The first sentence wins: what fails later is a consequence of it. SPEC 14.1. */
 bool flis_fail(flis_ctx *ctx, const char *format, ...)
 {
     if (ctx->error[0]) return false;
@@ -94,7 +98,7 @@ bool flis_fail(flis_ctx *ctx, const char *format, ...)
     return false;
 }
 
-/* SPEC 14.1. */
+/* "open: no such file" becomes "model.safetensors: open: no such file". SPEC 14.1. */
 bool flis_fail_in(flis_ctx *ctx, const char *where)
 {
     char sentence[sizeof ctx->error];
@@ -104,16 +108,24 @@ bool flis_fail_in(flis_ctx *ctx, const char *where)
     return flis_fail(ctx, "%s: %s", where, sentence);
 }
 
-/* SPEC 14.1. */
+/* The sentence is the state: no second flag can disagree with it. SPEC 14.1. */
 bool flis_ok(const flis_ctx *ctx)
 {
     return !ctx->error[0];
 }
 
-/* SPEC 14.1. */
+/* Overwrites the error: in memory that flis_init has not seen, it may hold anything. */
+static bool initialised(flis_ctx *ctx)
+{
+    if (ctx->magic == FLIS_MAGIC) return true;
+    snprintf(ctx->error, sizeof ctx->error, "the context was not initialised: call flis_init before it is used");
+    return false;
+}
+
+/* Zero bytes are taken as one: malloc(0) may return NULL, which would be read as a failure. SPEC 14.1. */
 void *flis_alloc(flis_ctx *ctx, size_t count, size_t size)
 {
-    if (!flis_ok(ctx)) return NULL;
+    if (!initialised(ctx) || !flis_ok(ctx)) return NULL;
     if (size && count > SIZE_MAX / size) {
         flis_fail(ctx, "out of memory: %zu items of %zu bytes are more than this machine can address", count, size);
         return NULL;
@@ -123,8 +135,8 @@ void *flis_alloc(flis_ctx *ctx, size_t count, size_t size)
     return p;
 }
 
-/* Compilers and start-up code (a -Ofast library linked in is enough) can take IEEE arithmetic away; one product of each
-   kind tells. volatile keeps the compiler from answering with its own arithmetic. SPEC 1.1. */
+/* Compilers and start-up code (one library that was linked with -Ofast) can take IEEE arithmetic away. One product of
+   each kind shows it; volatile keeps the compiler from computing it with its own arithmetic. SPEC 1.1. */
 static bool arithmetic_is_ieee(flis_ctx *ctx)
 {
     volatile float tiny = FLT_MIN, half = 0.5f, big = 16777216.0f, one = 1.0f;
@@ -141,10 +153,11 @@ static bool arithmetic_is_ieee(flis_ctx *ctx)
     return true;
 }
 
-/* SPEC 1.1. */
+/* Fails where the machine or the build would change bits, before any result is computed. SPEC 1.1. */
 bool flis_init(flis_ctx *ctx)
 {
     memset(ctx, 0, sizeof *ctx);
+    ctx->magic = FLIS_MAGIC;
     ctx->threads = 1;
 #ifdef _OPENMP
     ctx->threads = omp_get_max_threads();
@@ -152,9 +165,10 @@ bool flis_init(flis_ctx *ctx)
     return arithmetic_is_ieee(ctx);
 }
 
-/* SPEC 14.1. */
+/* A signal handler may only set a flag; the failure happens here, between two operations. SPEC 14.1. */
 bool flis_poll(flis_ctx *ctx)
 {
+    if (!initialised(ctx)) return false;
     if (ctx->interrupted && *ctx->interrupted) flis_fail(ctx, "interrupted");
     return flis_ok(ctx);
 }
@@ -165,13 +179,40 @@ static bool idle(flis_ctx *ctx)
     return !flis_poll(ctx) || ctx->dry;
 }
 
+/* What every operation asks first. False where it must do nothing: the context has failed before (its inputs may be NULL
+   then), or it fails here, on a context without flis_init, without threads, or on a tensor or weight that is NULL. */
+static bool ready(flis_ctx *ctx, const char *op, const void *const *given, size_t count)
+{
+    if (!initialised(ctx) || !flis_ok(ctx)) return false;
+    if (ctx->threads < 1)
+        return flis_fail(ctx, "%s: got %d threads in the context, wanted 1 or more", op, ctx->threads);
+    for (size_t i = 0; i < count; i++)
+        if (!given[i]) return flis_fail(ctx, "%s: argument %zu is NULL, wanted a tensor or weight", op, i + 1);
+    return true;
+}
+/* Lists the arguments that must not be NULL. */
+#define READY(ctx, op, ...) \
+    ready(ctx, op, (const void *const[]){__VA_ARGS__}, \
+          sizeof((const void *const[]){__VA_ARGS__}) / sizeof(const void *))
+
+/* True where operations run their definitions: the same bits, slowly. A tape needs what only the fast code saves. */
+static bool runs_definition(const flis_ctx *ctx)
+{
+#ifdef FLIS_NAIVE
+    (void)ctx;
+    return true;
+#else
+    return ctx->naive && !ctx->tape;
+#endif
+}
+
 /* ---- Arena ----------------------------------------------------------------------------------------------------- */
 
 enum { ALIGN = 64, SMALLEST_CHUNK = 1 << 20 };
 
 struct flis_chunk {
     struct flis_chunk *below;
-    size_t size, fill;   /* bytes of data, bytes handed out */
+    size_t size, fill;   /* bytes of data, bytes in use */
     unsigned char *data; /* ALIGNed, inside this allocation */
 };
 
@@ -205,15 +246,16 @@ static void chunks_free(struct flis_chunk *chunk)
     }
 }
 
-/* SPEC 14.1. */
+/* The arena, the only memory that a context owns. SPEC 14.1. */
 void flis_free(flis_ctx *ctx)
 {
+    if (ctx->magic != FLIS_MAGIC) return;
     chunks_free(ctx->arena.top);
     chunks_free(ctx->arena.spare);
     memset(&ctx->arena, 0, sizeof ctx->arena);
 }
 
-/* Puts a chunk with room for `bytes` on top: an emptied one if one is large enough, else a new one. */
+/* Puts a chunk with room for `bytes` on top: a spare one if one is large enough, else a new one. */
 static bool chunk_push(flis_ctx *ctx, size_t bytes)
 {
     flis_arena *arena = &ctx->arena;
@@ -234,10 +276,10 @@ static void count_use(flis_arena *arena, size_t bytes)
     if (arena->used > arena->peak) arena->peak = arena->used;
 }
 
-/* `head` bytes that exist even while dry, then `body` bytes that are only counted then; one piece. */
+/* One piece of `head` bytes, which exist even while dry, and `body` bytes, which are only counted then. */
 static void *arena_take(flis_ctx *ctx, size_t head, size_t body)
 {
-    if (!flis_ok(ctx)) return NULL;
+    if (!initialised(ctx) || !flis_ok(ctx)) return NULL;
     if (body > SIZE_MAX / 2 - head) {
         flis_fail(ctx, "out of memory: a tensor of %zu bytes is more than this machine can address", body);
         return NULL;
@@ -255,7 +297,7 @@ static void *arena_take(flis_ctx *ctx, size_t head, size_t body)
     return p;
 }
 
-/* SPEC 14.2. */
+/* The sum of sizes is counted as if the memory were taken, so that a dry run gives the arena's peak. SPEC 14.2. */
 void *flis_scratch(flis_ctx *ctx, size_t count, size_t size)
 {
     if (size && count > SIZE_MAX / 4 / size) {
@@ -265,22 +307,22 @@ void *flis_scratch(flis_ctx *ctx, size_t count, size_t size)
     return arena_take(ctx, 0, count * size);
 }
 
-/* SPEC 14.2. */
+/* In one chunk: pieces that do not fit the rest of a chunk would leave holes. SPEC 14.2. */
 bool flis_reserve(flis_ctx *ctx, size_t bytes)
 {
     flis_arena *arena = &ctx->arena;
-    if (!flis_ok(ctx)) return false;
+    if (!initialised(ctx) || !flis_ok(ctx)) return false;
     if (arena->top && arena->top->size - arena->top->fill >= bytes) return true;
     struct flis_chunk *fit = arena->spare;
     while (fit && fit->size < bytes) fit = fit->below;
     if (!fit) {
-        chunks_free(arena->spare); /* too small for what comes: keeping them would only add to the peak */
+        chunks_free(arena->spare); /* too small: keeping them would only add to the peak */
         arena->spare = NULL;
     }
     return chunk_push(ctx, bytes);
 }
 
-/* SPEC 14.2. */
+/* The current arena position. SPEC 14.2. */
 flis_mark flis_here(const flis_ctx *ctx)
 {
     const flis_arena *arena = &ctx->arena;
@@ -288,7 +330,7 @@ flis_mark flis_here(const flis_ctx *ctx)
     return mark;
 }
 
-/* SPEC 14.2. */
+/* Frees everything allocated after the mark; chunks stay, as spares. SPEC 14.2. */
 void flis_rewind(flis_ctx *ctx, flis_mark mark)
 {
     flis_arena *arena = &ctx->arena;
@@ -310,17 +352,23 @@ void flis_rewind(flis_ctx *ctx, flis_mark mark)
     arena->used = mark.used;
 }
 
-/* SPEC 14.2. */
+/* flis-naive has no dry runs: its arena grows as it is used. SPEC 14.2. */
 bool flis_dry_begin(flis_ctx *ctx, flis_dry *dry)
 {
-    if (ctx->dry || ctx->tape || !flis_ok(ctx)) return false;
+#ifdef FLIS_NAIVE
+    (void)ctx;
+    (void)dry;
+    return false;
+#else
+    if (ctx->dry || ctx->tape || !flis_poll(ctx)) return false;
     *dry = (flis_dry){flis_here(ctx), ctx->arena.peak, ctx->macs};
     ctx->arena.peak = ctx->arena.used;
     ctx->dry = true;
     return true;
+#endif
 }
 
-/* SPEC 14.2. */
+/* Reserves what the operations between begin and end used at most. SPEC 14.2. */
 void flis_dry_end(flis_ctx *ctx, const flis_dry *dry)
 {
     size_t most = ctx->arena.peak - dry->mark.used;
@@ -362,25 +410,25 @@ static flis_tensor *tensor_new(flis_ctx *ctx, int rank, size_t n, size_t h, size
     return y;
 }
 
-/* SPEC 0.1. */
+/* [n][h][w][c]. SPEC 0.1. */
 flis_tensor *flis_image(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t c)
 {
     return tensor_new(ctx, 4, n, h, w, c);
 }
 
-/* SPEC 0.1. */
+/* [n][t][c], stored as [n][t][1][c]. SPEC 0.1. */
 flis_tensor *flis_rows(flis_ctx *ctx, size_t n, size_t t, size_t c)
 {
     return tensor_new(ctx, 3, n, t, 1, c);
 }
 
-/* SPEC 0.1. */
+/* [n][c], stored as [n][1][1][c]. SPEC 0.1. */
 flis_tensor *flis_vectors(flis_ctx *ctx, size_t n, size_t c)
 {
     return tensor_new(ctx, 2, n, 1, 1, c);
 }
 
-/* SPEC 0.1. */
+/* n h w c, whatever the rank. SPEC 0.1. */
 size_t flis_count(const flis_tensor *x)
 {
     return x->n * x->h * x->w * x->c;
@@ -391,7 +439,7 @@ static flis_tensor *like(flis_ctx *ctx, const flis_tensor *x)
     return x ? tensor_new(ctx, x->rank, x->n, x->h, x->w, x->c) : NULL;
 }
 
-/* A shape that a model file can bring about is checked with a sentence, not an assertion. */
+/* A model file can cause wrong shapes, so they end in a sentence, not in an assertion. */
 static bool same_shape(flis_ctx *ctx, const char *op, const flis_tensor *a, const flis_tensor *b)
 {
     if (a->n == b->n && a->h == b->h && a->w == b->w && a->c == b->c) return true;
@@ -399,14 +447,14 @@ static bool same_shape(flis_ctx *ctx, const char *op, const flis_tensor *a, cons
                      a->w, a->c, b->n, b->h, b->w, b->c);
 }
 
-/* SPEC 14.2. */
+/* y survives the rewind by moving down to the mark. SPEC 14.2. */
 flis_tensor *flis_keep(flis_ctx *ctx, flis_mark mark, flis_tensor *y)
 {
-    if (!y || ctx->tape) return y; /* a tape's backward still needs everything */
+    if (!y || ctx->tape) return y; /* the backward still needs everything */
     flis_tensor old = *y;
     flis_rewind(ctx, mark);
-    /* A tensor's values always follow a header in the same chunk, so the new header, which lies lower, cannot overwrite
-       values that have not been moved yet. */
+    /* A tensor's values follow its header in the same chunk, so the new header, which lies lower, cannot overwrite values
+       that have not been moved yet. */
     flis_tensor *kept = tensor_new(ctx, old.rank, old.n, old.h, old.w, old.c);
     if (kept && kept->x) memmove(kept->x, old.x, flis_count(&old) * sizeof(flis_real));
     return kept;
@@ -424,25 +472,27 @@ static flis_tensor *view(flis_ctx *ctx, const flis_tensor *x, int rank, size_t h
     return y;
 }
 
-/* SPEC 0.1. */
+/* Position (i, j) of [n][h][w][c] is row i w + j of [n][h w][c]: the same memory. SPEC 0.1. */
 flis_tensor *flis_as_rows(flis_ctx *ctx, const flis_tensor *x)
 {
-    return x ? view(ctx, x, 3, x->h * x->w, 1) : NULL;
+    return READY(ctx, "as rows", x) ? view(ctx, x, 3, x->h * x->w, 1) : NULL;
 }
 
-/* SPEC 0.1. */
+/* Row i w + j of [n][h w][c] is position (i, j) of [n][h][w][c]: the same memory. SPEC 0.1. */
 flis_tensor *flis_as_image(flis_ctx *ctx, const flis_tensor *x, size_t h, size_t w)
 {
-    if (x && h * w != x->h * x->w) {
-        flis_fail(ctx, "got %zu tokens, wanted %zu x %zu", x->h * x->w, h, w);
+    if (!READY(ctx, "as image", x)) return NULL;
+    if (h * w != x->h * x->w) {
+        flis_fail(ctx, "as image: got %zu rows, wanted %zu x %zu", x->h * x->w, h, w);
         return NULL;
     }
     return view(ctx, x, 4, h, w);
 }
 
-/* SPEC 0.1. */
+/* y[n][i][k] = x[n][k][i], i = 0..h w - 1. SPEC 0.1. */
 flis_tensor *flis_from_nchw(flis_ctx *ctx, const flis_real *x, size_t n, size_t c, size_t h, size_t w)
 {
+    if (!READY(ctx, "from NCHW", x)) return NULL;
     flis_tensor *y = flis_image(ctx, n, h, w, c);
     if (!y || idle(ctx)) return y;
     for (size_t s = 0; s < n; s++)
@@ -451,18 +501,18 @@ flis_tensor *flis_from_nchw(flis_ctx *ctx, const flis_real *x, size_t n, size_t 
     return y;
 }
 
-/* SPEC 0.1. */
+/* out[n][k][i] = x[n][i][k]. SPEC 0.1. */
 void flis_to_nchw(const flis_tensor *x, flis_real *out)
 {
-    size_t c = x->c, places = x->h * x->w;
+    size_t c = x->c, positions = x->h * x->w;
     for (size_t s = 0; s < x->n; s++)
         for (size_t k = 0; k < c; k++)
-            for (size_t i = 0; i < places; i++) out[(s * c + k) * places + i] = x->x[(s * places + i) * c + k];
+            for (size_t i = 0; i < positions; i++) out[(s * c + k) * positions + i] = x->x[(s * positions + i) * c + k];
 }
 
 enum { TRACE_NAME = 64 + 256 }; /* ctx->scope and a module's path */
 
-/* SPEC 10.12. */
+/* A dry run has no values to show. SPEC 10.12. */
 void flis_trace(flis_ctx *ctx, const flis_tensor *x, const char *format, ...)
 {
     if (!ctx->trace || !x || idle(ctx)) return;
@@ -475,7 +525,7 @@ void flis_trace(flis_ctx *ctx, const flis_tensor *x, const char *format, ...)
     ctx->trace(ctx->trace_user, name, x);
 }
 
-/* SPEC 10.12. */
+/* False without a trace, so that nothing is computed for nobody. SPEC 10.12. */
 bool flis_trace_wants(flis_ctx *ctx, size_t count, const char *format, ...)
 {
     if (!ctx->trace || !ctx->trace_wants || idle(ctx)) return false;
@@ -508,8 +558,8 @@ struct flis_node {
     void *user;
 };
 
-/* Gradients of tensors live outside the arena: they come and go in another order than activations. Freed memory waits here
-   for the next one that it fits. */
+/* Gradients of tensors live outside the arena: they are allocated and freed in another order than activations. A buffer
+   that is free waits here for the next gradient that it fits. */
 struct flis_buffer {
     struct flis_buffer *next;
     size_t count;
@@ -523,7 +573,7 @@ static void aligned_free(void *x);
 static bool grad_take(flis_ctx *ctx, flis_grad *g)
 {
     struct flis_buffer *best = NULL;
-    if (!ctx->tape) return flis_fail(ctx, "a gradient is wanted where no tape is");
+    if (!ctx->tape) return flis_fail(ctx, "backward: a gradient is wanted, but the context has no tape");
     for (struct flis_buffer *b = ctx->tape->buffers; b; b = b->next)
         if (!b->used && b->count >= g->count && b->count / 2 <= g->count && (!best || b->count < best->count)) best = b;
     if (!best) {
@@ -550,8 +600,8 @@ static void grad_release(flis_grad *g)
     g->x = NULL;
 }
 
-/* Where the gradient of t gathers; NULL: none is wanted (or there is no memory). *first: nothing has flowed in yet, the
-   memory holds rubbish, and is to be written, not added to. */
+/* The memory in which the gradient of t accumulates; NULL: none is wanted (or there is no memory). *first: nothing has
+   been accumulated yet, the memory is uninitialised, and must be written, not added to. */
 static flis_real *grad_open(flis_ctx *ctx, const flis_tensor *t, bool *first)
 {
     flis_grad *g = t->grad;
@@ -561,16 +611,16 @@ static flis_real *grad_open(flis_ctx *ctx, const flis_tensor *t, bool *first)
     return g->x;
 }
 
-/* Where the gradient of a weight gathers: the share of the tape's worker; NULL: none is wanted. */
+/* The memory in which the gradient of a weight accumulates: the share of the tape's worker; NULL: none is wanted. */
 static flis_real *weight_grad(const flis_ctx *ctx, const flis_param *w)
 {
     return w && w->grad ? w->grad + ctx->tape->worker * flis_param_count(w) : NULL;
 }
 
-/* One value into a gradient that is being written (first) or added to. */
-#define FLOW(to, first, value) ((to) = (first) ? (value) : (to) + (value))
+/* Accumulates one value: writes it where it is the first, else adds it. */
+#define ACCUMULATE(to, first, value) ((to) = (first) ? (value) : (to) + (value))
 
-/* The last use of a result's gradient: adds it to t's, or hands its memory over where nothing has flowed in yet. */
+/* The last use of a result's gradient: adds it to the gradient of t, or, where that is still empty, moves its memory there. */
 static void grad_pass(flis_ctx *ctx, const flis_tensor *y, const flis_tensor *t)
 {
     flis_grad *from = y->grad, *to = t->grad;
@@ -598,7 +648,7 @@ static flis_grad *grad_new(flis_ctx *ctx, const flis_tensor *t)
     return g;
 }
 
-/* SPEC 14.5. */
+/* An input becomes a variable: operations on it are recorded from now on. SPEC 14.5. */
 void flis_watch(flis_ctx *ctx, flis_tensor *x)
 {
     if (!x || !ctx->tape || !flis_ok(ctx)) return;
@@ -606,8 +656,15 @@ void flis_watch(flis_ctx *ctx, flis_tensor *x)
     if (x->grad) x->grad->watched = true;
 }
 
-/* Records an operation that made y of a, b, c (each may be NULL) and the weights w, bias (may be NULL); NULL where no
-   gradient is wanted of any of them, so that nothing is recorded. Called before an operation takes its scratch memory. */
+/* flis-naive records nothing: what computes with panels has no backward there. */
+#ifdef FLIS_NAIVE
+#define BACKWARD(function) NULL
+#else
+#define BACKWARD(function) function
+#endif
+
+/* Records an operation that computes y from a, b, c and the weights w, bias (each may be NULL). Returns NULL, and records
+   nothing, where none of them needs a gradient. Called before an operation takes its scratch memory. */
 static flis_node *record(flis_ctx *ctx, backward_fn *backward, flis_tensor *y, const flis_tensor *a,
                          const flis_tensor *b, const flis_tensor *c, const flis_param *w, const flis_param *bias)
 {
@@ -624,7 +681,7 @@ static flis_node *record(flis_ctx *ctx, backward_fn *backward, flis_tensor *y, c
     return ctx->tape->last = node;
 }
 
-/* A gradient that someone watches survives its operation's backward, which may overwrite or pass on what it is given. */
+/* A backward may overwrite or move the gradient that it is given; one that is watched is copied before. */
 static void node_backward(flis_ctx *ctx, const flis_node *node)
 {
     flis_grad *g = node->y.grad, watched = *g;
@@ -638,10 +695,10 @@ static void node_backward(flis_ctx *ctx, const flis_node *node)
     if (watched.watched) *g = watched;
 }
 
-/* SPEC 14.5. */
+/* The chain rule, newest operation first. SPEC 14.5. */
 bool flis_backward(flis_ctx *ctx)
 {
-    if (!flis_ok(ctx)) return false;
+    if (!READY(ctx, "backward", ctx)) return false;
     if (!ctx->tape) return flis_fail(ctx, "backward: nothing was recorded, for the context has no tape");
     while (ctx->tape->last && !idle(ctx)) {
         const flis_node *node = ctx->tape->last;
@@ -651,17 +708,19 @@ bool flis_backward(flis_ctx *ctx)
     return flis_ok(ctx);
 }
 
-/* SPEC 14.5. */
+/* flis-naive and ctx->naive have no tape: a backward uses what only the fast code keeps. SPEC 14.5. */
 bool flis_tape_begin(flis_ctx *ctx, flis_tape *tape)
 {
-    if (!flis_ok(ctx)) return false;
+    if (!READY(ctx, "tape", tape)) return false;
+    if (runs_definition(ctx))
+        return flis_fail(ctx, "tape: operations that run their definitions record nothing: train with the fast code");
     if (ctx->tape || ctx->dry) return flis_fail(ctx, "tape: the context is already %s", ctx->dry ? "dry" : "recording");
     tape->last = NULL;
     ctx->tape = tape;
     return true;
 }
 
-/* SPEC 14.5. */
+/* Buffers stay with the tape for its next step. SPEC 14.5. */
 void flis_tape_end(flis_ctx *ctx)
 {
     if (!ctx->tape) return;
@@ -670,7 +729,7 @@ void flis_tape_end(flis_ctx *ctx)
     ctx->tape = NULL;
 }
 
-/* SPEC 14.5. */
+/* The buffers of tensors' gradients. SPEC 14.5. */
 void flis_tape_free(flis_tape *tape)
 {
     while (tape->buffers) {
@@ -689,7 +748,7 @@ static void checkpoint_backward(flis_ctx *ctx, const flis_node *node)
     flis_node *before = ctx->tape->last;
     void (*trace)(void *user, const char *name, const flis_tensor *tensor) = ctx->trace;
     ctx->tape->last = NULL;
-    ctx->trace = NULL; /* every intermediate has been seen already */
+    ctx->trace = NULL; /* the forward pass has traced every intermediate already */
     flis_tensor *y = node->block(ctx, node->user, node->saved);
     if (y && y->grad) {
         grad_pass(ctx, &node->y, y);
@@ -700,7 +759,7 @@ static void checkpoint_backward(flis_ctx *ctx, const flis_node *node)
     flis_rewind(ctx, mark);
 }
 
-/* SPEC 14.5. */
+/* y = block(in) without its intermediates, which the backward computes again: less memory, the same bits. SPEC 14.5. */
 flis_tensor *flis_checkpoint(flis_ctx *ctx, flis_block *block, void *user, flis_tensor *const *in, size_t count)
 {
     flis_tape *tape = ctx->tape;
@@ -728,8 +787,8 @@ flis_tensor *flis_checkpoint(flis_ctx *ctx, flis_block *block, void *user, flis_
 
 /* ---- Elementary functions -------------------------------------------------------------------------------------- */
 
-/* In double with + - * / alone, so that every machine agrees. The vectorised loops below need far fewer digits in the
-   float build (2^-24 against 2^-53): their polynomials are cut there, which is part of the definition of its bits. */
+/* In double with + - * / alone, so that every machine agrees. The operations of the float build need far fewer digits
+   (2^-24 against 2^-53): their polynomials have fewer terms there, which is part of the definition of its bits. */
 
 static uint64_t bits_of(double x)
 {
@@ -746,10 +805,10 @@ static double from_bits(uint64_t u)
 }
 
 /* exp(x) = 2^k exp(r), k = round(x / ln 2), r = x - k ln 2 in [-0.347, 0.347], exp(r) its Taylor sum of `terms` terms.
-   Below -708 the result is 0 (its float has been 0 for long), above 709 it is infinite; NaN stays NaN.
-   Adding 1.5 * 2^52 rounds to an integer that stands in the low bits. The ends are cut by masks because gcc turns ?: with
-   floating constants into jumps and then does not vectorise the loops around (measured: attention ten times slower).
-   SPEC 1.5. */
+   Below -708 the result is 0 (as a float it is 0 from -104 on), above 709 it is infinite; NaN stays NaN.
+   Adding 1.5 * 2^52 rounds x / ln 2 to an integer, which is in the low bits of the sum. Bit masks select the results at
+   the ends, because gcc makes jumps of ?: with floating constants and then does not vectorise the loops around (measured:
+   attention ten times slower). SPEC 1.5. */
 static inline double exp_with(double x, int terms)
 {
     static const double inverse_factorial[] = {
@@ -768,8 +827,7 @@ static inline double exp_with(double x, int terms)
 }
 
 /* erfc(a) = exp(-a^2) erfcx(a) for a >= 0, erfc(-a) = 2 - erfc(a). erfcx is a polynomial in t = (a - 3) / (a + 3), fitted
-   in Chebyshev's norm on [0, 28] (mpmath, 60 digits): largest error 7e-18 with 23 coefficients, 7e-11 with 13.
-   SPEC 1.6. */
+   for the least maximum error on [0, 28] (mpmath, 60 digits): 7e-18 with 23 coefficients, 7e-11 with 13. SPEC 1.6. */
 static inline double erfc_with(double x, const double *coefficient, int terms, int exp_terms)
 {
     const uint64_t sign = bits_of(x) & 0x8000000000000000u;
@@ -805,7 +863,7 @@ static const double ERFCX_13[13] = {
 #define ERFCX_TERMS 13
 #endif
 
-/* SPEC 1.5. */
+/* exp with the number of terms that operations use in this build. SPEC 1.5. */
 static inline double exp_fast(double x)
 {
     return exp_with(x, EXP_TERMS);
@@ -824,13 +882,13 @@ static inline flis_real gelu(flis_real x)
 }
 
 /* d/dx of x s(b x) = s + b x s (1 - s), s the sigmoid */
-static inline double swish_slope(double x, double b)
+static inline double swish_derivative(double x, double b)
 {
     const double s = 1.0 / (1.0 + exp_fast(-b * x));
     return s * (1.0 + b * x * (1.0 - s));
 }
 
-/* Phi(x) and phi(x), whose e^(-x^2/2) they share; as in erfc_with. d/dx of x Phi(x) = Phi(x) + x phi(x). */
+/* Phi(x) and phi(x), which share e^(-x^2/2); as in erfc_with. d/dx of x Phi(x) = Phi(x) + x phi(x). */
 static inline double normal(double x, double *density)
 {
     const uint64_t sign = bits_of(x) & 0x8000000000000000u;
@@ -844,14 +902,14 @@ static inline double normal(double x, double *density)
                   from_bits(bits_of(y) ^ (sign ^ 0x8000000000000000u)));
 }
 
-/* SPEC 1.5. */
+/* exp_with of 14 terms; above 709, where 2^k would overflow before the product does, exp(x) = exp(x - 1) e. SPEC 1.5. */
 double flis_exp(double x)
 {
     if (!(x == x)) return x;
     return x > 709.0 ? exp_with(x - 1, 14) * 2.7182818284590452 : exp_with(x, 14);
 }
 
-/* SPEC 1.6. */
+/* erfc_with of 23 coefficients. SPEC 1.6. */
 double flis_erfc(double x)
 {
     if (!(x == x)) return x;
@@ -886,7 +944,7 @@ static double reduce_quadrant(double x, int *quadrant)
     return r - k * 0x1.3198a2e037073p-69;
 }
 
-/* SPEC 1.7. */
+/* sin(r) = r - r^3/3! + r^5/5! - … - r^19/19!, the smallest terms first. SPEC 1.7. */
 static double sin_taylor(double r)
 {
     double z = r * r, sum = 0;
@@ -894,7 +952,7 @@ static double sin_taylor(double r)
     return r - r * sum;
 }
 
-/* SPEC 1.7. */
+/* cos(r) = 1 - r^2/2! + r^4/4! - … + r^20/20!, the smallest terms first. SPEC 1.7. */
 static double cos_taylor(double r)
 {
     double z = r * r, sum = 0;
@@ -902,7 +960,7 @@ static double cos_taylor(double r)
     return 1 - sum;
 }
 
-/* SPEC 1.7. */
+/* sin(r + k pi/2) is sin r, cos r, -sin r, -cos r for k mod 4 = 0, 1, 2, 3. SPEC 1.7. */
 double flis_sin(double x)
 {
     int quadrant;
@@ -911,7 +969,7 @@ double flis_sin(double x)
     return quadrant & 2 ? -y : y;
 }
 
-/* SPEC 1.7. */
+/* cos(r + k pi/2) is cos r, -sin r, -cos r, sin r for k mod 4 = 0, 1, 2, 3. SPEC 1.7. */
 double flis_cos(double x)
 {
     int quadrant;
@@ -920,8 +978,8 @@ double flis_cos(double x)
     return (quadrant + 1) & 2 ? -y : y;
 }
 
-/* a b is exact in double (24 + 24 bits); a b + c is rounded to odd there, and only then to float. Rounding to nearest
-   twice would be wrong when the first rounding lands on a tie of the second. SPEC 1.1. */
+/* a b is exact in double (24 + 24 bits); a b + c is rounded to odd in double, and then to nearest in float. Rounding to
+   nearest twice would be wrong where the first rounding gives a tie of the second. SPEC 1.1. */
 static inline float fma_soft(float a, float b, float c)
 {
     double p = (double)a * b, s = p + c;
@@ -933,13 +991,14 @@ static inline float fma_soft(float a, float b, float c)
     return (float)from_bits(u + (inexact_even ? (away ? 1u : (uint64_t)-1) : 0u));
 }
 
-/* SPEC 1.1. */
+/* fma_soft for the tests, which compare it with the hardware's. SPEC 1.1. */
 float flis_fma_soft(float a, float b, float c)
 {
     return fma_soft(a, b, c);
 }
 
-/* fma(a, b, c) with one rounding: the hardware's where there is one; a library's is far slower than ours. SPEC 1.1. */
+/* fma(a, b, c) = a b + c, rounded once: the hardware's where there is one; C libraries' own are far slower than ours.
+   SPEC 1.1. */
 static inline flis_real fused(flis_real a, flis_real b, flis_real c)
 {
 #if defined(FLIS_DOUBLE)
@@ -951,7 +1010,7 @@ static inline flis_real fused(flis_real a, flis_real b, flis_real c)
 #endif
 }
 
-/* SPEC 1.12. */
+/* (-1)^sign 2^(exponent - 15) 1.fraction; exponent 0: fraction 2^-24; exponent 31: infinity or NaN. Exact. SPEC 1.12. */
 float flis_half_to_float(uint16_t bits)
 {
     uint32_t sign = (uint32_t)(bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 1023, u;
@@ -965,7 +1024,7 @@ float flis_half_to_float(uint16_t bits)
     return x;
 }
 
-/* SPEC 1.12. */
+/* To nearest, ties to even. SPEC 1.12. */
 uint16_t flis_float_to_half(float x)
 {
     uint32_t u;
@@ -987,7 +1046,7 @@ uint16_t flis_float_to_half(float x)
     return (uint16_t)(sign | ((rounded_bits - 0x38000000) >> 13));
 }
 
-/* SPEC 1.12. */
+/* BF16 is the upper half of a float. SPEC 1.12. */
 float flis_bf16_to_float(uint16_t bits)
 {
     uint32_t u = (uint32_t)bits << 16;
@@ -996,7 +1055,7 @@ float flis_bf16_to_float(uint16_t bits)
     return x;
 }
 
-/* SPEC 1.12. */
+/* To nearest, ties to even: a carry runs into the exponent, as it should. NaN stays NaN. SPEC 1.12. */
 uint16_t flis_float_to_bf16(float x)
 {
     uint32_t u;
@@ -1007,7 +1066,10 @@ uint16_t flis_float_to_bf16(float x)
 
 /* ---- Emulated formats ------------------------------------------------------------------------------------------ */
 
-/* x as an operation's result would be stored. */
+/* ctx->precision: the number format whose rounding is emulated. The result of every operation is rounded to it, and the
+   operands of every product. FLIS_EXACT, the rule, changes nothing. */
+
+/* x as an operation's result is stored. */
 static flis_real stored(flis_real x, flis_precision precision)
 {
     switch (precision) {
@@ -1020,7 +1082,7 @@ static flis_real stored(flis_real x, flis_precision precision)
     return x;
 }
 
-/* x as a product's operand. tf32 keeps 10 bits behind the point: to nearest, ties away from zero (PTX cvt.rna.tf32). */
+/* x as the operand of a product. tf32 keeps 10 bits of the fraction: to nearest, ties away from zero (PTX cvt.rna.tf32). */
 static flis_real operand(flis_real x, flis_precision precision)
 {
     float y = (float)stored(x, precision);
@@ -1058,17 +1120,46 @@ static const flis_tensor *operands(flis_ctx *ctx, const flis_tensor *x)
     return y;
 }
 
-/* ---- Dot products: the one kernel ------------------------------------------------------------------------------ */
+/* ---- Dot products ---------------------------------------------------------------------------------------------- */
 
-/* A dot product over k = 0..K-1 is defined as: k cut into blocks of 256; in each block one chain s = fma(a[k], b[k], s)
-   from zero; the block sums added in order to a total that starts from zero; then the bias, then what is to be added.
-   Outputs do not meet in a sum, so tiles, panels and threads cannot change a bit.
+/* The dot product of a and b over k = 0 .. K-1, on which products, convolutions and attention are built:
 
-   A tile is ROWS rows by PANEL lanes of outputs, its accumulators all of a machine's registers but a few. The form is
-   what gcc 12 and clang 14 both keep in registers: rows as named arrays, one lane loop per row, arithmetic at head and
-   tail; a plain copy of the accumulators becomes memcpy and pins them to the stack, and an array of rows spills. Measured
-   on one core of Zen 4 (peak 118 GFLOP/s, the products of the U-Net, gcc / clang): AVX-512 8 rows of 32: 105 / 106,
-   12 of 32: 99 / 82; AVX2 4 of 24: 95 / 25, 2 of 32 with two k at once: 84 / 85. */
+     total = 0
+     for each block of 256 consecutive k (the last may be shorter), in order:
+         s = 0;  for each k of the block:  s = fma(a[k], b[k], s)
+         total = total + s
+
+   Each fma and each + rounds once. Outputs do not meet in a sum, so nothing but this order is part of the bits. Blocks,
+   because one chain of fmas over all of k loses more digits: 2.0e-6 of the signal at K = 11520, instead of 3.1e-7. */
+
+/* A dot product that is given its terms one by one; all zero to begin with. */
+typedef struct {
+    flis_real total, chain;
+    size_t k;
+} dot_sum;
+
+/* The definition: the term a[k] b[k]. SPEC 1.2. */
+static inline void dot_add(dot_sum *sum, flis_real a, flis_real b)
+{
+    if (sum->k++ % 256 == 0) {
+        sum->total += sum->chain;
+        sum->chain = 0;
+    }
+    sum->chain = fused(a, b, sum->chain);
+}
+
+/* SPEC 1.2: the last block's sum is added as the others. */
+static inline flis_real dot_end(const dot_sum *sum)
+{
+    return sum->total + sum->chain;
+}
+
+#ifndef FLIS_NAIVE
+/* The fast code computes a tile of outputs at once, ROWS rows by PANEL lanes, whose accumulators fill a machine's registers
+   but for a few. The form is what gcc 12 and clang 14 both keep in registers: rows as named arrays, one lane loop per row,
+   arithmetic at head and tail; a plain copy of the accumulators becomes memcpy and pins them to the stack, and an array of
+   rows spills. Measured on one core of Zen 4 (peak 118 GFLOP/s, the products of the U-Net, gcc / clang): AVX-512 8 rows of
+   32: 105 / 106, 12 of 32: 99 / 82; AVX2 4 of 24: 95 / 25, 2 of 32 with two k at once: 84 / 85. */
 #define EIGHT_ROWS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
 #if defined(__AVX512F__)
 enum { ROWS = 8, PANEL = 128 / sizeof(flis_real), FEW = 4, TWO_AT_ONCE = 0 };
@@ -1096,7 +1187,7 @@ enum { ROWS = 2, FEW = 1, PANEL = 24, TWO_AT_ONCE = 0 };
 
 enum {
     BLOCK = 256,   /* k per chain: part of the definition of the bits */
-    MAX_TAPS = 16, /* places of a 3x3 kernel are 9; of the gradient of an enlarging one, 16 */
+    MAX_TAPS = 16, /* a 3x3 kernel has 9 taps; the gradient of an enlarging one has 16 */
     TILES = 12     /* tiles that share a panel while it is in the nearest cache */
 };
 
@@ -1150,7 +1241,7 @@ typedef struct {
     size_t *first;
 } k_plan;
 
-/* SPEC 1.2. */
+/* Cuts k = tap * channels + channel, so that each piece is contiguous in memory and no piece crosses a block. SPEC 1.2. */
 static bool plan_make(flis_ctx *ctx, k_plan *plan, size_t taps, size_t channels)
 {
     size_t inner = taps * channels;
@@ -1183,23 +1274,122 @@ static void tile_kernel(const k_plan *plan, const flis_real *const (*row)[ROWS],
     }
 }
 
-/* ---- Linear layers and convolutions ---------------------------------------------------------------------------- */
-
 static size_t panels_of(size_t outputs)
 {
     return (outputs + PANEL - 1) / PANEL;
 }
+#endif
+
+/* ---- Linear layers and convolutions ---------------------------------------------------------------------------- */
+
+/* Linear:       y[i][o] = sum over k of x[i][k] w[o][k]  + bias[o] + add[i][o]
+   Convolution:  y[i][j][o] = sum over (kh, kw, ci) of x[row][column][ci] w[o][ci][kh][kw]  + bias[o] + add[i][j][o]
+
+   Each sum is a dot product, over k = ci or k = (kh * kernel width + kw) * channels + ci; then the bias is added, then
+   `add`. Output (i, j) reads the input at
+
+     1x1                        row = i              same 3x3                        row = i + kh - 1
+     FLIS_STRIDE2               row = 2 i + kh - 1   FLIS_STRIDE2_ASYMMETRIC         row = 2 i + kh
+     FLIS_UPSAMPLE2             row = floor((i + kh - 1) / 2), of a picture that is enlarged twice
+
+   and likewise for columns; outside the picture it reads zeros, which take part in the sum. */
+
+/* What the definition and the fast code are given. */
+typedef struct {
+    const flis_tensor *x;
+    const flis_param *w;
+    const flis_real *bias, *add; /* [c_out] and like y; may be NULL */
+    size_t taps;                 /* positions of the kernel: 1 or 9 (in a backward up to 16) */
+    flis_conv_kind kind;
+    flis_precision precision; /* if emulated, x and bias are rounded already */
+    flis_tensor *y;
+    const struct spread *back; /* in a backward: its taps, in place of kind's; else NULL */
+} product;
+
+static size_t weight_index(const flis_param *w, size_t o, size_t ci, size_t tap);
+static bool can_multiply(const flis_param *w);
+
+/* w[o][ci][kh][kw], tap = kh * kernel width + kw, whether w is stored as reals or as halves. */
+static flis_real weight_at(const flis_param *w, size_t o, size_t ci, size_t tap, flis_precision precision)
+{
+    const size_t at = weight_index(w, o, ci, tap);
+    const flis_real *values = w->packed ? w->packed : w->value;
+    if (!w->half) return operand(values[at], precision);
+    return operand(w->half_is_bf16 ? flis_bf16_to_float(w->half[at]) : flis_half_to_float(w->half[at]), precision);
+}
+
+/* y[o] of one position: the bias is added after the dot product, then the tensor to be added. */
+static flis_real product_end(const product *p, const dot_sum *sum, size_t position, size_t o)
+{
+    flis_real y = dot_end(sum);
+    if (p->bias) y += p->bias[o];
+    if (p->add) y += p->add[position * p->y->c + o];
+    return y;
+}
+
+/* SPEC 1.3: y[i][o] = sum over k of x[i][k] w[o][k] + bias[o] + add[i][o]. A 1x1 convolution is the same sum. */
+static void linear_definition(const product *p)
+{
+    const size_t rows = p->y->n * p->y->h * p->y->w, inner = p->x->c, outputs = p->y->c;
+    for (size_t i = 0; i < rows; i++)
+        for (size_t o = 0; o < outputs; o++) {
+            dot_sum sum = {0};
+            for (size_t k = 0; k < inner; k++)
+                dot_add(&sum, p->x->x[i * inner + k], weight_at(p->w, o, k, 0, p->precision));
+            p->y->x[i * outputs + o] = product_end(p, &sum, i, o);
+        }
+}
+
+/* The c channels of x at sample n, row and column of the picture that a convolution sees; NULL: outside of it. */
+static const flis_real *pixel_of(const product *p, size_t n, int64_t row, int64_t column)
+{
+    const flis_tensor *x = p->x;
+    const int64_t enlarged = p->kind == FLIS_UPSAMPLE2 ? 2 : 1;
+    if (row < 0 || column < 0 || row >= (int64_t)x->h * enlarged || column >= (int64_t)x->w * enlarged) return NULL;
+    return x->x + ((n * x->h + (size_t)(row / enlarged)) * x->w + (size_t)(column / enlarged)) * x->c;
+}
+
+/* SPEC 1.3: output o at row i and column j of sample n is the sum over (kh, kw, ci) of
+   x[i stride + kh - pad][j stride + kw - pad][ci] w[o][ci][kh][kw], for 3x3 kernels. */
+static dot_sum conv_sum(const product *p, size_t n, size_t i, size_t j, size_t o)
+{
+    const int64_t stride = p->kind == FLIS_STRIDE2 || p->kind == FLIS_STRIDE2_ASYMMETRIC ? 2 : 1,
+                  pad = p->kind == FLIS_STRIDE2_ASYMMETRIC ? 0 : 1;
+    dot_sum sum = {0};
+    for (int64_t kh = 0; kh < 3; kh++)
+        for (int64_t kw = 0; kw < 3; kw++) {
+            const flis_real *pixel = pixel_of(p, n, (int64_t)i * stride + kh - pad, (int64_t)j * stride + kw - pad);
+            for (size_t ci = 0; ci < p->x->c; ci++)
+                dot_add(&sum, pixel ? pixel[ci] : 0, weight_at(p->w, o, ci, (size_t)(kh * 3 + kw), p->precision));
+        }
+    return sum;
+}
+
+/* SPEC 1.3: every output of every position. */
+static void conv_definition(const product *p)
+{
+    const flis_tensor *y = p->y;
+    for (size_t position = 0; position < y->n * y->h * y->w; position++)
+        for (size_t o = 0; o < y->c; o++) {
+            const dot_sum sum = conv_sum(p, position / y->w / y->h, position / y->w % y->h, position % y->w, o);
+            y->x[position * y->c + o] = product_end(p, &sum, position, o);
+        }
+}
+
+#ifndef FLIS_NAIVE
+/* ---- The fast code ---- */
 
 /* A convolution's gradient is a convolution with other taps: at output (y, x), tap t reads (y * stride + y[t], …), and its
    weights are those of the taps of w in from[t] (bit s: tap s), summed. */
-typedef struct {
+typedef struct spread {
     size_t taps;
     int stride;
     int8_t y[MAX_TAPS], x[MAX_TAPS];
     uint16_t from[MAX_TAPS];
 } spread;
 
-/* What a convolution reads for each output row m, as a product never sees it: where its taps begin. */
+/* The pixels that a product reads for each output row m, without a copy of them: the window of a convolution is found
+   tap by tap. */
 typedef struct {
     const flis_tensor *x;
     size_t out_h, out_w, taps;
@@ -1208,21 +1398,21 @@ typedef struct {
     const spread *back;     /* a gradient's taps, in place of kind's; or NULL */
 } gather;
 
-/* What output row (n, y) reads at a tap: place `column` reads pixel (column * stride + offset) >> halved of an input row, where
-   that is below `width`. */
+/* What output row (n, y) reads at a tap: position `column` reads pixel (column * stride + offset) >> halved of an input
+   row, where that is below `width`. */
 typedef struct {
     const flis_real *row;
     int64_t stride, offset, width;
     int halved;
 } tap_row;
 
-/* A linear layer's places are one long row, of which place m reads pixel m. */
+/* The positions of a linear layer are one long row, in which position m reads pixel m. */
 static bool is_linear(const gather *g)
 {
     return g->taps == 1 && !g->back;
 }
 
-/* Goes over output places, from number `first` on. */
+/* Goes over output positions, from number `first` on. */
 typedef struct {
     size_t n, y, column, width, height;
 } cursor;
@@ -1234,7 +1424,7 @@ static cursor cursor_at(const gather *g, size_t first)
     return (cursor){y / g->out_h, y % g->out_h, first % g->out_w, g->out_w, g->out_h};
 }
 
-/* To the next place; true: it lies in another row. */
+/* To the next position; true: it lies in another row. */
 static inline bool cursor_next(cursor *at)
 {
     if (++at->column < at->width) return false;
@@ -1243,7 +1433,7 @@ static inline bool cursor_next(cursor *at)
     return true;
 }
 
-/* Output place (n, y, column) reads at tap (kh, kw) the input's (y * stride + kh - pad, …), or zeros outside. SPEC 1.3. */
+/* Output (n, y, column) reads at tap (kh, kw) the input at (y * stride + kh - pad, …), or zeros outside. SPEC 1.3. */
 static tap_row tap_row_at(const gather *g, const cursor *at, size_t tap)
 {
     const flis_tensor *x = g->x;
@@ -1268,7 +1458,7 @@ static inline const flis_real *tap_at(const gather *g, const tap_row *t, size_t 
     return at < 0 || at >= t->width ? g->zeros : t->row + (size_t)(at >> t->halved) * g->x->c;
 }
 
-/* Stores a tile: bias is added after the dot product, then what is to be added. SPEC 1.2. */
+/* Stores a tile: the bias is added after the dot product, then the tensor to be added. SPEC 1.2. */
 static void tile_store(const flis_real *total, flis_real *y, const flis_real *add, const flis_real *bias,
                        size_t row_length, size_t rows, size_t lanes)
 {
@@ -1281,18 +1471,15 @@ static void tile_store(const flis_real *total, flis_real *y, const flis_real *ad
         }
 }
 
+/* What the parts of a product share. */
 typedef struct {
+    const product *of;
     const gather *source;
     const k_plan *plan;
-    const flis_param *w;
-    const flis_real *bias, *add; /* may be NULL */
-    flis_real *y;
     size_t rows, outputs;
-    flis_precision precision;
-} product;
+} product_job;
 
-/* A half is widened exactly: its exponent and fraction, moved to a float's place, are its value times 2^-112.
-   SPEC 1.12. */
+/* A half is widened exactly: its exponent and fraction, as the bits of a float, are its value times 2^-112. SPEC 1.12. */
 static void widen_half(const uint16_t *in, flis_real *out, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -1307,7 +1494,7 @@ static void widen_half(const uint16_t *in, flis_real *out, size_t count)
     }
 }
 
-/* SPEC 1.12. */
+/* BF16 is the upper half of a float. SPEC 1.12. */
 static void widen_bf16(const uint16_t *in, flis_real *out, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -1318,7 +1505,7 @@ static void widen_bf16(const uint16_t *in, flis_real *out, size_t count)
     }
 }
 
-/* Block b of panel p: in place where the weights are packed as reals, else widened (emulating: rounded) into `wide`.
+/* Block b of panel p: w's own memory where it is packed as reals, else widened (emulating: rounded) into `wide`.
    SPEC 14.3. */
 static const flis_real *panel_block(const flis_param *w, size_t inner, size_t p, size_t b, flis_precision precision,
                                     flis_real *wide)
@@ -1333,24 +1520,24 @@ static const flis_real *panel_block(const flis_param *w, size_t inner, size_t p,
     return wide;
 }
 
-/* row[tile][tap][i]: where output place first + tile * ROWS + i begins to read, or zeros beyond the last place. */
-static void tap_rows(const gather *g, size_t first, size_t places, size_t tap, size_t tiles,
+/* row[tile][tap][i]: where output position first + tile * ROWS + i begins to read, or zeros beyond the last position. */
+static void tap_rows(const gather *g, size_t first, size_t positions, size_t tap, size_t tiles,
                      const flis_real *(*row)[MAX_TAPS][ROWS])
 {
     cursor at = cursor_at(g, first);
     tap_row t = tap_row_at(g, &at, tap);
-    for (size_t tile = 0, place = first; tile < tiles; tile++)
-        for (size_t i = 0; i < ROWS; i++, place++) {
-            row[tile][tap][i] = place < places ? tap_at(g, &t, at.column) : g->zeros;
-            if (cursor_next(&at) && place + 1 < places) t = tap_row_at(g, &at, tap);
+    for (size_t tile = 0, m = first; tile < tiles; tile++)
+        for (size_t i = 0; i < ROWS; i++, m++) {
+            row[tile][tap][i] = m < positions ? tap_at(g, &t, at.column) : g->zeros;
+            if (cursor_next(&at) && m + 1 < positions) t = tap_row_at(g, &at, tap);
         }
 }
 
-/* Rows first_row.. (at most TILES tiles) times panels first_panel..last_panel-1. A block of a panel is 32 KB: the tiles go
-   over it one after the other while it is in the nearest cache. SPEC 14.3. */
-static void product_part(const product *job, size_t first_row, size_t first_panel, size_t last_panel)
+/* Rows first_row.. (at most TILES tiles) times panels first_panel..last_panel-1. A block of a panel is 32 KB: the tiles
+   use it one after the other while it is in the nearest cache. SPEC 14.3. */
+static void product_part(const product_job *job, size_t first_row, size_t first_panel, size_t last_panel)
 {
-    const flis_real *row[TILES][MAX_TAPS][ROWS];
+    const flis_real *row[TILES][MAX_TAPS][ROWS], *add = job->of->add, *bias = job->of->bias;
     const size_t inner = job->plan->taps * job->plan->channels;
     size_t tiles = 0;
     for (; tiles < TILES && first_row + tiles * ROWS < job->rows; tiles++)
@@ -1361,7 +1548,7 @@ static void product_part(const product *job, size_t first_row, size_t first_pane
         for (size_t tile = 0; tile < tiles; tile++)
             for (int i = 0; i < ROWS * PANEL; i++) total[tile][i] = 0;
         for (size_t b = 0; b < job->plan->blocks; b++) {
-            const flis_real *panel = panel_block(job->w, inner, p, b, job->precision, wide);
+            const flis_real *panel = panel_block(job->of->w, inner, p, b, job->of->precision, wide);
             const size_t first = job->plan->first[b], pieces = job->plan->first[b + 1] - first;
             for (size_t tile = 0; tile < tiles; tile++)
                 block_kernel(job->plan->plan + first, pieces, (const flis_real *const(*)[ROWS])row[tile], panel,
@@ -1371,15 +1558,15 @@ static void product_part(const product *job, size_t first_row, size_t first_pane
             size_t m = first_row + tile * ROWS, o = p * PANEL, at = m * job->outputs + o;
             size_t rows = job->rows - m < ROWS ? job->rows - m : ROWS;
             size_t lanes = job->outputs - o < PANEL ? job->outputs - o : PANEL;
-            tile_store(total[tile], job->y + at, job->add ? job->add + at : NULL, job->bias ? job->bias + o : NULL,
-                       job->outputs, rows, lanes);
+            tile_store(total[tile], job->of->y->x + at, add ? add + at : NULL, bias ? bias + o : NULL, job->outputs,
+                       rows, lanes);
         }
     }
 }
 
-static void product_run(flis_ctx *ctx, const product *job)
+/* A part is a band of rows by a group of panels: many parts a thread, so that an unlucky one does not wait long. */
+static void product_parts(flis_ctx *ctx, const product_job *job)
 {
-    /* A part is a band of rows by a group of panels: many parts a thread, so that an unlucky one does not wait long. */
     const size_t band = TILES * ROWS, bands = (job->rows + band - 1) / band, panels = panels_of(job->outputs);
     size_t wanted = (size_t)ctx->threads * 16, groups = (wanted + bands - 1) / bands;
     if (groups > panels) groups = panels;
@@ -1391,51 +1578,60 @@ static void product_run(flis_ctx *ctx, const product *job)
     }
 }
 
-/* A matrix or kernel that a product can use: packed, with the inner size that the input has. */
-static bool weights_fit(flis_ctx *ctx, const char *op, const flis_tensor *x, const flis_param *w, const flis_param *b)
+static void product_fast(flis_ctx *ctx, const product *p)
 {
-    if (!w->packed && !w->half && !ctx->dry) return flis_fail(ctx, "%s: the weights were not loaded", op);
-    if (w->rank < 2 || w->shape[1] != x->c)
-        return flis_fail(ctx, "%s: got %zu channels, wanted %zu", op, x->c, w->rank < 2 ? 0 : w->shape[1]);
-    if (b && b->shape[0] != w->shape[0])
-        return flis_fail(ctx, "%s: got %zu biases, wanted %zu", op, b->shape[0], w->shape[0]);
-    return true;
+    const flis_tensor *x = p->x, *y = p->y;
+    k_plan plan;
+    flis_real *zeros = flis_scratch(ctx, x->c, sizeof *zeros);
+    if (!plan_make(ctx, &plan, p->taps, x->c)) return;
+    for (size_t k = 0; k < x->c; k++) zeros[k] = 0;
+    const gather source = {x, y->h, y->w, plan.taps, p->kind, zeros, p->back};
+    const product_job job = {p, &source, &plan, y->n * y->h * y->w, y->c};
+    product_parts(ctx, &job);
+}
+#endif
+
+static void product_run(flis_ctx *ctx, const product *p)
+{
+#ifndef FLIS_NAIVE
+    if (!runs_definition(ctx)) {
+        product_fast(ctx, p);
+        return;
+    }
+#endif
+    if (idle(ctx)) return;
+    if (p->taps == 1) linear_definition(p);
+    else conv_definition(p);
 }
 
-static flis_tensor *product_into(flis_ctx *ctx, flis_tensor *y, const gather *source, const flis_param *w,
-                                 const flis_param *b, const flis_tensor *add)
+/* Into p.y; b and add may be NULL. Emulating, the product and the sum with `add` are two operations. */
+static flis_tensor *product_into(flis_ctx *ctx, product p, const flis_param *b, const flis_tensor *add)
 {
+    flis_tensor *y = p.y;
     if (!y || (add && !same_shape(ctx, "the tensor to be added", y, add))) return NULL;
+    const size_t positions = y->n * y->h * y->w;
+    const flis_tensor *later = ctx->precision ? add : NULL;
     flis_mark mark = flis_here(ctx);
-    gather g = *source;
-    const flis_tensor *later = ctx->precision ? add : NULL; /* emulating, product and sum are two operations */
-    flis_real *zeros = flis_scratch(ctx, g.x->c, sizeof *zeros), *rounded_bias = NULL;
-    k_plan plan;
-    if (b && ctx->precision) rounded_bias = flis_scratch(ctx, y->c, sizeof *rounded_bias);
-    if (!(g.x = operands(ctx, g.x))) return NULL;
-    bool ready = plan_make(ctx, &plan, g.taps, g.x->c);
-    size_t rows = y->n * y->h * y->w;
-    ctx->macs += (uint64_t)rows * y->c * g.taps * g.x->c;
-    if (ready) {
-        for (size_t k = 0; k < g.x->c; k++) zeros[k] = 0;
-        g.zeros = zeros;
-        const flis_real *residual = add && !later ? add->x : NULL;
-        product job = {&g, &plan, w, b ? b->value : NULL, residual, y->x, rows, y->c, ctx->precision};
-        for (size_t i = 0; rounded_bias && i < y->c; i++) rounded_bias[i] = stored(b->value[i], ctx->precision);
-        if (rounded_bias) job.bias = rounded_bias;
-        product_run(ctx, &job);
-    }
+    flis_real *rounded_bias = b && ctx->precision ? flis_scratch(ctx, y->c, sizeof *rounded_bias) : NULL;
+    for (size_t i = 0; rounded_bias && i < y->c; i++) rounded_bias[i] = stored(b->value[i], ctx->precision);
+    p.precision = ctx->precision;
+    p.bias = rounded_bias ? rounded_bias : b ? b->value : NULL;
+    p.add = add && !later ? add->x : NULL;
+    if (!(p.x = operands(ctx, p.x))) return NULL;
+    ctx->macs += (uint64_t)positions * y->c * p.taps * p.x->c;
+    product_run(ctx, &p);
     flis_rewind(ctx, mark);
     finished(ctx, y);
-    for (size_t i = 0; ready && later && i < rows * y->c; i++) y->x[i] += later->x[i];
+    for (size_t i = 0; later && y->x && flis_ok(ctx) && i < positions * y->c; i++) y->x[i] += later->x[i];
     return later ? finished(ctx, y) : y;
 }
 
+#ifndef FLIS_NAIVE
 /* ---- Their backward ---- */
 
-/* y[i,o] = sum_k x[i,k] w[o,k] + b[o] + add[i,o]; so with g = d loss / d y, each sum a canonical dot product:
+/* In the forward pass y[i,o] = sum_k x[i,k] w[o,k] + b[o] + add[i,o]; so with g = d loss / d y, each sum a dot product:
      d x[i,k] += sum_o g[i,o] w[o,k]     d w[o,k] += sum_i g[i,o] x[i,k]     d b[o] += sum_i g[i,o]     d add += g
-   where x[i,k] of a convolution is what output place i reads at k = (kh, kw, ci). */
+   where x[i,k] of a convolution is what output position i reads at k = (kh, kw, ci). */
 
 /* total[i][j] += chain over k < length of a[k * stride + i] * panel[k][j], for i < ROWS or i < FEW: the block of a dot
    product that runs down the rows of a matrix. */
@@ -1483,7 +1679,7 @@ typedef struct {
     flis_real *grad; /* [outputs][channels][taps] */
 } weight_gradient;
 
-/* panel[i][j] = x[first + i, k + j] for `length` places, zeros where k + j is beyond the last. */
+/* panel[i][j] = x[first + i, k + j] for `length` positions, zeros where k + j is beyond the last. */
 static void weight_panel(const weight_gradient *job, size_t k, size_t first, size_t length, flis_real *panel)
 {
     const gather *source = job->source;
@@ -1562,16 +1758,16 @@ static void weight_gradient_run(flis_ctx *ctx, const weight_gradient *job)
     }
 }
 
-static void strip_sums(flis_ctx *ctx, const flis_real *x, size_t places, size_t c, const double *mean, double *part);
-enum { STRIP = 256 }; /* places summed in one chain of doubles (part of the bits) */
+static void strip_sums(flis_ctx *ctx, const flis_real *x, size_t positions, size_t c, const double *mean, double *part);
+enum { STRIP = 256 }; /* positions summed in one chain of doubles: part of the bits */
 
-static size_t strips_of(size_t places)
+static size_t strips_of(size_t positions)
 {
-    return (places + STRIP - 1) / STRIP;
+    return (positions + STRIP - 1) / STRIP;
 }
 
 /* out[k] += sum of the strips' sums in order, rounded once. */
-static void strips_into(const double *part, size_t strips, size_t c, flis_real *out)
+static void add_strips(const double *part, size_t strips, size_t c, flis_real *out)
 {
     for (size_t k = 0; k < c; k++) {
         double total = 0;
@@ -1586,13 +1782,13 @@ static void bias_gradient(flis_ctx *ctx, const flis_real *g, size_t rows, size_t
     double *part = flis_scratch(ctx, strips_of(rows) * c, sizeof *part);
     if (part) {
         strip_sums(ctx, g, rows, c, NULL, part);
-        strips_into(part, strips_of(rows), c, grad);
+        add_strips(part, strips_of(rows), c, grad);
     }
     flis_rewind(ctx, mark);
 }
 
-/* One axis of a convolution's gradient, for input places step * a + parity: output place stride * a + offset[t] read this
-   place through the kernel's rows in kernel[t] (bit s: row s). */
+/* One axis of a convolution's gradient, for input positions step * a + parity: output position stride * a + offset[t] read
+   this one through the kernel's rows in kernel[t] (bit s: row s). */
 typedef struct {
     int step, stride, count;
     int8_t offset[4];
@@ -1628,9 +1824,10 @@ static void spread_make(axis y, axis x, size_t width, spread *out)
         }
 }
 
-/* Panels over the input channels ci, k running over (t, o), of the sum over s in from[t] of w[o, ci, s]. */
-static void turn_weights(flis_ctx *ctx, const flis_param *w, const flis_real *packed, const spread *back,
-                         flis_real *out)
+/* The weights of d x[i,k] += sum_o g[i,o] w[o,k]: panels over the input channels ci, k running over (t, o), of the sum over
+   s in from[t] of w[o, ci, s]. */
+static void transpose_weights(flis_ctx *ctx, const flis_param *w, const flis_real *packed, const spread *back,
+                              flis_real *out)
 {
     const size_t outputs = w->shape[0], channels = w->shape[1], panels = panels_of(channels);
     const size_t taps = w->rank == 4 ? w->shape[2] * w->shape[3] : 1, inner = taps * channels;
@@ -1650,7 +1847,7 @@ static void turn_weights(flis_ctx *ctx, const flis_param *w, const flis_real *pa
     }
 }
 
-/* d x, for the places of one parity each way (step 2) or all (step 1). */
+/* d x, for the positions of one parity each way (step 2) or all (step 1). */
 static void input_gradient(flis_ctx *ctx, const flis_node *node, const flis_real *packed, axis y, axis x,
                            size_t parity_y, size_t parity_x, flis_real *grad, bool first)
 {
@@ -1663,18 +1860,23 @@ static void input_gradient(flis_ctx *ctx, const flis_node *node, const flis_real
     flis_mark mark = flis_here(ctx);
     spread back;
     spread_make(y, x, width, &back);
-    flis_param turned = {.rank = 2, .shape = {c, back.taps * g.c}};
-    turned.packed = flis_scratch(ctx, panels_of(c) * PANEL * turned.shape[1], sizeof *turned.packed);
+    flis_param transposed = {.rank = 2, .shape = {c, back.taps * g.c}};
+    transposed.packed = flis_scratch(ctx, panels_of(c) * PANEL * transposed.shape[1], sizeof *transposed.packed);
     part.x = step == 1 ? grad : flis_scratch(ctx, flis_count(&part), sizeof *part.x);
-    if (turned.packed && part.x && flis_count(&part)) {
-        turn_weights(ctx, node->w, packed, &back, turned.packed);
-        gather source = {&g, part.h, part.w, back.taps, FLIS_SAME, NULL, width == 1 ? NULL : &back};
-        product_into(ctx, &part, &source, &turned, NULL, step == 1 && !first ? &part : NULL);
+    if (transposed.packed && part.x && flis_count(&part)) {
+        transpose_weights(ctx, node->w, packed, &back, transposed.packed);
+        const product p = {.x = &g,
+                           .w = &transposed,
+                           .taps = back.taps,
+                           .kind = FLIS_SAME,
+                           .y = &part,
+                           .back = width == 1 ? NULL : &back};
+        product_into(ctx, p, NULL, step == 1 && !first ? &part : NULL);
         for (size_t i = 0; step == 2 && i < part.n * part.h * part.w; i++) {
             const size_t n = i / part.w / part.h, row = i / part.w % part.h * 2 + parity_y,
                          column = i % part.w * 2 + parity_x;
             flis_real *to = grad + ((n * in->h + row) * in->w + column) * c;
-            for (size_t k = 0; k < c; k++) FLOW(to[k], first, part.x[i * c + k]);
+            for (size_t k = 0; k < c; k++) ACCUMULATE(to[k], first, part.x[i * c + k]);
         }
     }
     flis_rewind(ctx, mark);
@@ -1698,10 +1900,9 @@ static void product_backward(flis_ctx *ctx, const flis_node *node)
     }
     if (b_grad) bias_gradient(ctx, y->grad->x, rows, y->c, b_grad);
     if (grad && !packed) {
-        flis_real *wide = flis_scratch(ctx, panels_of(w->shape[0]) * PANEL * w->shape[1] * taps, sizeof *wide);
-        if (wide)
-            (w->half_is_bf16 ? widen_bf16 : widen_half)(w->half, wide,
-                                                        panels_of(w->shape[0]) * PANEL * w->shape[1] * taps);
+        const size_t count = panels_of(w->shape[0]) * PANEL * w->shape[1] * taps;
+        flis_real *wide = flis_scratch(ctx, count, sizeof *wide);
+        if (wide) (w->half_is_bf16 ? widen_bf16 : widen_half)(w->half, wide, count);
         packed = wide;
     }
     if (grad && packed)
@@ -1713,24 +1914,49 @@ static void product_backward(flis_ctx *ctx, const flis_node *node)
     flis_rewind(ctx, mark);
     grad_pass(ctx, y, &node->x[1]);
 }
+#endif
 
-/* SPEC 1.3. */
+/* ---- */
+
+/* A linear layer takes a matrix or a 1x1 kernel; a convolution 3x3 kernels too. */
+static bool weights_fit(flis_ctx *ctx, const char *op, const flis_tensor *x, const flis_param *w, const flis_param *b,
+                        bool kernels)
+{
+    const size_t height = w->rank == 4 ? w->shape[2] : 1, width = w->rank == 4 ? w->shape[3] : 1;
+    if (w->rank != 2 && w->rank != 4)
+        return flis_fail(ctx, "%s: got weights of %d dimensions, wanted 2 or 4", op, w->rank);
+    if (w->shape[1] != x->c) return flis_fail(ctx, "%s: got %zu channels, wanted %zu", op, x->c, w->shape[1]);
+    if (height != width || (width != 1 && !(kernels && width == 3)))
+        return flis_fail(ctx, "%s: got a %zu x %zu kernel, wanted 1 x 1%s", op, height, width,
+                         kernels ? " or 3 x 3" : "");
+    if (b && (b->rank != 1 || b->shape[0] != w->shape[0]))
+        return flis_fail(ctx, "%s: got %zu biases, wanted %zu", op, b->shape[0], w->shape[0]);
+    if (ctx->dry) return true;
+    if (!can_multiply(w) || (b && !b->value)) return flis_fail(ctx, "%s: the weights were not loaded", op);
+    return true;
+}
+
+/* y[i][o] = sum over k of x[i][k] w[o][k] + b[o] + add[i][o]. SPEC 1.3. */
 flis_tensor *flis_linear(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
                          const flis_tensor *add)
 {
-    if (!x || !flis_ok(ctx) || !weights_fit(ctx, "linear", x, w, b)) return NULL;
+    if (!READY(ctx, "linear", x, w) || !weights_fit(ctx, "linear", x, w, b, false)) return NULL;
     flis_tensor *y = tensor_new(ctx, x->rank, x->n, x->h, x->w, w->shape[0]);
-    gather source = {x, x->h, x->w, 1, FLIS_SAME, NULL, NULL};
-    record(ctx, product_backward, y, x, add, NULL, w, b);
-    return product_into(ctx, y, &source, w, b, add);
+    record(ctx, BACKWARD(product_backward), y, x, add, NULL, w, b);
+    return product_into(ctx, (product){.x = x, .w = w, .taps = 1, .kind = FLIS_SAME, .y = y}, b, add);
 }
 
-/* SPEC 1.3. */
+/* y[i][j][o] = sum over (kh, kw, ci) of x[row][column][ci] w[o][ci][kh][kw] + b[o] + add[i][j][o]; rows and columns as
+   above. SPEC 1.3. */
 flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
                        flis_conv_kind kind, const flis_tensor *add)
 {
-    if (!x || !flis_ok(ctx) || !weights_fit(ctx, "convolution", x, w, b)) return NULL;
+    if (!READY(ctx, "convolution", x, w) || !weights_fit(ctx, "convolution", x, w, b, true)) return NULL;
     size_t taps = w->rank == 4 ? w->shape[2] * w->shape[3] : 1, h = x->h, width = x->w;
+    if (taps == 1 && kind != FLIS_SAME) {
+        flis_fail(ctx, "convolution: got a 1 x 1 kernel, wanted 3 x 3 where the size changes");
+        return NULL;
+    }
     if (kind == FLIS_STRIDE2) { /* floor((h + 2 - 3) / 2) + 1 */
         h = (h + 1) / 2;
         width = (width + 1) / 2;
@@ -1741,14 +1967,22 @@ flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w,
         h *= 2;
         width *= 2;
     }
-    gather source = {x, h, width, taps, kind, NULL, NULL};
     flis_tensor *y = flis_image(ctx, x->n, h, width, w->shape[0]);
-    flis_node *node = record(ctx, product_backward, y, x, add, NULL, w, b);
+    flis_node *node = record(ctx, BACKWARD(product_backward), y, x, add, NULL, w, b);
     if (node) node->kind = kind;
-    return product_into(ctx, y, &source, w, b, add);
+    return product_into(ctx, (product){.x = x, .w = w, .taps = taps, .kind = kind, .y = y}, b, add);
 }
 
 /* ---- Normalisation --------------------------------------------------------------------------------------------- */
+
+/* Group norm, per sample and per group of neighbouring channels, P positions and c / groups channels in a group:
+
+     mean     = sum of x[i][k] / (P c / groups)                variance = sum of (x[i][k] - mean)^2 / (P c / groups)
+     scale[k] = weight[k] / sqrt(variance + eps)               shift[k] = bias[k] - mean scale[k]
+     y[i][k]  = x[i][k] scale[k] + shift[k]                    then, if asked, y = y sigmoid(y), from the rounded y
+
+   in double, y rounded once. The order of a sum over a group: for each channel, the sums over strips of 256 positions are
+   added in order; then the channels' sums are added in order. */
 
 /* Groups of channels: Stable Diffusion has 32, of 4 channels and more. */
 static size_t groups_of(const flis_param *weight)
@@ -1756,16 +1990,60 @@ static size_t groups_of(const flis_param *weight)
     return weight->groups ? weight->groups : 32;
 }
 
-/* part[strip][c] = sum over the strip's places of f(x), one chain per channel in double; f is x, or (x - mean)^2.
-   SPEC 1.9. */
-static void strip_sums(flis_ctx *ctx, const flis_real *x, size_t places, size_t c, const double *mean, double *part)
+/* One sample. */
+typedef struct {
+    const flis_real *weight, *bias;
+    size_t positions, c, groups;
+    double eps;
+    bool silu;
+} group_norm;
+
+/* The mean over group g of x - centre, or of its square. SPEC 1.9. */
+static double group_mean(const group_norm *a, const flis_real *x, size_t g, double centre, bool square)
 {
-    const size_t strips = (places + STRIP - 1) / STRIP;
+    const size_t width = a->c / a->groups;
+    double total = 0;
+    for (size_t k = g * width; k < (g + 1) * width; k++) {
+        double channel = 0;
+        for (size_t strip = 0; strip < a->positions; strip += 256) {
+            double sum = 0;
+            for (size_t i = strip; i < strip + 256 && i < a->positions; i++) {
+                const double d = x[i * a->c + k] - centre;
+                sum += square ? d * d : d;
+            }
+            channel += sum;
+        }
+        total += channel;
+    }
+    return total / ((double)a->positions * (double)width);
+}
+
+/* SPEC 1.9: one sample, x and y [positions][c]. */
+static void group_norm_definition(const group_norm *a, const flis_real *x, flis_real *y)
+{
+    const size_t width = a->c / a->groups;
+    for (size_t g = 0; g < a->groups; g++) {
+        const double mean = group_mean(a, x, g, 0, false), variance = group_mean(a, x, g, mean, true);
+        for (size_t k = g * width; k < (g + 1) * width; k++) {
+            const double scale = a->weight[k] / sqrt(variance + a->eps), shift = a->bias[k] - mean * scale;
+            for (size_t i = 0; i < a->positions; i++) {
+                const flis_real normed = (flis_real)(x[i * a->c + k] * scale + shift);
+                y[i * a->c + k] = a->silu ? swish(normed, 1.0) : normed;
+            }
+        }
+    }
+}
+
+#ifndef FLIS_NAIVE
+/* part[strip][c] = sum over the strip's positions of x, or of (x - mean)^2, one chain of doubles per channel. SPEC 1.9. */
+static void strip_sums(flis_ctx *ctx, const flis_real *x, size_t positions, size_t c, const double *mean, double *part)
+{
+    const size_t strips = (positions + STRIP - 1) / STRIP;
     (void)ctx;
-    PARALLEL_FOR(places * c)
+    PARALLEL_FOR(positions * c)
     for (size_t s = 0; s < strips; s++) {
         double *sum = part + s * c;
-        size_t last = (s + 1) * STRIP < places ? (s + 1) * STRIP : places;
+        size_t last = (s + 1) * STRIP < positions ? (s + 1) * STRIP : positions;
         for (size_t k = 0; k < c; k++) sum[k] = 0;
         for (size_t i = s * STRIP; i < last; i++) {
             const flis_real *row = x + i * c;
@@ -1780,11 +2058,11 @@ static void strip_sums(flis_ctx *ctx, const flis_real *x, size_t places, size_t 
     }
 }
 
-/* out[k] = the mean over k's group of what strip_sums gave: strips in order per channel, then channels in order.
+/* out[k] = the mean over the group of k, of strip_sums' result: strips in order per channel, then channels in order.
    SPEC 1.9. */
-static void group_means(const double *part, size_t places, size_t c, size_t groups, double *out)
+static void group_means(const double *part, size_t positions, size_t c, size_t groups, double *out)
 {
-    const size_t strips = (places + STRIP - 1) / STRIP, width = c / groups;
+    const size_t strips = (positions + STRIP - 1) / STRIP, width = c / groups;
     for (size_t g = 0; g < groups; g++) {
         double total = 0;
         for (size_t k = g * width; k < (g + 1) * width; k++) {
@@ -1792,69 +2070,62 @@ static void group_means(const double *part, size_t places, size_t c, size_t grou
             for (size_t s = 0; s < strips; s++) channel += part[s * c + k];
             total += channel;
         }
-        for (size_t k = g * width; k < (g + 1) * width; k++) out[k] = total / ((double)places * (double)width);
+        for (size_t k = g * width; k < (g + 1) * width; k++) out[k] = total / ((double)positions * (double)width);
     }
 }
-
-typedef struct {
-    const flis_real *weight, *bias;
-    size_t places, c, groups;
-    double eps;
-    bool silu;
-} group_norm;
 
 /* One sample. part [strips][c], work [4][c]; saved: mean and 1 / sqrt(variance + eps) of each channel's group, or NULL. */
 static void group_norm_sample(flis_ctx *ctx, const group_norm *a, const flis_real *in, flis_real *out, double *part,
                               double *work, double *saved)
 {
-    const size_t c = a->c, places = a->places;
-    double *mean = work, *variance = work + c, *slope = work + 2 * c, *offset = work + 3 * c;
+    const size_t c = a->c, positions = a->positions;
+    double *mean = work, *variance = work + c, *scale = work + 2 * c, *shift = work + 3 * c;
     (void)ctx;
-    strip_sums(ctx, in, places, c, NULL, part);
-    group_means(part, places, c, a->groups, mean);
-    strip_sums(ctx, in, places, c, mean, part);
-    group_means(part, places, c, a->groups, variance);
+    strip_sums(ctx, in, positions, c, NULL, part);
+    group_means(part, positions, c, a->groups, mean);
+    strip_sums(ctx, in, positions, c, mean, part);
+    group_means(part, positions, c, a->groups, variance);
     for (size_t k = 0; k < c; k++) {
-        slope[k] = a->weight[k] / sqrt(variance[k] + a->eps);
-        offset[k] = a->bias[k] - mean[k] * slope[k];
+        scale[k] = a->weight[k] / sqrt(variance[k] + a->eps);
+        shift[k] = a->bias[k] - mean[k] * scale[k];
     }
     for (size_t k = 0; saved && k < c; k++) {
         saved[k] = mean[k];
         saved[c + k] = 1.0 / sqrt(variance[k] + a->eps);
     }
-    PARALLEL_FOR(places * c)
-    for (size_t i = 0; i < places; i++) {
+    PARALLEL_FOR(positions * c)
+    for (size_t i = 0; i < positions; i++) {
         const flis_real *restrict from = in + i * c;
         flis_real *restrict to = out + i * c;
-        for (size_t k = 0; k < c; k++) to[k] = (flis_real)(from[k] * slope[k] + offset[k]);
+        for (size_t k = 0; k < c; k++) to[k] = (flis_real)(from[k] * scale[k] + shift[k]);
         if (a->silu)
             for (size_t k = 0; k < c; k++) to[k] = swish(to[k], 1.0);
     }
 }
 
-/* y = gain xhat + bias, xhat = (x - mean) r, r = 1 / sqrt(variance + eps); then y = silu(y) if asked, whose slope times g
-   takes g's place. With means over the places and channels of a group:
-     d x += r (gain g - mean(gain g) - xhat mean(gain g xhat))     d gain += sum g xhat     d bias += sum g
+/* In the forward pass y = w xhat + b, xhat = (x - mean) r, r = 1 / sqrt(variance + eps); then y = silu(y) if asked, whose
+   derivative times g replaces g. So, with means over the positions and channels of a group:
+     d x += r (w g - mean(w g) - xhat mean(w g xhat))     d w += sum g xhat     d b += sum g
    One sample. g is overwritten; sums [2][c] gets the sums of g and g xhat; part [2][strips][c]. */
 static void group_norm_sample_back(flis_ctx *ctx, const group_norm *a, const flis_real *in, flis_real *g,
                                    const double *saved, double *part, double *sums, flis_real *out, bool first)
 {
-    const size_t c = a->c, places = a->places, strips = strips_of(places), width = c / a->groups;
+    const size_t c = a->c, positions = a->positions, strips = strips_of(positions), width = c / a->groups;
     const double *mean = saved, *r = saved + c;
     double *sum_g = sums, *sum_gx = sums + c;
     (void)ctx;
-    PARALLEL_FOR(places * c * 4)
+    PARALLEL_FOR(positions * c * 4)
     for (size_t s = 0; s < strips; s++) {
         double *restrict part_g = part + s * c, *restrict part_gx = part + (strips + s) * c;
         for (size_t k = 0; k < c; k++) part_g[k] = part_gx[k] = 0;
-        for (size_t i = s * STRIP; i < (s + 1) * STRIP && i < places; i++) {
+        for (size_t i = s * STRIP; i < (s + 1) * STRIP && i < positions; i++) {
             const flis_real *restrict x = in + i * c;
             flis_real *restrict gi = g + i * c;
             if (a->silu)
                 for (size_t k = 0; k < c; k++) {
-                    const double slope = a->weight[k] * r[k];
-                    const flis_real y = (flis_real)(x[k] * slope + (a->bias[k] - mean[k] * slope));
-                    gi[k] = (flis_real)(gi[k] * swish_slope(y, 1.0));
+                    const double scale = a->weight[k] * r[k];
+                    const flis_real y = (flis_real)(x[k] * scale + (a->bias[k] - mean[k] * scale));
+                    gi[k] = (flis_real)(gi[k] * swish_derivative(y, 1.0));
                 }
             for (size_t k = 0; k < c; k++) {
                 part_g[k] += gi[k];
@@ -1868,42 +2139,43 @@ static void group_norm_sample_back(flis_ctx *ctx, const group_norm *a, const fli
         for (size_t s = 0; s < strips; s++) sum_gx[k] += part[(strips + s) * c + k];
     }
     if (!out) return;
-    double *by_g = part, *by_x = part + c, *offset = part + 2 * c;
+    double *by_g = part, *by_x = part + c, *shift = part + 2 * c;
     for (size_t group = 0; group < a->groups; group++) {
         double mean_g = 0, mean_gx = 0;
         for (size_t k = group * width; k < (group + 1) * width; k++) {
             mean_g += a->weight[k] * sum_g[k];
             mean_gx += a->weight[k] * sum_gx[k];
         }
-        mean_g /= (double)places * (double)width;
-        mean_gx /= (double)places * (double)width;
+        mean_g /= (double)positions * (double)width;
+        mean_gx /= (double)positions * (double)width;
         for (size_t k = group * width; k < (group + 1) * width; k++) {
             by_g[k] = r[k] * a->weight[k];
             by_x[k] = -r[k] * r[k] * mean_gx;
-            offset[k] = -r[k] * mean_g - mean[k] * by_x[k];
+            shift[k] = -r[k] * mean_g - mean[k] * by_x[k];
         }
     }
-    PARALLEL_FOR(places * c)
-    for (size_t i = 0; i < places; i++) {
+    PARALLEL_FOR(positions * c)
+    for (size_t i = 0; i < positions; i++) {
         const flis_real *restrict x = in + i * c, *restrict gi = g + i * c;
         flis_real *restrict to = out + i * c;
-        for (size_t k = 0; k < c; k++) FLOW(to[k], first, (flis_real)(gi[k] * by_g[k] + (x[k] * by_x[k] + offset[k])));
+        for (size_t k = 0; k < c; k++)
+            ACCUMULATE(to[k], first, (flis_real)(gi[k] * by_g[k] + (x[k] * by_x[k] + shift[k])));
     }
 }
 
 static void group_norm_backward(flis_ctx *ctx, const flis_node *node)
 {
     const flis_tensor *x = &node->x[0];
-    const size_t c = x->c, places = x->h * x->w, size = places * c;
-    const group_norm a = {node->w->value, node->b->value, places, c, groups_of(node->w), node->number, node->silu};
-    const size_t part_size = 2 * strips_of(places) * c > 3 * c ? 2 * strips_of(places) * c : 3 * c;
+    const size_t c = x->c, positions = x->h * x->w, size = positions * c;
+    const group_norm a = {node->w->value, node->b->value, positions, c, groups_of(node->w), node->number, node->silu};
+    const size_t part_size = 2 * strips_of(positions) * c > 3 * c ? 2 * strips_of(positions) * c : 3 * c;
     const double *saved = node->saved;
     bool first = false;
     flis_mark mark = flis_here(ctx);
     double *part = flis_scratch(ctx, x->n * part_size, sizeof *part),
            *sums = flis_scratch(ctx, x->n * 2 * c, sizeof *sums);
     flis_real *grad = grad_open(ctx, x, &first), *g = node->y.grad->x;
-    flis_real *gain_grad = weight_grad(ctx, node->w), *bias_grad = weight_grad(ctx, node->b);
+    flis_real *w_grad = weight_grad(ctx, node->w), *b_grad = weight_grad(ctx, node->b);
     if (!flis_ok(ctx)) return;
     PARALLEL_FOR(x->n > 1 ? x->n * size * 4 : 0)
     for (size_t n = 0; n < x->n; n++)
@@ -1915,54 +2187,113 @@ static void group_norm_backward(flis_ctx *ctx, const flis_node *node)
             bias += sums[n * 2 * c + k];
             weight += sums[n * 2 * c + c + k];
         }
-        if (gain_grad) gain_grad[k] += (flis_real)weight;
-        if (bias_grad) bias_grad[k] += (flis_real)bias;
+        if (w_grad) w_grad[k] += (flis_real)weight;
+        if (b_grad) b_grad[k] += (flis_real)bias;
     }
     flis_rewind(ctx, mark);
 }
 
-/* y = (x - mean) / sqrt(variance + eps) * gain + bias, mean and variance over the places and channels of a group, in
-   double: y = real(x * slope + offset), slope = gain / sqrt(variance + eps), offset = bias - mean * slope.
-   With silu: then y = y sigmoid(y), from the rounded y, so that it equals the two operations. SPEC 1.9. */
-flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *weight, const flis_param *bias,
-                             double eps, bool silu)
+/* node: its backward wants the mean and 1 / sqrt(variance + eps) of each channel's group; or NULL. */
+static void group_norm_fast(flis_ctx *ctx, const group_norm *a, const flis_tensor *x, flis_tensor *y, flis_node *node)
 {
-    if (silu && ctx->precision) return flis_silu(ctx, flis_group_norm(ctx, x, weight, bias, eps, false));
-    flis_tensor *y = like(ctx, x);
-    if (!y) return NULL;
-    const size_t c = x->c, places = x->h * x->w, size = places * c, part_size = strips_of(places) * c;
-    if (c % groups_of(weight) || weight->shape[0] != c || bias->shape[0] != c) {
-        flis_fail(ctx, "group norm: got %zu channels, wanted %zu, a multiple of %zu", c, weight->shape[0],
-                  groups_of(weight));
-        return NULL;
-    }
-    double *saved = NULL;
-    flis_node *node = record(ctx, group_norm_backward, y, x, NULL, NULL, weight, bias);
-    if (node) {
-        node->number = eps;
-        node->silu = silu;
-        node->saved = saved = flis_scratch(ctx, x->n * 2 * c, sizeof *saved);
-    }
+    const size_t c = a->c, size = a->positions * c, part_size = strips_of(a->positions) * c;
+    double *saved = node ? flis_scratch(ctx, x->n * 2 * c, sizeof *saved) : NULL;
+    if (node) node->saved = saved;
     flis_mark mark = flis_here(ctx);
-    const size_t workers = size < 524288 ? x->n : 1; /* large samples are shared out place by place instead */
+    const size_t workers = size < 524288 ? x->n : 1; /* large samples are divided among threads by position instead */
     double *part = flis_scratch(ctx, workers * part_size, sizeof *part),
            *work = flis_scratch(ctx, workers * 4 * c, sizeof *work);
-    const group_norm a = {weight->value, bias->value, places, c, groups_of(weight), eps, silu};
     if (!idle(ctx)) {
         PARALLEL_FOR(workers > 1 ? x->n * size * 4 : 0)
         for (size_t n = 0; n < x->n; n++) {
             const size_t own = n % workers;
-            group_norm_sample(ctx, &a, x->x + n * size, y->x + n * size, part + own * part_size, work + own * 4 * c,
+            group_norm_sample(ctx, a, x->x + n * size, y->x + n * size, part + own * part_size, work + own * 4 * c,
                               saved ? saved + n * 2 * c : NULL);
         }
     }
     flis_rewind(ctx, mark);
+}
+#endif
+
+/* A norm's weight and bias have one value for each of c channels. */
+static bool norm_fits(flis_ctx *ctx, const char *op, size_t c, const flis_param *weight, const flis_param *bias)
+{
+    if (weight->shape[0] != c || bias->shape[0] != c)
+        return flis_fail(ctx, "%s: got %zu channels, wanted %zu", op, c, weight->shape[0]);
+    if (!ctx->dry && (!weight->value || !bias->value)) return flis_fail(ctx, "%s: the weights were not loaded", op);
+    return true;
+}
+
+static void group_norm_run(flis_ctx *ctx, const group_norm *a, const flis_tensor *x, flis_tensor *y, flis_node *node)
+{
+    const size_t size = a->positions * a->c;
+#ifndef FLIS_NAIVE
+    if (!runs_definition(ctx)) {
+        group_norm_fast(ctx, a, x, y, node);
+        return;
+    }
+#endif
+    (void)node;
+    for (size_t n = 0; !idle(ctx) && n < x->n; n++) group_norm_definition(a, x->x + n * size, y->x + n * size);
+}
+
+/* y = (x - mean) / sqrt(variance + eps) * weight + bias, mean and variance over the positions and channels of a group;
+   silu: then y = y sigmoid(y), from the rounded y, so that it equals the two operations. SPEC 1.9. */
+flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *weight, const flis_param *bias,
+                             double eps, bool silu)
+{
+    if (!READY(ctx, "group norm", x, weight, bias)) return NULL;
+    if (silu && ctx->precision) return flis_silu(ctx, flis_group_norm(ctx, x, weight, bias, eps, false));
+    const size_t groups = groups_of(weight);
+    if (x->c % groups) {
+        flis_fail(ctx, "group norm: got %zu channels, wanted %zu, a multiple of %zu", x->c, weight->shape[0], groups);
+        return NULL;
+    }
+    if (!norm_fits(ctx, "group norm", x->c, weight, bias)) return NULL;
+    flis_tensor *y = like(ctx, x);
+    if (!y) return NULL;
+    flis_node *node = record(ctx, BACKWARD(group_norm_backward), y, x, NULL, NULL, weight, bias);
+    if (node) {
+        node->number = eps;
+        node->silu = silu;
+    }
+    const group_norm a = {weight->value, bias->value, x->h * x->w, x->c, groups, eps, silu};
+    group_norm_run(ctx, &a, x, y, node);
     return finished(ctx, y);
 }
 
-enum { LANES = 16 }; /* interleaved sums of a row (part of the bits) */
+/* Layer norm, per row of c channels:
 
-/* Lane j sums items j, j + 16, …; then the lanes are added pairwise: 8 apart, 4, 2, 1. SPEC 1.10. */
+     mean = sum of x[k] / c     r = 1 / sqrt(sum of (x[k] - mean)^2 / c + 1e-5)     y[k] = (x[k] - mean) r weight[k] + bias[k]
+
+   in double, y rounded once. The order of a sum over a row: item k is added in lane k mod 16; then lanes are added
+   pairwise, 8 apart, then 4, 2 and 1. */
+
+/* The mean over a row of x - centre, or of its square. SPEC 1.10. */
+static double row_mean(const flis_real *x, size_t c, double centre, bool square)
+{
+    double lane[16] = {0};
+    for (size_t k = 0; k < c; k++) {
+        const double d = x[k] - centre;
+        lane[k % 16] += square ? d * d : d;
+    }
+    for (int step = 8; step > 0; step /= 2)
+        for (int j = 0; j < step; j++) lane[j] += lane[j + step];
+    return lane[0] / (double)c;
+}
+
+/* SPEC 1.10: one row. */
+static void layer_norm_definition(const flis_real *x, const flis_real *weight, const flis_real *bias, size_t c,
+                                  flis_real *y)
+{
+    const double mean = row_mean(x, c, 0, false), variance = row_mean(x, c, mean, true);
+    const double r = 1.0 / sqrt(variance + 1e-5);
+    for (size_t k = 0; k < c; k++) y[k] = (flis_real)((x[k] - mean) * r * weight[k] + bias[k]);
+}
+
+enum { LANES = 16 }; /* interleaved sums of a row: part of the bits */
+
+/* The lanes added pairwise: 8 apart, 4, 2, 1. SPEC 1.10. */
 static double lanes_total(double *lane)
 {
     for (int step = LANES / 2; step > 0; step /= 2)
@@ -1970,7 +2301,8 @@ static double lanes_total(double *lane)
     return lane[0];
 }
 
-/* SPEC 1.10. */
+#ifndef FLIS_NAIVE
+/* Sum over a row of x - shift, or of its square, 16 items at a time. SPEC 1.10. */
 static double row_sum(const flis_real *x, size_t c, double shift, bool square)
 {
     double lane[LANES] = {0};
@@ -1997,9 +2329,10 @@ static double row_dot(const flis_real *a, const flis_real *b, size_t c)
     return lanes_total(lane);
 }
 
-/* With xhat = (x - mean) r, r = 1 / sqrt(variance + 1e-5), y = gain xhat + bias; means over a row's channels:
-     d x += r (gain g - mean(gain g) - xhat mean(gain g xhat))     d gain += sum g xhat     d bias += sum g
-   sums [2][c] gathers the last two over the rows of a strip. */
+/* In the forward pass y = w xhat + b, xhat = (x - mean) r, r = 1 / sqrt(variance + 1e-5); so, with means over the
+   channels of a row:
+     d x += r (w g - mean(w g) - xhat mean(w g xhat))     d w += sum g xhat     d b += sum g
+   sums [2][c] accumulates the last two over the rows of a strip. */
 static void layer_norm_row_back(const flis_real *x, const flis_real *g, const flis_real *weight, size_t c, double *sums,
                                 flis_real *out, bool first)
 {
@@ -2024,7 +2357,7 @@ static void layer_norm_row_back(const flis_real *x, const flis_real *g, const fl
         sums[c + k] += g[k] * ((x[k] - mean) * r);
     }
     for (k = 0; out && k < c; k++)
-        FLOW(out[k], first, (flis_real)(r * ((double)g[k] * weight[k] - mean_g - (x[k] - mean) * r * mean_gx)));
+        ACCUMULATE(out[k], first, (flis_real)(r * ((double)g[k] * weight[k] - mean_g - (x[k] - mean) * r * mean_gx)));
 }
 
 static void layer_norm_backward(flis_ctx *ctx, const flis_node *node)
@@ -2034,8 +2367,8 @@ static void layer_norm_backward(flis_ctx *ctx, const flis_node *node)
     bool first = false;
     flis_mark mark = flis_here(ctx);
     double *part = flis_scratch(ctx, strips * 2 * c, sizeof *part);
-    flis_real *grad = grad_open(ctx, x, &first), *gain_grad = weight_grad(ctx, node->w),
-              *bias_grad = weight_grad(ctx, node->b);
+    flis_real *grad = grad_open(ctx, x, &first), *w_grad = weight_grad(ctx, node->w),
+              *b_grad = weight_grad(ctx, node->b);
     const flis_real *g = node->y.grad->x;
     if (!flis_ok(ctx)) return;
     PARALLEL_FOR(rows * c * 4)
@@ -2051,47 +2384,62 @@ static void layer_norm_backward(flis_ctx *ctx, const flis_node *node)
             bias += part[s * 2 * c + k];
             weight += part[s * 2 * c + c + k];
         }
-        if (gain_grad) gain_grad[k] += (flis_real)weight;
-        if (bias_grad) bias_grad[k] += (flis_real)bias;
+        if (w_grad) w_grad[k] += (flis_real)weight;
+        if (b_grad) b_grad[k] += (flis_real)bias;
     }
     flis_rewind(ctx, mark);
 }
 
-/* y = (x - mean) / sqrt(variance + 1e-5) * gain + bias over each row of c, in double, rounded once. SPEC 1.10. */
+/* One row. SPEC 1.10. */
+static void layer_norm_row(const flis_real *in, const flis_real *weight, const flis_real *bias, size_t c,
+                           flis_real *out)
+{
+    double mean = row_sum(in, c, 0, false) / (double)c;
+    double scale = 1.0 / sqrt(row_sum(in, c, mean, true) / (double)c + 1e-5);
+    for (size_t k = 0; k < c; k++) out[k] = (flis_real)((in[k] - mean) * scale * weight[k] + bias[k]);
+}
+#endif
+
+static void layer_norm_run(flis_ctx *ctx, const flis_tensor *x, const flis_param *weight, const flis_param *bias,
+                           flis_tensor *y)
+{
+    const size_t c = x->c, rows = x->n * x->h * x->w;
+#ifndef FLIS_NAIVE
+    if (!runs_definition(ctx)) {
+        PARALLEL_FOR(rows * c)
+        for (size_t i = 0; i < rows; i++) layer_norm_row(x->x + i * c, weight->value, bias->value, c, y->x + i * c);
+        return;
+    }
+#endif
+    (void)ctx;
+    for (size_t i = 0; i < rows; i++) layer_norm_definition(x->x + i * c, weight->value, bias->value, c, y->x + i * c);
+}
+
+/* y = (x - mean) / sqrt(variance + 1e-5) * weight + bias over each row of c, in double, rounded once. SPEC 1.10. */
 flis_tensor *flis_layer_norm(flis_ctx *ctx, const flis_tensor *x, const flis_param *weight, const flis_param *bias)
 {
+    if (!READY(ctx, "layer norm", x, weight, bias) || !norm_fits(ctx, "layer norm", x->c, weight, bias)) return NULL;
     flis_tensor *y = like(ctx, x);
-    if (!y) return NULL;
-    const size_t c = x->c, rows = x->n * x->h * x->w;
-    if (weight->shape[0] != c || bias->shape[0] != c) {
-        flis_fail(ctx, "layer norm: got %zu channels, wanted %zu", c, weight->shape[0]);
-        return NULL;
-    }
-    record(ctx, layer_norm_backward, y, x, NULL, NULL, weight, bias);
-    if (idle(ctx)) return y;
-    PARALLEL_FOR(rows * c)
-    for (size_t i = 0; i < rows; i++) {
-        const flis_real *in = x->x + i * c;
-        flis_real *out = y->x + i * c;
-        double mean = row_sum(in, c, 0, false) / (double)c;
-        double scale = 1.0 / sqrt(row_sum(in, c, mean, true) / (double)c + 1e-5);
-        for (size_t k = 0; k < c; k++) out[k] = (flis_real)((in[k] - mean) * scale * weight->value[k] + bias->value[k]);
-    }
+    record(ctx, BACKWARD(layer_norm_backward), y, x, NULL, NULL, weight, bias);
+    if (!y || idle(ctx)) return y;
+    layer_norm_run(ctx, x, weight, bias, y);
     return finished(ctx, y);
 }
 
 /* ---- Elementwise ----------------------------------------------------------------------------------------------- */
 
-enum { LOT = 256 }; /* values that are computed before they flow: loops with both in them stay scalar */
+/* The loops of this section are the equations, and so their own definitions. */
 
-static void flow_lot(flis_real *to, bool first, const flis_real *value, size_t count)
+enum { LOT = 256 }; /* values computed before they are accumulated: loops that do both stay scalar */
+
+static void accumulate_lot(flis_real *to, bool first, const flis_real *value, size_t count)
 {
     if (first) memcpy(to, value, count * sizeof *to);
     else
         for (size_t i = 0; i < count; i++) to[i] += value[i];
 }
 
-/* y = x s(b x): d x += g d/dx (x s(b x)) */
+/* In the forward pass y = x s(b x); so d x += g d/dx (x s(b x)). */
 static void swish_backward(flis_ctx *ctx, const flis_node *node)
 {
     const flis_tensor *x = &node->x[0];
@@ -2105,13 +2453,15 @@ static void swish_backward(flis_ctx *ctx, const flis_node *node)
     for (size_t lot = 0; lot < lots; lot++) {
         const size_t k = lot * LOT, count = all - k < LOT ? all - k : LOT;
         flis_real slope[LOT];
-        for (size_t j = 0; j < count; j++) slope[j] = (flis_real)(g[k + j] * swish_slope(x->x[k + j], b));
-        flow_lot(grad + k, first, slope, count);
+        for (size_t j = 0; j < count; j++) slope[j] = (flis_real)(g[k + j] * swish_derivative(x->x[k + j], b));
+        accumulate_lot(grad + k, first, slope, count);
     }
 }
 
-static flis_tensor *swish_of(flis_ctx *ctx, const flis_tensor *x, double b)
+/* y = x s(b x), s the sigmoid. */
+static flis_tensor *swish_of(flis_ctx *ctx, const char *op, const flis_tensor *x, double b)
 {
+    if (!READY(ctx, op, x)) return NULL;
     flis_tensor *y = like(ctx, x);
     flis_node *node = record(ctx, swish_backward, y, x, NULL, NULL, NULL, NULL);
     if (node) node->number = b;
@@ -2123,19 +2473,20 @@ static flis_tensor *swish_of(flis_ctx *ctx, const flis_tensor *x, double b)
     return finished(ctx, y);
 }
 
-/* SPEC 1.8. */
+/* y = x / (1 + exp(-x)), in double, rounded once. SPEC 1.8. */
 flis_tensor *flis_silu(flis_ctx *ctx, const flis_tensor *x)
 {
-    return swish_of(ctx, x, 1.0);
+    return swish_of(ctx, "SiLU", x, 1.0);
 }
 
-/* SPEC 1.8. */
+/* y = x / (1 + exp(-1.702 x)), in double, rounded once: the text encoder's. SPEC 1.8. */
 flis_tensor *flis_quick_gelu(flis_ctx *ctx, const flis_tensor *x)
 {
-    return swish_of(ctx, x, 1.702);
+    return swish_of(ctx, "quick GELU", x, 1.702);
 }
 
-/* y[k] = x[k] gelu(x[c/2 + k]): d x[k] += g[k] gelu(x[c/2 + k]), d x[c/2 + k] += g[k] x[k] gelu'(x[c/2 + k]) */
+/* In the forward pass y[k] = x[k] gelu(x[c/2 + k]); so
+     d x[k] += g[k] gelu(x[c/2 + k])     d x[c/2 + k] += g[k] x[k] gelu'(x[c/2 + k]) */
 static void geglu_backward(flis_ctx *ctx, const flis_node *node)
 {
     const flis_tensor *x = &node->x[0], *y = &node->y;
@@ -2154,16 +2505,22 @@ static void geglu_backward(flis_ctx *ctx, const flis_node *node)
                 by_value[j] = (flis_real)(g[k + j] * gate[k + j] * below);
                 by_gate[j] = (flis_real)((double)g[k + j] * value[k + j] * (below + gate[k + j] * density));
             }
-            flow_lot(to + k, first, by_value, count);
-            flow_lot(to + c + k, first, by_gate, count);
+            accumulate_lot(to + k, first, by_value, count);
+            accumulate_lot(to + c + k, first, by_gate, count);
         }
     }
 }
 
-/* y[k] = x[k] gelu(x[c/2 + k]): the *second* half is the gate. SPEC 1.8. */
+/* y[k] = x[k] gelu(x[c/2 + k]), k < c/2, gelu(x) = x erfc(-x / sqrt 2) / 2: the *second* half is the gate; rounded after
+   GELU and after the product. SPEC 1.8. */
 flis_tensor *flis_geglu(flis_ctx *ctx, const flis_tensor *x)
 {
-    flis_tensor *y = x ? tensor_new(ctx, x->rank, x->n, x->h, x->w, x->c / 2) : NULL;
+    if (!READY(ctx, "GEGLU", x)) return NULL;
+    if (x->c % 2) {
+        flis_fail(ctx, "GEGLU: got %zu channels, wanted an even number", x->c);
+        return NULL;
+    }
+    flis_tensor *y = tensor_new(ctx, x->rank, x->n, x->h, x->w, x->c / 2);
     record(ctx, geglu_backward, y, x, NULL, NULL, NULL, NULL);
     if (!y || idle(ctx)) return y;
     const size_t rows = x->n * x->h * x->w, c = x->c / 2;
@@ -2179,8 +2536,8 @@ flis_tensor *flis_geglu(flis_ctx *ctx, const flis_tensor *x)
     return finished(ctx, y);
 }
 
-/* d to[i] += factor * g[i], n * rows times */
-static void flow_scaled(flis_ctx *ctx, const flis_tensor *t, const flis_real *g, flis_real factor)
+/* d t += factor g */
+static void accumulate_scaled(flis_ctx *ctx, const flis_tensor *t, const flis_real *g, flis_real factor)
 {
     const size_t rows = t->n * t->h * t->w, c = t->c;
     bool first = false;
@@ -2188,20 +2545,20 @@ static void flow_scaled(flis_ctx *ctx, const flis_tensor *t, const flis_real *g,
     if (!grad) return;
     PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++)
-        for (size_t k = i * c; k < (i + 1) * c; k++) FLOW(grad[k], first, factor * g[k]);
+        for (size_t k = i * c; k < (i + 1) * c; k++) ACCUMULATE(grad[k], first, factor * g[k]);
 }
 
-/* y = a + b: d a += g, d b += g */
+/* In the forward pass y = a + b; so d a += g, d b += g. */
 static void add_backward(flis_ctx *ctx, const flis_node *node)
 {
-    flow_scaled(ctx, &node->x[0], node->y.grad->x, 1);
+    accumulate_scaled(ctx, &node->x[0], node->y.grad->x, 1);
     grad_pass(ctx, &node->y, &node->x[1]);
 }
 
-/* SPEC 1.4. */
+/* y = a + b. SPEC 1.4. */
 flis_tensor *flis_add(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b)
 {
-    if (!a || !b || !flis_ok(ctx) || !same_shape(ctx, "add", a, b)) return NULL;
+    if (!READY(ctx, "add", a, b) || !same_shape(ctx, "add", a, b)) return NULL;
     flis_tensor *y = like(ctx, a);
     record(ctx, add_backward, y, a, b, NULL, NULL, NULL);
     if (!y || idle(ctx)) return y;
@@ -2212,51 +2569,55 @@ flis_tensor *flis_add(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b)
     return finished(ctx, y);
 }
 
-/* y[n,i] = x[n,i] + v[n]: d v[n] += sum_i g[n,i], d x += g */
+#ifndef FLIS_NAIVE
+/* In the forward pass y[n,i] = x[n,i] + v[n]; so d v[n] += sum_i g[n,i], d x += g. */
 static void add_to_all_backward(flis_ctx *ctx, const flis_node *node)
 {
     const flis_tensor *y = &node->y, *v = &node->x[1];
-    const size_t places = y->h * y->w, c = y->c, strips = strips_of(places);
+    const size_t positions = y->h * y->w, c = y->c, strips = strips_of(positions);
     flis_mark mark = flis_here(ctx);
     bool first = false;
     flis_real *grad = grad_open(ctx, v, &first);
     double *part = flis_scratch(ctx, strips * c, sizeof *part);
     for (size_t n = 0; grad && part && n < y->n; n++) {
-        strip_sums(ctx, y->grad->x + n * places * c, places, c, NULL, part);
+        strip_sums(ctx, y->grad->x + n * positions * c, positions, c, NULL, part);
         for (size_t k = 0; first && k < c; k++) grad[n * c + k] = 0;
-        strips_into(part, strips, c, grad + n * c);
+        add_strips(part, strips, c, grad + n * c);
     }
     flis_rewind(ctx, mark);
     grad_pass(ctx, y, &node->x[0]);
 }
+#endif
 
-/* SPEC 1.4. */
+/* y[n][i] = x[n][i] + v[n] at every position i. SPEC 1.4. */
 flis_tensor *flis_add_to_all(flis_ctx *ctx, const flis_tensor *x, const flis_tensor *v)
 {
-    if (!x || !v || !flis_ok(ctx)) return NULL;
+    if (!READY(ctx, "add to all positions", x, v)) return NULL;
     if (v->n != x->n || v->c != x->c || v->h * v->w != 1) {
-        flis_fail(ctx, "add to all places: got [%zu,%zu,%zu], wanted [%zu,1,%zu]", v->n, v->h * v->w, v->c, x->n, x->c);
+        flis_fail(ctx, "add to all positions: got [%zu,%zu,%zu], wanted [%zu,1,%zu]", v->n, v->h * v->w, v->c, x->n,
+                  x->c);
         return NULL;
     }
     flis_tensor *y = like(ctx, x);
-    record(ctx, add_to_all_backward, y, x, v, NULL, NULL, NULL);
+    record(ctx, BACKWARD(add_to_all_backward), y, x, v, NULL, NULL, NULL);
     if (!y || idle(ctx)) return y;
-    const size_t places = x->h * x->w, rows = x->n * places, c = x->c;
+    const size_t positions = x->h * x->w, rows = x->n * positions, c = x->c;
     PARALLEL_FOR(rows * c)
     for (size_t i = 0; i < rows; i++)
-        for (size_t k = 0; k < c; k++) y->x[i * c + k] = x->x[i * c + k] + v->x[i / places * c + k];
+        for (size_t k = 0; k < c; k++) y->x[i * c + k] = x->x[i * c + k] + v->x[i / positions * c + k];
     return finished(ctx, y);
 }
 
-/* y = f x: d x += f g */
+/* In the forward pass y = f x; so d x += f g. */
 static void scale_backward(flis_ctx *ctx, const flis_node *node)
 {
-    flow_scaled(ctx, &node->x[0], node->y.grad->x, (flis_real)node->number);
+    accumulate_scaled(ctx, &node->x[0], node->y.grad->x, (flis_real)node->number);
 }
 
-/* SPEC 1.4. */
+/* y = x f, f the factor rounded to flis_real. SPEC 1.4. */
 flis_tensor *flis_scale(flis_ctx *ctx, const flis_tensor *x, double factor)
 {
+    if (!READY(ctx, "scale", x)) return NULL;
     flis_tensor *y = like(ctx, x);
     flis_node *node = record(ctx, scale_backward, y, x, NULL, NULL, NULL, NULL);
     if (node) node->number = factor;
@@ -2267,7 +2628,7 @@ flis_tensor *flis_scale(flis_ctx *ctx, const flis_tensor *x, double factor)
     return finished(ctx, y);
 }
 
-/* y = [a, b]: d a += the first channels of g, d b += the others */
+/* In the forward pass y = [a, b]; so d a += the first channels of g, d b += the others. */
 static void concat_backward(flis_ctx *ctx, const flis_node *node)
 {
     const size_t rows = node->y.n * node->y.h * node->y.w, c = node->y.c;
@@ -2279,16 +2640,16 @@ static void concat_backward(flis_ctx *ctx, const flis_node *node)
         flis_real *grad = grad_open(ctx, t, &first);
         PARALLEL_FOR(grad ? rows * own : 0)
         for (size_t i = 0; i < rows; i++)
-            for (size_t k = 0; grad && k < own; k++) FLOW(grad[i * own + k], first, g[i * c + from + k]);
+            for (size_t k = 0; grad && k < own; k++) ACCUMULATE(grad[i * own + k], first, g[i * c + from + k]);
     }
 }
 
-/* SPEC 1.4. */
+/* y = [a, b]: the channels of a, then those of b. SPEC 1.4. */
 flis_tensor *flis_concat(flis_ctx *ctx, const flis_tensor *a, const flis_tensor *b)
 {
-    if (!a || !b || !flis_ok(ctx)) return NULL;
+    if (!READY(ctx, "concat", a, b)) return NULL;
     if (a->n != b->n || a->h != b->h || a->w != b->w) {
-        flis_fail(ctx, "concat: got %zu x %zu and %zu x %zu places, wanted the same", a->h, a->w, b->h, b->w);
+        flis_fail(ctx, "concat: got %zu x %zu and %zu x %zu positions, wanted the same", a->h, a->w, b->h, b->w);
         return NULL;
     }
     flis_tensor *y = tensor_new(ctx, a->rank, a->n, a->h, a->w, a->c + b->c);
@@ -2303,7 +2664,8 @@ flis_tensor *flis_concat(flis_ctx *ctx, const flis_tensor *a, const flis_tensor 
     return y;
 }
 
-/* d token[id] += g of every place that has this id, in order; d position[t] += g[n][t] */
+/* In the forward pass y[n][t] = token[ids[n][t]] + position[t]; so d token[id] += g[n][t] wherever ids[n][t] = id, in order,
+   and d position[t] += g[n][t]. */
 static void embed_backward(flis_ctx *ctx, const flis_node *node)
 {
     const flis_tensor *y = &node->y;
@@ -2317,10 +2679,25 @@ static void embed_backward(flis_ctx *ctx, const flis_node *node)
     }
 }
 
-/* y[n][t] = token[ids[n][t]] + position[t], t = 0..rows of position SPEC 1.4. */
+/* Both tables loaded, unpacked and equally wide; every id in the table. */
+static bool embed_fits(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_param *token, const flis_param *position)
+{
+    if (token->rank != 2 || position->rank != 2 || token->shape[1] != position->shape[1])
+        return flis_fail(ctx, "embed: got tables [%zu,%zu] and [%zu,%zu], wanted the same width", token->shape[0],
+                         token->shape[1], position->shape[0], position->shape[1]);
+    if (ctx->dry) return true;
+    if (!token->value || !position->value) return flis_fail(ctx, "embed: the tables were not loaded");
+    for (size_t i = 0; i < n * position->shape[0]; i++)
+        if (ids[i] < 0 || (size_t)ids[i] >= token->shape[0])
+            return flis_fail(ctx, "token %zu: got id %ld, wanted 0 to %zu", i, (long)ids[i], token->shape[0] - 1);
+    return true;
+}
+
+/* y[n][t] = token[ids[n][t]] + position[t], t = 0 .. rows of position - 1. SPEC 1.4. */
 flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_param *token,
                         const flis_param *position)
 {
+    if (!READY(ctx, "embed", ids, token, position) || !embed_fits(ctx, ids, n, token, position)) return NULL;
     const size_t tokens = position->shape[0], c = token->shape[1];
     flis_tensor *y = flis_rows(ctx, n, tokens, c);
     flis_node *node = record(ctx, embed_backward, y, NULL, NULL, NULL, token, position);
@@ -2331,39 +2708,96 @@ flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_
     }
     if (!y || idle(ctx)) return y;
     for (size_t i = 0; i < n * tokens; i++) {
-        if (ids[i] < 0 || (size_t)ids[i] >= token->shape[0]) {
-            flis_fail(ctx, "token %zu: got id %ld, wanted 0 to %zu", i, (long)ids[i], token->shape[0] - 1);
-            return NULL;
-        }
-        const flis_real *from = token->value + (size_t)ids[i] * c, *place = position->value + i % tokens * c;
-        for (size_t k = 0; k < c; k++) y->x[i * c + k] = from[k] + place[k];
+        const flis_real *of_id = token->value + (size_t)ids[i] * c, *of_t = position->value + i % tokens * c;
+        for (size_t k = 0; k < c; k++) y->x[i * c + k] = of_id[k] + of_t[k];
     }
     return finished(ctx, y);
 }
 
 /* ---- Attention ------------------------------------------------------------------------------------------------- */
 
-/* For each head: score[i][j] = (q[i] . k[j]) * scale, or -max(real) where closed; e = exp(score - largest of the row);
-   out[i] = (sum_j e[i][j] v[j]) / sum_j e[i][j]. e is rounded to real; its sum is a chain over the keys in double; the
-   weighted sum is a canonical dot product over the keys; the division is in double, rounded once.
+/* Per sample, head and query i, over the keys j that the head sees, with q, k and v its d channels:
 
-   PANEL queries at a time, transposed: S^T = K Q^T has the keys as rows and the queries as lanes, so that softmax runs
-   down columns and S^T is already the packed panel of O^T = V^T P^T. */
+     score[j] = (q[i] . k[j]) scale, or -max(real) where key j is masked       a dot product over d
+     e[j]     = exp(score[j] - largest score)                                  rounded to real
+     out[i]   = (sum over j of e[j] v[j]) / (sum over j of e[j])               a dot product over the keys, divided by
+                                                                               a chain of doubles, rounded once
+
+   -max(real), not minus infinity: a query whose keys are all masked attends to all of them alike. */
 
 typedef struct {
     const flis_tensor *q, *k, *v;
-    const flis_real *v_turned; /* [n][c][keys] */
-    size_t heads, d, keys;
+    size_t heads, d, queries, keys;
     double scale;
     flis_mask mask;
-    k_plan over_d, over_keys;
-    const flis_real *zeros;
+    flis_precision precision; /* if emulated, q, k and v are rounded already */
     flis_real *y;
-    flis_precision precision;
-    double *saved; /* for backward, [n][heads][queries][2]: largest score and sum; or NULL */
+    double *saved; /* for the backward, [n][heads][queries][2]: largest score and sum; or NULL */
+#ifndef FLIS_NAIVE
+    const flis_real *v_transposed; /* [n][c][keys] */
+    const flis_real *zeros;
+    k_plan over_d, over_keys;
+#endif
 } attention;
 
-/* e^T in place of S^T, and each lane's largest score and sum. SPEC 1.11. */
+/* score[j] = (q . k[j]) scale for every key, before the mask. SPEC 1.11. */
+static void scores_definition(const attention *a, size_t n, size_t head, size_t query, flis_real *score)
+{
+    const size_t c = a->q->c;
+    const flis_real *q = a->q->x + (n * a->queries + query) * c + head * a->d;
+    for (size_t j = 0; j < a->keys; j++) {
+        const flis_real *k = a->k->x + (n * a->keys + j) * c + head * a->d;
+        dot_sum sum = {0};
+        for (size_t i = 0; i < a->d; i++) dot_add(&sum, q[i], k[i]);
+        score[j] = stored(stored(dot_end(&sum), a->precision) * (flis_real)a->scale, a->precision);
+    }
+}
+
+/* A query's row: score becomes e[j] = exp(score[j] - largest), -max(real) standing for the scores of masked keys. Returns the
+   sum of e. SPEC 1.11. */
+static double softmax_definition(const attention *a, size_t n, size_t query, flis_real *score)
+{
+    const uint8_t *row = a->mask.attended && a->mask.attended[n] ? a->mask.attended[n] + query * a->keys : NULL;
+    flis_real largest = -REAL_MAX;
+    double sum = 0;
+    for (size_t j = 0; j < a->keys; j++) {
+        const bool masked = (row && !row[j]) || (a->mask.causal && j > query);
+        score[j] = masked ? -REAL_MAX : score[j];
+        largest = score[j] > largest ? score[j] : largest;
+    }
+    for (size_t j = 0; j < a->keys; j++) sum += score[j] = (flis_real)exp_fast((double)score[j] - largest);
+    return sum;
+}
+
+/* e as operands of the weighted sum. PyTorch's softmax divides first, which makes small weights subnormal in fp16. */
+static void weights_emulate(flis_precision precision, flis_real *e, size_t keys, double *sum)
+{
+    const bool half = precision == FLIS_AS_F16 || precision == FLIS_AS_BF16;
+    for (size_t j = 0; j < keys; j++) e[j] = operand(half ? (flis_real)(e[j] / *sum) : e[j], precision);
+    if (half) *sum = 1;
+}
+
+/* SPEC 1.11: one query of one head. e [keys] is scratch memory. */
+static void attention_definition(const attention *a, size_t n, size_t head, size_t query, flis_real *e)
+{
+    const size_t c = a->q->c, at = (n * a->queries + query) * c + head * a->d;
+    scores_definition(a, n, head, query, e);
+    double sum_e = softmax_definition(a, n, query, e);
+    if (a->precision) weights_emulate(a->precision, e, a->keys, &sum_e);
+    for (size_t i = 0; i < a->d; i++) {
+        dot_sum sum = {0};
+        for (size_t j = 0; j < a->keys; j++) dot_add(&sum, a->v->x[(n * a->keys + j) * c + head * a->d + i], e[j]);
+        a->y[at + i] = (flis_real)(dot_end(&sum) / sum_e);
+    }
+}
+
+#ifndef FLIS_NAIVE
+/* ---- The fast code ---- */
+
+/* PANEL queries at a time, transposed: S^T = K Q^T has the keys as rows and the queries as lanes, so that softmax runs
+   down columns and S^T is already the packed panel of O^T = V^T P^T. */
+
+/* S^T becomes e^T; each lane's largest score and sum of e. SPEC 1.11. */
 static void softmax_columns(flis_real *score, size_t keys, flis_real *largest, double *sum)
 {
     for (int j = 0; j < PANEL; j++) {
@@ -2385,8 +2819,8 @@ static void softmax_columns(flis_real *score, size_t keys, flis_real *largest, d
     }
 }
 
-/* e as operands of the weighted sum. PyTorch's softmax divides first, which makes small weights subnormal in fp16. */
-static void weights_emulate(flis_precision precision, flis_real *e, size_t keys, double *sum)
+/* weights_emulate of every lane. */
+static void columns_emulate(flis_precision precision, flis_real *e, size_t keys, double *sum)
 {
     const bool half = precision == FLIS_AS_F16 || precision == FLIS_AS_BF16;
     for (size_t i = 0; i < keys * PANEL; i++)
@@ -2394,12 +2828,12 @@ static void weights_emulate(flis_precision precision, flis_real *e, size_t keys,
     for (int j = 0; half && j < PANEL; j++) sum[j] = 1;
 }
 
-/* Scales a tile of scores and closes what the mask closes. Lanes beyond the last query compute on zeros. SPEC 1.11. */
+/* Scales a tile of scores and applies the mask. Lanes beyond the last query compute on zeros. SPEC 1.11. */
 static void scores_store(const attention *a, const flis_real *total, flis_real *score, size_t n, size_t query,
                          size_t lanes, size_t key, size_t rows)
 {
     const flis_real scale = (flis_real)a->scale;
-    const uint8_t *open = a->mask.attended ? a->mask.attended[n] : NULL;
+    const uint8_t *attended = a->mask.attended ? a->mask.attended[n] : NULL;
     for (size_t i = 0; i < rows; i++) {
         flis_real *out = score + (key + i) * PANEL;
         for (int j = 0; j < PANEL; j++) out[j] = total[i * PANEL + (size_t)j] * scale;
@@ -2408,29 +2842,30 @@ static void scores_store(const attention *a, const flis_real *total, flis_real *
         if (a->mask.causal)
             for (size_t j = 0; j < lanes; j++)
                 if (key + i > query + j) out[j] = -REAL_MAX;
-        if (open)
+        if (attended)
             for (size_t j = 0; j < lanes; j++)
-                if (!open[(query + j) * a->keys + key + i]) out[j] = -REAL_MAX;
+                if (!attended[(query + j) * a->keys + key + i]) out[j] = -REAL_MAX;
     }
 }
 
-/* One head's PANEL queries from `query` on. score [keys][PANEL] and turned [d][PANEL] are this thread's. SPEC 1.11. */
-static void attention_part(const attention *a, size_t n, size_t head, size_t query, flis_real *score, flis_real *turned)
+/* PANEL queries of one head, from `query` on. score [keys][PANEL] and transposed [d][PANEL] are this thread's. SPEC 1.11. */
+static void attention_part(const attention *a, size_t n, size_t head, size_t query, flis_real *score,
+                           flis_real *transposed)
 {
-    const size_t c = a->q->c, queries = a->q->h * a->q->w, lanes = queries - query < PANEL ? queries - query : PANEL;
+    const size_t c = a->q->c, queries = a->queries, lanes = queries - query < PANEL ? queries - query : PANEL;
     const flis_real *q = a->q->x + (n * queries + query) * c + head * a->d;
     const flis_real *k = a->k->x + n * a->keys * c + head * a->d;
-    const flis_real *v = a->v_turned + (n * c + head * a->d) * a->keys;
+    const flis_real *v = a->v_transposed + (n * c + head * a->d) * a->keys;
     flis_real total[ROWS * PANEL];
     const flis_real *row[1][ROWS];
     double sum[PANEL];
     flis_real largest[PANEL];
     for (size_t i = 0; i < a->d; i++)
-        for (size_t j = 0; j < PANEL; j++) turned[i * PANEL + j] = j < lanes ? q[j * c + i] : 0;
+        for (size_t j = 0; j < PANEL; j++) transposed[i * PANEL + j] = j < lanes ? q[j * c + i] : 0;
     for (size_t key = 0; key < a->keys; key += ROWS) {
         size_t rows = a->keys - key < ROWS ? a->keys - key : ROWS;
         for (size_t i = 0; i < ROWS; i++) row[0][i] = i < rows ? k + (key + i) * c : a->zeros;
-        tile_kernel(&a->over_d, (const flis_real *const(*)[ROWS])row, turned, total);
+        tile_kernel(&a->over_d, (const flis_real *const(*)[ROWS])row, transposed, total);
         scores_store(a, total, score, n, query, lanes, key, rows);
     }
     softmax_columns(score, a->keys, largest, sum);
@@ -2439,7 +2874,7 @@ static void attention_part(const attention *a, size_t n, size_t head, size_t que
         saved[0] = largest[j];
         saved[1] = sum[j];
     }
-    if (a->precision) weights_emulate(a->precision, score, a->keys, sum);
+    if (a->precision) columns_emulate(a->precision, score, a->keys, sum);
     for (size_t at = 0; at < a->d; at += ROWS) {
         size_t rows = a->d - at < ROWS ? a->d - at : ROWS;
         for (size_t i = 0; i < ROWS; i++) row[0][i] = i < rows ? v + (at + i) * a->keys : a->zeros;
@@ -2450,8 +2885,8 @@ static void attention_part(const attention *a, size_t n, size_t head, size_t que
     }
 }
 
-/* out [n][c][tokens] */
-static void turn(flis_ctx *ctx, const flis_tensor *x, flis_real *out)
+/* x [n][tokens][c] as out [n][c][tokens], 16 tokens at a time for the cache. */
+static void transpose(flis_ctx *ctx, const flis_tensor *x, flis_real *out)
 {
     const size_t tokens = x->h * x->w, c = x->c, blocks = (tokens + 15) / 16;
     (void)ctx;
@@ -2465,23 +2900,35 @@ static void turn(flis_ctx *ctx, const flis_tensor *x, flis_real *out)
     }
 }
 
-static bool attention_fits(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v,
-                           size_t heads)
+static void attention_fast(flis_ctx *ctx, attention *a)
 {
-    if (heads == 0 || q->c % heads)
-        return flis_fail(ctx, "attention: got %zu channels for %zu heads, wanted a multiple", q->c, heads);
-    if (k->c != q->c || v->c != q->c || k->n != q->n || v->n != q->n || k->h * k->w != v->h * v->w)
-        return flis_fail(ctx, "attention: got keys [%zu,%zu,%zu] and values [%zu,%zu,%zu], wanted [%zu,t,%zu]", k->n,
-                         k->h * k->w, k->c, v->n, v->h * v->w, v->c, q->n, q->c);
-    return true;
+    const size_t d = a->d, keys = a->keys, blocks = panels_of(a->queries), longest = keys > d ? keys : d;
+    const size_t jobs = a->q->n * a->heads * blocks, own = (keys + d) * PANEL,
+                 workers = (size_t)ctx->threads < jobs ? (size_t)ctx->threads : jobs;
+    flis_real *transposed = flis_scratch(ctx, flis_count(a->v), sizeof *transposed);
+    flis_real *zeros = flis_scratch(ctx, longest, sizeof *zeros);
+    flis_real *work = flis_scratch(ctx, workers * own, sizeof *work);
+    const bool planned = plan_make(ctx, &a->over_d, 1, d);
+    if (!plan_make(ctx, &a->over_keys, 1, keys) || !planned) return;
+    memset(zeros, 0, longest * sizeof *zeros);
+    transpose(ctx, a->v, transposed);
+    a->v_transposed = transposed;
+    a->zeros = zeros;
+    PARALLEL_FOR(a->q->n * a->queries * keys * d / 16)
+    for (size_t worker = 0; worker < workers; worker++)
+        for (size_t job = worker; job < jobs; job += workers)
+            attention_part(a, job / blocks / a->heads, job / blocks % a->heads, job % blocks * PANEL,
+                           work + worker * own, work + worker * own + keys * PANEL);
 }
 
-/* out = P v, P[i][j] = exp(s[i][j] - largest of row i) / sum of row i, s = scale q k^T. With g = d loss / d out and
-   D[i] = sum_d g[i][d] out[i][d]:
-     d v[j] += sum_i P[i][j] g[i]           dS[i][j] = P[i][j] (g[i] . v[j] - D[i]) scale, 0 where closed
+/* ---- Its backward ---- */
+
+/* In the forward pass out = P v, P[i][j] = exp(s[i][j] - largest of row i) / sum of row i, s = scale q k^T. So, with
+   g = d loss / d out and D[i] = sum_d g[i][d] out[i][d]:
+     d v[j] += sum_i P[i][j] g[i]           dS[i][j] = P[i][j] (g[i] . v[j] - D[i]) scale, 0 where masked
      d q[i] += sum_j dS[i][j] k[j]          d k[j] += sum_i dS[i][j] q[i]
-   each sum a canonical dot product. P is computed again, BLOCK queries at a time; one head of one sample is one job, so
-   that no two threads meet in a sum. Scores have queries as rows and keys as lanes here. */
+   each sum a dot product. P is computed again, BLOCK queries at a time; one head of one sample is one job, so that no two
+   threads accumulate into one sum. Scores have queries as rows and keys as lanes here. */
 typedef struct {
     const flis_node *node;
     size_t heads, d, d_few, d_panels, keys, panels, queries; /* d_few: d, rounded up to a multiple of FEW */
@@ -2497,7 +2944,7 @@ typedef struct {
     flis_real *k_rows;            /* [d_panels][panels * PANEL][PANEL]: d as lanes, zeros beyond the last key */
     flis_real *p, *ds;            /* [panels][BLOCK][PANEL] */
     flis_real *q, *g;             /* [BLOCK][d_few]: a block's queries and their gradients */
-    flis_real *sum_k, *sum_v;     /* [panels][d_few][PANEL]: d k and d v, turned */
+    flis_real *sum_k, *sum_v;     /* [panels][d_few][PANEL]: d k and d v, transposed */
 } attention_room;
 
 static size_t attention_room_make(const attention_back *a, flis_real *base, attention_room *room)
@@ -2537,7 +2984,7 @@ static void attention_pack(const attention_back *a, size_t n, size_t head, const
     for (size_t i = 0; i < a->panels * a->d_few * PANEL; i++) room->sum_k[i] = room->sum_v[i] = 0;
 }
 
-/* What a query's row of P and dS needs, whatever the keys: its largest score, 1 / its sum, and D. */
+/* What does not depend on the keys in a query's row of P and dS: its largest score, 1 / its sum, and D. */
 typedef struct {
     double largest, over_sum;
     flis_real dot;
@@ -2551,17 +2998,18 @@ static void attention_tile(const attention_back *a, const attention_row *of, con
     const flis_real scale = (flis_real)node->number;
     const size_t lanes = a->keys - key < PANEL ? a->keys - key : PANEL;
     for (size_t i = 0; i < rows; i++) {
-        const uint8_t *open = node->mask.attended ? node->mask.attended[n] : NULL;
+        const uint8_t *attended = node->mask.attended ? node->mask.attended[n] : NULL;
         const double largest = of[i].largest, over_sum = of[i].over_sum;
         const flis_real dot = of[i].dot;
         flis_real *to = p + i * PANEL, *slope = ds + i * PANEL;
-        flis_real score[PANEL], factor[PANEL]; /* factor: scale, or 0 where closed, for -max(real) has no slope */
+        flis_real score[PANEL], factor[PANEL]; /* factor: scale, or 0 where masked, for -max(real) is a constant */
         for (size_t j = 0; j < PANEL; j++) {
             score[j] = s[i * PANEL + j] * scale;
             factor[j] = scale;
         }
-        for (size_t j = 0; (node->mask.causal || open) && j < lanes; j++)
-            if ((node->mask.causal && key + j > query + i) || (open && !open[(query + i) * a->keys + key + j])) {
+        for (size_t j = 0; (node->mask.causal || attended) && j < lanes; j++)
+            if ((node->mask.causal && key + j > query + i) ||
+                (attended && !attended[(query + i) * a->keys + key + j])) {
                 score[j] = -REAL_MAX;
                 factor[j] = 0;
             }
@@ -2621,7 +3069,7 @@ static void attention_queries(const attention_back *a, size_t n, size_t head, si
                         room->k_rows + dp * a->panels * PANEL * PANEL, total);
             for (size_t k = 0; k < ROWS && i + k < count; k++) {
                 flis_real *to = a->q + (n * a->queries + query + i + k) * c + head * a->d + dp * PANEL;
-                for (size_t j = 0; j < lanes; j++) FLOW(to[j], a->first_q, total[k * PANEL + j]);
+                for (size_t j = 0; j < lanes; j++) ACCUMULATE(to[j], a->first_q, total[k * PANEL + j]);
             }
         }
 }
@@ -2639,8 +3087,8 @@ static void attention_head_back(const attention_back *a, size_t n, size_t head, 
         for (size_t i = 0; i < a->d; i++) {
             const size_t at = (n * a->keys + key) * c + head * a->d + i;
             const size_t from = (key / PANEL * a->d_few + i) * PANEL + key % PANEL;
-            if (a->k) FLOW(a->k[at], a->first_k, room->sum_k[from]);
-            if (a->v) FLOW(a->v[at], a->first_v, room->sum_v[from]);
+            if (a->k) ACCUMULATE(a->k[at], a->first_k, room->sum_k[from]);
+            if (a->v) ACCUMULATE(a->v[at], a->first_v, room->sum_v[from]);
         }
 }
 
@@ -2689,15 +3137,44 @@ static void attention_backward(flis_ctx *ctx, const flis_node *node)
     }
     flis_rewind(ctx, mark);
 }
+#endif
 
-/* SPEC 1.11. */
+/* ---- */
+
+static bool attention_fits(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v,
+                           size_t heads)
+{
+    if (heads == 0 || q->c % heads)
+        return flis_fail(ctx, "attention: got %zu channels for %zu heads, wanted a multiple", q->c, heads);
+    if (k->c != q->c || v->c != q->c || k->n != q->n || v->n != q->n || k->h * k->w != v->h * v->w)
+        return flis_fail(ctx, "attention: got keys [%zu,%zu,%zu] and values [%zu,%zu,%zu], wanted [%zu,t,%zu]", k->n,
+                         k->h * k->w, k->c, v->n, v->h * v->w, v->c, q->n, q->c);
+    return true;
+}
+
+static void attention_run(flis_ctx *ctx, attention *a)
+{
+#ifndef FLIS_NAIVE
+    if (!runs_definition(ctx)) {
+        attention_fast(ctx, a);
+        return;
+    }
+#endif
+    flis_real *e = flis_scratch(ctx, a->keys, sizeof *e);
+    if (idle(ctx)) return;
+    for (size_t i = 0; i < a->q->n * a->heads * a->queries; i++)
+        attention_definition(a, i / a->queries / a->heads, i / a->queries % a->heads, i % a->queries, e);
+}
+
+/* out[i] = (sum over j of e[j] v[j]) / (sum over j of e[j]), e[j] = exp((q[i] . k[j]) scale - largest), heads side by side
+   in c. SPEC 1.11. */
 flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v,
                             size_t heads, double scale, flis_mask mask)
 {
-    if (!q || !k || !v || !flis_ok(ctx) || !attention_fits(ctx, q, k, v, heads)) return NULL;
+    if (!READY(ctx, "attention", q, k, v) || !attention_fits(ctx, q, k, v, heads)) return NULL;
     flis_tensor *y = like(ctx, q);
     double *saved = NULL;
-    flis_node *node = record(ctx, attention_backward, y, q, k, v, NULL, NULL);
+    flis_node *node = record(ctx, BACKWARD(attention_backward), y, q, k, v, NULL, NULL);
     if (node) {
         node->count = heads;
         node->number = scale;
@@ -2705,41 +3182,21 @@ flis_tensor *flis_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tens
         node->saved = saved = flis_scratch(ctx, q->n * heads * q->h * q->w * 2, sizeof *saved);
     }
     flis_mark mark = flis_here(ctx);
-    const size_t d = q->c / heads, keys = k->h * k->w, queries = q->h * q->w, blocks = panels_of(queries);
-    const size_t jobs = q->n * heads * blocks, workers = (size_t)ctx->threads < jobs ? (size_t)ctx->threads : jobs;
-    const size_t longest = keys > d ? keys : d, own = (keys + d) * PANEL;
-    q = operands(ctx, q);
-    k = operands(ctx, k);
-    v = operands(ctx, v);
-    if (!q || !k || !v) return NULL;
-    flis_real *turned = flis_scratch(ctx, flis_count(v), sizeof *turned);
-    flis_real *zeros = flis_scratch(ctx, longest, sizeof *zeros);
-    flis_real *work = flis_scratch(ctx, workers * own, sizeof *work);
-    attention a = {.q = q,
-                   .k = k,
-                   .v = v,
-                   .v_turned = turned,
+    attention a = {.q = operands(ctx, q),
+                   .k = operands(ctx, k),
+                   .v = operands(ctx, v),
                    .heads = heads,
-                   .d = d,
-                   .keys = keys,
+                   .d = q->c / heads,
+                   .queries = q->h * q->w,
+                   .keys = k->h * k->w,
                    .scale = scale,
                    .mask = mask,
-                   .zeros = zeros,
+                   .precision = ctx->precision,
                    .y = y ? y->x : NULL,
-                   .saved = saved,
-                   .precision = ctx->precision};
-    bool ready = plan_make(ctx, &a.over_d, 1, d);
-    ready = plan_make(ctx, &a.over_keys, 1, keys) && ready;
-    ctx->macs += (uint64_t)q->n * queries * keys * q->c * 2;
-    if (ready) {
-        memset(zeros, 0, longest * sizeof *zeros);
-        turn(ctx, v, turned);
-        PARALLEL_FOR(q->n * queries * keys * d / 16)
-        for (size_t worker = 0; worker < workers; worker++)
-            for (size_t job = worker; job < jobs; job += workers)
-                attention_part(&a, job / blocks / heads, job / blocks % heads, job % blocks * PANEL,
-                               work + worker * own, work + worker * own + keys * PANEL);
-    }
+                   .saved = saved};
+    if (!a.q || !a.k || !a.v) return NULL;
+    ctx->macs += (uint64_t)q->n * a.queries * a.keys * q->c * 2;
+    attention_run(ctx, &a);
     flis_rewind(ctx, mark);
     return finished(ctx, y);
 }
@@ -2769,16 +3226,17 @@ static void trace_mask(flis_ctx *ctx, const flis_mask *mask, size_t n, size_t qu
     flis_mark mark = flis_here(ctx);
     flis_tensor *y = n == 1 ? flis_vectors(ctx, queries, keys) : flis_rows(ctx, n, queries, keys);
     for (size_t i = 0; y && i < n * queries * keys; i++) {
-        const uint8_t *open = mask->attended[i / (queries * keys)];
-        y->x[i] = open ? open[i % (queries * keys)] : 1;
+        const uint8_t *attended = mask->attended[i / (queries * keys)];
+        y->x[i] = attended ? attended[i % (queries * keys)] : 1;
     }
     if (y) y->bytes = true;
     flis_trace(ctx, y, "%s.mask", name);
     flis_rewind(ctx, mark);
 }
 
-/* out[j] = (q . k[j]) * scale for every key: the canonical dot product, vectorised across keys. k_turned [d][keys]. */
-static void scores_row(const flis_real *q, const flis_real *k_turned, size_t d, size_t keys, flis_real scale,
+#ifndef FLIS_NAIVE
+/* scores_definition, vectorised across keys. k_transposed [d][keys]. */
+static void scores_row(const flis_real *q, const flis_real *k_transposed, size_t d, size_t keys, flis_real scale,
                        flis_precision precision, flis_real *out)
 {
     enum { WIDE = 64 };
@@ -2789,75 +3247,88 @@ static void scores_row(const flis_real *q, const flis_real *k_turned, size_t d, 
             const size_t last = d - first < BLOCK ? d : first + BLOCK;
             flis_real sum[WIDE] = {0};
             for (size_t k = first; k < last; k++)
-                for (size_t j = 0; j < lanes; j++) sum[j] = fused(q[k], k_turned[k * keys + key + j], sum[j]);
+                for (size_t j = 0; j < lanes; j++) sum[j] = fused(q[k], k_transposed[k * keys + key + j], sum[j]);
             for (size_t j = 0; j < lanes; j++) total[j] += sum[j];
         }
         for (size_t j = 0; j < lanes; j++) out[key + j] = stored(stored(total[j], precision) * scale, precision);
     }
 }
 
-/* weight[j] = e[j] / sum of e, both as in flis_attention, from a query's row of scores, closed as the mask says. */
-static void weights_row(const flis_real *score, const flis_mask *mask, size_t n, size_t query, size_t keys,
-                        flis_precision precision, flis_real *out)
+static void scores_fast(flis_ctx *ctx, const attention *a, flis_real *out)
 {
-    const uint8_t *open = mask->attended && mask->attended[n] ? mask->attended[n] + query * keys : NULL;
-    flis_real largest = -REAL_MAX;
-    double sum = 0;
-    for (size_t j = 0; j < keys; j++) {
-        out[j] = (open && !open[j]) || (mask->causal && j > query) ? -REAL_MAX : score[j];
-        largest = out[j] > largest ? out[j] : largest;
+    const size_t c = a->q->c, d = a->d;
+    flis_real *transposed = flis_scratch(ctx, flis_count(a->k), sizeof *transposed);
+    if (!transposed) return;
+    transpose(ctx, a->k, transposed);
+    PARALLEL_FOR(a->q->n * a->heads * a->queries * a->keys)
+    for (size_t i = 0; i < a->q->n * a->heads * a->queries; i++) {
+        const size_t n = i / a->queries / a->heads, head = i / a->queries % a->heads, query = i % a->queries;
+        scores_row(a->q->x + (n * a->queries + query) * c + head * d, transposed + (n * c + head * d) * a->keys, d,
+                   a->keys, (flis_real)a->scale, a->precision, out + i * a->keys);
     }
-    for (size_t j = 0; j < keys; j++) sum += out[j] = (flis_real)exp_fast((double)out[j] - largest);
-    for (size_t j = 0; j < keys; j++) out[j] = stored((flis_real)(out[j] / sum), precision);
 }
+#endif
 
-static flis_tensor *attention_scores(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, size_t heads,
-                                     double scale)
+/* [n heads][queries][keys], before the mask. */
+static flis_tensor *attention_scores(flis_ctx *ctx, const attention *a)
 {
-    const size_t queries = q->h * q->w, keys = k->h * k->w, d = q->c / heads;
-    flis_tensor *y = flis_rows(ctx, q->n * heads, queries, keys);
-    flis_real *turned = flis_scratch(ctx, flis_count(k), sizeof *turned);
-    q = operands(ctx, q);
-    k = operands(ctx, k);
-    if (!y || !turned || !q || !k) return NULL;
-    turn(ctx, k, turned);
-    PARALLEL_FOR(q->n * heads * queries * keys)
-    for (size_t i = 0; i < q->n * heads * queries; i++) {
-        const size_t n = i / queries / heads, head = i / queries % heads, query = i % queries;
-        scores_row(q->x + (n * queries + query) * q->c + head * d, turned + (n * k->c + head * d) * keys, d, keys,
-                   (flis_real)scale, ctx->precision, y->x + i * keys);
+    flis_tensor *y = flis_rows(ctx, a->q->n * a->heads, a->queries, a->keys);
+    if (!y) return NULL;
+#ifndef FLIS_NAIVE
+    if (!runs_definition(ctx)) {
+        scores_fast(ctx, a, y->x);
+        return y;
     }
+#endif
+    for (size_t i = 0; i < a->q->n * a->heads * a->queries; i++)
+        scores_definition(a, i / a->queries / a->heads, i / a->queries % a->heads, i % a->queries, y->x + i * a->keys);
     return y;
 }
 
-/* SPEC 10.12. */
+/* A query's scores become e[j] / sum of e, both as in the attention. */
+static void weights_row(const attention *a, size_t n, size_t query, flis_real *score)
+{
+    const double sum = softmax_definition(a, n, query, score);
+    for (size_t j = 0; j < a->keys; j++) score[j] = stored((flis_real)(score[j] / sum), a->precision);
+}
+
+/* What flis_attention computes inside, computed again for the trace. SPEC 10.12. */
 void flis_trace_attention(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v, size_t heads,
                           double scale, flis_mask mask, const char *name)
 {
-    if (!ctx->trace_wants || !q || !k || !v || idle(ctx) || !attention_fits(ctx, q, k, v, heads)) return;
-    const size_t queries = q->h * q->w, keys = k->h * k->w, count = q->n * heads * queries * keys;
+    if (!ctx->trace_wants || !READY(ctx, "attention", q, k, v) || idle(ctx) || !attention_fits(ctx, q, k, v, heads))
+        return;
+    const size_t queries = q->h * q->w, keys = k->h * k->w, rows = q->n * heads * queries;
     trace_heads(ctx, q, heads, name, ".q");
     trace_heads(ctx, k, heads, name, ".k");
     trace_heads(ctx, v, heads, name, ".v");
-    const bool scores = flis_trace_wants(ctx, count, "%s.scores", name);
-    const bool weights = flis_trace_wants(ctx, count, "%s.weights", name);
-    flis_mark mark = flis_here(ctx);
-    flis_tensor *y = scores || weights ? attention_scores(ctx, q, k, heads, scale) : NULL;
+    const bool scores = flis_trace_wants(ctx, rows * keys, "%s.scores", name);
+    const bool weights = flis_trace_wants(ctx, rows * keys, "%s.weights", name);
+    const flis_mark mark = flis_here(ctx);
+    const bool wanted = scores || weights;
+    const attention a = {.q = wanted ? operands(ctx, q) : NULL,
+                         .k = wanted ? operands(ctx, k) : NULL,
+                         .heads = heads,
+                         .d = q->c / heads,
+                         .queries = queries,
+                         .keys = keys,
+                         .scale = scale,
+                         .mask = mask,
+                         .precision = ctx->precision};
+    flis_tensor *y = a.q && a.k ? attention_scores(ctx, &a) : NULL;
     if (scores) flis_trace(ctx, y, "%s.scores", name);
     trace_mask(ctx, &mask, q->n, queries, keys, name);
     if (weights && y) {
-        PARALLEL_FOR(count)
-        for (size_t i = 0; i < q->n * heads * queries; i++)
-            weights_row(y->x + i * keys, &mask, i / queries / heads, i % queries, keys, ctx->precision,
-                        y->x + i * keys);
+        PARALLEL_FOR(rows * keys)
+        for (size_t i = 0; i < rows; i++) weights_row(&a, i / queries / heads, i % queries, y->x + i * keys);
         flis_trace(ctx, y, "%s.weights", name);
     }
     flis_rewind(ctx, mark);
 }
 
-/* ---- What a trace sees apart ----------------------------------------------------------------------------------- */
+/* ---- Fused operations, split when tracing ---------------------------------------------------------------------- */
 
-/* SPEC 10.12. */
+/* silu(group norm(x)); the trace sees the norm. SPEC 10.12. */
 flis_tensor *flis_norm_silu(flis_ctx *ctx, const flis_tensor *x, const flis_param *weight, const flis_param *bias,
                             double eps, const char *name, const char *part)
 {
@@ -2867,7 +3338,7 @@ flis_tensor *flis_norm_silu(flis_ctx *ctx, const flis_tensor *x, const flis_para
     return flis_silu(ctx, y);
 }
 
-/* SPEC 10.12. */
+/* conv(x) + add; the trace sees the convolution. SPEC 10.12. */
 flis_tensor *flis_conv_add(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
                            const flis_tensor *add, const char *name, const char *part)
 {
@@ -2879,18 +3350,19 @@ flis_tensor *flis_conv_add(flis_ctx *ctx, const flis_tensor *x, const flis_param
 
 /* ---- Losses ---------------------------------------------------------------------------------------------------- */
 
-/* A loss seeds the gradient of what it is given at once; sums are taken as in row_sum, over all values as one row. */
+/* A loss seeds the gradient of its argument at once. The loops are the equations, and so their own definitions; a sum over
+   all values is taken in 16 lanes, as over a row of layer norm. */
 
-static bool loss_ready(flis_ctx *ctx, const flis_tensor *y)
+static bool loss_ready(flis_ctx *ctx, const char *op, const flis_tensor *y)
 {
-    return y && !idle(ctx) && flis_count(y);
+    return READY(ctx, op, y) && !idle(ctx) && flis_count(y);
 }
 
-/* L = mean of w (y - t)^2: d y += 2 w (y - t) / count. absolute: L = mean of w |y - t|: d y += w sign(y - t) / count. */
+/* L = mean of w (y - t)^2; so d y += 2 w (y - t) / count. absolute: L = mean of w |y - t|; so d y += w sign(y - t) / count. */
 static double distance(flis_ctx *ctx, const flis_tensor *y, const flis_real *target, const flis_real *weight,
                        double scale, bool absolute)
 {
-    if (!loss_ready(ctx, y)) return 0;
+    if (!loss_ready(ctx, "loss", y) || !READY(ctx, "loss", y, target)) return 0;
     const size_t count = flis_count(y), c = y->c;
     const double step = scale / (double)count;
     double lane[LANES] = {0};
@@ -2899,40 +3371,41 @@ static double distance(flis_ctx *ctx, const flis_tensor *y, const flis_real *tar
     for (size_t i = 0; i < count; i++) {
         const double w = weight ? weight[i / c] : 1.0, d = (double)y->x[i] - target[i];
         lane[i % LANES] += absolute ? w * fabs(d) : w * d * d;
-        if (grad) FLOW(grad[i], first, (flis_real)(absolute ? step * w * ((d > 0) - (d < 0)) : 2 * step * w * d));
+        if (grad) ACCUMULATE(grad[i], first, (flis_real)(absolute ? step * w * ((d > 0) - (d < 0)) : 2 * step * w * d));
     }
     return lanes_total(lane) / (double)count;
 }
 
-/* SPEC 14.6. */
+/* Mean of w (y - t)^2. SPEC 14.6. */
 double flis_mse(flis_ctx *ctx, const flis_tensor *y, const flis_real *target, const flis_real *weight, double scale)
 {
     return distance(ctx, y, target, weight, scale, false);
 }
 
-/* SPEC 14.6. */
+/* Mean of w |y - t|. SPEC 14.6. */
 double flis_l1(flis_ctx *ctx, const flis_tensor *y, const flis_real *target, const flis_real *weight, double scale)
 {
     return distance(ctx, y, target, weight, scale, true);
 }
 
-/* L = mean over places of log sum_c exp(y[c]) - y[label]: d y[c] += (softmax(y)[c] - (c == label)) / places SPEC 14.6. */
+/* L = mean over positions of log sum_c exp(y[c]) - y[label]; so d y[c] += (softmax(y)[c] - (c == label)) / positions. The
+   largest y is subtracted before exp, which changes nothing but overflow. SPEC 14.6. */
 double flis_cross_entropy(flis_ctx *ctx, const flis_tensor *y, const uint8_t *label, int void_label, double scale)
 {
-    if (!loss_ready(ctx, y)) return 0;
-    const size_t places = y->n * y->h * y->w, c = y->c;
+    if (!loss_ready(ctx, "cross entropy", y) || !READY(ctx, "cross entropy", y, label)) return 0;
+    const size_t positions = y->n * y->h * y->w, c = y->c;
     size_t counted = 0;
-    for (size_t i = 0; i < places; i++) {
+    for (size_t i = 0; i < positions; i++) {
         if (label[i] == void_label) continue;
         counted++;
         if (label[i] < c) continue;
-        flis_fail(ctx, "cross entropy: place %zu: got label %u, wanted 0 to %zu", i, (unsigned)label[i], c - 1);
+        flis_fail(ctx, "cross entropy: position %zu: got label %u, wanted 0 to %zu", i, (unsigned)label[i], c - 1);
         return 0;
     }
     double total = 0;
     bool first = false;
     flis_real *grad = grad_open(ctx, y, &first);
-    for (size_t i = 0; i < places; i++) {
+    for (size_t i = 0; i < positions; i++) {
         const flis_real *in = y->x + i * c;
         const bool counts = label[i] != void_label;
         double largest = in[0], sum = 0;
@@ -2941,7 +3414,7 @@ double flis_cross_entropy(flis_ctx *ctx, const flis_tensor *y, const uint8_t *la
         if (counts) total += flis_log(sum) + largest - in[label[i]];
         for (size_t k = 0; grad && k < c; k++) {
             const double slope = flis_exp(in[k] - largest) / sum - (k == label[i]);
-            FLOW(grad[i * c + k], first, (flis_real)(counts ? scale / (double)counted * slope : 0));
+            ACCUMULATE(grad[i * c + k], first, (flis_real)(counts ? scale / (double)counted * slope : 0));
         }
     }
     return counted ? total / (double)counted : 0;
@@ -2949,64 +3422,64 @@ double flis_cross_entropy(flis_ctx *ctx, const flis_tensor *y, const uint8_t *la
 
 static const double LOG_VARIANCE_LEAST = -30, LOG_VARIANCE_MOST = 20;
 
-/* The log variance as it counts; *free: it was not cut, so that a gradient flows. */
+/* The log variance, clamped; *is_free: it is within the limits, so that it has a gradient. */
 static double log_variance(flis_real x, bool *is_free)
 {
     *is_free = !(x < LOG_VARIANCE_LEAST || x > LOG_VARIANCE_MOST);
     return x < LOG_VARIANCE_LEAST ? LOG_VARIANCE_LEAST : x > LOG_VARIANCE_MOST ? LOG_VARIANCE_MOST : x;
 }
 
-/* L = 1/2 sum of m^2 + e^l - 1 - l, over n: d m += m / n, d l += (e^l - 1) / 2n SPEC 14.6. */
+/* L = 1/2 sum of (m^2 + e^l - 1 - l) / n; so d m += m / n, d l += (e^l - 1) / 2n. SPEC 14.6. */
 double flis_kl(flis_ctx *ctx, const flis_tensor *moments, double scale)
 {
-    if (!loss_ready(ctx, moments)) return 0;
-    const size_t places = moments->n * moments->h * moments->w, c = moments->c, z = c / 2;
+    if (!loss_ready(ctx, "KL", moments)) return 0;
+    const size_t positions = moments->n * moments->h * moments->w, c = moments->c, z = c / 2;
     const double step = scale / (double)moments->n;
     double total = 0;
     bool first = false, is_free;
     flis_real *grad = grad_open(ctx, moments, &first);
-    for (size_t i = 0; i < places; i++)
+    for (size_t i = 0; i < positions; i++)
         for (size_t k = 0; k < z; k++) {
             const double m = moments->x[i * c + k], l = log_variance(moments->x[i * c + z + k], &is_free),
                          variance = flis_exp(l);
             total += 0.5 * (m * m + variance - 1 - l);
             if (!grad) continue;
-            FLOW(grad[i * c + k], first, (flis_real)(step * m));
-            FLOW(grad[i * c + z + k], first, (flis_real)(is_free ? step * 0.5 * (variance - 1) : 0));
+            ACCUMULATE(grad[i * c + k], first, (flis_real)(step * m));
+            ACCUMULATE(grad[i * c + z + k], first, (flis_real)(is_free ? step * 0.5 * (variance - 1) : 0));
         }
     return total / (double)moments->n;
 }
 
-/* z = m + e^(l/2) noise: d m += g, d l += g noise e^(l/2) / 2 */
+/* In the forward pass z = m + e^(l/2) noise; so d m += g, d l += g noise e^(l/2) / 2. */
 static void posterior_backward(flis_ctx *ctx, const flis_node *node)
 {
     const flis_tensor *moments = &node->x[0], *noise = &node->x[1];
-    const size_t places = moments->n * moments->h * moments->w, c = moments->c, z = c / 2;
+    const size_t positions = moments->n * moments->h * moments->w, c = moments->c, z = c / 2;
     const flis_real *g = node->y.grad->x;
     bool first = false, is_free;
     flis_real *grad = grad_open(ctx, moments, &first);
-    for (size_t i = 0; grad && i < places; i++)
+    for (size_t i = 0; grad && i < positions; i++)
         for (size_t k = 0; k < z; k++) {
             const double l = log_variance(moments->x[i * c + z + k], &is_free);
-            FLOW(grad[i * c + k], first, g[i * z + k]);
-            FLOW(grad[i * c + z + k], first,
-                 (flis_real)(is_free ? 0.5 * (double)g[i * z + k] * noise->x[i * z + k] * flis_exp(0.5 * l) : 0));
+            ACCUMULATE(grad[i * c + k], first, g[i * z + k]);
+            ACCUMULATE(grad[i * c + z + k], first,
+                       (flis_real)(is_free ? 0.5 * (double)g[i * z + k] * noise->x[i * z + k] * flis_exp(0.5 * l) : 0));
         }
 }
 
-/* SPEC 14.6. */
+/* z = m + e^(l/2) noise: a sample of the encoder's distribution. SPEC 14.6. */
 flis_tensor *flis_posterior_sample(flis_ctx *ctx, const flis_tensor *moments, const flis_tensor *noise)
 {
-    if (!moments || !noise || !flis_ok(ctx)) return NULL;
+    if (!READY(ctx, "posterior", moments, noise)) return NULL;
     flis_tensor shape = *moments;
     shape.c /= 2;
     if (moments->c % 2 || !same_shape(ctx, "posterior: moments' half and noise", &shape, noise)) return NULL;
     flis_tensor *y = like(ctx, &shape);
     record(ctx, posterior_backward, y, moments, noise, NULL, NULL, NULL);
     if (!y || idle(ctx)) return y;
-    const size_t places = y->n * y->h * y->w, z = y->c;
+    const size_t positions = y->n * y->h * y->w, z = y->c;
     bool is_free;
-    for (size_t i = 0; i < places; i++)
+    for (size_t i = 0; i < positions; i++)
         for (size_t k = 0; k < z; k++) {
             const double l = log_variance(moments->x[i * 2 * z + z + k], &is_free);
             y->x[i * z + k] = (flis_real)(moments->x[i * 2 * z + k] + flis_exp(0.5 * l) * noise->x[i * z + k]);
@@ -3025,7 +3498,7 @@ static size_t letter_size(const size_t *dims, char letter)
     return 0;
 }
 
-/* SPEC 10.3. */
+/* Letters of a shape become sizes; the visitor sees each weight in the table's order. SPEC 10.3. */
 bool flis_walk_keys(flis_ctx *ctx, flis_walk *walk, const char *module, const flis_key *keys, size_t count, void *base,
                     const size_t *dims)
 {
@@ -3043,7 +3516,7 @@ bool flis_walk_keys(flis_ctx *ctx, flis_walk *walk, const char *module, const fl
     return flis_ok(ctx);
 }
 
-/* ALIGNed memory from malloc; the address to free stands just before it. */
+/* ALIGNed memory from malloc; the address to free is stored just before it. */
 static void *aligned_new(flis_ctx *ctx, size_t count, size_t size)
 {
     if (count > (SIZE_MAX - ALIGN - sizeof(void *)) / size) {
@@ -3076,6 +3549,38 @@ static size_t param_count(const flis_param *param)
     return count;
 }
 
+static bool multiplies(const flis_param *param)
+{
+    return param->rank >= 2 && !param->table;
+}
+
+#ifdef FLIS_NAIVE
+/* Where w[o][ci][tap] is: in the checkpoint's order. */
+static size_t weight_index(const flis_param *w, size_t o, size_t ci, size_t tap)
+{
+    const size_t taps = w->rank == 4 ? w->shape[2] * w->shape[3] : 1;
+    return (o * w->shape[1] + ci) * taps + tap;
+}
+
+static size_t packed_count(const flis_param *param)
+{
+    return param_count(param);
+}
+
+#define PACK(param, values, packed, type) memcpy(packed, values, param_count(param) * sizeof(type))
+#else
+/* Where w[o][ci][tap] is in packed[p][k][j], the panel p of the outputs p * PANEL + j at k = tap * channels + ci. */
+static size_t weight_index(const flis_param *w, size_t o, size_t ci, size_t tap)
+{
+    const size_t channels = w->shape[1], taps = w->rank == 4 ? w->shape[2] * w->shape[3] : 1;
+    return ((o / PANEL * taps + tap) * channels + ci) * PANEL + o % PANEL;
+}
+
+static size_t packed_count(const flis_param *param)
+{
+    return param->shape[0] ? panels_of(param->shape[0]) * PANEL * (param_count(param) / param->shape[0]) : 0;
+}
+
 /* packed[p][k][j] = value of output p * PANEL + j at k = (kh, kw, ci); lanes beyond the last output are zero. Both for
    reals and for halves. */
 #define PACK(param, values, packed, type) \
@@ -3091,25 +3596,30 @@ static size_t param_count(const flis_param *param)
                         *to = o < outputs ? (values)[(o * channels + ci) * taps + tap] : 0; \
             } \
     } while (0)
+#endif
 
-static bool multiplies(const flis_param *param)
+/* True if products can use the weight as it is stored. */
+static bool can_multiply(const flis_param *w)
 {
-    return param->rank >= 2 && !param->table;
+#ifdef FLIS_NAIVE
+    return w->value || w->half;
+#else
+    return w->packed || w->half;
+#endif
 }
 
-static size_t packed_count(const flis_param *param)
-{
-    return param->shape[0] ? panels_of(param->shape[0]) * PANEL * (param_count(param) / param->shape[0]) : 0;
-}
-
-/* SPEC 10.3. */
+/* values: in the checkpoint's order; matrices and kernels are packed for products. SPEC 10.3. */
 bool flis_param_set(flis_ctx *ctx, flis_param *param, const flis_real *values, bool keep_unpacked)
 {
-    if (!flis_ok(ctx)) return false;
+    if (!READY(ctx, "weight", param, values)) return false;
+#ifdef FLIS_NAIVE
+    keep_unpacked = true;
+#else
     if (multiplies(param)) {
         if (!param->packed) param->packed = aligned_new(ctx, packed_count(param), sizeof(flis_real));
         if (param->packed) PACK(param, values, param->packed, flis_real);
     }
+#endif
     if (!multiplies(param) || keep_unpacked) {
         if (!param->value) param->value = aligned_new(ctx, param_count(param), sizeof(flis_real));
         if (param->value) memcpy(param->value, values, param_count(param) * sizeof *values);
@@ -3117,13 +3627,13 @@ bool flis_param_set(flis_ctx *ctx, flis_param *param, const flis_real *values, b
     return flis_ok(ctx);
 }
 
-/* SPEC 14.3. */
+/* The product of the shape's sizes. SPEC 14.3. */
 size_t flis_param_count(const flis_param *param)
 {
     return param_count(param);
 }
 
-/* SPEC 14.3. */
+/* Undoes the packing; halves are widened. SPEC 14.3. */
 void flis_param_get(const flis_param *param, flis_real *out)
 {
     const size_t count = param_count(param);
@@ -3132,26 +3642,21 @@ void flis_param_get(const flis_param *param, flis_real *out)
         return;
     }
     const size_t channels = param->shape[1], taps = count / (param->shape[0] * channels), inner = channels * taps;
-    for (size_t i = 0; i < count; i++) {
-        const size_t o = i / inner, k = i % taps * channels + i / taps % channels,
-                     at = (o / PANEL * inner + k) * PANEL + o % PANEL;
-        if (param->packed) out[i] = param->packed[at];
-        else if (param->half) (param->half_is_bf16 ? widen_bf16 : widen_half)(param->half + at, out + i, 1);
-        else out[i] = 0;
-    }
+    for (size_t i = 0; i < count; i++)
+        out[i] = can_multiply(param) ? weight_at(param, i / inner, i / taps % channels, i % taps, FLIS_EXACT) : 0;
 }
 
-/* SPEC 10.3. */
+/* The same for values that stay F16 or BF16: half the memory. SPEC 10.3. */
 bool flis_param_set_half(flis_ctx *ctx, flis_param *param, const uint16_t *values, bool bf16)
 {
-    if (!flis_ok(ctx)) return false;
+    if (!READY(ctx, "weight", param, values)) return false;
     param->half_is_bf16 = bf16;
     if (!param->half) param->half = aligned_new(ctx, packed_count(param), sizeof(uint16_t));
     if (param->half) PACK(param, values, param->half, uint16_t);
     return flis_ok(ctx);
 }
 
-/* SPEC 10.3. */
+/* A visitor that counts. SPEC 10.3. */
 bool flis_count_visit(flis_ctx *ctx, void *count, const char *name, flis_param *param)
 {
     (void)name;
@@ -3160,7 +3665,7 @@ bool flis_count_visit(flis_ctx *ctx, void *count, const char *name, flis_param *
     return flis_ok(ctx);
 }
 
-/* SPEC 10.3. */
+/* A visitor that frees what flis_param_set and flis_param_train allocated. SPEC 10.3. */
 bool flis_free_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *param)
 {
     (void)ctx;
@@ -3176,7 +3681,7 @@ bool flis_free_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *
 }
 
 /* round(log2(sqrt(3 / fan_in))): the e with 2^(2e-1) <= 3 / fan_in < 2^(2e+1), found by comparing integers, which is
-   exact. At 3 / fan_in = 2^(2e-1), fan_in 6, 24, 96, …, it is a tie, which goes to the even e. SPEC 11.1. */
+   exact. 3 / fan_in = 2^(2e-1), at fan_in 6, 24, 96, …, is a tie, which is rounded to the even e. SPEC 11.1. */
 static int formula_exponent(uint64_t fan_in)
 {
     int e = 0;
@@ -3185,7 +3690,8 @@ static int formula_exponent(uint64_t fan_in)
     return (uint64_t)6 << -2 * e == fan_in && e % 2 ? e - 1 : e;
 }
 
-/* SPEC 11.1. */
+/* Value i of the tensor `name`: FNV-1a-64 of the name, splitmix64 of the index, scaled by its shape; the equations are in
+   flis.h. SPEC 11.1. */
 void flis_formula_weights(const char *name, int rank, const size_t *shape, size_t first, size_t count, flis_real *out)
 {
     uint64_t hash = 0xcbf29ce484222325u, fan_in = 1;
@@ -3205,7 +3711,7 @@ void flis_formula_weights(const char *name, int rank, const size_t *shape, size_
     }
 }
 
-/* SPEC 11.1. */
+/* A visitor that fills a model with formula weights. SPEC 11.1. */
 bool flis_formula_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *param)
 {
     (void)unused;
@@ -3221,9 +3727,12 @@ bool flis_formula_visit(flis_ctx *ctx, void *unused, const char *name, flis_para
 
 /* ---- Weights in training ---------------------------------------------------------------------------------------- */
 
-/* PACK in the order of the panels, which are written once through: twice as fast. SPEC 14.7. */
+/* PACK in the order of the panels, so that each is written from one end to the other: twice as fast. SPEC 14.7. */
 void flis_param_repack(flis_param *param)
 {
+#ifdef FLIS_NAIVE
+    (void)param;
+#else
     if (!multiplies(param)) return;
     const size_t outputs = param->shape[0], channels = param->shape[1], inner = param_count(param) / outputs,
                  taps = inner / channels;
@@ -3238,12 +3747,13 @@ void flis_param_repack(flis_param *param)
                 for (size_t j = lanes; j < PANEL; j++) to[j] = 0;
             }
     }
+#endif
 }
 
 /* Values unpacked beside the panels, both as reals. */
 static bool master_make(flis_ctx *ctx, flis_param *param)
 {
-    if (!param->value && !param->packed && !param->half) return flis_fail(ctx, "training: the weights were not loaded");
+    if (!param->value && !can_multiply(param)) return flis_fail(ctx, "training: the weights were not loaded");
     if (param->value && (param->packed || !multiplies(param))) return true;
     flis_real *values = flis_alloc(ctx, param_count(param), sizeof *values);
     if (values) {
@@ -3256,10 +3766,10 @@ static bool master_make(flis_ctx *ctx, flis_param *param)
     return flis_ok(ctx);
 }
 
-/* SPEC 14.7. */
+/* Real values beside the panels, and a gradient for each worker, zero. SPEC 14.7. */
 bool flis_param_train(flis_ctx *ctx, flis_param *param, size_t workers)
 {
-    if (!flis_ok(ctx) || !master_make(ctx, param)) return false;
+    if (!READY(ctx, "training", param) || !master_make(ctx, param)) return false;
     const size_t count = param_count(param) * workers;
     if (!param->grad && (param->grad = aligned_new(ctx, count, sizeof *param->grad)))
         for (size_t i = 0; i < count; i++) param->grad[i] = 0;

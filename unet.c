@@ -302,7 +302,7 @@ flis_unet *flis_unet_new(flis_ctx *ctx, const flis_unet_config *config)
 void flis_unet_free(flis_unet *unet)
 {
     if (!unet) return;
-    flis_ctx calm = {.threads = 1}; /* a failed context would stop the walk */
+    flis_ctx calm = FLIS_CTX_PLAIN; /* a failed context would stop the walk */
     flis_unet_walk(&calm, unet, flis_free_visit, NULL);
     free(unet);
 }

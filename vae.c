@@ -227,7 +227,7 @@ flis_vae *flis_vae_new(flis_ctx *ctx, const flis_vae_config *config, bool decode
 void flis_vae_free(flis_vae *vae)
 {
     if (!vae) return;
-    flis_ctx calm = {.threads = 1}; /* a failed context would stop the walk */
+    flis_ctx calm = FLIS_CTX_PLAIN; /* a failed context would stop the walk */
     flis_vae_walk(&calm, vae, flis_free_visit, NULL);
     free(vae);
 }

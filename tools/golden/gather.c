@@ -110,7 +110,7 @@ void vector_end(golden *g)
         list_drop(&g->outputs, g->outputs_before);
         g->failed++;
     }
-    flis_ctx calm = {.threads = 1}; /* flis_free_visit does nothing in a failed context */
+    flis_ctx calm = FLIS_CTX_PLAIN; /* flis_free_visit does nothing in a failed context */
     for (size_t i = 0; i < g->params; i++) flis_free_visit(&calm, NULL, NULL, &g->param[i]);
     flis_free(&g->ctx);
 }

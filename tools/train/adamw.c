@@ -292,7 +292,7 @@ bool training_read(flis_ctx *ctx, flis_file *file, training *t)
     const char *step = flis_ok(ctx) ? flis_file_metadata(file, "adamw.step") : NULL;
     if (!flis_ok(ctx)) return false;
     if (!step) return flis_fail(ctx, "%s: no state of training in it: adamw.step is missing", file->path);
-    flis_ctx quiet = {.threads = 1};
+    flis_ctx quiet = FLIS_CTX_PLAIN;
     flis_json *number = flis_json_parse(&quiet, "adamw.step", step, strlen(step));
     const bool whole = flis_json_u64(number, &t->step);
     flis_json_free(number);
