@@ -1083,11 +1083,11 @@ static flis_real stored(flis_real x, flis_precision precision)
 }
 
 /* x as the operand of a product. tf32 keeps 10 bits of the fraction: to nearest, ties away from zero (PTX cvt.rna.tf32). */
-static flis_real operand(flis_real x, flis_precision precision)
+static inline flis_real operand(flis_real x, flis_precision precision)
 {
+    if (precision == FLIS_EXACT) return x;
     float y = (float)stored(x, precision);
     uint32_t u;
-    if (precision == FLIS_EXACT) return x;
     if (precision != FLIS_AS_TF32 || !(y - y == 0)) return y;
     memcpy(&u, &y, sizeof u);
     u = (u + 0x1000u) & 0xffffe000u;
@@ -1310,7 +1310,7 @@ static size_t weight_index(const flis_param *w, size_t o, size_t ci, size_t tap)
 static bool can_multiply(const flis_param *w);
 
 /* w[o][ci][kh][kw], tap = kh * kernel width + kw, whether w is stored as reals or as halves. */
-static flis_real weight_at(const flis_param *w, size_t o, size_t ci, size_t tap, flis_precision precision)
+static inline flis_real weight_at(const flis_param *w, size_t o, size_t ci, size_t tap, flis_precision precision)
 {
     const size_t at = weight_index(w, o, ci, tap);
     const flis_real *values = w->packed ? w->packed : w->value;
