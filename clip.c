@@ -1089,7 +1089,7 @@ flis_clip *flis_clip_new(flis_ctx *ctx, const flis_clip_config *config)
 void flis_clip_free(flis_clip *clip)
 {
     if (!clip) return;
-    flis_ctx calm = {.threads = 1}; /* a failed context would stop the walk */
+    flis_ctx calm = FLIS_CTX_PLAIN; /* a failed context would stop the walk */
     flis_clip_walk(&calm, clip, flis_free_visit, NULL);
     free(clip->layer);
     free(clip);

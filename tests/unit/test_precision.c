@@ -1,5 +1,6 @@
 /* test_precision.c - emulated formats: what every operation's result, and every product's operand, is rounded to.
- * Checks: test_precision_everywhere, test_precision_products, test_precision_overflow
+ * Checks: test_precision_everywhere, test_precision_products, test_precision_definitions,
+ *   test_precision_overflow
  */
 #include "tests/unit/test.h"
 
@@ -18,7 +19,8 @@ static flis_real in_format(flis_real x, flis_precision p)
 
 /* What a trace sees: how much, how much of it is not in the format, and its distance from another run's. */
 typedef struct watch {
-    flis_precision precision;
+    flis_precision precision; /* that values are in; FLIS_EXACT: keep them */
+    flis_precision emulated;
     size_t tensors, wrong;
     char first[160];
     double *kept; /* the exact run's values, one tensor after the other, which it writes itself */
@@ -83,7 +85,7 @@ static void run_all(flis_ctx *ctx, watch *w)
     fill(x, 3);
     fill(context, 11);
     fill(z, 5);
-    ctx->precision = w->precision;
+    ctx->precision = w->emulated;
     ctx->trace = look;
     ctx->trace_wants = everything;
     ctx->trace_user = w;
@@ -112,7 +114,7 @@ void test_precision_everywhere(void)
     run_all(&ctx, &exact);
     CHECK(exact.at < ROOM, "%zu values and more", exact.at);
     for (int i = 0; i < 4; i++) {
-        watch w = {.precision = ALL[i], .kept = kept, .room = ROOM};
+        watch w = {.precision = ALL[i], .kept = kept, .room = ROOM, .emulated = ALL[i]};
         run_all(&ctx, &w);
         CHECK(w.tensors == exact.tensors && w.tensors > 200, "%s: %zu tensors, %zu when exact", NAMES[i], w.tensors,
               exact.tensors);
@@ -181,6 +183,27 @@ void test_precision_products(void)
     flis_free_visit(&ctx, NULL, "", &w);
     flis_free_visit(&ctx, NULL, "", &b);
     flis_free(&ctx);
+}
+
+/* The definitions emulate as the fast code does: a small U-Net's, decoder's and text encoder's every value, by its digest. */
+void test_precision_definitions(void)
+{
+    enum { ROOM = 1 << 21 };
+    double *kept = malloc(ROOM * sizeof *kept);
+    flis_ctx ctx;
+    flis_init(&ctx);
+    for (int i = 0; i < 4; i++) {
+        /* "kept" is written with the values of a run that claims to be exact */
+        watch fast = {.precision = FLIS_EXACT, .kept = kept, .room = ROOM, .emulated = ALL[i]};
+        watch slow = {.precision = ALL[i], .kept = kept, .room = ROOM, .emulated = ALL[i]};
+        run_all(&ctx, &fast);
+        ctx.naive = true;
+        run_all(&ctx, &slow);
+        ctx.naive = false;
+        CHECK(slow.at == fast.at && slow.error == 0, "%s: the definitions differ by %.3g", NAMES[i], slow.worst);
+    }
+    flis_free(&ctx);
+    free(kept);
 }
 
 /* What fp16 cannot hold becomes infinite, and stays visible; bf16 holds it. */

@@ -1,7 +1,7 @@
 /* test_tensor.c - elementary functions and gates against libm; number formats exhaustively; the arena; files of tensors.
  * Operations to the bit are in test_ops.c.
  * Checks: test_tensor_elementwise, test_tensor_functions, test_tensor_half, test_tensor_sha256,
- *   test_tensor_arena, test_tensor_file_round_trip, test_tensor_file_damaged, test_tensor_formula, test_tensor_load_lists
+ *   test_tensor_arena, test_tensor_arguments, test_tensor_uninitialised, test_tensor_file_round_trip, test_tensor_file_damaged, test_tensor_formula, test_tensor_load_lists
  */
 #include "tests/unit/test.h"
 
@@ -124,7 +124,7 @@ void test_tensor_half(void)
           "bf16 ties and NaN");
 }
 
-/* ---- Arena and files ------------------------------------------------------------------------------------------- */
+/* ---- Arena ------------------------------------------------------------------------------------------- */
 
 void test_tensor_arena(void)
 {
@@ -161,6 +161,121 @@ void test_tensor_arena(void)
     CHECK(!flis_rows(&ctx, 1, 1, 1), "a failed context hands out memory");
     flis_free(&ctx);
 }
+
+/* ---- Arguments ------------------------------------------------------------------------------------------------- */
+
+/* An operation must have failed with these words; the context is made usable again. */
+static void refused(flis_ctx *ctx, const char *what, bool done, const char *says)
+{
+    CHECK(!done && strstr(ctx->error, says), "%s: got \"%s\", wanted \"…%s…\"", what, ctx->error, says);
+    ctx->error[0] = 0;
+}
+
+static flis_param weight_of(flis_ctx *ctx, int rank, size_t a, size_t b, size_t size)
+{
+    static const flis_real values[4 * 4 * 25];
+    flis_param w = {.rank = rank, .shape = {a, b, size, size}};
+    flis_param_set(ctx, &w, values, false);
+    return w;
+}
+
+/* Each bad argument of an operation ends in a sentence. */
+void test_tensor_arguments(void)
+{
+    flis_ctx c, *ctx = &c;
+    flis_init(ctx);
+    flis_tensor *x = flis_image(ctx, 1, 3, 5, 4), *other = flis_image(ctx, 1, 5, 3, 4), *odd = flis_vectors(ctx, 1, 3);
+    fill(x->x, flis_count(x), 1);
+    fill(other->x, flis_count(other), 2);
+    fill(odd->x, flis_count(odd), 3);
+    flis_param w = weight_of(ctx, 2, 4, 4, 1), wide = weight_of(ctx, 2, 4, 3, 1), kernel = weight_of(ctx, 4, 4, 4, 3),
+               large = weight_of(ctx, 4, 4, 4, 5), b = weight_of(ctx, 1, 4, 1, 1), few = weight_of(ctx, 1, 3, 1, 1),
+               table = {.rank = 2, .shape = {4, 4}, .table = true}, absent = {.rank = 2, .shape = {4, 4}},
+               no_norm = {.rank = 1, .shape = {4}};
+    static const flis_real rows[16];
+    b.groups = 2;
+    flis_param_set(ctx, &table, rows, false);
+    CHECK(flis_ok(ctx), "%s", ctx->error);
+    const int threads[] = {0, -3};
+    for (int i = 0; i < 2; i++) {
+        ctx->threads = threads[i];
+        refused(ctx, "threads", flis_linear(ctx, x, &w, &b, NULL), "threads in the context, wanted 1 or more");
+        refused(ctx, "threads", flis_conv(ctx, x, &kernel, &b, FLIS_SAME, NULL), "wanted 1 or more");
+        refused(ctx, "threads", flis_group_norm(ctx, x, &b, &b, 1e-5, true), "wanted 1 or more");
+        refused(ctx, "threads", flis_silu(ctx, x), "wanted 1 or more");
+        refused(ctx, "threads", flis_attention(ctx, x, x, x, 2, 1, (flis_mask){0}), "wanted 1 or more");
+        refused(ctx, "threads", flis_mse(ctx, x, other->x, NULL, 1) != 0, "wanted 1 or more");
+    }
+    ctx->threads = 1;
+    refused(ctx, "NULL", flis_linear(ctx, NULL, &w, &b, NULL), "linear: argument 1 is NULL");
+    refused(ctx, "NULL", flis_linear(ctx, x, NULL, &b, NULL), "linear: argument 2 is NULL");
+    refused(ctx, "NULL", flis_conv(ctx, NULL, &kernel, &b, FLIS_SAME, NULL), "convolution: argument 1 is NULL");
+    refused(ctx, "NULL", flis_group_norm(ctx, x, &b, NULL, 1e-5, false), "group norm: argument 3 is NULL");
+    refused(ctx, "NULL", flis_layer_norm(ctx, x, NULL, &b), "layer norm: argument 2 is NULL");
+    refused(ctx, "NULL", flis_quick_gelu(ctx, NULL), "quick GELU: argument 1 is NULL");
+    refused(ctx, "NULL", flis_geglu(ctx, NULL), "GEGLU: argument 1 is NULL");
+    refused(ctx, "NULL", flis_add(ctx, x, NULL), "add: argument 2 is NULL");
+    refused(ctx, "NULL", flis_add_to_all(ctx, x, NULL), "add to all positions: argument 2 is NULL");
+    refused(ctx, "NULL", flis_scale(ctx, NULL, 2), "scale: argument 1 is NULL");
+    refused(ctx, "NULL", flis_concat(ctx, NULL, x), "concat: argument 1 is NULL");
+    refused(ctx, "NULL", flis_embed(ctx, NULL, 1, &table, &table), "embed: argument 1 is NULL");
+    refused(ctx, "NULL", flis_attention(ctx, x, x, NULL, 2, 1, (flis_mask){0}), "attention: argument 3 is NULL");
+    refused(ctx, "NULL", flis_mse(ctx, x, NULL, NULL, 1) != 0, "loss: argument 2 is NULL");
+    refused(ctx, "NULL", flis_cross_entropy(ctx, x, NULL, -1, 1) != 0, "cross entropy: argument 2 is NULL");
+    refused(ctx, "NULL", flis_posterior_sample(ctx, x, NULL), "posterior: argument 2 is NULL");
+    refused(ctx, "NULL", flis_as_rows(ctx, NULL), "as rows: argument 1 is NULL");
+    refused(ctx, "NULL", flis_from_nchw(ctx, NULL, 1, 1, 1, 1), "from NCHW: argument 1 is NULL");
+    refused(ctx, "NULL", flis_param_set(ctx, &w, NULL, false), "weight: argument 2 is NULL");
+    refused(ctx, "NULL", flis_tape_begin(ctx, NULL), "tape: argument 1 is NULL");
+    refused(ctx, "shape", flis_linear(ctx, x, &wide, NULL, NULL), "linear: got 4 channels, wanted 3");
+    refused(ctx, "shape", flis_linear(ctx, x, &kernel, NULL, NULL), "linear: got a 3 x 3 kernel, wanted 1 x 1");
+    refused(ctx, "shape", flis_linear(ctx, x, &b, NULL, NULL), "linear: got weights of 1 dimensions, wanted 2 or 4");
+    refused(ctx, "shape", flis_linear(ctx, x, &w, &few, NULL), "linear: got 3 biases, wanted 4");
+    refused(ctx, "shape", flis_linear(ctx, x, &w, NULL, other), "the tensor to be added: got [1,3,5,4] and [1,5,3,4]");
+    refused(ctx, "shape", flis_conv(ctx, x, &large, NULL, FLIS_SAME, NULL), "wanted 1 x 1 or 3 x 3");
+    refused(ctx, "shape", flis_conv(ctx, x, &w, NULL, FLIS_STRIDE2, NULL), "wanted 3 x 3 where the size changes");
+    refused(ctx, "shape", flis_group_norm(ctx, odd, &b, &b, 1e-5, false), "group norm: got 3 channels, wanted 4");
+    refused(ctx, "shape", flis_layer_norm(ctx, odd, &b, &b), "layer norm: got 3 channels, wanted 4");
+    refused(ctx, "shape", flis_geglu(ctx, odd), "GEGLU: got 3 channels, wanted an even number");
+    refused(ctx, "shape", flis_add(ctx, x, other), "add: got [1,3,5,4] and [1,5,3,4], wanted the same shape");
+    refused(ctx, "shape", flis_add_to_all(ctx, x, odd), "add to all positions: got [1,1,3], wanted [1,1,4]");
+    refused(ctx, "shape", flis_concat(ctx, x, other), "concat: got 3 x 5 and 5 x 3 positions");
+    refused(ctx, "shape", flis_attention(ctx, x, x, x, 3, 1, (flis_mask){0}), "got 4 channels for 3 heads");
+    refused(ctx, "shape", flis_as_image(ctx, x, 2, 2), "as image: got 15 rows, wanted 2 x 2");
+    refused(ctx, "not loaded", flis_linear(ctx, x, &absent, NULL, NULL), "linear: the weights were not loaded");
+    refused(ctx, "not loaded", flis_layer_norm(ctx, x, &no_norm, &b), "layer norm: the weights were not loaded");
+    refused(ctx, "not loaded", flis_embed(ctx, (const int32_t[4]){0}, 1, &absent, &absent), "were not loaded");
+    refused(ctx, "id", flis_embed(ctx, (const int32_t[4]){0, 1, 4, 2}, 1, &table, &table), "token 2: got id 4");
+    refused(ctx, "id", flis_embed(ctx, (const int32_t[4]){-1}, 1, &table, &table), "token 0: got id -1, wanted 0 to 3");
+    flis_tape tape = {0};
+    ctx->naive = true;
+    refused(ctx, "tape", flis_tape_begin(ctx, &tape), "train with the fast code");
+    flis_fail(ctx, "the first sentence");
+    CHECK(!flis_add(ctx, NULL, NULL) && strcmp(ctx->error, "the first sentence") == 0, "%s", ctx->error);
+    flis_param *all[] = {&w, &wide, &kernel, &large, &b, &few, &table};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) flis_free_visit(ctx, NULL, NULL, all[i]);
+    flis_free(ctx);
+}
+
+/* A context that flis_init has not seen, zero or garbage, ends in a sentence, not in a crash. */
+void test_tensor_uninitialised(void)
+{
+    for (int i = 0; i < 2; i++) {
+        flis_ctx ctx;
+        memset(&ctx, i ? 0xA5 : 0, sizeof ctx);
+        CHECK(!flis_rows(&ctx, 1, 2, 3) && strstr(ctx.error, "call flis_init"), "rows: %.80s", ctx.error);
+        memset(&ctx, i ? 0xA5 : 0, sizeof ctx);
+        CHECK(!flis_silu(&ctx, NULL) && strstr(ctx.error, "call flis_init"), "SiLU: %.80s", ctx.error);
+        memset(&ctx, i ? 0xA5 : 0, sizeof ctx);
+        CHECK(!flis_alloc(&ctx, 1, 1) && strstr(ctx.error, "call flis_init"), "memory: %.80s", ctx.error);
+        flis_free(&ctx);
+    }
+    flis_ctx plain = FLIS_CTX_PLAIN;
+    CHECK(flis_silu(&plain, flis_rows(&plain, 1, 2, 3)), "plain: %s", plain.error);
+    flis_free(&plain);
+}
+
+/* ---- Files ----------------------------------------------------------------------------------------------------- */
 
 void test_tensor_file_round_trip(void)
 {
@@ -298,7 +413,7 @@ void test_tensor_formula(void)
           (double)tie[1], (double)tie[2]);
 }
 
-/* Every missing and every misshaped tensor is told at once. */
+/* One error lists every missing and every misshaped tensor. */
 void test_tensor_load_lists(void)
 {
     flis_ctx ctx;
