@@ -196,8 +196,9 @@ typedef enum {
     FLIS_BOOL
 } flis_dtype;
 
-/* A weight as the checkpoint names it. Matrices and kernels are packed once, when loaded, into panels of FLIS_PANEL
-   outputs: packed[panel][k][FLIS_PANEL], k running over (kh, kw, ci); vectors and embeddings stay as they are. */
+/* A weight as the checkpoint names it. Matrices and kernels are packed once, when loaded, into panels of
+   outputs: packed[panel][k][lane], k running over (kh, kw, ci); vectors and embeddings stay as they are. In flis-naive
+   nothing is packed: value, or half, holds every weight in the checkpoint's order. */
 typedef struct flis_param {
     int rank;
     size_t shape[4];   /* as in the checkpoint: [out], [out][in], [out][in][kh][kw] */

@@ -1,9 +1,9 @@
 /* tensor.c - context, arena, tensors, trace, tape; the canonical arithmetic; every operation and loss; weights.
  *
- * Each operation stands here with four faces, in this order: its equation; the slow loop that *is* its definition, to
- * the bit (its name ends in _definition); the fast code, which computes the same bits; and the backward. Where the fast
- * code is the plain loop over the equation already, it is the definition, and no second loop is written. The fast code
- * (panels, tiles, threads, SIMD) only reorders work whose results do not meet in one sum; test_ops.c compares the two.
+ * Each operation has four parts, in this order: its equation; a slow loop, which *is* its definition, to the bit (its
+ * name ends in _definition); the fast code, which computes the same bits; and the backward. Where the fast code is the
+ * plain loop over the equation, that loop is the definition, and there is no second one. The fast code (panels, tiles,
+ * threads, SIMD) only reorders work whose results do not meet in one sum; tests/unit/test_ops.c compares the two.
  *
  * To read the definitions alone, skip every `#ifndef FLIS_NAIVE`: `make naive` builds flis-naive without those parts.
  * ctx->naive selects the definitions at run time. This is no general tensor library: it has the operations that Stable
@@ -1148,7 +1148,7 @@ static inline void dot_add(dot_sum *sum, flis_real a, flis_real b)
     sum->chain = fused(a, b, sum->chain);
 }
 
-/* SPEC 1.2: the last block's sum is added as the others. */
+/* The last block's sum is added as the others. SPEC 1.2. */
 static inline flis_real dot_end(const dot_sum *sum)
 {
     return sum->total + sum->chain;
@@ -1327,7 +1327,7 @@ static flis_real product_end(const product *p, const dot_sum *sum, size_t positi
     return y;
 }
 
-/* SPEC 1.3: y[i][o] = sum over k of x[i][k] w[o][k] + bias[o] + add[i][o]. A 1x1 convolution is the same sum. */
+/* y[i][o] = sum over k of x[i][k] w[o][k] + bias[o] + add[i][o]. A 1x1 convolution is the same sum. SPEC 1.3. */
 static void linear_definition(const product *p)
 {
     const size_t rows = p->y->n * p->y->h * p->y->w, inner = p->x->c, outputs = p->y->c;
@@ -1349,8 +1349,8 @@ static const flis_real *pixel_of(const product *p, size_t n, int64_t row, int64_
     return x->x + ((n * x->h + (size_t)(row / enlarged)) * x->w + (size_t)(column / enlarged)) * x->c;
 }
 
-/* SPEC 1.3: output o at row i and column j of sample n is the sum over (kh, kw, ci) of
-   x[i stride + kh - pad][j stride + kw - pad][ci] w[o][ci][kh][kw], for 3x3 kernels. */
+/* Output o at row i and column j of sample n, without bias: the sum over (kh, kw, ci) of
+   x[i stride + kh - pad][j stride + kw - pad][ci] w[o][ci][kh][kw], for 3x3 kernels. SPEC 1.3. */
 static dot_sum conv_sum(const product *p, size_t n, size_t i, size_t j, size_t o)
 {
     const int64_t stride = p->kind == FLIS_STRIDE2 || p->kind == FLIS_STRIDE2_ASYMMETRIC ? 2 : 1,
@@ -1365,7 +1365,7 @@ static dot_sum conv_sum(const product *p, size_t n, size_t i, size_t j, size_t o
     return sum;
 }
 
-/* SPEC 1.3: every output of every position. */
+/* y[i][j][o] = conv_sum + bias[o] + add[i][j][o] at every position (i, j). SPEC 1.3. */
 static void conv_definition(const product *p)
 {
     const flis_tensor *y = p->y;
@@ -1916,7 +1916,7 @@ static void product_backward(flis_ctx *ctx, const flis_node *node)
 }
 #endif
 
-/* ---- */
+/* ---- The operations ---- */
 
 /* A linear layer takes a matrix or a 1x1 kernel; a convolution 3x3 kernels too. */
 static bool weights_fit(flis_ctx *ctx, const char *op, const flis_tensor *x, const flis_param *w, const flis_param *b,
@@ -2018,7 +2018,7 @@ static double group_mean(const group_norm *a, const flis_real *x, size_t g, doub
     return total / ((double)a->positions * (double)width);
 }
 
-/* SPEC 1.9: one sample, x and y [positions][c]. */
+/* One sample, x and y [positions][c]: y = x scale + shift. SPEC 1.9. */
 static void group_norm_definition(const group_norm *a, const flis_real *x, flis_real *y)
 {
     const size_t width = a->c / a->groups;
@@ -2282,7 +2282,7 @@ static double row_mean(const flis_real *x, size_t c, double centre, bool square)
     return lane[0] / (double)c;
 }
 
-/* SPEC 1.10: one row. */
+/* One row: y[k] = (x[k] - mean) r weight[k] + bias[k]. SPEC 1.10. */
 static void layer_norm_definition(const flis_real *x, const flis_real *weight, const flis_real *bias, size_t c,
                                   flis_real *y)
 {
@@ -2777,7 +2777,7 @@ static void weights_emulate(flis_precision precision, flis_real *e, size_t keys,
     if (half) *sum = 1;
 }
 
-/* SPEC 1.11: one query of one head. e [keys] is scratch memory. */
+/* One query of one head: out = (sum over j of e[j] v[j]) / (sum of e). e [keys] is scratch memory. SPEC 1.11. */
 static void attention_definition(const attention *a, size_t n, size_t head, size_t query, flis_real *e)
 {
     const size_t c = a->q->c, at = (n * a->queries + query) * c + head * a->d;
@@ -3139,7 +3139,7 @@ static void attention_backward(flis_ctx *ctx, const flis_node *node)
 }
 #endif
 
-/* ---- */
+/* ---- The operation ---- */
 
 static bool attention_fits(flis_ctx *ctx, const flis_tensor *q, const flis_tensor *k, const flis_tensor *v,
                            size_t heads)

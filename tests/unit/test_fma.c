@@ -118,7 +118,7 @@ static void subnormal_result(tally *t, uint64_t r, uint64_t s)
     const float tiny = float_of((uint32_t)(s >> 16 & 0xffffff) | (uint32_t)(s >> 40 & 1) << 31); /* to 2^-125 */
     compare(t, with_exponent(r, ea), with_exponent(r >> 32, sum - ea), tiny);
     compare(t, with_exponent(r, ea), with_exponent(r >> 32, sum - ea), 0.0f);
-    /* Onto a tie of the subnormal unit, an odd multiple of 2^-150; and beside it by less than double tells. */
+    /* Onto a tie of the subnormal unit, an odd multiple of 2^-150; and beside it by less than double can represent. */
     const float odd = (float)(1 + 2 * (r & 0xff)), hair = ldexpf((float)(1 + (r >> 8 & 7)), -23);
     compare(t, odd * 0x1p-75f, 0x1p-75f, tiny);
     compare(t, (1 + hair) * 0x1p-75f, (1 - hair) * (s >> 41 & 1 ? -0x1p-75f : 0x1p-75f), tiny);

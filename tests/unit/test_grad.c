@@ -72,7 +72,7 @@ static flis_tensor *bench_rows(bench *b, size_t n, size_t t, size_t c)
     return b->in[b->ins++] = x;
 }
 
-/* A weight of any rank; gains are around 1. */
+/* A weight of any rank; those of norms are around 1. */
 static flis_param *bench_param(bench *b, const char *letters, size_t o, size_t i, size_t k)
 {
     flis_param *p = &b->own[b->params];
@@ -572,7 +572,7 @@ static double attention_loss(bench *b)
     static const uint8_t *const open[3] = {mask, NULL, mask}; /* the second sample is open everywhere */
     for (size_t i = 0; i < k->queries; i++)
         for (size_t j = 0; j < k->keys; j++)
-            mask[i * k->keys + j] = (i * 31 + j * 17) % 5 < 3 && i % 11 != 3; /* rows all closed */
+            mask[i * k->keys + j] = (i * 31 + j * 17) % 5 < 3 && i % 11 != 3; /* every key of some rows is masked */
     flis_mask m = {.causal = k->causal, .attended = k->masked ? open : NULL};
     return to_target(
         b, flis_attention(&b->ctx, b->in[0], b->in[1], b->in[2], k->heads, 3.0 / sqrt((double)(k->c / k->heads)), m));
@@ -709,7 +709,7 @@ void test_grad_loss_values(void)
         CHECK(fabs(got[i] - wanted[i]) <= 1e-14 * fabs(wanted[i]), "loss %d: got %.17g, wanted %.17g", i, got[i],
               wanted[i]);
     const uint8_t none[12] = {9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9};
-    CHECK(flis_cross_entropy(&b.ctx, b.in[0], none, 9, 1) == 0, "a loss without a place is not 0");
+    CHECK(flis_cross_entropy(&b.ctx, b.in[0], none, 9, 1) == 0, "a loss over no position is not 0");
     CHECK(flis_ok(&b.ctx) && flis_cross_entropy(&b.ctx, b.in[0], LABELS, -1, 1) == 0 && !flis_ok(&b.ctx),
           "label 255 of 6 was taken");
     b.ctx.error[0] = 0;

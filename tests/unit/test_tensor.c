@@ -184,10 +184,11 @@ void test_tensor_arguments(void)
 {
     flis_ctx c, *ctx = &c;
     flis_init(ctx);
-    flis_tensor *x = flis_image(ctx, 1, 3, 5, 4), *other = flis_image(ctx, 1, 5, 3, 4), *odd = flis_vectors(ctx, 1, 3);
+    flis_tensor *x = flis_image(ctx, 1, 3, 5, 4), *other = flis_image(ctx, 1, 5, 3, 4),
+                *narrow = flis_vectors(ctx, 1, 3);
     fill(x->x, flis_count(x), 1);
     fill(other->x, flis_count(other), 2);
-    fill(odd->x, flis_count(odd), 3);
+    fill(narrow->x, flis_count(narrow), 3);
     flis_param w = weight_of(ctx, 2, 4, 4, 1), wide = weight_of(ctx, 2, 4, 3, 1), kernel = weight_of(ctx, 4, 4, 4, 3),
                large = weight_of(ctx, 4, 4, 4, 5), b = weight_of(ctx, 1, 4, 1, 1), few = weight_of(ctx, 1, 3, 1, 1),
                table = {.rank = 2, .shape = {4, 4}, .table = true}, absent = {.rank = 2, .shape = {4, 4}},
@@ -234,11 +235,11 @@ void test_tensor_arguments(void)
     refused(ctx, "shape", flis_linear(ctx, x, &w, NULL, other), "the tensor to be added: got [1,3,5,4] and [1,5,3,4]");
     refused(ctx, "shape", flis_conv(ctx, x, &large, NULL, FLIS_SAME, NULL), "wanted 1 x 1 or 3 x 3");
     refused(ctx, "shape", flis_conv(ctx, x, &w, NULL, FLIS_STRIDE2, NULL), "wanted 3 x 3 where the size changes");
-    refused(ctx, "shape", flis_group_norm(ctx, odd, &b, &b, 1e-5, false), "group norm: got 3 channels, wanted 4");
-    refused(ctx, "shape", flis_layer_norm(ctx, odd, &b, &b), "layer norm: got 3 channels, wanted 4");
-    refused(ctx, "shape", flis_geglu(ctx, odd), "GEGLU: got 3 channels, wanted an even number");
+    refused(ctx, "shape", flis_group_norm(ctx, narrow, &b, &b, 1e-5, false), "group norm: got 3 channels, wanted 4");
+    refused(ctx, "shape", flis_layer_norm(ctx, narrow, &b, &b), "layer norm: got 3 channels, wanted 4");
+    refused(ctx, "shape", flis_geglu(ctx, narrow), "GEGLU: got 3 channels, wanted an even number");
     refused(ctx, "shape", flis_add(ctx, x, other), "add: got [1,3,5,4] and [1,5,3,4], wanted the same shape");
-    refused(ctx, "shape", flis_add_to_all(ctx, x, odd), "add to all positions: got [1,1,3], wanted [1,1,4]");
+    refused(ctx, "shape", flis_add_to_all(ctx, x, narrow), "add to all positions: got [1,1,3], wanted [1,1,4]");
     refused(ctx, "shape", flis_concat(ctx, x, other), "concat: got 3 x 5 and 5 x 3 positions");
     refused(ctx, "shape", flis_attention(ctx, x, x, x, 3, 1, (flis_mask){0}), "got 4 channels for 3 heads");
     refused(ctx, "shape", flis_as_image(ctx, x, 2, 2), "as image: got 15 rows, wanted 2 x 2");
