@@ -197,7 +197,7 @@ typedef enum {
 } flis_dtype;
 
 /* A weight as the checkpoint names it. Matrices and kernels are packed once, when loaded, into panels of
-   outputs: packed[panel][k][lane], k running over (kh, kw, ci); vectors and embeddings stay as they are. In flis-naive
+   outputs, packed[panel][k][lane], k running over (kh, kw, ci); vectors and embeddings stay as they are. In flis-naive
    nothing is packed: value, or half, holds every weight in the checkpoint's order. */
 typedef struct flis_param {
     int rank;
@@ -216,7 +216,8 @@ typedef struct flis_param {
    loop, are in tensor.c. On a failed context operations return NULL, and accept NULL; on any other a NULL that is not
    allowed below, a wrong shape, or ctx->threads below 1 fails the context with a sentence. */
 
-/* y[i,o] = sum_k x[i,k] w[o,k] + b[o] (+ add[i,o]). w [c_out][c] or [c_out][c][1][1], b [c_out] or NULL; add like y, or NULL. */
+/* y[i,o] = sum_k x[i,k] w[o,k] + b[o] (+ add[i,o]). w [c_out][c] or [c_out][c][1][1], b [c_out] or NULL; add
+   like y, or NULL. */
 flis_tensor *flis_linear(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
                          const flis_tensor *add);
 

@@ -1953,7 +1953,8 @@ flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w,
 {
     if (!READY(ctx, "convolution", x, w) || !weights_fit(ctx, "convolution", x, w, b, true)) return NULL;
     size_t taps = w->rank == 4 ? w->shape[2] * w->shape[3] : 1, h = x->h, width = x->w;
-    if (taps == 1 && kind != FLIS_SAME) {
+    if (x->rank != 4 || (taps == 1 && kind != FLIS_SAME)) {
+        if (x->rank != 4) flis_fail(ctx, "convolution: got a tensor of %d dimensions, wanted 4", x->rank);
         flis_fail(ctx, "convolution: got a 1 x 1 kernel, wanted 3 x 3 where the size changes");
         return NULL;
     }

@@ -192,8 +192,8 @@ void test_precision_definitions(void)
     double *kept = malloc(ROOM * sizeof *kept);
     flis_ctx ctx;
     flis_init(&ctx);
-    for (int i = 0; i < 4; i++) {
-        /* "kept" is written with the values of a run that claims to be exact */
+    for (int i = 1; i < 3; i++) { /* tf32 rounds operands only; fp16 divides e before the weighted sum, too */
+        /* precision FLIS_EXACT: `look` keeps this run's values for the next */
         watch fast = {.precision = FLIS_EXACT, .kept = kept, .room = ROOM, .emulated = ALL[i]};
         watch slow = {.precision = ALL[i], .kept = kept, .room = ROOM, .emulated = ALL[i]};
         run_all(&ctx, &fast);

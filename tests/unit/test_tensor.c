@@ -234,6 +234,8 @@ void test_tensor_arguments(void)
     refused(ctx, "shape", flis_linear(ctx, x, &w, &few, NULL), "linear: got 3 biases, wanted 4");
     refused(ctx, "shape", flis_linear(ctx, x, &w, NULL, other), "the tensor to be added: got [1,3,5,4] and [1,5,3,4]");
     refused(ctx, "shape", flis_conv(ctx, x, &large, NULL, FLIS_SAME, NULL), "wanted 1 x 1 or 3 x 3");
+    refused(ctx, "rank", flis_conv(ctx, flis_as_rows(ctx, x), &kernel, NULL, FLIS_SAME, NULL),
+            "convolution: got a tensor of 3 dimensions, wanted 4");
     refused(ctx, "shape", flis_conv(ctx, x, &w, NULL, FLIS_STRIDE2, NULL), "wanted 3 x 3 where the size changes");
     refused(ctx, "shape", flis_group_norm(ctx, narrow, &b, &b, 1e-5, false), "group norm: got 3 channels, wanted 4");
     refused(ctx, "shape", flis_layer_norm(ctx, narrow, &b, &b), "layer norm: got 3 channels, wanted 4");
