@@ -17,6 +17,7 @@ for f in -march=native -mcpu=native; do # fma without hardware would take minute
     if echo 'int main(void) { return 0; }' | $CC $f -x c - -o probe 2>/dev/null; then FLAGS="$FLAGS $f"; break; fi
 done
 # Objects here, so that their counts are found beside them.
+rm -f ./*.gcda
 objects=
 for f in tensor flis clip unet vae sampler; do
     $CC $FLAGS -c "$root/$f.c" -o "$f.o" || exit 2
@@ -72,8 +73,9 @@ if executed all; then passed=$((passed + 1))
 else failed=$((failed + 1)); echo "FAIL stage unet: $(cat err)"; fi
 awk 'NR == FNR { loads[$2 $3] = 1; next } !(($2 $3) in loads)' loading all >computing
 echo "A U-Net evaluation, of what flis-naive executes:"
-awk '{ lines[$2] += $1; functions[$2]++; all += $1 }
-    END { for (f in lines) print f ": " lines[f] " lines in " functions[f] " functions"; print "together: " all " lines" }' computing | sort
+awk '{ lines[$2] += $1; functions[$2]++ }
+    END { for (f in lines) print f ": " lines[f] " lines in " functions[f] " functions" }' computing | sort
+awk '{ all += $1 } END { print "together: " all " lines in " NR " functions" }' computing
 echo "The ten functions with the most lines:"
 head -n 10 computing | awk '{ printf "%4d  %s %s\n", $1, $2, $3 }'
 echo "naive: $passed passed, $failed failed"
