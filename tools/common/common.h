@@ -116,16 +116,24 @@ typedef struct output {
     char path[PATH_ROOM], partial[PATH_ROOM]; /* path: behind links */
 } output;
 FILE *output_open(flis_ctx *ctx, output *o, const char *path); /* NULL: failed */
-bool output_close(flis_ctx *ctx, output *o); /* gives the name, or where anything failed removes the partial file */
-void output_abort(output *o);                /* removes the partial file; a closed output is fine */
-/* Whether output_open would succeed, before hours of work: a folder, a special file or a folder that cannot be written to is
-   refused. */
+/* Gives the file its name; where anything failed (the context too), removes the partial file. A closed output is fine. */
+bool output_close(flis_ctx *ctx, output *o);
+void output_abort(output *o); /* removes the partial file; a closed output is fine */
+/* A whole file at once. */
+bool output_write(flis_ctx *ctx, const char *path, const void *bytes, size_t length);
+/* The path behind links, for a function of the library that writes a file itself; fails where output_open would. */
+bool output_target(flis_ctx *ctx, const char *path, char target[PATH_ROOM]);
+/* Whether output_open will succeed, asked before hours of work: refuses a folder, a special file, and a name in a folder that cannot
+   be written to. */
 bool output_check(flis_ctx *ctx, const char *path);
-bool output_remove(const char *path); /* removes a regular file of ours */
+bool output_remove(const char *path); /* removes a regular file that the program wrote; links are followed */
 /* Opens a file to read it; fails with a sentence. */
 FILE *input_open(flis_ctx *ctx, const char *path);
 /* SHA-256 of a file's bytes. */
 bool file_digest(flis_ctx *ctx, const char *path, char hex[65]);
+/* The same in pieces: adds a file's bytes to a sum and to *done. ctx->progress gets "digest", megabytes done and in total; total 0:
+   no progress. */
+bool file_digest_add(flis_ctx *ctx, const char *path, flis_sha256 *sum, uint64_t *done, uint64_t total);
 /* path + end, to be freed: "model.safetensors" -> "model.safetensors.state". */
 char *path_with(flis_ctx *ctx, const char *path, const char *end);
 size_t folder_length(const char *path); /* of the folder part, its slash included; 0: none */
@@ -139,11 +147,14 @@ typedef struct buffer {
     size_t length, room;
 } buffer;
 void buffer_put(flis_ctx *ctx, buffer *b, const char *format, ...);
+void buffer_put_args(flis_ctx *ctx, buffer *b, const char *format, va_list args);
 void buffer_json_string(flis_ctx *ctx, buffer *b, const char *string);
 /* A number that reads back the same: `digits` significant ones, 0: as few as it takes. NaN and infinities, which JSON lacks, as
    the strings "NaN", "Infinity", "-Infinity". */
 void buffer_json_number(flis_ctx *ctx, buffer *b, double x, int digits);
-/* The shortest decimal text that reads back as x. */
+/* Appends to a text in an array of `room` bytes; what does not fit is cut off. */
+void text_append(char *text, size_t room, const char *format, ...);
+/* The shortest decimal text that reads back as x. SPEC 9.2. */
 void shortest_number(double x, char out[32]);
 void print_json_string(FILE *stream, const char *string);
 void print_json_number(FILE *stream, double x);    /* shortest; null for NaN and infinities */

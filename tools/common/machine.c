@@ -53,13 +53,11 @@ bool wants_color(FILE *stream)
     return is_terminal(stream) && !(no && *no);
 }
 
-/* The one thing a signal handler may write. */
-static volatile sig_atomic_t stop_asked;
+/* What a signal handler may write is a sig_atomic_t, which is an int wherever there are signals. */
 static volatile int interrupted;
 
 static void on_signal(int number)
 {
-    stop_asked = 1;
     interrupted = 1;
     signal(number, SIG_DFL);
 }
