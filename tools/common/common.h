@@ -38,9 +38,9 @@ typedef struct option {
 
 typedef struct program {
     const char *name;        /* "compare", "flis generate": begins every sentence */
-    const char *arguments;   /* behind the name in the usage line(s); further lines after '\n' */
+    const char *arguments;   /* after the name in the usage line; '\n' begins a further usage line */
     const char *summary;     /* one sentence or more */
-    const char *details;     /* printed behind the options; NULL: none */
+    const char *details;     /* printed after the options, long lines wrapped; NULL: none */
     const char *exit_status; /* for the help; NULL: 0 done, 1 failed, 2 wrong usage */
     const option *options;
     size_t count;

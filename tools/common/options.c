@@ -232,7 +232,10 @@ void options_help(const program *p)
         print_wrapped(o->help, HELP_LEFT + 3, HELP_WIDTH);
     }
     printf("  %-*s this text\n  %-*s the version\n", HELP_LEFT, "-h, --help", HELP_LEFT, "    --version");
-    if (p->details) printf("\n%s", p->details);
+    if (p->details) {
+        putchar('\n');
+        print_wrapped(p->details, 0, HELP_WIDTH);
+    }
     printf("\nExit status: %s.\n",
            p->exit_status ? p->exit_status : "0 done, 1 failed (one sentence on stderr), 2 wrong usage");
 }

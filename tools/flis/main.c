@@ -130,112 +130,87 @@ typedef struct command {
     program program;
 } command;
 
-#define PROGRAM(name) "flis " name, .options = OPTIONS, .count = sizeof OPTIONS / sizeof *OPTIONS
+static const char GENERATE_DETAILS[] =
+    "The seed is printed on stderr and stored in the PNG, with everything else that reproduces the picture. Ctrl-C "
+    "stops between two operations and leaves no partial file.\n\nTraced tensors have the names of the authors' "
+    "modules, after the step and the pass, and are in PyTorch's order. They are kept in memory until the end; without "
+    "--trace-match that is all of them, except attention scores and weights of more than 2^24 values. Traces and "
+    "digests also hold what reproduces the run, the SHA-256 of the model among it, which takes about 20 s for 4 GB.";
+
+static const char STAGE_DETAILS[] =
+    "  clip    ids I32 [n,77]                                     -> last_hidden_state [n,77,d]\n"
+    "  rca     label U8 [H,W], class_ids F32 [k], size I32 [2]    -> mask U8 [h*w,77]; size is h, w\n"
+    "  unet    x [n,4,h,w], t [n], context [n,77,d],\n"
+    "          optional label U8 [H,W] and class_ids F32 [k]      -> eps [n,4,h,w]\n"
+    "  decode  z [n,4,h,w], already divided by the scale factor   -> image [n,3,8h,8w]\n"
+    "  encode  image [n,3,H,W]                                    -> moments [n,8,H/8,W/8]\n"
+    "  sample  x_T [1,4,h,w], context [1,77,d], uncond [1,77,d]   -> latents [1,4,h,w]; of each step t I64 [S],\n"
+    "          (not with --scale 1), optional label and              and [S,4,h,w]: e_t, x_prev, pred_x0, and x,\n"
+    "          class_ids                                             the latent that the step started from\n"
+    "\n"
+    "The noise of sample is that of --seed after one draw of x_T's size, as if x_T itself had been drawn: with the x_T "
+    "of the same seed, runs with --eta above 0 equal the authors'. Without x_T, size I32 [2] (h, w) has it drawn.\n\n"
+    "label has the size of the picture; other integer types and one extra leading 1 are accepted. Outputs are F32 "
+    "(flis64: F64). Intermediates have the names of the authors' modules (sample: after the step and the pass). "
+    "--trace-match without --trace adds those that match to the output file.";
+
+static const char PRECISION_DETAILS[] =
+    "Runs text encoder, U-Net (t = 981, a layout of four quarters) and decoder on fixed inputs. The result of each "
+    "operation is rounded to the format, and so are the operands of products (tf32: the operands alone, to 10 "
+    "bits).\n\nflis64 compares with double; its f32 does not round partial sums: the errors of real float32 are 4 to 5 "
+    "times larger. flis compares with its own float32, or, with --truth, compares all four, its float32 among them, "
+    "with the double of flis64.\n\nOne line per tensor: root mean square, and for each format the largest error, the "
+    "root mean square error, and the latter relative to the tensor's; then a line per stage and format. Where a format "
+    "overflows, the tensors with non-finite values are counted and the first is named.";
+
+static const char TOKENS_DETAILS[] = "BOS and EOS are included, with at most 75 tokens between them and no padding. A "
+                                     "text that begins with - goes after --.";
+
+static const char INFO_DETAILS[] =
+    "MODEL is a safetensors file, an index of shards, or a diffusers folder. Tensors are sorted by name; each line "
+    "ends with file:begin-end. Exit status 1 if a part is incomplete.";
+
+static const char LAYOUT_DETAILS[] = "Warnings on stderr name the phrases whose regions vanish at a scale.";
+
+static const char DIGEST_DETAILS[] =
+    "Each line is STAGE, two spaces, and the SHA-256 of the stage's values, little-endian, in PyTorch's order; the "
+    "last, \"all\", is that of the lines before it. Without -m no file is read: weights are formulas (those of synth "
+    "tinyA), 8x8 latents, a 64x64 picture. Where two machines differ, the first line that differs names the stage.";
+
+static const char CONFORMANCE_DETAILS[] =
+    "manifest.json describes each vector: what it is, its inputs and weights (formulas), its outputs and how they are "
+    "judged. RESULTS holds the outputs under their names, of any floating or integer type; `golden --answers` writes "
+    "those of flis. One line per vector; for one that failed also the largest error, its position, and the mistake "
+    "that the vector exposes. Exit status 1 if a vector failed or an output is missing.";
+
+/* NAME as a word, its bit, and the function that runs it; then arguments and summary. */
+#define COMMAND(word, older, bit, function, arguments_, summary_) \
+    { \
+        word, older, function, \
+        { \
+            .name = "flis " word, .arguments = arguments_, .summary = summary_, .details = bit##_DETAILS, \
+            .options = OPTIONS, .count = sizeof OPTIONS / sizeof *OPTIONS, .command = bit \
+        } \
+    }
 
 static const command COMMANDS[] = {
-    {"generate",
-     NULL,
-     run_generate,
-     {PROGRAM("generate"), .command = GENERATE, .arguments = "[-m MODEL] -j LAYOUT.json -o OUT.png [options]",
-      .summary = "A layout and its phrases in, a picture out.",
-      .details =
-          "The seed is printed on stderr and stored in the PNG, with everything else that reproduces the picture. "
-          "Ctrl-C\n"
-          "stops between two operations and leaves no partial file. Traced tensors have the names of the authors' "
-          "modules,\n"
-          "after the step and the pass, and are in PyTorch's order. They are kept in memory until the end; without\n"
-          "--trace-match that is all of them, except attention scores and weights of more than 2^24 values. Traces "
-          "and\n"
-          "digests also hold what reproduces the run, the SHA-256 of the model among it: about 20 s for 4 GB.\n"}},
-    {"stage",
-     NULL,
-     run_stage,
-     {PROGRAM("stage"), .command = STAGE, .arguments = "NAME [-m MODEL] -i IN.safetensors -o OUT.safetensors [options]",
-      .summary = "One stage of the pipeline on given tensors, in PyTorch's order, batch first.",
-      .details =
-          "  clip    ids I32 [n,77]                                     -> last_hidden_state [n,77,d]\n"
-          "  rca     label U8 [H,W], class_ids F32 [k], size I32 [2]    -> mask U8 [h*w,77]; size is h, w\n"
-          "  unet    x [n,4,h,w], t [n], context [n,77,d],\n"
-          "          optional label U8 [H,W] and class_ids F32 [k]      -> eps [n,4,h,w]\n"
-          "  decode  z [n,4,h,w], already divided by the scale factor   -> image [n,3,8h,8w]\n"
-          "  encode  image [n,3,H,W]                                    -> moments [n,8,H/8,W/8]\n"
-          "  sample  x_T [1,4,h,w], context [1,77,d], uncond [1,77,d] (not with --scale 1),\n"
-          "          optional label and class_ids                       -> latents [1,4,h,w]; of every step t I64 [S], "
-          "and\n"
-          "          e_t, x_prev, pred_x0 and x, the latent that the step started from, [S,4,h,w]\n"
-          "\nThe noise of sample is that of --seed after one draw of x_T's size, as if x_T itself had been drawn: with "
-          "the x_T\n"
-          "of the same seed, runs with --eta above 0 equal the authors'. Without x_T, size I32 [2] (h, w) has it "
-          "drawn.\n"
-          "label has the size of the picture; other integer types and one extra leading 1 are accepted. Outputs are "
-          "F32\n"
-          "(flis64: F64). Intermediates have the names of the authors' modules (sample: after the step and the pass).\n"
-          "--trace-match without --trace adds those that match to the output file.\n"}},
-    {"precision",
-     "noise",
-     run_precision,
-     {PROGRAM("precision"), .command = PRECISION, .arguments = "[-m MODEL] [options]",
-      .summary =
-          "How large the error of a correct port may be: every intermediate in float32, tf32, fp16 and bf16, compared\n"
-          "with the truth.",
-      .details =
-          "Runs text encoder, U-Net (t = 981, a layout of four quarters) and decoder on fixed inputs. The result of "
-          "each\n"
-          "operation is rounded to the format, and so are the operands of products (tf32: the operands alone, to 10 "
-          "bits).\n"
-          "flis64 compares with double; its f32 does not round partial sums: the errors of real float32 are 4 to 5 "
-          "times\n"
-          "larger. flis compares with its own float32, or, with --truth, compares all four, its float32 among them, "
-          "with the\n"
-          "double of flis64. One line per tensor: root mean square, and for each format the largest error, the root "
-          "mean\n"
-          "square error, and the latter relative to the tensor's; then a line per stage and format. Where a format\n"
-          "overflows, the tensors with non-finite values are counted and the first is named.\n"}},
-    {"tokens",
-     NULL,
-     run_tokens,
-     {PROGRAM("tokens"), .command = TOKENS, .arguments = "[--vocab FILE] [TEXT...]",
-      .summary = "Token ids of each text (or of each line of stdin), one line per text.",
-      .details = "BOS and EOS included, at most 75 tokens between them, no padding. A text that begins with - goes "
-                 "after --.\n"}},
-    {"info",
-     NULL,
-     run_info,
-     {PROGRAM("info"), .command = INFO, .arguments = "MODEL [--diffable]",
-      .summary = "What a model holds: its kind, sizes, configuration, what is missing or unexpected, every tensor.",
-      .details = "MODEL is a safetensors file, an index of shards, or a diffusers folder. Tensors are sorted by name; "
-                 "each line ends\n"
-                 "with file:begin-end. Exit status 1 if a part is incomplete.\n"}},
-    {"layout",
-     NULL,
-     run_layout,
-     {PROGRAM("layout"), .command = LAYOUT, .arguments = "LAYOUT.json [options]",
-      .summary = "What a layout holds: phrases, tokens and classes, cells per id at every scale.",
-      .details = "Warnings on stderr name the phrases whose regions vanish at a scale.\n"}},
-    {"digest",
-     NULL,
-     run_digest,
-     {PROGRAM("digest"), .command = DIGEST, .arguments = "[-m MODEL] [options]",
-      .summary = "One SHA-256 per stage, from tokens to PNG, and one of all: the same on every machine.",
-      .details = "Each line is STAGE, two spaces, and the SHA-256 of the stage's values, little-endian, in PyTorch's "
-                 "order; the\n"
-                 "last, \"all\", is that of the lines before it. Without -m no file is read: weights are formulas "
-                 "(those of synth\n"
-                 "tinyA), 8x8 latents, a 64x64 picture. Where two machines differ, the first line that differs names "
-                 "the stage.\n"}},
-    {"conformance",
-     NULL,
-     run_conformance,
-     {PROGRAM("conformance"), .command = CONFORMANCE,
-      .arguments = "RESULTS.safetensors [--manifest DIR] [--match GLOB]",
-      .summary = "Grades a port's answers to the conformance vectors; the report can be pasted into an issue.",
-      .details = "manifest.json describes each vector: what it is, its inputs and weights (formulas), its outputs and "
-                 "how they are\n"
-                 "judged. RESULTS holds the outputs under their names, of any floating or integer type; `golden "
-                 "--answers` writes\n"
-                 "those of flis. One line per vector; for one that failed also the largest error, its position, and "
-                 "the mistake\n"
-                 "that the vector exposes. Exit status 1 if a vector failed or an output is missing.\n"}},
+    COMMAND("generate", NULL, GENERATE, run_generate, "[-m MODEL] -j LAYOUT.json -o OUT.png [options]",
+            "A layout and its phrases in, a picture out."),
+    COMMAND("stage", NULL, STAGE, run_stage, "NAME [-m MODEL] -i IN.safetensors -o OUT.safetensors [options]",
+            "One stage of the pipeline on given tensors, in PyTorch's order, batch first."),
+    COMMAND(
+        "precision", "noise", PRECISION, run_precision, "[-m MODEL] [options]",
+        "The errors of a correct port: every intermediate in float32, tf32, fp16 and bf16, compared with the truth."),
+    COMMAND("tokens", NULL, TOKENS, run_tokens, "[--vocab FILE] [TEXT...]",
+            "Token ids of each text (or of each line of stdin), one line per text."),
+    COMMAND("info", NULL, INFO, run_info, "MODEL [--diffable]",
+            "What a model holds: its kind, sizes, configuration, what is missing or unexpected, every tensor."),
+    COMMAND("layout", NULL, LAYOUT, run_layout, "LAYOUT.json [options]",
+            "What a layout holds: phrases, tokens and classes, cells per id at every scale."),
+    COMMAND("digest", NULL, DIGEST, run_digest, "[-m MODEL] [options]",
+            "One SHA-256 per stage, from tokens to PNG, and one of all: the same on every machine."),
+    COMMAND("conformance", NULL, CONFORMANCE, run_conformance, "RESULTS.safetensors [--manifest DIR] [--match GLOB]",
+            "Grades a port's answers to the conformance vectors; the report can be pasted into an issue."),
 };
 enum { COMMAND_COUNT = sizeof COMMANDS / sizeof *COMMANDS };
 
@@ -256,7 +231,7 @@ static void print_commands(void)
         "out.\n\ncommands:\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         const program *p = &COMMANDS[i].program;
-        printf("  %s %s\n      %.*s\n", p->name, p->arguments, (int)strcspn(p->summary, "\n"), p->summary);
+        printf("  %s %s\n      %s\n", p->name, p->arguments, p->summary);
     }
     printf("\nflis COMMAND --help, or flis help COMMAND, lists the options of a command; flis --version prints the "
            "version.\n"
