@@ -294,5 +294,5 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "--version") == 0) return finish("flis", NULL, options_read(&FLIS, NULL, 2, argv, &words));
     const command *which = find_command(argv[1]);
     if (which) return run_command(which, argc, argv);
-    return usage_error(&FLIS, argv[1][0] == '-' ? "unknown option %s" : "unknown command %s", argv[1]);
+    return usage_error(&FLIS, argv[1][0] == '-' ? "unknown option %s" : "unknown command '%s'", argv[1]);
 }
