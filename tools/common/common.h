@@ -154,7 +154,7 @@ void buffer_json_string(flis_ctx *ctx, buffer *b, const char *string);
 void buffer_json_number(flis_ctx *ctx, buffer *b, double x, int digits);
 /* Appends to a text in an array of `room` bytes; what does not fit is cut off. */
 void text_append(char *text, size_t room, const char *format, ...);
-/* The shortest decimal text that reads back as x. SPEC 9.2. */
+/* The shortest decimal text that reads back as x. */
 void shortest_number(double x, char out[32]);
 void print_json_string(FILE *stream, const char *string);
 void print_json_number(FILE *stream, double x);    /* shortest; null for NaN and infinities */

@@ -66,6 +66,7 @@ void print_json_string(FILE *stream, const char *string)
     putc('"', stream);
 }
 
+/* SPEC 9.2. */
 void shortest_number(double x, char out[32])
 {
     for (int digits = 1; digits <= 17; digits++) {
