@@ -17,10 +17,10 @@ typedef enum {
     OPTION_WHOLE,  /* uint64_t, min to max; max 0: up to 2^64-1 */
     OPTION_NUMBER, /* double, min to max */
     OPTION_WORD,   /* int, the index of one of the words */
-    OPTION_CALL    /* parse(options, text) sets what it likes; false: not valid */
+    OPTION_CALL    /* parse(options, text) sets the fields; false: not valid */
 } option_kind;
 
-/* One row of a program's table. value: the placeholder in the help ("N", "FILE"); wanted: what a CALL accepts, for the sentence
+/* One row of a table of options. value: the placeholder in the help ("N", "FILE"); wanted: what a CALL accepts, for the sentence
    that refuses a value. The help text states the default. `commands` says which of a program's commands take the option. */
 typedef struct option {
     const char *name; /* without dashes; "" where there is a letter only */
@@ -65,7 +65,7 @@ int finish(const char *name, const flis_ctx *ctx, int status);
 
 /* ---- The machine (machine.c): all that is outside C99, each with a fallback --------------------------------------- */
 
-double seconds_now(void); /* since some moment; never goes back where the system can promise that */
+double seconds_now(void); /* since some moment; monotonic where the system has such a clock */
 bool is_terminal(FILE *stream);
 bool wants_color(FILE *stream); /* a terminal, and NO_COLOR is not set */
 /* The first Ctrl-C (or SIGTERM, SIGHUP) sets the flag, for ctx->interrupted; the second ends the program. Ignored signals stay
@@ -73,10 +73,10 @@ bool wants_color(FILE *stream); /* a terminal, and NO_COLOR is not set */
 const volatile int *catch_signals(void);
 typedef enum { FILE_ABSENT, FILE_REGULAR, FILE_FOLDER, FILE_SPECIAL } file_kind;
 file_kind kind_of_file(const char *path);          /* links are followed */
-bool same_file(const char *a, const char *b);      /* both exist and are one, through links and hard links */
+bool same_file(const char *a, const char *b);      /* both exist and are the same file, through links and hard links */
 bool make_folder(flis_ctx *ctx, const char *path); /* the folder exists afterwards; its parent must */
 bool each_entry(const char *path, void (*add)(void *user, const char *name),
-                void *user); /* of a folder; false: none, or no way */
+                void *user); /* of a folder; false: no such folder, or the system cannot list it */
 bool resolve_links(const char *path,
                    char out[PATH_ROOM]); /* the file that a path's links lead to; false: too long, or a circle */
 bool flush_to_disk(FILE *stream);
@@ -102,9 +102,9 @@ typedef struct progress {
     bool line_open;
 } progress;
 void progress_show(progress *p, const char *what, size_t done, size_t total);
-/* The same with text behind the count: "loss 0.123". */
+/* The same with text after the count: "loss 0.123". */
 void progress_note(progress *p, const char *what, size_t done, size_t total, const char *format, ...);
-/* Ends a line that is being redrawn; before any other output to stderr. */
+/* Ends a line that is being redrawn; to be called before any other output to stderr. */
 void progress_end(progress *p);
 
 /* ---- Files (files.c) ----------------------------------------------------------------------------------------------- */

@@ -14,9 +14,9 @@ typedef struct grading {
     flis_json *manifest;
     flis_file *wanted, *got;
     size_t count[3];      /* of vectors, by verdict */
-    double share;         /* of the vector at hand: largest error as a part of its tolerance */
+    double share;         /* of the current vector: largest error / tolerance */
     double error;         /* that error */
-    bool exact;           /* all its outputs were judged for equality so far */
+    bool exact;           /* all its outputs so far were compared for equality */
     char complaint[1024]; /* the first thing that is wrong with it */
 } grading;
 
@@ -32,7 +32,7 @@ static double json_value(const flis_json *object, const char *key, double otherw
     return j && j->type == FLIS_NUMBER ? j->number : otherwise;
 }
 
-/* "[2,5]": a shape, or the place of a flat index in one. */
+/* "[2,5]": a shape, or the position of a flat index in it. */
 static void shape_text(const flis_entry *e, uint64_t flat, bool place, char out[192])
 {
     uint64_t index[FLIS_MAX_DIMS];
@@ -55,14 +55,14 @@ static verdict complain(grading *g, verdict v, const char *format, ...)
     return v;
 }
 
-/* How far value i may be from the one wanted. */
+/* The largest error that a value may have. */
 static double allowed(const flis_json *rule, double wanted)
 {
     const double relative = json_value(rule, "relative", 0);
     return relative > 0 ? relative * fabs(wanted) : json_value(rule, "tolerance", 0);
 }
 
-/* Values against values: NaN first, then the largest error in units of what is allowed. SPEC 11.3. */
+/* Compares values: NaN first, then the largest error in units of the tolerance. SPEC 11.3. */
 static verdict judge_values(grading *g, const flis_json *rule, const flis_entry *e, const double *got,
                             const double *wanted)
 {
@@ -124,7 +124,7 @@ static verdict judge_output(grading *g, const flis_json *rule)
     return v;
 }
 
-/* Which mistake it points at. */
+/* Prints what is wrong, and the mistake that the vector exposes. */
 static void print_failure(const grading *g, const flis_json *vector)
 {
     const flis_json *items = flis_json_get(g->manifest, "items");
@@ -164,7 +164,7 @@ static void judge_vector(grading *g, const flis_json *vector)
     }
 }
 
-/* Opens what the manifest names. Its digest goes into the report, so that all can tell which vectors these were. */
+/* Opens what the manifest names. The digest of the manifest goes into the report and identifies the vectors. */
 static bool open_vectors(grading *g)
 {
     flis_ctx *ctx = &g->j->ctx;

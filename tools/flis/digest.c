@@ -20,7 +20,7 @@ static void digest_hex(digest *d, const char *name, const char *hex)
     flis_sha256_add(&d->all, line, (size_t)length);
     if (!flis_ok(d->ctx)) return;
     fputs(line, stdout);
-    fflush(stdout); /* these lines are the progress, too */
+    fflush(stdout); /* these lines are also the progress */
 }
 
 /* The low bytes of a value, least significant first. */
@@ -74,7 +74,8 @@ static void digest_tensor(digest *d, const char *name, const flis_tensor *x)
     digest_hex(d, name, hex);
 }
 
-/* Values in (-1, 1) that fill real's mantissa: two formula tensors, one below the other's last bit. */
+/* Values in (-1, 1) that fill the mantissa of flis_real: the sum of two formula tensors, the second below the last bit of the
+   first. */
 static void formula_fill(flis_ctx *ctx, const char *name, size_t count, flis_real *out)
 {
     static const size_t shape[2] = {1, 3}; /* fan_in 3: scale 1 */
@@ -103,7 +104,7 @@ static flis_tensor *formula_rows(flis_ctx *ctx, const char *name, size_t n, size
     return x;
 }
 
-/* The elementary functions, fma without hardware, 16-bit formats. No NaN: its bits are the machine's own. */
+/* The elementary functions, fma without hardware, 16-bit formats. No NaN: its bits differ between machines. */
 static void digest_functions(digest *d)
 {
     enum { COUNT = 3000 };
@@ -270,8 +271,8 @@ typedef struct digest_run {
     size_t step, evaluation;
 } digest_run;
 
-/* 486 merges, so that there are 1000 tokens: some that make words of the prompt, then pairs of capitals, which no text
-   has left when it comes to merging. */
+/* 486 merges, so that there are 1000 tokens: some that make words of the prompt, then pairs of capitals, which never apply because
+   text is lower-cased before it is merged. */
 static flis_vocab *digest_vocab(flis_ctx *ctx)
 {
     static const char words[] =

@@ -8,7 +8,7 @@
 static const char *const PART_PREFIX[] = {"cond_stage_model.", "model.diffusion_model.", "first_stage_model.", ""};
 enum { PART_CLIP, PART_UNET, PART_VAE, PART_OTHER, PARTS };
 
-/* What a part of the file adds up to. */
+/* Totals of one part of the file. */
 typedef struct part_sum {
     size_t tensors;
     uint64_t parameters;
@@ -105,7 +105,7 @@ static bool print_part(flis_ctx *ctx, flis_file *file, int part, const part_sum 
     return flis_ok(ctx);
 }
 
-/* Stable Diffusion v1's text encoder is 768 wide; v2's is not, nor are its names these. */
+/* The text encoder of Stable Diffusion v1 is 768 wide; that of v2 has another width and other names. */
 static bool file_has_clip_l(const flis_file *file)
 {
     const flis_entry *e =

@@ -122,7 +122,7 @@ static void precision_take(void *user, const char *name, const flis_tensor *x)
     free(wanted);
 }
 
-/* What the stages work on: tokens, latents from the seed, a layout of four quarters. All of it fits any model. */
+/* The inputs of the stages: tokens, latents from the seed, a layout of four quarters. They fit any model. */
 enum { PHRASE = 8 };
 static const float CLASSES[PHRASE] = {0, 0, 1, 2, 3, -1, 3, 1};
 
@@ -136,7 +136,7 @@ static bool precision_clip(comparison *p, const flis_clip *clip)
     for (size_t i = 1; i <= PHRASE; i++) ids[i] = (int32_t)((i * 1009 + 320) % (k->vocab - 2));
     flis_mark mark = flis_here(ctx);
     const flis_tensor *y = flis_clip_encode(ctx, clip, ids, 1);
-    if (y && p->format < 0) { /* float32 numbers, so that flis and flis64 continue from the same */
+    if (y && p->format < 0) { /* float32 numbers, so that flis and flis64 continue from the same input */
         p->width = y->c;
         p->context = flis_alloc(ctx, flis_count(y), sizeof *p->context);
         for (size_t i = 0; p->context && i < flis_count(y); i++) p->context[i] = (float)y->x[i];

@@ -95,7 +95,7 @@ typedef struct recording {
     flis_real *e_t, *x_prev, *pred_x0, *x;
 } recording;
 
-/* The user pointer of both the sampler's callbacks. */
+/* The user pointer of both callbacks of the sampler. */
 typedef struct sample_user {
     flis_guided guided;
     recording record;
