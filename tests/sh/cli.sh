@@ -521,17 +521,17 @@ broken "conformance without a manifest" 'manifest.json' "$flis" conformance answ
 broken "conformance of no vector" 'no vector has an id' "$flis" conformance answers.st --manifest vectors --match 'none.*'
 cp layout.json vectors/manifest.json
 broken "conformance with another JSON" 'wanted a manifest' "$flis" conformance answers.st --manifest vectors
-wrong "golden without a folder" 'wanted DIR' "$writer"
+wrong "golden without a folder" 'DIR is missing' "$writer"
 broken "golden into no folder" 'absent' "$writer" absent
 rm -rf vectors
 
 # ---- bench ------------------------------------------------------------------------------------------------------
 bench=$(dirname "$synth")/bench
 done_ok "bench --help" "$bench" --help
-wrong "bench: a part that is none" '^bench: --only' "$bench" --only peak,nothing
-wrong "bench: no runs" '^bench: --runs' "$bench" --runs 0
-wrong "bench: a list with a hole" '^bench: --threads' "$bench" -t 1,,2
-wrong "bench: a size that the network cannot have" '^bench: --sizes=100' "$bench" --sizes=100
+wrong "bench: a part that is none" "^bench: invalid value 'peak,nothing' for --only" "$bench" --only peak,nothing
+wrong "bench: no runs" "^bench: invalid value '0' for --runs" "$bench" --runs 0
+wrong "bench: a list with a hole" "^bench: invalid value '1,,2' for --threads" "$bench" -t 1,,2
+wrong "bench: a size that the network cannot have" "^bench: invalid value '100' for --sizes" "$bench" --sizes=100
 wrong "bench: two sizes of network" 'exclude each other' "$bench" --small --full
 broken "bench: a model that is not there" 'nosuch' "$bench" -m nosuch
 TMPDIR=$dir/out done_ok "bench" "$bench" --small --only peak,clip,unet,vae,load --runs 1 -t 1 --sizes=64 --json

@@ -80,6 +80,8 @@ bool each_entry(const char *path, void (*add)(void *user, const char *name),
 bool resolve_links(const char *path,
                    char out[PATH_ROOM]); /* the file that a path's links lead to; false: too long, or a circle */
 bool flush_to_disk(FILE *stream);
+bool is_separator(char c);                          /* of folders in a path */
+bool rename_over(const char *from, const char *to); /* replaces `to`, in one step where the system can */
 /* Positions beyond 2 GiB too. file_size moves to the end. */
 bool file_seek(FILE *stream, uint64_t position);
 bool file_size(FILE *stream, uint64_t *size);

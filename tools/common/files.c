@@ -5,17 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef _WIN32
-#define IS_SEPARATOR(c) ((c) == '/' || (c) == '\\')
-#else
-#define IS_SEPARATOR(c) ((c) == '/')
-#endif
-
 size_t folder_length(const char *path)
 {
     size_t length = 0;
     for (size_t i = 0; path[i]; i++)
-        if (IS_SEPARATOR(path[i])) length = i + 1;
+        if (is_separator(path[i])) length = i + 1;
     return length;
 }
 
@@ -60,10 +54,7 @@ bool output_close(flis_ctx *ctx, output *o)
     if ((fclose(o->stream) != 0 || !whole) && flis_ok(ctx))
         flis_fail(ctx, "%s: cannot be written: is the disk full?", o->path);
     o->stream = NULL;
-#ifdef _WIN32
-    if (flis_ok(ctx)) remove(o->path);
-#endif
-    if (flis_ok(ctx) && rename(o->partial, o->path) != 0)
+    if (flis_ok(ctx) && !rename_over(o->partial, o->path))
         flis_fail(ctx, "%s: cannot be written: %s", o->path, strerror(errno));
     if (!flis_ok(ctx)) remove(o->partial);
     return flis_ok(ctx);

@@ -210,6 +210,23 @@ bool resolve_links(const char *path, char out[PATH_ROOM])
 #endif
 }
 
+bool is_separator(char c)
+{
+#ifdef _WIN32
+    return c == '/' || c == '\\';
+#else
+    return c == '/';
+#endif
+}
+
+bool rename_over(const char *from, const char *to)
+{
+#ifdef _WIN32 /* its rename refuses a name that exists */
+    remove(to);
+#endif
+    return rename(from, to) == 0;
+}
+
 bool flush_to_disk(FILE *stream)
 {
     if (fflush(stream) != 0) return false;
