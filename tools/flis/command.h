@@ -155,7 +155,7 @@ const flis_entry *find_input(stage *s, const char *name, const char *pattern, bo
 /* The values of an input; free() them. NULL: absent (if optional) or failed. */
 flis_real *real_input(stage *s, const char *name, const char *pattern, bool optional);
 /* Whole numbers from low to high, of any integer type. */
-int64_t *whole_input(stage *s, const char *name, const char *pattern, int64_t low, int64_t high, bool optional);
+int64_t *integer_input(stage *s, const char *name, const char *pattern, int64_t low, int64_t high, bool optional);
 /* An [n,c,h,w] input as an activation. */
 flis_tensor *image_input(stage *s, const char *name, const char *pattern, size_t channels, char h, char w);
 

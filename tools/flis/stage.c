@@ -8,7 +8,7 @@
 static void stage_clip(stage *s)
 {
     flis_ctx *ctx = &s->j->ctx;
-    int64_t *wide = whole_input(s, "ids", "n,77", 0, INT32_MAX, false);
+    int64_t *wide = integer_input(s, "ids", "n,77", 0, INT32_MAX, false);
     flis_clip *clip = flis_ok(ctx) ? flis_clip_load(ctx, s->model) : NULL;
     size_t n = s->dim['n'], count = n * FLIS_TOKENS, vocab = clip ? flis_clip_get_config(clip)->vocab : 0;
     int32_t *ids = clip ? flis_alloc(ctx, count, sizeof *ids) : NULL;
@@ -30,7 +30,7 @@ static void stage_rca(stage *s)
 {
     flis_ctx *ctx = &s->j->ctx;
     rca_input r;
-    int64_t *size = whole_input(s, "size", "2", 1, 65536, false);
+    int64_t *size = integer_input(s, "size", "2", 1, 65536, false);
     if (read_rca(s, &r, false)) {
         const uint64_t h = (uint64_t)size[0], w = (uint64_t)size[1], shape[] = {h * w, FLIS_TOKENS};
         uint8_t *mask = add_tensor(ctx, &s->j->outputs, "mask", FLIS_U8, 2, shape);
@@ -141,7 +141,7 @@ static flis_real *starting_noise(stage *s)
     flis_ctx *ctx = &s->j->ctx;
     flis_real *x = real_input(s, "x_T", "1,4,h,w", true);
     if (!x) {
-        int64_t *size = whole_input(s, "size", "2", 1, 8192, true);
+        int64_t *size = integer_input(s, "size", "2", 1, 8192, true);
         if (flis_ok(ctx) && !size)
             flis_fail(ctx, "%s: tensor \"x_T\": missing, wanted [1,4,h,w] (or \"size\" [2], to draw it)", s->j->set.in);
         if (size && flis_ok(ctx)) {

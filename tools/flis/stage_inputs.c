@@ -52,7 +52,7 @@ flis_real *real_input(stage *s, const char *name, const char *pattern, bool opti
     return values;
 }
 
-int64_t *whole_input(stage *s, const char *name, const char *pattern, int64_t low, int64_t high, bool optional)
+int64_t *integer_input(stage *s, const char *name, const char *pattern, int64_t low, int64_t high, bool optional)
 {
     flis_ctx *ctx = &s->j->ctx;
     const flis_entry *entry = find_input(s, name, pattern, optional);
@@ -89,7 +89,7 @@ bool read_rca(stage *s, rca_input *r, bool optional)
         for (size_t i = 0; r->class_ids && i < s->dim['k']; i++) r->class_ids[i] = (float)ids[i];
         free(ids);
     }
-    int64_t *label = whole_input(s, "label", "H,W", 0, 255, false);
+    int64_t *label = integer_input(s, "label", "H,W", 0, 255, false);
     size_t count = s->dim['H'] * s->dim['W'];
     r->label = label && flis_ok(ctx) ? flis_alloc(ctx, count, 1) : NULL;
     for (size_t i = 0; r->label && i < count; i++) r->label[i] = (uint8_t)label[i];
