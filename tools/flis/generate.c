@@ -72,7 +72,7 @@ static void add_generate_facts(job *j, const flis_vocab *vocab, const flis_layou
 }
 
 /* Names, in one line, the phrases whose region has no cell at the U-Net's finest scale. The coarser scales take their cells from
-   the finest one, so such a phrase acts nowhere. (A region that vanishes at the coarsest scales alone is ordinary in a small
+   the finest one, so such a phrase is masked everywhere. (A region that vanishes at the coarsest scales alone is ordinary in a small
    picture; `flis layout` lists those.) */
 static void warn_of_lost_phrases(job *j, const flis_layout *layout)
 {
@@ -88,7 +88,7 @@ static void warn_of_lost_phrases(job *j, const flis_layout *layout)
     }
     if (lost.length) {
         flis_make_printable(lost.at);
-        job_note(j, "warning", "no cell of the %zux%zu latent belongs to %s: no effect on the picture",
+        job_note(j, "warning", "no cell of the %zux%zu latent belongs to %s: masked everywhere",
                  j->options.width / FLIS_FACTOR, j->options.height / FLIS_FACTOR, lost.at);
     }
     free(lost.at);
