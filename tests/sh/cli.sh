@@ -75,8 +75,9 @@ tensors() {
 }
 
 # ---- What the checks work on ------------------------------------------------------------------------------------
-# tinyB has 1000 tokens: 512 for bytes, 486 merges, BOS 998, EOS 999.
-done_ok "synth" "$synth" tinyB model.safetensors
+# Both have 1000 tokens: 512 for bytes, 486 merges, BOS 998, EOS 999.
+done_ok "synth tinyA" "$synth" tinyA model.safetensors
+done_ok "synth tinyB" "$synth" tinyB tinyB.safetensors
 awk 'BEGIN { print "#version: 0.2"; s = "abcdefghijklmnopqrstuvwxyz"
     for (n = i = 1; i <= 26; i++) for (k = 1; k <= 26 && n <= 486; k++) if (i != k) { n++
         print substr(s, i, 1) " " substr(s, k, 1) } }' >merges.txt
@@ -95,10 +96,21 @@ is "--help says nothing on stderr" test ! -s err
 done_ok "-h" "$flis" -h
 done_ok "--version" "$flis" --version
 is "--version's line" has so '^flis [0-9]'
-for command in generate stage noise tokens info layout digest conformance; do
+done_ok "help" "$flis" help
+is "help is --help" has so "^usage: flis COMMAND"
+done_ok "help of a command" "$flis" help generate
+is "help of a command is its --help" has so "^usage: flis generate"
+wrong "help of no command" "unknown command 'paint'" "$flis" help paint
+done_ok "noise, an older name" "$flis" noise --help
+is "noise is precision" has so "^usage: flis precision"
+"$flis" --help >so
+is "noise is not listed" test "$(grep -c noise so)" = 0
+for command in generate stage precision tokens info layout digest conformance; do
     done_ok "$command --help" "$flis" $command --help
     is "$command --help on stdout" has so "usage: flis $command"
     is "$command --help has options" has so '^  -h, --help'
+    done_ok "$command --version" "$flis" $command --version
+    is "$command --version's line" has so '^flis [0-9]'
     wrong "$command: unknown option" 'unknown option --frobnicate' "$flis" $command --frobnicate
     wrong "$command: unknown letter" 'unknown option -z' "$flis" $command -z
 done
@@ -106,17 +118,21 @@ done
 # ---- Wrong usage ------------------------------------------------------------------------------------------------
 g="generate -m model.safetensors -j layout.json -o out/p.png"
 wrong "no command" 'command is missing' "$flis"
-wrong "unknown command" 'unknown command paint' "$flis" paint
+wrong "unknown command" "unknown command 'paint'" "$flis" paint
 wrong "unknown first option" 'unknown option --paint' "$flis" --paint
 wrong "generate without -j" '-j' "$flis" generate -m model.safetensors -o out/p.png
 wrong "generate without -o" '-o' "$flis" generate -m model.safetensors -j layout.json
-wrong "generate with a word" 'unexpected argument "word"' "$flis" $g word
+wrong "generate with a word" 'unexpected argument .word.' "$flis" $g word
 wrong "option without value" '--steps needs a value' "$flis" $g --steps
 wrong "flag with value" 'takes no value' "$flis" $g --quiet=1
 wrong "one dash, long name" 'unknown option -steps' "$flis" $g -steps 4
 for value in '' 0 -1 1001 4x 4.0 ' 4' 0x4 99999999999999999999; do
-    wrong "--steps '$value'" '--steps' "$flis" $g --steps "$value"
+    wrong "--steps '$value'" "^flis generate: invalid value '$value' for --steps: wanted a whole number from 1 to 1000 " \
+        "$flis" $g --steps "$value"
 done
+wrong "--steps=0" "invalid value '0' for --steps" "$flis" $g --steps=0
+wrong "--seed: what is wanted" 'wanted a whole number from 0 to 2^64-1' "$flis" $g --seed x
+wrong "--model of no name" "invalid value '' for --model" "$flis" $g --model=
 for value in -1 x 18446744073709551616 1e3 +1; do wrong "--seed $value" '--seed' "$flis" $g --seed "$value"; done
 for value in -0.1 1.5 nan x 0.5y; do wrong "--eta $value" '--eta' "$flis" $g --sampler ddim --eta "$value"; done
 for value in inf x 2,5 0x2 1e999; do wrong "--scale $value" '--scale' "$flis" $g --scale "$value"; done
@@ -130,19 +146,19 @@ wrong "--rng" 'wanted cpu or cuda' "$flis" $g --rng gpu
 wrong "--trace-match without --trace" '--trace' "$flis" $g --trace-match '*'
 wrong "--trace-steps without a trace" '--trace' "$flis" $g --trace-steps 1
 wrong "--trace-digest without a name" '--trace-digest needs a value' "$flis" $g --trace-digest
-wrong "noise with a word" 'unexpected argument "word"' "$flis" noise -m model.safetensors word
-wrong "noise --truth and --trace" '--truth' "$flis" noise -m model.safetensors --truth a.st --trace b.st
-wrong "noise --steps" 'unknown option --steps' "$flis" noise --steps 4
-wrong "stage without a name" "stage's name" "$flis" stage -i empty.st -o out/o.st
-wrong "unknown stage" 'unknown stage "paint"' "$flis" stage paint -i empty.st -o out/o.st
+wrong "precision with a word" "unexpected argument 'word'" "$flis" precision -m model.safetensors word
+wrong "precision --truth and --trace" '--truth' "$flis" precision -m model.safetensors --truth a.st --trace b.st
+wrong "precision --steps" 'unknown option --steps' "$flis" precision --steps 4
+wrong "stage without a name" "name of the stage" "$flis" stage -i empty.st -o out/o.st
+wrong "unknown stage" "unknown stage 'paint'" "$flis" stage paint -i empty.st -o out/o.st
 wrong "stage without -i" '-i' "$flis" stage rca -o out/o.st
 wrong "stage without -o" '-o' "$flis" stage rca -i empty.st
-wrong "stage with two names" 'unexpected argument "rca"' "$flis" stage rca rca -i empty.st -o out/o.st
+wrong "stage with two names" "unexpected argument 'rca'" "$flis" stage rca rca -i empty.st -o out/o.st
 wrong "info without a model" 'MODEL' "$flis" info
 wrong "info with two" 'unexpected argument' "$flis" info model.safetensors model.safetensors
 wrong "layout without a file" 'LAYOUT.json' "$flis" layout
 wrong "layout with two" 'unexpected argument' "$flis" layout layout.json layout.json
-wrong "digest with a word" 'unexpected argument "word"' "$flis" digest word
+wrong "digest with a word" "unexpected argument 'word'" "$flis" digest word
 wrong "generate's option at stage" 'unknown option --no-layout' "$flis" stage rca --no-layout
 
 # ---- Failures: a sentence, and nothing written ------------------------------------------------------------------
@@ -162,9 +178,9 @@ broken "trace in no folder" 'out/no/t.st' "$flis" $g --trace out/no/t.st
 broken "digest in no folder" 'out/no/d.json' "$flis" $g --trace-digest out/no/d.json
 broken "a trace that fails later" 'absent.st' \
     "$flis" $g --size 64 --noise absent.st --trace out/t.st --trace-digest out/d.json
-broken "noise: no such model" 'absent.safetensors' "$flis" noise -m absent.safetensors --json out/n.json
-broken "noise: a truth that is none" 'in.context' "$flis" noise -m model.safetensors --size 64 --truth noise.st
-broken "output is a folder" 'is a directory' "$flis" generate -m model.safetensors -j layout.json -o "$dir"
+broken "precision: no such model" 'absent.safetensors' "$flis" precision -m absent.safetensors --json out/n.json
+broken "precision: a truth that is none" 'in.context' "$flis" precision -m model.safetensors --size 64 --truth noise.st
+broken "output is a folder" 'is a folder' "$flis" generate -m model.safetensors -j layout.json -o "$dir"
 broken "trace in no folder" 'out/no/t.st' "$flis" $g --trace out/no/t.st
 [ ! -c /dev/null ] ||
     broken "output is a device" 'not a regular file' "$flis" generate -m model.safetensors -j layout.json -o /dev/null
@@ -197,6 +213,9 @@ done_ok "tokens: behind --" "$flis" tokens --vocab merges.txt -- --help
 is "tokens: --help as a text" test "$(lines so)" = 1
 done_ok "tokens: the last option wins" "$flis" tokens --vocab absent.txt --vocab=merges.txt abc
 done_ok "tokens: vocabulary beside the model" "$flis" tokens -m model.safetensors abc
+mkdir -p folder/tokenizer
+cp merges.txt folder/tokenizer/
+done_ok "tokens: vocabulary in a diffusers folder" "$flis" tokens -m folder abc
 long=$(awk 'BEGIN { for (i = 0; i < 90; i++) printf "a " }')
 done_ok "tokens: a long text" "$flis" tokens --vocab merges.txt "$long"
 is "tokens: cut to 77" test "$(wc -w <so | tr -d ' ')" = 77
@@ -208,18 +227,18 @@ if [ -c /dev/full ]; then
 fi
 
 # ---- info, layout -----------------------------------------------------------------------------------------------
-done_ok "info" "$flis" info model.safetensors
+done_ok "info" "$flis" info tinyB.safetensors
 for line in '^tensors [1-9]' '^unet .*channels 32 mult 1,2,4,4 .*blocks 2 heads 4 context 48' \
     '^clip .*vocab 1000 width 48 layers 4 heads 4' '^vae .*channels 32 mult 1,2,4,4 .*encoder yes' \
     '^model.diffusion_model.out.2.weight F32 \[4,32,3,3\]'; do
     is "info: $line" has so "$line"
 done
 is "info: where a tensor lies" has so '^model.diffusion_model.out.2.weight F32 \[4,32,3,3\] 0:[0-9]*-[0-9]*$'
-done_ok "info --diffable" "$flis" info --diffable model.safetensors
+done_ok "info --diffable" "$flis" info --diffable tinyB.safetensors
 grep '^[a-z_]*[.].* F32' so | sed 's/ .*//' >names
 is "info: sorted" env LC_ALL=C sort -c names
 cp so first
-"$flis" info --diffable model.safetensors >so 2>err
+"$flis" info --diffable tinyB.safetensors >so 2>err
 is "info: the same again" cmp -s so first
 # a name out of a file must neither end a line nor command the terminal
 printf '\134\0\0\0\0\0\0\0{"__metadata__":{"k":"\\u001b[2J\\nv"},"a\\nb":{"dtype":"F32","shape":[],"data_offsets":[0,4]}}\0\0\0\0' >odd.safetensors
@@ -241,16 +260,21 @@ s="--size 64x64 --steps 2"
 done_ok "generate" "$flis" $g $s
 is "generate: nothing on stdout" test ! -s so
 is "generate: the seed" has err 'seed 42'
-is "generate: plain progress lines" test "$(grep -c '^step [12]/2' err)" = 2
+is "generate: few progress lines" test "$(grep -c '^step' err)" = 1
+is "generate: the last step" has err '^step 2/2, '
+is "generate: no warning" test "$(grep -c warning err)" = 0
 is "generate: a PNG" has out/p.png 'IHDR'
 is "generate: only that file" test "$(ls -A out)" = p.png
 for text in seed steps sampler eta scale rng size model prompt layout Software; do
     is "tEXt $text" has out/p.png "$text"
 done
 mv out/p.png first.png
-done_ok "generate --threads 1 --quiet" "$flis" $g $s --threads 1 --quiet
-is "generate: the same bytes" cmp -s out/p.png first.png
-is "--quiet: no progress" test "$(grep -c '^step' err)" = 0
+ln -s real.png out/p.png
+done_ok "generate --threads 1 --quiet, into a link" "$flis" $g $s --threads 1 --quiet
+is "generate: the same bytes" cmp -s out/real.png first.png
+is "generate: the link stays" test -h out/p.png
+is "--quiet: nothing on stderr" test ! -s err
+rm -f out/*
 done_ok "generate: options spelled out" "$flis" generate $s --json=layout.json --model=model.safetensors --output out/p.png \
     --threads 2 --seed 42 --sampler plms --eta 0 --scale 2 --rng cpu
 is "generate: defaults are what help says" cmp -s out/p.png first.png
@@ -303,7 +327,7 @@ if command -v sha256sum >sha 2>err; then
     is "trace: the model's digest is its file's" has so "^metadata model.sha256 $digest"
     start=$(($(wc -c <out/t.st) - $(sed -n 's/.* 0:[0-9]*-\([0-9]*\)$/\1/p' so | sort -n | tail -1)))
     sed -n 's/^\(step[^ ]*\) U8 .* 0:\([0-9]*\)-\([0-9]*\)$/\1 \2 \3/p' so >masks
-    is "trace: masks" test "$(lines masks)" = 48
+    is "trace: masks" test "$(lines masks)" = 30
     head -3 masks | while read -r name begin end; do
         digest=$(tail -c +$((start + begin + 1)) out/t.st | head -c $((end - begin)) | sha256sum | sed 's/ .*//')
         grep "^{\"name\": \"$name\", \"dtype\": \"U8\".*\"sha256\": \"$digest\"}" lines || echo "$name $digest" >>wrong
@@ -311,9 +335,23 @@ if command -v sha256sum >sha 2>err; then
     is "trace: the digests are the tensors'" test ! -e wrong
 fi
 rm -f out/*
+# Which phrases are warned of: those without a cell at the finest scale, in one line, before the model is read.
+awk 'BEGIN { print "P2 64 64 255"; for (i = 0; i < 4096; i++) { x = i % 64; y = int(i / 64)
+    print (x >= 8 && x < 16 && y >= 8 && y < 16 ? 9 : x == 3 && y == 3 ? 5 : 7) } }' >regions.pgm
+printf '{"text_label_mapping": {"sea": 7, "boat": 9, "bird": 5, "fox": 4}, "layout_path": "regions.pgm"}\n' >regions.json
+r="generate -m small.safetensors --vocab merges.txt -j regions.json --size 64 -o out/p.png"
+broken "generate: a phrase without a region" 'warning: no cell of the 8x8 latent belongs to "bird" (id 5), "fox" (id 4)' \
+    "$flis" $r
+"$flis" $r >so 2>err
+is "generate: one warning" test "$(grep -c 'warning' err)" = 1
+is "generate: none of regions that the finest scale has" test "$(grep -c boat err)" = 0
+broken "generate -q: the error alone" '^flis: ' "$flis" $r -q
+is "generate -q: no warning" test "$(grep -c 'warning' err)" = 0
+"$flis" layout regions.json --vocab merges.txt --size 64 >so 2>err
+is "layout: each of them" test "$(grep -c 'warning: phrase' err)" = 3
 # A full disk: the PNG is larger than the limit, and the signal that comes with it is ignored.
 broken "generate: disk full" 'p.png' sh -c "trap '' XFSZ; ulimit -f 8; exec \"\$@\"" sh "$flis" $g $s -q
-"$flis" $g --size 64 --steps 200 >so 2>err &
+"$flis" generate -m tinyB.safetensors -j layout.json -o out/p.png --size 64 --steps 200 >so 2>err &
 child=$!
 for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
     grep '^step' err >/dev/null && break
@@ -329,12 +367,14 @@ is "interrupted: nothing left" test -z "$(ls -A out)"
 h='{"label":{"dtype":"U8","shape":[2,2],"data_offsets":[0,4]},'
 h=$h'"class_ids":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},"size":{"dtype":"I32","shape":[2],"data_offsets":[8,16]}}'
 printf '\000\001\001\001\000\000\200\077\002\000\000\000\002\000\000\000' | tensors rca.st "$h" -
-done_ok "stage rca" "$flis" stage rca -i rca.st -o out/o.st
+ln -s real.st out/o.st
+done_ok "stage rca, into a link" "$flis" stage rca -i rca.st -o out/o.st
+is "stage: the link stays" test -h out/o.st -a -f out/real.st
 tail -c 308 out/o.st | od -An -v -tu1 | tr -s ' ' '\n' | grep . >got
 awk 'BEGIN { for (i = 0; i < 308; i++) print (i != 1) }' >want
 is "stage rca: mask" cmp -s got want
 rm -f out/*
-m="-m model.safetensors -o out/o.st -q"
+m="-m tinyB.safetensors -o out/o.st -q"
 broken "stage rca: size missing" '"size": missing' "$flis" stage rca -i empty.st -o out/o.st
 broken "stage: no such input" 'absent.st' "$flis" stage decode $m -i absent.st
 broken "stage decode: z missing" '"z": missing' "$flis" stage decode $m -i empty.st
@@ -391,7 +431,7 @@ shapes "stage sample" 'latents F32 [1,4,8,8]' 't I64 [4]' 'e_t F32 [4,4,8,8]' 'x
 broken "stage sample: uncond missing" '"uncond": missing' "$flis" stage sample $m -i in.st --steps 4
 
 # ---- digest -----------------------------------------------------------------------------------------------------
-# The bits that every machine must give, from an empty directory; a difference is told by its first stage.
+# The bits that every machine must give, from an empty directory; the first line that differs names the stage.
 digest=$golden/digest.txt
 "$flis" --version >so && has so 'double' && digest=$golden/digest64.txt
 # same_digest NAME ARGUMENT…
@@ -406,43 +446,43 @@ cd empty || exit 1
 same_digest "digest, 1 thread" --threads 1
 cd .. || exit 1
 same_digest "digest, 3 threads" --threads 3
-done_ok "synth tinyA" "$synth" tinyA small.safetensors
-same_digest "digest of the same weights from a file" -m small.safetensors
+same_digest "digest of the same weights from a file" -m model.safetensors
 if command -v sha256sum >/dev/null; then
     is "digest: the last line" test "$(sed '$d' so | sha256sum | cut -d' ' -f1)" = "$(sed -n 's/^all  //p' so)"
 fi
-done_ok "digest of another model" "$flis" digest -m model.safetensors
+done_ok "digest of another model" "$flis" digest -m tinyB.safetensors
 is "digest of another model: other bits" test "$(tail -n 1 so)" != "$(tail -n 1 "$digest")"
-# ---- noise ------------------------------------------------------------------------------------------------------
-done_ok "noise" "$flis" noise -m small.safetensors --size 64 -q --json out/n.json --trace out/ref.st
-is "noise: a line per tensor" grep -q '^unet.middle_block.1.transformer_blocks.0.attn2.weights	' so
-for format in tf32 fp16 bf16; do is "noise: $format" grep -q "^unet	$format	[1-9]" so; done
-is "noise: JSON" has out/n.json '"stage": "decode", "format": "bf16"'
+
+# ---- precision --------------------------------------------------------------------------------------------------
+done_ok "precision" "$flis" precision -m model.safetensors --size 64 -q --json out/n.json --trace out/ref.st
+is "precision: a line per tensor" grep -q '^unet.middle_block.1.transformer_blocks.0.attn2.weights	' so
+for format in tf32 fp16 bf16; do is "precision: $format" grep -q "^unet	$format	[1-9]" so; done
+is "precision: JSON" has out/n.json '"stage": "decode", "format": "bf16"'
 "$flis" layout out/n.json >first 2>err
-is "noise: JSON that reads" has err 'text_label_mapping'
+is "precision: JSON that reads" has err 'text_label_mapping'
 cp so first
-done_ok "noise --truth" "$flis" noise -m small.safetensors --size 64 -q --truth out/ref.st
-is "noise --truth: float32 is compared too" grep -q '^unet	f32	' so
-is "noise --truth: with itself it agrees" grep -q '^unet	f32	[0-9]*	0	0	' so
-is "noise --truth: the others are as before" test "$(grep '^[a-z]*	bf16	' so)" = "$(grep '^[a-z]*	bf16	' first)"
+done_ok "precision --truth" "$flis" precision -m model.safetensors --size 64 -q --truth out/ref.st
+is "precision --truth: float32 is compared too" grep -q '^unet	f32	' so
+is "precision --truth: with itself it agrees" grep -q '^unet	f32	[0-9]*	0	0	' so
+is "precision --truth: the others are as before" test "$(grep '^[a-z]*	bf16	' so)" = "$(grep '^[a-z]*	bf16	' first)"
 mv out/ref.st ref.st
 rm -f out/*
 # A bias of 100000, which fp16 does not have and bf16 has.
-"$flis" info small.safetensors >so 2>err
-start=$(($(wc -c <small.safetensors) - $(sed -n 's/.* 0:[0-9]*-\([0-9]*\)$/\1/p' so | sort -n | tail -1)))
+"$flis" info model.safetensors >so 2>err
+start=$(($(wc -c <model.safetensors) - $(sed -n 's/.* 0:[0-9]*-\([0-9]*\)$/\1/p' so | sort -n | tail -1)))
 begin=$(sed -n 's/^model.diffusion_model.input_blocks.0.0.bias .* 0:\([0-9]*\)-.*/\1/p' so)
-cp small.safetensors hot.safetensors
+cp model.safetensors hot.safetensors
 printf '\000\120\303\107' | dd of=hot.safetensors bs=1 seek=$((start + begin)) conv=notrunc 2>/dev/null
-done_ok "noise: overflow" "$flis" noise -m hot.safetensors --size 64 -q --json hot.json
-is "noise: fp16 overflows, and where first" grep -q '^unet	fp16	.*	inf	.*	unet.input_blocks.0$' so
-is "noise: bf16 does not" grep -q '^unet	bf16	.*	0	-$' so
-is "noise: JSON has an infinity" has hot.json '"name": "unet.input_blocks.0", .*"fp16": {"not_finite": 64, "max": "Infinity"'
+done_ok "precision: overflow" "$flis" precision -m hot.safetensors --size 64 -q --json hot.json
+is "precision: fp16 overflows, and where first" grep -q '^unet	fp16	.*	inf	.*	unet.input_blocks.0$' so
+is "precision: bf16 does not" grep -q '^unet	bf16	.*	0	-$' so
+is "precision: JSON has an infinity" has hot.json '"name": "unet.input_blocks.0", .*"fp16": {"not_finite": 64, "max": "Infinity"'
 n="--size 64 -q --truth ref.st"
-broken "noise --truth of another seed" 'its inputs are others' "$flis" noise -m small.safetensors $n --seed 7
-broken "noise --truth of another model" 'another model' "$flis" noise -m model.safetensors $n
+broken "precision --truth of another seed" 'its inputs differ' "$flis" precision -m model.safetensors $n --seed 7
+broken "precision --truth of another model" 'another model' "$flis" precision -m tinyB.safetensors $n
 
 # ---- conformance ------------------------------------------------------------------------------------------------
-# The committed vectors are what golden writes, flis' own answers are right, and what is not is told.
+# golden writes the committed vectors, the answers of flis pass, and wrong ones are named.
 writer=$(dirname "$synth")/golden
 mkdir vectors
 done_ok "golden" "$writer" vectors
@@ -481,17 +521,17 @@ broken "conformance without a manifest" 'manifest.json' "$flis" conformance answ
 broken "conformance of no vector" 'no vector has an id' "$flis" conformance answers.st --manifest vectors --match 'none.*'
 cp layout.json vectors/manifest.json
 broken "conformance with another JSON" 'wanted a manifest' "$flis" conformance answers.st --manifest vectors
-wrong "golden without a folder" 'wanted DIR' "$writer"
+wrong "golden without a folder" 'DIR is missing' "$writer"
 broken "golden into no folder" 'absent' "$writer" absent
 rm -rf vectors
 
 # ---- bench ------------------------------------------------------------------------------------------------------
 bench=$(dirname "$synth")/bench
 done_ok "bench --help" "$bench" --help
-wrong "bench: a part that is none" '^bench: --only' "$bench" --only peak,nothing
-wrong "bench: no runs" '^bench: --runs' "$bench" --runs 0
-wrong "bench: a list with a hole" '^bench: --threads' "$bench" -t 1,,2
-wrong "bench: a size that the network cannot have" '^bench: --sizes=100' "$bench" --sizes=100
+wrong "bench: a part that is none" "^bench: invalid value 'peak,nothing' for --only" "$bench" --only peak,nothing
+wrong "bench: no runs" "^bench: invalid value '0' for --runs" "$bench" --runs 0
+wrong "bench: a list with a hole" "^bench: invalid value '1,,2' for --threads" "$bench" -t 1,,2
+wrong "bench: a size that the network cannot have" "^bench: invalid value '100' for --sizes" "$bench" --sizes=100
 wrong "bench: two sizes of network" 'exclude each other' "$bench" --small --full
 broken "bench: a model that is not there" 'nosuch' "$bench" -m nosuch
 TMPDIR=$dir/out done_ok "bench" "$bench" --small --only peak,clip,unet,vae,load --runs 1 -t 1 --sizes=64 --json
@@ -503,7 +543,7 @@ cp so bench.json
 is "bench: JSON that reads" has err 'text_label_mapping'
 done_ok "bench: one operation" "$bench" --small --only kernels --match 'conv 3x3 up 8x8' --runs 1 -t 1
 is "bench: its line" test "$(grep -c '^conv 3x3 up 8x8 .* %$' so)" = 1
-done_ok "bench of a model" "$bench" -m small.safetensors --only clip --runs 2 -t 1
+done_ok "bench of a model" "$bench" -m model.safetensors --only clip --runs 2 -t 1
 is "bench of a model: memory" has so '^clip  *[0-9]'
 
 # ---- compare ----------------------------------------------------------------------------------------------------
@@ -581,6 +621,25 @@ run "$compare" right.st
 is "compare of one file is exit 2" test $status = 2
 run "$compare" --html out/no/page.html right.st right.st
 is "compare --html that cannot be written is exit 2" test $status = 2
+
+# ---- What all programs share ------------------------------------------------------------------------------------
+# -h, --help, --version, --option=value's dashes, and one sentence for an unknown option.
+every_program() {
+    for path in "$flis" "$(dirname "$synth")"/*; do
+        program=$(basename "$path")
+        case $program in flis*) program=flis ;; esac
+        for option in -h --help; do
+            done_ok "$program $option" "$path" $option
+            is "$program $option: usage" has so "^usage: $program "
+            is "$program $option: nothing on stderr" test ! -s err
+        done
+        done_ok "$program --version" "$path" --version
+        is "$program --version: its line" has so "^$program [0-9]"
+        wrong "$program: an unknown option" "^$program: unknown option --frobnicate.*(see $program --help)\$" \
+            "$path" --frobnicate=1
+    done
+}
+every_program
 
 # ---- The end ----------------------------------------------------------------------------------------------------
 rm -f err

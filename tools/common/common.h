@@ -17,10 +17,10 @@ typedef enum {
     OPTION_WHOLE,  /* uint64_t, min to max; max 0: up to 2^64-1 */
     OPTION_NUMBER, /* double, min to max */
     OPTION_WORD,   /* int, the index of one of the words */
-    OPTION_CALL    /* parse(options, text) sets what it likes; false: not valid */
+    OPTION_CALL    /* parse(options, text) sets the fields; false: not valid */
 } option_kind;
 
-/* One row of a program's table. value: the placeholder in the help ("N", "FILE"); wanted: what a CALL accepts, for the sentence
+/* One row of a table of options. value: the placeholder in the help ("N", "FILE"); wanted: what a CALL accepts, for the sentence
    that refuses a value. The help text states the default. `commands` says which of a program's commands take the option. */
 typedef struct option {
     const char *name; /* without dashes; "" where there is a letter only */
@@ -38,9 +38,9 @@ typedef struct option {
 
 typedef struct program {
     const char *name;        /* "compare", "flis generate": begins every sentence */
-    const char *arguments;   /* behind the name in the usage line(s); further lines after '\n' */
+    const char *arguments;   /* after the name in the usage line; '\n' begins a further usage line */
     const char *summary;     /* one sentence or more */
-    const char *details;     /* printed behind the options; NULL: none */
+    const char *details;     /* printed after the options, long lines wrapped; NULL: none */
     const char *exit_status; /* for the help; NULL: 0 done, 1 failed, 2 wrong usage */
     const option *options;
     size_t count;
@@ -65,7 +65,7 @@ int finish(const char *name, const flis_ctx *ctx, int status);
 
 /* ---- The machine (machine.c): all that is outside C99, each with a fallback --------------------------------------- */
 
-double seconds_now(void); /* since some moment; never goes back where the system can promise that */
+double seconds_now(void); /* since some moment; monotonic where the system has such a clock */
 bool is_terminal(FILE *stream);
 bool wants_color(FILE *stream); /* a terminal, and NO_COLOR is not set */
 /* The first Ctrl-C (or SIGTERM, SIGHUP) sets the flag, for ctx->interrupted; the second ends the program. Ignored signals stay
@@ -73,13 +73,15 @@ bool wants_color(FILE *stream); /* a terminal, and NO_COLOR is not set */
 const volatile int *catch_signals(void);
 typedef enum { FILE_ABSENT, FILE_REGULAR, FILE_FOLDER, FILE_SPECIAL } file_kind;
 file_kind kind_of_file(const char *path);          /* links are followed */
-bool same_file(const char *a, const char *b);      /* both exist and are one, through links and hard links */
+bool same_file(const char *a, const char *b);      /* both exist and are the same file, through links and hard links */
 bool make_folder(flis_ctx *ctx, const char *path); /* the folder exists afterwards; its parent must */
 bool each_entry(const char *path, void (*add)(void *user, const char *name),
-                void *user); /* of a folder; false: none, or no way */
+                void *user); /* of a folder; false: no such folder, or the system cannot list it */
 bool resolve_links(const char *path,
                    char out[PATH_ROOM]); /* the file that a path's links lead to; false: too long, or a circle */
 bool flush_to_disk(FILE *stream);
+bool is_separator(char c);                          /* of folders in a path */
+bool rename_over(const char *from, const char *to); /* replaces `to`, in one step where the system can */
 /* Positions beyond 2 GiB too. file_size moves to the end. */
 bool file_seek(FILE *stream, uint64_t position);
 bool file_size(FILE *stream, uint64_t *size);
@@ -102,9 +104,9 @@ typedef struct progress {
     bool line_open;
 } progress;
 void progress_show(progress *p, const char *what, size_t done, size_t total);
-/* The same with text behind the count: "loss 0.123". */
+/* The same with text after the count: "loss 0.123". */
 void progress_note(progress *p, const char *what, size_t done, size_t total, const char *format, ...);
-/* Ends a line that is being redrawn; before any other output to stderr. */
+/* Ends a line that is being redrawn; to be called before any other output to stderr. */
 void progress_end(progress *p);
 
 /* ---- Files (files.c) ----------------------------------------------------------------------------------------------- */
@@ -116,16 +118,24 @@ typedef struct output {
     char path[PATH_ROOM], partial[PATH_ROOM]; /* path: behind links */
 } output;
 FILE *output_open(flis_ctx *ctx, output *o, const char *path); /* NULL: failed */
-bool output_close(flis_ctx *ctx, output *o); /* gives the name, or where anything failed removes the partial file */
-void output_abort(output *o);                /* removes the partial file; a closed output is fine */
-/* Whether output_open would succeed, before hours of work: a folder, a special file or a folder that cannot be written to is
-   refused. */
+/* Gives the file its name; where anything failed (the context too), removes the partial file. A closed output is fine. */
+bool output_close(flis_ctx *ctx, output *o);
+void output_abort(output *o); /* removes the partial file; a closed output is fine */
+/* A whole file at once. */
+bool output_write(flis_ctx *ctx, const char *path, const void *bytes, size_t length);
+/* The path behind links, for a function of the library that writes a file itself; fails where output_open would. */
+bool output_target(flis_ctx *ctx, const char *path, char target[PATH_ROOM]);
+/* Whether output_open will succeed, asked before hours of work: refuses a folder, a special file, and a name in a folder that cannot
+   be written to. */
 bool output_check(flis_ctx *ctx, const char *path);
-bool output_remove(const char *path); /* removes a regular file of ours */
+bool output_remove(const char *path); /* removes a regular file that the program wrote; links are followed */
 /* Opens a file to read it; fails with a sentence. */
 FILE *input_open(flis_ctx *ctx, const char *path);
 /* SHA-256 of a file's bytes. */
 bool file_digest(flis_ctx *ctx, const char *path, char hex[65]);
+/* The same in pieces: adds a file's bytes to a sum and to *done. ctx->progress gets "digest", megabytes done and in total; total 0:
+   no progress. */
+bool file_digest_add(flis_ctx *ctx, const char *path, flis_sha256 *sum, uint64_t *done, uint64_t total);
 /* path + end, to be freed: "model.safetensors" -> "model.safetensors.state". */
 char *path_with(flis_ctx *ctx, const char *path, const char *end);
 size_t folder_length(const char *path); /* of the folder part, its slash included; 0: none */
@@ -139,10 +149,13 @@ typedef struct buffer {
     size_t length, room;
 } buffer;
 void buffer_put(flis_ctx *ctx, buffer *b, const char *format, ...);
+void buffer_put_args(flis_ctx *ctx, buffer *b, const char *format, va_list args);
 void buffer_json_string(flis_ctx *ctx, buffer *b, const char *string);
 /* A number that reads back the same: `digits` significant ones, 0: as few as it takes. NaN and infinities, which JSON lacks, as
    the strings "NaN", "Infinity", "-Infinity". */
 void buffer_json_number(flis_ctx *ctx, buffer *b, double x, int digits);
+/* Appends to a text in an array of `room` bytes; what does not fit is cut off. */
+void text_append(char *text, size_t room, const char *format, ...);
 /* The shortest decimal text that reads back as x. */
 void shortest_number(double x, char out[32]);
 void print_json_string(FILE *stream, const char *string);

@@ -5,17 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef _WIN32
-#define IS_SEPARATOR(c) ((c) == '/' || (c) == '\\')
-#else
-#define IS_SEPARATOR(c) ((c) == '/')
-#endif
-
 size_t folder_length(const char *path)
 {
     size_t length = 0;
     for (size_t i = 0; path[i]; i++)
-        if (IS_SEPARATOR(path[i])) length = i + 1;
+        if (is_separator(path[i])) length = i + 1;
     return length;
 }
 
@@ -32,23 +26,22 @@ char *path_with(flis_ctx *ctx, const char *path, const char *end)
     return out;
 }
 
-/* Where a result for `path` goes: behind links, to a regular file or none. */
-static bool find_target(flis_ctx *ctx, const char *path, output *o)
+bool output_target(flis_ctx *ctx, const char *path, char target[PATH_ROOM])
 {
     if (!flis_ok(ctx)) return false;
-    if (!resolve_links(path, o->path) || strlen(o->path) + sizeof ".partial" > PATH_ROOM)
+    if (!resolve_links(path, target) || strlen(target) + sizeof ".partial" > PATH_ROOM)
         return flis_fail(ctx, "%.200s: the name is too long, or its links lead in a circle", path);
-    const file_kind kind = kind_of_file(o->path);
+    const file_kind kind = kind_of_file(target);
     if (kind == FILE_FOLDER) return flis_fail(ctx, "%s: is a folder, wanted a file name", path);
     if (kind == FILE_SPECIAL) return flis_fail(ctx, "%s: is not a regular file, and only those are replaced", path);
-    strcat(strcpy(o->partial, o->path), ".partial");
     return true;
 }
 
 FILE *output_open(flis_ctx *ctx, output *o, const char *path)
 {
     memset(o, 0, sizeof *o);
-    if (!find_target(ctx, path, o)) return NULL;
+    if (!output_target(ctx, path, o->path)) return NULL;
+    strcat(strcpy(o->partial, o->path), ".partial");
     o->stream = fopen(o->partial, "wb");
     if (!o->stream) flis_fail(ctx, "%s: cannot be written: %s", path, strerror(errno));
     return o->stream;
@@ -61,10 +54,7 @@ bool output_close(flis_ctx *ctx, output *o)
     if ((fclose(o->stream) != 0 || !whole) && flis_ok(ctx))
         flis_fail(ctx, "%s: cannot be written: is the disk full?", o->path);
     o->stream = NULL;
-#ifdef _WIN32
-    if (flis_ok(ctx)) remove(o->path);
-#endif
-    if (flis_ok(ctx) && rename(o->partial, o->path) != 0)
+    if (flis_ok(ctx) && !rename_over(o->partial, o->path))
         flis_fail(ctx, "%s: cannot be written: %s", o->path, strerror(errno));
     if (!flis_ok(ctx)) remove(o->partial);
     return flis_ok(ctx);
@@ -86,9 +76,18 @@ bool output_check(flis_ctx *ctx, const char *path)
     return good;
 }
 
+bool output_write(flis_ctx *ctx, const char *path, const void *bytes, size_t length)
+{
+    output o;
+    FILE *stream = output_open(ctx, &o, path);
+    if (stream) fwrite(bytes, 1, length, stream);
+    return output_close(ctx, &o);
+}
+
 bool output_remove(const char *path)
 {
-    return kind_of_file(path) == FILE_REGULAR && remove(path) == 0;
+    char target[PATH_ROOM];
+    return resolve_links(path, target) && kind_of_file(target) == FILE_REGULAR && remove(target) == 0;
 }
 
 FILE *input_open(flis_ctx *ctx, const char *path)
@@ -98,20 +97,30 @@ FILE *input_open(flis_ctx *ctx, const char *path)
     return file;
 }
 
-bool file_digest(flis_ctx *ctx, const char *path, char hex[65])
+bool file_digest_add(flis_ctx *ctx, const char *path, flis_sha256 *sum, uint64_t *done, uint64_t total)
 {
     enum { PIECE = 1 << 20 };
-    flis_sha256 sum;
-    unsigned char *bytes = flis_alloc(ctx, PIECE, 1);
+    unsigned char *bytes = flis_ok(ctx) ? flis_alloc(ctx, PIECE, 1) : NULL;
     FILE *file = bytes ? input_open(ctx, path) : NULL;
-    flis_sha256_begin(&sum);
     for (size_t got = PIECE; file && got == PIECE && flis_poll(ctx);) {
         got = fread(bytes, 1, PIECE, file);
-        flis_sha256_add(&sum, bytes, got);
+        flis_sha256_add(sum, bytes, got);
+        *done += got;
+        if (ctx->progress && total >> 20 && *done <= total)
+            ctx->progress(ctx->progress_user, "digest", (size_t)(*done >> 20), (size_t)(total >> 20));
     }
     if (file && ferror(file)) flis_fail(ctx, "%s: cannot be read", path);
     if (file) fclose(file);
     free(bytes);
+    return flis_ok(ctx);
+}
+
+bool file_digest(flis_ctx *ctx, const char *path, char hex[65])
+{
+    flis_sha256 sum;
+    uint64_t done = 0;
+    flis_sha256_begin(&sum);
+    file_digest_add(ctx, path, &sum, &done, 0);
     flis_sha256_end(&sum, hex);
     return flis_ok(ctx);
 }

@@ -53,13 +53,11 @@ bool wants_color(FILE *stream)
     return is_terminal(stream) && !(no && *no);
 }
 
-/* The one thing a signal handler may write. */
-static volatile sig_atomic_t stop_asked;
+/* What a signal handler may write is a sig_atomic_t, which is an int wherever there are signals. */
 static volatile int interrupted;
 
 static void on_signal(int number)
 {
-    stop_asked = 1;
     interrupted = 1;
     signal(number, SIG_DFL);
 }
@@ -210,6 +208,23 @@ bool resolve_links(const char *path, char out[PATH_ROOM])
 #else
     return true;
 #endif
+}
+
+bool is_separator(char c)
+{
+#ifdef _WIN32
+    return c == '/' || c == '\\';
+#else
+    return c == '/';
+#endif
+}
+
+bool rename_over(const char *from, const char *to)
+{
+#ifdef _WIN32 /* its rename refuses a name that exists */
+    remove(to);
+#endif
+    return rename(from, to) == 0;
 }
 
 bool flush_to_disk(FILE *stream)

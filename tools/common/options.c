@@ -1,4 +1,4 @@
-/* options.c - command lines: one table a program, the same rules and sentences for all. */
+/* options.c - command lines: one table per program, the same rules and sentences for all. */
 #include "tools/common/common.h"
 
 #include <errno.h>
@@ -85,7 +85,6 @@ static const option *find(const program *p, const char *text, size_t length)
 /* What a value must be, in words. */
 static void describe_wanted(const option *o, char *out, size_t room)
 {
-    size_t used = 0;
     *out = 0;
     switch (o->kind) {
     case OPTION_WHOLE:
@@ -93,18 +92,15 @@ static void describe_wanted(const option *o, char *out, size_t room)
         else snprintf(out, room, "a whole number from %.0f to 2^64-1", o->min);
         break;
     case OPTION_NUMBER:
-        if (o->max >= DBL_MAX) snprintf(out, room, "a number from %g", o->min);
+        if (o->min <= -DBL_MAX && o->max >= DBL_MAX) snprintf(out, room, "a number");
+        else if (o->max >= DBL_MAX) snprintf(out, room, "a number from %g", o->min);
         else snprintf(out, room, "a number from %g to %g", o->min, o->max);
         break;
     case OPTION_WORD:
-        for (size_t i = 0; o->words[i] && used < room; i++)
-            used += (size_t)snprintf(out + used, room - used, "%s%s",
-                                     !i                ? ""
-                                     : o->words[i + 1] ? ", "
-                                                       : " or ",
-                                     o->words[i]);
+        for (size_t i = 0; o->words[i]; i++)
+            text_append(out, room, "%s%s", i == 0 ? "" : o->words[i + 1] ? ", " : " or ", o->words[i]);
         break;
-    case OPTION_TEXT: snprintf(out, room, "%s", "a text that is not empty"); break;
+    case OPTION_TEXT: snprintf(out, room, "a text that is not empty"); break;
     default: snprintf(out, room, "%s", o->wanted ? o->wanted : o->value); break;
     }
 }
@@ -138,14 +134,14 @@ static bool set_value(const option *o, void *options, const char *text)
     return false;
 }
 
-/* The option's own spelling, for sentences: "--steps", or "-o" where there is no long name. */
+/* The option as sentences spell it: "--steps", or "-o" where there is no long name. */
 static void spelling(const option *o, char out[48])
 {
     if (*o->name) snprintf(out, 48, "--%s", o->name);
     else snprintf(out, 48, "-%c", o->letter);
 }
 
-/* The option at argv[*i], *i moved over its value. -1: go on. */
+/* Reads the option at argv[*i] and moves *i past its value. Returns -1 to go on, else the exit status. */
 static int read_one(const program *p, void *options, int argc, char **argv, int *i)
 {
     const char *text = argv[*i], *value = NULL;
@@ -193,7 +189,7 @@ int options_read(const program *p, void *options, int argc, char **argv, int *wo
 
 enum { HELP_LEFT = 26, HELP_WIDTH = 116 };
 
-/* A text that breaks at blanks; further lines begin below the first. */
+/* Prints a text whose lines break at blanks; further lines are indented by `left`. */
 static void print_wrapped(const char *text, size_t left, size_t width)
 {
     while (*text) {
@@ -232,7 +228,10 @@ void options_help(const program *p)
         print_wrapped(o->help, HELP_LEFT + 3, HELP_WIDTH);
     }
     printf("  %-*s this text\n  %-*s the version\n", HELP_LEFT, "-h, --help", HELP_LEFT, "    --version");
-    if (p->details) printf("\n%s", p->details);
+    if (p->details) {
+        putchar('\n');
+        print_wrapped(p->details, 0, HELP_WIDTH);
+    }
     printf("\nExit status: %s.\n",
            p->exit_status ? p->exit_status : "0 done, 1 failed (one sentence on stderr), 2 wrong usage");
 }

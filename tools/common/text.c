@@ -4,12 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-void buffer_put(flis_ctx *ctx, buffer *b, const char *format, ...)
+void buffer_put_args(flis_ctx *ctx, buffer *b, const char *format, va_list args)
 {
-    va_list args;
-    va_start(args, format);
-    const int length = vsnprintf(NULL, 0, format, args);
-    va_end(args);
+    va_list again;
+    va_copy(again, args);
+    const int length = vsnprintf(NULL, 0, format, again);
+    va_end(again);
     if (length < 0 || !flis_ok(ctx)) return;
     if (b->room - b->length <= (size_t)length) {
         const size_t room = 2 * b->room + (size_t)length + 64;
@@ -20,10 +20,25 @@ void buffer_put(flis_ctx *ctx, buffer *b, const char *format, ...)
         b->at = larger;
         b->room = room;
     }
-    va_start(args, format);
     vsnprintf(b->at + b->length, b->room - b->length, format, args);
-    va_end(args);
     b->length += (size_t)length;
+}
+
+void buffer_put(flis_ctx *ctx, buffer *b, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    buffer_put_args(ctx, b, format, args);
+    va_end(args);
+}
+
+void text_append(char *text, size_t room, const char *format, ...)
+{
+    const size_t used = strlen(text);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text + used, room - used, format, args);
+    va_end(args);
 }
 
 /* One byte of a JSON string; UTF-8 passes as it is. */
@@ -51,6 +66,7 @@ void print_json_string(FILE *stream, const char *string)
     putc('"', stream);
 }
 
+/* SPEC 9.2. */
 void shortest_number(double x, char out[32])
 {
     for (int digits = 1; digits <= 17; digits++) {
@@ -110,7 +126,7 @@ void print_name(FILE *stream, const char *name)
     }
 }
 
-/* [abc], [a-z], [!a]: whether the set at *pattern (behind its bracket) holds c. Moves *pattern behind the set. */
+/* [abc], [a-z], [!a]: whether the set at *pattern (after its bracket) contains c. Moves *pattern past the set. */
 static bool glob_set(const char **pattern, char c)
 {
     const char *p = *pattern;

@@ -1,0 +1,183 @@
+/* command.h - what the files of the `flis` command share: one job, its options, and what it reads and writes.
+ *
+ * Nothing is computed here: each command reads its arguments, calls the library, and writes what came back. Others script
+ * against names, shapes and exit codes: keep them.
+ *
+ *   main.c        the tables of commands and options        job.c         what long commands share
+ *   find.c        default model, vocabulary, vectors        tensors.c     lists of tensors on their way to a file
+ *   trace.c       traces, digests of traces, facts          then one file per command
+ */
+#ifndef TOOLS_FLIS_COMMAND_H
+#define TOOLS_FLIS_COMMAND_H
+
+#include "tools/common/common.h"
+
+/* ---- Options (main.c has the table) --------------------------------------------------------------------------------- */
+
+enum { MAX_RANGES = 64 };
+typedef struct range {
+    uint64_t first, last;
+} range;
+
+typedef struct settings {
+    const char *model, *layout, *in, *out, *vocab, *noise;
+    const char *trace, *trace_digest, *trace_match;
+    const char *truth, *json;      /* precision */
+    const char *manifest, *match;  /* conformance */
+    range trace_step[MAX_RANGES];  /* --trace-steps */
+    size_t trace_steps;            /* ranges; 0: every step */
+    uint64_t steps, seed, threads; /* threads 0: as many as there are */
+    int sampler, rng;              /* index of the word: plms, ddim; cpu, cuda */
+    double eta, scale;
+    size_t width, height;
+    bool no_layout, quiet, diffable;
+} settings;
+
+/* ---- Lists of tensors (tensors.c) ----------------------------------------------------------------------------------- */
+
+/* A tensor on its way to a file, in PyTorch's order. */
+typedef struct named_tensor {
+    char *name;
+    flis_dtype dtype;
+    int rank;
+    uint64_t shape[4];
+    size_t count;
+    void *values; /* flis_real, int64_t (I64) or uint8_t (U8) */
+} named_tensor;
+
+typedef struct tensor_list {
+    named_tensor *item;
+    size_t count, room;
+} tensor_list;
+
+/* What reproduces a run: a key and its value. */
+typedef struct fact {
+    const char *key;
+    char *value;
+} fact;
+
+/* The dtype of flis_real in files. */
+flis_dtype real_type(void);
+/* Adds a tensor and returns room for its values, which the caller fills. NULL: failed. */
+void *add_tensor(flis_ctx *ctx, tensor_list *list, const char *name, flis_dtype dtype, int rank, const uint64_t *shape);
+/* Adds an activation in the order that files have. */
+void add_activation(flis_ctx *ctx, tensor_list *list, const char *name, const flis_tensor *x);
+/* An activation's shape in a file: [n][h][w][c] is [n,c,h,w]; [n][t][c] and [n][c] stay. */
+void file_shape(const flis_tensor *x, uint64_t shape[4]);
+bool save_tensors(flis_ctx *ctx, const char *path, const tensor_list *list, const fact *facts, size_t fact_count);
+void free_tensors(tensor_list *list);
+
+/* ---- A job: one command at work --------------------------------------------------------------------------------------- */
+
+enum { MAX_FACTS = 32 };
+typedef struct job {
+    flis_ctx ctx;
+    const char *self;       /* argv[0]: defaults are looked for beside it */
+    const program *program; /* name and options of the command, for sentences */
+    settings set;
+    char **word; /* the arguments that are not options */
+    int words;
+    flis_options options; /* the settings as the library takes them (job_begin) */
+    progress progress;
+    char model_path[PATH_ROOM], vocab_path[PATH_ROOM]; /* as found */
+    tensor_list outputs, traced;                       /* of stage; for --trace */
+    fact fact[MAX_FACTS];                              /* what a trace says about its run */
+    size_t facts;
+    output digest; /* --trace-digest, while it is being written */
+    size_t digest_tensors;
+} job;
+
+/* Threads, progress, signals, and the settings as flis_options. */
+void job_begin(job *j);
+/* The exit status that the context asks for. */
+int job_status(const job *j);
+/* For ctx->progress. */
+void job_progress(void *user, const char *what, size_t done, size_t total);
+/* One line on stderr: "flis: KIND: sentence"; nothing with --quiet. */
+void job_note(job *j, const char *kind, const char *format, ...);
+/* "seed N" on stderr; nothing with --quiet. */
+void job_print_seed(job *j);
+/* Refuses, before anything is loaded, what the sampler would refuse later. */
+bool job_check_steps(job *j);
+
+/* ---- Finding files (find.c) ------------------------------------------------------------------------------------------- */
+
+/* j->model_path: the model that was given, or the default one. */
+bool find_model(job *j);
+/* The vocabulary that was given, or the one beside the model, or (where no model was given) beside a default model. */
+flis_vocab *find_vocab(job *j);
+/* The folder of the conformance vectors, with its slash. */
+bool find_manifest(job *j, char folder[PATH_ROOM]);
+
+/* ---- Traces (trace.c) ------------------------------------------------------------------------------------------------- */
+
+void add_fact(job *j, const char *key, const char *format, ...);
+/* What every command's metadata begins with: version, precision, the command, the model and its SHA-256 (where there is one). */
+void add_run_facts(job *j, const char *command, bool model);
+void add_file_facts(job *j, const char *key, const char *digest_key, const char *path);
+void add_layout_facts(job *j, const flis_vocab *vocab, const flis_layout *layout);
+void add_sampling_facts(job *j);
+/* {"metadata": {…} - without what follows. */
+void put_facts(job *j, buffer *b);
+void free_facts(job *j);
+
+/* Whether any option asks for a trace. */
+bool tracing(const job *j);
+bool trace_check_paths(job *j);
+void trace_begin(job *j);
+/* Writes both files of a trace, or neither. */
+bool trace_end(job *j);
+/* Removes both files: the run failed afterwards. */
+void trace_remove(const job *j);
+
+/* ---- Layouts (layout.c) ------------------------------------------------------------------------------------------------ */
+
+enum { SCALES = 5 };
+/* A picture's sides are divided by these: the picture, and the scales of the U-Net. */
+extern const size_t SCALE_FACTOR[SCALES];
+/* count[s][id]: how many cells have that id at scale s. */
+typedef struct cell_counts {
+    size_t count[SCALES][256];
+} cell_counts;
+bool count_cells(flis_ctx *ctx, const flis_picture *label, size_t width, size_t height, cell_counts *out);
+
+/* ---- Inputs of stages (stage_inputs.c) ---------------------------------------------------------------------------------- */
+
+/* One stage at work: the input file, and what the letters of the shapes stand for so far. */
+typedef struct stage {
+    job *j;
+    flis_file *in, *model;
+    size_t dim[128]; /* by letter; 0: not yet known */
+} stage;
+
+/* Finds an input and checks its shape against the pattern ("n,77,d"); one extra leading 1 is accepted. NULL: absent or wrong. */
+const flis_entry *find_input(stage *s, const char *name, const char *pattern, bool optional);
+/* The values of an input; free() them. NULL: absent (if optional) or failed. */
+flis_real *real_input(stage *s, const char *name, const char *pattern, bool optional);
+/* Whole numbers from low to high, of any integer type. */
+int64_t *integer_input(stage *s, const char *name, const char *pattern, int64_t low, int64_t high, bool optional);
+/* An [n,c,h,w] input as an activation. */
+flis_tensor *image_input(stage *s, const char *name, const char *pattern, size_t channels, char h, char w);
+
+/* label [H,W] and class_ids [k], both or neither; the arrays stay until free_rca. */
+typedef struct rca_input {
+    flis_rca rca;
+    uint8_t *label;
+    float *class_ids;
+} rca_input;
+/* False: not given (if optional), or failed. */
+bool read_rca(stage *s, rca_input *r, bool optional);
+void free_rca(rca_input *r);
+
+/* ---- Commands ----------------------------------------------------------------------------------------------------------- */
+
+int run_generate(job *j);
+int run_stage(job *j);
+int run_precision(job *j);
+int run_tokens(job *j);
+int run_info(job *j);
+int run_layout(job *j);
+int run_digest(job *j);
+int run_conformance(job *j);
+
+#endif
