@@ -103,10 +103,11 @@ check:
 	@+$(MAKE) --no-print-directory VARIANT=$(if $(filter test%,$(VARIANT)),$(VARIANT),test) LEVEL=full suite
 
 suite:
-	@+$(MAKE) --no-print-directory -j$(JOBS) all $(B)/run $(B)/replay
+	@echo "building with sanitizers"
+	@+$(MAKE) --no-print-directory -s -j$(JOBS) all $(B)/run $(B)/replay
 	@$(if $(SANITIZE),,echo "note: $(CC) has no address and undefined sanitizers; testing without them")
-	@+$(MAKE) --no-print-directory -j$(JOBS) $(PARTS:%=$(B)/%.count)
-	@$(B)/run $(QUICK) $(PARTS:%=-a $(B)/%.count)
+	@+$(MAKE) --no-print-directory -s -j$(JOBS) $(PARTS:%=$(B)/%.count)
+	@OMP_WAIT_POLICY=passive $(B)/run $(QUICK) $(PARTS:%=-a $(B)/%.count)
 
 $(B)/spec.count: FORCE
 	$(part) sh tests/sh/spec.sh
