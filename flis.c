@@ -1,10 +1,12 @@
-/* flis.c - the ends of the pipeline and the pipeline itself: layout and phrases in, picture out.
+/* flis.c - the pipeline, the front door of the library, and everything that touches a file.
  *
- * What comes from a user's disk is read here (JSON, deflate, PNG, PGM), every byte of it distrusted: damaged files end
- * in a sentence. What goes back (PNG) is a pure function of pixels and text, on every machine. Then flis_generate,
- * which runs the parts one after the other: FreestyleNet@5dcb8b8 scripts/FLIS.py.
- * What this file is not: a general picture library; and no arithmetic of the model is here, except the last
- * line, from the decoder's values to bytes.
+ * In this order: the pipeline (text and layout in, picture out: FreestyleNet@5dcb8b8 scripts/FLIS.py); models that are
+ * loaded once; models on disk; loading weights; layouts and label maps; then the formats: safetensors, JSON (RFC 8259),
+ * PNG and PGM, inflate and deflate (RFC 1950 to 1952), SHA-256 (FIPS 180-4). This is the one file of the library that opens
+ * files. What comes from a user's disk is distrusted byte by byte: damaged files end in a sentence. What is written is a
+ * pure function of the values, on every machine.
+ * What this file is not: a general picture library; and no arithmetic of the model is here, except the last line, from
+ * the decoder's values to bytes.
  *
  * Letters: h, w height and width of the latent; H, W of the picture, 8 times those; d width of the text features.
  */
@@ -13,6 +15,7 @@
 
 #include "flis.h"
 
+#include <errno.h>
 #include <float.h>
 #include <limits.h>
 #include <locale.h>
@@ -20,8 +23,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Everything that C99 leaves to the system stands in this block: what rename does where the new name exists (POSIX
-   replaces in one step; elsewhere the old file must go first), which paths are absolute, offsets beyond 2 GiB. */
+/* Everything that C99 leaves to the system is in this block, each with a fallback: what rename does where the new name
+   exists (POSIX replaces in one step; elsewhere the old file must be removed first), which paths are absolute, offsets
+   beyond 2 GiB, symbolic links, kinds of files, flushing to the disk. */
 #ifdef _WIN32
 #define REPLACE(from, to) (remove(to), rename(from, to))
 #define IS_SEPARATOR(c) ((c) == '/' || (c) == '\\')
@@ -32,10 +36,14 @@
 #define IS_ABSOLUTE(path) ((path)[0] == '/')
 #endif
 #if defined(__unix__) || defined(__APPLE__)
+#include <sys/stat.h>
 #include <sys/types.h>
+#include <unistd.h>
+#define HAVE_POSIX 1
 #define SEEK64(stream, offset, whence) fseeko(stream, (off_t)(offset), whence)
 #define TELL64(stream) ((int64_t)ftello(stream))
 #else
+#define HAVE_POSIX 0
 #define SEEK64(stream, offset, whence) ((offset) > LONG_MAX ? -1 : fseek(stream, (long)(offset), whence))
 #define TELL64(stream) ((int64_t)ftell(stream))
 #endif
@@ -51,6 +59,8 @@ typedef struct byte_buffer {
 } byte_buffer;
 
 static bool bytes_reserve(flis_ctx *ctx, byte_buffer *b, size_t more);
+static bool size_fits(flis_ctx *ctx, const char *path, size_t width, size_t height);
+static void file_release(flis_file *file);
 static void bytes_put_u8(flis_ctx *ctx, byte_buffer *b, unsigned value);
 static bool is_utf8(const char *text);
 static flis_entry *find_entry(const flis_file *file, const char *name);
@@ -59,11 +69,30 @@ static bool read_pgm(flis_ctx *ctx, const char *path, const uint8_t *in, size_t 
 static bool deflate_zlib(flis_ctx *ctx, const uint8_t *in, size_t length, byte_buffer *out);
 static uint32_t crc32(uint32_t crc, const uint8_t *p, size_t count);
 static uint32_t adler32(const uint8_t *p, size_t count);
+
+/* ---- Arguments ---------------------------------------------------------------------------------------------------- */
+
+/* True if work may begin in this context. One that flis_init has not seen is usually all zero. SPEC 14.1. */
+static bool usable(flis_ctx *ctx)
+{
+    if (!ctx || !flis_ok(ctx)) return false;
+    if (ctx->threads >= 1) return true;
+    return flis_fail(ctx, "context: got %d threads, wanted 1 or more; was flis_init called?", ctx->threads);
+}
+
+/* Like usable, and an argument that must not be NULL. SPEC 14.1. */
+static bool given(flis_ctx *ctx, const void *argument, const char *what)
+{
+    if (!usable(ctx)) return false;
+    return argument || flis_fail(ctx, "%s: got NULL", what);
+}
+
 /* ---- The pipeline ------------------------------------------------------------------------------------------------- */
 
-/* SPEC 8.7. */
+/* The defaults of the authors' command line: scripts/FLIS.py, the parser in main; PLMS as in their README. SPEC 8.7. */
 void flis_options_default(flis_options *options)
 {
+    if (!options) return;
     memset(options, 0, sizeof *options);
     options->sampling.kind = FLIS_PLMS;
     options->sampling.steps = 50;
@@ -77,7 +106,7 @@ void flis_options_default(flis_options *options)
 enum { SCALES = 5 };
 static const size_t SCALE_FACTOR[SCALES] = {1, 8, 16, 32, 64};
 
-/* seen[s][id]: whether any cell at scale s has that id. SPEC 14.4. */
+/* seen[s][id]: true if any cell at scale s has that id. SPEC 14.4. */
 static bool ids_seen(flis_ctx *ctx, const flis_picture *label, size_t width, size_t height, bool seen[SCALES][256])
 {
     if (height && width > SIZE_MAX / height) return flis_fail(ctx, "%zu x %zu pixels are too many", width, height);
@@ -95,16 +124,18 @@ static bool ids_seen(flis_ctx *ctx, const flis_picture *label, size_t width, siz
     return flis_ok(ctx);
 }
 
-/* What has no cell at a scale is closed everywhere there: the phrase does nothing in those layers. SPEC 14.4. */
+/* A phrase without a cell at a scale is masked everywhere there: it has no effect in those layers. SPEC 14.4. */
 void flis_layout_warnings(flis_ctx *ctx, const flis_layout *layout, size_t width, size_t height,
                           void (*warn)(void *user, const char *sentence), void *user)
 {
     bool seen[SCALES][256] = {{false}};
-    if (!warn || !layout->label.width || !ids_seen(ctx, &layout->label, width, height, seen)) return;
+    if (!warn || !given(ctx, layout, "layout") || !layout->label.width ||
+        !ids_seen(ctx, &layout->label, width, height, seen))
+        return;
     for (size_t i = 0; i < layout->count; i++) {
         const flis_phrase *phrase = &layout->phrase[i];
         char scales[SCALES * 48] = "", sentence[512];
-        if (phrase->id < 0) continue;
+        if (phrase->id < 0 || phrase->id > 255) continue;
         for (size_t s = 0; s < SCALES; s++) {
             const size_t used = strlen(scales), w = width / SCALE_FACTOR[s], h = height / SCALE_FACTOR[s];
             if (!seen[s][phrase->id] && w && h)
@@ -140,21 +171,23 @@ static bool guided_pass(flis_ctx *ctx, const flis_guided *g, const flis_real *x,
     return flis_ok(ctx);
 }
 
-/* The layout acts on the conditional pass alone, and the two passes are separate calls, as the authors' are.
-   SPEC 8.5. */
+/* eps_c = U-Net(x, t, prompt, layout), eps_u = U-Net(x, t, ""): the layout acts on the conditional pass alone, and the two
+   passes are separate calls, as in the authors' samplers. The sampler combines them. SPEC 8.5. */
 bool flis_guided_eps(flis_ctx *ctx, void *guided, const flis_real *x, int64_t t, flis_real *eps, flis_real *uncond)
 {
     const flis_guided *g = guided;
+    if (!given(ctx, g, "guidance") || !given(ctx, g->unet, "guidance: the U-Net")) return false;
     if (uncond && !g->uncond) return flis_fail(ctx, "guidance needs the text features of the empty prompt");
     if (!guided_pass(ctx, g, x, t, g->context, g->rca, "cond.", eps)) return false;
     return !uncond || guided_pass(ctx, g, x, t, g->uncond, NULL, "uncond.", uncond);
 }
 
-/* SPEC 9.1. */
+/* byte = (uint8)(255 clamp((y + 1) / 2, 0, 1)), y = decode(z float32(1 / scale factor)). FLIS.py:186-194. SPEC 9.1. */
 bool flis_decode_picture(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *z, flis_picture *out)
 {
+    if (!given(ctx, out, "decode: the picture")) return false;
     memset(out, 0, sizeof *out);
-    if (!z || !flis_ok(ctx)) return false;
+    if (!given(ctx, z, "decode: the latents") || !given(ctx, vae, "decode: the autoencoder")) return false;
     flis_mark mark = flis_here(ctx);
     const float factor = (float)(1.0 / flis_vae_get_config(vae)->scale_factor); /* torch multiplies by a float32 */
     const flis_tensor *y = flis_vae_decode(ctx, vae, flis_scale(ctx, z, (double)factor));
@@ -178,7 +211,7 @@ bool flis_decode_picture(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *
     return false;
 }
 
-/* One call of flis_generate on its way; guided is what the U-Net needs, the rest is for names and progress. */
+/* One picture in progress; guided is what the U-Net needs, the rest is for names and progress. */
 typedef struct generation {
     flis_guided guided;
     const flis_options *options;
@@ -192,7 +225,7 @@ typedef struct generation {
     flis_real *x; /* [4][h][w]: x_T, in the end the latents */
 } generation;
 
-/* Everything that can be told to be wrong from the options alone. SPEC 8.7. */
+/* Every mistake that the options alone show. SPEC 8.7. */
 static bool check_options(flis_ctx *ctx, const flis_options *options, generation *g)
 {
     const size_t unit = 64, most = 8192;
@@ -218,6 +251,7 @@ static bool check_options(flis_ctx *ctx, const flis_options *options, generation
     return flis_ok(ctx);
 }
 
+/* A noise tensor of another shape or type. */
 static bool noise_fails(flis_ctx *ctx, const char *path, const flis_entry *e, const generation *g)
 {
     char shape[FLIS_MAX_DIMS * 21 + 1] = "";
@@ -228,20 +262,9 @@ static bool noise_fails(flis_ctx *ctx, const char *path, const flis_entry *e, co
                      flis_dtype_name(e->dtype), shape, g->h, g->w);
 }
 
-/* Seeds the generator and draws x_T; where a file gives x_T, that replaces what was drawn, so that the noise of later
-   steps stays the same as if it had been drawn. SPEC 8.7. */
-static bool make_noise(flis_ctx *ctx, generation *g)
+/* x_T from a safetensors file: its tensor x_T, or its only one. SPEC 8.7. */
+static bool read_noise(flis_ctx *ctx, generation *g, const char *path)
 {
-    const char *path = g->options->noise;
-    float *drawn = flis_alloc(ctx, g->count, sizeof *drawn);
-    g->x = flis_alloc(ctx, g->count, sizeof *g->x);
-    if (drawn && g->x) {
-        flis_rng_seed(&ctx->rng, g->options->rng, g->options->seed);
-        flis_randn(&ctx->rng, drawn, g->count);
-        for (size_t i = 0; i < g->count; i++) g->x[i] = (flis_real)drawn[i];
-    }
-    free(drawn);
-    if (!path || !flis_ok(ctx)) return flis_ok(ctx);
     flis_file *file = flis_file_open(ctx, path);
     if (!file) return false;
     const flis_entry *e = flis_file_find(file, "x_T");
@@ -258,6 +281,38 @@ static bool make_noise(flis_ctx *ctx, generation *g)
     return flis_ok(ctx);
 }
 
+/* x_T from the caller's array. SPEC 8.7. */
+static bool copy_noise(flis_ctx *ctx, generation *g)
+{
+    const flis_real *values = g->options->noise_values;
+    if (g->options->noise_count != g->count)
+        return flis_fail(ctx, "noise: got an array of %zu values, wanted %zu: [4,%zu,%zu]", g->options->noise_count,
+                         g->count, g->h, g->w);
+    for (size_t i = 0; i < g->count; i++) {
+        if (!(fabs((double)values[i]) <= DBL_MAX)) return flis_fail(ctx, "noise: value %zu is not finite", i);
+        g->x[i] = values[i];
+    }
+    return true;
+}
+
+/* Seeds the generator and draws x_T. Given noise replaces what was drawn, so that the noise of later steps is the same
+   as if it had been drawn. SPEC 8.7. */
+static bool make_noise(flis_ctx *ctx, generation *g)
+{
+    const flis_options *o = g->options;
+    float *drawn = flis_alloc(ctx, g->count, sizeof *drawn);
+    g->x = flis_alloc(ctx, g->count, sizeof *g->x);
+    if (drawn && g->x) {
+        flis_rng_seed(&ctx->rng, o->rng, o->seed);
+        flis_randn(&ctx->rng, drawn, g->count);
+        for (size_t i = 0; i < g->count; i++) g->x[i] = (flis_real)drawn[i];
+    }
+    free(drawn);
+    if (!flis_ok(ctx)) return false;
+    if (o->noise && o->noise_values) return flis_fail(ctx, "noise: got a file and an array, wanted one of them");
+    return o->noise ? read_noise(ctx, g, o->noise) : !o->noise_values || copy_noise(ctx, g);
+}
+
 /* One dimension of a tensor must be what another part gives; says so before hours are spent on the other parts.
    SPEC 13.2. */
 static bool check_dimension(flis_ctx *ctx, const flis_file *file, const char *name, int which, uint64_t wanted,
@@ -271,12 +326,38 @@ static bool check_dimension(flis_ctx *ctx, const flis_file *file, const char *na
                      why);
 }
 
+/* The label map of a layout: bytes, one class id per pixel. SPEC 10.9. */
+static bool check_label(flis_ctx *ctx, const char *where, const flis_picture *label)
+{
+    if (label->channels != 1)
+        return flis_fail(ctx, "%s: got a label map of %zu channels, wanted 1: one class id per pixel", where,
+                         label->channels);
+    return given(ctx, label->pixels, "label map: its pixels") && size_fits(ctx, where, label->width, label->height);
+}
+
+/* A layout may come from a caller's own memory: what flis_layout_read would refuse is refused here. SPEC 10.9. */
+static bool check_layout(flis_ctx *ctx, const flis_layout *layout, bool no_layout)
+{
+    if (!given(ctx, layout, "layout")) return false;
+    if (!layout->count) return flis_fail(ctx, "layout: got no phrases, wanted at least one");
+    if (!given(ctx, layout->phrase, "layout: its phrases")) return false;
+    for (size_t i = 0; i < layout->count; i++) {
+        const flis_phrase *phrase = &layout->phrase[i];
+        if (!phrase->text) return flis_fail(ctx, "layout: phrase %zu: got NULL, wanted a text", i);
+        if (phrase->id < -1 || phrase->id > 255)
+            return flis_fail(ctx, "layout: phrase \"%.200s\": got id %d, wanted an integer from -1 to 255",
+                             phrase->text, phrase->id);
+    }
+    return no_layout || !layout->label.width || check_label(ctx, "layout", &layout->label);
+}
+
 /* The parts must fit each other, and the vocabulary the text encoder. SPEC 13.2. */
 static bool check_model(flis_ctx *ctx, const flis_file *file, const flis_vocab *vocab)
 {
     static const char table[] = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight";
     static const char unet[] = "model.diffusion_model.", keys[] = ".attn2.to_k.weight";
     const flis_entry *e = flis_file_find(file, table);
+    if (!given(ctx, vocab, "vocabulary")) return false;
     if (!check_dimension(ctx, file, table, 0, flis_vocab_size(vocab), "the size of the vocabulary") ||
         !check_dimension(ctx, file, "model.diffusion_model.input_blocks.0.0.weight", 1, 4,
                          "the channels of a latent") ||
@@ -308,10 +389,20 @@ static flis_real *encode(flis_ctx *ctx, const flis_clip *clip, const int32_t *id
     return out;
 }
 
+/* A model that is loaded once. The parts that are NULL are read from the file when they are needed. */
+struct flis_model {
+    flis_file *file;
+    flis_clip *clip;
+    flis_unet *unet;
+    flis_vae *vae;
+    unsigned parts; /* that were asked for: FLIS_PART_… */
+};
+
 /* Text features of the prompt and, where guidance needs them, of "": BOS, then EOS to the end. SPEC 8.7. */
-static bool encode_prompts(flis_ctx *ctx, flis_file *file, const flis_vocab *vocab, generation *g)
+static bool encode_prompts(flis_ctx *ctx, const flis_model *model, const flis_vocab *vocab, generation *g)
 {
-    flis_clip *clip = flis_clip_load(ctx, file);
+    flis_clip *own = model->clip ? NULL : flis_clip_load(ctx, model->file);
+    const flis_clip *clip = model->clip ? model->clip : own;
     if (!clip) return false;
     g->context = encode(ctx, clip, g->prompt.ids, "clip.");
     if (g->options->sampling.scale != 1) {
@@ -319,7 +410,7 @@ static bool encode_prompts(flis_ctx *ctx, flis_file *file, const flis_vocab *voc
         for (int i = 1; i < FLIS_TOKENS; i++) empty[i] = flis_vocab_eos(vocab);
         g->uncond = encode(ctx, clip, empty, "clip.uncond.");
     }
-    flis_clip_free(clip);
+    flis_clip_free(own);
     g->guided.context = g->context;
     g->guided.uncond = g->uncond;
     return flis_ok(ctx);
@@ -342,7 +433,7 @@ static bool generation_eps(flis_ctx *ctx, void *user, const flis_real *x, int64_
     return flis_guided_eps(ctx, &g->guided, x, t, eps, uncond);
 }
 
-/* SPEC 10.12. */
+/* After a step: its tensors go to the trace, the record to the caller. SPEC 10.12. */
 static void generation_step(flis_ctx *ctx, void *user, const flis_step *step)
 {
     generation *g = user;
@@ -355,34 +446,36 @@ static void generation_step(flis_ctx *ctx, void *user, const flis_step *step)
     if (g->options->step) g->options->step(ctx, g->options->step_user, step);
 }
 
-/* SPEC 8.7. */
-static bool sample(flis_ctx *ctx, flis_file *file, generation *g)
+/* x_T to the final latents, in g->x. SPEC 8.7. */
+static bool sample(flis_ctx *ctx, const flis_model *model, generation *g)
 {
-    const flis_model_fn model = {generation_eps, generation_step, g};
-    flis_unet *unet = flis_unet_load(ctx, file);
-    if (!unet) return false;
-    g->guided.unet = unet;
+    const flis_model_fn function = {generation_eps, generation_step, g};
+    flis_unet *own = model->unet ? NULL : flis_unet_load(ctx, model->file);
+    g->guided.unet = model->unet ? model->unet : own;
+    if (!g->guided.unet) return false;
     ctx->scope[0] = 0;
     trace_latent(ctx, g, g->x, "x_T");
-    bool ok = flis_sample(ctx, &g->options->sampling, g->count, g->x, &model);
-    flis_unet_free(unet);
+    bool ok = flis_sample(ctx, &g->options->sampling, g->count, g->x, &function);
+    flis_unet_free(own);
     return ok;
 }
 
-/* SPEC 9.1. */
-static bool decode(flis_ctx *ctx, flis_file *file, const generation *g, flis_picture *out)
+/* The final latents to the picture's bytes. SPEC 9.1. */
+static bool decode(flis_ctx *ctx, const flis_model *model, const generation *g, flis_picture *out)
 {
-    flis_vae *vae = flis_vae_load(ctx, file, true, false);
+    const bool loaded = model->parts & FLIS_PART_DECODER;
+    flis_vae *own = loaded ? NULL : flis_vae_load(ctx, model->file, true, false);
+    const flis_vae *vae = loaded ? model->vae : own;
     if (!vae) return false;
     flis_mark mark = flis_here(ctx);
     snprintf(ctx->scope, sizeof ctx->scope, "decode.");
     bool ok = flis_decode_picture(ctx, vae, flis_from_nchw(ctx, g->x, 1, 4, g->h, g->w), out);
     flis_rewind(ctx, mark);
-    flis_vae_free(vae);
+    flis_vae_free(own);
     return ok;
 }
 
-/* Brings the label map to the picture's size, and warns of phrases without a place. SPEC 8.7. */
+/* Brings the label map to the picture's size, and warns of phrases that have no cell at some scale. SPEC 8.7. */
 static bool make_rca(flis_ctx *ctx, const flis_layout *layout, generation *g)
 {
     const flis_options *o = g->options;
@@ -396,30 +489,257 @@ static bool make_rca(flis_ctx *ctx, const flis_layout *layout, generation *g)
     return true;
 }
 
-/* scripts/FLIS.py main: tokens, text features, x_T, sampler, decoder. What needs no weights comes first, so that
-   mistakes show at once; then one part's weights at a time. SPEC 8.7. */
-bool flis_generate(flis_ctx *ctx, const char *model, const flis_vocab *vocab, const flis_layout *layout,
+/* scripts/FLIS.py main after the options: tokens, text features, sampler, decoder. What needs no weights comes first, so
+   that mistakes show at once; a part that is not loaded is in memory only while it works. SPEC 8.7. */
+static bool paint(flis_ctx *ctx, const flis_model *model, const flis_vocab *vocab, const flis_layout *layout,
+                  generation *g, flis_picture *out)
+{
+    char scope[sizeof ctx->scope];
+    memcpy(scope, ctx->scope, sizeof scope);
+    bool ok = check_model(ctx, model->file, vocab) && check_layout(ctx, layout, g->options->no_layout) &&
+              flis_prompt_make(ctx, vocab, layout->phrase, layout->count, &g->prompt) && make_rca(ctx, layout, g) &&
+              encode_prompts(ctx, model, vocab, g) && sample(ctx, model, g) && decode(ctx, model, g, out);
+    memcpy(ctx->scope, scope, sizeof scope);
+    return ok;
+}
+
+static void generation_free(generation *g)
+{
+    flis_prompt_free(&g->prompt);
+    free(g->context);
+    free(g->uncond);
+    free(g->label);
+    free(g->x);
+}
+
+/* With a model that is loaded already. SPEC 8.7. */
+bool flis_model_generate(flis_ctx *ctx, const flis_model *model, const flis_vocab *vocab, const flis_layout *layout,
+                         const flis_options *options, flis_picture *out)
+{
+    generation g = {.h = 0};
+    if (out) memset(out, 0, sizeof *out);
+    if (!given(ctx, out, "generate: the picture") || !given(ctx, options, "generate: the options") ||
+        !given(ctx, model, "generate: the model (not loaded, or freed)"))
+        return false;
+    bool ok = check_options(ctx, options, &g) && make_noise(ctx, &g) && paint(ctx, model, vocab, layout, &g, out);
+    generation_free(&g);
+    return ok;
+}
+
+/* From a model on disk, one part's weights in memory at a time; options are checked before the file is opened.
+   SPEC 8.7. */
+bool flis_generate(flis_ctx *ctx, const char *path, const flis_vocab *vocab, const flis_layout *layout,
                    const flis_options *options, flis_picture *out)
 {
     generation g = {.h = 0};
-    char scope[sizeof ctx->scope];
-    flis_file *file = NULL;
-    memset(out, 0, sizeof *out);
-    if (!flis_ok(ctx)) return false;
-    memcpy(scope, ctx->scope, sizeof scope);
-    bool ok = check_options(ctx, options, &g) && make_noise(ctx, &g) && (file = flis_model_open(ctx, model)) != NULL &&
-              check_model(ctx, file, vocab) && flis_prompt_make(ctx, vocab, layout->phrase, layout->count, &g.prompt) &&
-              make_rca(ctx, layout, &g) && encode_prompts(ctx, file, vocab, &g) && sample(ctx, file, &g) &&
-              decode(ctx, file, &g, out);
-    memcpy(ctx->scope, scope, sizeof scope);
-    flis_file_close(file);
-    flis_prompt_free(&g.prompt);
-    free(g.context);
-    free(g.uncond);
-    free(g.label);
-    free(g.x);
+    flis_model *model = NULL;
+    if (out) memset(out, 0, sizeof *out);
+    if (!given(ctx, out, "generate: the picture") || !given(ctx, options, "generate: the options")) return false;
+    bool ok = check_options(ctx, options, &g) && make_noise(ctx, &g) &&
+              (model = flis_model_load(ctx, path, FLIS_PARTS_NONE)) != NULL &&
+              paint(ctx, model, vocab, layout, &g, out);
+    flis_model_free(&model);
+    generation_free(&g);
     return ok;
 }
+
+/* ---- Models that are loaded once ---------------------------------------------------------------------------------- */
+
+/* Takes the opened file over. Once all that painting needs is loaded, the file's data is not needed any more. SPEC 8.7. */
+static flis_model *model_of(flis_ctx *ctx, flis_file *file, unsigned parts)
+{
+    flis_model *model = file ? flis_alloc(ctx, 1, sizeof *model) : NULL;
+    if (!model) {
+        flis_file_close(file);
+        return NULL;
+    }
+    model->file = file;
+    model->parts = parts;
+    const bool decoder = parts & FLIS_PART_DECODER, encoder = parts & FLIS_PART_ENCODER;
+    if (parts & FLIS_PART_TEXT) model->clip = flis_clip_load(ctx, file);
+    if (parts & FLIS_PART_UNET) model->unet = flis_unet_load(ctx, file);
+    if (decoder || encoder) model->vae = flis_vae_load(ctx, file, decoder, encoder);
+    if ((parts & FLIS_PARTS_PAINT) == FLIS_PARTS_PAINT) file_release(file);
+    if (!flis_ok(ctx)) flis_model_free(&model);
+    return model;
+}
+
+static bool check_parts(flis_ctx *ctx, unsigned parts)
+{
+    if (parts <= FLIS_PARTS_ALL) return true;
+    return flis_fail(ctx, "model: got parts 0x%x, wanted a sum of FLIS_PART_TEXT, _UNET, _DECODER, _ENCODER", parts);
+}
+
+/* Opens the model and loads those of its parts that are wanted; the rest stays on disk. SPEC 8.7. */
+flis_model *flis_model_load(flis_ctx *ctx, const char *path, unsigned parts)
+{
+    if (!given(ctx, path, "model: its path") || !check_parts(ctx, parts)) return NULL;
+    return model_of(ctx, flis_model_open(ctx, path), parts);
+}
+
+/* The same from bytes in memory. SPEC 8.7. */
+flis_model *flis_model_load_memory(flis_ctx *ctx, const char *name, const void *bytes, size_t length, unsigned parts)
+{
+    if (!given(ctx, bytes, "model: its bytes") || !check_parts(ctx, parts)) return NULL;
+    return model_of(ctx, flis_file_open_memory(ctx, name, bytes, length), parts);
+}
+
+/* Sets the caller's pointer to NULL, so that a freed model is recognised. SPEC 8.7. */
+void flis_model_free(flis_model **model)
+{
+    if (!model || !*model) return;
+    flis_clip_free((*model)->clip);
+    flis_unet_free((*model)->unet);
+    flis_vae_free((*model)->vae);
+    flis_file_close((*model)->file);
+    free(*model);
+    *model = NULL;
+}
+
+/* The loaded text encoder, or NULL. SPEC 8.7. */
+const flis_clip *flis_model_clip(const flis_model *model)
+{
+    return model ? model->clip : NULL;
+}
+
+/* The loaded U-Net, or NULL. SPEC 8.7. */
+const flis_unet *flis_model_unet(const flis_model *model)
+{
+    return model ? model->unet : NULL;
+}
+
+/* The loaded autoencoder, or NULL. SPEC 8.7. */
+const flis_vae *flis_model_vae(const flis_model *model)
+{
+    return model ? model->vae : NULL;
+}
+
+/* ---- The library's surface: version, failures, bindings ----------------------------------------------------------- */
+
+/* The number of the library that runs, for comparison with the header's. SPEC 14.1. */
+int flis_version(void)
+{
+    return FLIS_VERSION_NUMBER;
+}
+
+/* The same as text. SPEC 14.1. */
+const char *flis_version_text(void)
+{
+    return FLIS_VERSION;
+}
+
+/* The context can be used again; nothing that it holds is touched. SPEC 14.1. */
+void flis_clear_error(flis_ctx *ctx)
+{
+    if (!ctx) return;
+    ctx->error[0] = 0;
+    ctx->scope[0] = 0;
+}
+
+/* free, for callers that have another C library. SPEC 14.1. */
+void flis_release(void *memory)
+{
+    free(memory);
+}
+
+/* Sizes of types and places of members, one row for each that a binding needs. SPEC 14.1. */
+bool flis_abi(const char *name, size_t *offset, size_t *size)
+{
+#define TYPE(type) \
+    { \
+#type, 0, sizeof(type) \
+    }
+#define MEMBER(type, member) \
+    { \
+#type "." #member, offsetof(type, member), sizeof(((type *)NULL)->member) \
+    }
+    static const struct {
+        const char *name;
+        size_t offset, size;
+    } rows[] = {
+        TYPE(flis_real),
+        TYPE(flis_ctx),
+        MEMBER(flis_ctx, error),
+        MEMBER(flis_ctx, threads),
+        MEMBER(flis_ctx, macs),
+        MEMBER(flis_ctx, rng),
+        MEMBER(flis_ctx, precision),
+        MEMBER(flis_ctx, progress),
+        MEMBER(flis_ctx, progress_user),
+        MEMBER(flis_ctx, trace),
+        MEMBER(flis_ctx, trace_wants),
+        MEMBER(flis_ctx, trace_user),
+        TYPE(flis_mark),
+        TYPE(flis_tensor),
+        MEMBER(flis_tensor, rank),
+        MEMBER(flis_tensor, bytes),
+        MEMBER(flis_tensor, n),
+        MEMBER(flis_tensor, h),
+        MEMBER(flis_tensor, w),
+        MEMBER(flis_tensor, c),
+        MEMBER(flis_tensor, x),
+        TYPE(flis_param),
+        MEMBER(flis_param, rank),
+        MEMBER(flis_param, shape),
+        MEMBER(flis_param, table),
+        MEMBER(flis_param, groups),
+        TYPE(flis_mask),
+        MEMBER(flis_mask, causal),
+        MEMBER(flis_mask, attended),
+        TYPE(flis_picture),
+        MEMBER(flis_picture, width),
+        MEMBER(flis_picture, height),
+        MEMBER(flis_picture, channels),
+        MEMBER(flis_picture, pixels),
+        TYPE(flis_layout),
+        TYPE(flis_options),
+        MEMBER(flis_options, sampling),
+        MEMBER(flis_options, seed),
+        MEMBER(flis_options, rng),
+        MEMBER(flis_options, width),
+        MEMBER(flis_options, height),
+        MEMBER(flis_options, no_layout),
+        MEMBER(flis_options, noise_values),
+        MEMBER(flis_options, noise_count),
+        TYPE(flis_sampling),
+        MEMBER(flis_sampling, kind),
+        MEMBER(flis_sampling, steps),
+        MEMBER(flis_sampling, eta),
+        MEMBER(flis_sampling, scale),
+        TYPE(flis_prompt),
+        MEMBER(flis_prompt, text),
+        MEMBER(flis_prompt, ids),
+        MEMBER(flis_prompt, tokens),
+        MEMBER(flis_prompt, classes),
+        MEMBER(flis_prompt, class_ids),
+        TYPE(flis_rca),
+        MEMBER(flis_rca, label),
+        MEMBER(flis_rca, height),
+        MEMBER(flis_rca, width),
+        MEMBER(flis_rca, class_ids),
+        MEMBER(flis_rca, classes),
+        TYPE(flis_rng),
+        TYPE(flis_schedule),
+        MEMBER(flis_schedule, beta),
+        MEMBER(flis_schedule, alpha_bar),
+        TYPE(flis_steps),
+        MEMBER(flis_steps, count),
+        MEMBER(flis_steps, t),
+        MEMBER(flis_steps, alpha),
+        MEMBER(flis_steps, alpha_prev),
+        MEMBER(flis_steps, sigma),
+    };
+#undef TYPE
+#undef MEMBER
+    for (size_t i = 0; name && i < COUNT(rows); i++) {
+        if (strcmp(rows[i].name, name) != 0) continue;
+        if (offset) *offset = rows[i].offset;
+        if (size) *size = rows[i].size;
+        return true;
+    }
+    return false;
+}
+
 /* ---- Models: one file, shards, a diffusers folder ---------------------------------------------------------------- */
 
 enum { PATH_ROOM = 4096, LARGEST_CONFIG = 1 << 24 };
@@ -526,7 +846,7 @@ static bool append_part(flis_ctx *ctx, flis_file *file, const char *folder, cons
     return flis_fail(
         ctx,
         "%s: %s: no weights: wanted diffusion_pytorch_model.safetensors or model.safetensors there (of .bin "
-        "files, tools/ckpt2safetensors makes them)",
+        "files, bin/ckpt2safetensors makes them)",
         folder, part);
 }
 
@@ -565,7 +885,7 @@ static void set_number(flis_ctx *ctx, flis_file *file, const char *key, double n
     flis_file_set_metadata(ctx, file, key, text);
 }
 
-/* unet/, vae/ and text_encoder/ with their config.json: what shapes do not tell becomes metadata. diffusers calls the
+/* unet/, vae/ and text_encoder/ with their config.json: what shapes do not determine becomes metadata. diffusers calls the
    number of heads attention_head_dim. SPEC 10.3. */
 static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder)
 {
@@ -626,12 +946,14 @@ static const char *shell_word(const char *path, char *out, size_t room)
     return out;
 }
 
-/* SPEC 10.3. */
+/* Which form a model has is decided by its name and by the files that are there, then its tensors are listed as one file's.
+   SPEC 10.3. */
 flis_file *flis_model_open(flis_ctx *ctx, const char *path)
 {
     char config[PATH_ROOM], word[PATH_ROOM];
+    if (!given(ctx, path, "model: its path")) return NULL;
     if (is_checkpoint(path)) {
-        flis_fail(ctx, "%s: a PyTorch checkpoint must be converted first: tools/ckpt2safetensors %s OUT.safetensors",
+        flis_fail(ctx, "%s: a PyTorch checkpoint must be converted first: bin/ckpt2safetensors %s OUT.safetensors",
                   path, shell_word(path, word, sizeof word));
         return NULL;
     }
@@ -688,25 +1010,25 @@ static void load_values(flis_ctx *ctx, flis_loader *loader, const flis_entry *en
 {
     const size_t count = flis_param_count(param);
     const bool half = multiplies(param) && (entry->dtype == FLIS_F16 || entry->dtype == FLIS_BF16);
-    size_t odd = count;
+    size_t bad = count;
     void *values = flis_alloc(ctx, count, half ? sizeof(uint16_t) : sizeof(flis_real));
     if (values && half && flis_file_read_u16(ctx, loader->file, entry, values)) {
         const uint16_t *x = values, exponent = entry->dtype == FLIS_F16 ? 0x7c00 : 0x7f80;
-        for (odd = 0; odd < count && (x[odd] & exponent) != exponent; odd++) {}
+        for (bad = 0; bad < count && (x[bad] & exponent) != exponent; bad++) {}
         flis_param_set_half(ctx, param, x, entry->dtype == FLIS_BF16);
     } else if (values && !half && flis_file_read_real(ctx, loader->file, entry, values)) {
         const flis_real *x = values;
-        for (odd = 0; odd < count && x[odd] - x[odd] == 0; odd++) {}
+        for (bad = 0; bad < count && x[bad] - x[bad] == 0; bad++) {}
         flis_param_set(ctx, param, x, false);
     }
-    if (odd < count) {
-        problem(ctx, loader, "%s: value %zu is NaN or infinite", name, odd);
+    if (bad < count) {
+        problem(ctx, loader, "%s: value %zu is NaN or infinite", name, bad);
         loader->nonfinite++;
     }
     free(values);
 }
 
-/* SPEC 10.3. */
+/* Finds the tensor of a weight, checks its shape and type, and fills the weight; what is wrong is collected. SPEC 10.3. */
 bool flis_load_visit(flis_ctx *ctx, void *user, const char *name, flis_param *param)
 {
     flis_loader *loader = user;
@@ -736,13 +1058,13 @@ bool flis_load_visit(flis_ctx *ctx, void *user, const char *name, flis_param *pa
         return true;
     }
     if (loader->bad > loader->nonfinite || ctx->dry)
-        return true; /* it will fail: only look for what is cheap to tell */
+        return true; /* the load will fail: only the cheap checks go on, to list every problem */
     load_values(ctx, loader, entry, name, param);
     if (ctx->progress) ctx->progress(ctx->progress_user, "load", loader->done, loader->total);
     return flis_poll(ctx) && !ctx->dry;
 }
 
-/* SPEC 10.3. */
+/* The collected problems become the error sentence; tensors that no part asked for are only reported. SPEC 10.3. */
 bool flis_load_finish(flis_ctx *ctx, flis_loader *loader, const char *prefix)
 {
     if (!flis_ok(ctx)) return false;
@@ -886,15 +1208,22 @@ static char *layout_find(flis_ctx *ctx, const char *json_path, const flis_json *
     return NULL;
 }
 
-/* SPEC 10.9. */
-static bool layout_from_json(flis_ctx *ctx, const char *path, const flis_json *json, flis_layout *out)
+/* The phrases of a layout's JSON. SPEC 10.9. */
+static bool layout_mapping(flis_ctx *ctx, const char *path, const flis_json *json, flis_layout *out)
 {
     if (json->type != FLIS_OBJECT)
         return layout_fail(ctx, path, json, "got %.40s, wanted an object with text_label_mapping and layout_path",
                            flis_json_got(json));
-    const flis_json *mapping = flis_json_get(json, "text_label_mapping"), *picture = flis_json_get(json, "layout_path");
+    const flis_json *mapping = flis_json_get(json, "text_label_mapping");
     if (!mapping) return layout_fail(ctx, path, json, "text_label_mapping is missing");
-    if (!layout_phrases(ctx, path, mapping, out)) return false;
+    return layout_phrases(ctx, path, mapping, out);
+}
+
+/* The phrases, then the label map that layout_path names. SPEC 10.9. */
+static bool layout_from_json(flis_ctx *ctx, const char *path, const flis_json *json, flis_layout *out)
+{
+    if (!layout_mapping(ctx, path, json, out)) return false;
+    const flis_json *picture = flis_json_get(json, "layout_path");
     if (!picture) return true;
     if (picture->type != FLIS_STRING || !picture->length || strlen(picture->string) != picture->length)
         return layout_fail(ctx, path, picture, "layout_path: got %.40s, wanted the name of a file",
@@ -906,10 +1235,11 @@ static bool layout_from_json(flis_ctx *ctx, const char *path, const flis_json *j
     return ok;
 }
 
-/* SPEC 10.9. */
+/* A layout from the disk: its JSON, and the label map beside it. SPEC 10.9. */
 bool flis_layout_read(flis_ctx *ctx, const char *json_path, flis_layout *out)
 {
     size_t length;
+    if (!given(ctx, out, "layout: where it goes")) return false;
     memset(out, 0, sizeof *out);
     char *text = flis_read_file(ctx, json_path, LARGEST_LAYOUT_FILE, &length);
     flis_json *json = text ? flis_json_parse(ctx, json_path, text, length) : NULL;
@@ -920,7 +1250,62 @@ bool flis_layout_read(flis_ctx *ctx, const char *json_path, flis_layout *out)
     return ok;
 }
 
-/* SPEC 10.9. */
+/* A layout from memory. A file is never opened, so a layout_path needs the map beside it as an argument. SPEC 10.9. */
+bool flis_layout_parse(flis_ctx *ctx, const char *name, const char *text, size_t length, const flis_picture *label,
+                       flis_layout *out)
+{
+    if (!given(ctx, out, "layout: where it goes")) return false;
+    memset(out, 0, sizeof *out);
+    if (!given(ctx, text, "layout: its text")) return false;
+    if (!name) name = "layout";
+    flis_json *json = flis_json_parse(ctx, name, text, length);
+    if (json && layout_mapping(ctx, name, json, out)) {
+        const flis_json *path = flis_json_get(json, "layout_path");
+        if (!label && path)
+            layout_fail(ctx, name, path,
+                        "layout_path: a layout in memory opens no file: pass its label map as an array");
+        else if (label && check_label(ctx, name, label))
+            flis_layout_set_label(ctx, out, label->pixels, label->width, label->height);
+    }
+    flis_json_free(json);
+    if (!flis_ok(ctx)) flis_layout_free(out);
+    return flis_ok(ctx);
+}
+
+/* One phrase more, copied. SPEC 10.9. */
+bool flis_layout_add(flis_ctx *ctx, flis_layout *layout, const char *phrase, int id)
+{
+    if (!given(ctx, layout, "layout") || !given(ctx, phrase, "layout: a phrase")) return false;
+    if (id < -1 || id > 255)
+        return flis_fail(ctx, "layout: phrase \"%.200s\": got id %d, wanted an integer from -1 to 255", phrase, id);
+    if (layout->count >= MOST_PHRASES)
+        return flis_fail(ctx, "layout: got %zu phrases, wanted at most %d", layout->count + 1, MOST_PHRASES);
+    char *copy = flis_alloc(ctx, strlen(phrase) + 1, 1);
+    flis_phrase *grown = copy ? realloc(layout->phrase, (layout->count + 1) * sizeof *grown) : NULL;
+    if (!grown) {
+        free(copy);
+        return flis_fail(ctx, "out of memory: %zu phrases", layout->count + 1);
+    }
+    layout->phrase = grown;
+    grown[layout->count++] = (flis_phrase){strcpy(copy, phrase), id};
+    return true;
+}
+
+/* A copy of the caller's map, in place of the one that was there. SPEC 10.9. */
+bool flis_layout_set_label(flis_ctx *ctx, flis_layout *layout, const uint8_t *label, size_t width, size_t height)
+{
+    if (!given(ctx, layout, "layout") || !given(ctx, label, "layout: its label map") ||
+        !size_fits(ctx, "layout: its label map", width, height))
+        return false;
+    uint8_t *copy = flis_alloc(ctx, height, width);
+    if (!copy) return false;
+    memcpy(copy, label, height * width);
+    free(layout->label.pixels);
+    layout->label = (flis_picture){width, height, 1, copy};
+    return true;
+}
+
+/* Frees phrases and map, and leaves a layout of zeros. SPEC 10.9. */
 void flis_layout_free(flis_layout *layout)
 {
     if (!layout) return;
@@ -953,7 +1338,7 @@ static size_t torch_source(size_t i, size_t in, size_t out)
     return source < in ? source : in - 1;
 }
 
-/* SPEC 4.2. */
+/* out[y][x] = in[source(y)][source(x)]: attention_FLIS.py:203-226. SPEC 4.2. */
 void flis_label_torch(const uint8_t *in, size_t h, size_t w, uint8_t *out, size_t out_h, size_t out_w)
 {
     for (size_t y = 0; y < out_h; y++) {
@@ -967,8 +1352,8 @@ void flis_label_torch(const uint8_t *in, size_t h, size_t w, uint8_t *out, size_
 enum { LARGEST_SIDE = 16384, MOST_PIXELS = 1 << 26, LARGEST_PICTURE_FILE = 1 << 28 };
 static const uint8_t PNG_SIGNATURE[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
 
-/* SPEC 10.10. */
-bool flis_read_label(flis_ctx *ctx, const char *path, flis_picture *out)
+/* A label map from the bytes of a file, whose kind its first bytes show. SPEC 10.10. */
+bool flis_read_label_memory(flis_ctx *ctx, const char *name, const void *bytes, size_t length, flis_picture *out)
 {
     static const struct {
         const char *start, *name;
@@ -978,24 +1363,42 @@ bool flis_read_label(flis_ctx *ctx, const char *path, flis_picture *out)
         {"P6", "a PPM picture (RGB)", 2}, {"P7", "a PAM picture", 2},       {"\xFF\xD8\xFF", "a JPEG picture", 3},
         {"GIF8", "a GIF picture", 4},     {"BM", "a BMP picture", 2},       {"II*\0", "a TIFF picture", 4},
         {"MM\0*", "a TIFF picture", 4},   {"RIFF", "a WebP picture", 4}};
+    const uint8_t *in = bytes;
+    if (!given(ctx, out, "label map: where it goes")) return false;
+    memset(out, 0, sizeof *out);
+    if (!given(ctx, in, "label map: its bytes")) return false;
+    if (!name) name = "label map";
+    if (length >= 4 && memcmp(in + 1, PNG_SIGNATURE + 1, 3) == 0) read_png(ctx, name, in, length, out);
+    else if (length >= 2 && in[0] == 'P' && (in[1] == '2' || in[1] == '5')) read_pgm(ctx, name, in, length, out);
+    else {
+        const char *kind = length ? "a file of another kind" : "an empty file";
+        for (size_t i = 0; i < COUNT(others); i++)
+            if (length >= others[i].length && memcmp(in, others[i].start, others[i].length) == 0) kind = others[i].name;
+        flis_fail(ctx, "%s: got %s, wanted a label map: a gray or palette PNG, or a PGM", name, kind);
+    }
+    if (flis_ok(ctx)) return true;
+    flis_picture_free(out);
+    return false;
+}
+
+/* The same from the disk. SPEC 10.10. */
+bool flis_read_label(flis_ctx *ctx, const char *path, flis_picture *out)
+{
     size_t length;
+    if (!given(ctx, out, "label map: where it goes")) return false;
     memset(out, 0, sizeof *out);
     char *text = flis_read_file(ctx, path, LARGEST_PICTURE_FILE, &length);
-    if (!text) return false;
-    const uint8_t *in = (const uint8_t *)text;
-    if (length >= 4 && memcmp(in + 1, PNG_SIGNATURE + 1, 3) == 0) read_png(ctx, path, in, length, out);
-    else if (length >= 2 && in[0] == 'P' && (in[1] == '2' || in[1] == '5')) read_pgm(ctx, path, in, length, out);
-    else {
-        const char *name = length ? "a file of another kind" : "an empty file";
-        for (size_t i = 0; i < COUNT(others); i++)
-            if (length >= others[i].length && memcmp(in, others[i].start, others[i].length) == 0) name = others[i].name;
-        flis_fail(ctx, "%s: got %s, wanted a label map: a gray or palette PNG, or a PGM", path, name);
-    }
+    bool ok = text && flis_read_label_memory(ctx, path, text, length, out);
     free(text);
-    if (flis_ok(ctx)) return true;
-    free(out->pixels);
-    memset(out, 0, sizeof *out);
-    return false;
+    return ok;
+}
+
+/* Frees the pixels and leaves a picture of zeros. SPEC 10.10. */
+void flis_picture_free(flis_picture *picture)
+{
+    if (!picture) return;
+    free(picture->pixels);
+    memset(picture, 0, sizeof *picture);
 }
 
 /* ---- Safetensors: reading -------------------------------------------------------------------------------------- */
@@ -1095,7 +1498,7 @@ static bool read_metadata(flis_ctx *ctx, flis_file *file, const char *path, cons
     if (flis_ok(ctx)) qsort(keys, json->count, sizeof *keys, by_text);
     for (size_t i = 1; i < json->count && flis_ok(ctx); i++)
         if (strcmp(keys[i - 1], keys[i]) == 0)
-            flis_fail(ctx, "%s: __metadata__: \"%.200s\" stands twice", path, keys[i]);
+            flis_fail(ctx, "%s: __metadata__: \"%.200s\" is duplicated", path, keys[i]);
     free(keys);
     return flis_ok(ctx);
 }
@@ -1139,7 +1542,7 @@ static bool read_entry(flis_ctx *ctx, const char *path, const flis_json *key, co
     for (size_t i = 0, seen[3] = {0}; i < json->count; i++)
         for (int k = 0; k < 3; k++)
             if (is_string(&json->key[i], members[k]) && seen[k]++)
-                return flis_fail(ctx, "%s: tensor \"%.200s\": %s stands twice", path, entry->name, members[k]);
+                return flis_fail(ctx, "%s: tensor \"%.200s\": %s is duplicated", path, entry->name, members[k]);
     const flis_json *dtype = flis_json_get(json, "dtype"), *offsets = flis_json_get(json, "data_offsets");
     int type = 0;
     while (type < DTYPE_COUNT && !(dtype && is_string(dtype, DTYPES[type].name))) type++;
@@ -1208,7 +1611,7 @@ static bool read_header(flis_ctx *ctx, flis_file *file, const char *path, const 
     }
     for (size_t i = 0; i < json->count && flis_ok(ctx); i++) {
         if (is_string(&json->key[i], "__metadata__")) {
-            if (described) flis_fail(ctx, "%s: __metadata__ stands twice in the header", path);
+            if (described) flis_fail(ctx, "%s: __metadata__ is duplicated in the header", path);
             else read_metadata(ctx, file, path, &json->item[i]);
             described = true;
         } else {
@@ -1229,10 +1632,22 @@ static uint64_t little_endian(const unsigned char *bytes, int count)
     return value;
 }
 
-/* SPEC 10.1. */
+/* The length of the header that a file of `size` bytes begins with, checked. SPEC 10.1. */
+static bool header_length(flis_ctx *ctx, const char *path, const unsigned char head[8], uint64_t size, uint64_t *length)
+{
+    const uint64_t left = size - 8;
+    *length = little_endian(head, 8);
+    if (*length <= LARGEST_HEADER && *length <= left) return true;
+    return flis_fail(ctx, "%s: not a safetensors file: its header would be %llu bytes, %s", path,
+                     (unsigned long long)*length,
+                     *length > left ? "more than the file has" : "wanted at most 100000000");
+}
+
+/* Opens one file and appends what its header lists. SPEC 10.1. */
 static bool read_shard(flis_ctx *ctx, flis_file *file, flis_shard *shard)
 {
     unsigned char head[8];
+    uint64_t length;
     const char *path = shard->path;
     if (!(shard->stream = fopen(path, "rb"))) return flis_fail(ctx, "%s: cannot be opened", path);
     const size_t got = fread(head, 1, 8, shard->stream);
@@ -1242,39 +1657,59 @@ static bool read_shard(flis_ctx *ctx, flis_file *file, flis_shard *shard)
     int64_t size = TELL64(shard->stream);
     if (got < 8 || size < 8 || SEEK64(shard->stream, 8, SEEK_SET) != 0)
         return flis_fail(ctx, "%s: not a safetensors file: got %lld bytes, wanted 8 and more", path, (long long)size);
-    uint64_t length = little_endian(head, 8), left = (uint64_t)size - 8;
-    if (length > LARGEST_HEADER || length > left)
-        return flis_fail(ctx, "%s: not a safetensors file: its header would be %llu bytes, %s", path,
-                         (unsigned long long)length,
-                         length > left ? "more than the file has" : "wanted at most 100000000");
+    if (!header_length(ctx, path, head, (uint64_t)size, &length)) return false;
     char *text = flis_alloc(ctx, (size_t)length + 1, 1);
     if (text && fread(text, 1, (size_t)length, shard->stream) != length) flis_fail(ctx, "%s: cannot be read", path);
     shard->data = 8 + length;
-    bool read = flis_ok(ctx) && read_header(ctx, file, path, text, (size_t)length, left - length);
+    bool read = flis_ok(ctx) && read_header(ctx, file, path, text, (size_t)length, (uint64_t)size - 8 - length);
     free(text);
     return read;
 }
 
-/* SPEC 10.1. */
+/* The same for a file in memory. SPEC 10.1. */
+static bool read_memory(flis_ctx *ctx, flis_file *file, flis_shard *shard)
+{
+    uint64_t length;
+    if (file->length < 8)
+        return flis_fail(ctx, "%s: not a safetensors file: got %zu bytes, wanted 8 and more", shard->path,
+                         file->length);
+    if (!header_length(ctx, shard->path, file->bytes, file->length, &length)) return false;
+    shard->data = 8 + length;
+    return read_header(ctx, file, shard->path, (const char *)file->bytes + 8, (size_t)length,
+                       file->length - 8 - length);
+}
+
+/* A file without tensors, to which files on disk are appended. SPEC 10.1. */
 flis_file *flis_file_new(flis_ctx *ctx, const char *path)
 {
+    if (!given(ctx, path, "safetensors file: its path")) return NULL;
     flis_file *file = flis_alloc(ctx, 1, sizeof *file);
     if (file && (file->path = copy_text(ctx, path, strlen(path)))) return file;
     free(file);
     return NULL;
 }
 
-/* SPEC 10.1. */
+/* One shard more, without its tensors. SPEC 10.1. */
+static flis_shard *add_shard(flis_ctx *ctx, flis_file *file, const char *path)
+{
+    flis_shard *grown = realloc(file->shard, (file->shards + 1) * sizeof *grown);
+    if (!grown) {
+        flis_fail(ctx, "out of memory: %zu files", file->shards + 1);
+        return NULL;
+    }
+    file->shard = grown;
+    grown[file->shards] = (flis_shard){copy_text(ctx, path, strlen(path)), NULL, 0};
+    file->shards++;
+    return flis_ok(ctx) ? &grown[file->shards - 1] : NULL;
+}
+
+/* Adds the tensors of one file on disk, under the names that rename_tensor gives them. SPEC 10.1. */
 bool flis_file_append(flis_ctx *ctx, flis_file *file, const char *path, flis_rename *rename_tensor, void *user)
 {
-    if (!flis_ok(ctx)) return false;
+    if (!given(ctx, file, "safetensors file") || !given(ctx, path, "safetensors file: its path")) return false;
     const size_t first = file->count;
-    flis_shard *grown = realloc(file->shard, (file->shards + 1) * sizeof *grown);
-    if (!grown) return flis_fail(ctx, "out of memory: %zu files", file->shards + 1);
-    file->shard = grown;
-    file->shard[file->shards] = (flis_shard){copy_text(ctx, path, strlen(path)), NULL, 0};
-    file->shards++;
-    if (!flis_ok(ctx) || !read_shard(ctx, file, &file->shard[file->shards - 1])) return false;
+    flis_shard *shard = add_shard(ctx, file, path);
+    if (!shard || !read_shard(ctx, file, shard)) return false;
     for (size_t i = first; rename_tensor && i < file->count; i++) {
         char name[512];
         if (!rename_tensor(user, file->entry[i].name, name, sizeof name)) continue;
@@ -1286,19 +1721,19 @@ bool flis_file_append(flis_ctx *ctx, flis_file *file, const char *path, flis_ren
     return true;
 }
 
-/* SPEC 10.1. */
+/* Sorts the tensors by name, and refuses a name that is duplicated. SPEC 10.1. */
 bool flis_file_ready(flis_ctx *ctx, flis_file *file)
 {
-    if (!flis_ok(ctx)) return false;
+    if (!given(ctx, file, "safetensors file")) return false;
     if (file->count) qsort(file->entry, file->count, sizeof *file->entry, by_name);
     for (size_t i = 1; i < file->count; i++)
         if (strcmp(file->entry[i - 1].name, file->entry[i].name) == 0)
-            return flis_fail(ctx, "%s: tensor \"%.200s\" stands twice in the header%s", file->path, file->entry[i].name,
-                             file->shards > 1 ? "s" : "");
+            return flis_fail(ctx, "%s: tensor \"%.200s\" is duplicated in the header%s", file->path,
+                             file->entry[i].name, file->shards > 1 ? "s" : "");
     return true;
 }
 
-/* SPEC 10.1. */
+/* One file on disk. SPEC 10.1. */
 flis_file *flis_file_open(flis_ctx *ctx, const char *path)
 {
     flis_file *file = flis_file_new(ctx, path);
@@ -1307,14 +1742,38 @@ flis_file *flis_file_open(flis_ctx *ctx, const char *path)
     return NULL;
 }
 
-/* SPEC 10.1. */
+/* One file in memory, whose bytes are borrowed. SPEC 10.1. */
+flis_file *flis_file_open_memory(flis_ctx *ctx, const char *name, const void *bytes, size_t length)
+{
+    if (!given(ctx, bytes, "safetensors file: its bytes")) return NULL;
+    if (!name) name = "safetensors file";
+    flis_file *file = flis_file_new(ctx, name);
+    flis_shard *shard = file ? add_shard(ctx, file, name) : NULL;
+    if (shard) {
+        file->bytes = bytes;
+        file->length = length;
+        if (read_memory(ctx, file, shard) && flis_file_ready(ctx, file)) return file;
+    }
+    flis_file_close(file);
+    return NULL;
+}
+
+/* Closes the streams, or gives the bytes back; names and shapes stay, values can no longer be read. */
+static void file_release(flis_file *file)
+{
+    for (size_t i = 0; i < file->shards; i++) {
+        if (file->shard[i].stream) fclose(file->shard[i].stream);
+        file->shard[i].stream = NULL;
+    }
+    file->bytes = NULL;
+}
+
+/* Closes what is open and frees everything. SPEC 10.1. */
 void flis_file_close(flis_file *file)
 {
     if (!file) return;
-    for (size_t i = 0; i < file->shards; i++) {
-        if (file->shard[i].stream) fclose(file->shard[i].stream);
-        free(file->shard[i].path);
-    }
+    file_release(file);
+    for (size_t i = 0; i < file->shards; i++) free(file->shard[i].path);
     for (size_t i = 0; i < file->count; i++) free(file->entry[i].name);
     for (size_t i = 0; i < 2 * file->metadata_count; i++) free(file->metadata[i]);
     free(file->metadata);
@@ -1324,6 +1783,7 @@ void flis_file_close(flis_file *file)
     free(file);
 }
 
+/* Binary search; entries are sorted by name. */
 static flis_entry *find_entry(const flis_file *file, const char *name)
 {
     size_t low = 0, high = file->count;
@@ -1401,25 +1861,30 @@ static double value_from(const unsigned char *bytes, flis_dtype dtype)
     return 0;
 }
 
-/* Reads an entry in pieces of at most 64 KiB and hands each to `take` with the index of its first value. */
+/* Reads an entry in pieces of at most 64 KiB and passes each to `take` with the index of its first value. */
 enum { PIECE = 1 << 16 };
 typedef void take_fn(void *out, size_t first, const unsigned char *bytes, size_t count, flis_dtype dtype);
 
 static bool read_pieces(flis_ctx *ctx, flis_file *file, const flis_entry *entry, take_fn *take, void *out)
 {
     unsigned char bytes[PIECE];
+    if (!given(ctx, file, "safetensors file") || !given(ctx, entry, "safetensors file: the tensor to read") ||
+        !given(ctx, out, "safetensors file: where values go"))
+        return false;
     const flis_shard *shard = &file->shard[entry->shard];
     const size_t size = flis_dtype_size(entry->dtype);
-    if (!flis_ok(ctx)) return false;
-    if (SEEK64(shard->stream, shard->data + entry->begin, SEEK_SET) != 0)
-        return flis_fail(ctx, "%s: cannot be read at byte %llu", shard->path,
-                         (unsigned long long)(shard->data + entry->begin));
+    const uint64_t at = shard->data + entry->begin;
+    if (!file->bytes && !shard->stream) return flis_fail(ctx, "%s: its data was released", shard->path);
+    if (!file->bytes && SEEK64(shard->stream, at, SEEK_SET) != 0)
+        return flis_fail(ctx, "%s: cannot be read at byte %llu", shard->path, (unsigned long long)at);
+    const unsigned char *piece = file->bytes ? file->bytes + at : bytes;
     size_t first = 0;
     for (uint64_t left = entry->end - entry->begin; left;) {
         size_t want = left < PIECE ? (size_t)left : PIECE;
-        if (fread(bytes, 1, want, shard->stream) != want)
+        if (!file->bytes && fread(bytes, 1, want, shard->stream) != want)
             return flis_fail(ctx, "%s: tensor \"%.200s\": the file ended inside it", shard->path, entry->name);
-        take(out, first, bytes, want / size, entry->dtype);
+        take(out, first, piece, want / size, entry->dtype);
+        if (file->bytes) piece += want;
         first += want / size;
         left -= want;
     }
@@ -1507,8 +1972,9 @@ bool flis_file_read_u8(flis_ctx *ctx, flis_file *file, const flis_entry *entry, 
 /* ---- Safetensors: writing -------------------------------------------------------------------------------------- */
 
 struct flis_writer {
-    char *path, *partial; /* partial: where the bytes go until all is well */
-    FILE *stream;
+    char *path;
+    flis_output out;
+    FILE *stream; /* out's */
     flis_entry *entry;
     size_t count, room;
     char **metadata; /* key, value, … */
@@ -1518,37 +1984,28 @@ struct flis_writer {
     uint64_t values;
 };
 
-/* SPEC 10.2. */
+/* Removes what was written so far, and frees the writer. SPEC 10.2. */
 void flis_write_abort(flis_writer *writer)
 {
     if (!writer) return;
-    if (writer->stream) {
-        fclose(writer->stream);
-        remove(writer->partial);
-    }
+    flis_output_abort(&writer->out);
     for (size_t i = 0; i < writer->count; i++) free(writer->entry[i].name);
     for (size_t i = 0; i < 2 * writer->metadata_count; i++) free(writer->metadata[i]);
     free(writer->metadata);
     free(writer->entry);
-    free(writer->partial);
     free(writer->path);
     free(writer);
 }
 
-/* SPEC 10.2. */
+/* A writer without tensors. SPEC 10.2. */
 flis_writer *flis_write_begin(flis_ctx *ctx, const char *path)
 {
+    if (!given(ctx, path, "safetensors file: its path")) return NULL;
     flis_writer *writer = flis_alloc(ctx, 1, sizeof *writer);
     if (!writer) return NULL;
-    size_t length = strlen(path);
-    writer->path = copy_text(ctx, path, length);
-    writer->partial = flis_alloc(ctx, length + sizeof ".partial", 1);
-    if (writer->path && writer->partial) {
-        memcpy(writer->partial, path, length);
-        memcpy(writer->partial + length, ".partial", sizeof ".partial");
-        if ((writer->stream = fopen(writer->partial, "wb"))) return writer;
-        flis_fail(ctx, "%s: cannot be written", path);
-    }
+    writer->path = copy_text(ctx, path, strlen(path));
+    writer->stream = writer->path ? flis_output_open(ctx, path, &writer->out) : NULL;
+    if (writer->stream) return writer;
     flis_write_abort(writer);
     return NULL;
 }
@@ -1763,7 +2220,7 @@ bool flis_write_u8(flis_ctx *ctx, flis_writer *writer, const uint8_t *x, size_t 
     return write_pieces(ctx, writer, x, count, fill_u8);
 }
 
-/* SPEC 10.2. */
+/* Every declared value must have been written; then the file appears under its name. SPEC 10.2. */
 bool flis_write_end(flis_ctx *ctx, flis_writer *writer)
 {
     if (!writer) return false;
@@ -1776,25 +2233,19 @@ bool flis_write_end(flis_ctx *ctx, flis_writer *writer)
             flis_fail(ctx, "%s: tensor \"%s\" was declared but not written", writer->path,
                       writer->entry[writer->current].name);
     }
-    if (flis_ok(ctx)) {
-        bool closed = fclose(writer->stream) == 0;
-        writer->stream = NULL;
-        if (!closed) flis_fail(ctx, "%s: cannot be written: the disk may be full", writer->path);
-        else if (rename(writer->partial, writer->path) != 0) flis_fail(ctx, "%s: cannot be written", writer->path);
-        if (!flis_ok(ctx)) remove(writer->partial);
-    }
+    flis_output_close(ctx, &writer->out);
     flis_write_abort(writer);
     return flis_ok(ctx);
 }
 
 /* ---- Files ------------------------------------------------------------------------------------------------------- */
 
-/* SPEC 10.8. */
+/* A whole file, read until its end: what is no regular file (a pipe) can be read too. SPEC 10.8. */
 char *flis_read_file(flis_ctx *ctx, const char *path, size_t limit, size_t *length)
 {
     byte_buffer b = {0};
-    *length = 0;
-    if (!flis_ok(ctx)) return NULL;
+    if (length) *length = 0;
+    if (!given(ctx, path, "file: its path") || !given(ctx, length, "file: where its length goes")) return NULL;
     FILE *file = fopen(path, "rb");
     if (!file) {
         flis_fail(ctx, "%s: cannot be opened", path);
@@ -1814,24 +2265,113 @@ char *flis_read_file(flis_ctx *ctx, const char *path, size_t limit, size_t *leng
     return (char *)b.at;
 }
 
-/* The file appears under its name only when every byte of it is on the disk. */
-static bool write_file(flis_ctx *ctx, const char *path, const byte_buffer *b)
+/* What a path stands for once symbolic links are followed, whether or not it exists yet; malloc'ed. Links are followed one
+   by one because what they end in may not exist, for which realpath has no answer. SPEC 10.2. */
+static char *link_target(flis_ctx *ctx, const char *path)
+{
+    char *target = copy_text(ctx, path, strlen(path));
+#if HAVE_POSIX
+    for (int links = 0; target; links++) {
+        char next[4096];
+        const ssize_t length = readlink(target, next, sizeof next);
+        if (length < 0) return target; /* no link, or nothing */
+        const size_t folder = next[0] == '/' ? 0 : (size_t)(base_name(target) - target);
+        char *joined =
+            links < 40 && length < (ssize_t)sizeof next ? flis_alloc(ctx, folder + (size_t)length + 1, 1) : NULL;
+        if (!joined) flis_fail(ctx, "%s: cannot be written: its symbolic links are too long or go in a circle", path);
+        else {
+            memcpy(joined, target, folder);
+            memcpy(joined + folder, next, (size_t)length);
+        }
+        free(target);
+        target = joined;
+    }
+#endif
+    return target;
+}
+
+/* Only a regular file may be replaced, or a name that is free. SPEC 10.2. */
+static bool replaceable(flis_ctx *ctx, const char *path, const char *target)
+{
+#if HAVE_POSIX
+    struct stat info;
+    if (stat(target, &info) == 0 && !S_ISREG(info.st_mode))
+        return flis_fail(ctx, "%s: cannot be written: got %s, wanted a regular file or a new name", path,
+                         S_ISDIR(info.st_mode) ? "a folder" : "a device or pipe");
+#endif
+    return flis_ok(ctx) && path && target;
+}
+
+/* Flushes what the C library and the system hold back. SPEC 10.2. */
+static bool flush(FILE *stream)
+{
+    if (fflush(stream) != 0) return false;
+#if HAVE_POSIX
+    if (fsync(fileno(stream)) != 0 && errno != EINVAL && errno != ENOSYS) return false; /* not every system can */
+#endif
+    return true;
+}
+
+/* The bytes go to a temporary name beside the target. SPEC 10.2. */
+FILE *flis_output_open(flis_ctx *ctx, const char *path, flis_output *out)
 {
     static const char suffix[] = ".partial";
-    char *partial = flis_alloc(ctx, strlen(path) + sizeof suffix, 1);
-    if (!partial) return false;
-    strcat(strcpy(partial, path), suffix);
-    FILE *file = fopen(partial, "wb");
-    if (!file) flis_fail(ctx, "%s: cannot be written", path);
-    else {
-        bool written = fwrite(b->at, 1, b->count, file) == b->count;
-        written = fclose(file) == 0 && written;
-        if (!written) flis_fail(ctx, "%s: cannot be written: the disk may be full", path);
-        else if (REPLACE(partial, path) != 0) flis_fail(ctx, "%s: cannot be written", path);
-        if (!flis_ok(ctx)) remove(partial);
+    if (!given(ctx, out, "output: its record")) return NULL;
+    memset(out, 0, sizeof *out);
+    if (!given(ctx, path, "output: its path")) return NULL;
+    out->path = copy_text(ctx, path, strlen(path));
+    out->target = link_target(ctx, path);
+    if (out->target && replaceable(ctx, path, out->target)) {
+        out->partial = flis_alloc(ctx, strlen(out->target) + sizeof suffix, 1);
+        if (out->partial) out->stream = fopen(strcat(strcpy(out->partial, out->target), suffix), "wb");
+        if (out->stream) return out->stream;
+        flis_fail(ctx, "%s: cannot be written", path);
     }
-    free(partial);
+    flis_output_abort(out);
+    return NULL;
+}
+
+/* The file appears under its name only when every byte of it is on the disk. SPEC 10.2. */
+bool flis_output_close(flis_ctx *ctx, flis_output *out)
+{
+    if (!ctx || !out) return false;
+    if (flis_ok(ctx) && !out->stream) flis_fail(ctx, "output: it is not open");
+    if (flis_ok(ctx)) {
+        bool written = !ferror(out->stream) && flush(out->stream);
+        written = fclose(out->stream) == 0 && written;
+        out->stream = NULL;
+        if (!written) flis_fail(ctx, "%s: cannot be written: the disk may be full", out->path);
+        else if (replaceable(ctx, out->path, out->target) && REPLACE(out->partial, out->target) != 0)
+            flis_fail(ctx, "%s: cannot be written", out->path);
+        if (!flis_ok(ctx)) remove(out->partial);
+    }
+    flis_output_abort(out);
     return flis_ok(ctx);
+}
+
+/* Removes what was written; a closed output only frees its names. SPEC 10.2. */
+void flis_output_abort(flis_output *out)
+{
+    if (!out) return;
+    if (out->stream) {
+        fclose(out->stream);
+        remove(out->partial);
+    }
+    free(out->path);
+    free(out->target);
+    free(out->partial);
+    memset(out, 0, sizeof *out);
+}
+
+/* A file from bytes. SPEC 10.2. */
+static bool write_file(flis_ctx *ctx, const char *path, const byte_buffer *b)
+{
+    flis_output out;
+    FILE *stream = flis_output_open(ctx, path, &out);
+    if (!stream) return false;
+    if (fwrite(b->at, 1, b->count, stream) != b->count)
+        flis_fail(ctx, "%s: cannot be written: the disk may be full", path);
+    return flis_output_close(ctx, &out);
 }
 
 /* ---- Bytes ------------------------------------------------------------------------------------------------------- */
@@ -2221,7 +2761,8 @@ void flis_json_free(flis_json *json)
 /* text = space value space. SPEC 10.8. */
 flis_json *flis_json_parse(flis_ctx *ctx, const char *name, const char *text, size_t length)
 {
-    json_reader r = {ctx, name, (const uint8_t *)text, (const uint8_t *)text + length, 1, 1, 0, 0};
+    if (!given(ctx, text, "JSON: its text")) return NULL;
+    json_reader r = {ctx, name ? name : "JSON", (const uint8_t *)text, (const uint8_t *)text + length, 1, 1, 0, 0};
     if (length > INT_MAX) {
         flis_fail(ctx, "%s: got %zu bytes of JSON, wanted at most %d", name, length, INT_MAX);
         return NULL;
@@ -2693,8 +3234,10 @@ static bool put_pixels(flis_ctx *ctx, byte_buffer *out, const flis_picture *pict
 static bool put_png(flis_ctx *ctx, const char *name, const flis_picture *picture, const char *const *text,
                     byte_buffer *out)
 {
+    if (!given(ctx, picture, "PNG: the picture") || !given(ctx, picture->pixels, "PNG: the picture's pixels"))
+        return false;
     const uint32_t w = (uint32_t)picture->width, h = (uint32_t)picture->height;
-    if (!flis_ok(ctx) || !size_fits(ctx, name, picture->width, picture->height)) return false;
+    if (!size_fits(ctx, name, picture->width, picture->height)) return false;
     if (picture->channels != 1 && picture->channels != 3)
         return flis_fail(ctx, "%s: got a picture of %zu channels, wanted 1 (gray) or 3 (RGB)", name, picture->channels);
     const uint8_t header[13] = {(uint8_t)(w >> 24),
@@ -2721,6 +3264,7 @@ static bool put_png(flis_ctx *ctx, const char *name, const flis_picture *picture
 uint8_t *flis_png_bytes(flis_ctx *ctx, const flis_picture *picture, const char *const *text, size_t *length)
 {
     byte_buffer out = {0};
+    if (!given(ctx, length, "PNG: where its length goes")) return NULL;
     if (!put_png(ctx, "PNG", picture, text, &out)) {
         free(out.at);
         return NULL;
@@ -2733,6 +3277,7 @@ uint8_t *flis_png_bytes(flis_ctx *ctx, const flis_picture *picture, const char *
 bool flis_write_png(flis_ctx *ctx, const char *path, const flis_picture *picture, const char *const *text)
 {
     byte_buffer out = {0};
+    if (!given(ctx, path, "PNG: its path")) return false;
     if (put_png(ctx, path, picture, text, &out)) write_file(ctx, path, &out);
     free(out.at);
     return flis_ok(ctx);
