@@ -3,6 +3,7 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 SHARED  ?= ../shared
+CFLAGS_GIVEN := $(CFLAGS)
 VERSION := $(shell sed -n 's/^\#define FLIS_VERSION "\(.*\)"/\1/p' flis.h)
 
 LIBRARY  := flis tensor clip unet vae sampler
@@ -35,8 +36,9 @@ endif
 endif
 
 # ---- Variants: one Makefile, one set of objects each ---------------------------------------------------------------
-# release: build/release, products where a user looks for them. 64: double precision. naive: every operation as it is
-# defined. test: with sanitizers.
+# release: build/release, products where a user looks for them. 64, or a name that ends in -64: double precision. naive: every
+# operation as it is defined. test: with sanitizers. shared: position-independent, for libflis.so. portable, portable-64: what
+# `make install` installs: position-independent, for any machine of this kind.
 
 VARIANT ?= release
 B       := build/$(VARIANT)
@@ -47,33 +49,57 @@ O       :=
 FLIS    := flis
 else ifeq ($(VARIANT),64)
 FLIS    := flis64
-DEFINES := -DFLIS_DOUBLE
 else ifeq ($(VARIANT),naive)
 FLIS    := flis-naive
 DEFINES := -DFLIS_NAIVE
 OMP     :=
+else ifeq ($(VARIANT),shared)
+O       :=
+endif
+
+# The double library has function names of its own, so that it cannot be mixed with the other: the header that maps flis.h's
+# names to them is included first in every file, and installed.
+NAME := flis
+ifneq ($(filter 64 %-64,$(VARIANT)),)
+NAME    := flis64
+NAMES   := $(B)/flis64.h
+DEFINES := -DFLIS64_BUILD -include $(NAMES)
 endif
 
 ifneq ($(filter test%,$(VARIANT)),)
 SANITIZE := $(call try,-fsanitize=address$(comma)undefined -fno-sanitize-recover=all)
 CFLAGS   ?= -O2 -g $(NATIVE)
 EXTRA    := -g -fno-omit-frame-pointer $(SANITIZE)
+else ifneq ($(filter portable%,$(VARIANT)),)
+CFLAGS   ?= -O3 $(if $(filter portable-v3%,$(VARIANT)),-march=x86-64-v3)
+EXTRA    := -fPIC
 else
 CFLAGS   ?= -O3 $(NATIVE)
-EXTRA    :=
+EXTRA    := $(if $(filter shared,$(VARIANT)),-fPIC)
 endif
 
-LIB     := $(O)libflis.a
+LIB     := $(O)lib$(NAME).a
+SO      := $(O)lib$(NAME).so
+SONAME  := lib$(NAME).so.$(firstword $(subst ., ,$(VERSION)))
 TOOLS   := $(B)/libtools.a
 STRICT  := -std=c99 -pedantic -Wall -Wextra -Wshadow -ffp-contract=off $(FLOATS) $(ERRNO) $(LOOPS) $(if $(filter 1,$(WERROR)),-Werror)
 COMPILE  = $(CC) $(CPPFLAGS) -I. $(DEFINES) $(CFLAGS) $(STRICT) $(EXTRA) $(OMP)
 LINK     = $(CC) $(CFLAGS) $(EXTRA) $(OMP) $(LDFLAGS)
+# Installed programs load libflis.so: on Linux the loader itself chooses between its builds (see install).
+LINUX    := $(filter Linux,$(shell uname -s))
+ifneq ($(and $(LINUX),$(filter portable%,$(VARIANT))),)
+PROGRAM_LIB := $(SO)
+PROGRAM_LINK = $(LINK) -Wl,-rpath,'$$ORIGIN/../lib'
+else
+PROGRAM_LIB := $(LIB)
+PROGRAM_LINK = $(LINK)
+endif
 LIBS     = $(LDLIBS) -lm
 
 # ---- Targets -------------------------------------------------------------------------------------------------------
 
 .PHONY: all demo model paper test check suite golden vectors mutants mistakes fuzz platforms check-shared check-torch \
-    check-truth flis64 naive install uninstall clean help format FORCE
+    check-truth flis64 naive shared install installed uninstall clean help format FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -191,39 +217,69 @@ check-truth: all flis64
 
 ifneq ($(VARIANT),64)
 flis64:
-	@+$(MAKE) --no-print-directory VARIANT=64 flis64 build/64/libflis.a
+	@+$(MAKE) --no-print-directory VARIANT=64 flis64 build/64/libflis64.a
 endif
 
 # Every operation runs the loop that defines it, and nothing else: the same bits, for those who read.
 naive:
 	@+$(MAKE) --no-print-directory VARIANT=naive flis-naive
 
-install: all
-	mkdir -p "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/pkgconfig" "$(DESTDIR)$(PREFIX)/include" \
-	    "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/flis"
-	install -m 755 flis "$(DESTDIR)$(PREFIX)/bin/flis"
-	for p in $(PROGRAMS); do install -m 755 bin/$$p "$(DESTDIR)$(PREFIX)/bin/flis-$$p"; done
-	install -m 644 libflis.a "$(DESTDIR)$(PREFIX)/lib/libflis.a"
-	install -m 644 flis.h "$(DESTDIR)$(PREFIX)/include/flis.h"
+# libflis.so for this machine, with OpenMP: what tools/python/flis.py loads.
+shared:
+	@+$(MAKE) --no-print-directory VARIANT=shared libflis.so
+
+# The programs that messages name are installed as flis-NAME. Portable code by default; on x86-64 Linux, where that is 40 times
+# slower because fma must be emulated, a second build of the shared library beside it, which the loader takes where the processor
+# has AVX2 and FMA (glibc-hwcaps). docs/embedding.md has the figures.
+HWCAPS = $(if $(CFLAGS_GIVEN),,$(if $(LINUX),$(call try,-march=x86-64-v3)))
+install:
+	@$(if $(CFLAGS_GIVEN),:,echo "note: portable code$(if $(HWCAPS),$(comma) and a fast library for processors with FMA$(comma) chosen at start); for this machine alone: make install CFLAGS='-O3 -march=native'")
+	@$(if $(HWCAPS),$(MAKE) --no-print-directory VARIANT=portable-v3 build/portable-v3/libflis.so)
+	@$(if $(HWCAPS),$(MAKE) --no-print-directory VARIANT=portable-v3-64 build/portable-v3-64/libflis64.so)
+	@+$(MAKE) --no-print-directory VARIANT=portable-64 build/portable-64/flis build/portable-64/libflis64.a build/portable-64/libflis64.so
+	@+$(MAKE) --no-print-directory VARIANT=portable all build/portable/libflis.so
+	@+$(MAKE) --no-print-directory VARIANT=portable HWCAPS='$(HWCAPS)' installed
+
+# $(call pkg_config,NAME,DESCRIPTION)
+define pkg_config
+	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' 'Name: $(1)' \
+	    'Description: $(2)' 'Version: $(VERSION)' 'Libs: -L$${libdir} -l$(1)' 'Libs.private: $(strip $(OMP) $(LIBS))' \
+	    'Cflags: -I$${includedir}' > $(B)/$(1).pc
+	install -m 644 $(B)/$(1).pc $(LIBDIR)/pkgconfig/
+	install -m 644 build/portable$(if $(filter %64,$(1)),-64)/lib$(1).a $(LIBDIR)/
+	install -m 755 build/portable$(if $(filter %64,$(1)),-64)/lib$(1).so $(LIBDIR)/lib$(1).so.$(VERSION)
+	ln -sf lib$(1).so.$(VERSION) $(LIBDIR)/lib$(1).so.$(firstword $(subst ., ,$(VERSION)))
+	ln -sf lib$(1).so.$(VERSION) $(LIBDIR)/lib$(1).so
+	rm -f $(LIBDIR)/glibc-hwcaps/x86-64-v3/lib$(1).so.*
+	$(if $(HWCAPS),mkdir -p $(LIBDIR)/glibc-hwcaps/x86-64-v3)
+	$(if $(HWCAPS),install -m 755 build/portable-v3$(if $(filter %64,$(1)),-64)/lib$(1).so $(LIBDIR)/glibc-hwcaps/x86-64-v3/lib$(1).so.$(firstword $(subst ., ,$(VERSION))))
+endef
+LIBDIR = "$(DESTDIR)$(PREFIX)/lib"
+DATA   = "$(DESTDIR)$(PREFIX)/share/flis"
+
+installed:
+	mkdir -p "$(DESTDIR)$(PREFIX)/bin" $(LIBDIR)/pkgconfig "$(DESTDIR)$(PREFIX)/include" \
+	    "$(DESTDIR)$(PREFIX)/share/man/man1" $(DATA)/golden $(DATA)/python
+	install -m 755 build/portable/flis "$(DESTDIR)$(PREFIX)/bin/flis"
+	install -m 755 build/portable-64/flis "$(DESTDIR)$(PREFIX)/bin/flis64"
+	for p in $(PROGRAMS); do install -m 755 build/portable/bin/$$p "$(DESTDIR)$(PREFIX)/bin/flis-$$p" || exit 1; done
+	install -m 644 flis.h build/portable-64/flis64.h "$(DESTDIR)$(PREFIX)/include"
+	$(call pkg_config,flis,freestyle layout-to-image synthesis in portable C99)
+	$(call pkg_config,flis64,freestyle layout-to-image synthesis in portable C99; computes in double)
 	install -m 644 tools/flis/flis.1 "$(DESTDIR)$(PREFIX)/share/man/man1/flis.1"
-	mkdir -p "$(DESTDIR)$(PREFIX)/share/flis/golden"
-	install -m 644 tests/golden/manifest.json tests/golden/inputs.safetensors tests/golden/outputs.safetensors \
-	    "$(DESTDIR)$(PREFIX)/share/flis/golden"
-	for f in $(MODEL) models/vocab.txt; do \
-	    if [ -f "$$f" ]; then install -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/flis/"; fi; done
-	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' 'Name: flis' \
-	    'Description: freestyle layout-to-image synthesis in portable C99' 'Version: $(VERSION)' \
-	    'Libs: -L$${libdir} -lflis $(strip $(OMP) $(LIBS))' 'Cflags: -I$${includedir}' > $(B)/flis.pc
-	install -m 644 $(B)/flis.pc "$(DESTDIR)$(PREFIX)/lib/pkgconfig/flis.pc"
+	install -m 644 tests/golden/manifest.json tests/golden/inputs.safetensors tests/golden/outputs.safetensors $(DATA)/golden
+	install -m 644 tools/python/flis.py $(DATA)/python
+	for f in $(MODEL) models/vocab.txt; do if [ -f "$$f" ]; then install -m 644 "$$f" $(DATA); fi; done
 
 uninstall:
-	rm -f "$(DESTDIR)$(PREFIX)/bin/flis" $(PROGRAMS:%="$(DESTDIR)$(PREFIX)/bin/flis-%") "$(DESTDIR)$(PREFIX)/lib/libflis.a" \
-	    "$(DESTDIR)$(PREFIX)/include/flis.h" \
-	    "$(DESTDIR)$(PREFIX)/share/man/man1/flis.1" "$(DESTDIR)$(PREFIX)/lib/pkgconfig/flis.pc"
-	rm -rf "$(DESTDIR)$(PREFIX)/share/flis"
+	rm -f "$(DESTDIR)$(PREFIX)/bin/flis" "$(DESTDIR)$(PREFIX)/bin/flis64" $(PROGRAMS:%="$(DESTDIR)$(PREFIX)/bin/flis-%") \
+	    "$(DESTDIR)$(PREFIX)/include/flis.h" "$(DESTDIR)$(PREFIX)/include/flis64.h" "$(DESTDIR)$(PREFIX)/share/man/man1/flis.1"
+	for n in flis flis64; do rm -f $(LIBDIR)/lib$$n.a $(LIBDIR)/lib$$n.so* $(LIBDIR)/glibc-hwcaps/x86-64-v3/lib$$n.so.* \
+	    $(LIBDIR)/pkgconfig/$$n.pc; done
+	rm -rf $(DATA)
 
 clean:
-	rm -rf build bin flis flis64 flis-naive libflis.a demo.png
+	rm -rf build bin flis flis64 flis-naive libflis.a libflis.so* demo.png
 
 FORMATTED = flis.h *.c tools/*/*.[ch] tests/*/*.[ch]
 format:
@@ -245,9 +301,10 @@ help:
 	@echo "make check-shared  checks against the full oracle in SHARED=$(SHARED)"
 	@echo "make check-torch   torch_trace.py against flis's traces; PyTorch's answers to the vectors (skipped without it)"
 	@echo "make check-truth   flis64 against the float64 oracle, full size (minutes, 12 GB)"
-	@echo "make flis64        the command and library in double precision: ./flis64, build/64/libflis.a"
+	@echo "make flis64        the command and library in double precision: ./flis64, build/64/libflis64.a"
 	@echo "make naive         ./flis-naive: every operation runs the loop that defines it; the same bits"
-	@echo "make install       to PREFIX=$(PREFIX), below DESTDIR; make uninstall takes it away"
+	@echo "make shared        libflis.so, the library with position-independent code (tools/python/flis.py loads it)"
+	@echo "make install       programs, libraries, headers, pkg-config to PREFIX=$(PREFIX), below DESTDIR; make uninstall removes them"
 	@echo "make clean         remove what was built (models stay)"
 	@echo "make format        clang-format (optional)"
 	@echo "Variables: CC, CFLAGS, CPPFLAGS, LDFLAGS, LDLIBS; OPENMP=0 without threads; WERROR=1 warnings are errors"
@@ -263,12 +320,29 @@ $(B)/flags: FORCE
 # What single files are told: where the command finds an installed model, where the runner finds its files.
 define_for = $(if $(filter tools/%,$(1)),-DFLIS_DATADIR='"$(PREFIX)/share/flis"')$(if $(filter tests/unit/helpers,$(1)),-DTESTS_DIR='"$(CURDIR)/tests"')$(if $(filter tests/unit/run,$(1)),-I$(B)/tests)$(if $(filter tests/fuzz/fuzz,$(1)),-DREPLAY -DFUZZ_VOCAB='"$(CURDIR)/models/vocab.txt"')
 
-$(B)/%.o: %.c $(B)/flags
+$(B)/%.o: %.c $(B)/flags $(NAMES)
 	$(COMPILE) $(call define_for,$*) $(DEPS) -c $< -o $@
 
 $(LIB): $(LIBRARY:%=$(B)/%.o)
 	rm -f $@
 	$(AR) rcs $@ $^
+
+$(SO): $(LIBRARY:%=$(B)/%.o)
+	$(LINK) -shared $(call try,-shared -Wl$(comma)-soname$(comma)$(SONAME)) $^ $(LIBS) -o $@
+	$(if $(O),,ln -sf $@ $(SONAME))
+
+# Every function that flis.h declares at the start of a line, with the name that it has in the double library.
+ifdef NAMES
+$(NAMES): flis.h Makefile $(B)/flags
+	@mkdir -p $(@D)
+	@{ echo '/* flis64.h - flis.h for the double library. Made from flis.h by the Makefile. */'; \
+	   echo '#ifndef FLIS64_NAMES'; echo '#define FLIS64_NAMES'; \
+	   echo '#ifdef FLIS_H'; echo '#error "flis64.h: this file includes flis.h already, and can use only one of the two"'; echo '#endif'; \
+	   echo '#ifndef FLIS_DOUBLE'; echo '#define FLIS_DOUBLE'; echo '#endif'; \
+	   awk '/^[A-Za-z]/ && !/^typedef/ && match($$0, /flis_[a-z0-9_]+\(/) { \
+	       name = substr($$0, RSTART, RLENGTH - 1); print "#define " name " flis64" substr(name, 5) }' flis.h; \
+	   echo '#ifndef FLIS64_BUILD'; echo '#include "flis.h"'; echo '#endif'; echo '#endif'; } > $@
+endif
 
 # What the programs share. An archive: each takes what it uses.
 $(TOOLS): $(COMMON:%=$(B)/%.o)
@@ -277,8 +351,8 @@ $(TOOLS): $(COMMON:%=$(B)/%.o)
 
 # A program is its folder's objects, and those that it reuses.
 define program
-$(2): $$(patsubst %,$$(B)/%.o,$$(call sources,$(1)) $$(foreach p,$$(USES_$(1)),$$(call parts,$$(p)))) $$(TOOLS) $$(LIB)
-	$$(LINK) $$^ $$(LIBS) -o $$@
+$(2): $$(patsubst %,$$(B)/%.o,$$(call sources,$(1)) $$(foreach p,$$(USES_$(1)),$$(call parts,$$(p)))) $$(TOOLS) $$(PROGRAM_LIB)
+	$$(PROGRAM_LINK) $$^ $$(LIBS) -o $$@
 endef
 USES_evaluate := world
 USES_train    := world

@@ -2296,8 +2296,10 @@ static bool replaceable(flis_ctx *ctx, const char *path, const char *target)
 #if HAVE_POSIX
     struct stat info;
     if (stat(target, &info) == 0 && !S_ISREG(info.st_mode))
-        return flis_fail(ctx, "%s: cannot be written: got %s, wanted a regular file or a new name", path,
-                         S_ISDIR(info.st_mode) ? "a folder" : "a device or pipe");
+        return flis_fail(ctx,
+                         S_ISDIR(info.st_mode) ? "%s: is a folder, wanted a file name"
+                                               : "%s: is not a regular file, and only those are replaced",
+                         path);
 #endif
     return flis_ok(ctx) && path && target;
 }
