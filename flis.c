@@ -692,6 +692,8 @@ bool flis_abi(const char *name, size_t *offset, size_t *size)
         MEMBER(flis_picture, channels),
         MEMBER(flis_picture, pixels),
         TYPE(flis_layout),
+        MEMBER(flis_layout, count),
+        MEMBER(flis_layout, phrase),
         TYPE(flis_options),
         MEMBER(flis_options, sampling),
         MEMBER(flis_options, seed),

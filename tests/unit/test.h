@@ -41,6 +41,8 @@ void test_trace_close(test_trace *t);
 flis_tensor *test_tensor(flis_ctx *ctx, const char *golden, const char *name);
 /* Compares a tensor with a golden one of the same values; counts a failure above the tolerance. Returns the error. */
 double test_close(const flis_tensor *x, const char *golden, const char *name, double tolerance);
+/* Writes a whole model of formula weights, small enough to paint at once, for a vocabulary of that size (test_pipeline.c). */
+void test_write_tiny_model(flis_ctx *ctx, const char *path, size_t vocab);
 /* FNV-1a-64 hash of bytes, for pinning outputs. */
 uint64_t test_hash(const void *bytes, size_t count);
 #endif

@@ -437,8 +437,7 @@ void test_models_refuses(void)
 {
     flis_ctx ctx;
     flis_init(&ctx);
-    CHECK(!flis_model_open(&ctx, "some.ckpt") && strstr(ctx.error, "tools/ckpt2safetensors some.ckpt"), "%s",
-          ctx.error);
+    CHECK(!flis_model_open(&ctx, "some.ckpt") && strstr(ctx.error, "bin/ckpt2safetensors some.ckpt"), "%s", ctx.error);
     ctx.error[0] = 0;
     make_folder(test_scratch("empty/unet"));
     write_text(test_scratch("empty/unet/config.json"), "{}");

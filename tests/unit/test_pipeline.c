@@ -204,7 +204,7 @@ static bool list_or_write(flis_ctx *ctx, void *user, const char *name, flis_para
 }
 
 /* A tiny model, vocabulary size that of tests/vocab.txt, without attention but in the middle, to be quick. */
-static void write_model(flis_ctx *ctx, const char *path, size_t vocab)
+void test_write_tiny_model(flis_ctx *ctx, const char *path, size_t vocab)
 {
     const flis_clip_config clip_config = {
         .vocab = vocab, .width = 32, .layers = 1, .heads = 2, .hidden = 64, .positions = 77};
@@ -256,7 +256,7 @@ void test_pipeline_generate(void)
     flis_vocab *vocab = flis_vocab_read(&ctx, test_path("vocab.txt"));
     CHECK(vocab, "%s", ctx.error);
     if (!vocab) return;
-    write_model(&ctx, path, flis_vocab_size(vocab));
+    test_write_tiny_model(&ctx, path, flis_vocab_size(vocab));
     uint8_t label[64 * 128];
     for (int i = 0; i < 64 * 128; i++) label[i] = i < 20 * 128 ? 1 : i % 128 < 2 && i / 128 == 40 ? 3 : 2;
     char sky[] = "sky", sea[] = "blue sea", boat[] = "boat";
