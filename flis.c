@@ -932,7 +932,7 @@ static bool is_checkpoint(const char *path)
            (read && (memcmp(head, "PK\3\4", 4) == 0 || memcmp(head, "\x80\2\x8a\n", 4) == 0));
 }
 
-/* A path as a shell takes it: in quotes where it holds more than letters, digits and ._-/. */
+/* A path as a shell takes it: quoted where it holds more than letters, digits and ._-/. */
 static const char *shell_word(const char *path, char *out, size_t room)
 {
     size_t n = 0;
@@ -1420,19 +1420,19 @@ static const struct {
 enum { DTYPE_COUNT = sizeof DTYPES / sizeof *DTYPES };
 static const uint64_t LARGEST_HEADER = 100000000;
 
-/* SPEC 10.1. */
+/* Bytes of one value of a type. SPEC 10.1. */
 size_t flis_dtype_size(flis_dtype dtype)
 {
     return DTYPES[dtype].size;
 }
 
-/* SPEC 10.1. */
+/* The name that safetensors headers give the type. SPEC 10.1. */
 const char *flis_dtype_name(flis_dtype dtype)
 {
     return DTYPES[dtype].name;
 }
 
-/* SPEC 10.1. */
+/* Number of values: the product of the shape, 1 for a scalar. SPEC 10.1. */
 uint64_t flis_entry_count(const flis_entry *entry)
 {
     uint64_t count = 1;
@@ -1458,13 +1458,13 @@ static char *copy_string(flis_ctx *ctx, const char *path, const flis_json *json)
     return copy_text(ctx, json->string, json->length);
 }
 
-/* The whole of it: not only what stands before a NUL. */
+/* Compares all of the string, not only the part before a NUL. */
 static bool is_string(const flis_json *json, const char *text)
 {
     return json->type == FLIS_STRING && json->length == strlen(text) && memcmp(json->string, text, json->length) == 0;
 }
 
-/* SPEC 10.1. */
+/* One pair more; what comes first wins when it is looked up. SPEC 10.1. */
 bool flis_file_set_metadata(flis_ctx *ctx, flis_file *file, const char *key, const char *value)
 {
     if (!flis_ok(ctx)) return false;
@@ -1505,7 +1505,7 @@ static bool read_metadata(flis_ctx *ctx, flis_file *file, const char *path, cons
     return flis_ok(ctx);
 }
 
-/* SPEC 10.1. */
+/* The shape, and that the range of bytes is as long as it says; the product is checked for overflow. SPEC 10.1. */
 static bool read_shape(flis_ctx *ctx, const char *path, const flis_json *json, flis_entry *entry)
 {
     const flis_json *shape = flis_json_get(json, "shape");
@@ -1533,7 +1533,7 @@ static bool read_shape(flis_ctx *ctx, const char *path, const flis_json *json, f
     return true;
 }
 
-/* SPEC 10.1. */
+/* One member of the header: {"dtype", "shape", "data_offsets"}, each once. SPEC 10.1. */
 static bool read_entry(flis_ctx *ctx, const char *path, const flis_json *key, const flis_json *json, flis_entry *entry)
 {
     if (!(entry->name = copy_string(ctx, path, key))) return false;
@@ -1799,13 +1799,13 @@ static flis_entry *find_entry(const flis_file *file, const char *name)
     return NULL;
 }
 
-/* SPEC 10.1. */
+/* By name; NULL: absent. SPEC 10.1. */
 const flis_entry *flis_file_find(const flis_file *file, const char *name)
 {
     return find_entry(file, name);
 }
 
-/* SPEC 10.1. */
+/* The first name that is not below the prefix has it, or none has. SPEC 10.1. */
 bool flis_file_any(const flis_file *file, const char *prefix)
 {
     const size_t length = strlen(prefix);
@@ -1818,7 +1818,7 @@ bool flis_file_any(const flis_file *file, const char *prefix)
     return low < file->count && strncmp(file->entry[low].name, prefix, length) == 0;
 }
 
-/* SPEC 10.1. */
+/* The value of a metadata key; NULL: absent. SPEC 10.1. */
 const char *flis_file_metadata(const flis_file *file, const char *key)
 {
     for (size_t i = 0; i < file->metadata_count; i++)
@@ -1826,7 +1826,7 @@ const char *flis_file_metadata(const flis_file *file, const char *key)
     return NULL;
 }
 
-/* SPEC 10.6. */
+/* A metadata number, within what sizes and counts may be. SPEC 10.6. */
 double flis_file_number(flis_ctx *ctx, const flis_file *file, const char *key, bool whole, double otherwise)
 {
     flis_ctx quiet = FLIS_CTX_PLAIN; /* what is wrong with it as JSON is not what a user wants to know */
@@ -1841,7 +1841,7 @@ double flis_file_number(flis_ctx *ctx, const flis_file *file, const char *key, b
     return otherwise; /* callers turn it into a size, which a negative number has none of */
 }
 
-/* SPEC 10.1. */
+/* One value, little-endian on every machine. SPEC 10.1. */
 static double value_from(const unsigned char *bytes, flis_dtype dtype)
 {
     uint64_t u = little_endian(bytes, (int)DTYPES[dtype].size);
@@ -1932,19 +1932,19 @@ static void take_u8(void *out, size_t first, const unsigned char *bytes, size_t 
     memcpy((uint8_t *)out + first, bytes, count);
 }
 
-/* SPEC 10.1. */
+/* The values as reals, whatever their type. SPEC 10.1. */
 bool flis_file_read_real(flis_ctx *ctx, flis_file *file, const flis_entry *entry, flis_real *out)
 {
     return read_pieces(ctx, file, entry, take_real, out);
 }
 
-/* SPEC 10.1. */
+/* The values as doubles, whatever their type. SPEC 10.1. */
 bool flis_file_read_f64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, double *out)
 {
     return read_pieces(ctx, file, entry, take_f64, out);
 }
 
-/* SPEC 10.1. */
+/* The values of an integer tensor. SPEC 10.1. */
 bool flis_file_read_i64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, int64_t *out)
 {
     if (entry->dtype == FLIS_F64 || entry->dtype == FLIS_F32 || entry->dtype == FLIS_F16 || entry->dtype == FLIS_BF16)
@@ -1953,7 +1953,7 @@ bool flis_file_read_i64(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
     return read_pieces(ctx, file, entry, take_i64, out);
 }
 
-/* SPEC 10.1. */
+/* The bits of F16 and BF16 values. SPEC 10.1. */
 bool flis_file_read_u16(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint16_t *out)
 {
     if (entry->dtype != FLIS_F16 && entry->dtype != FLIS_BF16)
@@ -1962,7 +1962,7 @@ bool flis_file_read_u16(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
     return read_pieces(ctx, file, entry, take_u16, out);
 }
 
-/* SPEC 10.1. */
+/* Bytes and booleans. SPEC 10.1. */
 bool flis_file_read_u8(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint8_t *out)
 {
     if (entry->dtype != FLIS_U8 && entry->dtype != FLIS_BOOL)
@@ -2012,7 +2012,7 @@ flis_writer *flis_write_begin(flis_ctx *ctx, const char *path)
     return NULL;
 }
 
-/* SPEC 10.2. */
+/* One pair of metadata more, which must be UTF-8. SPEC 10.2. */
 bool flis_write_metadata(flis_ctx *ctx, flis_writer *writer, const char *key, const char *value)
 {
     if (!writer || !flis_ok(ctx)) return false;
@@ -2027,7 +2027,7 @@ bool flis_write_metadata(flis_ctx *ctx, flis_writer *writer, const char *key, co
     return flis_ok(ctx);
 }
 
-/* SPEC 10.2. */
+/* The next tensor: its data follows that of the tensor before it. SPEC 10.2. */
 bool flis_write_declare(flis_ctx *ctx, flis_writer *writer, const char *name, flis_dtype dtype, int rank,
                         const uint64_t *shape)
 {
@@ -2056,7 +2056,7 @@ bool flis_write_declare(flis_ctx *ctx, flis_writer *writer, const char *name, fl
     return true;
 }
 
-/* SPEC 10.2. */
+/* A string of the header; its length, also when only measured. SPEC 10.2. */
 static size_t write_json_string(FILE *stream, const char *text)
 {
     size_t length = 2;
@@ -2103,7 +2103,7 @@ static size_t write_header(const flis_writer *writer, FILE *stream)
     return length;
 }
 
-/* SPEC 10.2. */
+/* The header, once, padded with spaces to a multiple of 8 bytes as the format recommends. SPEC 10.2. */
 static bool header_out(flis_ctx *ctx, flis_writer *writer)
 {
     if (writer->header_written) return true;
@@ -2116,7 +2116,7 @@ static bool header_out(flis_ctx *ctx, flis_writer *writer)
     return true;
 }
 
-/* SPEC 10.2. */
+/* One value, little-endian on every machine; to nearest where the type is narrower. SPEC 10.2. */
 static void value_to(unsigned char *bytes, flis_dtype dtype, double value)
 {
     uint64_t u = 0;
@@ -2192,31 +2192,31 @@ static void fill_raw(unsigned char *bytes, const void *x, size_t first, size_t c
     memcpy(bytes, (const unsigned char *)x + first * size, count * size);
 }
 
-/* SPEC 10.2. */
+/* Bytes that are little-endian already. SPEC 10.2. */
 bool flis_write_raw(flis_ctx *ctx, flis_writer *writer, const unsigned char *bytes, size_t count)
 {
     return write_pieces(ctx, writer, bytes, count, fill_raw);
 }
 
-/* SPEC 10.2. */
+/* Reals, converted to the declared type. SPEC 10.2. */
 bool flis_write_real(flis_ctx *ctx, flis_writer *writer, const flis_real *x, size_t count)
 {
     return write_pieces(ctx, writer, x, count, fill_real);
 }
 
-/* SPEC 10.2. */
+/* Doubles, converted to the declared type. SPEC 10.2. */
 bool flis_write_f64(flis_ctx *ctx, flis_writer *writer, const double *x, size_t count)
 {
     return write_pieces(ctx, writer, x, count, fill_f64);
 }
 
-/* SPEC 10.2. */
+/* Integers, of the declared width. SPEC 10.2. */
 bool flis_write_i64(flis_ctx *ctx, flis_writer *writer, const int64_t *x, size_t count)
 {
     return write_pieces(ctx, writer, x, count, fill_i64);
 }
 
-/* SPEC 10.2. */
+/* Bytes and booleans. SPEC 10.2. */
 bool flis_write_u8(flis_ctx *ctx, flis_writer *writer, const uint8_t *x, size_t count)
 {
     return write_pieces(ctx, writer, x, count, fill_u8);
@@ -2494,7 +2494,7 @@ static bool json_unexpected(const json_reader *r, const char *wanted)
     return json_fail(r, "got byte 0x%02X, wanted %s", *r->at, wanted);
 }
 
-/* Over one character of `length` bytes. */
+/* Moves past one character of `length` bytes. */
 static void json_step(json_reader *r, size_t length)
 {
     if (*r->at == '\n') {
@@ -2509,7 +2509,7 @@ static void json_space(json_reader *r)
     while (r->at < r->end && (*r->at == ' ' || *r->at == '\t' || *r->at == '\n' || *r->at == '\r')) json_step(r, 1);
 }
 
-/* Over `c` if it is next. */
+/* Moves past `c` if it is next. */
 static bool json_accept(json_reader *r, char c)
 {
     if (r->at == r->end || *r->at != (uint8_t)c) return false;
@@ -2592,8 +2592,8 @@ static long json_hex(json_reader *r)
     return value;
 }
 
-/* What stands behind a backslash, as a code point; -1 if nothing that may. Characters beyond U+FFFF come as two
-   escapes, a high surrogate and a low one; either alone means nothing. */
+/* The character after a backslash, as a code point; -1 where none is allowed. Characters beyond U+FFFF come as two
+   escapes, a high surrogate and a low one; either alone is an error. */
 static long json_escape(json_reader *r)
 {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
@@ -2633,7 +2633,7 @@ static long json_character(json_reader *r, const uint8_t *close)
     return point >= 0x20 ? point : -1;
 }
 
-/* string = quote *( unescaped / escape ) quote. What it stands for is never longer than how it is written. */
+/* string = quote *( unescaped / escape ) quote. The decoded text is never longer than the written one. */
 static bool json_string(json_reader *r, flis_json *out)
 {
     const uint8_t *close = r->at + 1;
@@ -2650,7 +2650,7 @@ static bool json_string(json_reader *r, flis_json *out)
     return json_accept(r, '"');
 }
 
-/* A zeroed place behind the `count` members of *items; the array's room is the next power of two. */
+/* A zeroed element after the `count` members of *items; the array's room is the next power of two. */
 static flis_json *json_append(json_reader *r, flis_json **items, size_t count)
 {
     if (++r->values > JSON_VALUES) {
@@ -2754,7 +2754,7 @@ static void json_clear(flis_json *json)
     free(json->string);
 }
 
-/* SPEC 10.8. */
+/* Frees a whole tree. SPEC 10.8. */
 void flis_json_free(flis_json *json)
 {
     if (!json) return;
@@ -2782,7 +2782,7 @@ flis_json *flis_json_parse(flis_ctx *ctx, const char *name, const char *text, si
     return NULL;
 }
 
-/* SPEC 10.8. */
+/* The last member of that name, as in Python. SPEC 10.8. */
 const flis_json *flis_json_get(const flis_json *object, const char *key)
 {
     const size_t length = strlen(key);
@@ -2792,7 +2792,7 @@ const flis_json *flis_json_get(const flis_json *object, const char *key)
     return NULL;
 }
 
-/* SPEC 10.8. */
+/* Exact: read from the digits, not from the double. SPEC 10.8. */
 bool flis_json_u64(const flis_json *number, uint64_t *out)
 {
     uint64_t value = 0;
@@ -2807,7 +2807,7 @@ bool flis_json_u64(const flis_json *number, uint64_t *out)
     return true;
 }
 
-/* SPEC 10.8. */
+/* What a sentence says it got. SPEC 10.8. */
 const char *flis_json_got(const flis_json *json)
 {
     static const char *const names[] = {"null", "false", "true", "a number", "a string", "an array", "an object"};
@@ -2875,7 +2875,7 @@ static bool png_next(png *p, png_chunk *c)
     return true;
 }
 
-/* Refuses a picture that is no label map or too large to be one. SPEC 10.10. */
+/* Refuses an empty picture and one that is too large. SPEC 10.10. */
 static bool size_fits(flis_ctx *ctx, const char *path, size_t width, size_t height)
 {
     if (width >= 1 && width <= LARGEST_SIDE && height >= 1 && height <= LARGEST_SIDE && width <= MOST_PIXELS / height)
@@ -2884,7 +2884,7 @@ static bool size_fits(flis_ctx *ctx, const char *path, size_t width, size_t heig
                      path, width, height, LARGEST_SIDE, MOST_PIXELS);
 }
 
-/* SPEC 10.10. */
+/* IHDR: width, height, bit depth, colour type, compression, filter, interlace (ISO/IEC 15948, 11.2.2). SPEC 10.10. */
 static bool png_header(png *p, const png_chunk *c)
 {
     static const char *const kinds[7] = {
@@ -2919,7 +2919,7 @@ static bool png_palette(png *p, const png_chunk *c)
     return true;
 }
 
-/* All chunks up to IEND; what comes behind it is not ours. SPEC 10.10. */
+/* All chunks up to IEND; what follows it is ignored. SPEC 10.10. */
 static bool png_chunks(png *p)
 {
     png_chunk c;
@@ -2947,7 +2947,7 @@ static bool png_chunks(png *p)
     }
 }
 
-/* What a filter expects, from the bytes one pixel to the left, above, and above left. SPEC 9.2. */
+/* What a filter predicts, from the bytes one pixel to the left, above, and above left (ISO/IEC 15948, 9.2). SPEC 9.2. */
 static unsigned png_predict(unsigned filter, unsigned left, unsigned up, unsigned corner)
 {
     switch (filter) {
@@ -2979,7 +2979,7 @@ static size_t pass_size(size_t size, unsigned first, unsigned step)
     return size > first ? (size - first + step - 1) / step : 0;
 }
 
-/* SPEC 10.10. */
+/* Pixel i of a row: 1 to 8 bits from the high end of a byte, or 16 bits, high byte first. SPEC 10.10. */
 static unsigned png_sample(const uint8_t *row, size_t i, unsigned depth)
 {
     if (depth == 16) return (unsigned)row[2 * i] << 8 | row[2 * i + 1];
@@ -2987,7 +2987,7 @@ static unsigned png_sample(const uint8_t *row, size_t i, unsigned depth)
     return (unsigned)row[bit / 8] >> (8 - depth - bit % 8) & ((1u << depth) - 1);
 }
 
-/* SPEC 10.10. */
+/* A class id is a byte. SPEC 10.10. */
 static bool label_fits(flis_ctx *ctx, const char *path, unsigned long value, size_t x, size_t y)
 {
     if (value <= 255) return true;
@@ -3017,7 +3017,7 @@ static bool png_pass(const png *p, const uint8_t *pass, uint8_t **data, uint8_t 
     return true;
 }
 
-/* SPEC 10.10. */
+/* Inflates the data, and undoes the filters pass by pass (seven where the picture is interlaced). SPEC 10.10. */
 static bool png_pixels(png *p, flis_picture *out)
 {
     const unsigned first = p->interlaced ? 0 : 7, stop = p->interlaced ? 7 : 8;
@@ -3039,7 +3039,7 @@ static bool png_pixels(png *p, flis_picture *out)
     return flis_ok(p->ctx);
 }
 
-/* SPEC 10.10. */
+/* A gray or palette PNG as a label map. SPEC 10.10. */
 static bool read_png(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, flis_picture *out)
 {
     png p = {.ctx = ctx, .path = path, .in = in, .length = length, .at = sizeof PNG_SIGNATURE};
@@ -3117,7 +3117,7 @@ static bool pgm_binary(pgm *p, unsigned long largest, size_t count, flis_picture
     return true;
 }
 
-/* SPEC 10.10. */
+/* A PGM as a label map: P2 with decimal numbers, P5 with bytes. SPEC 10.10. */
 static bool read_pgm(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, flis_picture *out)
 {
     pgm p = {ctx, path, in, length, 2};
@@ -3143,7 +3143,7 @@ static bool read_pgm(flis_ctx *ctx, const char *path, const uint8_t *in, size_t 
 
 /* ---- PNG: pictures out ------------------------------------------------------------------------------------------- */
 
-/* SPEC 9.2. */
+/* length, type, data, CRC-32 of type and data (ISO/IEC 15948, 5.3). SPEC 9.2. */
 static void put_chunk(flis_ctx *ctx, byte_buffer *out, const char *type, const void *data, size_t length)
 {
     if (length > 0x7FFFFFFF) flis_fail(ctx, "PNG: got %zu bytes for a chunk, wanted at most %d", length, 0x7FFFFFFF);
@@ -3234,7 +3234,7 @@ static bool put_pixels(flis_ctx *ctx, byte_buffer *out, const flis_picture *pict
     return flis_ok(ctx);
 }
 
-/* SPEC 9.2. */
+/* Signature, IHDR, texts, IDAT, IEND. SPEC 9.2. */
 static bool put_png(flis_ctx *ctx, const char *name, const flis_picture *picture, const char *const *text,
                     byte_buffer *out)
 {
@@ -3264,7 +3264,7 @@ static bool put_png(flis_ctx *ctx, const char *name, const flis_picture *picture
     return flis_ok(ctx);
 }
 
-/* SPEC 9.2. */
+/* A PNG in memory. SPEC 9.2. */
 uint8_t *flis_png_bytes(flis_ctx *ctx, const flis_picture *picture, const char *const *text, size_t *length)
 {
     byte_buffer out = {0};
@@ -3277,7 +3277,7 @@ uint8_t *flis_png_bytes(flis_ctx *ctx, const flis_picture *picture, const char *
     return out.at;
 }
 
-/* SPEC 9.2. */
+/* A PNG on the disk. SPEC 9.2. */
 bool flis_write_png(flis_ctx *ctx, const char *path, const flis_picture *picture, const char *const *text)
 {
     byte_buffer out = {0};
@@ -3348,7 +3348,7 @@ static unsigned take(inflater *z, unsigned count)
     return value;
 }
 
-/* Gives whole bytes back, and drops the rest of a byte begun. */
+/* Returns the whole bytes to the input, and drops the rest of a byte begun. */
 static void to_byte_boundary(inflater *z)
 {
     z->at -= z->held / 8;
@@ -3500,7 +3500,7 @@ static bool read_lengths(inflater *z, uint8_t *length, size_t total)
     return true;
 }
 
-/* Only one code of one bit may be alone: what it leaves unused stands for nothing. SPEC 10.11. */
+/* A code must use all bit patterns; the exception is a single code of one bit. SPEC 10.11. */
 static bool complete(const huffman *h, long left)
 {
     unsigned longer = 0;
@@ -3526,7 +3526,7 @@ static bool dynamic_codes(inflater *z)
     return complete(&z->distance, left) || inflate_fail(z, "a distance code that is no complete code");
 }
 
-/* One deflate stream: blocks, of which the last says so. SPEC 10.11. */
+/* One deflate stream: blocks up to the one that is marked as the last (RFC 1951, 3.2.3). SPEC 10.11. */
 static bool inflate_blocks(inflater *z)
 {
     z->begin = z->out.count;
@@ -3543,7 +3543,7 @@ static bool inflate_blocks(inflater *z)
     return true;
 }
 
-/* SPEC 10.11. */
+/* RFC 1950: two bytes of header, a deflate stream, Adler-32. SPEC 10.11. */
 static bool inflate_zlib(inflater *z)
 {
     const uint8_t *p = z->in;
@@ -3608,7 +3608,7 @@ static bool inflate_gzip(inflater *z)
     return true;
 }
 
-/* SPEC 10.11. */
+/* Any of the three containers, whole. SPEC 10.11. */
 uint8_t *flis_inflate(flis_ctx *ctx, const char *name, flis_stream_kind kind, const uint8_t *in, size_t length,
                       size_t limit, size_t *out_length)
 {
@@ -3636,7 +3636,7 @@ uint8_t *flis_inflate(flis_ctx *ctx, const char *name, flis_stream_kind kind, co
 
 /* ---- Deflate: RFC 1951, for the pictures that we write ----------------------------------------------------------- */
 
-/* A small compressor: the longest match among the last CHAIN places with the same three bytes, taken at once; blocks
+/* A small compressor: the longest match among the last CHAIN positions with the same three bytes, taken at once (no lazy matching); blocks
    of BLOCK tokens with their own Huffman codes. No choice in it depends on the machine: the bytes are the same
    everywhere. */
 enum { MIN_MATCH = 3, MAX_MATCH = 258, HASH_BITS = 15, CHAIN = 48, BLOCK = 1 << 15 };
@@ -3650,18 +3650,18 @@ typedef struct deflater {
     size_t length;
     size_t tokens;
     uint32_t token[BLOCK];       /* a byte, or a match: length << 16 | distance */
-    size_t head[1 << HASH_BITS]; /* the last place with this hash, plus 1; 0: none yet */
-    size_t before[WINDOW];       /* by place modulo WINDOW: the one before it with the same hash, plus 1 */
+    size_t head[1 << HASH_BITS]; /* the last position with this hash, plus 1; 0: none yet */
+    size_t before[WINDOW];       /* by position modulo WINDOW: the one before it with the same hash, plus 1 */
 } deflater;
 
-/* SPEC 9.4. */
+/* Deflate packs bits from the low end of each byte (RFC 1951, 3.1.1). SPEC 9.4. */
 static void put_bits(deflater *z, unsigned value, unsigned count)
 {
     z->hold |= (uint32_t)value << z->held;
     for (z->held += count; z->held >= 8; z->held -= 8, z->hold >>= 8) bytes_put_u8(z->ctx, z->out, z->hold & 0xFF);
 }
 
-/* The lightest live node; the lowest number among equals, so that everyone builds the same tree. SPEC 9.4. */
+/* The root with the least weight; the lowest number among equals, so that everyone builds the same tree. SPEC 9.4. */
 static size_t lightest(const uint32_t *weight, const uint16_t *parent, size_t nodes)
 {
     size_t best = nodes;
@@ -3740,7 +3740,7 @@ static size_t run_lengths(const uint8_t *length, size_t total, uint8_t *symbol, 
     return n;
 }
 
-/* SPEC 9.4. */
+/* The code lengths of a dynamic block, themselves Huffman coded (RFC 1951, 3.2.7). SPEC 9.4. */
 static void put_lengths(deflater *z, const uint8_t *length, size_t total)
 {
     uint8_t symbol[LITERALS + DISTANCES], extra[LITERALS + DISTANCES], own[19];
@@ -3803,14 +3803,15 @@ static void put_block(deflater *z, bool last)
     z->tokens = 0;
 }
 
-/* SPEC 9.3. */
+/* The hash of three bytes: the top bits of a product with 2^32 / golden ratio (Knuth). SPEC 9.3. */
 static size_t hash_of(const uint8_t *p)
 {
     const uint32_t three = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2];
     return (three * UINT32_C(2654435761) & UINT32_C(0xFFFFFFFF)) >> (32 - HASH_BITS);
 }
 
-/* SPEC 9.3. */
+/* The longest earlier occurrence of what begins at `at`, the nearest among equals; 0: none of 3 bytes or more.
+   SPEC 9.3. */
 static size_t longest_match(const deflater *z, size_t at, size_t *distance)
 {
     const size_t most = z->length - at < MAX_MATCH ? z->length - at : MAX_MATCH;
@@ -3947,7 +3948,7 @@ static void sha256_block(uint32_t hash[8], const uint8_t *block)
     for (int i = 0; i < 8; i++) hash[i] += v[i];
 }
 
-/* SPEC 10.13. */
+/* The initial hash value (FIPS 180-4, 5.3.3). SPEC 10.13. */
 void flis_sha256_begin(flis_sha256 *s)
 {
     static const uint32_t start[8] = {
@@ -3957,7 +3958,7 @@ void flis_sha256_begin(flis_sha256 *s)
     s->length = 0;
 }
 
-/* SPEC 10.13. */
+/* Blocks of 64 bytes; what is left waits for the next call. SPEC 10.13. */
 void flis_sha256_add(flis_sha256 *s, const void *bytes, size_t count)
 {
     const uint8_t *in = bytes;
@@ -3971,7 +3972,8 @@ void flis_sha256_add(flis_sha256 *s, const void *bytes, size_t count)
     }
 }
 
-/* SPEC 10.13. */
+/* A 1 bit, zeros, the length in bits as 64 bits (FIPS 180-4, 5.1.1); then the eight words in hexadecimal.
+   SPEC 10.13. */
 void flis_sha256_end(flis_sha256 *s, char hex[65])
 {
     static const uint8_t padding[64] = {0x80};
@@ -3983,7 +3985,7 @@ void flis_sha256_end(flis_sha256 *s, char hex[65])
     for (int i = 0; i < 8; i++) snprintf(hex + 8 * i, 9, "%08lx", (unsigned long)s->h[i]);
 }
 
-/* Values first.. in the order that files have: images with the channels before the places. */
+/* Values first.. in the order that files have: in images the channels come before the positions. */
 static void file_order(const flis_tensor *x, size_t first, size_t count, flis_real *out)
 {
     if (x->rank != 4) {
@@ -4004,7 +4006,7 @@ static void file_order(const flis_tensor *x, size_t first, size_t count, flis_re
 
 enum { STRETCH = 1024 }; /* values that are looked at together */
 
-/* SPEC 10.13. */
+/* SHA-256 of the values as files hold them. SPEC 10.13. */
 void flis_tensor_digest(const flis_tensor *x, char hex[65])
 {
     flis_sha256 s;

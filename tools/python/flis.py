@@ -293,11 +293,15 @@ class Flis:
         self._function["clear_error"](self.ctx)
         raise Error(sentence or "flis: a call failed without a sentence")
 
-    def _call(self, name, *arguments):
-        """A function whose first argument is the context, and whose false or NULL is a failure."""
+    def _open(self):
+        """The context's address."""
         if not self.ctx:
             raise Error("flis: the context was closed")
-        result = self._function[name](self.ctx, *arguments)
+        return self.ctx
+
+    def _call(self, name, *arguments):
+        """A function whose first argument is the context, and whose false or NULL is a failure."""
+        result = self._function[name](self._open(), *arguments)
         if not result or result == -1:
             self._fail()
         return result
@@ -330,7 +334,7 @@ class Flis:
 
     def _work(self, compute):
         """compute() returns a tensor; its array, with everything in the arena freed."""
-        mark = self._function["here"](self.ctx)
+        mark = self._function["here"](self._open())
         try:
             return self._array(compute())
         finally:
@@ -422,7 +426,7 @@ class Flis:
     def digest(self, x):
         """SHA-256 of an array's values as little-endian reals in PyTorch's order: what flis prints for a trace."""
         text = ctypes.create_string_buffer(65)
-        mark = self._function["here"](self.ctx)
+        mark = self._function["here"](self._open())
         try:
             self._function["tensor_digest"](self._tensor(x), text)
         finally:
@@ -573,7 +577,7 @@ class Vocab:
     def tokens(self, text):
         """Token ids of a text, without begin, end and padding."""
         data, ids = text.encode() if isinstance(text, str) else bytes(text), P()
-        count = self.flis._function["tokenize"](self.flis.ctx, self.handle, data, len(data), ctypes.byref(ids))
+        count = self.flis._function["tokenize"](self.flis._open(), self.handle, data, len(data), ctypes.byref(ids))
         if count < 0:
             self.flis._fail()
         try:

@@ -1,0 +1,130 @@
+"""python_check.py MODEL VOCAB DIRECTORY: the checks of tools/python/flis.py, with numpy or without it.
+
+Every function is called once on values whose result is known, and what must be refused is. Exit 1 if anything is wrong.
+"""
+import os
+import sys
+
+import flis
+
+
+def same(got, wanted, what):
+    got = got.tolist() if hasattr(got, "tolist") else got
+    if got != wanted:
+        raise AssertionError("%s: got %r, wanted %r" % (what, got, wanted))
+
+
+def refused(call, sentence):
+    try:
+        call()
+    except flis.Error as failure:
+        if sentence not in str(failure):
+            raise AssertionError("got %r, wanted %r" % (str(failure), sentence))
+        return
+    raise AssertionError("not refused: wanted %r" % sentence)
+
+
+def operations(f):
+    image = [[[[float(8 * i + j) for j in range(4)] for i in range(4)]]]
+    middle = [[[[0, 0, 0], [0, 1, 0], [0, 0, 0]]]]
+    same(f.linear([[1, 2], [3, 4]], [[1, 0], [0, 1], [1, 1]], [0, 0, 1]), [[1, 2, 4], [3, 4, 8]], "linear")
+    same(f.linear([[1, 2]], [[1, 1]], add=[[10]]), [[13]], "linear, add")
+    same(f.conv(image, middle), image, "conv")
+    same(f.conv(image, middle, kind="stride2"), [[[[0, 2], [16, 18]]]], "conv, stride 2")
+    same(f.conv(image, [[[[2]]]], [1], add=image), [[[[3 * x + 1 for x in row] for row in image[0][0]]]], "conv 1x1")
+    same(f.add(image, image), f.scale(image, 2).tolist(), "add, scale")
+    same(f.add_to_all([[[[1, 2]], [[3, 4]]]], [[10, 20]]), [[[[11, 12]], [[23, 24]]]], "add_to_all")
+    same(f.concat([[[[1]]]], [[[[2]]]]), [[[[1]], [[2]]]], "concat")
+    same(f.silu([[0]]), [[0]], "silu")
+    same(f.quick_gelu([[0]]), [[0]], "quick_gelu")
+    same(f.geglu([[[3, 0]]]), [[[0]]], "geglu")
+    same(f.layer_norm([[[2, 2]]], [1, 1], [5, 6]), [[[5, 6]]], "layer_norm")
+    same(f.group_norm([[[[2]], [[2]]]], [1, 1], [5, 6], groups=2), [[[[5]], [[6]]]], "group_norm")
+    same(f.attention([[[1, 0]]], [[[1, 0], [0, 1]]], [[[1, 0], [0, 1]]], 1, attended=[[1, 0]]), [[[1, 0]]], "attention")
+    same(f.embed([[0, 1]], [[1, 2], [3, 4]], [[10, 10], [20, 20]]), [[[11, 12], [23, 24]]], "embed")
+    refused(lambda: f.linear([[1]], [[1, 2]]), "linear: got 1 channels, wanted 2")
+    refused(lambda: f.conv(image, middle, kind="other"), "wanted one of same")
+    refused(lambda: f.silu([1, 2]), "tensor: got 1 dimensions")
+
+
+def pieces(f):
+    same([round(x, 4) for x in f.randn(42, 3).tolist()], [0.3367, 0.1288, 0.2345], "torch.manual_seed(42); torch.randn(3)")
+    same(f.steps(4)["t"], [1, 251, 501, 751], "timesteps")
+    same(round(f.schedule()["alpha_bar"].tolist()[0], 5), 0.99915, "alpha_bar")
+    same(f.label_pil([[1, 2]], 1, 4), [[1, 1, 2, 2]], "label_pil")
+    same(f.label_torch([[1, 2, 3]], 1, 2), [[1, 2]], "label_torch")
+    mask = f.rca_mask([[1, 2]], [1, 2], 1, 2).tolist()
+    same([row[:4] for row in mask], [[1, 1, 0, 1], [1, 0, 1, 1]], "rca_mask")
+    refused(lambda: f.steps(27), "27")
+
+
+def files(f, folder):
+    path = os.path.join(folder, "python.safetensors")
+    values = {"a": f.scale([[1.5, 2]], 1), "b.c": f.label_pil([[7]], 1, 2)}
+    flis.save_trace(path, values, f)
+    back = flis.load_tensors(path)
+    same(list(back), ["a", "b.c"], "names")
+    same(back["a"], [[1.5, 2]], "values")
+    same(back["b.c"], [[7, 7]], "bytes")
+    if flis.numpy is not None:
+        n = flis.numpy
+        kinds = {t: n.arange(4).astype(t).reshape(2, 2) for t in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "bool")}
+        flis.save_trace(path, kinds, f)
+        for name, value in flis.load_tensors(path).items():
+            same(value, kinds[name].tolist(), name)
+            same(str(value.dtype), str(kinds[name].dtype), name + ": dtype")
+    refused(lambda: flis.save_trace(os.path.join(folder, "absent", "x"), values, f), "cannot be written")
+
+
+def model(f, path, vocab_path, folder):
+    vocab = f.vocab(vocab_path)
+    same(vocab.prompt([("sky", 3), ("blue sea", -1)])["class_ids"][0], 3.0, "class ids")
+    same(vocab.tokens(""), [], "no tokens")
+    m = f.load(path)
+    picture = m.generate(vocab, [("sky", 1), ("sea", 2)], [[1], [2]], width=64, height=64, steps=2, sampler="ddim")
+    same(tuple(picture.shape), (64, 64, 3), "shape")
+    noise, names = f.randn(42, 256), []
+    again = m.generate(vocab, [("sky", 1), ("sea", 2)], [[1], [2]], width=64, height=64, steps=2, sampler="ddim", noise=noise,
+                       trace=lambda name, value: names.append(name))
+    same(again.tolist() == picture.tolist(), True, "the same noise as an array")
+    same("x_T" in names and "step.1.x_prev" in names, True, "trace")
+    f.write_png(os.path.join(folder, "python.png"), picture)
+    refused(lambda: m.generate(vocab, [("sky", 300)], [[1]]), "got id 300")
+    refused(lambda: m.generate(vocab, []), "no phrases")
+    refused(lambda: m.generate(vocab, [("sky", 1)], [[1]], width=100), "multiples of 64")
+    refused(lambda: m.generate(vocab, [("sky", 1)], [[1]], width=64, height=64, noise=[1.0]), "got an array of 1 values")
+    with open(path, "rb") as file:
+        whole = f.load(file.read(), "all")
+    ids = vocab.prompt([("sky", 1)])["ids"]
+    text = whole.clip([ids])
+    x = [[[[0.1] * 8] * 8] * 4]
+    plain, rectified = whole.unet(x, [500], text), whole.unet(x, [500], text, [([[0] * 64] * 64, [1])])
+    same(tuple(plain.shape), (1, 4, 8, 8), "U-Net")
+    same(plain.tolist() != rectified.tolist(), True, "a layout changes eps")
+    same(tuple(whole.encode(whole.decode(x)).shape), (1, 8, 8, 8), "autoencoder")
+    same(len(f.digest(plain)), 64, "digest")
+    m.close()
+    refused(lambda: m.generate(vocab, [("sky", 1)]), "freed")
+    refused(lambda: f.load(os.path.join(folder, "absent")), "cannot be opened")
+    refused(lambda: f.load(path, "picture"), "load: parts")
+    whole.close()
+    vocab.close()
+
+
+def main(arguments):
+    f = flis.Flis()
+    same(f.version_number, sum(int(n) * w for n, w in zip(f.version.split("."), (10000, 100, 1))), "version")
+    f.threads = 0
+    refused(lambda: f.load(arguments[0]), "got 0 threads")
+    f.threads = 2
+    operations(f)
+    pieces(f)
+    files(f, arguments[2])
+    model(f, arguments[0], arguments[1], arguments[2])
+    f.close()
+    refused(lambda: f.silu([[1]]), "closed")
+    print("python: all passed")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
