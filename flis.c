@@ -72,12 +72,17 @@ static uint32_t adler32(const uint8_t *p, size_t count);
 
 /* ---- Arguments ---------------------------------------------------------------------------------------------------- */
 
-/* True if work may begin in this context. One that flis_init has not seen is usually all zero. SPEC 14.1. */
+/* True if work may begin in this context. In memory that flis_init has not seen the error may hold anything: it is
+   overwritten. SPEC 14.1. */
 static bool usable(flis_ctx *ctx)
 {
-    if (!ctx || !flis_ok(ctx)) return false;
-    if (ctx->threads >= 1) return true;
-    return flis_fail(ctx, "context: got %d threads, wanted 1 or more; was flis_init called?", ctx->threads);
+    if (!ctx) return false;
+    if (ctx->magic != FLIS_MAGIC) {
+        snprintf(ctx->error, sizeof ctx->error, "the context was not initialised: call flis_init before it is used");
+        return false;
+    }
+    if (!flis_ok(ctx)) return false;
+    return ctx->threads >= 1 || flis_fail(ctx, "context: got %d threads, wanted 1 or more", ctx->threads);
 }
 
 /* Like usable, and an argument that must not be NULL. SPEC 14.1. */

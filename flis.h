@@ -409,8 +409,8 @@ size_t flis_param_count(const flis_param *param); /* values: the product of its 
    loop, are in tensor.c. On a failed context operations return NULL, and accept NULL; on any other a NULL that is not
    allowed below, a wrong shape, or ctx->threads below 1 fails the context with a sentence. */
 
-/* y[i,o] = sum_k x[i,k] w[o,k] + b[o] (+ add[i,o]). x [..][c] of any rank, w [c_out][c] or [c_out][c][1][1], b [c_out] or NULL; add like y, or
-   NULL; y [..][c_out]. torch.nn.Linear. */
+/* y[i,o] = sum_k x[i,k] w[o,k] + b[o] (+ add[i,o]). x [..][c] of any rank, w [c_out][c] or [c_out][c][1][1], b [c_out] or
+   NULL; add like y, or NULL; y [..][c_out]. torch.nn.Linear. */
 flis_tensor *flis_linear(flis_ctx *ctx, const flis_tensor *x, const flis_param *w, const flis_param *b,
                          const flis_tensor *add);
 

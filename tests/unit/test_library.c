@@ -318,8 +318,8 @@ static const char *const SENTENCE[ROWS] = {
     [NO_LAYOUT] = "layout: got NULL",
     [NO_OPTIONS] = "generate: the options: got NULL",
     [NO_PICTURE] = "generate: the picture: got NULL",
-    [THREADS_0] = "context: got 0 threads, wanted 1 or more; was flis_init called?",
-    [THREADS_MINUS_3] = "context: got -3 threads, wanted 1 or more; was flis_init called?",
+    [THREADS_0] = "context: got 0 threads, wanted 1 or more",
+    [THREADS_MINUS_3] = "context: got -3 threads, wanted 1 or more",
     [WIDTH_0] = "picture size: got 0x64, wanted multiples of 64 from 64 to 8192",
     [WIDTH_100] = "picture size: got 100x64, wanted multiples of 64 from 64 to 8192",
     [WIDTH_HUGE] = "picture size: got 8256x64, wanted multiples of 64 from 64 to 8192",
@@ -470,8 +470,8 @@ void test_library_refuses_arguments(void)
     CHECK(!flis_model_load(NULL, "m", 0) && !flis_layout_read(NULL, "l", &layout) && !flis_file_open(NULL, "f") &&
               !flis_write_png(NULL, "p", &picture, NULL) && !flis_output_open(NULL, "o", &out),
           "a context that is NULL");
-    CHECK(!flis_layout_add(&blank, &layout, "sea", 1) && strstr(blank.error, "was flis_init called?"), "\"%s\"",
-          blank.error);
+    CHECK(!flis_layout_add(&blank, &layout, "sea", 1) && strstr(blank.error, "the context was not initialised"),
+          "\"%s\"", blank.error);
     flis_clear_error(NULL);
     flis_picture_free(NULL);
     flis_layout_free(NULL);
