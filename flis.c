@@ -48,6 +48,53 @@
 #define TELL64(stream) ((int64_t)ftell(stream))
 #endif
 
+/* Symbolic links, kinds of files, flushing to the disk. Elsewhere there are no links, everything can be replaced, and
+   fflush is all that there is. */
+#if HAVE_POSIX
+static ptrdiff_t link_text(const char *path, char *out, size_t room)
+{
+    return readlink(path, out, room); /* -1: no link, or nothing */
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+static bool is_special(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && !S_ISREG(info.st_mode);
+}
+
+static bool flush_to_disk(FILE *stream)
+{
+    if (fflush(stream) != 0) return false;
+    return fsync(fileno(stream)) == 0 || errno == EINVAL || errno == ENOSYS; /* some file systems cannot */
+}
+#else
+static ptrdiff_t link_text(const char *path, char *out, size_t room)
+{
+    return path && out && room ? -1 : 0;
+}
+
+static bool is_folder(const char *path)
+{
+    return !path;
+}
+
+static bool is_special(const char *path)
+{
+    return !path;
+}
+
+static bool flush_to_disk(FILE *stream)
+{
+    return fflush(stream) == 0;
+}
+#endif
+
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 /* ---- Declared here, because the pipeline comes first; defined below -------------------------------------------------- */
@@ -647,9 +694,7 @@ void flis_release(void *memory)
     free(memory);
 }
 
-/* Sizes of types and places of members, one row for each that a binding needs. SPEC 14.1. */
-bool flis_abi(const char *name, size_t *offset, size_t *size)
-{
+/* One row for every type and member that a binding needs. */
 #define TYPE(type) \
     { \
 #type, 0, sizeof(type) \
@@ -658,90 +703,94 @@ bool flis_abi(const char *name, size_t *offset, size_t *size)
     { \
 #type "." #member, offsetof(type, member), sizeof(((type *)NULL)->member) \
     }
-    static const struct {
-        const char *name;
-        size_t offset, size;
-    } rows[] = {
-        TYPE(flis_real),
-        TYPE(flis_ctx),
-        MEMBER(flis_ctx, error),
-        MEMBER(flis_ctx, threads),
-        MEMBER(flis_ctx, macs),
-        MEMBER(flis_ctx, rng),
-        MEMBER(flis_ctx, precision),
-        MEMBER(flis_ctx, progress),
-        MEMBER(flis_ctx, progress_user),
-        MEMBER(flis_ctx, trace),
-        MEMBER(flis_ctx, trace_wants),
-        MEMBER(flis_ctx, trace_user),
-        TYPE(flis_mark),
-        TYPE(flis_tensor),
-        MEMBER(flis_tensor, rank),
-        MEMBER(flis_tensor, bytes),
-        MEMBER(flis_tensor, n),
-        MEMBER(flis_tensor, h),
-        MEMBER(flis_tensor, w),
-        MEMBER(flis_tensor, c),
-        MEMBER(flis_tensor, x),
-        TYPE(flis_param),
-        MEMBER(flis_param, rank),
-        MEMBER(flis_param, shape),
-        MEMBER(flis_param, table),
-        MEMBER(flis_param, groups),
-        TYPE(flis_mask),
-        MEMBER(flis_mask, causal),
-        MEMBER(flis_mask, attended),
-        TYPE(flis_picture),
-        MEMBER(flis_picture, width),
-        MEMBER(flis_picture, height),
-        MEMBER(flis_picture, channels),
-        MEMBER(flis_picture, pixels),
-        TYPE(flis_layout),
-        MEMBER(flis_layout, count),
-        MEMBER(flis_layout, phrase),
-        TYPE(flis_options),
-        MEMBER(flis_options, sampling),
-        MEMBER(flis_options, seed),
-        MEMBER(flis_options, rng),
-        MEMBER(flis_options, width),
-        MEMBER(flis_options, height),
-        MEMBER(flis_options, no_layout),
-        MEMBER(flis_options, noise_values),
-        MEMBER(flis_options, noise_count),
-        TYPE(flis_sampling),
-        MEMBER(flis_sampling, kind),
-        MEMBER(flis_sampling, steps),
-        MEMBER(flis_sampling, eta),
-        MEMBER(flis_sampling, scale),
-        TYPE(flis_prompt),
-        MEMBER(flis_prompt, text),
-        MEMBER(flis_prompt, ids),
-        MEMBER(flis_prompt, tokens),
-        MEMBER(flis_prompt, classes),
-        MEMBER(flis_prompt, class_ids),
-        TYPE(flis_rca),
-        MEMBER(flis_rca, label),
-        MEMBER(flis_rca, height),
-        MEMBER(flis_rca, width),
-        MEMBER(flis_rca, class_ids),
-        MEMBER(flis_rca, classes),
-        TYPE(flis_rng),
-        TYPE(flis_schedule),
-        MEMBER(flis_schedule, beta),
-        MEMBER(flis_schedule, alpha_bar),
-        TYPE(flis_steps),
-        MEMBER(flis_steps, count),
-        MEMBER(flis_steps, t),
-        MEMBER(flis_steps, alpha),
-        MEMBER(flis_steps, alpha_prev),
-        MEMBER(flis_steps, sigma),
-    };
+static const struct {
+    const char *name;
+    size_t offset, size;
+} ABI[] = {
+    TYPE(flis_real),
+    TYPE(flis_ctx),
+    MEMBER(flis_ctx, error),
+    MEMBER(flis_ctx, threads),
+    MEMBER(flis_ctx, macs),
+    MEMBER(flis_ctx, rng),
+    MEMBER(flis_ctx, precision),
+    MEMBER(flis_ctx, progress),
+    MEMBER(flis_ctx, progress_user),
+    MEMBER(flis_ctx, trace),
+    MEMBER(flis_ctx, trace_wants),
+    MEMBER(flis_ctx, trace_user),
+    TYPE(flis_mark),
+    TYPE(flis_tensor),
+    MEMBER(flis_tensor, rank),
+    MEMBER(flis_tensor, bytes),
+    MEMBER(flis_tensor, n),
+    MEMBER(flis_tensor, h),
+    MEMBER(flis_tensor, w),
+    MEMBER(flis_tensor, c),
+    MEMBER(flis_tensor, x),
+    TYPE(flis_param),
+    MEMBER(flis_param, rank),
+    MEMBER(flis_param, shape),
+    MEMBER(flis_param, table),
+    MEMBER(flis_param, groups),
+    TYPE(flis_mask),
+    MEMBER(flis_mask, causal),
+    MEMBER(flis_mask, attended),
+    TYPE(flis_picture),
+    MEMBER(flis_picture, width),
+    MEMBER(flis_picture, height),
+    MEMBER(flis_picture, channels),
+    MEMBER(flis_picture, pixels),
+    TYPE(flis_layout),
+    MEMBER(flis_layout, count),
+    MEMBER(flis_layout, phrase),
+    TYPE(flis_options),
+    MEMBER(flis_options, sampling),
+    MEMBER(flis_options, seed),
+    MEMBER(flis_options, rng),
+    MEMBER(flis_options, width),
+    MEMBER(flis_options, height),
+    MEMBER(flis_options, no_layout),
+    MEMBER(flis_options, noise_values),
+    MEMBER(flis_options, noise_count),
+    TYPE(flis_sampling),
+    MEMBER(flis_sampling, kind),
+    MEMBER(flis_sampling, steps),
+    MEMBER(flis_sampling, eta),
+    MEMBER(flis_sampling, scale),
+    TYPE(flis_prompt),
+    MEMBER(flis_prompt, text),
+    MEMBER(flis_prompt, ids),
+    MEMBER(flis_prompt, tokens),
+    MEMBER(flis_prompt, classes),
+    MEMBER(flis_prompt, class_ids),
+    TYPE(flis_rca),
+    MEMBER(flis_rca, label),
+    MEMBER(flis_rca, height),
+    MEMBER(flis_rca, width),
+    MEMBER(flis_rca, class_ids),
+    MEMBER(flis_rca, classes),
+    TYPE(flis_rng),
+    TYPE(flis_schedule),
+    MEMBER(flis_schedule, beta),
+    MEMBER(flis_schedule, alpha_bar),
+    TYPE(flis_steps),
+    MEMBER(flis_steps, count),
+    MEMBER(flis_steps, t),
+    MEMBER(flis_steps, alpha),
+    MEMBER(flis_steps, alpha_prev),
+    MEMBER(flis_steps, sigma),
+};
 #undef TYPE
 #undef MEMBER
-    for (size_t i = 0; name && i < COUNT(rows); i++) {
-        if (strcmp(rows[i].name, name) != 0) continue;
-        if (offset) *offset = rows[i].offset;
-        if (size) *size = rows[i].size;
+
+/* Sizes of types and places of members, as this library was compiled. SPEC 14.1. */
+bool flis_abi(const char *name, size_t *offset, size_t *size)
+{
+    for (size_t i = 0; name && i < COUNT(ABI); i++) {
+        if (strcmp(ABI[i].name, name) != 0) continue;
+        if (offset) *offset = ABI[i].offset;
+        if (size) *size = ABI[i].size;
         return true;
     }
     return false;
@@ -2272,53 +2321,36 @@ char *flis_read_file(flis_ctx *ctx, const char *path, size_t limit, size_t *leng
     return (char *)b.at;
 }
 
-/* What a path stands for once symbolic links are followed, whether or not it exists yet; malloc'ed. Links are followed one
-   by one because what they end in may not exist, for which realpath has no answer. SPEC 10.2. */
+/* What a path stands for once symbolic links are followed, whether or not it exists yet; malloc'ed. Links are followed
+   one by one because the last may point to a file that does not exist, for which realpath has no answer. SPEC 10.2. */
 static char *link_target(flis_ctx *ctx, const char *path)
 {
-    char *target = copy_text(ctx, path, strlen(path));
-#if HAVE_POSIX
+    enum { LONGEST_LINK = 4096, MOST_LINKS = 40 };
+    char *target = copy_text(ctx, path, strlen(path)), next[LONGEST_LINK];
     for (int links = 0; target; links++) {
-        char next[4096];
-        const ssize_t length = readlink(target, next, sizeof next);
-        if (length < 0) return target; /* no link, or nothing */
-        const size_t folder = next[0] == '/' ? 0 : (size_t)(base_name(target) - target);
-        char *joined =
-            links < 40 && length < (ssize_t)sizeof next ? flis_alloc(ctx, folder + (size_t)length + 1, 1) : NULL;
-        if (!joined) flis_fail(ctx, "%s: cannot be written: its symbolic links are too long or go in a circle", path);
-        else {
+        const ptrdiff_t length = link_text(target, next, sizeof next);
+        if (length < 0) return target;
+        const size_t folder = IS_ABSOLUTE(next) ? 0 : (size_t)(base_name(target) - target);
+        char *joined = NULL;
+        if (links == MOST_LINKS || length == LONGEST_LINK)
+            flis_fail(ctx, "%s: the name is too long, or its links lead in a circle", path);
+        else joined = flis_alloc(ctx, folder + (size_t)length + 1, 1);
+        if (joined) {
             memcpy(joined, target, folder);
             memcpy(joined + folder, next, (size_t)length);
         }
         free(target);
         target = joined;
     }
-#endif
-    return target;
+    return NULL;
 }
 
 /* Only a regular file may be replaced, or a name that is free. SPEC 10.2. */
 static bool replaceable(flis_ctx *ctx, const char *path, const char *target)
 {
-#if HAVE_POSIX
-    struct stat info;
-    if (stat(target, &info) == 0 && !S_ISREG(info.st_mode))
-        return flis_fail(ctx,
-                         S_ISDIR(info.st_mode) ? "%s: is a folder, wanted a file name"
-                                               : "%s: is not a regular file, and only those are replaced",
-                         path);
-#endif
-    return flis_ok(ctx) && path && target;
-}
-
-/* Flushes what the C library and the system hold back. SPEC 10.2. */
-static bool flush(FILE *stream)
-{
-    if (fflush(stream) != 0) return false;
-#if HAVE_POSIX
-    if (fsync(fileno(stream)) != 0 && errno != EINVAL && errno != ENOSYS) return false; /* not every system can */
-#endif
-    return true;
+    if (is_folder(target)) return flis_fail(ctx, "%s: is a folder, wanted a file name", path);
+    if (is_special(target)) return flis_fail(ctx, "%s: is not a regular file, and only those are replaced", path);
+    return flis_ok(ctx);
 }
 
 /* The bytes go to a temporary name beside the target. SPEC 10.2. */
@@ -2346,7 +2378,7 @@ bool flis_output_close(flis_ctx *ctx, flis_output *out)
     if (!ctx || !out) return false;
     if (flis_ok(ctx) && !out->stream) flis_fail(ctx, "output: it is not open");
     if (flis_ok(ctx)) {
-        bool written = !ferror(out->stream) && flush(out->stream);
+        bool written = !ferror(out->stream) && flush_to_disk(out->stream);
         written = fclose(out->stream) == 0 && written;
         out->stream = NULL;
         if (!written) flis_fail(ctx, "%s: cannot be written: the disk may be full", out->path);
@@ -3641,8 +3673,8 @@ uint8_t *flis_inflate(flis_ctx *ctx, const char *name, flis_stream_kind kind, co
 
 /* ---- Deflate: RFC 1951, for the pictures that we write ----------------------------------------------------------- */
 
-/* A small compressor: the longest match among the last CHAIN positions with the same three bytes, taken at once (no lazy matching); blocks
-   of BLOCK tokens with their own Huffman codes. No choice in it depends on the machine: the bytes are the same
+/* A small compressor: the longest match among the last CHAIN positions with the same three bytes, taken at once (no lazy
+   matching); blocks of BLOCK tokens with their own Huffman codes. No choice in it depends on the machine: the bytes are the same
    everywhere. */
 enum { MIN_MATCH = 3, MAX_MATCH = 258, HASH_BITS = 15, CHAIN = 48, BLOCK = 1 << 15 };
 

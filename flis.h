@@ -589,7 +589,8 @@ typedef struct flis_rca {
     size_t classes;
 } flis_rca;
 /* mask[i][j] for the h*w queries of a scale and the 77 text positions: 1 attended, 0 masked. Column k + 1 belongs to
-   class_ids[k]; every other column stays attended. Paper section 3.3 equation 4; FreestyleNet@5dcb8b8 ldm/modules/attention_FLIS.py:203-226. */
+   class_ids[k]; every other column stays attended. Paper section 3.3 equation 4;
+   FreestyleNet@5dcb8b8 ldm/modules/attention_FLIS.py:203-226. */
 bool flis_rca_mask(flis_ctx *ctx, const flis_rca *rca, size_t h, size_t w, uint8_t *mask);
 
 typedef struct flis_unet flis_unet;
@@ -625,9 +626,9 @@ typedef struct flis_vae_config {
     double scale_factor; /* latents are encodings times this */
     size_t groups;       /* of the group norms; 0: 32, as in Stable Diffusion */
 } flis_vae_config;
+/* As for flis_clip: an empty autoencoder with the halves that are wanted, its weights, loading, freeing. */
 flis_vae *flis_vae_new(flis_ctx *ctx, const flis_vae_config *config, bool decoder, bool encoder);
 bool flis_vae_walk(flis_ctx *ctx, flis_vae *vae, flis_visit *visit, void *user);
-/* Loads the decoder, the encoder, or both. */
 flis_vae *flis_vae_load(flis_ctx *ctx, flis_file *file, bool decoder, bool encoder);
 void flis_vae_free(flis_vae *vae);
 const flis_vae_config *flis_vae_get_config(const flis_vae *vae);
@@ -642,6 +643,8 @@ bool flis_decode_picture(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *
 
 /* ---- Random numbers (sampler.c) ----------------------------------------------------------------------------------- */
 
+/* PyTorch's generators. The state is the caller's (ctx->rng, or one of its own); each call continues where
+   the last one ended and writes out[count]. They cannot fail. */
 void flis_rng_seed(flis_rng *rng, flis_rng_kind kind, uint64_t seed);        /* torch.manual_seed */
 uint32_t flis_rng_u32(flis_rng *rng);                                        /* mt19937; CPU only */
 void flis_rand(flis_rng *rng, float *out, size_t count);                     /* torch.rand(count) */
@@ -657,6 +660,7 @@ typedef struct flis_schedule {         /* FreestyleNet@5dcb8b8 ldm/models/diffus
     double alpha_bar[FLIS_TIMESTEPS];  /* alphas_cumprod */
     float alpha_bar32[FLIS_TIMESTEPS]; /* the registered float32 buffer */
 } flis_schedule;
+/* Fills all 1000 entries: alpha_bar[t] is the product of 1 - beta[s] for s up to t. It cannot fail. */
 void flis_schedule_make(flis_schedule *schedule);
 
 typedef struct flis_steps { /* index 0 is the smallest timestep, as in the authors' arrays */
@@ -667,15 +671,16 @@ typedef struct flis_steps { /* index 0 is the smallest timestep, as in the autho
     double sigma[FLIS_TIMESTEPS];      /* ddim_sigmas */
     float sqrt_one_minus_alpha[FLIS_TIMESTEPS];
 } flis_steps;
-/* Refuses (with a sentence) 0, above 1000, and every step count that reads timestep 1000 and crashes the authors' code;
-   PLMS refuses eta != 0. */
+/* The timesteps of a sampler and its coefficients. FreestyleNet@5dcb8b8 ldm/modules/diffusionmodules/util.py
+   make_ddim_timesteps, make_ddim_sampling_parameters. Refuses (with a sentence) 0, above 1000, and every step count that
+   reads timestep 1000 and crashes the authors' code; PLMS refuses eta != 0. */
 bool flis_steps_make(flis_ctx *ctx, const flis_schedule *schedule, flis_sampler_kind kind, int steps, double eta,
                      flis_steps *out);
 /* One step's record. Arrays hold `count` values each and are gone when the callback returns. */
 struct flis_step {
-    size_t number, total; /* 0..total-1 in order of execution */
-    size_t index;
-    int64_t t;                         /* index into flis_steps */
+    size_t number, total;              /* 0..total-1 in order of execution */
+    size_t index;                      /* into flis_steps */
+    int64_t t;                         /* timestep */
     const flis_real *e_t;              /* guided eps before the multistep combination */
     const flis_real *x_prev, *pred_x0; /* the step's result; its estimate of the clean latent */
 };
@@ -689,7 +694,8 @@ typedef struct flis_model_fn {
 /* Runs a sampler from x = x_T to the final latents, in place. Noise comes from ctx->rng in PyTorch's order, drawn every
    step even where sigma is 0 (PLMS' first step draws twice). FreestyleNet@5dcb8b8 ldm/models/diffusion/plms.py, ddim.py. */
 bool flis_sample(flis_ctx *ctx, const flis_sampling *options, size_t count, flis_real *x, const flis_model_fn *model);
-/* The eps function of a loaded U-Net for flis_sample: conditional pass with RCA, then unconditional without. */
+/* The eps function of a loaded U-Net for flis_sample (user: a flis_guided): conditional pass with RCA, then unconditional
+   without, as separate calls of batch 1. x, eps and uncond [4][h][w]; uncond NULL: no second pass. */
 typedef struct flis_guided {
     const flis_unet *unet;
     size_t h, w;                       /* of the latent */

@@ -550,7 +550,7 @@ void test_library_output_links(void)
     CHECK(lstat(link_to, &info) == 0 && S_ISLNK(info.st_mode) && lstat(link_to_link, &info) == 0 &&
               S_ISLNK(info.st_mode),
           "a link was replaced");
-    refused(&ctx, !put_text(&ctx, circle, "x"), "go in a circle");
+    refused(&ctx, !put_text(&ctx, circle, "x"), "links lead in a circle");
     refused(&ctx, !put_text(&ctx, folder, "x"), "is a folder, wanted a file name");
     refused(&ctx, !put_text(&ctx, "/dev/null", "x"), "/dev/null: is not a regular file, and only those are replaced");
     CHECK(lstat("/dev/null", &info) == 0 && S_ISCHR(info.st_mode), "/dev/null was replaced");

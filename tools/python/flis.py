@@ -169,8 +169,9 @@ FUNCTIONS = {
     "layout_add": (BOOL, [P, P, TEXT, INT]), "layout_set_label": (BOOL, [P, P, P, SIZE, SIZE]), "layout_free": (None, [P]),
     "options_default": (None, [P]), "picture_free": (None, [P]), "write_png": (BOOL, [P, TEXT, P, P]),
     "read_label": (BOOL, [P, TEXT, P]), "rng_seed": (None, [P, INT, ctypes.c_uint64]), "randn": (None, [P, P, SIZE]),
-    "schedule_make": (None, [P]), "steps_make": (BOOL, [P, P, INT, INT, DOUBLE, P]), "label_pil": (None, [P] + [SIZE, SIZE, P, SIZE, SIZE]),
-    "label_torch": (None, [P] + [SIZE, SIZE, P, SIZE, SIZE]), "write_begin": (P, [P, TEXT]), "write_end": (BOOL, [P, P]), "write_abort": (None, [P]),
+    "schedule_make": (None, [P]), "steps_make": (BOOL, [P, P, INT, INT, DOUBLE, P]),
+    "label_pil": (None, [P, SIZE, SIZE, P, SIZE, SIZE]), "label_torch": (None, [P, SIZE, SIZE, P, SIZE, SIZE]),
+    "write_begin": (P, [P, TEXT]), "write_end": (BOOL, [P, P]), "write_abort": (None, [P]),
     "write_declare": (BOOL, [P, P, TEXT, INT, INT, P]), "write_raw": (BOOL, [P, P, P, SIZE]),
 }
 CONV = {"same": 0, "stride2": 1, "stride2_asymmetric": 2, "upsample2": 3}
