@@ -472,6 +472,9 @@ void test_library_refuses_arguments(void)
           "a context that is NULL");
     CHECK(!flis_layout_add(&blank, &layout, "sea", 1) && strstr(blank.error, "the context was not initialised"),
           "\"%s\"", blank.error);
+    memset(&blank, 0xA5, sizeof blank); /* what a variable on the stack may hold */
+    CHECK(!flis_model_load(&blank, path, FLIS_PARTS_NONE) && strstr(blank.error, "the context was not initialised"),
+          "\"%.60s\"", blank.error);
     flis_clear_error(NULL);
     flis_picture_free(NULL);
     flis_layout_free(NULL);
