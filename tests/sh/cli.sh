@@ -164,8 +164,8 @@ wrong "generate's option at stage" 'unknown option --no-layout' "$flis" stage rc
 # ---- Failures: a sentence, and nothing written ------------------------------------------------------------------
 broken "no such model" 'absent.safetensors' "$flis" generate -m absent.safetensors -j layout.json -o out/p.png
 printf 'PK\3\4' >"my model"
-broken "a checkpoint under another name" "tools/ckpt2safetensors 'my model' OUT" "$flis" info "my model"
-broken "a .ckpt" 'tools/ckpt2safetensors model.ckpt' "$flis" generate -m model.ckpt -j layout.json -o out/p.png
+broken "a checkpoint under another name" "bin/ckpt2safetensors 'my model' OUT" "$flis" info "my model"
+broken "a .ckpt" 'bin/ckpt2safetensors model.ckpt' "$flis" generate -m model.ckpt -j layout.json -o out/p.png
 broken "no such json" 'absent.json' "$flis" generate -m model.safetensors -j absent.json -o out/p.png
 broken "a JSON error's place" 'bad.json:1:[0-9]' "$flis" generate -m model.safetensors -j bad.json -o out/p.png
 broken "no such layout" 'absent.png' "$flis" generate -m model.safetensors -j nolabel.json -o out/p.png
