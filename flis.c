@@ -2357,16 +2357,15 @@ static bool replaceable(flis_ctx *ctx, const char *path, const char *target)
 FILE *flis_output_open(flis_ctx *ctx, const char *path, flis_output *out)
 {
     static const char suffix[] = ".partial";
-    if (!given(ctx, out, "output: its record")) return NULL;
-    memset(out, 0, sizeof *out);
-    if (!given(ctx, path, "output: its path")) return NULL;
+    if (out) memset(out, 0, sizeof *out); /* first: whoever closes it after a failure must find it empty */
+    if (!given(ctx, out, "output: its record") || !given(ctx, path, "output: its path")) return NULL;
     out->path = copy_text(ctx, path, strlen(path));
     out->target = link_target(ctx, path);
     if (out->target && replaceable(ctx, path, out->target)) {
         out->partial = flis_alloc(ctx, strlen(out->target) + sizeof suffix, 1);
         if (out->partial) out->stream = fopen(strcat(strcpy(out->partial, out->target), suffix), "wb");
         if (out->stream) return out->stream;
-        flis_fail(ctx, "%s: cannot be written", path);
+        flis_fail(ctx, "%s: cannot be written: %s", path, strerror(errno));
     }
     flis_output_abort(out);
     return NULL;
@@ -2376,8 +2375,7 @@ FILE *flis_output_open(flis_ctx *ctx, const char *path, flis_output *out)
 bool flis_output_close(flis_ctx *ctx, flis_output *out)
 {
     if (!ctx || !out) return false;
-    if (flis_ok(ctx) && !out->stream) flis_fail(ctx, "output: it is not open");
-    if (flis_ok(ctx)) {
+    if (flis_ok(ctx) && out->stream) {
         bool written = !ferror(out->stream) && flush_to_disk(out->stream);
         written = fclose(out->stream) == 0 && written;
         out->stream = NULL;

@@ -857,8 +857,8 @@ typedef struct flis_output {
     char *partial;
 } flis_output;
 FILE *flis_output_open(flis_ctx *ctx, const char *path, flis_output *out); /* NULL when failed */
-bool flis_output_close(flis_ctx *ctx, flis_output *out);                   /* on a failed context: aborts, false */
-void flis_output_abort(flis_output *out);                                  /* a closed or zero output is fine */
+bool flis_output_close(flis_ctx *ctx, flis_output *out); /* on a failed context: aborts, false; closed already: fine */
+void flis_output_abort(flis_output *out);                /* a closed or zero output is fine */
 
 /* SHA-256 (FIPS 180-4), in pieces: begin, add as often as wanted, end. hex gets 64 digits and a NUL. */
 typedef struct flis_sha256 {

@@ -228,25 +228,25 @@ static void check_file(const char *path, const char *wanted)
 void test_common_output(void)
 {
     flis_ctx ctx;
-    output o;
+    flis_output o;
     char path[1024], partial[1040];
     strcpy(path, test_scratch("output.txt"));
     snprintf(partial, sizeof partial, "%s.partial", path);
     flis_init(&ctx);
-    FILE *stream = output_open(&ctx, &o, path);
+    FILE *stream = flis_output_open(&ctx, path, &o);
     if (stream) fputs("new", stream);
     check_file(path, NULL);
-    CHECK(output_close(&ctx, &o), "%s", ctx.error);
+    CHECK(flis_output_close(&ctx, &o), "%s", ctx.error);
     check_file(path, "new");
     check_file(partial, NULL);
-    CHECK(output_close(&ctx, &o), "a closed output cannot be closed again");
-    if (output_open(&ctx, &o, path)) output_abort(&o);
+    CHECK(flis_output_close(&ctx, &o), "a closed output cannot be closed again");
+    if (flis_output_open(&ctx, path, &o)) flis_output_abort(&o);
     check_file(path, "new");
     check_file(partial, NULL);
     CHECK(output_check(&ctx, path), "%s", ctx.error);
     check_file(path, "new");
-    if (output_open(&ctx, &o, path)) flis_fail(&ctx, "the work failed");
-    CHECK(!output_close(&ctx, &o), "an output is closed well where the work failed");
+    if (flis_output_open(&ctx, path, &o)) flis_fail(&ctx, "the work failed");
+    CHECK(!flis_output_close(&ctx, &o), "an output is closed well where the work failed");
     check_file(path, "new");
     check_file(partial, NULL);
     flis_free(&ctx);

@@ -79,9 +79,7 @@ bool each_entry(const char *path, void (*add)(void *user, const char *name),
                 void *user); /* of a folder; false: no such folder, or the system cannot list it */
 bool resolve_links(const char *path,
                    char out[PATH_ROOM]); /* the file that a path's links lead to; false: too long, or a circle */
-bool flush_to_disk(FILE *stream);
-bool is_separator(char c);                          /* of folders in a path */
-bool rename_over(const char *from, const char *to); /* replaces `to`, in one step where the system can */
+bool is_separator(char c);               /* of folders in a path */
 /* Positions beyond 2 GiB too. file_size moves to the end. */
 bool file_seek(FILE *stream, uint64_t position);
 bool file_size(FILE *stream, uint64_t *size);
@@ -111,21 +109,10 @@ void progress_end(progress *p);
 
 /* ---- Files (files.c) ----------------------------------------------------------------------------------------------- */
 
-/* A file that appears under its name only when all of it is on the disk: written beside it as NAME.partial, flushed, renamed.
-   A link is followed: what it points to is replaced. Only regular files are replaced. */
-typedef struct output {
-    FILE *stream;
-    char path[PATH_ROOM], partial[PATH_ROOM]; /* path: behind links */
-} output;
-FILE *output_open(flis_ctx *ctx, output *o, const char *path); /* NULL: failed */
-/* Gives the file its name; where anything failed (the context too), removes the partial file. A closed output is fine. */
-bool output_close(flis_ctx *ctx, output *o);
-void output_abort(output *o); /* removes the partial file; a closed output is fine */
+/* Files are written through flis_output_open, which every program uses: whole, or not at all. */
 /* A whole file at once. */
 bool output_write(flis_ctx *ctx, const char *path, const void *bytes, size_t length);
-/* The path behind links, for a function of the library that writes a file itself; fails where output_open would. */
-bool output_target(flis_ctx *ctx, const char *path, char target[PATH_ROOM]);
-/* Whether output_open will succeed, asked before hours of work: refuses a folder, a special file, and a name in a folder that cannot
+/* Whether flis_output_open will succeed, asked before hours of work: refuses a folder, a special file, and a name in a folder that cannot
    be written to. */
 bool output_check(flis_ctx *ctx, const char *path);
 bool output_remove(const char *path); /* removes a regular file that the program wrote; links are followed */

@@ -26,62 +26,20 @@ char *path_with(flis_ctx *ctx, const char *path, const char *end)
     return out;
 }
 
-bool output_target(flis_ctx *ctx, const char *path, char target[PATH_ROOM])
-{
-    if (!flis_ok(ctx)) return false;
-    if (!resolve_links(path, target) || strlen(target) + sizeof ".partial" > PATH_ROOM)
-        return flis_fail(ctx, "%.200s: the name is too long, or its links lead in a circle", path);
-    const file_kind kind = kind_of_file(target);
-    if (kind == FILE_FOLDER) return flis_fail(ctx, "%s: is a folder, wanted a file name", path);
-    if (kind == FILE_SPECIAL) return flis_fail(ctx, "%s: is not a regular file, and only those are replaced", path);
-    return true;
-}
-
-FILE *output_open(flis_ctx *ctx, output *o, const char *path)
-{
-    memset(o, 0, sizeof *o);
-    if (!output_target(ctx, path, o->path)) return NULL;
-    strcat(strcpy(o->partial, o->path), ".partial");
-    o->stream = fopen(o->partial, "wb");
-    if (!o->stream) flis_fail(ctx, "%s: cannot be written: %s", path, strerror(errno));
-    return o->stream;
-}
-
-bool output_close(flis_ctx *ctx, output *o)
-{
-    if (!o->stream) return flis_ok(ctx);
-    const bool whole = !ferror(o->stream) && flush_to_disk(o->stream);
-    if ((fclose(o->stream) != 0 || !whole) && flis_ok(ctx))
-        flis_fail(ctx, "%s: cannot be written: is the disk full?", o->path);
-    o->stream = NULL;
-    if (flis_ok(ctx) && !rename_over(o->partial, o->path))
-        flis_fail(ctx, "%s: cannot be written: %s", o->path, strerror(errno));
-    if (!flis_ok(ctx)) remove(o->partial);
-    return flis_ok(ctx);
-}
-
-void output_abort(output *o)
-{
-    if (!o->stream) return;
-    fclose(o->stream);
-    o->stream = NULL;
-    remove(o->partial);
-}
-
 bool output_check(flis_ctx *ctx, const char *path)
 {
-    output o;
-    const bool good = output_open(ctx, &o, path) != NULL;
-    output_abort(&o);
+    flis_output o;
+    const bool good = flis_output_open(ctx, path, &o) != NULL;
+    flis_output_abort(&o);
     return good;
 }
 
 bool output_write(flis_ctx *ctx, const char *path, const void *bytes, size_t length)
 {
-    output o;
-    FILE *stream = output_open(ctx, &o, path);
+    flis_output o;
+    FILE *stream = flis_output_open(ctx, path, &o);
     if (stream) fwrite(bytes, 1, length, stream);
-    return output_close(ctx, &o);
+    return flis_output_close(ctx, &o);
 }
 
 bool output_remove(const char *path)

@@ -219,23 +219,6 @@ bool is_separator(char c)
 #endif
 }
 
-bool rename_over(const char *from, const char *to)
-{
-#ifdef _WIN32 /* its rename refuses a name that exists */
-    remove(to);
-#endif
-    return rename(from, to) == 0;
-}
-
-bool flush_to_disk(FILE *stream)
-{
-    if (fflush(stream) != 0) return false;
-#if HAVE_POSIX
-    if (fsync(fileno(stream)) != 0 && errno != EINVAL && errno != EROFS && errno != ENOTSUP) return false;
-#endif
-    return true;
-}
-
 bool file_seek(FILE *stream, uint64_t position)
 {
 #if HAVE_POSIX

@@ -133,8 +133,8 @@ static void html_head(FILE *file, const comparison *c)
 
 bool write_html(comparison *c)
 {
-    output page;
-    FILE *file = output_open(&c->ctx, &page, c->o.html);
+    flis_output page;
+    FILE *file = flis_output_open(&c->ctx, c->o.html, &page);
     if (!file) return false;
     html_head(file, c);
     if (c->count) html_plot(file, c);
@@ -144,5 +144,5 @@ bool write_html(comparison *c)
           file);
     for (size_t i = 0; i < c->count; i++) html_row(file, c, &c->pair[i]);
     fputs("</table></div>\n</body></html>\n", file);
-    return output_close(&c->ctx, &page);
+    return flis_output_close(&c->ctx, &page);
 }

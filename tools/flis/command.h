@@ -83,7 +83,7 @@ typedef struct job {
     tensor_list outputs, traced;                       /* of stage; for --trace */
     fact fact[MAX_FACTS];                              /* what a trace says about its run */
     size_t facts;
-    output digest; /* --trace-digest, while it is being written */
+    flis_output digest; /* --trace-digest, while it is being written */
     size_t digest_tensors;
 } job;
 

@@ -80,8 +80,7 @@ void free_tensors(tensor_list *list)
 
 bool save_tensors(flis_ctx *ctx, const char *path, const tensor_list *list, const fact *facts, size_t fact_count)
 {
-    char target[PATH_ROOM];
-    flis_writer *writer = output_target(ctx, path, target) ? flis_write_begin(ctx, target) : NULL;
+    flis_writer *writer = flis_write_begin(ctx, path);
     for (size_t i = 0; writer && i < fact_count; i++) flis_write_metadata(ctx, writer, facts[i].key, facts[i].value);
     for (size_t i = 0; writer && i < list->count; i++) {
         const named_tensor *t = &list->item[i];

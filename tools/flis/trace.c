@@ -142,7 +142,7 @@ void put_facts(job *j, buffer *b)
 static bool digest_begin(job *j)
 {
     buffer head = {NULL, 0, 0};
-    if (!output_open(&j->ctx, &j->digest, j->set.trace_digest)) return false;
+    if (!flis_output_open(&j->ctx, j->set.trace_digest, &j->digest)) return false;
     put_facts(j, &head);
     buffer_put(&j->ctx, &head, ",\n\"tensors\": [");
     if (flis_ok(&j->ctx)) fputs(head.at, j->digest.stream);
@@ -183,7 +183,7 @@ static void digest_tensor(job *j, const char *name, const flis_tensor *x)
 static bool digest_end(job *j)
 {
     if (j->digest.stream) fputs("\n]}\n", j->digest.stream);
-    return output_close(&j->ctx, &j->digest);
+    return flis_output_close(&j->ctx, &j->digest);
 }
 
 /* ---- Traces ------------------------------------------------------------------------------------------------------------- */

@@ -31,9 +31,9 @@ static void layout_vector(golden *g, const char *scratch, const char *id, const 
     flis_layout layout = {0};
     vector_begin(g, id, 0, section, what, catches);
     given_string(g, "layout", content);
-    output file;
-    if (output_open(&g->all, &file, scratch)) fputs(content, file.stream);
-    if (output_close(&g->all, &file)) flis_layout_read(&g->ctx, scratch, &layout);
+    flis_output file;
+    if (flis_output_open(&g->all, scratch, &file)) fputs(content, file.stream);
+    if (flis_output_close(&g->all, &file)) flis_layout_read(&g->ctx, scratch, &layout);
     output_remove(scratch);
     char *at = strstr(g->ctx.error, scratch);
     if (at && strlen(g->ctx.error) + strlen("layout.json") < sizeof g->ctx.error) {

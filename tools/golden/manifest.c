@@ -86,11 +86,11 @@ void write_manifest(golden *g, const char *path)
     }
     buffer_put(&g->all, &head, "],\n  \"vectors\": [");
     buffer_put(&g->all, &g->manifest, "]\n}\n");
-    output file;
-    if (output_open(&g->all, &file, path)) {
+    flis_output file;
+    if (flis_output_open(&g->all, path, &file)) {
         fwrite(head.at, 1, head.length, file.stream);
         fwrite(g->manifest.at, 1, g->manifest.length, file.stream);
-        output_close(&g->all, &file);
+        flis_output_close(&g->all, &file);
     }
     free(head.at);
 }

@@ -90,8 +90,8 @@ bool write_page(paper *p)
                                "td.caption{text-align:left;padding-bottom:.8rem;color:#555}.wide{overflow-x:auto}"
                                "img{image-rendering:auto;display:block}code{font-size:.85rem;word-break:break-all}</"
                                "style></head><body>\n<h1>The paper in miniature</h1>\n";
-    output o;
-    FILE *file = output_open(&p->ctx, &o, p->o.out);
+    flis_output o;
+    FILE *file = flis_output_open(&p->ctx, p->o.out, &o);
     if (!file) return false;
     fputs(HEAD, file);
     fprintf(file,
@@ -114,8 +114,8 @@ bool write_page(paper *p)
             "<h2>Made from</h2>\n<p>Model with fine-tuning: <code>%s</code><br>without: "
             "<code>%s</code></p>\n</body></html>\n",
             p->tuned.digest, p->plain.digest);
-    if (!good) output_abort(&o);
-    return good && output_close(&p->ctx, &o);
+    if (!good) flis_output_abort(&o);
+    return good && flis_output_close(&p->ctx, &o);
 }
 
 void print_results(const paper *p)

@@ -22,13 +22,13 @@ bool log_add(job *j, uint64_t step, double loss, double norm)
 
 bool log_write(job *j)
 {
-    output file;
-    FILE *stream = output_open(&j->ctx, &file, j->o.log);
+    flis_output file;
+    FILE *stream = flis_output_open(&j->ctx, j->o.log, &file);
     if (!stream) return false;
     fputs("step\tloss\tgradient_norm\n", stream);
     for (size_t i = 0; i < j->lines; i++)
         fprintf(stream, "%llu\t%.9g\t%.9g\n", (unsigned long long)j->line[i].step, j->line[i].loss, j->line[i].norm);
-    return output_close(&j->ctx, &file);
+    return flis_output_close(&j->ctx, &file);
 }
 
 bool log_read(job *j)
@@ -73,11 +73,11 @@ static void make_curve(const job *j, curve *c)
 bool plot_write(job *j)
 {
     const double height = PLOT_H - PLOT_TOP - PLOT_BOTTOM, width = PLOT_W - PLOT_RIGHT - PLOT_LEFT;
-    output file;
+    flis_output file;
     curve c;
     make_curve(j, &c);
     if (!c.points) return true;
-    FILE *stream = output_open(&j->ctx, &file, j->o.plot);
+    FILE *stream = flis_output_open(&j->ctx, j->o.plot, &file);
     if (!stream) return false;
     fprintf(
         stream,
@@ -101,5 +101,5 @@ bool plot_write(job *j)
                 PLOT_TOP + height * (1 - share));
     }
     fputs("\"/>\n</svg>\n", stream);
-    return output_close(&j->ctx, &file);
+    return flis_output_close(&j->ctx, &file);
 }

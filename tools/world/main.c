@@ -113,14 +113,14 @@ static bool write_layout(painter *p, uint64_t i)
 {
     const world_scene *s = p->scene;
     char path[PATH_ROOM];
-    output o;
-    FILE *file = scene_path(p, "layouts", i, "json", path) ? output_open(&p->ctx, &o, path) : NULL;
+    flis_output o;
+    FILE *file = scene_path(p, "layouts", i, "json", path) ? flis_output_open(&p->ctx, path, &o) : NULL;
     if (!file) return false;
     fprintf(file, "{\n  \"caption\": \"%s\",\n  \"text_label_mapping\": [\n", s->caption);
     for (int k = 0; k < s->phrases; k++)
         fprintf(file, "    [\"%s\", %d]%s\n", s->phrase[k].text, s->phrase[k].id, k + 1 < s->phrases ? "," : "");
     fprintf(file, "  ],\n  \"layout_path\": \"../labels/%06llu.png\"\n}\n", (unsigned long long)i);
-    return output_close(&p->ctx, &o);
+    return flis_output_close(&p->ctx, &o);
 }
 
 static bool write_scene(painter *p, uint64_t i)
@@ -147,9 +147,9 @@ static bool make_folders(painter *p)
 static bool write_folder(painter *p)
 {
     const uint64_t count = p->o->count ? p->o->count : 1;
-    output captions;
+    flis_output captions;
     char *path = make_folders(p) ? path_with(&p->ctx, p->o->out, "/captions.txt") : NULL;
-    FILE *file = path ? output_open(&p->ctx, &captions, path) : NULL;
+    FILE *file = path ? flis_output_open(&p->ctx, path, &captions) : NULL;
     free(path);
     if (!file) return false;
     for (uint64_t i = 0; i < count && draw_scene(p, i) && write_scene(p, i); i++) {
@@ -157,7 +157,7 @@ static bool write_folder(painter *p)
         progress_show(&p->progress, "scenes", (size_t)i + 1, (size_t)count);
     }
     progress_end(&p->progress);
-    return output_close(&p->ctx, &captions);
+    return flis_output_close(&p->ctx, &captions);
 }
 
 /* Neighbouring numbers get hues far apart; a second phrase of a class is darker. */
