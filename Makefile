@@ -152,7 +152,7 @@ $(B)/mutants.count: FORCE
 $(B)/mistakes.count: FORCE
 	$(part) env ROWS=$(if $(QUICK),21,1) sh tests/sh/mutations.sh mistakes $(B)/mistakes
 $(B)/library.count: FORCE
-	$(part) sh tests/sh/library.sh
+	$(part) sh tests/sh/library.sh $(LEVEL)
 $(B)/naive.count: FORCE
 	@+$(MAKE) --no-print-directory -s VARIANT=naive flis-naive
 	$(part) sh -c './flis-naive digest | diff - tests/golden/digest.txt'

@@ -1,5 +1,6 @@
 #!/bin/sh
-# library.sh - the library as a user of it has it: installed, found by pkg-config, used from C, C++ and Python.
+# library.sh [quick|full] - the library as a user of it has it: installed, found by pkg-config, used from C, C++ and Python.
+# quick: `make install` for this machine alone, compiled with -O1; full: what it installs by default.
 #
 # Installs into a temporary folder (make install DESTDIR=…), compiles the examples against it, static and shared, and runs
 # them: each picture must be the command's. Shows that float and double cannot be mixed, that two threads with a context
@@ -15,6 +16,9 @@ export CC
 model=$root/models/flis-small.safetensors vocab=$root/models/vocab.txt layouts=$root/examples
 prefix=$dir/usr/local lib=$dir/usr/local/lib
 unset MAKEFLAGS MFLAGS CFLAGS LDFLAGS VARIANT
+native=$(echo 'int main(void) { return 0; }' >"$dir/p.c" && $CC -march=native "$dir/p.c" -o "$dir/p" 2>/dev/null && echo -march=native)
+level=${1:-full}
+case $level in quick | full) ;; *) echo "usage: library.sh [quick|full]" >&2; exit 2 ;; esac
 
 # check NAME COMMAND...: the command must succeed; its last lines are printed where it does not.
 check() {
@@ -39,7 +43,11 @@ finish() {
 
 # ---- Installed
 
-install_it() { (cd "$root" && "$MAKE" --no-print-directory -s install DESTDIR="$dir" PREFIX=/usr/local); }
+install_it() {
+    set -- DESTDIR="$dir" PREFIX=/usr/local
+    [ $level = full ] || set -- "$@" CFLAGS="-O1 $native"
+    (cd "$root" && "$MAKE" --no-print-directory -s install "$@")
+}
 check "make install" install_it
 [ $failed = 0 ] || finish
 everything() {
@@ -172,10 +180,9 @@ done
 # ---- Threads
 
 sources="$root/flis.c $root/tensor.c $root/clip.c $root/unet.c $root/vae.c $root/sampler.c"
-native=$(echo 'int main(void) { return 0; }' >"$dir/p.c" && $CC -march=native "$dir/p.c" -o "$dir/p" 2>/dev/null && echo -march=native)
 # shellcheck disable=SC2086
 threads_compile() {
-    $CC -std=c99 -O2 -g $native -ffp-contract=off -w -fsanitize=thread -I"$root" "$root/tests/external/threads.c" $sources -lm -lpthread \
+    $CC -std=c99 -O1 -g $native -ffp-contract=off -w -fsanitize=thread -I"$root" "$root/tests/external/threads.c" $sources -lm -lpthread \
         -o "$dir/threads"
 }
 if echo 'int main(void) { return 0; }' >"$dir/p.c" && $CC -fsanitize=thread "$dir/p.c" -o "$dir/p" 2>/dev/null && "$dir/p"; then
