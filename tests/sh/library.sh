@@ -22,11 +22,12 @@ case $level in quick | full) ;; *) echo "usage: library.sh [quick|full]" >&2; ex
 
 # check NAME COMMAND...: the command must succeed; its last lines are printed where it does not.
 check() {
+    begun=$(date +%s)
     name=$1
     shift
     if "$@" >"$dir/log" 2>&1; then
         passed=$((passed + 1))
-        echo "ok   $name"
+        echo "ok   $name ($(($(date +%s) - begun)) s)"
     else
         failed=$((failed + 1))
         echo "FAIL $name"
