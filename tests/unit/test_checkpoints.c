@@ -1,8 +1,5 @@
 /* test_checkpoints.c - ckpt2safetensors on PyTorch's own files (golden/ckpt, written by torch.save 1.13), and on truncated and
  * modified ones (hostile ones are in test_damage.c).
- * Checks: test_checkpoints_convert, test_checkpoints_views, test_checkpoints_too_large_for_half, test_checkpoints_ema,
- *   test_checkpoints_half, test_checkpoints_cut_short, test_checkpoints_cut_often, test_checkpoints_flipped,
- *   test_checkpoints_flipped_often, test_checkpoints_onto_itself
  */
 #include "tests/unit/test.h"
 #include "tools/ckpt2safetensors/ckpt.h"

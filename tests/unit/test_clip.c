@@ -1,5 +1,4 @@
 /* test_clip.c - the text transformer against the authors' PyTorch tensors (golden/tinyclip_B: formula weights, tiny B).
- * Checks: test_clip_layers, test_clip_refuses
  *
  * Tolerance 1e-5: float32 PyTorch is 4e-6 from float64 on the full-size encoder; measured here is 3e-6 at most.
  */

@@ -6,7 +6,6 @@
  * In order: safetensors; checkpoints (pickles, zip, zip64, the old format); label maps (PNG, PGM); layouts and JSON;
  * vocabularies, plain and gzip; indices of shards; files of another kind; diffusers folders; models with tensors missing,
  * of another shape or type, or not finite; x_T; states of training.
- * Checks: test_damage_table, test_damage_cut, test_damage_cut_everywhere
  */
 #include "tests/unit/test.h"
 #include "tools/ckpt2safetensors/ckpt.h"

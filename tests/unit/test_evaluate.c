@@ -1,6 +1,5 @@
 /* test_evaluate.c - the measures (tools/evaluate) against figures computed by hand, and the judges against scenes of the
  * world, whose truth is known.
- * Checks: test_evaluate_miou, test_evaluate_frechet, test_evaluate_judges
  */
 #include "tests/unit/test.h"
 #include "tools/evaluate/evaluate.h"

@@ -1,13 +1,4 @@
 /* test_files.c - what flis.c reads and writes: JSON, deflate, PNG, PGM, layouts; and its part of the pipeline.
- * Checks:
- *   test_json_values, test_json_refuses, test_json_cut_short, test_json_numbers, test_json_is_linear
- *   test_inflate_streams, test_inflate_cut_short, test_inflate_refuses, test_inflate_wrappers
- *   test_png_every_kind, test_png_every_size, test_png_palette_index, test_png_refuses, test_png_damaged, test_pgm,
- *   test_pgm_refuses
- *   test_png_written, test_png_bytes, test_png_text, test_png_refuses_to_write
- *   test_layout_reads, test_layout_same_name_twice, test_layout_refuses, test_layout_path, test_layout_warnings
- *   test_label_two_rules, test_label_pil_rule
- *   test_generate_refuses, test_guided_passes
  *
  * Every file is made here: the builders below are written against the formats' texts, not against flis.c.
  */

@@ -1,5 +1,4 @@
 /* test_fma.c - fma without hardware, flis_fma_soft, against C99's fmaf, which IEEE 754 defines to the bit.
- * Checks: test_fma_random, test_fma_hard, test_fma_special
  *
  * The quick run takes 2 million random cases; FLIS_FMA_CASES=100000000 in the environment takes that many, and says what
  * was compared (`make platforms` does). fmaf is the processor's where the tests are compiled for one that has it, else

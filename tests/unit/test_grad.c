@@ -1,8 +1,5 @@
 /* test_grad.c - gradients: every operation's backward and every loss against differences of its forward, the products'
  * to the bit against naive loops, whole models, checkpointing, threads.
- * Checks: test_grad_linear, test_grad_conv, test_grad_product_bits, test_grad_norms, test_grad_elementwise,
- *   test_grad_attention, test_grad_losses, test_grad_loss_values, test_grad_frozen, test_grad_refuses, test_grad_unet,
- *   test_grad_clip, test_grad_vae, test_grad_same_bits, test_grad_half
  *
  * The derivative along a direction d is taken from four values of the loss,
  *   (8 (L(h) - L(-h)) - (L(2h) - L(-2h))) / 12h, error O(h^4),

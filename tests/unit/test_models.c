@@ -1,5 +1,4 @@
 /* test_models.c - the same weights in every form that people have: one file, shards, a diffusers folder, halves.
- * Checks: test_models_sharded, test_models_diffusers, test_models_half, test_models_refuses
  *
  * diffusers' names are spelled out here by its own nesting (down_blocks.LEVEL.resnets.I …), independently of the library's
  * renaming, which parses them.

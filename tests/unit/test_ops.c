@@ -1,8 +1,6 @@
 /* test_ops.c - the fast code of every operation against its definition (ctx->naive), to the bit: for shapes that straddle
  * tiles, panels, blocks and strips, for weights of every storage, and for loops above the size from which threads share
  * them, with 1, 2, 3 and 7 threads.
- * Checks: test_ops_linear, test_ops_linear_edges, test_ops_conv, test_ops_group_norm, test_ops_layer_norm, test_ops_gates,
- *   test_ops_moves, test_ops_attention, test_ops_attention_traced, test_ops_threads, test_ops_blocks_beat_one_chain
  *
  * Where an operation's loop is its own definition (gates, sums, copies), the equation is written out here once more.
  */

@@ -1,7 +1,5 @@
 /* test_pipeline.c - text features, U-Net, sampler and decoder together, against the authors' recorded trajectories
  * (golden/sampler_tinyB: FLIS.py's loop on formula weights, tiny B, latents 16 x 16, layout boat).
- * Checks: test_pipeline_plms10, test_pipeline_ddim10, test_pipeline_ddim10_eta, test_pipeline_plms4_scale1,
- *   test_pipeline_text, test_pipeline_generate
  *
  * Tolerance: 1e-4 of each tensor's largest value, step by step. Errors of 1e-5 in eps grow along the trajectory because
  * early steps divide by sqrt(alpha) = 0.08; measured is 2e-5 at most.

@@ -1,6 +1,4 @@
 /* test_precision.c - emulated formats: what every operation's result, and every product's operand, is rounded to.
- * Checks: test_precision_everywhere, test_precision_products, test_precision_definitions,
- *   test_precision_overflow
  */
 #include "tests/unit/test.h"
 

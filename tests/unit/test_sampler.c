@@ -1,7 +1,4 @@
 /* test_sampler.c - random numbers, schedule and samplers against PyTorch's own (golden/rng, schedule, sampler_tinyB).
- * Checks: test_sampler_rng, test_sampler_rng_sequences, test_sampler_redraw, test_sampler_philox,
- *   test_sampler_schedule, test_sampler_steps, test_sampler_refused_steps, test_sampler_replay,
- *   test_sampler_noise_stays_in_step
  * For SPEC 15.11 to 15.15 the wrong variants are evaluated here too, and must differ from the golden values: this shows
  * that the golden values distinguish them. (The mutation tests put the same mistakes into the sources.)
  */

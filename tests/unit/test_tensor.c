@@ -1,7 +1,5 @@
 /* test_tensor.c - elementary functions and gates against libm; number formats exhaustively; the arena; files of tensors.
  * Operations to the bit are in test_ops.c.
- * Checks: test_tensor_elementwise, test_tensor_functions, test_tensor_half, test_tensor_sha256,
- *   test_tensor_arena, test_tensor_arguments, test_tensor_uninitialised, test_tensor_file_round_trip, test_tensor_file_damaged, test_tensor_formula, test_tensor_load_lists
  */
 #include "tests/unit/test.h"
 

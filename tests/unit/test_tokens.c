@@ -1,7 +1,4 @@
 /* test_tokens.c - the tokenizer, with the small vocabulary of models/ (CLIP's own: tests/shared_tokens.c).
- * Checks: test_tokens_pinned, test_tokens_utf8, test_tokens_entities, test_tokens_characters, test_tokens_normal_form,
- *   test_tokens_lower_case, test_tokens_words, test_tokens_merge_order, test_tokens_special, test_tokens_alignment,
- *   test_tokens_limit, test_tokens_refused, test_tokens_damaged, test_tokens_gzip, test_tokens_long
  *
  * The pinned ids come from a second implementation in Python 3.8 (its html, unicodedata, str.lower and re do there what
  * the tables of clip.c do here); it agreed with flis on 40,000 random texts besides, with CLIP's vocabulary.

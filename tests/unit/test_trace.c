@@ -1,6 +1,4 @@
 /* test_trace.c - what traces show: the insides of attentions, every layer by name, summary statistics.
- * Checks: test_trace_changes_nothing, test_trace_insides, test_trace_weights_are_attention, test_trace_asks,
- *   test_trace_summary, test_trace_summary_not_finite
  */
 #include "tests/unit/test.h"
 

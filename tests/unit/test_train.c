@@ -1,5 +1,4 @@
 /* test_train.c - the optimiser: AdamW, clipping, averages, and that a resumed training gives the same bits.
- * Checks: test_train_adamw, test_train_workers, test_train_clip, test_train_resume, test_train_swap, test_train_refuses, test_train_learns
  */
 #include "tests/unit/test.h"
 #include "tools/train/adamw.h"

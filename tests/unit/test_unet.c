@@ -1,7 +1,4 @@
 /* test_unet.c - RCA and the U-Net against the authors' PyTorch tensors (golden/tinyunet_B_16: formula weights, tiny B).
- * Checks: test_unet_blocks_mix, test_unet_blocks_boat, test_unet_blocks_plain, test_unet_mask, test_unet_mask_edges,
- *   test_unet_uncond_is_plain, test_unet_time_embedding, test_unet_not_square, test_unet_batch, test_unet_refuses,
- *   test_unet_eps_of_norms
  *
  * Tolerances: eps within 2e-5 (t = 981, 500) and 1e-5 (t = 1), absolute. Inner tensors reach 21, where PyTorch's
  * float32 is itself up to 3.9e-5 off (flis64), so their tolerance is 1e-5 of their largest value, where that is above

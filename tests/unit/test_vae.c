@@ -1,5 +1,4 @@
 /* test_vae.c - the autoencoder against the authors' PyTorch tensors (golden/tinyvae_B: formula weights, tiny B, 4 x 6).
- * Checks: test_vae_decode, test_vae_encode, test_vae_bytes, test_vae_refuses, test_vae_eps_of_norms
  *
  * Tolerances: picture and moments within 1e-5, absolute. Inner tensors reach 10, where PyTorch's float32 is itself up
  * to 1.7e-5 from the truth (flis64), so they are held in units of their largest value, where above 1: 4e-6, twice the

@@ -1,7 +1,5 @@
 /* test_windows.c - windows of scenes and padding keys (tools/train): a window's prompt has the words of what is visible in it, with
  * their classes, and a new cross-attention does not attend to padding.
- * Checks: test_windows_words, test_windows_alone, test_windows_shares,
- *   test_windows_positions, test_windows_weights, test_windows_padding
  */
 #include "tests/unit/test.h"
 #include "tools/train/train.h"

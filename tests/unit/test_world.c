@@ -1,7 +1,4 @@
 /* test_world.c - the small world (tools/world): the same bytes everywhere, and every set as its rules say.
- * Checks: test_world_pinned, test_world_repeats, test_world_labels, test_world_sets, test_world_held_out,
- *   test_world_captions, test_world_prompts, test_world_styles, test_world_misplaced, test_world_often, test_world_outlined,
- *   test_world_exchanged, test_world_refuses
  */
 #include "tests/unit/test.h"
 #include "tools/world/internal.h"
