@@ -98,7 +98,7 @@ static void report(totals *t, const struct check *check, bool ok, double start)
 }
 
 #if HAVE_POSIX
-/* A check that runs in a process of its own, so that one that crashes fails alone; its output is kept until it ends. */
+/* A check that runs in a process of its own, so that a crash fails only this check. Its output is kept until it ends. */
 typedef struct job {
     pid_t child;
     const struct check *check;
@@ -120,7 +120,7 @@ static void start(job *j, const struct check *check)
     exit(test_failures != 0);
 }
 
-/* Waits for any of the jobs, reports it and moves the last one to its slot. */
+/* Waits for one of the jobs to end, reports it and moves the last job to its slot. */
 static void finish_one(totals *t, job *jobs, size_t *running)
 {
     int status;

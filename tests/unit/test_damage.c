@@ -1,11 +1,11 @@
-/* test_damage.c - damaged and hostile files, and the whole error sentence of each: golden/damage.txt has one line per file
- * ("what", tab, sentence). The same builders make healthy twins, which must load: this shows that a file is refused for its
- * damage and for nothing else. FLIS_DAMAGE=FILE writes the sentences instead of comparing them, for when one has changed: read the
- * difference.
+/* test_damage.c - damaged and malicious files, with the complete error message of each: golden/damage.txt has one line
+ * per file (description, tab, message). The same builders also make undamaged files, which must load: this shows that a
+ * file is refused only for its damage. FLIS_DAMAGE=FILE writes the messages instead of comparing them; use it when a
+ * message has changed, and read the difference.
  *
  * In order: safetensors; checkpoints (pickles, zip, zip64, the old format); label maps (PNG, PGM); layouts and JSON;
- * vocabularies, plain and gzip; indices of shards; files of another kind; diffusers folders; models with tensors missing,
- * of another shape or type, or not finite; x_T; states of training.
+ * vocabularies, plain and gzip; indices of shards; files of a wrong kind; diffusers folders; models with missing or
+ * non-finite tensors or tensors of a wrong shape or type; x_T; training states.
  */
 #include "tests/unit/test.h"
 #include "tools/ckpt2safetensors/ckpt.h"
@@ -49,7 +49,7 @@ static void put_zeros(bytes *b, size_t count)
 
 /* ---- The table --------------------------------------------------------------------------------------------------- */
 
-/* The sentences in order, without the path of the scratch directory. */
+/* The messages in order, without the path of the scratch directory. */
 typedef struct table {
     flis_ctx own;
     char *text, *line;
@@ -76,7 +76,7 @@ static void table_close(table *t)
     flis_free(&t->own);
 }
 
-/* The form of the table: no directory, one line. */
+/* A message as the table has it: without the directory, on one line. */
 static void tidy(const char *error, char *out, size_t room)
 {
     const char *scratch = test_scratch("");
@@ -90,7 +90,7 @@ static void tidy(const char *error, char *out, size_t room)
     out[used] = 0;
 }
 
-/* One sentence: complete, printable, with line feeds only before the lines of a list. */
+/* A valid message is complete and printable, and has line feeds only before the lines of a list. */
 static bool is_sentence(const char *error)
 {
     const size_t length = strlen(error);
@@ -99,7 +99,7 @@ static bool is_sentence(const char *error)
     return length > 0 && !strchr(" :,;(", error[length - 1]) && !strstr(error, "(null)");
 }
 
-/* `what` was refused with `error` ("": it was accepted, which is a failure). */
+/* Records that `what` was refused with the message `error`; "" means that it was accepted, which is a failure. */
 static void refused(table *t, const char *what, const char *error)
 {
     char got[4200], wanted[4400];
@@ -141,7 +141,7 @@ static const char *write_file(const bytes *b, const char *name, char path[1024])
     "{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" begin "," end "]}"
 #define A ENTRY("F32", "[2]", "0", "8")
 
-/* length: the header length in the first 8 bytes; 0: the true one. cut: bytes removed from the end. */
+/* length: the header length in the first 8 bytes; 0: the correct one. cut: bytes removed from the end. */
 typedef struct header_row {
     const char *what, *header;
     size_t data;
@@ -587,7 +587,7 @@ static void put_large(bytes *b, int kind)
         for (int i = 0; i < 60000; i++) put(b, "t", 1);
     if (kind == MARKS) put(b, "N", 1);
     if (kind == DOUBLES) put(b, "]", 1);
-    for (int i = 0; kind == DOUBLES && i < 100; i++) { /* q: memo; ](h h e: a list that holds it twice */
+    for (int i = 0; kind == DOUBLES && i < 100; i++) { /* q: memo; ](h h e: a list that contains it twice */
         const char step[9] = {'q', (char)i, ']', '(', 'h', (char)i, 'h', (char)i, 'e'};
         put(b, step, 9);
     }
@@ -778,7 +778,7 @@ static void zip_rows(table *t, bytes *b)
         {"no entries", {PKL}, 0},
     };
     static const part whole[] = {PKL, {"a/byteorder", "little", 6, 0}, DATA_0};
-    /* a byte of the healthy file, counted from its end, and its new value */
+    /* a byte of the undamaged file, counted from its end, and its new value */
     static const struct {
         const char *what;
         size_t from_end;
@@ -1680,7 +1680,7 @@ static void folder_rows(table *t, bytes *b)
     }
 }
 
-/* ---- Whole models, in which some tensors are wrong --------------------------------------------------------------- */
+/* ---- Complete models with some wrong tensors --------------------------------------------------------------- */
 
 enum { NOT_THERE = 1, TURNED, LONGER, DEEPER, INTEGERS, BYTES, NOT_FINITE, HALF };
 typedef struct model_row {
@@ -1698,8 +1698,8 @@ typedef struct maker {
     bool values;
 } maker;
 
-/* A visitor: declares the weight, or writes its values. The row says which names (by their end, or with "*" by a part) are damaged,
-   and how. */
+/* A visitor: declares the weight, or writes its values. The row determines which names (by their end, or with "*" by a
+   part) are damaged, and how. */
 static bool make_weight(flis_ctx *ctx, void *user, const char *name, flis_param *param)
 {
     const maker *m = user;
@@ -1901,9 +1901,9 @@ static void model_rows(table *t)
     }
 }
 
-/* ---- x_T and states of training ---------------------------------------------------------------------------------- */
+/* ---- x_T and training states ---------------------------------------------------------------------------------- */
 
-/* The model is missing: with healthy noise, that is the error of flis_generate. */
+/* The model is missing: with a valid noise file, that is the error of flis_generate. */
 static void noise_rows(table *t, bytes *b)
 {
 #define NOISE(name, dtype, shape, size) "{\"" name "\":" ENTRY(dtype, shape, "0", size) "}"
@@ -1990,7 +1990,7 @@ static void training_rows(table *t, bytes *b)
     }
 }
 
-/* Cut at every `step`-th byte, each of these is refused; whole, each is accepted. */
+/* Each of these files is refused when it is cut, at every `step`-th byte, and accepted when it is complete. */
 static void cut_files(size_t step)
 {
     static const header_row tensors = {

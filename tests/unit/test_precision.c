@@ -1,5 +1,4 @@
-/* test_precision.c - emulated formats: what every operation's result, and every product's operand, is rounded to.
- */
+/* test_precision.c - emulated formats: what every operation's result, and every product's operand, is rounded to. */
 #include "tests/unit/test.h"
 
 #include <float.h>

@@ -1,5 +1,4 @@
-/* test_trace.c - what traces show: the insides of attentions, every layer by name, summary statistics.
- */
+/* test_trace.c - what traces show: the insides of attentions, every layer by name, summary statistics. */
 #include "tests/unit/test.h"
 
 #include <float.h>

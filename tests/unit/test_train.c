@@ -1,5 +1,4 @@
-/* test_train.c - the optimiser: AdamW, clipping, averages, and that a resumed training gives the same bits.
- */
+/* test_train.c - the optimiser: AdamW, clipping, averages, and that a resumed training gives the same bits. */
 #include "tests/unit/test.h"
 #include "tools/train/adamw.h"
 

@@ -1,5 +1,4 @@
-/* test_world.c - the small world (tools/world): the same bytes everywhere, and every set as its rules say.
- */
+/* test_world.c - the small world (tools/world): the same bytes everywhere, and every set as its rules say. */
 #include "tests/unit/test.h"
 #include "tools/world/internal.h"
 
