@@ -33,7 +33,7 @@ ok() {
         head -3 err | sed 's/^/    stderr: /'
     fi
 }
-# fails NAME STATUS PATTERN COMMAND…: that status, and one sentence that matches
+# fails NAME STATUS PATTERN COMMAND…: that status, and one message that matches
 fails() {
     name=$1 wanted=$2 pattern=$3
     shift 3

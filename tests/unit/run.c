@@ -62,7 +62,7 @@ static bool wanted(const char *name, int count, char **patterns)
     return false;
 }
 
-/* Adds the counts that another program left in a file; a file without such a line counts as one failure. */
+/* Adds the counts in another program's file; a file without such a line counts as one failure. */
 static void add_counts(const char *path, long *passed, long *failed)
 {
     long p, f;
@@ -77,7 +77,7 @@ static void add_counts(const char *path, long *passed, long *failed)
     if (file) fclose(file);
 }
 
-/* Wall time: C99's own clock counts whole seconds. */
+/* Wall time: C99's time() counts whole seconds only. */
 static double seconds(void)
 {
 #if HAVE_POSIX

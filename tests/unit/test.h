@@ -24,7 +24,7 @@ const char *test_scratch(const char *name);
 double *test_golden(const char *file, const char *name, size_t *count);
 /* Largest |a - b|; NaN or Inf anywhere counts as infinite. *where (may be NULL) is its index. */
 double test_max_error(const flis_real *a, const double *b, size_t count, size_t *where);
-/* Compares every traced tensor `scope + name` with golden tensor `prefix + name`, where there is one (trace.c). */
+/* Compares every traced tensor `scope + name` with golden tensor `prefix + name`, if there is one (trace.c). */
 typedef struct test_trace {
     flis_ctx own; /* reads the golden file; the traced context is not touched */
     flis_file *file;
@@ -42,7 +42,8 @@ void test_trace_close(test_trace *t);
 flis_tensor *test_tensor(flis_ctx *ctx, const char *golden, const char *name);
 /* Compares a tensor with a golden one of the same values; counts a failure above the tolerance. Returns the error. */
 double test_close(const flis_tensor *x, const char *golden, const char *name, double tolerance);
-/* Writes a whole model of formula weights, small enough to paint at once, for a vocabulary of that size (test_pipeline.c). */
+/* Writes a complete model of formula weights, small enough to generate fast, for a vocabulary of that size
+   (test_pipeline.c). */
 void test_write_tiny_model(flis_ctx *ctx, const char *path, size_t vocab);
 /* FNV-1a-64 hash of bytes, for pinning outputs. */
 uint64_t test_hash(const void *bytes, size_t count);

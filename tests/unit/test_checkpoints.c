@@ -103,7 +103,7 @@ void test_checkpoints_views(void)
     CHECK(same_tensors(test_scratch(OUT), test_path("golden/ckpt/views_expected.safetensors"), NULL) == 15, "views");
 }
 
-/* A value that F16 cannot hold is refused, not made infinite; without --half it is kept. */
+/* A value that is too large for F16 is refused and does not become infinite; without --half it is kept. */
 void test_checkpoints_too_large_for_half(void)
 {
     enum { VALUES = 4 };

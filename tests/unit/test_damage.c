@@ -106,7 +106,7 @@ static void refused(table *t, const char *what, const char *error)
     tidy(error, got, sizeof got);
     t->rows++;
     CHECK(*error, "%s: it was accepted", what);
-    CHECK(!*error || is_sentence(error), "%s: not a sentence: %s", what, error);
+    CHECK(!*error || is_sentence(error), "%s: not a valid message: %s", what, error);
     if (t->out) {
         fprintf(t->out, "%s\t%s\n", what, got);
         return;
@@ -563,12 +563,13 @@ static void read_checkpoint(const bytes *b, char *error)
     convert_checkpoint(&ctx, &o);
     snprintf(error, 4096, "%s", ctx.error);
     FILE *out = fopen(to, "rb");
-    CHECK((out != NULL) == !*error, "%s", out ? "something was written though it failed" : "nothing was written");
+    CHECK((out != NULL) == !*error, "%s",
+          out ? "a file was written although the conversion failed" : "nothing was written");
     if (out) fclose(out);
     if (out) flis_file_close(flis_file_open(&ctx, to));
-    CHECK(!out || !*ctx.error, "what was written cannot be read: %s", ctx.error);
+    CHECK(!out || !*ctx.error, "the written file cannot be read: %s", ctx.error);
     snprintf(to, sizeof to, "%s", test_scratch("out.safetensors.partial"));
-    CHECK(!(out = fopen(to, "rb")), "something half-written is left: %s", error);
+    CHECK(!(out = fopen(to, "rb")), "an incomplete file is left: %s", error);
     if (out) fclose(out);
     flis_free(&ctx);
 }
@@ -1542,7 +1543,7 @@ static void index_rows(table *t, bytes *b)
     }
 }
 
-/* A file of the wrong kind, a folder in place of a file, and a missing file. */
+/* A file of a wrong kind, a folder instead of a file, and a missing file. */
 static void confused_rows(table *t, bytes *b)
 {
     enum { MODEL, LABEL, LAYOUT, VOCABULARY, CHECKPOINT };
@@ -2050,6 +2051,6 @@ void test_damage_table(void)
     noise_rows(&t, &b);
     training_rows(&t, &b);
     table_close(&t);
-    CHECK(t.rows >= 550 && t.healthy >= 60, "%zu damaged files, %zu healthy ones", t.rows, t.healthy);
-    if (getenv("FLIS_TEST_ERRORS")) fprintf(stderr, "%zu damaged files, %zu healthy twins\n", t.rows, t.healthy);
+    CHECK(t.rows >= 550 && t.healthy >= 60, "%zu damaged files, %zu undamaged ones", t.rows, t.healthy);
+    if (getenv("FLIS_TEST_ERRORS")) fprintf(stderr, "%zu damaged files, %zu undamaged ones\n", t.rows, t.healthy);
 }

@@ -45,7 +45,7 @@ static bool collect(flis_ctx *ctx, void *user, const char *name, flis_param *par
     w->x = malloc(w->count * sizeof *w->x);
     flis_formula_weights(name, param->rank, param->shape, 0, w->count, w->x);
     for (size_t i = 0; i < w->count; i++)
-        w->x[i] = flis_half_to_float(flis_float_to_half((float)w->x[i])); /* F16 can hold them */
+        w->x[i] = flis_half_to_float(flis_float_to_half((float)w->x[i])); /* F16 can represent them */
     return flis_ok(ctx);
 }
 

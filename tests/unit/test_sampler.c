@@ -409,8 +409,8 @@ static void replay_run(const char *name, flis_sampling sampling, uint64_t seed)
     CHECK(r.calls == calls && r.steps == steps, "%s: got %zu calls in %zu steps, wanted %zu in %zu", name, r.calls,
           r.steps, calls, steps);
     CHECK(differing(x, final) == 0, "%s: the final latent differs", name);
-    /* The draws are the recorded ones, in order, and the generator's state is the one directly after them. SPEC
-       15.14. */
+    /* The draws are the recorded ones, in order, and the generator's state is the one directly after them.
+       SPEC 15.14. */
     size_t wrong = 0;
     for (size_t i = 0; i < draws; i += VALUES) {
         flis_randn(&before, drawn, VALUES);

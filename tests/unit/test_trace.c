@@ -381,7 +381,7 @@ void test_trace_summary(void)
     flis_free(&ctx);
 }
 
-/* NaN is counted, and its position is reported before that of any large number. */
+/* NaN is counted, and its position is reported instead of that of a large number. */
 void test_trace_summary_not_finite(void)
 {
     flis_ctx ctx;

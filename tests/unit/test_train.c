@@ -80,7 +80,7 @@ static bool same_weights(const model *a, const model *b)
         const trained_weight *s = &a->training.item[i], *t = &b->training.item[i];
         if (memcmp(x, y, bytes) || memcmp(s->m, t->m, bytes) || memcmp(s->v, t->v, bytes)) return false;
         if (s->ema && memcmp(s->ema, t->ema, bytes)) return false;
-        only_packed.value = NULL; /* the panels must hold the same values */
+        only_packed.value = NULL; /* the panels must contain the same values */
         if (p->packed) flis_param_get(&only_packed, y);
         if (memcmp(x, y, bytes)) return false;
     }

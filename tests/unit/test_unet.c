@@ -193,8 +193,8 @@ void test_unet_uncond_is_plain(void)
     flis_free(&ctx);
 }
 
-/* PyTorch's float32 frequencies have errors of up to one unit in the last place, which is 6e-5 at t = 999. SPEC
-   15.10. */
+/* PyTorch's float32 frequencies have errors of up to one unit in the last place, which is 6e-5 at t = 999.
+   SPEC 15.10. */
 void test_unet_time_embedding(void)
 {
     size_t count = 0;

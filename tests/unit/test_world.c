@@ -177,7 +177,7 @@ void test_world_sets(void)
     free(s);
 }
 
-/* A bit of the composition's hash decides whether a scene is held out, so no label map can be in both sets. */
+/* A bit of the composition's hash determines if a scene is held out, so no label map can be in both sets. */
 void test_world_held_out(void)
 {
     enum { SCENES = 120 };

@@ -1,6 +1,6 @@
-/* common.h - what the programs in tools/ share: options, terminal and progress, files that appear whole, text, pictures,
- * folders, presets. Every program answers -h, --help and --version, takes --opt VALUE and --opt=VALUE, writes data to stdout
- * and all else to stderr, and exits with 0 (done), 1 (failed) or 2 (wrong usage).
+/* common.h - what the programs in tools/ share: options, terminal and progress, files, text, pictures, folders,
+ * presets. Every program has -h, --help and --version, accepts --opt VALUE and --opt=VALUE, writes data to stdout and
+ * everything else to stderr, and exits with 0 (done), 1 (failed) or 2 (wrong usage).
  */
 #ifndef TOOLS_COMMON_H
 #define TOOLS_COMMON_H

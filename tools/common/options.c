@@ -1,4 +1,4 @@
-/* options.c - command lines: one table per program, the same rules and sentences for all. */
+/* options.c - command lines: one table per program, the same rules and messages for all programs. */
 #include "tools/common/common.h"
 
 #include <errno.h>
