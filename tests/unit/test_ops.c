@@ -514,8 +514,7 @@ static void attention_case(flis_ctx *ctx, size_t n, size_t tq, size_t tk, size_t
     const flis_tensor *q = rows(ctx, n, tq, heads * d, 20), *k = rows(ctx, n, tk, heads * d, 21),
                       *v = rows(ctx, n, tk, heads * d, 22);
     uint8_t *attended = mask_new(kind, tq, tk);
-    const uint8_t *masks[3] = {attended, NULL,
-                               attended}; /* the second sample has no mask, like the unconditional one */
+    const uint8_t *masks[3] = {attended, NULL, attended}; /* the second sample has no mask */
     const flis_mask mask = {.causal = kind == CAUSAL, .attended = kind == UNMASKED || kind == CAUSAL ? NULL : masks};
     SAME(ctx, what, flis_attention(ctx, q, k, v, heads, scale, mask));
     free(attended);
