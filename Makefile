@@ -1,4 +1,4 @@
-# flis: build, test, install. `make help` lists the targets. GNU make; a C99 compiler is all it needs.
+# flis: build, test, install. `make help` lists the targets. Needs GNU make and a C99 compiler.
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -7,13 +7,13 @@ CFLAGS_GIVEN := $(CFLAGS)
 VERSION := $(shell sed -n 's/^\#define FLIS_VERSION "\(.*\)"/\1/p' flis.h)
 
 LIBRARY  := flis tensor clip unet vae sampler
-# One folder a program; those that come with flis' training reuse each other's objects, but not main.o.
+# One folder per program. USES_… below names the programs whose objects (without main.o) a program reuses.
 PROGRAMS := $(filter-out common flis,$(patsubst tools/%/main.c,%,$(wildcard tools/*/main.c)))
 COMMON   := $(basename $(wildcard tools/common/*.c))
 sources   = $(basename $(wildcard tools/$(1)/*.c))
 parts     = $(filter-out tools/$(1)/main,$(call sources,$(1)))
 
-# ---- What the compiler takes ----------------------------------------------------------------------------------------
+# ---- What the compiler accepts ---------------------------------------------------------------------------------------
 # $(call try,FLAGS,PROGRAM) is FLAGS if a program builds and links with them, else nothing.
 
 hash := \#
@@ -23,22 +23,24 @@ try = $(shell mkdir -p build && p=build/probe.$$$$ && echo '$(or $(2),int main(v
 
 ifneq ($(filter-out clean help uninstall format platforms,$(or $(MAKECMDGOALS),all)),)
 NATIVE := $(or $(call try,-march=native),$(call try,-mcpu=native)) $(call try,-mprefer-vector-width=512)
-# gcc for s390 would otherwise widen floats to double in ISO C mode; elsewhere this changes nothing (x87 stays refused).
+# Without this flag gcc for s390 computes floats as doubles in ISO C mode. Elsewhere the flag changes nothing (x87 is still
+# refused).
 FLOATS := $(call try,-fexcess-precision=fast)
 DEPS   := $(or $(call try,-MMD -MP),$(call try,-MD))
-# Roots stay in vector loops when nobody asks for errno; this changes no bit.
+# Without errno, compilers vectorise loops that call sqrt. This changes no bit.
 ERRNO := $(call try,-fno-math-errno)
-# gcc turns the loops that clear a tile into `rep stos`, 30 cycles each: a fifth of the kernel where K is short.
+# gcc would replace the loops that clear a tile by `rep stos`, which takes 30 cycles: a fifth of the kernel's time where K is
+# small.
 LOOPS := $(call try,-fno-tree-loop-distribute-patterns)
 ifneq ($(OPENMP),0)
 OMP := $(call try,-fopenmp,$(hash)include <omp.h>@int main(void) { return omp_get_max_threads() < 1; })
 endif
 endif
 
-# ---- Variants: one Makefile, one set of objects each ---------------------------------------------------------------
-# release: build/release, products where a user looks for them. 64, or a name that ends in -64: double precision. naive: every
-# operation as it is defined. test: with sanitizers. shared: position-independent, for libflis.so. portable, portable-64: what
-# `make install` installs: position-independent, for any machine of this kind.
+# ---- Variants: each has its own set of objects -----------------------------------------------------------------------
+# release: objects in build/release, programs and libraries in the root folder and bin. 64, or a name that ends in -64: double
+# precision. naive: every operation runs the loop that defines it. test: with sanitizers. shared: position-independent, for
+# libflis.so. portable, portable-64: what `make install` installs: position-independent, for any machine of this kind.
 
 VARIANT ?= release
 B       := build/$(VARIANT)
@@ -57,8 +59,8 @@ else ifeq ($(VARIANT),shared)
 O       :=
 endif
 
-# The double library has function names of its own, so that it cannot be mixed with the other: the header that maps flis.h's
-# names to them is included first in every file, and installed.
+# The functions of the double library have other names, so that the two libraries cannot be mixed. The header that maps flis.h's
+# names to them is included first in every file, and is installed.
 NAME := flis
 ifneq ($(filter 64 %-64,$(VARIANT)),)
 NAME    := flis64
@@ -85,7 +87,7 @@ TOOLS   := $(B)/libtools.a
 STRICT  := -std=c99 -pedantic -Wall -Wextra -Wshadow -ffp-contract=off $(FLOATS) $(ERRNO) $(LOOPS) $(if $(filter 1,$(WERROR)),-Werror)
 COMPILE  = $(CC) $(CPPFLAGS) -I. $(DEFINES) $(CFLAGS) $(STRICT) $(EXTRA) $(OMP)
 LINK     = $(CC) $(CFLAGS) $(EXTRA) $(OMP) $(LDFLAGS)
-# Installed programs load libflis.so: on Linux the loader itself chooses between its builds (see install).
+# Installed programs load libflis.so: on Linux the loader chooses the build for the processor (see install).
 LINUX    := $(filter Linux,$(shell uname -s))
 ifneq ($(and $(LINUX),$(filter portable%,$(VARIANT))),)
 PROGRAM_LIB := $(SO)
@@ -96,7 +98,7 @@ PROGRAM_LINK = $(LINK)
 endif
 LIBS     = $(LDLIBS) -lm
 
-# ---- Targets -------------------------------------------------------------------------------------------------------
+# ---- Targets ---------------------------------------------------------------------------------------------------------
 
 .PHONY: all demo model paper test check suite golden vectors mutants mistakes fuzz platforms check-shared check-torch \
     check-truth flis64 naive shared install installed uninstall clean help format FORCE
@@ -107,13 +109,13 @@ all: $(FLIS) $(LIB) $(PROGRAMS:%=$(O)bin/%)
 
 MODEL := models/flis-small.safetensors
 
-# Seed 7: of the first eight, the boat with the clearest sails.
+# Of the first eight seeds, seed 7 gives the boat with the clearest sails.
 demo: $(FLIS)
 	./flis generate -m $(MODEL) -j examples/harbour.json --size 128x128 --scale 2 --seed 7 -o demo.png
 	@echo "$(CURDIR)/demo.png"
 
-# Every kind of check: `make test` on its smallest cases, `make check` all of them. The parts run side by side; the runner adds up what
-# they counted, so that its last line says all.
+# `make test` runs every kind of check on its smallest cases, `make check` runs all cases. The parts run in parallel. The runner
+# adds their counts to its own, so that its last line is the total.
 LEVEL ?= quick
 JOBS  := $(shell nproc 2>/dev/null || echo 2)
 PARTS  = spec house replay digest naive vectors mutants mistakes library train cli $(if $(filter full,$(LEVEL)),double)
@@ -121,11 +123,11 @@ QUICK := $(if $(filter full,$(LEVEL)),,-q)
 part   = @sh tests/sh/part.sh $@
 
 test:
-	@echo "make test: every kind of check, small; about 4 minutes on 2 cores (make check: all of them, about 45)"
+	@echo "make test: every kind of check on small cases; about 4 minutes on 2 cores (make check: all checks, about 45 minutes)"
 	@+$(MAKE) --no-print-directory VARIANT=$(if $(filter test%,$(VARIANT)),$(VARIANT),test) LEVEL=quick suite
 
 check:
-	@echo "make check: all checks; about 45 minutes on 2 cores (make test: every kind of check, small, about 4)"
+	@echo "make check: all checks; about 45 minutes on 2 cores (make test: every kind of check on small cases, about 4 minutes)"
 	@+$(MAKE) --no-print-directory VARIANT=$(if $(filter test%,$(VARIANT)),$(VARIANT),test) LEVEL=full suite
 
 suite:
@@ -158,12 +160,12 @@ $(B)/naive.count: FORCE
 	$(part) sh -c './flis-naive digest | diff - tests/golden/digest.txt'
 $(B)/replay.count: FORCE
 	$(part) sh -c 'for d in tests/fuzz/corpus/*; do $(B)/replay $${d##*/} $$d/* || exit 1; done'
-# Gradients in double precision, where differences tell most.
+# Gradients in double precision, where finite differences are most accurate.
 $(B)/double.count: FORCE
 	@+$(MAKE) --no-print-directory -s VARIANT=64 build/64/run
 	$(part) build/64/run 'grad_*' 'train_*'
 
-# The default model from nothing, and the paper's experiments on it. Hours; stopped and started at will.
+# Trains the default model from scratch, and runs the paper's experiments on it. Takes hours; can be stopped and resumed.
 model: all
 	sh tools/train/model.sh build/model
 
@@ -171,13 +173,13 @@ paper: all
 	bin/paper --model build/model/tuned-2.safetensors --plain build/model/again.safetensors \
 	    --segmenter build/model/judge-2.safetensors --steps 20 -o docs/paper.html
 
-# The corpora that fuzzing found, replayed by the suite; and the fuzzer itself (clang).
+# replay runs the readers over the corpora that fuzzing found, as a part of the suite. `make fuzz` runs the fuzzer (clang).
 FUZZED := $(call parts,ckpt2safetensors)
 $(B)/replay: $(B)/tests/fuzz/fuzz.o $(FUZZED:%=$(B)/%.o) $(TOOLS) $(LIB)
 	$(LINK) $^ $(LIBS) -o $@
 
-# Comparisons guide the fuzzer to magic numbers, and cost half of the speed; COVERAGE=-fno-sanitize-coverage=trace-cmp goes
-# without, for many runs over a corpus that has them.
+# Traced comparisons guide the fuzzer to magic numbers, and halve its speed. COVERAGE=-fno-sanitize-coverage=trace-cmp disables
+# them, for long runs over a corpus that already contains the magic numbers.
 RUNS    ?= 10000000
 COVERAGE ?=
 TARGETS ?= $(notdir $(wildcard tests/fuzz/corpus/*))
@@ -190,18 +192,19 @@ fuzz:
 	    FLIS_FUZZ=$$t build/fuzz/fuzz -runs=$(RUNS) -max_len=$$l -timeout=20 -print_final_stats=1 \
 	    -artifact_prefix=build/fuzz/crash-$$t- build/fuzz/$$t tests/fuzz/corpus/$$t >build/fuzz/$$t.log 2>&1 || exit 1; done
 
-# The conformance vectors: made anew, they must be the same bytes.
+# Writes the conformance vectors again; their bytes must not change.
 golden: bin/golden
 	bin/golden tests/golden
 
-# Deliberate mistakes, each of which a check must notice (tests/sh/mutations.sh).
+# Deliberate mistakes, each of which a check must detect (tests/sh/mutations.sh).
 vectors mutants mistakes:
 	CC='$(CC)' VERBOSE=1 sh tests/sh/mutations.sh $@ build/$@
 
 platforms:
 	@MAKE='$(MAKE)' sh tests/sh/platforms.sh $(PLATFORMS)
 
-# What needs the shared oracle, and Python (PyTorch for one, numpy and 12 GB of memory for the other): beside the product.
+# Checks that are not part of `make check`. check-shared and check-truth need the shared oracle; check-torch needs Python with
+# PyTorch, check-truth needs Python with numpy and 12 GB of memory.
 CHECKS := $(basename $(notdir $(wildcard tests/external/shared_*.c)))
 check-shared: all $(CHECKS:%=build/release/%)
 	@set -e; for c in $(CHECKS); do echo "$$c"; build/release/$$c $(SHARED); done; echo "check-shared: all passed"
@@ -220,7 +223,7 @@ flis64:
 	@+$(MAKE) --no-print-directory VARIANT=64 flis64 build/64/libflis64.a
 endif
 
-# Every operation runs the loop that defines it, and nothing else: the same bits, for those who read.
+# Every operation runs only the loop that defines it. The results have the same bits.
 naive:
 	@+$(MAKE) --no-print-directory VARIANT=naive flis-naive
 
@@ -228,9 +231,9 @@ naive:
 shared:
 	@+$(MAKE) --no-print-directory VARIANT=shared libflis.so
 
-# The programs that messages name are installed as flis-NAME. Portable code by default; on x86-64 Linux, where that is 40 times
-# slower because fma must be emulated, a second build of the shared library beside it, which the loader takes where the processor
-# has AVX2 and FMA (glibc-hwcaps). docs/embedding.md has the figures.
+# The programs are installed as flis-NAME. The code is portable by default. Portable code is 40 times slower on x86-64 Linux,
+# because fma must be emulated there. Therefore a second build of the shared library is installed beside it; the loader chooses
+# that build if the processor has AVX2 and FMA (glibc-hwcaps). docs/embedding.md has the figures.
 HWCAPS = $(if $(CFLAGS_GIVEN),,$(if $(LINUX),$(call try,-march=x86-64-v3)))
 install:
 	@$(if $(CFLAGS_GIVEN),:,echo "note: portable code$(if $(HWCAPS),$(comma) and a fast library for processors with FMA$(comma) chosen at start); for this machine alone: make install CFLAGS='-O3 -march=native'")
@@ -290,26 +293,26 @@ help:
 	@echo "make demo          build flis, then paint demo.png with the small model"
 	@echo "make test          every kind of check on its smallest cases, with sanitizers (about 4 minutes on 2 cores)"
 	@echo "make check         all checks (about 45 minutes); one by name: build/test/run 'ops_*', build/test/run -l"
-	@echo "make golden        the conformance vectors in tests/golden, anew: git diff must stay empty"
-	@echo "make vectors       wrong variants of the sources, each rejected by the vectors that are there for it"
-	@echo "make mutants       put each easy mistake into a copy of the sources; a check must notice it"
-	@echo "make mistakes      what bin/compare says of ports with one deliberate mistake each (minutes)"
-	@echo "make fuzz          clang's fuzzer on every reader (RUNS=$(RUNS), TARGETS='png json')"
-	@echo "make model         trains the default model from nothing (hours; resumes), into build/model"
-	@echo "make paper         the paper's experiments on that model: docs/paper.html"
-	@echo "make platforms     the same digest from other compilers and machines (PLATFORMS='gcc-O0 s390x'; -l lists them)"
-	@echo "make check-shared  checks against the full oracle in SHARED=$(SHARED)"
-	@echo "make check-torch   torch_trace.py against flis's traces; PyTorch's answers to the vectors (skipped without it)"
-	@echo "make check-truth   flis64 against the float64 oracle, full size (minutes, 12 GB)"
+	@echo "make golden        write the conformance vectors in tests/golden again: git diff must stay empty"
+	@echo "make vectors       wrong variants of the sources: the vectors that are meant to detect each must reject it"
+	@echo "make mutants       put each common mistake into a copy of the sources: a check must detect it"
+	@echo "make mistakes      check what bin/compare reports for ports with one deliberate mistake each (minutes)"
+	@echo "make fuzz          run clang's fuzzer on every reader (RUNS=$(RUNS), TARGETS='png json')"
+	@echo "make model         train the default model from scratch, into build/model (hours; resumes)"
+	@echo "make paper         run the paper's experiments on that model: docs/paper.html"
+	@echo "make platforms     compare the digest from other compilers and machines (PLATFORMS='gcc-O0 s390x'; -l lists them)"
+	@echo "make check-shared  check against the full oracle in SHARED=$(SHARED)"
+	@echo "make check-torch   compare torch_trace.py with flis's traces; PyTorch answers the vectors (skipped without PyTorch)"
+	@echo "make check-truth   compare flis64 with the float64 oracle, full size (minutes, 12 GB)"
 	@echo "make flis64        the command and library in double precision: ./flis64, build/64/libflis64.a"
 	@echo "make naive         ./flis-naive: every operation runs the loop that defines it; the same bits"
 	@echo "make shared        libflis.so, the library with position-independent code (tools/python/flis.py loads it)"
-	@echo "make install       programs, libraries, headers, pkg-config to PREFIX=$(PREFIX), below DESTDIR; make uninstall removes them"
-	@echo "make clean         remove what was built (models stay)"
+	@echo "make install       install programs, libraries, headers, pkg-config in PREFIX=$(PREFIX), below DESTDIR; make uninstall removes them"
+	@echo "make clean         remove what was built, also build/model (models/ stays)"
 	@echo "make format        clang-format (optional)"
-	@echo "Variables: CC, CFLAGS, CPPFLAGS, LDFLAGS, LDLIBS; OPENMP=0 without threads; WERROR=1 warnings are errors"
+	@echo "Variables: CC, CFLAGS, CPPFLAGS, LDFLAGS, LDLIBS; OPENMP=0: no threads; WERROR=1: warnings are errors"
 
-# ---- Rules ---------------------------------------------------------------------------------------------------------
+# ---- Rules -----------------------------------------------------------------------------------------------------------
 # build/VARIANT/flags holds the commands; it changes only when they do, and everything depends on it.
 
 $(B)/flags: FORCE
@@ -317,7 +320,7 @@ $(B)/flags: FORCE
 	@printf '%s\n' '$(subst ','\'',$(COMPILE))' '$(subst ','\'',$(LINK) $(LIBS) $(PREFIX))' > $@.new
 	@cmp -s $@.new $@ && rm -f $@.new || mv -f $@.new $@
 
-# What single files are told: where the command finds an installed model, where the runner finds its files.
+# Macros for single files: the folder of installed models, the folder of the tests, the fuzzer's vocabulary.
 define_for = $(if $(filter tools/%,$(1)),-DFLIS_DATADIR='"$(PREFIX)/share/flis"')$(if $(filter tests/unit/helpers,$(1)),-DTESTS_DIR='"$(CURDIR)/tests"')$(if $(filter tests/unit/run,$(1)),-I$(B)/tests)$(if $(filter tests/fuzz/fuzz,$(1)),-DREPLAY -DFUZZ_VOCAB='"$(CURDIR)/models/vocab.txt"')
 
 $(B)/%.o: %.c $(B)/flags $(NAMES)
@@ -331,7 +334,7 @@ $(SO): $(LIBRARY:%=$(B)/%.o)
 	$(LINK) -shared $(call try,-shared -Wl$(comma)-soname$(comma)$(SONAME)) $^ $(LIBS) -o $@
 	$(if $(O),,ln -sf $@ $(SONAME))
 
-# Every function that flis.h declares at the start of a line, with the name that it has in the double library.
+# Maps every function that flis.h declares at the start of a line to its name in the double library.
 ifdef NAMES
 $(NAMES): flis.h Makefile $(B)/flags
 	@mkdir -p $(@D)
@@ -344,12 +347,12 @@ $(NAMES): flis.h Makefile $(B)/flags
 	   echo '#ifndef FLIS64_BUILD'; echo '#include "flis.h"'; echo '#endif'; echo '#endif'; } > $@
 endif
 
-# What the programs share. An archive: each takes what it uses.
+# tools/common as an archive, so that each program links only the objects that it uses.
 $(TOOLS): $(COMMON:%=$(B)/%.o)
 	rm -f $@
 	$(AR) rcs $@ $^
 
-# A program is its folder's objects, and those that it reuses.
+# A program links its folder's objects and those that it reuses.
 define program
 $(2): $$(patsubst %,$$(B)/%.o,$$(call sources,$(1)) $$(foreach p,$$(USES_$(1)),$$(call parts,$$(p)))) $$(TOOLS) $$(PROGRAM_LIB)
 	$$(PROGRAM_LINK) $$^ $$(LIBS) -o $$@
@@ -365,7 +368,7 @@ TESTED := $(call parts,train) $(call parts,world) $(call parts,evaluate) $(call 
 $(B)/run: $(TESTS:%=$(B)/%.o) $(TESTED:%=$(B)/%.o) $(TOOLS) $(LIB)
 	$(LINK) $^ $(LIBS) -o $@
 
-# The checks, found by name; a comment "slow" on the line above marks those that a quick run leaves out.
+# The list of checks, found by name; a comment "slow" on the line above marks those that a quick run skips.
 $(B)/tests/checks.h: $(wildcard tests/unit/test_*.c) tests/sh/checks.sh $(B)/flags
 	@sh tests/sh/checks.sh $(wildcard tests/unit/test_*.c) > $@
 $(B)/tests/unit/run.o: $(B)/tests/checks.h
@@ -373,7 +376,7 @@ $(B)/tests/unit/run.o: $(B)/tests/checks.h
 $(CHECKS:%=$(B)/%): $(B)/%: $(B)/tests/external/%.o $(B)/tests/unit/helpers.o $(LIB)
 	$(LINK) $^ $(LIBS) -o $@
 
-# Objects stay, whoever asked for them.
+# Keep all objects, also intermediate ones.
 .SECONDARY:
 
 -include $(wildcard $(B)/*.d $(B)/*/*/*.d)

@@ -4,7 +4,7 @@ every tensor of that file, without a layout and with both layouts, at t = 981, 5
 
     compare_check.py FLIS SYNTH COMPARE
 
-Not part of `make check`. Python without any package reads the inputs from the golden file."""
+Not part of `make check`. Needs no Python packages."""
 import json
 import os
 import struct

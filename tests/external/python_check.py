@@ -1,6 +1,6 @@
 """python_check.py MODEL VOCAB DIRECTORY: the checks of tools/python/flis.py, with numpy or without it.
 
-Every function is called once on values whose result is known, and what must be refused is. Exit 1 if anything is wrong.
+Every function is called once on values whose result is known, and invalid arguments must be refused. Exit 1 on any failure.
 """
 import os
 import sys

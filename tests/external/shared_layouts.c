@@ -1,4 +1,5 @@
-/* shared_layouts.c - holds our label grids against what PIL and torch made of the authors' layouts, beside the suite.
+/* shared_layouts.c - compares flis' label grids with those that PIL and torch made from the authors' layouts; not part
+ * of `make check`.
  *
  *   shared_layouts SHARED_DIR     reads layouts/layout_{boat,building,flower}.{json,png} and oracle/labels.safetensors
  *
@@ -8,7 +9,7 @@
  */
 #include "tests/unit/test.h"
 
-/* Cells that differ from the golden grid; counts what cannot be read as a difference. */
+/* The number of cells that differ from the golden grid. If that cannot be read, all cells differ. */
 static size_t differences(flis_ctx *ctx, flis_file *file, const char *name, const uint8_t *got, size_t side)
 {
     char key[64];

@@ -1,10 +1,11 @@
 /* shared_tokens.c - the tokenizer with CLIP's real vocabulary, against every line of the oracle's lists (not part of
- * `make test`: the vocabulary stays out of the repository).
+ * `make check`, because the vocabulary is not in the repository).
  *
- *   shared_tokens DIR       DIR holds clip/ (or is it): bpe_simple_vocab_16e6.txt.gz and the four .tsv files
+ *   shared_tokens DIR       DIR contains clip/, or is that folder: bpe_simple_vocab_16e6.txt.gz and the four .tsv files
  *
- * Prints each line that differs, and per file "N lines, N equal, …". Exit 1 if any differs.
- * Left out: layouts.tsv's lines whose names begin with mojibake: the oracle ran ftfy's guessing there, flis does not.
+ * Prints each line that differs, and per file "N lines, N equal, …". Exit 1 if any differs. Left out: the lines of
+ * layouts.tsv whose names start with adv/mojibake. There the oracle used ftfy's guess of the encoding, which flis does
+ * not implement.
  */
 #include "flis.h"
 
@@ -72,7 +73,7 @@ static verdict check_text(flis_ctx *ctx, const flis_vocab *vocab, const line *l)
     return same ? EQUAL : DIFFERS;
 }
 
-/* The mapping behind a prompt: each word a phrase of its own, with the class that its first token has in the file. */
+/* The mapping that gives a prompt: each word is a phrase, with the class that its first token has in the file. */
 static size_t phrases_of(flis_ctx *ctx, const flis_vocab *vocab, char *prompt, const long *class, size_t classes,
                          flis_phrase *phrase)
 {
@@ -100,7 +101,8 @@ static bool same_prompt(const flis_vocab *vocab, const flis_prompt *p, const cha
            p->ids[FLIS_TOKENS - 1] == flis_vocab_eos(vocab);
 }
 
-/* fields: case, prompt, class ids, prompt ids. A refusal is right where special tokens or more than 75 tokens are. */
+/* fields: case, prompt, class ids, prompt ids. A refusal is correct if there are special tokens or more than 75
+   tokens. */
 static verdict check_layout(flis_ctx *ctx, const flis_vocab *vocab, const line *l)
 {
     static flis_phrase phrase[1024];

@@ -1,7 +1,8 @@
 /* threads.c MODEL VOCAB LAYOUT.json LAYOUT.json - two threads, a context each, one model: for the thread sanitizer.
  *
  * The model and the vocabulary are loaded once and shared. Each thread reads its own layout and paints it; the pictures
- * must be those that one thread paints. One step, because the sanitizer makes everything ten times slower. Exit 0: they are.
+ * must equal those that a single thread paints. There is one step only, because the sanitizer makes everything ten
+ * times slower. Exit 0 if they are equal.
  */
 #include "flis.h"
 
@@ -69,6 +70,6 @@ int main(int argc, char **argv)
     flis_model_free(&model);
     flis_vocab_free(vocab);
     flis_free(&ctx);
-    if (!ok) fprintf(stderr, "threads: the pictures of two threads are not those of one\n");
+    if (!ok) fprintf(stderr, "threads: the pictures of two threads differ from those of one\n");
     return ok ? 0 : 1;
 }

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """torch_check.py FLIS SYNTH: tools/torch_trace.py against flis's own traces.
 
-A U-Net with rectified cross-attention is written here in PyTorch twice, with the authors' module names and with
-diffusers', loads flis's tinyB weights, and is traced. Both traces must have exactly the names and shapes of `flis stage
-unet --trace`, and its values within float32's noise; digests, the command line and guided passes are checked too. A
-check beside the product: without PyTorch it says so and passes. `make check-torch` runs it.
+This file defines a U-Net with rectified cross-attention in PyTorch twice, with the authors' module names and with
+diffusers'. It loads flis's tinyB weights into both and traces them. Both traces must have exactly the names and shapes of
+`flis stage unet --trace`, and its values within float32's rounding errors. Digests, the command line and guided passes
+are checked too. Not part of `make check`: `make check-torch` runs it. Without PyTorch it prints so and passes.
 """
 import json
 import os
@@ -32,7 +32,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TOLERANCE = 2e-5
 
 
-# ---- The parts, which both models share ------------------------------------------------------------------------------
+# ---- The parts that both models share --------------------------------------------------------------------------------
 
 class Attention(nn.Module):
     def __init__(self, width, source):
@@ -182,7 +182,7 @@ class Authors(nn.Module):
         return self.out(x)
 
 
-# ---- diffusers' names: the same layers, seen otherwise ---------------------------------------------------------------
+# ---- diffusers' names: the same layers, in other modules --------------------------------------------------------------
 
 class ResnetBlock2D(nn.Module):
     def __init__(self, res):
@@ -207,7 +207,7 @@ class Resample(nn.Module):
 
 
 class Level(nn.Module):
-    """CrossAttnDownBlock2D and its like, from the authors' blocks."""
+    """CrossAttnDownBlock2D and similar blocks, made of the authors' blocks."""
 
     def __init__(self, blocks, kind=None):
         super().__init__()
@@ -334,7 +334,7 @@ def check_values(c):
     c.run_flis("--trace", c.path("flis.st"), "--trace-digest", c.path("flis.json"))
     mine = torch_trace.read_safetensors(c.path("flis.st"))
     eps = c.run_torch(c.model, c.path("authors.st"))
-    c.is_true(float((eps - c.eps).abs().max()) <= 2e-5, "this U-Net is not the authors'")
+    c.is_true(float((eps - c.eps).abs().max()) <= 2e-5, "this U-Net differs from the authors'")
     theirs = torch_trace.read_safetensors(c.path("authors.st"))
     c.same("authors' names", mine, theirs, TOLERANCE)
     c.run_torch(Diffusers(c.model).eval(), c.path("diffusers.st"))
@@ -351,7 +351,7 @@ def check_values(c):
 
 
 def check_fused(c):
-    """A port that calls scaled_dot_product_attention: the weights are computed beside it."""
+    """A port that calls scaled_dot_product_attention: torch_trace computes the weights separately."""
     def fused(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False):
         scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
         if attn_mask is not None:
@@ -375,7 +375,7 @@ def check_fused(c):
 
 
 def check_names(c):
-    """What no network here has: diffusers' autoencoder, and text encoders."""
+    """Names that no network here has: those of diffusers' autoencoder and of text encoders."""
     vae = {"decoder.up_blocks.0.resnets.1.conv1": "decoder.up.3.block.1.conv1", "post_quant_conv": "post_quant_conv",
            "decoder.mid_block.attentions.0.to_out.0": "decoder.mid.attn_1.proj_out",
            "decoder.mid_block.attentions.0.query": "decoder.mid.attn_1.q", "decoder.conv_norm_out": "decoder.norm_out",
@@ -413,7 +413,7 @@ def check_digest(c):
 
 
 def check_passes(c):
-    """As a PLMS sampler of two steps calls the U-Net: step 0 twice, each conditional and unconditional."""
+    """Calls the U-Net like a PLMS sampler of two steps: step 0 twice, each conditional and unconditional."""
     with torch.no_grad(), torch_trace.trace(c.model, c.path("passes.st"), match="*middle_block", passes="guided",
                                             steps=[0]):
         for call in range(6):
@@ -429,7 +429,7 @@ def check_passes(c):
     for name in batch:
         error = float((batch[name] - got[name]).abs().max())
         c.is_true(error <= 1e-4, f"a batch of two passes: {name} is {error:.3g} off")
-    c.is_true(not any(m._forward_hooks or m._forward_pre_hooks for m in c.model.modules()), "hooks stay behind")
+    c.is_true(not any(m._forward_hooks or m._forward_pre_hooks for m in c.model.modules()), "hooks are not removed")
 
 
 def check_command(c):

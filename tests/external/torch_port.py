@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""torch_port.py FLIS SYNTH: the conformance vectors answered by PyTorch, and graded by `flis conformance`.
+"""torch_port.py FLIS SYNTH: the conformance vectors answered by PyTorch and graded by `flis conformance`.
 
 An independent port, written from manifest.json: operations, label maps, masks, text encoder, U-Net (that of
 torch_check.py), autoencoder, random numbers, schedule and samplers. Inputs are computed from the manifest's rules and
-must equal inputs.safetensors. Every vector that is answered here must pass. A check beside the product: without PyTorch
-it says so and passes. `make check-torch` runs it.
+must equal inputs.safetensors. Every vector that is answered here must pass. Not part of `make check`: `make check-torch`
+runs it. Without PyTorch it prints so and passes.
 """
 import json
 import math
@@ -45,7 +45,7 @@ def formula(name, count):
 
 
 def by_rule(entry):
-    """An input from its rule; None where the rule is words."""
+    """An input from its rule; None if the rule is given in words."""
     rule, shape = entry["rule"], entry["shape"]
     x = formula(entry["name"], int(np.prod(shape)))
     if rule == "formula weights":
@@ -140,7 +140,7 @@ def mask(p, label, h, w):
 
 
 def layouts(p):
-    # PIL's rule, in numpy: PIL itself need not be here.
+    # PIL's rule, in numpy, so that PIL is not needed.
     at = [np.floor((np.arange(64) + 0.5) * n / 64).astype(int) for n in (44, 50)]
     p.answers["label.pil/y"] = p.inp("label.pil/places")[at[0]][:, at[1]]
     p.answers["label.torch/y"] = nearest(p.inp("label.torch/places"), 11, 7).byte()
@@ -204,7 +204,7 @@ def unet(p, directory):
 
 
 class Autoencoder:
-    """model.py's Encoder and Decoder for tinyA: four levels of one width, so that no shortcut has weights."""
+    """model.py's Encoder and Decoder for tinyA: four levels of one width, so no shortcut has weights."""
 
     def __init__(self, weights, divisor=1):
         self.w, self.kept = {k: v / divisor for k, v in weights.items()}, {}
@@ -310,7 +310,7 @@ def schedule(p):
 
 
 def sample(p, name, given):
-    """plms.py and ddim.py, of the manifest's model."""
+    """plms.py and ddim.py, with the manifest's model."""
     s, guidance, old, kept = Steps(given["steps"], given["eta"]), given["scale"], [], []
     x, evaluated = p.inp("sampler/x_T"), []
     torch.manual_seed(given["seed"])
@@ -358,7 +358,7 @@ def main():
         x = by_rule(entry)
         rules += x is not None
         if x is not None and not torch.equal(x, inputs[entry["name"]]):
-            print(f"FAIL {entry['name']} is not what its rule says")
+            print(f"FAIL {entry['name']} differs from its rule")
             wrong += 1
     with tempfile.TemporaryDirectory() as directory, torch.no_grad():
         model, answers = os.path.join(directory, "model.st"), os.path.join(directory, "answers.st")

@@ -3,8 +3,8 @@
 
 Makes the model of formula weights (4.3 GB) in DIRECTORY (default: a temporary one), runs the stages of flis64 on the
 oracle's inputs, and prints for each result the largest absolute error and, of the inner layers, the largest error of
-their 64 samples, mean and deviation, in units of the layer's largest value. Everything must be within 1e-9. Takes 12 GB
-of memory if DIRECTORY lies in memory, and some minutes. Needs numpy; a check beside the product.
+their 64 samples, mean and standard deviation, in units of the layer's largest value. Everything must be within 1e-9.
+Takes 12 GB of memory if DIRECTORY lies in memory, and some minutes. Needs numpy; not part of `make check`.
 """
 import json
 import os
@@ -100,7 +100,7 @@ def unet(check, oracle):
     check.result("unet rca t=981, time embedding in double", got["eps"], wanted["rca_emb64.t981.eps"])
     check.layers("unet rca t=981, time embedding in double", digest, wanted, "rca_emb64.t981.")
     other = np.abs(got["eps"] - wanted["rca.t981.eps"]).max()
-    print(f"unet rca t=981, time embedding in float32 (not held): largest {other:.3g}")
+    print(f"unet rca t=981, time embedding in float32 (not checked): largest {other:.3g}")
 
 
 def vae(check, oracle):

@@ -1,11 +1,11 @@
-/* fuzz.c - every reader of foreign bytes behind one entry, for libFuzzer and for replaying corpora.
+/* fuzz.c - all readers of untrusted input behind one entry point, for libFuzzer and for replaying corpora.
  *
  *   make fuzz [RUNS=N] [TARGETS="png json"]     clang's fuzzer with address and undefined sanitizers
  *   replay TARGET FILE...                       built with -DREPLAY: `make test` runs it over tests/fuzz/corpus
  *
- * The target is named by FLIS_FUZZ in the environment, or by replay's first argument. Readers that take a path get a file
- * in memory (/dev/shm) where there is one. A reader may refuse its input with a sentence. It must not crash, leak, hang, fail without
- * a sentence, or leave a file behind.
+ * The target is named by FLIS_FUZZ in the environment, or by replay's first argument. Readers that take a path get a
+ * file in memory (/dev/shm) where there is one. A reader may refuse its input with an error message. It must not crash,
+ * leak, hang, fail without a message, or leave a file behind.
  */
 #define _POSIX_C_SOURCE 200112L
 #include "tools/ckpt2safetensors/ckpt.h"
@@ -43,7 +43,7 @@ static const char *in_file(const char *name, const uint8_t *data, size_t size)
     return path;
 }
 
-/* A failure has a sentence, a success has none. */
+/* A failure must have an error message, and a success must have none. */
 static void judge(flis_ctx *ctx, bool accepted)
 {
     if (accepted != flis_ok(ctx)) abort();

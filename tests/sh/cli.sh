@@ -1,7 +1,7 @@
 #!/bin/sh
-# cli.sh FLIS SYNTH [COUNTS]: the command line: every option, exit codes, what is written and what is not.
-# Prints one line per failed check and "N passed, N failed"; the same line goes to the file COUNTS, for the runner.
-# Everything happens in a directory that it makes and removes.
+# cli.sh FLIS SYNTH [COUNTS]: tests the command line: every option, exit codes, which files are written and which are not.
+# Prints one line per failed check and "N passed, N failed"; the same line goes to the file COUNTS, for the runner. It works in
+# a directory that it makes and removes.
 LC_ALL=C
 OMP_WAIT_POLICY=passive        # threads that spin starve each other on a busy machine
 export LC_ALL OMP_WAIT_POLICY
@@ -47,7 +47,7 @@ done_ok() {
     run "$@"
     if [ $status = 0 ]; then pass; else fail "$name: exit $status, wanted 0"; fi
 }
-# wrong NAME PATTERN COMMAND…: exit 2, nothing on stdout, one sentence that matches
+# wrong NAME PATTERN COMMAND…: exit 2, nothing on stdout, one message that matches
 wrong() {
     name=$1 pattern=$2
     shift 2
@@ -55,7 +55,7 @@ wrong() {
     if [ $status = 2 ] && [ ! -s so ] && [ "$(lines err)" = 1 ] && has err "$pattern"; then pass
     else fail "$name: exit $status, wanted 2 and one sentence with \"$pattern\""; fi
 }
-# broken NAME PATTERN COMMAND…: exit 1, a sentence that matches, nothing left in out/
+# broken NAME PATTERN COMMAND…: exit 1, a message that matches, no file left in out/
 broken() {
     name=$1 pattern=$2
     shift 2
@@ -65,7 +65,7 @@ broken() {
     rm -rf out
     mkdir out
 }
-# tensors FILE HEADER BYTES: a safetensors file whose values are zero bytes, or stdin's where BYTES is -
+# tensors FILE HEADER BYTES: writes a safetensors file whose values are zero bytes, or stdin's bytes if BYTES is -
 tensors() {
     {
         printf "\\$(printf %03o $((${#2} % 256)))\\$(printf %03o $((${#2} / 256)))\\000\\000\\000\\000\\000\\000"
@@ -74,7 +74,7 @@ tensors() {
     } >"$1"
 }
 
-# ---- What the checks work on ------------------------------------------------------------------------------------
+# ---- Input of the checks -----------------------------------------------------------------------------------------
 # Both have 1000 tokens: 512 for bytes, 486 merges, BOS 998, EOS 999.
 done_ok "synth tinyA" "$synth" tinyA model.safetensors
 done_ok "synth tinyB" "$synth" tinyB tinyB.safetensors
@@ -100,7 +100,7 @@ done_ok "help" "$flis" help
 is "help is --help" has so "^usage: flis COMMAND"
 done_ok "help of a command" "$flis" help generate
 is "help of a command is its --help" has so "^usage: flis generate"
-wrong "help of no command" "unknown command 'paint'" "$flis" help paint
+wrong "help of an unknown command" "unknown command 'paint'" "$flis" help paint
 done_ok "noise, an older name" "$flis" noise --help
 is "noise is precision" has so "^usage: flis precision"
 "$flis" --help >so
@@ -132,7 +132,7 @@ for value in '' 0 -1 1001 4x 4.0 ' 4' 0x4 99999999999999999999; do
 done
 wrong "--steps=0" "invalid value '0' for --steps" "$flis" $g --steps=0
 wrong "--seed: what is wanted" 'wanted a whole number from 0 to 2^64-1' "$flis" $g --seed x
-wrong "--model of no name" "invalid value '' for --model" "$flis" $g --model=
+wrong "--model with an empty name" "invalid value '' for --model" "$flis" $g --model=
 for value in -1 x 18446744073709551616 1e3 +1; do wrong "--seed $value" '--seed' "$flis" $g --seed "$value"; done
 for value in -0.1 1.5 nan x 0.5y; do wrong "--eta $value" '--eta' "$flis" $g --sampler ddim --eta "$value"; done
 for value in inf x 2,5 0x2 1e999; do wrong "--scale $value" '--scale' "$flis" $g --scale "$value"; done
@@ -161,27 +161,27 @@ wrong "layout with two" 'unexpected argument' "$flis" layout layout.json layout.
 wrong "digest with a word" "unexpected argument 'word'" "$flis" digest word
 wrong "generate's option at stage" 'unknown option --no-layout' "$flis" stage rca --no-layout
 
-# ---- Failures: a sentence, and nothing written ------------------------------------------------------------------
+# ---- Failures: an error message, and no file --------------------------------------------------------------------
 broken "no such model" 'absent.safetensors' "$flis" generate -m absent.safetensors -j layout.json -o out/p.png
 printf 'PK\3\4' >"my model"
 broken "a checkpoint under another name" "bin/ckpt2safetensors 'my model' OUT" "$flis" info "my model"
 broken "a .ckpt" 'bin/ckpt2safetensors model.ckpt' "$flis" generate -m model.ckpt -j layout.json -o out/p.png
 broken "no such json" 'absent.json' "$flis" generate -m model.safetensors -j absent.json -o out/p.png
-broken "a JSON error's place" 'bad.json:1:[0-9]' "$flis" generate -m model.safetensors -j bad.json -o out/p.png
+broken "a JSON error has line and column" 'bad.json:1:[0-9]' "$flis" generate -m model.safetensors -j bad.json -o out/p.png
 broken "no such layout" 'absent.png' "$flis" generate -m model.safetensors -j nolabel.json -o out/p.png
 broken "no such vocabulary" 'absent.txt' "$flis" $g --vocab absent.txt
 broken "a forbidden step count" '27' "$flis" $g --steps 27
 broken "PLMS with eta" 'eta' "$flis" $g --eta 0.5
 broken "no such noise" 'absent.st' "$flis" $g --size 64 --noise absent.st
-broken "output in no folder" 'out/no/p.png' "$flis" generate -m model.safetensors -j layout.json -o out/no/p.png
-broken "trace in no folder" 'out/no/t.st' "$flis" $g --trace out/no/t.st
-broken "digest in no folder" 'out/no/d.json' "$flis" $g --trace-digest out/no/d.json
+broken "output in a missing folder" 'out/no/p.png' "$flis" generate -m model.safetensors -j layout.json -o out/no/p.png
+broken "trace in a missing folder" 'out/no/t.st' "$flis" $g --trace out/no/t.st
+broken "digest in a missing folder" 'out/no/d.json' "$flis" $g --trace-digest out/no/d.json
 broken "a trace that fails later" 'absent.st' \
     "$flis" $g --size 64 --noise absent.st --trace out/t.st --trace-digest out/d.json
 broken "precision: no such model" 'absent.safetensors' "$flis" precision -m absent.safetensors --json out/n.json
-broken "precision: a truth that is none" 'in.context' "$flis" precision -m model.safetensors --size 64 --truth noise.st
+broken "precision: an invalid file for --truth" 'in.context' "$flis" precision -m model.safetensors --size 64 --truth noise.st
 broken "output is a folder" 'is a folder' "$flis" generate -m model.safetensors -j layout.json -o "$dir"
-broken "trace in no folder" 'out/no/t.st' "$flis" $g --trace out/no/t.st
+broken "trace in a missing folder" 'out/no/t.st' "$flis" $g --trace out/no/t.st
 [ ! -c /dev/null ] ||
     broken "output is a device" 'not a regular file' "$flis" generate -m model.safetensors -j layout.json -o /dev/null
 head -c 100000 model.safetensors >cut.safetensors
@@ -209,7 +209,7 @@ printf 'abc\n\nAB' | "$flis" tokens --vocab merges.txt >so 2>err
 is "tokens: one text per line of stdin" cmp -s so want
 "$flis" tokens --vocab merges.txt </dev/null >so 2>err
 is "tokens: no text" test ! -s so
-done_ok "tokens: behind --" "$flis" tokens --vocab merges.txt -- --help
+done_ok "tokens: after --" "$flis" tokens --vocab merges.txt -- --help
 is "tokens: --help as a text" test "$(lines so)" = 1
 done_ok "tokens: the last option wins" "$flis" tokens --vocab absent.txt --vocab=merges.txt abc
 done_ok "tokens: vocabulary beside the model" "$flis" tokens -m model.safetensors abc
@@ -233,16 +233,16 @@ for line in '^tensors [1-9]' '^unet .*channels 32 mult 1,2,4,4 .*blocks 2 heads 
     '^model.diffusion_model.out.2.weight F32 \[4,32,3,3\]'; do
     is "info: $line" has so "$line"
 done
-is "info: where a tensor lies" has so '^model.diffusion_model.out.2.weight F32 \[4,32,3,3\] 0:[0-9]*-[0-9]*$'
+is "info: position of a tensor" has so '^model.diffusion_model.out.2.weight F32 \[4,32,3,3\] 0:[0-9]*-[0-9]*$'
 done_ok "info --diffable" "$flis" info --diffable tinyB.safetensors
 grep '^[a-z_]*[.].* F32' so | sed 's/ .*//' >names
 is "info: sorted" env LC_ALL=C sort -c names
 cp so first
 "$flis" info --diffable tinyB.safetensors >so 2>err
-is "info: the same again" cmp -s so first
-# a name out of a file must neither end a line nor command the terminal
+is "info: the same output for the same model" cmp -s so first
+# a name from a file must neither end a line nor control the terminal
 printf '\134\0\0\0\0\0\0\0{"__metadata__":{"k":"\\u001b[2J\\nv"},"a\\nb":{"dtype":"F32","shape":[],"data_offsets":[0,4]}}\0\0\0\0' >odd.safetensors
-done_ok "info of odd names" "$flis" info --diffable odd.safetensors
+done_ok "info of unprintable names" "$flis" info --diffable odd.safetensors
 is "info: metadata on a line" grep -q '^metadata k ?\[2J?v$' so
 is "info: a name on a line" grep -q '^a?b F32 \[\]$' so
 done_ok "layout" "$flis" layout layout.json --vocab merges.txt
@@ -253,7 +253,7 @@ is "layout: pixels per id" cmp -s got want
 done_ok "layout --size" "$flis" layout layout.json --vocab merges.txt --size 128x64
 is "layout --size: grids" has so '128x64'
 done_ok "layout without a picture" "$flis" layout plain.json --vocab merges.txt
-is "layout: says that there is none" has so 'none'
+is "layout: reports that there is no label map" has so 'none'
 
 # ---- generate ---------------------------------------------------------------------------------------------------
 s="--size 64x64 --steps 2"
@@ -264,7 +264,7 @@ is "generate: few progress lines" test "$(grep -c '^step' err)" = 1
 is "generate: the last step" has err '^step 2/2, '
 is "generate: no warning" test "$(grep -c warning err)" = 0
 is "generate: a PNG" has out/p.png 'IHDR'
-is "generate: only that file" test "$(ls -A out)" = p.png
+is "generate: no other file" test "$(ls -A out)" = p.png
 for text in seed steps sampler eta scale rng size model prompt layout Software; do
     is "tEXt $text" has out/p.png "$text"
 done
@@ -277,13 +277,13 @@ is "--quiet: nothing on stderr" test ! -s err
 rm -f out/*
 done_ok "generate: options spelled out" "$flis" generate $s --json=layout.json --model=model.safetensors --output out/p.png \
     --threads 2 --seed 42 --sampler plms --eta 0 --scale 2 --rng cpu
-is "generate: defaults are what help says" cmp -s out/p.png first.png
+is "generate: the defaults are those of --help" cmp -s out/p.png first.png
 done_ok "generate --seed" "$flis" $g $s --seed 18446744073709551615 -q
-is "--seed: other bytes" test "$(cmp -s out/p.png first.png; echo $?)" = 1
+is "--seed: different bytes" test "$(cmp -s out/p.png first.png; echo $?)" = 1
 is "--seed: in full" has out/p.png 18446744073709551615
 done_ok "generate --no-layout" "$flis" $g $s --no-layout -q
 mv out/p.png plain.png
-is "--no-layout: other bytes" test "$(cmp -s plain.png first.png; echo $?)" = 1
+is "--no-layout: different bytes" test "$(cmp -s plain.png first.png; echo $?)" = 1
 done_ok "generate without layout_path" "$flis" generate -m model.safetensors -j plain.json -o out/p.png $s -q
 is "no layout_path is --no-layout" cmp -s out/p.png plain.png
 done_ok "generate: not square, ddim, cuda" \
@@ -310,12 +310,12 @@ is "compare: every tensor of it" has so "^$(lines lines) compared, 0 differ"
 done_ok "compare a digest with the trace of the same run" "$digests" --allow-missing out/d.json out/t.st
 sed 's/"samples": \[0/"samples": [9/' out/d.json >out/other.json
 run "$digests" out/d.json out/other.json
-is "compare: another sample" test $status = 1
+is "compare: a different sample is exit 1" test $status = 1
 head -c 2000 out/d.json >out/cut.json
 run "$digests" out/cut.json out/d.json
-is "compare: a digest cut short is trouble" test $status = 2
+is "compare: a truncated digest is exit 2" test $status = 2
 rm -f out/other.json out/cut.json
-is "--trace-digest: what makes it again" has out/d.json '"model.sha256": "[0-9a-f]*"'
+is "--trace-digest: the model's digest" has out/d.json '"model.sha256": "[0-9a-f]*"'
 "$flis" info out/t.st >so 2>err
 for key in flis.version flis.real command model.sha256 phrases ids class_ids layout.sha256 size seed rng steps sampler \
     eta scale; do
@@ -335,7 +335,7 @@ if command -v sha256sum >sha 2>err; then
     is "trace: the digests are the tensors'" test ! -e wrong
 fi
 rm -f out/*
-# Which phrases are warned of: those without a cell at the finest scale, in one line, before the model is read.
+# Phrases without a cell at the finest scale give one line of warning, before the model is read.
 awk 'BEGIN { print "P2 64 64 255"; for (i = 0; i < 4096; i++) { x = i % 64; y = int(i / 64)
     print (x >= 8 && x < 16 && y >= 8 && y < 16 ? 9 : x == 3 && y == 3 ? 5 : 7) } }' >regions.pgm
 printf '{"text_label_mapping": {"sea": 7, "boat": 9, "bird": 5, "fox": 4}, "layout_path": "regions.pgm"}\n' >regions.json
@@ -344,11 +344,11 @@ broken "generate: a phrase without a region" 'warning: no cell of the 8x8 latent
     "$flis" $r
 "$flis" $r >so 2>err
 is "generate: one warning" test "$(grep -c 'warning' err)" = 1
-is "generate: none of regions that the finest scale has" test "$(grep -c boat err)" = 0
-broken "generate -q: the error alone" '^flis: ' "$flis" $r -q
+is "generate: no warning about regions that the finest scale has" test "$(grep -c boat err)" = 0
+broken "generate -q: only the error" '^flis: ' "$flis" $r -q
 is "generate -q: no warning" test "$(grep -c 'warning' err)" = 0
 "$flis" layout regions.json --vocab merges.txt --size 64 >so 2>err
-is "layout: each of them" test "$(grep -c 'warning: phrase' err)" = 3
+is "layout: a warning for each of them" test "$(grep -c 'warning: phrase' err)" = 3
 # A full disk: the PNG is larger than the limit, and the signal that comes with it is ignored.
 broken "generate: disk full" 'p.png' sh -c "trap '' XFSZ; ulimit -f 8; exec \"\$@\"" sh "$flis" $g $s -q
 "$flis" generate -m tinyB.safetensors -j layout.json -o out/p.png --size 64 --steps 200 >so 2>err &
@@ -360,8 +360,8 @@ done
 kill -TERM $child
 wait $child
 is "interrupted: exit 1" test $? = 1
-is "interrupted: says so" has err 'interrupted'
-is "interrupted: nothing left" test -z "$(ls -A out)"
+is "interrupted: the message" has err 'interrupted'
+is "interrupted: no file left" test -z "$(ls -A out)"
 
 # ---- stage ------------------------------------------------------------------------------------------------------
 h='{"label":{"dtype":"U8","shape":[2,2],"data_offsets":[0,4]},'
@@ -380,7 +380,7 @@ broken "stage: no such input" 'absent.st' "$flis" stage decode $m -i absent.st
 broken "stage decode: z missing" '"z": missing' "$flis" stage decode $m -i empty.st
 tensors in.st '{"z":{"dtype":"F32","shape":[1,3,8,8],"data_offsets":[0,768]}}' 768
 broken "stage decode: wrong shape" 'got shape \[1,3,8,8\], wanted \[n,4,h,w\]' "$flis" stage decode $m -i in.st
-# shapes NAME LINE…: what the stage wrote
+# shapes NAME LINE…: the stage wrote these tensors
 shapes() {
     which=$1
     shift
@@ -431,7 +431,7 @@ shapes "stage sample" 'latents F32 [1,4,8,8]' 't I64 [4]' 'e_t F32 [4,4,8,8]' 'x
 broken "stage sample: uncond missing" '"uncond": missing' "$flis" stage sample $m -i in.st --steps 4
 
 # ---- digest -----------------------------------------------------------------------------------------------------
-# The bits that every machine must give, from an empty directory; the first line that differs names the stage.
+# The bits must be the same on every machine, also in an empty directory. The first line that differs names the stage.
 digest=$golden/digest.txt
 "$flis" --version >so && has so 'double' && digest=$golden/digest64.txt
 # same_digest NAME ARGUMENT…
@@ -451,7 +451,7 @@ if command -v sha256sum >/dev/null; then
     is "digest: the last line" test "$(sed '$d' so | sha256sum | cut -d' ' -f1)" = "$(sed -n 's/^all  //p' so)"
 fi
 done_ok "digest of another model" "$flis" digest -m tinyB.safetensors
-is "digest of another model: other bits" test "$(tail -n 1 so)" != "$(tail -n 1 "$digest")"
+is "digest of another model: different bits" test "$(tail -n 1 so)" != "$(tail -n 1 "$digest")"
 
 # ---- precision --------------------------------------------------------------------------------------------------
 done_ok "precision" "$flis" precision -m model.safetensors --size 64 -q --json out/n.json --trace out/ref.st
@@ -459,22 +459,22 @@ is "precision: a line per tensor" grep -q '^unet.middle_block.1.transformer_bloc
 for format in tf32 fp16 bf16; do is "precision: $format" grep -q "^unet	$format	[1-9]" so; done
 is "precision: JSON" has out/n.json '"stage": "decode", "format": "bf16"'
 "$flis" layout out/n.json >first 2>err
-is "precision: JSON that reads" has err 'text_label_mapping'
+is "precision: valid JSON" has err 'text_label_mapping'
 cp so first
 done_ok "precision --truth" "$flis" precision -m model.safetensors --size 64 -q --truth out/ref.st
 is "precision --truth: float32 is compared too" grep -q '^unet	f32	' so
-is "precision --truth: with itself it agrees" grep -q '^unet	f32	[0-9]*	0	0	' so
-is "precision --truth: the others are as before" test "$(grep '^[a-z]*	bf16	' so)" = "$(grep '^[a-z]*	bf16	' first)"
+is "precision --truth: no error against itself" grep -q '^unet	f32	[0-9]*	0	0	' so
+is "precision --truth: the other formats are unchanged" test "$(grep '^[a-z]*	bf16	' so)" = "$(grep '^[a-z]*	bf16	' first)"
 mv out/ref.st ref.st
 rm -f out/*
-# A bias of 100000, which fp16 does not have and bf16 has.
+# A bias of 100000, which is too large for fp16 but not for bf16.
 "$flis" info model.safetensors >so 2>err
 start=$(($(wc -c <model.safetensors) - $(sed -n 's/.* 0:[0-9]*-\([0-9]*\)$/\1/p' so | sort -n | tail -1)))
 begin=$(sed -n 's/^model.diffusion_model.input_blocks.0.0.bias .* 0:\([0-9]*\)-.*/\1/p' so)
 cp model.safetensors hot.safetensors
 printf '\000\120\303\107' | dd of=hot.safetensors bs=1 seek=$((start + begin)) conv=notrunc 2>/dev/null
 done_ok "precision: overflow" "$flis" precision -m hot.safetensors --size 64 -q --json hot.json
-is "precision: fp16 overflows, and where first" grep -q '^unet	fp16	.*	inf	.*	unet.input_blocks.0$' so
+is "precision: fp16 overflows, first in this tensor" grep -q '^unet	fp16	.*	inf	.*	unet.input_blocks.0$' so
 is "precision: bf16 does not" grep -q '^unet	bf16	.*	0	-$' so
 is "precision: JSON has an infinity" has hot.json '"name": "unet.input_blocks.0", .*"fp16": {"not_finite": 64, "max": "Infinity"'
 n="--size 64 -q --truth ref.st"
@@ -482,29 +482,29 @@ broken "precision --truth of another seed" 'its inputs differ' "$flis" precision
 broken "precision --truth of another model" 'another model' "$flis" precision -m tinyB.safetensors $n
 
 # ---- conformance ------------------------------------------------------------------------------------------------
-# golden writes the committed vectors, the answers of flis pass, and wrong ones are named.
+# bin/golden writes the committed vectors, the answers of flis pass, and wrong answers are reported by name.
 writer=$(dirname "$synth")/golden
 mkdir vectors
 done_ok "golden" "$writer" vectors
 for f in manifest.json inputs.safetensors outputs.safetensors; do is "golden: $f (make golden)" cmp -s vectors/$f "$golden/$f"; done
-is "golden leaves nothing else" test "$(ls vectors | wc -l)" -eq 3
+is "golden writes no other file" test "$(ls vectors | wc -l)" -eq 3
 done_ok "golden --answers" "$writer" --answers answers.st
 done_ok "conformance" "$flis" conformance answers.st --manifest "$golden"
 is "conformance: none failed" has so '^[0-9]* passed, 0 failed, 0 missing of'
-is "conformance says which vectors" has so 'manifest [0-9a-f]\{16\}$'
-is "conformance says who answered" has so 'made by flis'
+is "conformance: the manifest's digest" has so 'manifest [0-9a-f]\{16\}$'
+is "conformance: the program that answered" has so 'made by flis'
 done_ok "conformance --match" "$flis" conformance answers.st --manifest vectors --match 'op.*'
-is "conformance --match: these and no others" test "$(grep -c '^pass *op[.]' so)" -eq "$(grep -c '^pass' so)"
+is "conformance --match: only these" test "$(grep -c '^pass *op[.]' so)" -eq "$(grep -c '^pass' so)"
 cp answers.st wrong.st
-# Another last byte: the end of the last tensor.
+# Changes the last byte, the end of the last tensor.
 printf '\377' | dd of=wrong.st bs=1 seek=$(($(wc -c <answers.st) - 1)) conv=notrunc 2>/dev/null
 run "$flis" conformance wrong.st --manifest vectors
 is "conformance: a wrong value is exit 1" test $status = 1
-is "conformance: it is one vector" has so ' passed, 1 failed, 0 missing of'
-is "conformance: where, what is wanted" has so 'got .* at \[.*wanted '
+is "conformance: one vector failed" has so ' passed, 1 failed, 0 missing of'
+is "conformance: position and wanted value" has so 'got .* at \[.*wanted '
 is "conformance: the mistake it points at" has so 'points at: '
 run "$flis" conformance empty.st --manifest vectors
-is "conformance: nothing answered is exit 1" test $status = 1
+is "conformance: no answer is exit 1" test $status = 1
 is "conformance: all missing" has so '^0 passed, 0 failed, [0-9]* missing of'
 tensors zeros.st '{"op.silu/y":{"dtype":"F32","shape":[1,8,32],"data_offsets":[0,1024]}}' 1024
 cp zeros.st nan.st
@@ -516,31 +516,31 @@ run "$flis" conformance shape.st --manifest vectors --match op.silu
 is "conformance: a wrong shape" has so 'got the shape \[8,32\], wanted \[1,8,32\]'
 wrong "conformance without a file" 'answers is missing' "$flis" conformance
 wrong "conformance with two" 'unexpected argument' "$flis" conformance a b
-broken "conformance of no file" 'absent.st' "$flis" conformance absent.st --manifest vectors
+broken "conformance of a missing file" 'absent.st' "$flis" conformance absent.st --manifest vectors
 broken "conformance without a manifest" 'manifest.json' "$flis" conformance answers.st --manifest out
 broken "conformance of no vector" 'no vector has an id' "$flis" conformance answers.st --manifest vectors --match 'none.*'
 cp layout.json vectors/manifest.json
 broken "conformance with another JSON" 'wanted a manifest' "$flis" conformance answers.st --manifest vectors
 wrong "golden without a folder" 'DIR is missing' "$writer"
-broken "golden into no folder" 'absent' "$writer" absent
+broken "golden into a missing folder" 'absent' "$writer" absent
 rm -rf vectors
 
 # ---- bench ------------------------------------------------------------------------------------------------------
 bench=$(dirname "$synth")/bench
 done_ok "bench --help" "$bench" --help
-wrong "bench: a part that is none" "^bench: invalid value 'peak,nothing' for --only" "$bench" --only peak,nothing
+wrong "bench: an unknown part" "^bench: invalid value 'peak,nothing' for --only" "$bench" --only peak,nothing
 wrong "bench: no runs" "^bench: invalid value '0' for --runs" "$bench" --runs 0
-wrong "bench: a list with a hole" "^bench: invalid value '1,,2' for --threads" "$bench" -t 1,,2
+wrong "bench: a list with an empty item" "^bench: invalid value '1,,2' for --threads" "$bench" -t 1,,2
 wrong "bench: a size that the network cannot have" "^bench: invalid value '100' for --sizes" "$bench" --sizes=100
 wrong "bench: two sizes of network" 'exclude each other' "$bench" --small --full
-broken "bench: a model that is not there" 'nosuch' "$bench" -m nosuch
+broken "bench: a missing model" 'nosuch' "$bench" -m nosuch
 TMPDIR=$dir/out done_ok "bench" "$bench" --small --only peak,clip,unet,vae,load --runs 1 -t 1 --sizes=64 --json
 is "bench: the temporary model is gone" test -z "$(ls -A out)"
 for part in peak clip unet vae load; do is "bench: $part" has so "\"part\": \"$part\""; done
 is "bench: fractions of the peak" has so '"unet".*"of_peak": 0\.[0-9]'
 cp so bench.json
 "$flis" layout bench.json >so 2>err
-is "bench: JSON that reads" has err 'text_label_mapping'
+is "bench: valid JSON" has err 'text_label_mapping'
 done_ok "bench: one operation" "$bench" --small --only kernels --match 'conv 3x3 up 8x8' --runs 1 -t 1
 is "bench: its line" test "$(grep -c '^conv 3x3 up 8x8 .* %$' so)" = 1
 done_ok "bench of a model" "$bench" -m model.safetensors --only clip --runs 2 -t 1
@@ -558,7 +558,7 @@ floats() {
         esac
     done
 }
-# digits HOW: 2 channels of 8 x 8, or what a mistake makes of them
+# digits HOW: 2 channels of 8 x 8, right or with a mistake
 digits() {
     awk -v how="$1" 'function at(c, y, x) { return 1 + int((c * 64 + y * 8 + x + 1) * 7919 % 1009 / 1009 * 4) }
     BEGIN { for (c = 0; c < 2; c++) for (y = 0; y < 8; y++) for (x = 0; x < 8; x++) {
@@ -572,16 +572,16 @@ digits() {
 }
 one='{"a.b":{"dtype":"F32","shape":[1,2,8,8],"data_offsets":[0,512]}}'
 for how in right swapped shifted twice channels nan; do floats "$(digits $how)" | tensors $how.st "$one" -; done
-# finds HOW PATTERN: it differs, and the sentences match
+# finds HOW PATTERN: the trace differs, and the report matches
 finds() {
     run "$compare" right.st $1.st
     if [ $status = 1 ] && grep -q '^first wrong: *a\.b' so && grep -q -e "$2" so; then pass
     else fail "compare: $1: exit $status, wanted 1 and \"$2\""; sed 's/^/    /' so | tail -5; fi
 }
 done_ok "compare with itself" "$compare" right.st right.st
-is "compare says that none differ" has so '1 compared, 0 differ'
+is "compare: no tensor differs" has so '1 compared, 0 differ'
 done_ok "compare -q" "$compare" -q right.st right.st
-is "compare -q says nothing" test ! -s so
+is "compare -q: no output" test ! -s so
 finds swapped 'H and W'
 finds shifted 'shifted by one along W'
 finds twice 'factor of 2'
@@ -592,7 +592,7 @@ run "$compare" right.st shape.st
 is "compare: another shape is a difference" test $status = 1
 tensors none.st '{"c":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}' 4
 run "$compare" right.st none.st
-is "compare: no name in common is trouble" test $status = 2
+is "compare: no common name is exit 2" test $status = 2
 tensors more.st '{"a.b":{"dtype":"F32","shape":[1,2,8,8],"data_offsets":[0,512]},"c":{"dtype":"F32","shape":[1],"data_offsets":[512,516]}}' 516
 run "$compare" more.st shape.st
 is "compare: a missing tensor is a difference" test $status = 1
@@ -603,27 +603,27 @@ is "compare: zeros are wrong" test $status = 1
 run "$compare" --relative 10 right.st twice.st
 is "compare --relative: within" test $status = 0
 run "$compare" --match 'c*' right.st twice.st
-is "compare --match: nothing to compare is trouble" test $status = 2
+is "compare --match: nothing to compare is exit 2" test $status = 2
 run "$compare" --json right.st swapped.st
 is "compare --json" has so '"first_wrong": "a.b"'
 run "$compare" --html page.html right.st swapped.st
 is "compare --html is still a difference" test $status = 1
 is "compare --html: a plot" has page.html '<circle'
 is "compare --html: the diagnosis" has page.html 'looks like'
-is "compare --html: nothing from elsewhere" sh -c '! grep -q "src=\|href=" page.html'
+is "compare --html: no external resource" sh -c '! grep -q "src=\|href=" page.html'
 tensors named.st '{"<b>":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}' 4
 done_ok "compare --html of a strange name" "$compare" --html page.html named.st named.st
 is "compare --html: names are escaped" has page.html '&lt;b&gt;'
 run "$compare" right.st absent.st
-is "compare: trouble is exit 2" test $status = 2
+is "compare: an error is exit 2" test $status = 2
 is "compare: one sentence" test "$(lines err)" = 1
 run "$compare" right.st
 is "compare of one file is exit 2" test $status = 2
 run "$compare" --html out/no/page.html right.st right.st
 is "compare --html that cannot be written is exit 2" test $status = 2
 
-# ---- What all programs share ------------------------------------------------------------------------------------
-# -h, --help, --version, --option=value's dashes, and one sentence for an unknown option.
+# ---- All programs -----------------------------------------------------------------------------------------------
+# -h, --help, --version, and one message for an unknown option.
 every_program() {
     for path in "$flis" "$(dirname "$synth")"/*; do
         program=$(basename "$path")
@@ -643,7 +643,7 @@ every_program
 
 # ---- The end ----------------------------------------------------------------------------------------------------
 rm -f err
-is "no temporary left behind" test -z "$(ls -A out; ls | grep partial)"
+is "no temporary file left" test -z "$(ls -A out; ls | grep partial)"
 line="$passed passed, $failed failed"
 echo "command line: $line"
 [ -z "$counts" ] || echo "$line" >"$counts"

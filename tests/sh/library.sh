@@ -1,11 +1,12 @@
 #!/bin/sh
-# library.sh [quick|full] - the library as a user of it has it: installed, found by pkg-config, used from C, C++ and Python.
-# quick: `make install` for this machine alone, compiled with -O1; full: what it installs by default.
+# library.sh [quick|full] - tests the installed library: found by pkg-config, used from C, C++ and Python.
+# quick: `make install` for this machine only, compiled with -O1; full: the default `make install`.
 #
 # Installs into a temporary folder (make install DESTDIR=…), compiles the examples against it, static and shared, and runs
-# them: each picture must be the command's. Shows that float and double cannot be mixed, that two threads with a context
-# each are clean under the thread sanitizer, and that uninstall leaves nothing. What the machine lacks is skipped by name.
-# Prints one line per check and "N passed, N failed"; exit 1 if any failed. MAKE, CC, CXX, PYTHON choose the programs.
+# them: each picture must equal the command's. Also checks that float and double cannot be mixed, that two threads with a
+# context each pass the thread sanitizer, and that uninstall leaves nothing. Checks whose tools are missing are skipped, with a
+# line each. Prints one line per check and "N passed, N failed"; exit 1 if any failed. MAKE, CC, CXX, PYTHON choose the
+# programs.
 root=$(cd "$(dirname "$0")/../.." && pwd) || exit 2
 dir=$(mktemp -d "${TMPDIR:-/tmp}/flis-library.XXXXXX") || exit 2
 trap 'rm -rf "$dir"' EXIT
@@ -20,7 +21,7 @@ native=$(echo 'int main(void) { return 0; }' >"$dir/p.c" && $CC -march=native "$
 level=${1:-full}
 case $level in quick | full) ;; *) echo "usage: library.sh [quick|full]" >&2; exit 2 ;; esac
 
-# check NAME COMMAND...: the command must succeed; its last lines are printed where it does not.
+# check NAME COMMAND...: the command must succeed; its last lines are printed if it fails.
 check() {
     begun=$(date +%s)
     name=$1
@@ -92,8 +93,8 @@ if have pkg-config; then
     PKG_CONFIG_PATH=$lib/pkgconfig
     export PKG_CONFIG_PATH
     pc() { pkg-config --define-variable=prefix="$prefix" "$@"; }
-else # the same by hand, so that only pkg-config itself is skipped
-    skip "pkg-config" "not here; its answers are written out"
+else # the same flags without pkg-config, so that only pkg-config itself is skipped
+    skip "pkg-config" "it is missing; the flags are written out"
     pc() {
         n=flis; for a; do case $a in flis64) n=flis64 ;; esac; done
         echo "-I$prefix/include -L$lib -l$n $(sed -n "s/^Libs.private: //p" "$lib/pkgconfig/$n.pc")"
@@ -112,7 +113,7 @@ strict='-O1 -Wall -Wextra -Wshadow -pedantic -Werror'
         sed 's/<flis.h>/<flis64.h>/' "$root/examples/paint.c" >"$dir/paint64.c"
         $CC -std=c99 $strict "$dir/paint64.c" $(pc --cflags --libs flis64) -o "$dir/paint64"
     }
-    # Compiled for one library, linked with the other: it must not link, and for that reason.
+    # A program compiled for one library must not link with the other, and the linker must name the missing function.
     mixed() {
         $CC -std=c99 "$1" $(pc --cflags flis) -c -o "$dir/mixed.o" || return 1
         if $CC "$dir/mixed.o" $(pc --static --libs "$2" | sed "s|-l$2|$lib/lib$2.a|") -o "$dir/mixed"; then
@@ -133,7 +134,7 @@ check "float program, double library: no link" mixed "$root/examples/paint.c" fl
 check "double program, float library: no link" mixed "$dir/paint64.c" flis flis64_init
 check "both headers in one file are refused" both_headers
 
-# The command's pictures, without their texts: what follows the header and the text chunks is the same.
+# The pictures differ from the command's in their text chunks only: the bytes after header and text chunks must be equal.
 mkdir "$dir/command" "$dir/shared" "$dir/static" "$dir/python"
 command_paints() {
     for l in harbour meadow night; do
@@ -145,7 +146,7 @@ check "the installed command paints three layouts" command_paints
 same_pixels() {
     for l in harbour meadow night; do
         [ -z "$2" ] || [ "$l" = "$2" ] || continue
-        tail -c +34 "$1/$l.png" >"$dir/wanted" # behind signature and IHDR
+        tail -c +34 "$1/$l.png" >"$dir/wanted" # after signature and IHDR
         tail -c "$(wc -c <"$dir/wanted")" "$dir/command/$l.png" | cmp - "$dir/wanted" || return 1
     done
 }
@@ -157,7 +158,8 @@ paints() {
         same_pixels "$folder"
 }
 check "C, shared: one model, three layouts, the command's pixels" paints "$dir/shared" "$dir/paint-shared"
-# Static code is portable, that is slow where fma must be emulated: compiled and linked above, run on what costs nothing.
+# The static library is portable code, which is slow where fma must be emulated. So the static program only runs into an early
+# error.
 says() { "$@" >"$dir/said" 2>&1; status=$?; cat "$dir/said"; [ $status = 1 ] && grep 'absent: cannot be opened' "$dir/said"; }
 check "C, static: it runs" says "$dir/paint-static" absent absent absent
 if have "$CXX"; then

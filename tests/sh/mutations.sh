@@ -1,14 +1,14 @@
 #!/bin/sh
-# mutations.sh mutants|vectors|mistakes BUILD_DIR [COUNTS]: deliberate mistakes in a copy of the sources must be noticed.
+# mutations.sh mutants|vectors|mistakes BUILD_DIR [COUNTS]: deliberate mistakes in a copy of the sources must be detected.
 #
-#   mutants    each of SPEC's "easy to get wrong" has a unit check, which must fail on its wrong variants
-#   vectors    each conformance vector must reject its wrong variant, and accept the right answers; the committed vectors are those
+#   mutants    each item of SPEC's "easy to get wrong" has a unit check, which must fail on the item's wrong variants
+#   vectors    each conformance vector must reject its wrong variants and accept correct answers; the committed vectors must be those
 #              that bin/golden writes
-#   mistakes   bin/compare, given the trace of a port with one mistake, must name the first wrong tensor and say what it looks like
+#   mistakes   bin/compare, given the trace of a port with one mistake, must name the first wrong tensor and describe the error
 #
 # The tables are tests/sh/mutations/KIND.txt; the first line of each names its columns. A substitution that changes nothing is a
-# failure: the table must follow the code. ROWS=N takes every Nth row only, MATCH=TEXT those whose line contains TEXT.
-# Prints the rows that failed (all with VERBOSE=1) and "N passed, N failed"; the latter goes to the file COUNTS too.
+# failure, because the table must match the code. ROWS=N tests every Nth row only, MATCH=TEXT only the rows whose line contains
+# TEXT. Prints the rows that failed (all with VERBOSE=1) and "N passed, N failed"; the latter goes to the file COUNTS too.
 set -u
 LC_ALL=C
 OMP_WAIT_POLICY=passive
@@ -23,14 +23,14 @@ work=$(cd "$2" && pwd)
 case $counts in '' | /*) ;; *) counts=$PWD/$counts ;; esac
 [ -z "$counts" ] || rm -f "$counts"
 if ! command -v perl >/dev/null 2>&1; then
-    echo "note: perl is missing: $kind are not tried"
+    echo "note: perl is missing: $kind are not tested"
     [ -z "$counts" ] || echo "0 passed, 0 failed" >"$counts"
     exit 0
 fi
 cd "$work" || exit 2
 CC=${CC:-cc}
 FLAGS="-std=c99 -ffp-contract=off -O1 -I$root -I$work"
-for f in -march=native -mcpu=native; do # fma without hardware would take minutes
+for f in -march=native -mcpu=native; do # without fma in hardware it would take minutes
     if echo 'int main(void) { return 0; }' | $CC $f -x c - -o probe 2>/dev/null; then FLAGS="$FLAGS $f"; break; fi
 done
 
@@ -46,7 +46,7 @@ compile() {
     shift 2
     $CC $FLAGS "$@" -c "$from" -o "$to"
 }
-# objects NAME SOURCE...: compiles once, unless that was done by a run whose sources were the same; the list goes to $NAME
+# objects NAME SOURCE...: compiles each source; the list of objects goes to $NAME
 objects() {
     list=
     name=$1
@@ -62,13 +62,13 @@ library=
 for f in tensor flis clip unet vae sampler; do library="$library $root/$f.c"; done
 parts() { for p; do ls "$root/tools/$p"/*.c | grep -v '/main\.c$'; done; }
 
-# substitute CHANGE FILE: mutant.c is FILE with the mistake
+# substitute CHANGE FILE: mutant.c becomes FILE with the mistake
 substitute() {
     perl -0pe "$1" "$root/$2" >mutant.c && ! cmp -s "$root/$2" mutant.c && return
     fail "$what: the substitution no longer matches $2"
     return 1
 }
-# without NAME LIST...: the objects but that of the library's file NAME
+# without NAME LIST...: the objects except that of the library's file NAME
 without() {
     skip=$(basename "$1" .c).o
     shift
@@ -86,14 +86,14 @@ all_mutants() {
         file=$(trim "$file") what="item $(trim "$item"): $(trim "$what")"
         substitute "$change" "$file" || continue
         if ! compile mutant.c mutant.o || ! $CC $(without "$file" $lib) mutant.o $tests -o run -lm; then fail "$what: does not build"
-        elif ./run -j 1 $checks >out 2>&1; then fail "$what: not noticed by $checks"
-        else pass "$what: noticed by$checks"; fi
+        elif ./run -j 1 $checks >out 2>&1; then fail "$what: not detected by $checks"
+        else pass "$what: detected by$checks"; fi
     done <table
 }
 
 # ---- vectors -------------------------------------------------------------------------------------------------------
 
-# All mistakes go into one copy, each behind its number; the answers of every number are graded by flis conformance.
+# One copy contains all mistakes, each enabled by its number. flis conformance grades the answers of every number.
 all_vectors() {
     golden=$root/tests/golden
     for f in $library; do cp "$f" .; done
@@ -132,17 +132,17 @@ END
     mkdir written
     if ./answers 0 written && cmp -s written/manifest.json "$golden/manifest.json" &&
         cmp -s written/inputs.safetensors "$golden/inputs.safetensors" &&
-        cmp -s written/outputs.safetensors "$golden/outputs.safetensors"; then pass "the committed vectors are what golden writes"
-    else fail "tests/golden is not what bin/golden writes: make golden"; fi
-    if ./answers 0 --answers right.st && ./answers 0 conformance right.st --manifest "$golden" >right.txt; then pass "the right answers pass"
-    else fail "the right answers do not pass: $(grep -E '^(FAIL|MISSING)' right.txt | head -3)"; fi
+        cmp -s written/outputs.safetensors "$golden/outputs.safetensors"; then pass "the committed vectors equal those that bin/golden writes"
+    else fail "tests/golden differs from what bin/golden writes: run make golden"; fi
+    if ./answers 0 --answers right.st && ./answers 0 conformance right.st --manifest "$golden" >right.txt; then pass "the correct answers pass"
+    else fail "the correct answers do not pass: $(grep -E '^(FAIL|MISSING)' right.txt | head -3)"; fi
     number=0
     while IFS='|' read -r what ids file change; do
         number=$((number + 1))
         what=$(trim "$what")
-        ./answers $number --answers wrong.st 2>err || : # a vector may fail altogether: its answers are missing
+        ./answers $number --answers wrong.st 2>err || : # a program that fails leaves answers out, which are then missing
         ./answers 0 conformance wrong.st --manifest "$golden" >report 2>>err
-        if [ $? != 1 ]; then fail "$what: not noticed $(head -1 err)"; continue; fi
+        if [ $? != 1 ]; then fail "$what: not detected $(head -1 err)"; continue; fi
         missed=
         for id in $ids; do grep -Eq "^(FAIL|MISSING) *$id *$" report || missed="$missed $id"; done
         if [ -z "$missed" ]; then pass "$what: rejected by $(grep -c '^[FM][AI]' report) vectors,$ids"
@@ -157,7 +157,7 @@ END
 
 # ---- mistakes ------------------------------------------------------------------------------------------------------
 
-# picture FLIS TRACE: three steps of PLMS, every intermediate
+# picture FLIS TRACE: four steps of PLMS, tracing every tensor
 picture() {
     "$1" generate -m model.safetensors --vocab merges.txt -j layout.json -o p.png --size 128 --steps 4 -q --trace "$2" 2>err ||
         { cat err; return 1; }
@@ -177,7 +177,7 @@ all_mistakes() {
         print (x < 21 ? 7 : y < 27 ? 3 : (x - 40) * (x - 40) + (y - 45) * (y - 45) < 150 ? 11 : 9) }' >label.pgm
     printf '{"text_label_mapping": {"sea": 7, "sky": 3, "in oil": -1, "tree": 11}, "layout_path": "label.pgm"}\n' >layout.json
     picture ./right right.st || exit 2
-    if ./compare -q right.st right.st; then pass "the right trace equals itself"; else fail "the right trace differs from itself"; fi
+    if ./compare -q right.st right.st; then pass "the correct trace equals itself"; else fail "the correct trace differs from itself"; fi
     while IFS='|' read -r what file change first says; do
         what=$(trim "$what") file=$(trim "$file") says=$(trim "$says")
         first=$(echo "$first" | tr -d ' ' |

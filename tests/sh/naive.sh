@@ -1,6 +1,6 @@
 #!/bin/sh
-# naive.sh [BUILD_DIR]: the definitions. flis-naive, built apart with gcov, must give the golden digest; then it evaluates a U-Net
-# once, and the lines that this executed are counted: what a reader of the definitions has to read.
+# naive.sh [BUILD_DIR]: checks and counts the definitions. flis-naive, built separately with gcov, must give the golden digest.
+# Then it evaluates a U-Net once, and the executed lines are counted: those that a reader of the definitions has to read.
 #
 # Prints the lines per file, the functions with the most lines, and "N passed, N failed".
 set -u
@@ -13,10 +13,10 @@ cd "$work" || exit 2
 CC=${CC:-cc}
 command -v "${GCOV:-gcov}" >/dev/null 2>&1 || { echo "note: gcov is missing: the lines of the definitions are not counted"; exit 0; }
 FLAGS="-std=c99 -ffp-contract=off -O0 -I$root -DFLIS_NAIVE --coverage"
-for f in -march=native -mcpu=native; do # fma without hardware would take minutes
+for f in -march=native -mcpu=native; do # without fma in hardware it would take minutes
     if echo 'int main(void) { return 0; }' | $CC $f -x c - -o probe 2>/dev/null; then FLAGS="$FLAGS $f"; break; fi
 done
-# Objects here, so that their counts are found beside them.
+# The objects are in this folder, so that gcov finds their counts beside them.
 rm -f ./*.gcda
 objects=
 for f in tensor flis clip unet vae sampler; do
@@ -34,7 +34,8 @@ passed=0 failed=0
 if ./flis-naive digest | cmp -s - "$root/tests/golden/digest.txt"; then passed=1
 else failed=1; echo "FAIL flis-naive digest differs from tests/golden/digest.txt"; fi
 
-# inputs WIDTH: x [1,4,8,8], t, a text of this width, a layout of one phrase; all zero, for lines do not depend on values.
+# inputs WIDTH: x [1,4,8,8], t, a text of this width, a layout of one phrase; all zero, because the executed lines do not depend
+# on the values.
 inputs() {
     text=$((1032 + 77 * $1 * 4))
     header='{"x":{"dtype":"F32","shape":[1,4,8,8],"data_offsets":[0,1024]},"t":{"dtype":"I64","shape":[1],"data_offsets":[1024,1032]},'
@@ -65,7 +66,7 @@ executed() {
     return $status
 }
 ./synth tinyA model.safetensors || exit 2
-# A text that does not fit fails when the model is loaded: those functions compute nothing.
+# A text of the wrong width fails after the model is loaded: the functions that ran until then only load the model.
 inputs 31 >in.safetensors
 executed loading
 inputs 32 >in.safetensors

@@ -1,11 +1,11 @@
 #!/bin/sh
-# platforms.sh [NAME…]: builds `flis digest` for each platform below, runs it, and holds every stage against tests/golden.
-# One line per platform: name, compiler, first digits of the last digest, verdict, seconds that the digest took. The last
-# line is "N same, N skipped, N differ, N refused"; exit 1 if any differ. Without a name: all; -l lists them.
+# platforms.sh [NAME…]: builds `flis digest` for each platform below, runs it, and compares every stage with tests/golden. One
+# line per platform: name, compiler, first digits of the last digest, verdict, seconds that the digest took. The last line is "N
+# same, N skipped, N differ, N refused"; exit 1 if any differ. Without a name all platforms are tested; -l lists them.
 #
-# Compilers, C libraries and emulators are Debian packages; what is missing is installed where apt-get may do so
-# (PLATFORMS_INSTALL=0: never). What cannot be built or run here is skipped, and its line says why. Binaries and outputs
-# stay in build/platform-NAME; foreign binaries are static and run under qemu-user.
+# Compilers, C libraries and emulators are Debian packages; missing ones are installed if apt-get is allowed to
+# (PLATFORMS_INSTALL=0: never). Platforms that cannot be built or run here are skipped, and their line states why. Binaries and
+# outputs stay in build/platform-NAME; foreign binaries are static and run under qemu-user.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 LC_ALL=C
@@ -16,9 +16,9 @@ jobs=$(nproc 2>/dev/null || echo 2)
 
 # name|compiler|CFLAGS (empty: the Makefile's, -O3 -march=native)|make's arguments|emulator|digest's arguments|packages
 # A name ending in -64 is the double-precision build. A row whose compiler is =NAME runs that row's binary. "x87" must be
-# refused. Three kinds are not the digest: golden-… write the conformance vectors, which must be tests/golden's, with
-# another row's objects; checks-… run those of tests/unit/test_ops.c, every operation against its naive loop, for the tiles that
-# the target has; fma takes 10^8 cases of fma without hardware to the processor's or the C library's.
+# refused. Three kinds of rows do not run the digest: golden-… write the conformance vectors with another row's objects, and the
+# files must equal tests/golden; checks-… run the checks of tests/unit/test_ops.c, every operation against its naive loop, with
+# the tiles of the target; fma compares 10^8 cases of the emulated fma with the processor's or the C library's.
 table() {
     cat <<'END'
 gcc-O0|gcc|-O0||||gcc libc6-dev
@@ -84,7 +84,8 @@ install() {
     DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $1 >/dev/null 2>&1
 }
 
-# Whether compiler and emulator make and run a program here, with these flags; one that uses AVX2 wants a processor with it.
+# True if compiler and emulator can build and run a program here with these flags; code for AVX2 and FMA needs a processor with
+# both.
 usable() {
     have "$compiler" && { [ -z "$emulator" ] || have "$emulator"; } || return 1
     mkdir -p build
@@ -133,16 +134,16 @@ build() {
     $MAKE --no-print-directory -s -j"$jobs" "$@" $options "$program" >"build/platform-$of/log" 2>&1
 }
 
-# The sentence that a platform without IEEE arithmetic must end with.
+# A platform without IEEE arithmetic must be refused with this error message.
 must_refuse() {
-    if build; then differs - "it was built, and must be refused"
+    if build; then differs - "it was built, but must be refused"
     elif sentence=$(grep -o 'Floats are computed with excess precision[^"]*' "build/platform-$name/log"); then
-        say "$name" "$what" - refused "as it must be: $(echo "$sentence" | head -n 1)"
+        say "$name" "$what" - refused "as required: $(echo "$sentence" | head -n 1)"
         refused=$((refused + 1))
-    else differs - "refused, but not with the sentence: see build/platform-$name/log"; fi
+    else differs - "refused, but not with the expected message: see build/platform-$name/log"; fi
 }
 
-# Runs the digest and compares; the first stage that differs is named.
+# Runs the digest and compares it; names the first stage that differs.
 measure() {
     out=build/platform-$name/digest.txt golden=tests/golden/digest.txt
     case $name in *-64) golden=tests/golden/digest64.txt ;; esac
@@ -177,7 +178,7 @@ END
     esac
     program=build/platform-$of/flis what="$compiler $flags"
     usable || { install "$packages" && usable; } ||
-        { skip "cannot make and run a program here; Debian's packages: $packages"; return; }
+        { skip "cannot build and run a program here; Debian's packages: $packages"; return; }
     what=$(describe)
     case $name in
     golden-*) golden; return ;;
@@ -204,13 +205,13 @@ golden() {
     digest=$(cat "$out/manifest.json" "$out"/*puts.safetensors 2>/dev/null | sha256sum | cut -c1-16)
     for f in manifest.json inputs.safetensors outputs.safetensors; do
         [ $status = 0 ] && cmp -s "$out/$f" "tests/golden/$f" ||
-            { differs "$digest" "$seconds s; exit $status; $out/$f is not tests/golden/$f"; return; }
+            { differs "$digest" "$seconds s; exit $status; $out/$f differs from tests/golden/$f"; return; }
     done
     say "$name" "$what, conformance vectors" "$digest" same "$seconds s"
     same=$((same + 1))
 }
 
-# Runs checks of the suite; what they print stays in build/platform-NAME/out.
+# Runs checks of the suite; their output stays in build/platform-NAME/out.
 check() {
     program=build/platform-$name/run out=build/platform-$name/out
     build || { differs - "does not build: $(grep -m 1 -i error "build/platform-$name/log")"; return; }
@@ -225,7 +226,7 @@ check() {
     else differs - "$seconds s; see $out"; fi
 }
 
-# The digest's own weights, in a file: written here, read there.
+# Writes the digest's own weights to a file here; the platform's program reads it.
 make_model() {
     [ -f build/tinyA.safetensors ] || {
         $MAKE --no-print-directory -s VARIANT=platform-host build/platform-host/bin/synth >/dev/null 2>&1 &&

@@ -1,6 +1,6 @@
 #!/bin/sh
-# train.sh [quick|full] TRAIN WORLD EVALUATE FLIS [COUNTS]: training as people run it: the same bits with any number of threads,
-# stopped and resumed or not; workers; every stage; folders of pictures; refusals; nothing half-written.
+# train.sh [quick|full] TRAIN WORLD EVALUATE FLIS [COUNTS]: tests training from the command line: the same bits with any number
+# of threads, and if stopped and resumed; workers; every stage; folders of pictures; refusals; no incomplete files.
 #   quick   each kind of check on its smallest case: crops of 8 pixels, batches of 1, weights from models/ (half a minute
 #           with sanitizers)
 #   full    quick's checks and all others (the default): the stages from new weights, every option (half an hour with
@@ -33,7 +33,7 @@ ok() {
         head -3 err | sed 's/^/    stderr: /'
     fi
 }
-# fails NAME STATUS PATTERN COMMAND…: that status, and one sentence that matches
+# fails NAME STATUS PATTERN COMMAND…: that status, and one message that matches
 fails() {
     name=$1 wanted=$2 pattern=$3
     shift 3
@@ -48,7 +48,7 @@ fails() {
 missing() { [ ! -e "$1" ]; }
 silent() { "$@" >silence 2>&1 && [ ! -s silence ]; }
 prints() { pattern=$1 && shift && "$@" >printed 2>&1 && grep -q -e "$pattern" printed; }
-# Two lines of logs: the same loss within 1e-7, the same norm of the gradient within 1e-6.
+# Compares two lines of logs: the relative difference of the losses is below 1e-7, that of the gradient norms below 1e-6.
 first_line() { sed -n 2p "$1.safetensors.tsv"; }
 near() { awk -v a="$1" -v b="$2" 'BEGIN { split(a, x); split(b, y); exit !(x[2] > 0 && (x[2] - y[2]) ^ 2 < (1e-7 * x[2]) ^ 2 && (x[3] - y[3]) ^ 2 < (1e-6 * x[3]) ^ 2) }'; }
 digest_of() { "$flis" digest -m "$1.safetensors" --vocab "$vocab" | grep "^$2 "; }
@@ -87,9 +87,9 @@ quick() {
     ok "and its classes" sh -c '"$0" --classes >data/classes.txt' "$world"
     ok "layout from a folder" "$train" layout --model t.safetensors --vocab "$vocab" --data data --size 64 -o folder.safetensors --batch 1 --steps 1 -q
     ok "a picture comes out" "$flis" generate -m folder.safetensors --vocab "$vocab" -j data/layouts/000000.json --size 64x64 --steps 1 -o p.png -q
-    fails "windows of whole pictures" 2 '--window needs --latents' "$train" layout --model t.safetensors --data data -o x --window 8
-    fails "a file that is no latents" 1 'wanted a file of latents' "$train" layout --model t.safetensors --vocab "$vocab" --latents t.safetensors -o x.safetensors
-    ok "nothing half-written" sh -c 'set -- *.partial x*; [ "$*" = "*.partial x*" ]'
+    fails "windows with a folder of pictures" 2 '--window needs --latents' "$train" layout --model t.safetensors --data data -o x --window 8
+    fails "a file that has no latents" 1 'wanted a file of latents' "$train" layout --model t.safetensors --vocab "$vocab" --latents t.safetensors -o x.safetensors
+    ok "no incomplete file" sh -c 'set -- *.partial x*; [ "$*" = "*.partial x*" ]'
     cd ..
 }
 
@@ -101,18 +101,18 @@ refusals() {
     fails "no model" 2 '--model FILE is missing' "$train" layout -o x
     fails "no data" 2 'either --latents FILE or --data FOLDER' "$train" layout --model plain.safetensors -o x
     fails "both kinds of data" 2 'either --latents FILE or --data FOLDER' "$train" layout --model plain.safetensors --latents l --data d -o x
-    fails "a frozen encoder from nothing" 2 '--frozen-encoder needs --start' "$train" vae -o x --frozen-encoder
-    fails "a start for layouts" 2 'unknown option --start' "$train" layout --model plain.safetensors --start plain.safetensors --latents l.safetensors -o x
+    fails "a frozen encoder without --start" 2 '--frozen-encoder needs --start' "$train" vae -o x --frozen-encoder
+    fails "--start for layouts" 2 'unknown option --start' "$train" layout --model plain.safetensors --start plain.safetensors --latents l.safetensors -o x
     fails "crops that are not a multiple of 8" 2 "invalid value '12' for --crop: wanted a multiple of 8" "$train" vae -o x --crop 12
     fails "windows that are not a multiple of 8" 2 "invalid value '12' for --window" "$train" layout --model m --latents l.safetensors -o x --window 12
     fails "a size that is not a multiple of 64" 2 "invalid value '96' for --size" "$train" layout --model m --data d -o x --size 96
-    fails "things of whole scenes" 2 '--things needs --window' "$train" layout --model m --latents l.safetensors -o x --things
-    fails "a phrase alone of whole scenes" 2 '--alone needs --window' "$train" text2image --model m --latents t.safetensors -o x --alone 0.5
-    fails "a phrase alone for layouts" 2 'unknown option --alone' "$train" layout --model m --latents l.safetensors -o x --window 8 --alone 0.5
-    fails "fewer alone than a hundredth" 2 "invalid value '0.001' for --alone" "$train" text2image --model m --latents w.safetensors -o x --window 8 --alone 0.001
-    fails "no weight on things" 2 "invalid value '0' for --things-weight" "$train" vae -o x --things-weight 0
-    fails "things of the segmenter" 2 'unknown option --things-weight' "$train" segmenter -o x --things-weight 2
-    fails "no average" 2 "invalid value '1' for --ema: wanted a number from 0 to below 1" "$train" vae -o x --ema 1
+    fails "--things without windows" 2 '--things needs --window' "$train" layout --model m --latents l.safetensors -o x --things
+    fails "--alone without windows" 2 '--alone needs --window' "$train" text2image --model m --latents t.safetensors -o x --alone 0.5
+    fails "--alone for layouts" 2 'unknown option --alone' "$train" layout --model m --latents l.safetensors -o x --window 8 --alone 0.5
+    fails "--alone below 0.01" 2 "invalid value '0.001' for --alone" "$train" text2image --model m --latents w.safetensors -o x --window 8 --alone 0.001
+    fails "a weight of 0 on things" 2 "invalid value '0' for --things-weight" "$train" vae -o x --things-weight 0
+    fails "--things-weight for the segmenter" 2 'unknown option --things-weight' "$train" segmenter -o x --things-weight 2
+    fails "--ema 1" 2 "invalid value '1' for --ema: wanted a number from 0 to below 1" "$train" vae -o x --ema 1
     fails "unknown option" 2 'unknown option --fast' "$train" vae -o x --fast
     fails "no value" 2 '--steps needs a value: N' "$train" vae -o x --steps
     fails "no number" 2 "train vae: invalid value 'many' for --steps: wanted a whole number" "$train" vae -o x --steps many
@@ -121,16 +121,16 @@ refusals() {
     fails "no such set" 2 "invalid value 'photos' for --set: wanted a set of the small world" "$train" vae -o x --set photos
     fails "no steps" 2 "invalid value '0' for --steps: wanted a whole number from 1" "$train" vae -o x --steps 0
     fails "an argument too many" 2 "unexpected argument 'y'" "$train" vae -o x y
-    fails "a folder that is not there" 1 'cannot be written' "$train" vae -o nowhere/x.safetensors
+    fails "a folder that does not exist" 1 'cannot be written' "$train" vae -o nowhere/x.safetensors
     fails "a folder as output" 1 'is a folder' "$train" vae -o x.safetensors --log "$dir"
-    fails "two results in one file" 1 'is named for two results' "$train" vae -o x.safetensors --log x.safetensors
+    fails "two results with one file name" 1 'is named for two results' "$train" vae -o x.safetensors --log x.safetensors
     echo input >m.safetensors
     fails "a result over an input" 1 'is an input too' "$train" latents --model m.safetensors -o m.safetensors
-    ok "which stays as it was" grep -q '^input$' m.safetensors
+    ok "the input is unchanged" grep -q '^input$' m.safetensors
     mkdir x.safetensors.tsv.partial
     fails "a log that cannot be written" 1 'x.safetensors.tsv: cannot be written' "$train" vae -o x.safetensors
     rmdir x.safetensors.tsv.partial
-    ok "nothing half-written" missing x.safetensors
+    ok "no incomplete file" missing x.safetensors
     ok "help lists the stages" prints '^  text2image ' "$train" --help
     for stage in vae text2image layout segmenter; do ok "help of $stage" prints '--steps N .*, default [0-9]*$' "$train" $stage --help; done
     ok "help has a stage's own default" prints 'default 6000$' "$train" layout -h
@@ -154,12 +154,13 @@ bits() {
     ok "and the same log" cmp a.safetensors.tsv c.safetensors.tsv
     ok "the plot is SVG" grep -q '<polyline' a.safetensors.svg
     fails "resuming with other options" 1 'its options were "segmenter seed 0 batch 1' "$train" segmenter -o c.safetensors $small --seed 1 --resume
-    fails "resuming from nothing" 1 'cannot be opened' "$train" segmenter -o d.safetensors $small --resume
-    ok "a seed is another model" "$train" segmenter -o d.safetensors --batch 1 --steps 1 -q --seed 1
-    fails "the same bits for another seed" 1 'differ' sh -c '"$0" segmenter -o e.safetensors --batch 1 --steps 1 -q && cmp d.safetensors e.safetensors >&2' "$train"
+    fails "resuming without a state" 1 'cannot be opened' "$train" segmenter -o d.safetensors $small --resume
+    ok "another seed" "$train" segmenter -o d.safetensors --batch 1 --steps 1 -q --seed 1
+    fails "another seed gives another model" 1 'differ' sh -c '"$0" segmenter -o e.safetensors --batch 1 --steps 1 -q && cmp d.safetensors e.safetensors >&2' "$train"
 
-    # A batch that is split among workers: the same sum in another order, so the losses agree within 1e-7 (found 6e-9), and the norms of
-    # their gradients within 1e-6 (found 9.5e-8); with any number of threads, and stopped or not, the same bits.
+    # With a batch that is split among workers the sum has another order, so the losses agree within 1e-7 (measured 6e-9), and
+    # the norms of their gradients within 1e-6 (measured 9.5e-8). With any number of threads, and stopped or not, the bits are
+    # the same.
     ok "a batch of three" "$train" segmenter -o h1.safetensors --batch 3 --steps 1 -q
     ok "two workers" "$train" segmenter -o h2.safetensors --batch 3 --steps 1 -q --workers 2
     ok "process the same batch" near "$(first_line h1)" "$(first_line h2)"
@@ -174,7 +175,7 @@ bits() {
     fails "resuming with other workers" 1 'workers 2", wanted' "$train" segmenter -o h4.safetensors --batch 3 --steps 30 --warmup 5 -q --resume
     fails "more workers than samples" 1 'wanted at most 3, the parts' "$train" segmenter -o x.safetensors --batch 3 --workers 4 --steps 1
 
-    # Ctrl-C's way, by a signal that a shell does not ignore for its background processes.
+    # Like Ctrl-C, but with a signal that a shell does not ignore for its background processes.
     "$train" segmenter --start a.safetensors -o i.safetensors --batch 1 --steps 1000000 --every 0.00001 -q &
     running=$!
     for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do [ -s i.safetensors.state ] || sleep $i; done
@@ -182,7 +183,7 @@ bits() {
     ok "stopped by a signal: exit 0" wait $running
     ok "with a state, at a line of the log" sh -c '[ -s i.safetensors.state ] && [ $(($(tail -n 1 i.safetensors.tsv | cut -f 1) % 25)) = 0 ]'
     ok "and no model" missing i.safetensors
-    ok "nothing half-written" sh -c 'set -- *.partial; [ "$*" = "*.partial" ]'
+    ok "no incomplete file" sh -c 'set -- *.partial; [ "$*" = "*.partial" ]'
 }
 
 stages() {
@@ -203,9 +204,9 @@ stages() {
     ok "processes the same scenes" near "$(first_line f)" "$(first_line fh)"
     ok "segmenter without an autoencoder" "$train" segmenter --start a.safetensors -o g.safetensors --batch 2 --steps 2 -q
     ok "is another model" sh -c '! cmp -s f.safetensors g.safetensors'
-    ok "and holds no autoencoder" sh -c '[ "$(wc -c <f.safetensors)" = "$(wc -c <g.safetensors)" ]'
-    ok "latents of the one" "$train" latents --model vae.safetensors --vocab "$vocab" --set anything --count 2 -o la.safetensors -q
-    ok "and of the other" "$train" latents --model vae4.safetensors --vocab "$vocab" --set anything --count 2 -o lb.safetensors -q
+    ok "and contains no autoencoder" sh -c '[ "$(wc -c <f.safetensors)" = "$(wc -c <g.safetensors)" ]'
+    ok "latents of the first autoencoder" "$train" latents --model vae.safetensors --vocab "$vocab" --set anything --count 2 -o la.safetensors -q
+    ok "latents of the model with a frozen encoder" "$train" latents --model vae4.safetensors --vocab "$vocab" --set anything --count 2 -o lb.safetensors -q
     ok "are the same" cmp la.safetensors lb.safetensors
     ok "latents of captions" "$train" latents --model vae.safetensors --vocab "$vocab" --count 3 -o t.safetensors -q
     ok "latents of layouts" "$train" latents --model vae.safetensors --vocab "$vocab" --set layout --count 3 -o l.safetensors -q
@@ -219,13 +220,13 @@ stages() {
         --vocab "$vocab" --latents w.safetensors --window 8 -o more.safetensors --batch 2 --steps 2 -q
     ok "text2image on windows around things" "$train" text2image --model vae.safetensors --start words.safetensors --frozen-text \
         --vocab "$vocab" --latents w.safetensors --window 8 --things -o things.safetensors --batch 2 --steps 1 -q
-    ok "of windows that name one phrase alone" "$train" text2image --model vae.safetensors --start words.safetensors --frozen-text \
+    ok "text2image on windows that name one phrase only" "$train" text2image --model vae.safetensors --start words.safetensors --frozen-text \
         --vocab "$vocab" --latents w.safetensors --window 8 --things --alone 1 -o alone.safetensors --batch 2 --steps 1 -q
     ok "gives another model again" sh -c '! cmp -s things.safetensors alone.safetensors'
     fails "resuming with another share of them" 1 'alone 1", wanted' "$train" text2image --model vae.safetensors --start words.safetensors --frozen-text \
         --vocab "$vocab" --latents w.safetensors --window 8 --things --alone 0.5 -o alone.safetensors --batch 2 --steps 2 -q --resume
-    ok "whose text encoder does not change" [ "$(digest_of plain clip)" = "$(digest_of more clip)" ]
-    ok "while the U-Net does" [ "$(digest_of plain ddim.0.cond.eps)" != "$(digest_of more ddim.0.cond.eps)" ]
+    ok "the frozen text encoder does not change" [ "$(digest_of plain clip)" = "$(digest_of more clip)" ]
+    ok "but the U-Net does" [ "$(digest_of plain ddim.0.cond.eps)" != "$(digest_of more ddim.0.cond.eps)" ]
     ok "layout on windows" "$train" layout --model plain.safetensors --vocab "$vocab" --latents l.safetensors --window 8 -o parts.safetensors \
         --batch 2 --steps 1 -q
     ok "layout" "$train" layout --model plain.safetensors --vocab "$vocab" --latents l.safetensors -o tuned.safetensors --batch 2 --steps 2 -q
@@ -247,18 +248,18 @@ stages() {
     ok "and features" "$evaluate" frechet features.safetensors features.safetensors
 
     fails "a start that has no autoencoder" 1 'missing' "$train" vae --start a.safetensors -o x.safetensors --steps 1
-    fails "a phrase alone of windows as large as scenes" 1 'smaller than its 16 x 16' "$train" text2image --model vae.safetensors --vocab "$vocab" \
+    fails "--alone with windows as large as scenes" 1 'smaller than its 16 x 16' "$train" text2image --model vae.safetensors --vocab "$vocab" \
         --latents w.safetensors --window 16 --alone 0.5 -o x.safetensors --batch 1 --steps 1
-    fails "windows of a folder" 2 '--latents' "$train" layout --model plain.safetensors --data data -o x --window 8
-    fails "windows of sentences" 1 'no regions' "$train" text2image --model vae.safetensors --vocab "$vocab" --latents t.safetensors --window 8 -o x
-    fails "a file that is no latents" 1 'wanted a file of latents' "$train" layout --model plain.safetensors --vocab "$vocab" --latents vae.safetensors -o x.safetensors
-    fails "no folder" 1 'no such folder' "$train" layout --model plain.safetensors --vocab "$vocab" --data nowhere -o x.safetensors
+    fails "windows with a folder" 2 '--latents' "$train" layout --model plain.safetensors --data data -o x --window 8
+    fails "windows of captions" 1 'no regions' "$train" text2image --model vae.safetensors --vocab "$vocab" --latents t.safetensors --window 8 -o x
+    fails "a file that has no latents" 1 'wanted a file of latents' "$train" layout --model plain.safetensors --vocab "$vocab" --latents vae.safetensors -o x.safetensors
+    fails "a missing folder" 1 'no such folder' "$train" layout --model plain.safetensors --vocab "$vocab" --data nowhere -o x.safetensors
     rm -r data/labels
-    fails "no labels" 1 'labels' "$train" layout --model plain.safetensors --vocab "$vocab" --data data --size 64 -o x.safetensors --batch 1 --steps 1 -q
+    fails "missing label maps" 1 'labels' "$train" layout --model plain.safetensors --vocab "$vocab" --data data --size 64 -o x.safetensors --batch 1 --steps 1 -q
     rm data/captions.txt && : >data/captions.txt
-    fails "no captions" 1 'line [12] is missing' "$train" text2image --model vae.safetensors --vocab "$vocab" --data data --size 64 -o x.safetensors \
+    fails "missing captions" 1 'line [12] is missing' "$train" text2image --model vae.safetensors --vocab "$vocab" --data data --size 64 -o x.safetensors \
         --batch 1 --steps 1 -q
-    ok "nothing half-written" missing x.safetensors
+    ok "no incomplete file" missing x.safetensors
 }
 
 quick

@@ -1,4 +1,4 @@
-/* helpers.c - what test.h promises: failures, paths, scratch files, golden tensors, hashes. */
+/* helpers.c - implements test.h: failures, paths, scratch files, golden tensors, hashes. */
 #if defined(__unix__) || defined(__APPLE__)
 #define _POSIX_C_SOURCE 200809L
 #include <unistd.h>
@@ -17,8 +17,8 @@
 
 /* ---- The machine: a scratch directory (C99 has none) ----------------------------------------------------------- */
 
-static char scratch[512];   /* the directory; "" until something asks for it */
-static char made[256][128]; /* names handed out, to be removed at the end */
+static char scratch[512];   /* the directory; "" until it is needed */
+static char made[256][128]; /* names returned by test_scratch, to be removed at the end */
 static size_t made_count;
 
 #if HAVE_POSIX
@@ -26,7 +26,7 @@ static void scratch_make(void)
 {
     const char *base = getenv("TMPDIR");
     snprintf(scratch, sizeof scratch, "%s/flis-tests-XXXXXX", base && *base ? base : "/tmp");
-    if (!mkdtemp(scratch)) { /* not a number of the process: an interrupted run's folder may bear it */
+    if (!mkdtemp(scratch)) { /* not a process id: an interrupted run's folder may have the same */
         fprintf(stderr, "run: %s: cannot be made\n", scratch);
         exit(1);
     }
@@ -55,7 +55,7 @@ void test_fail(const char *file, int line, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    if (++test_failures <= 20) { /* of one check; more would only hide the first */
+    if (++test_failures <= 20) { /* of one check; later ones would only hide the first */
         printf("%s:%d: ", file, line);
         vprintf(format, args);
         printf("\n");
@@ -63,7 +63,7 @@ void test_fail(const char *file, int line, const char *format, ...)
     va_end(args);
 }
 
-/* One of four buffers, so that four paths may be alive at once. */
+/* Returns one of four buffers in turn, so that four paths are valid at once. */
 static char *path_of(const char *directory, const char *name)
 {
     static char buffer[4][1024];
@@ -124,7 +124,7 @@ double *test_golden(const char *file, const char *name, size_t *count)
     return values;
 }
 
-/* NaN first: it must not slip through a comparison that it makes false. */
+/* NaN is tested first, because every comparison with NaN is false. */
 double test_max_error(const flis_real *a, const double *b, size_t count, size_t *where)
 {
     double worst = 0;

@@ -62,7 +62,7 @@ static bool wanted(const char *name, int count, char **patterns)
     return false;
 }
 
-/* Adds the counts that another program left in a file; a file without such a line counts as one failure. */
+/* Adds the counts in another program's file; a file without such a line counts as one failure. */
 static void add_counts(const char *path, long *passed, long *failed)
 {
     long p, f;
@@ -77,7 +77,7 @@ static void add_counts(const char *path, long *passed, long *failed)
     if (file) fclose(file);
 }
 
-/* Wall time: C99's own clock counts whole seconds. */
+/* Wall time: C99's time() counts whole seconds only. */
 static double seconds(void)
 {
 #if HAVE_POSIX
@@ -98,7 +98,7 @@ static void report(totals *t, const struct check *check, bool ok, double start)
 }
 
 #if HAVE_POSIX
-/* A check that runs in a process of its own, so that one that crashes fails alone; its output is kept until it ends. */
+/* A check that runs in a process of its own, so that a crash fails only this check. Its output is kept until it ends. */
 typedef struct job {
     pid_t child;
     const struct check *check;
@@ -120,7 +120,7 @@ static void start(job *j, const struct check *check)
     exit(test_failures != 0);
 }
 
-/* Waits for any of the jobs, reports it and moves the last one to its slot. */
+/* Waits for one of the jobs to end, reports it and moves the last job to its slot. */
 static void finish_one(totals *t, job *jobs, size_t *running)
 {
     int status;

@@ -1,4 +1,5 @@
-/* test.h - what every check in tests/ shares. One file per subject; each named check is a TEST, listed in run.c. */
+/* test.h - what the checks in tests/unit share. One file per subject; every `void test_NAME(void)` is a check (see
+   run.c). */
 #ifndef TEST_H
 #define TEST_H
 #include "flis.h"
@@ -7,25 +8,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A named check: returns normally; every CHECK that fails is counted and printed with its place. */
+/* A check. Every CHECK that fails is counted and printed with its file and line. */
 typedef void test_fn(void);
 
 extern int test_failures;
 void test_fail(const char *file, int line, const char *format, ...);
-/* Skips the rest of nothing: a check goes on after a failure, so that one run tells all. */
+/* A check continues after a failure, so that one run reports all of them. */
 #define CHECK(ok, ...) ((ok) ? (void)0 : test_fail(__FILE__, __LINE__, __VA_ARGS__))
 
-/* Path of a file under tests/ ("golden/x.safetensors"); the string is static, four may be alive at once. */
+/* Path of a file under tests/ ("golden/x.safetensors"); the string is static and valid until the fourth call after it. */
 const char *test_path(const char *relative);
-/* A scratch path in a directory that the runner makes and removes; same lifetime rule. */
+/* A scratch path in a directory that the runner makes and removes; valid as long as a test_path. */
 const char *test_scratch(const char *name);
-/* A tensor of a golden file as doubles, malloc'ed; *count may be NULL. A missing one is a failure and gives NULL. */
+/* A tensor of a golden file as doubles, malloc'ed; *count may be NULL. A missing tensor is a failure and gives NULL. */
 double *test_golden(const char *file, const char *name, size_t *count);
 /* Largest |a - b|; NaN or Inf anywhere counts as infinite. *where (may be NULL) is its index. */
 double test_max_error(const flis_real *a, const double *b, size_t count, size_t *where);
-/* Compares every traced tensor `scope + name` with golden tensor `prefix + name`, where there is one (trace.c). */
+/* Compares every traced tensor `scope + name` with golden tensor `prefix + name`, if there is one (trace.c). */
 typedef struct test_trace {
-    flis_ctx own; /* reads the golden file; the traced context stays undisturbed */
+    flis_ctx own; /* reads the golden file; the traced context is not touched */
     flis_file *file;
     const char *prefix;
     double tolerance, worst; /* largest absolute error so far */
@@ -41,7 +42,8 @@ void test_trace_close(test_trace *t);
 flis_tensor *test_tensor(flis_ctx *ctx, const char *golden, const char *name);
 /* Compares a tensor with a golden one of the same values; counts a failure above the tolerance. Returns the error. */
 double test_close(const flis_tensor *x, const char *golden, const char *name, double tolerance);
-/* Writes a whole model of formula weights, small enough to paint at once, for a vocabulary of that size (test_pipeline.c). */
+/* Writes a complete model of formula weights, small enough to generate fast, for a vocabulary of that size
+   (test_pipeline.c). */
 void test_write_tiny_model(flis_ctx *ctx, const char *path, size_t vocab);
 /* FNV-1a-64 hash of bytes, for pinning outputs. */
 uint64_t test_hash(const void *bytes, size_t count);

@@ -1,15 +1,12 @@
-/* test_checkpoints.c - ckpt2safetensors on PyTorch's own files (golden/ckpt, written by torch.save 1.13), and on truncated and
- * modified ones (hostile ones are in test_damage.c).
- * Checks: test_checkpoints_convert, test_checkpoints_views, test_checkpoints_too_large_for_half, test_checkpoints_ema,
- *   test_checkpoints_half, test_checkpoints_cut_short, test_checkpoints_cut_often, test_checkpoints_flipped,
- *   test_checkpoints_flipped_often, test_checkpoints_onto_itself
+/* test_checkpoints.c - ckpt2safetensors on PyTorch's own files (golden/ckpt, written by torch.save 1.13), and on
+ * truncated and modified ones (malicious ones are in test_damage.c).
  */
 #include "tests/unit/test.h"
 #include "tools/ckpt2safetensors/ckpt.h"
 
 #define OUT "out.safetensors"
 
-/* test_path and test_scratch return four buffers in turn; a path that is needed longer is copied. */
+/* test_path and test_scratch return four buffers in turn; a path that must stay valid for longer is copied. */
 typedef struct saved_path {
     char text[1024];
 } saved_path;
@@ -21,7 +18,7 @@ static saved_path kept(const char *text)
     return p;
 }
 
-/* Converts; false: failed, and `error` [4096] is the sentence. */
+/* Converts a checkpoint. Returns false on failure, with the message in `error` [4096]. */
 static bool converted(conversion o, char *error)
 {
     flis_ctx ctx;
@@ -34,7 +31,7 @@ static bool converted(conversion o, char *error)
     bool done = flis_ok(&ctx);
     FILE *out = fopen(o.out, "rb");
     CHECK((out != NULL) == done, "%s: %s", o.in,
-          done ? "nothing was written" : "something was written though it failed");
+          done ? "nothing was written" : "a file was written although the conversion failed");
     if (out) fclose(out);
     flis_free(&ctx);
     return done;
@@ -51,7 +48,7 @@ static size_t same_tensors(const char *got_path, const char *wanted_path, const 
     for (size_t i = 0; got && wanted && i < wanted->count; i++) {
         const flis_entry *a = &wanted->entry[i], *b = flis_file_find(got, a->name);
         if (left_out && strncmp(a->name, left_out, strlen(left_out)) == 0) {
-            CHECK(!b, "%s is there", a->name);
+            CHECK(!b, "%s is present, but must be dropped", a->name);
             continue;
         }
         CHECK(b && a->rank == b->rank && memcmp(a->shape, b->shape, sizeof a->shape) == 0,
@@ -106,7 +103,7 @@ void test_checkpoints_views(void)
     CHECK(same_tensors(test_scratch(OUT), test_path("golden/ckpt/views_expected.safetensors"), NULL) == 15, "views");
 }
 
-/* A value that F16 cannot hold is refused, not made infinite; without --half it is kept. */
+/* A value that is too large for F16 is refused and does not become infinite; without --half it is kept. */
 void test_checkpoints_too_large_for_half(void)
 {
     enum { VALUES = 4 };
@@ -200,7 +197,7 @@ void test_checkpoints_half(void)
     flis_free(&ctx);
 }
 
-/* ---- Damaged and hostile ---------------------------------------------------------------------------------------- */
+/* ---- Truncated and modified ---------------------------------------------------------------------------------------- */
 
 static uint8_t *read_all(const char *from, size_t *size)
 {
@@ -219,7 +216,7 @@ static void write_bytes(const char *to, const uint8_t *bytes, size_t size)
     fclose(f);
 }
 
-/* Cut in the header or at every `step`-th byte, both formats fail with a sentence, and never crash. */
+/* Cut in the header or at every `step`-th byte, both formats fail with an error message, without a crash. */
 static void cut_files(size_t header, size_t step)
 {
     const char *const files[] = {"golden/ckpt/zip.ckpt", "golden/ckpt/legacy_nonzip.ckpt"}, *name = "cut.ckpt";
@@ -267,7 +264,7 @@ void test_checkpoints_cut_often(void)
     cut_files(64, 13);
 }
 
-/* One byte changed, every `step`-th in turn: a sentence or a conversion, never a crash (the sanitizers judge). */
+/* One byte changed, every `step`-th in turn: the file is converted or refused, and the sanitizers find nothing. */
 static void flip_bytes(size_t step)
 {
     const char *const files[] = {"golden/ckpt/zip.ckpt", "golden/ckpt/legacy_nonzip.ckpt"}, *name = "flipped.ckpt";
@@ -283,7 +280,7 @@ static void flip_bytes(size_t step)
             refused += !converted((conversion){.in = flipped_file.text}, error);
             bytes[i] = old;
         }
-        CHECK(refused * step > 150, "%s: only %zu changes were noticed", files[f], refused);
+        CHECK(refused * step > 150, "%s: only %zu changes were detected", files[f], refused);
         free(bytes);
     }
 }

@@ -1,7 +1,7 @@
 /* test_clip.c - the text transformer against the authors' PyTorch tensors (golden/tinyclip_B: formula weights, tiny B).
- * Checks: test_clip_layers, test_clip_refuses
  *
- * Tolerance 1e-5: float32 PyTorch is 4e-6 from float64 on the full-size encoder; measured here is 3e-6 at most.
+ * Tolerance 1e-5: float32 PyTorch differs from float64 by 4e-6 on the full-size encoder; the largest error measured
+ * here is 3e-6.
  */
 #include "tests/unit/test.h"
 

@@ -21,17 +21,17 @@ void test_common_numbers(void)
     CHECK(parse_whole("18446744073709551615", &whole) && whole == UINT64_MAX, "2^64-1 is refused");
     static const char *const bad_whole[] = {"", "-1", "+1", " 1", "1 ", "0x1", "1.0", "1e3", "18446744073709551616"};
     for (size_t i = 0; i < sizeof bad_whole / sizeof *bad_whole; i++)
-        CHECK(!parse_whole(bad_whole[i], &whole), "'%s' is taken for a whole number", bad_whole[i]);
+        CHECK(!parse_whole(bad_whole[i], &whole), "'%s' is accepted as a whole number", bad_whole[i]);
     CHECK(parse_number("-2.5e-3", &number) && number == -2.5e-3, "-2.5e-3 is refused");
     CHECK(parse_number("1e-400", &number) && number < 1e-300, "a number below the range is not 0");
     static const char *const bad_number[] = {"",   "nan",   "inf",    "0x1", "1,5", "1 ",
                                              " 1", "1e999", "-1e999", "--1", "1e"};
     for (size_t i = 0; i < sizeof bad_number / sizeof *bad_number; i++)
-        CHECK(!parse_number(bad_number[i], &number), "'%s' is taken for a number", bad_number[i]);
+        CHECK(!parse_number(bad_number[i], &number), "'%s' is accepted as a number", bad_number[i]);
     CHECK(parse_list("1,2,40", 1, 40, list, 3, &count) && count == 3 && list[2] == 40, "1,2,40 is refused");
     static const char *const bad_list[] = {"", ",", "1,", ",1", "1,,2", "0", "41", "1,2,3,4", "1, 2", "a"};
     for (size_t i = 0; i < sizeof bad_list / sizeof *bad_list; i++)
-        CHECK(!parse_list(bad_list[i], 1, 40, list, 3, &count), "'%s' is taken for a list", bad_list[i]);
+        CHECK(!parse_list(bad_list[i], 1, 40, list, 3, &count), "'%s' is accepted as a list", bad_list[i]);
 }
 
 typedef struct given {
@@ -75,7 +75,7 @@ void test_common_options(void)
     given g = {.word = -1};
     int words = 0;
     for (size_t i = 0; i < COUNT; i++) argv[i] = a[i];
-    CHECK(options_read(&PROGRAM, &g, COUNT, argv, &words) == -1, "good options are refused");
+    CHECK(options_read(&PROGRAM, &g, COUNT, argv, &words) == -1, "valid options are refused");
     CHECK(g.flag && g.text && strcmp(g.text, "x") == 0 && g.whole == 7 && g.number == -0.5 && g.word == 1 &&
               g.calls == 1,
           "an option has not reached its field");
@@ -85,7 +85,7 @@ void test_common_options(void)
     char b[][24] = {"test", "--text", "first", "--text=last=one"};
     char *again[] = {b[0], b[1], b[2], b[3], NULL};
     CHECK(options_read(&PROGRAM, &g, 4, again, &words) == -1 && strcmp(g.text, "last=one") == 0,
-          "the last option of a kind does not win");
+          "the last of two equal options must win");
 }
 
 /* ---- Text --------------------------------------------------------------------------------------------------------------- */
@@ -105,7 +105,8 @@ void test_common_glob(void)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         CHECK(glob_match(cases[i].pattern, cases[i].text) == cases[i].match, "%s and %s: wanted %s", cases[i].pattern,
               cases[i].text, cases[i].match ? "a match" : "none");
-    CHECK(ends_in("a.png", ".png") && !ends_in(".png", ".png") && !ends_in("a.pngx", ".png"), "ends_in is wrong");
+    CHECK(ends_in("a.png", ".png") && !ends_in(".png", ".png") && !ends_in("a.pngx", ".png"),
+          "ends_in gives a wrong answer");
 }
 
 static void check_text(buffer *b, const char *wanted)
@@ -121,7 +122,7 @@ void test_common_text(void)
     buffer b = {NULL, 0, 0};
     flis_init(&ctx);
     for (int i = 0; i < 300; i++) buffer_put(&ctx, &b, "%d,", i % 10);
-    CHECK(b.length == 600 && strlen(b.at) == 600 && b.at[599] == ',', "a growing text is damaged");
+    CHECK(b.length == 600 && strlen(b.at) == 600 && b.at[599] == ',', "a growing text has wrong bytes");
     free(b.at);
     b = (buffer){NULL, 0, 0};
     buffer_json_string(&ctx, &b, "a\"\\\n\x01\xC3\xA9");
@@ -156,7 +157,7 @@ void test_common_shortest_number(void)
     CHECK(strcmp(text, "2") == 0, "got %s, wanted 2", text);
 }
 
-/* What a function prints, at most 255 bytes. */
+/* The output of a function, at most 255 bytes. */
 static const char *printed(void print(FILE *stream))
 {
     static char text[256];
@@ -224,7 +225,7 @@ static void check_file(const char *path, const char *wanted)
     flis_free(&ctx);
 }
 
-/* A file has its name only when it is whole; what fails leaves the old one. */
+/* A file gets its name only when it is complete; after a failure the old file is unchanged. */
 void test_common_output(void)
 {
     flis_ctx ctx;
@@ -246,7 +247,7 @@ void test_common_output(void)
     CHECK(output_check(&ctx, path), "%s", ctx.error);
     check_file(path, "new");
     if (flis_output_open(&ctx, path, &o)) flis_fail(&ctx, "the work failed");
-    CHECK(!flis_output_close(&ctx, &o), "an output is closed well where the work failed");
+    CHECK(!flis_output_close(&ctx, &o), "an output is closed successfully although the work failed");
     check_file(path, "new");
     check_file(partial, NULL);
     flis_free(&ctx);
@@ -262,7 +263,7 @@ static void refuses(const char *path, const char *sentence)
     flis_free(&ctx);
 }
 
-/* Links stay links; what they lead to is replaced. Folders, devices and circles are refused. */
+/* A link stays and the file that it leads to is replaced. Folders, devices and loops of links are refused. */
 void test_common_links(void)
 {
 #if HAVE_POSIX
@@ -278,12 +279,12 @@ void test_common_links(void)
     CHECK(output_write(&ctx, link, "two", 3), "%s", ctx.error);
     check_file(real, "two");
     CHECK(readlink(second, to, sizeof to - 1) > 0 && strcmp(to, link) == 0, "a link was replaced by a file");
-    CHECK(same_file(second, real) && !same_file(link, "/dev/null"), "same_file is wrong");
+    CHECK(same_file(second, real) && !same_file(link, "/dev/null"), "same_file gives a wrong answer");
     CHECK(output_remove(second), "the file behind a link is not removed");
     check_file(real, NULL);
     remove(second);
     remove(link);
-    CHECK(symlink("second.txt", link) == 0 && symlink("link.txt", second) == 0, "no circle can be made");
+    CHECK(symlink("second.txt", link) == 0 && symlink("link.txt", second) == 0, "no loop of links can be made");
     refuses(link, "circle");
     remove(second);
     remove(link);
@@ -321,7 +322,7 @@ void test_common_lists(void)
     CHECK(output_write(&ctx, path, lines, sizeof lines - 1) && list_files(&ctx, path, ".png", ".ppm", &a, &folder),
           "%s", ctx.error);
     CHECK(!folder && a.count == 3 && strcmp(a.name[0], "pictures/one.png") == 0 && strcmp(a.name[1], "two.png") == 0,
-          "the lines of a list are wrong");
+          "a list's lines are read wrongly");
     names_add(&ctx, &b, "labels", "two.pgm", 7);
     names_add(&ctx, &b, "labels", "one.pgm", 7);
     const char *partner = name_partner(&ctx, &a, 0, &b, true, "labels");
@@ -354,7 +355,7 @@ static void check_read(const char *path, const flis_picture *wanted)
     CHECK(read_picture(&ctx, path, &got), "%s", ctx.error);
     CHECK(got.width == wanted->width && got.height == wanted->height && got.channels == 3 && got.pixels &&
               memcmp(got.pixels, wanted->pixels, got.width * got.height * 3) == 0,
-          "%s: another picture is read", path);
+          "%s: a wrong picture is read", path);
     free(got.pixels);
     flis_free(&ctx);
 }
@@ -402,7 +403,7 @@ void test_common_resize(void)
     half_picture(pixels, WIDTH, HEIGHT, half);
     const double mean = (pixels[0] + pixels[3] + pixels[WIDTH * 3] + pixels[WIDTH * 3 + 3]) / 4.0;
     CHECK(fabs((double)half[0] - (mean / 127.5 - 1)) < 1e-6, "got %g, wanted the mean of four pixels", (double)half[0]);
-    /* A picture in its own size stays as it is; a plain one has its colour in any size. */
+    /* Resizing to the same size changes nothing, and a picture of one colour keeps that colour at any size. */
     p.width = p.height = 4;
     CHECK(resize_picture(&ctx, &p, 4, out), "%s", ctx.error);
     for (size_t i = 0; i < 4 * 4 * 3; i++)
@@ -422,7 +423,7 @@ void test_common_resize(void)
 void test_common_presets(void)
 {
     const preset *a = preset_find("tinyA"), *full = preset_find("sd14");
-    CHECK(a && a->clip.vocab == 1000 && a->unet.context == a->clip.width, "tinyA is not what SPEC says");
+    CHECK(a && a->clip.vocab == 1000 && a->unet.context == a->clip.width, "tinyA differs from SPEC");
     CHECK(full && full->clip.vocab == 49408 && full->unet.channels == 320 && full->vae.channels == 128,
           "sd14 is not Stable Diffusion v1.4");
     CHECK(!preset_find("tinyC") && !preset_find(""), "an unknown preset is found");

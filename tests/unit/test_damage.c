@@ -1,12 +1,11 @@
-/* test_damage.c - damaged and hostile files, and the whole error sentence of each: golden/damage.txt has one line per file
- * ("what", tab, sentence). The same builders make healthy twins, which must load: this shows that a file is refused for its
- * damage and for nothing else. FLIS_DAMAGE=FILE writes the sentences instead of comparing them, for when one has changed: read the
- * difference.
+/* test_damage.c - damaged and malicious files, with the complete error message of each: golden/damage.txt has one line
+ * per file (description, tab, message). The same builders also make undamaged files, which must load: this shows that a
+ * file is refused only for its damage. FLIS_DAMAGE=FILE writes the messages instead of comparing them; use it when a
+ * message has changed, and read the difference.
  *
  * In order: safetensors; checkpoints (pickles, zip, zip64, the old format); label maps (PNG, PGM); layouts and JSON;
- * vocabularies, plain and gzip; indices of shards; files of another kind; diffusers folders; models with tensors missing,
- * of another shape or type, or not finite; x_T; states of training.
- * Checks: test_damage_table, test_damage_cut, test_damage_cut_everywhere
+ * vocabularies, plain and gzip; indices of shards; files of a wrong kind; diffusers folders; models with missing or
+ * non-finite tensors or tensors of a wrong shape or type; x_T; training states.
  */
 #include "tests/unit/test.h"
 #include "tools/ckpt2safetensors/ckpt.h"
@@ -50,7 +49,7 @@ static void put_zeros(bytes *b, size_t count)
 
 /* ---- The table --------------------------------------------------------------------------------------------------- */
 
-/* The sentences in order, without the path of the scratch directory. */
+/* The messages in order, without the path of the scratch directory. */
 typedef struct table {
     flis_ctx own;
     char *text, *line;
@@ -77,7 +76,7 @@ static void table_close(table *t)
     flis_free(&t->own);
 }
 
-/* The form of the table: no directory, one line. */
+/* A message as the table has it: without the directory, on one line. */
 static void tidy(const char *error, char *out, size_t room)
 {
     const char *scratch = test_scratch("");
@@ -91,7 +90,7 @@ static void tidy(const char *error, char *out, size_t room)
     out[used] = 0;
 }
 
-/* One sentence: complete, printable, with line feeds only before the lines of a list. */
+/* A valid message is complete and printable, and has line feeds only before the lines of a list. */
 static bool is_sentence(const char *error)
 {
     const size_t length = strlen(error);
@@ -100,14 +99,14 @@ static bool is_sentence(const char *error)
     return length > 0 && !strchr(" :,;(", error[length - 1]) && !strstr(error, "(null)");
 }
 
-/* `what` was refused with `error` ("": it was accepted, which is a failure). */
+/* Records that `what` was refused with the message `error`; "" means that it was accepted, which is a failure. */
 static void refused(table *t, const char *what, const char *error)
 {
     char got[4200], wanted[4400];
     tidy(error, got, sizeof got);
     t->rows++;
     CHECK(*error, "%s: it was accepted", what);
-    CHECK(!*error || is_sentence(error), "%s: not a sentence: %s", what, error);
+    CHECK(!*error || is_sentence(error), "%s: not a valid message: %s", what, error);
     if (t->out) {
         fprintf(t->out, "%s\t%s\n", what, got);
         return;
@@ -142,7 +141,7 @@ static const char *write_file(const bytes *b, const char *name, char path[1024])
     "{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" begin "," end "]}"
 #define A ENTRY("F32", "[2]", "0", "8")
 
-/* length: the header length in the first 8 bytes; 0: the true one. cut: bytes removed from the end. */
+/* length: the header length in the first 8 bytes; 0: the correct one. cut: bytes removed from the end. */
 typedef struct header_row {
     const char *what, *header;
     size_t data;
@@ -564,12 +563,13 @@ static void read_checkpoint(const bytes *b, char *error)
     convert_checkpoint(&ctx, &o);
     snprintf(error, 4096, "%s", ctx.error);
     FILE *out = fopen(to, "rb");
-    CHECK((out != NULL) == !*error, "%s", out ? "something was written though it failed" : "nothing was written");
+    CHECK((out != NULL) == !*error, "%s",
+          out ? "a file was written although the conversion failed" : "nothing was written");
     if (out) fclose(out);
     if (out) flis_file_close(flis_file_open(&ctx, to));
-    CHECK(!out || !*ctx.error, "what was written cannot be read: %s", ctx.error);
+    CHECK(!out || !*ctx.error, "the written file cannot be read: %s", ctx.error);
     snprintf(to, sizeof to, "%s", test_scratch("out.safetensors.partial"));
-    CHECK(!(out = fopen(to, "rb")), "something half-written is left: %s", error);
+    CHECK(!(out = fopen(to, "rb")), "an incomplete file is left: %s", error);
     if (out) fclose(out);
     flis_free(&ctx);
 }
@@ -588,7 +588,7 @@ static void put_large(bytes *b, int kind)
         for (int i = 0; i < 60000; i++) put(b, "t", 1);
     if (kind == MARKS) put(b, "N", 1);
     if (kind == DOUBLES) put(b, "]", 1);
-    for (int i = 0; kind == DOUBLES && i < 100; i++) { /* q: memo; ](h h e: a list that holds it twice */
+    for (int i = 0; kind == DOUBLES && i < 100; i++) { /* q: memo; ](h h e: a list that contains it twice */
         const char step[9] = {'q', (char)i, ']', '(', 'h', (char)i, 'h', (char)i, 'e'};
         put(b, step, 9);
     }
@@ -779,7 +779,7 @@ static void zip_rows(table *t, bytes *b)
         {"no entries", {PKL}, 0},
     };
     static const part whole[] = {PKL, {"a/byteorder", "little", 6, 0}, DATA_0};
-    /* a byte of the healthy file, counted from its end, and its new value */
+    /* a byte of the undamaged file, counted from its end, and its new value */
     static const struct {
         const char *what;
         size_t from_end;
@@ -1543,7 +1543,7 @@ static void index_rows(table *t, bytes *b)
     }
 }
 
-/* A file of the wrong kind, a folder in place of a file, and a missing file. */
+/* A file of a wrong kind, a folder instead of a file, and a missing file. */
 static void confused_rows(table *t, bytes *b)
 {
     enum { MODEL, LABEL, LAYOUT, VOCABULARY, CHECKPOINT };
@@ -1681,7 +1681,7 @@ static void folder_rows(table *t, bytes *b)
     }
 }
 
-/* ---- Whole models, in which some tensors are wrong --------------------------------------------------------------- */
+/* ---- Complete models with some wrong tensors --------------------------------------------------------------- */
 
 enum { NOT_THERE = 1, TURNED, LONGER, DEEPER, INTEGERS, BYTES, NOT_FINITE, HALF };
 typedef struct model_row {
@@ -1699,8 +1699,8 @@ typedef struct maker {
     bool values;
 } maker;
 
-/* A visitor: declares the weight, or writes its values. The row says which names (by their end, or with "*" by a part) are damaged,
-   and how. */
+/* A visitor: declares the weight, or writes its values. The row determines which names (by their end, or with "*" by a
+   part) are damaged, and how. */
 static bool make_weight(flis_ctx *ctx, void *user, const char *name, flis_param *param)
 {
     const maker *m = user;
@@ -1902,9 +1902,9 @@ static void model_rows(table *t)
     }
 }
 
-/* ---- x_T and states of training ---------------------------------------------------------------------------------- */
+/* ---- x_T and training states ---------------------------------------------------------------------------------- */
 
-/* The model is missing: with healthy noise, that is the error of flis_generate. */
+/* The model is missing: with a valid noise file, that is the error of flis_generate. */
 static void noise_rows(table *t, bytes *b)
 {
 #define NOISE(name, dtype, shape, size) "{\"" name "\":" ENTRY(dtype, shape, "0", size) "}"
@@ -1991,7 +1991,7 @@ static void training_rows(table *t, bytes *b)
     }
 }
 
-/* Cut at every `step`-th byte, each of these is refused; whole, each is accepted. */
+/* Each of these files is refused when it is cut, at every `step`-th byte, and accepted when it is complete. */
 static void cut_files(size_t step)
 {
     static const header_row tensors = {
@@ -2051,6 +2051,6 @@ void test_damage_table(void)
     noise_rows(&t, &b);
     training_rows(&t, &b);
     table_close(&t);
-    CHECK(t.rows >= 550 && t.healthy >= 60, "%zu damaged files, %zu healthy ones", t.rows, t.healthy);
-    if (getenv("FLIS_TEST_ERRORS")) fprintf(stderr, "%zu damaged files, %zu healthy twins\n", t.rows, t.healthy);
+    CHECK(t.rows >= 550 && t.healthy >= 60, "%zu damaged files, %zu undamaged ones", t.rows, t.healthy);
+    if (getenv("FLIS_TEST_ERRORS")) fprintf(stderr, "%zu damaged files, %zu undamaged ones\n", t.rows, t.healthy);
 }

@@ -1,11 +1,11 @@
-/* test_evaluate.c - the measures (tools/evaluate) against figures computed by hand, and the judges against scenes of the
- * world, whose truth is known.
- * Checks: test_evaluate_miou, test_evaluate_frechet, test_evaluate_judges
+/* test_evaluate.c - the measures (tools/evaluate) against figures computed by hand, and the classifiers (judges)
+ * against scenes of the small world, whose labels are known.
  */
 #include "tests/unit/test.h"
 #include "tools/evaluate/evaluate.h"
 
-/* Class 1: 2 of 3 pixels found, no false one: 2/3. Class 2: 2 of 4, one false: 2/5. Class 3 is only predicted, 0 is void. */
+/* Class 1: 2 of 3 pixels found, no false positive: 2/3. Class 2: 2 of 4 found, one false positive: 2/5. Class 3 is only
+   predicted; 0 is void. */
 void test_evaluate_miou(void)
 {
     static const uint8_t truth[] = {0, 1, 1, 1, 2, 2, 2, 2}, predicted[] = {1, 1, 1, 2, 2, 2, 0, 3};
@@ -31,8 +31,8 @@ void test_evaluate_miou(void)
     confusion_score(&ctx, &c, &s);
     CHECK(fabs(s.iou[1] - 3.0 / 4) < 1e-15 && fabs(s.iou[2] - 3.0 / 6) < 1e-15, "labels modulo 100: %g %g", s.iou[1],
           s.iou[2]);
-    CHECK(!confusion_add(&ctx, &c, "map", wrong, wrong, 1) && strstr(ctx.error, "label 7"),
-          "a class that is none: \"%s\"", ctx.error);
+    CHECK(!confusion_add(&ctx, &c, "map", wrong, wrong, 1) && strstr(ctx.error, "label 7"), "an invalid class: \"%s\"",
+          ctx.error);
     free(c.count);
     flis_free(&ctx);
 }
@@ -133,9 +133,9 @@ static bool two_things(const world_scene *s, const world_phrase **x, const world
     return *x && *y;
 }
 
-/* Held-out scenes, whose truth is known. Two things are compared both in their own outlines and in each other's. Found:
-   colours 129 of 131, patterns 15 of 15, styles 60 of 60, looks 104 and 103 of 104; the limits are two
-   percent lower, for patterns one of 15. */
+/* Held-out scenes with known labels. Two things are compared both in their own outlines and in each other's. Measured:
+   colours 129 of 131, patterns 15 of 15, styles 60 of 60, looks 104 and 103 of 104; the limits are two percent lower,
+   and for patterns lower by one of 15. */
 /* slow */
 void test_evaluate_judges(void)
 {

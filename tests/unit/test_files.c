@@ -1,15 +1,6 @@
-/* test_files.c - what flis.c reads and writes: JSON, deflate, PNG, PGM, layouts; and its part of the pipeline.
- * Checks:
- *   test_json_values, test_json_refuses, test_json_cut_short, test_json_numbers, test_json_is_linear
- *   test_inflate_streams, test_inflate_cut_short, test_inflate_refuses, test_inflate_wrappers
- *   test_png_every_kind, test_png_every_size, test_png_palette_index, test_png_refuses, test_png_damaged, test_pgm,
- *   test_pgm_refuses
- *   test_png_written, test_png_bytes, test_png_text, test_png_refuses_to_write
- *   test_layout_reads, test_layout_same_name_twice, test_layout_refuses, test_layout_path, test_layout_warnings
- *   test_label_two_rules, test_label_pil_rule
- *   test_generate_refuses, test_guided_passes
+/* test_files.c - what flis.c reads and writes (JSON, deflate, PNG, PGM, layouts), and flis.c's part of the pipeline.
  *
- * Every file is made here: the builders below are written against the formats' texts, not against flis.c.
+ * The files are built here: the builders below follow the formats' specifications, not flis.c.
  */
 #include "tests/unit/test.h"
 
@@ -18,7 +9,7 @@
 typedef struct buffer {
     uint8_t at[1 << 17];
     size_t count;
-    unsigned bit; /* bits used of the last byte; 0: none begun */
+    unsigned bit; /* bits used in the last byte; 0: there is no incomplete byte */
 } buffer;
 
 static void put(buffer *b, const void *from, size_t count)
@@ -122,14 +113,14 @@ static int paeth(int a, int b, int c)
     return pb <= pc ? b : c;
 }
 
-/* The label at a place: all values of the depth, in no simple pattern. */
+/* The label at a position: all values of the depth occur, without a simple pattern. */
 static unsigned label_at(size_t x, size_t y, unsigned depth)
 {
     const unsigned mixed = (unsigned)(x * 7 + y * 13 + x * y * 3 + (x >> 2) * (y >> 1));
     return mixed & (depth >= 8 ? 255u : (1u << depth) - 1);
 }
 
-/* Rows of one pass, filtered: filter 0..4, or 5 for row number modulo 5. */
+/* The filtered rows of one pass: filter 0..4, or 5 for the row number modulo 5. */
 static void put_pass(buffer *b, size_t x0, size_t y0, size_t dx, size_t dy, size_t w, size_t h, unsigned depth,
                      unsigned filter)
 {
@@ -172,7 +163,7 @@ static void put_picture(buffer *b, size_t w, size_t h, unsigned depth, unsigned 
     put_chunk(b, "IEND", "", 0);
 }
 
-/* Writes a scratch file; the path lives as long as test_scratch's. */
+/* Writes a scratch file; the path stays valid as long as test_scratch's. */
 static const char *file_of(const char *name, const void *bytes, size_t count)
 {
     const char *path = test_scratch(name);
@@ -187,7 +178,7 @@ static const char *text_file(const char *name, const char *text)
     return file_of(name, text, strlen(text));
 }
 
-/* The sentence must say `wanted`, and there must be nothing left behind. */
+/* The error message must contain `wanted`, and no picture may be left. */
 static void label_fails(const char *what, const void *bytes, size_t count, const char *wanted)
 {
     flis_ctx ctx;
@@ -242,8 +233,9 @@ void test_json_values(void)
           "the string");
     CHECK(j->key[1].line == 2 && j->key[1].column == 3 && j->item[1].column == 7, "places");
     const flis_json *last = flis_json_get(j, "a");
-    CHECK(last && last->number == 7, "the last of two keys is not what is found");
-    CHECK(!flis_json_get(j, "c") && !flis_json_get(a, "a") && !flis_json_get(NULL, "a"), "found what is not there");
+    CHECK(last && last->number == 7, "the last of two equal keys must be found");
+    CHECK(!flis_json_get(j, "c") && !flis_json_get(a, "a") && !flis_json_get(NULL, "a"),
+          "a key that is absent was found");
     flis_json_free(j);
     static const char *const good[] = {"0",
                                        "-0",
@@ -335,7 +327,7 @@ void test_json_refuses(void)
           ctx.error);
 }
 
-/* Nothing that is cut short is a value; sanitizers see reads beyond the end, as each piece has its own memory. */
+/* No truncated value is accepted. Each piece has its own memory, so that sanitizers detect reads beyond its end. */
 void test_json_cut_short(void)
 {
     static const char text[] =
@@ -378,10 +370,11 @@ void test_json_numbers(void)
               (unsigned long long)value);
         flis_json_free(j);
     }
-    CHECK(!flis_json_u64(NULL, NULL), "NULL is no number");
+    CHECK(!flis_json_u64(NULL, NULL), "NULL is accepted as a number");
 }
 
-/* A safetensors header is one line of megabytes: finding columns must not look back over it. Quadratic: minutes. */
+/* A safetensors header is one line of megabytes: computing columns must not scan the line again. Wrong: quadratic time,
+   minutes. */
 void test_json_is_linear(void)
 {
     const size_t items = 300000;
@@ -454,7 +447,7 @@ void test_inflate_cut_short(void)
             size_t length;
             flis_ctx ctx;
             flis_init(&ctx);
-            uint8_t *piece = malloc(n ? n : 1); /* exactly so long, so that sanitizers see the end */
+            uint8_t *piece = malloc(n ? n : 1); /* exactly this long, so that sanitizers detect reads beyond the end */
             memcpy(piece, STREAMS[i].bytes, n <= STREAMS[i].count ? n : n - 1);
             if (n > STREAMS[i].count) piece[n - 1] = 0;
             uint8_t *got = flis_inflate(&ctx, "x", FLIS_DEFLATE, piece, n, 1000, &length);
@@ -490,7 +483,7 @@ static void inflate_says(const char *what, buffer *b, const char *wanted)
     size_t length;
     flis_ctx ctx;
     flis_init(&ctx);
-    put(b, "\0\0\0\0", 4); /* so that it is not the end that is found */
+    put(b, "\0\0\0\0", 4); /* so that the end is not what is reported */
     uint8_t *got = flis_inflate(&ctx, "x", FLIS_DEFLATE, b->at, b->count, 1000, &length);
     CHECK(!got && strstr(ctx.error, wanted), "%s: got \"%s\", wanted \"%s\"", what, got ? "a stream" : ctx.error,
           wanted);
@@ -541,7 +534,7 @@ void test_inflate_refuses(void)
     flis_ctx ctx;
     flis_init(&ctx);
     dynamic_start(&b, 1, 1);
-    put_bits(&b, 3, 2); /* the end of block: 1 bit, the only code; zlib takes that, and so do we */
+    put_bits(&b, 3, 2); /* the end of block: 1 bit, the only code; zlib accepts that, and so does flis */
     put_bits(&b, 1, 2); /* no distances */
     buffer unused = b;
     put_bits(&b, 0, 1);
@@ -643,7 +636,7 @@ void test_png_every_kind(void)
                 }
 }
 
-/* Passes of an interlaced picture may be empty, rows may end in half a byte. */
+/* Passes of an interlaced picture may be empty, and rows may end within a byte. */
 void test_png_every_size(void)
 {
     static buffer b;
@@ -656,8 +649,8 @@ void test_png_every_size(void)
         }
 }
 
-/* The label is the index, whatever colour it has, and also where there is no colour for it: PIL writes such files. And
-   pixels may come in many IDAT chunks, empty ones among them, between chunks that only others need. */
+/* The label is the palette index, whatever its colour, even if the palette has no colour for it (PIL writes such
+   files). Pixels may be split over many IDAT chunks, some of them empty, among chunks that flis does not need. */
 void test_png_palette_index(void)
 {
     static buffer b, z;
@@ -923,7 +916,7 @@ static uint8_t *read_back(const char *path, size_t channels, size_t *w, size_t *
     return out;
 }
 
-/* Pictures of several characters: 0 one colour, 1 gradients, 2 noise, 3 blocks that repeat from afar. */
+/* Several kinds of pictures: 0 one colour, 1 gradients, 2 noise, 3 blocks that repeat at a distance. */
 static flis_picture painted(size_t w, size_t h, size_t channels, int kind)
 {
     flis_picture p = {w, h, channels, calloc(w * h, channels)};
@@ -956,7 +949,7 @@ void test_png_written(void)
             CHECK(flis_write_png(&ctx, path, &p, NULL), "%s", ctx.error);
             uint8_t *back = read_back(path, p.channels, &w, &h, types);
             CHECK(w == p.width && h == p.height && back && !memcmp(back, p.pixels, w * h * p.channels),
-                  "%zu x %zu x %zu, kind %d: reads back as another picture", p.width, p.height, p.channels, kind);
+                  "%zu x %zu x %zu, kind %d: reads back as a different picture", p.width, p.height, p.channels, kind);
             CHECK(!strcmp(types, "IHDRIDATIEND"), "chunks %s", types);
             if (p.channels == 1) {
                 flis_picture label;
@@ -972,14 +965,15 @@ void test_png_written(void)
             char partial[1100];
             snprintf(partial, sizeof partial, "%s.partial", path);
             FILE *left = fopen(partial, "rb");
-            CHECK(!left, "the temporary file is left");
+            CHECK(!left, "the temporary file was not removed");
             if (left) fclose(left);
             free(back);
             free(p.pixels);
         }
 }
 
-/* The bytes are the same on every machine: a hash says so. A change of the compressor changes it; only on purpose. */
+/* The bytes are the same on every machine: their hash is pinned. Only a deliberate change of the compressor may change
+   it. */
 void test_png_bytes(void)
 {
     static const struct {
@@ -1111,7 +1105,8 @@ void test_layout_reads(void)
     phrases_are("{\"text_label_mapping\": []}", "", false);
 }
 
-/* A Python dict keeps the place of the first and the value of the last. Wrong: both, or the place of the last. */
+/* A Python dict keeps the position of the first and the value of the last. Wrong: both entries, or the position of the
+   last. */
 void test_layout_same_name_twice(void)
 {
     phrases_are("{\"text_label_mapping\": {\"sea\": 1, \"sky\": 2, \"sea\": 3, \"sun\": 4, \"sky\": 5, \"sea\": 6}}",
@@ -1170,7 +1165,7 @@ void test_layout_refuses(void)
           ctx.error);
 }
 
-/* The authors write "examples/x.png" in examples/x.json and start in the folder above. */
+/* The authors write "examples/x.png" in examples/x.json and run their code in the parent folder. */
 void test_layout_path(void)
 {
     char json[1400];
@@ -1213,7 +1208,8 @@ void test_layout_warnings(void)
 
 /* ---- Two rules of nearest ---------------------------------------------------------------------------------------- */
 
-/* Golden: the results of PIL and torch for the authors' layouts. One rule for both must give other grids. SPEC 15.4. */
+/* Golden: the results of PIL and torch for the authors' layouts. Using one rule for both must give different grids.
+   SPEC 15.4. */
 void test_label_two_rules(void)
 {
     static const char *const names[] = {"boat", "building", "flower"};
@@ -1235,7 +1231,7 @@ void test_label_two_rules(void)
                 other += wrong[i] != wanted[i];
             }
             CHECK(wanted && count == s * s && !bad, "%s: %zu cells differ", key, bad);
-            CHECK(other, "%s: PIL's rule in torch's place gives the same grid: the check checks nothing", key);
+            CHECK(other, "%s: PIL's rule in torch's place gives the same grid: the check is ineffective", key);
             free(wanted);
         }
         free(big);
@@ -1245,8 +1241,8 @@ void test_label_two_rules(void)
     }
 }
 
-/* PIL's rule on a layout of our own: 8 rows of 10 pixels to 4 x 4. (2 i + 1) 10 / 8 = 1, 3, 6, 8; torch's 0, 2, 5,
-   7. And enlarging, where they differ at odd ratios only: 3 to 7. */
+/* PIL's rule on a layout of our own: 8 rows of 10 pixels to 4 x 4. (2 i + 1) 10 / 8 = 1, 3, 6, 8; torch's 0, 2, 5, 7.
+   And enlarging, where the two rules differ at odd ratios only: 3 to 7. */
 void test_label_pil_rule(void)
 {
     uint8_t in[80], pil[16], torch[16];
@@ -1267,7 +1263,8 @@ void test_label_pil_rule(void)
 
 /* ---- The pipeline ------------------------------------------------------------------------------------------------ */
 
-/* Whatever the options alone tell is refused before a file is opened: the model and the vocabulary do not exist. */
+/* Errors that are visible in the options alone are reported before any file is opened: the model and the vocabulary do
+   not exist. */
 void test_generate_refuses(void)
 {
     static const struct {
@@ -1295,7 +1292,7 @@ void test_generate_refuses(void)
         CHECK(options.width == 512 && options.height == 512 && options.seed == 42 &&
                   options.sampling.kind == FLIS_PLMS && options.sampling.steps == 50 && options.sampling.scale == 2 &&
                   options.sampling.eta == 0 && !options.no_layout,
-              "the defaults are not the authors'");
+              "the defaults differ from the authors'");
         options.width = bad[i].width;
         options.height = bad[i].height;
         options.sampling.scale = bad[i].scale;
@@ -1360,7 +1357,7 @@ void test_guided_passes(void)
     CHECK(names.count[0] && names.count[0] == names.count[1] && !strcmp(names.last[1], "step.7.uncond.out"),
           "traced %zu and %zu, last %s", names.count[0], names.count[1], names.last[1]);
     ctx.trace = NULL;
-    for (int pass = 0; pass < 3 && flis_ok(&ctx); pass++) { /* 2: RCA where none belongs */
+    for (int pass = 0; pass < 3 && flis_ok(&ctx); pass++) { /* 2: RCA in the unconditional pass, a mistake */
         flis_tensor *context = flis_rows(&ctx, 1, FLIS_TOKENS, D);
         memcpy(context->x, text[pass > 0], sizeof text[0]);
         flis_tensor *y =

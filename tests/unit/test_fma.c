@@ -1,9 +1,8 @@
 /* test_fma.c - fma without hardware, flis_fma_soft, against C99's fmaf, which IEEE 754 defines to the bit.
- * Checks: test_fma_random, test_fma_hard, test_fma_special
  *
- * The quick run takes 2 million random cases; FLIS_FMA_CASES=100000000 in the environment takes that many, and says what
- * was compared (`make platforms` does). fmaf is the processor's where the tests are compiled for one that has it, else
- * the C library's.
+ * The quick run takes 2 million random cases. FLIS_FMA_CASES=100000000 in the environment takes that many and prints
+ * what was compared (`make platforms` uses it). fmaf is the processor's instruction where the tests are compiled for
+ * it, else the C library's function.
  */
 #include "tests/unit/test.h"
 
@@ -31,8 +30,8 @@ static uint64_t next_random(uint64_t *state)
     return z ^ z >> 31;
 }
 
-/* What was compared so far. naive counts the cases in which double arithmetic without the correction would be wrong: ties
-   in which it never is would prove nothing. */
+/* What was compared so far. naive counts the cases in which double arithmetic without the correction is wrong: a set of
+   ties without such cases would prove nothing. */
 typedef struct tally {
     uint64_t cases, wrong, naive;
 } tally;
@@ -55,8 +54,8 @@ static void compare(tally *t, float a, float b, float c)
 static void say(const char *what, const tally *t)
 {
     if (getenv("FLIS_FMA_CASES"))
-        printf("fma %s: %llu cases, %llu wrong; %llu would be, rounded twice\n", what, (unsigned long long)t->cases,
-               (unsigned long long)t->wrong, (unsigned long long)t->naive);
+        printf("fma %s: %llu cases, %llu wrong; %llu would be wrong if rounded twice\n", what,
+               (unsigned long long)t->cases, (unsigned long long)t->wrong, (unsigned long long)t->naive);
 }
 
 /* 2^e with any sign, and a random fraction. e from -149 (where bits drop off at the end) to 127. */
@@ -90,8 +89,8 @@ void test_fma_random(void)
     say("random", &t);
 }
 
-/* a b on a tie of 24 bits (an odd number of 25 bits, times a power of two), c far below it: c alone decides, in a digit
-   that double does not have. */
+/* a b on a tie of 24 bits (an odd number of 25 bits, times a power of two), and c far below it: c alone determines the
+   rounding, by a digit that double does not have. */
 static void tie_of_product(tally *t, uint64_t r, uint64_t s)
 {
     uint32_t a = 1 | (uint32_t)(r & 0xfff), b = 1 | (uint32_t)(r >> 12 & 0x1fff);
@@ -102,7 +101,7 @@ static void tie_of_product(tally *t, uint64_t r, uint64_t s)
     compare(t, ldexpf((float)a * sign, e), (float)b, 0.0f * sign);
 }
 
-/* a b a hair off half a unit of c: the sum lies beside a tie, and double rounds it onto the tie. */
+/* a b slightly off half a unit of c: the sum lies beside a tie, and double rounds it onto the tie. */
 static void tie_of_sum(tally *t, uint64_t r, uint64_t s)
 {
     const float hair = ldexpf((float)(1 + r % 64), -23), sign = s & 1 ? 1.0f : -1.0f;
@@ -171,13 +170,13 @@ void test_fma_hard(void)
         }
         CHECK(t.wrong == 0, "%s: %llu of %llu cases differ from fmaf", kind[k].name, (unsigned long long)t.wrong,
               (unsigned long long)t.cases);
-        CHECK(!kind[k].ties || t.naive > 100, "%s: rounding twice would be noticed in %llu cases only", kind[k].name,
+        CHECK(!kind[k].ties || t.naive > 100, "%s: rounding twice would be detected in %llu cases only", kind[k].name,
               (unsigned long long)t.naive);
         say(kind[k].name, &t);
     }
 }
 
-/* Every triple of the values with rules of their own: signed zeros, infinities, NaN, the ends of each range. */
+/* Every triple of the values that have special rules: signed zeros, infinities, NaN, the ends of each range. */
 void test_fma_special(void)
 {
     static const uint32_t positive[] = {
@@ -194,7 +193,7 @@ void test_fma_special(void)
             for (size_t k = 0; k < VALUES; k++) compare(&t, x[i], x[j], x[k]);
     CHECK(t.wrong == 0, "%llu of %llu cases differ from fmaf", (unsigned long long)t.wrong,
           (unsigned long long)t.cases);
-    /* The rules by name, whatever fmaf says. */
+    /* The special rules, written out, independently of fmaf. */
     CHECK(bits_of(flis_fma_soft(-0.0f, 1, -0.0f)) == 0x80000000u && bits_of(flis_fma_soft(-0.0f, 1, 0.0f)) == 0 &&
               bits_of(flis_fma_soft(2, 3, -6)) == 0 && bits_of(flis_fma_soft(-1e-30f, 1e-30f, 0)) == 0x80000000u,
           "zeros' signs");

@@ -1,15 +1,13 @@
-/* test_grad.c - gradients: every operation's backward and every loss against differences of its forward, the products'
- * to the bit against naive loops, whole models, checkpointing, threads.
- * Checks: test_grad_linear, test_grad_conv, test_grad_product_bits, test_grad_norms, test_grad_elementwise,
- *   test_grad_attention, test_grad_losses, test_grad_loss_values, test_grad_frozen, test_grad_refuses, test_grad_unet,
- *   test_grad_clip, test_grad_vae, test_grad_same_bits, test_grad_half
+/* test_grad.c - gradients: the backward of every operation and every loss against finite differences of the forward,
+ * those of products to the bit against naive loops, whole models, checkpointing, threads.
  *
- * The derivative along a direction d is taken from four values of the loss,
+ * The derivative along a direction d is computed from four values of the loss,
  *   (8 (L(h) - L(-h)) - (L(2h) - L(-2h))) / 12h, error O(h^4),
- * and held against gradient . d, in units of the gradient's largest value (single values) or of its length (directions of
- * length 1), but at least of LEAST: some gradients are nothing but rounding, such as that of a bias before a group norm. In flis64 within 1e-7; FLIS_TEST_ERRORS=1 prints the largest error of each check. In float the loss itself
- * is only good to 1e-7: measured are 4e-5, whole models 9.4e-4, and the tolerances 5e-4 and 5e-3. `make test` runs these
- * checks in both.
+ * and compared with gradient . d, in units of the gradient's largest value (single values) or of its length (directions
+ * of length 1), but at least of LEAST, because some gradients consist of rounding errors only, such as that of a bias
+ * before a group norm. The tolerance in flis64 is 1e-7. In float the loss itself is accurate only to 1e-7: the largest
+ * errors measured are 4e-5 and, for whole models, 9.4e-4; the tolerances are 5e-4 and 5e-3. FLIS_TEST_ERRORS=1 prints
+ * the largest error of each check. `make check` runs these checks in both precisions.
  */
 #include "tests/unit/test.h"
 #include "tools/train/adamw.h"
@@ -31,9 +29,9 @@ typedef struct bench {
     flis_tensor *in[MOST];              /* inputs whose gradients are wanted */
     flis_param own[MOST], *param[MOST]; /* own: weights that param points to, for single operations */
     size_t ins, params, seed;
-    double (*loss)(struct bench *b); /* builds everything from in and param; seeds */
-    const void *with;                /* what the case is about */
-    flis_real *target;               /* for the usual loss */
+    double (*loss)(struct bench *b); /* computes everything from in and param; seeds */
+    const void *with;                /* the case's parameters */
+    flis_real *target;               /* for to_target, the usual loss */
     size_t target_count;
     double worst; /* largest error so far */
     size_t tiny;  /* gradients shorter than LEAST */
@@ -101,7 +99,7 @@ static void bench_end(bench *b)
     flis_free(&b->ctx);
 }
 
-/* Mean squared distance to some target: every output counts, each with another slope. */
+/* Mean squared distance to some target: every output counts, each with a different gradient. */
 static double to_target(bench *b, const flis_tensor *y)
 {
     const size_t count = y ? flis_count(y) : 0;
@@ -197,7 +195,7 @@ static void probe(bench *b, const char *what, const char *name, flis_real *x, co
     free(direction);
 }
 
-/* Records, goes back, and copies the inputs' gradients; the weights' stay in grad. */
+/* Records the loss, runs backward, and copies the inputs' gradients; the weights' gradients stay in grad. */
 static double gradients(bench *b, flis_real **grad)
 {
     flis_mark mark = flis_here(&b->ctx);
@@ -221,7 +219,8 @@ static double gradients(bench *b, flis_real **grad)
     return loss;
 }
 
-/* Goes back once more as a second worker: it gathers the same bits in its own share, and nothing in the first one's. */
+/* Runs backward again as a second worker: its own share must get the same bits, and the first worker's share must not
+   change. */
 static void check_second_worker(bench *b, const char *what)
 {
     flis_real *grad[MOST] = {0};
@@ -245,8 +244,9 @@ static void check_second_worker(bench *b, const char *what)
         memcpy(p->grad, first + at, own * sizeof *first);
         at += own;
     }
-    CHECK(!differ, "%s: %zu of %zu values of the second worker's gradients are not the first one's, or not apart", what,
-          differ, count);
+    CHECK(!differ,
+          "%s: %zu of %zu values of the second worker's gradients differ from the first one's, or are in its share",
+          what, differ, count);
     free(first);
 }
 
@@ -256,7 +256,7 @@ static void check(bench *b, const char *what)
     char name[32];
     const double recorded = gradients(b, grad), plain = bench_loss(b);
     check_second_worker(b, what);
-    CHECK(recorded == plain, "%s: the loss is %.9g recorded and %.9g otherwise", what, recorded, plain);
+    CHECK(recorded == plain, "%s: the loss is %.9g when recorded and %.9g when not", what, recorded, plain);
     for (size_t i = 0; i < b->ins; i++) {
         snprintf(name, sizeof name, "input %zu", i);
         probe(b, what, name, b->in[i]->x, grad[i], flis_count(b->in[i]), NULL, SINGLES);
@@ -367,7 +367,7 @@ static flis_real one_fma(flis_real a, flis_real b, flis_real c)
 #endif
 }
 
-/* A dot product in the making: chains of 256, added in order to a total from zero. */
+/* A partial dot product: chains of 256, added in order to a total that starts at zero. */
 typedef struct {
     flis_real total, chain;
     size_t count;
@@ -502,7 +502,7 @@ static double concat_loss(bench *b)
     return to_target(b, flis_concat(&b->ctx, b->in[0], b->in[2]));
 }
 
-/* Gradients of a tensor that is used again and again add up, through views too. */
+/* Gradients of a tensor that is used several times add up, also through views. */
 static double again_loss(bench *b)
 {
     flis_tensor *rows = flis_as_rows(&b->ctx, b->in[0]), *twice = flis_add(&b->ctx, rows, rows);
@@ -541,7 +541,7 @@ void test_grad_elementwise(void)
         for (size_t k = 0; k < flis_count(x); k++) x->x[k] *= 4;
         if (cases[i].other) bench_image(&b, 2, 17, 16, 10);
         if (cases[i].all) bench_rows(&b, 2, 1, 10);
-        if (cases[i].loss == concat_loss) { /* two of a kind would not tell which is which */
+        if (cases[i].loss == concat_loss) { /* inputs of equal shapes would not show if they were swapped */
             b.ins = 1;
             b.in[2] = bench_image(&b, 2, 17, 16, 7);
         }
@@ -569,7 +569,7 @@ static double attention_loss(bench *b)
 {
     const attention_case *k = b->with;
     static uint8_t mask[300 * 300];                           /* backward reads it again */
-    static const uint8_t *const open[3] = {mask, NULL, mask}; /* the second sample is open everywhere */
+    static const uint8_t *const open[3] = {mask, NULL, mask}; /* all keys of the second sample are attended */
     for (size_t i = 0; i < k->queries; i++)
         for (size_t j = 0; j < k->keys; j++)
             mask[i * k->keys + j] = (i * 31 + j * 17) % 5 < 3 && i % 11 != 3; /* every key of some rows is masked */
@@ -596,7 +596,7 @@ void test_grad_attention(void)
         for (int t = 0; t < 3; t++)
             for (size_t j = 0; j < flis_count(b.in[t]); j++) b.in[t]->x[j] *= 2;
         snprintf(what, sizeof what, "attention %zu, %zu x %zu", i, k->queries, k->keys);
-        if (k->keys == 1) { /* softmax of one score has no slope: only v's gradient is not zero */
+        if (k->keys == 1) { /* the gradient of softmax over one score is zero: only v's gradient is not */
             b.in[0] = b.in[2];
             b.ins = 1;
             bench_end(&b);
@@ -642,7 +642,7 @@ static double sum_loss(bench *b)
     return loss - 3 * flis_mse(&b->ctx, y, b->in[1]->x, NULL, -3.0);
 }
 
-/* [1][3][4][6]: values away from the corners of |y - t| and of the cut log variance, some of which are cut. */
+/* [1][3][4][6]: values away from the kinks of |y - t| and of the clamped log variance; some of them are clamped. */
 static void losses_begin(bench *b, double (*loss)(bench *b))
 {
     bench_begin(b, loss, NULL);
@@ -655,7 +655,7 @@ static void losses_begin(bench *b, double (*loss)(bench *b))
         y->x[17] = -29;
     }
     if (loss == posterior_loss) {
-        y->x[10] = 20.5; /* not for KL, where e^20 would drown the rest */
+        y->x[10] = 20.5; /* not for KL, where e^20 would dominate */
         b->in[1] = weight = bench_image(b, 1, 3, 4, 3);
         weight->x[4] /= 64; /* times e^10 */
     }
@@ -681,7 +681,7 @@ void test_grad_losses(void)
     }
 }
 
-/* Values by their definitions, with libm's functions. */
+/* The losses' values by their definitions, with libm's functions. */
 void test_grad_loss_values(void)
 {
     bench b;
@@ -711,14 +711,14 @@ void test_grad_loss_values(void)
     const uint8_t none[12] = {9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9};
     CHECK(flis_cross_entropy(&b.ctx, b.in[0], none, 9, 1) == 0, "a loss over no position is not 0");
     CHECK(flis_ok(&b.ctx) && flis_cross_entropy(&b.ctx, b.in[0], LABELS, -1, 1) == 0 && !flis_ok(&b.ctx),
-          "label 255 of 6 was taken");
+          "label 255 of 6 was accepted");
     b.ctx.error[0] = 0;
     bench_end(&b);
 }
 
 /* ---- The tape itself ------------------------------------------------------------------------------------------- */
 
-/* What needs no gradient is not recorded, and nothing flows into it. */
+/* Operations that need no gradient are not recorded, and no gradient accumulates for them. */
 void test_grad_frozen(void)
 {
     bench b;
@@ -735,12 +735,12 @@ void test_grad_frozen(void)
     CHECK(!b.tape.last && frozen && !frozen->grad, "a frozen branch was recorded");
     flis_tensor *y = flis_linear(&b.ctx, flis_linear(&b.ctx, frozen, w2, NULL, frozen), w3, NULL, frozen);
     CHECK(b.tape.last && y->grad && !x->grad && !frozen->grad,
-          "what is trained was not recorded, or what is frozen was");
+          "a trained branch was not recorded, or a frozen one was");
     to_target(&b, y);
     CHECK(flis_backward(&b.ctx) && !b.tape.last, "%s", b.ctx.error);
     double sum = 0;
     for (size_t i = 0; i < 64; i++) sum += fabs(w2->grad[i]);
-    CHECK(sum > 0 && !y->grad->x, "no gradient, or one that stayed");
+    CHECK(sum > 0 && !y->grad->x, "the gradient is missing, or was not freed");
     flis_tape_end(&b.ctx);
     CHECK(!b.ctx.tape, "the tape stayed in the context");
     w1->grad = grad[0];
@@ -761,7 +761,7 @@ void test_grad_refuses(void)
     CHECK(!training_visit(&b.ctx, &b.training, "empty", &empty), "weights that were not loaded are trained");
     b.ctx.error[0] = 0;
     flis_tensor *moments = flis_image(&b.ctx, 1, 2, 2, 6), *noise = flis_image(&b.ctx, 1, 2, 2, 6);
-    CHECK(!flis_posterior_sample(&b.ctx, moments, noise), "noise of another shape was taken");
+    CHECK(!flis_posterior_sample(&b.ctx, moments, noise), "noise of another shape was accepted");
     b.ctx.error[0] = 0;
     bench_end(&b);
 }
@@ -783,7 +783,7 @@ static double unet_loss(bench *b)
     return to_target(b, flis_unet_eps(&b->ctx, k->unet, b->in[0], k->t, b->in[1], k->each));
 }
 
-/* A U-Net on n samples, one phrase of five tokens on each of two halves. */
+/* A U-Net on n samples, with a phrase of five tokens in each of the two halves. */
 static unet_case *unet_begin(bench *b, size_t n, size_t h, size_t w, const flis_unet_config *config)
 {
     unet_case *k = calloc(1, sizeof *k);
@@ -857,7 +857,7 @@ void test_grad_clip(void)
     bench_end(&b);
 }
 
-/* As an autoencoder is trained: picture, moments, a sample of them, picture. in[1] is the noise. */
+/* An autoencoder as in training: picture, moments, a sample of them, picture. in[1] is the noise. */
 static double vae_loss(bench *b)
 {
     flis_tensor *moments = flis_vae_encode(&b->ctx, b->with, b->in[0]);
@@ -909,8 +909,8 @@ static flis_real *all_gradients(bench *b, size_t *count)
     return all;
 }
 
-/* The same bits with any number of threads, and where blocks are computed again instead of being kept. The sizes are such
-   that the loops are shared out. */
+/* The same bits with any number of threads, and with checkpointing (blocks are computed again instead of being kept).
+   The sizes are large enough for the loops to be split among threads. */
 /* slow */
 void test_grad_same_bits(void)
 {
@@ -943,13 +943,13 @@ void test_grad_same_bits(void)
             free(now);
         }
     }
-    CHECK(peak[1] < peak[0] / 2, "checkpointing takes %zu bytes of the arena, keeping everything %zu", peak[1],
-          peak[0]);
+    CHECK(peak[1] < peak[0] / 2, "checkpointing takes %zu bytes of the arena, no checkpointing %zu", peak[1], peak[0]);
     free(first);
     unet_end(&b, k);
 }
 
-/* Half weights: gradients flow through them unwidened (frozen), and training widens them; either way the same bits. */
+/* Half weights: gradients pass through them as halves when they are frozen, and training widens them. Both must give
+   the same bits. */
 void test_grad_half(void)
 {
     for (int bf16 = 0; bf16 < 2; bf16++) {
@@ -969,7 +969,7 @@ void test_grad_half(void)
         training_free(&b.training);
         CHECK(flis_param_set_half(&b.ctx, w, half, bf16), "%s", b.ctx.error);
         flis_param_get(w, back);
-        CHECK(memcmp(value, back, 40 * 9 * 35 * sizeof *back) == 0, "halves come back as other values");
+        CHECK(memcmp(value, back, 40 * 9 * 35 * sizeof *back) == 0, "halves are read back as different values");
         grad[0] = all_gradients(&b, &count[0]);
         training_visit(&b.ctx, &b.training, "w", w);
         CHECK(w->value && w->packed && !w->half && memcmp(value, w->value, 40 * 9 * 35 * sizeof *back) == 0,

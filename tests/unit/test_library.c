@@ -1,7 +1,7 @@
-/* test_library.c - the front door: a model that is loaded once, everything from memory, failures, files that are replaced.
+/* test_library.c - the high-level interface: a model that is loaded once, input from memory, failures, replacing files.
  *
- * The model is a tiny one of formula weights, at 64 x 64 pixels and few steps; tests/sh/library.sh does the same with the
- * small model and the installed library.
+ * The model is a tiny one of formula weights, at 64 x 64 pixels and few steps; tests/sh/library.sh tests the same
+ * functions with the small model and the installed library.
  */
 #if defined(__unix__) || defined(__APPLE__)
 #define _POSIX_C_SOURCE 200809L
@@ -80,8 +80,8 @@ void test_library_abi(void)
 
 /* ---- The model handle --------------------------------------------------------------------------------------------- */
 
-/* Loaded once, painted three times, by each way of loading: the pictures of the one-shot call, and no weight is read
-   again where all parts are in memory. Wrong: a part freed, shared or read twice. */
+/* A model that is loaded once, in each of five ways, generates three pictures: they equal those of flis_generate, and
+   no weight is read again if all parts are in memory. Wrong: a part freed, shared or read twice. */
 void test_library_model(void)
 {
     static const unsigned parts[5] = {FLIS_PARTS_NONE, FLIS_PARTS_PAINT, FLIS_PART_TEXT | FLIS_PART_DECODER,
@@ -108,22 +108,24 @@ void test_library_model(void)
         flis_model *model = bytes ? flis_model_load_memory(&ctx, "model", bytes, length, parts[way])
                                   : flis_model_load(&ctx, path, parts[way]);
         CHECK(model, "way %d: %s", way, ctx.error);
-        free(bytes); /* all parts are loaded: nothing of it is needed */
+        free(bytes); /* all parts are loaded: the bytes are no longer needed */
         CHECK(!flis_model_clip(model) == !(parts[way] & FLIS_PART_TEXT) &&
                   !flis_model_unet(model) == !(parts[way] & FLIS_PART_UNET) &&
                   !flis_model_vae(model) == !(parts[way] & FLIS_PART_DECODER),
-              "way %d: the loaded parts are others", way);
+              "way %d: wrong parts are loaded", way);
         loads = 0;
         for (int i = 0; i < 3 && model; i++) {
             flis_picture picture;
             const size_t used = ctx.arena.used;
             CHECK(flis_model_generate(&ctx, model, vocab, &layout[i], &options, &picture), "way %d: %s", way,
                   ctx.error);
-            CHECK(same_picture(&picture, &wanted[i]), "way %d, layout %d: another picture", way, i);
-            CHECK(ctx.arena.used == used, "way %d: the arena holds %zu bytes, held %zu", way, ctx.arena.used, used);
+            CHECK(same_picture(&picture, &wanted[i]), "way %d, layout %d: a different picture", way, i);
+            CHECK(ctx.arena.used == used, "way %d: the arena has %zu bytes in use, wanted %zu", way, ctx.arena.used,
+                  used);
             flis_picture_free(&picture);
         }
-        CHECK(loads == loaded_later[way], "way %d: painting loaded %d parts, wanted %d", way, loads, loaded_later[way]);
+        CHECK(loads == loaded_later[way], "way %d: generating loaded %d parts, wanted %d", way, loads,
+              loaded_later[way]);
         flis_model_free(&model);
         CHECK(!model, "a freed model is not NULL");
         flis_model_free(&model);
@@ -165,7 +167,7 @@ void test_library_halves(void)
 
 /* ---- From memory -------------------------------------------------------------------------------------------------- */
 
-/* x_T from an array gives the picture that the same x_T drawn from the seed does. */
+/* x_T from an array gives the same picture as the same x_T drawn from the seed. */
 void test_library_noise(void)
 {
     enum { N = 4 * 8 * 8 };
@@ -185,7 +187,7 @@ void test_library_noise(void)
     options.noise_values = x;
     options.noise_count = N;
     CHECK(flis_generate(&ctx, path, vocab, &layout, &options, &given), "%s", ctx.error);
-    CHECK(same_picture(&drawn, &given), "the same noise gives another picture");
+    CHECK(same_picture(&drawn, &given), "the same noise gives a different picture");
     x[17] += 1;
     CHECK(flis_generate(&ctx, path, vocab, &layout, &options, &other), "%s", ctx.error);
     CHECK(!same_picture(&drawn, &other), "other noise gives the same picture");
@@ -207,7 +209,7 @@ static bool same_layout(const flis_layout *a, const flis_layout *b)
     return same;
 }
 
-/* A layout read from the disk, parsed from text and array, and made piece by piece: one layout. */
+/* A layout read from the disk, parsed from text and array, and made phrase by phrase: the layouts are equal. */
 void test_library_layout(void)
 {
     flis_ctx ctx;
@@ -221,11 +223,11 @@ void test_library_layout(void)
     whole_file(&ctx, test_path("../examples/harbour.png"), &png, &png_length);
     CHECK(flis_read_label_memory(&ctx, "harbour", png, png_length, &label), "%s", ctx.error);
     CHECK(flis_layout_parse(&ctx, "harbour", text, length, &label, &parsed), "%s", ctx.error);
-    CHECK(same_layout(&read, &parsed), "parsed, it is another layout");
+    CHECK(same_layout(&read, &parsed), "the parsed layout differs");
     for (size_t i = 0; i < read.count; i++) flis_layout_add(&ctx, &made, read.phrase[i].text, read.phrase[i].id);
     flis_layout_set_label(&ctx, &made, label.pixels, 1, 1);
     CHECK(flis_layout_set_label(&ctx, &made, label.pixels, label.width, label.height), "%s", ctx.error);
-    CHECK(same_layout(&read, &made), "made piece by piece, it is another layout");
+    CHECK(same_layout(&read, &made), "the layout made phrase by phrase differs");
     flis_layout_free(&parsed);
     CHECK(!flis_layout_parse(&ctx, "memory", text, length, NULL, &parsed) && !parsed.count &&
               strstr(ctx.error, "memory:") && strstr(ctx.error, "opens no file"),
@@ -239,7 +241,8 @@ void test_library_layout(void)
     flis_free(&ctx);
 }
 
-/* A safetensors file in memory: the values of the file on disk, and at every cut a sentence. */
+/* A safetensors file in memory: it has the values of the file on disk, and truncated at any byte it is refused with a
+   message. */
 void test_library_file_memory(void)
 {
     flis_ctx ctx;
@@ -260,7 +263,7 @@ void test_library_file_memory(void)
         free(b);
     }
     for (size_t cut = 0; cut < length; cut += cut < 2000 ? 1 : 997) {
-        char *part = malloc(cut + 1); /* so that a sanitizer sees a byte too many */
+        char *part = malloc(cut + 1); /* so that a sanitizer detects a read beyond the end */
         memcpy(part, bytes, cut);
         CHECK(!flis_file_open_memory(&ctx, "cut", part, cut) && !strncmp(ctx.error, "cut: ", 5), "%zu bytes: \"%s\"",
               cut, ctx.error);
@@ -273,9 +276,9 @@ void test_library_file_memory(void)
     flis_free(&ctx);
 }
 
-/* ---- Bad arguments ------------------------------------------------------------------------------------------------ */
+/* ---- Invalid arguments -------------------------------------------------------------------------------------------- */
 
-/* What flis_model_generate is called with; a row changes one thing. */
+/* Arguments of flis_model_generate; a row changes one of them. */
 typedef struct call {
     flis_ctx *ctx;
     const flis_model *model;
@@ -368,7 +371,8 @@ static void spoil(call *c, int row, flis_layout *layout, flis_phrase *phrase, fl
     }
 }
 
-/* Every bad argument ends in its sentence, leaves no picture, and the context paints again after flis_clear_error. */
+/* Every invalid argument fails with its message and leaves no picture. After flis_clear_error the context generates a
+   picture again. */
 void test_library_refuses(void)
 {
     flis_ctx ctx;
@@ -392,11 +396,11 @@ void test_library_refuses(void)
         CHECK(!ok && strstr(ctx.error, SENTENCE[row]), "row %d: got \"%s\", wanted \"%s\"", row, ctx.error,
               SENTENCE[row]);
         CHECK(!c.out || (!c.picture.pixels && !c.picture.width), "row %d: a picture is left", row);
-        CHECK(!flis_model_generate(c.ctx, model, vocab, &layout, &c.options, &c.picture), "row %d: it is not sticky",
-              row);
+        CHECK(!flis_model_generate(c.ctx, model, vocab, &layout, &c.options, &c.picture),
+              "row %d: the error is not sticky", row);
         flis_clear_error(&ctx);
         ctx.threads = 1;
-        CHECK(ctx.arena.used == used && flis_ok(&ctx), "row %d: the arena holds %zu bytes", row, ctx.arena.used);
+        CHECK(ctx.arena.used == used && flis_ok(&ctx), "row %d: the arena has %zu bytes in use", row, ctx.arena.used);
     }
     flis_phrase phrase = {sea, 0};
     flis_layout layout = {1, &phrase, {4, 4, 1, pixels}};
@@ -418,14 +422,15 @@ void test_library_refuses(void)
     flis_free(&ctx);
 }
 
-/* One bad argument of another function: the sentence, then the context is ready for the next. */
+/* One invalid argument of another function: the message must match, then the context is cleared for the next call. */
 static void refused(flis_ctx *ctx, bool failed, const char *wanted)
 {
     CHECK(failed && strstr(ctx->error, wanted), "got \"%s\", wanted \"%s\"", ctx->error, wanted);
     flis_clear_error(ctx);
 }
 
-/* NULLs and numbers out of range, in every function of the front door; a context that is NULL, or all zero. */
+/* NULLs and numbers out of range, in every function of the high-level interface; a context that is NULL, or all
+   zero. */
 void test_library_refuses_arguments(void)
 {
     flis_ctx ctx, blank = {.threads = 0};
@@ -471,7 +476,7 @@ void test_library_refuses_arguments(void)
           "a context that is NULL");
     CHECK(!flis_layout_add(&blank, &layout, "sea", 1) && strstr(blank.error, "the context was not initialised"),
           "\"%s\"", blank.error);
-    memset(&blank, 0xA5, sizeof blank); /* what a variable on the stack may hold */
+    memset(&blank, 0xA5, sizeof blank); /* like an uninitialised variable on the stack */
     CHECK(!flis_model_load(&blank, path, FLIS_PARTS_NONE) && strstr(blank.error, "the context was not initialised"),
           "\"%.60s\"", blank.error);
     flis_clear_error(NULL);
@@ -503,7 +508,8 @@ static bool put_text(flis_ctx *ctx, const char *path, const char *text)
     return stream && flis_output_close(ctx, &out);
 }
 
-/* The old file stays until the new one is whole; an abort and a failed context leave it alone. */
+/* The old file stays until the new one is complete. After an abort or with a failed context the old file is
+   unchanged. */
 void test_library_output(void)
 {
     flis_ctx ctx;
@@ -515,10 +521,10 @@ void test_library_output(void)
     CHECK(put_text(&ctx, path, "one") && holds(path, "one"), "%s", ctx.error);
     FILE *stream = flis_output_open(&ctx, path, &out);
     CHECK(stream && fputs("two", stream) >= 0 && !fflush(stream) && holds(path, "one") && holds(partial, "two"),
-          "the file changed before it was whole");
+          "the file changed before it was complete");
     flis_output_abort(&out);
     flis_output_abort(&out);
-    CHECK(holds(path, "one") && !holds(partial, "two"), "an abort changed it");
+    CHECK(holds(path, "one") && !holds(partial, "two"), "an abort changed the file");
     CHECK(flis_output_open(&ctx, path, &out), "%s", ctx.error);
     flis_fail(&ctx, "something else");
     CHECK(!flis_output_close(&ctx, &out) && !strcmp(ctx.error, "something else") && holds(path, "one"), "\"%s\"",
@@ -532,7 +538,8 @@ void test_library_output(void)
 }
 
 #if HAVE_POSIX
-/* What a link points to is replaced, and the link stays; what is no regular file is refused. Wrong: rename over it. */
+/* The target of a link is replaced, and the link stays; anything but a regular file is refused. Wrong: rename over the
+   link. */
 void test_library_output_links(void)
 {
     flis_ctx ctx;

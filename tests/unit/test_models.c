@@ -1,7 +1,6 @@
-/* test_models.c - the same weights in every form that people have: one file, shards, a diffusers folder, halves.
- * Checks: test_models_sharded, test_models_diffusers, test_models_half, test_models_refuses
+/* test_models.c - the same weights in every distributed form: one file, shards, a diffusers folder, halves.
  *
- * diffusers' names are spelled out here by its own nesting (down_blocks.LEVEL.resnets.I …), independently of the library's
+ * diffusers' names are generated here from its nesting (down_blocks.LEVEL.resnets.I …), independently of the library's
  * renaming, which parses them.
  */
 #include "tests/unit/test.h"
@@ -46,7 +45,7 @@ static bool collect(flis_ctx *ctx, void *user, const char *name, flis_param *par
     w->x = malloc(w->count * sizeof *w->x);
     flis_formula_weights(name, param->rank, param->shape, 0, w->count, w->x);
     for (size_t i = 0; i < w->count; i++)
-        w->x[i] = flis_half_to_float(flis_float_to_half((float)w->x[i])); /* F16 can hold them */
+        w->x[i] = flis_half_to_float(flis_float_to_half((float)w->x[i])); /* F16 can represent them */
     return flis_ok(ctx);
 }
 
@@ -79,7 +78,7 @@ static const weight *find(const weights *all, const char *name)
     return NULL;
 }
 
-/* names: NULL: the checkpoint's own. flat: 1x1 kernels as [c][c]. */
+/* names NULL: the checkpoint's names. flat: 1x1 kernels are written as [c][c]. */
 static void write(flis_ctx *ctx, const char *path, const weight *const *list, const char *const *names, size_t count,
                   flis_dtype dtype, bool flat)
 {
@@ -194,7 +193,7 @@ void test_models_sharded(void)
     same("sharded", one, run(&ctx, test_scratch("model.safetensors.index.json")));
     const char *wrong = test_scratch("wrong.safetensors.index.json");
     write_text(wrong, "{\"weight_map\":{\"no.such.tensor\":\"model-00001-of-00002.safetensors\"}}");
-    CHECK(!flis_model_open(&ctx, wrong) && strstr(ctx.error, "no.such.tensor"), "a map that lies: %s", ctx.error);
+    CHECK(!flis_model_open(&ctx, wrong) && strstr(ctx.error, "no.such.tensor"), "a wrong weight map: %s", ctx.error);
     ctx.error[0] = 0;
     write_text(wrong, "{\"weight_map\":{\"x\":\"../model-00001-of-00002.safetensors\"}}");
     CHECK(!flis_model_open(&ctx, wrong) && strstr(ctx.error, "beside the index"), "a path that leaves the folder: %s",
@@ -219,7 +218,7 @@ static void pair(names *n, const weights *all, const char *checkpoint, const cha
         snprintf(name, sizeof name, "%s.%s", checkpoint, tails[i]);
         bool exists = false;
         for (size_t k = 0; k < all->count; k++) exists = exists || strcmp(all->at[k].name, name) == 0;
-        if (!exists) continue; /* to_q has no bias, a shortcut is not always there */
+        if (!exists) continue; /* to_q has no bias, and not every block has a shortcut */
         n->from = realloc(n->from, (n->count + 1) * sizeof *n->from);
         n->to = realloc(n->to, (n->count + 1) * sizeof *n->to);
         n->from[n->count] = find(all, name);
@@ -403,7 +402,8 @@ void test_models_diffusers(void)
     flis_free(&ctx);
 }
 
-/* F16 weights stay halves in memory and give the bits of the same values as F32. Every value here is one that F16 holds. */
+/* F16 weights stay halves in memory and give the same bits as the same values in F32. F16 can represent every value
+   here. */
 void test_models_half(void)
 {
     flis_ctx ctx;

@@ -1,10 +1,8 @@
-/* test_ops.c - the fast code of every operation against its definition (ctx->naive), to the bit: for shapes that straddle
- * tiles, panels, blocks and strips, for weights of every storage, and for loops above the size from which threads share
- * them, with 1, 2, 3 and 7 threads.
- * Checks: test_ops_linear, test_ops_linear_edges, test_ops_conv, test_ops_group_norm, test_ops_layer_norm, test_ops_gates,
- *   test_ops_moves, test_ops_attention, test_ops_attention_traced, test_ops_threads, test_ops_blocks_beat_one_chain
+/* test_ops.c - the fast code of every operation against its definition (ctx->naive), to the bit: for shapes that
+ * straddle tiles, panels, blocks and strips, for weights in every storage format, and for loops large enough to be
+ * split among threads, with 1, 2, 3 and 7 threads.
  *
- * Where an operation's loop is its own definition (gates, sums, copies), the equation is written out here once more.
+ * Where an operation's loop is its own definition (gates, sums, copies), the equation is written out here again.
  */
 #include "tests/unit/test.h"
 
@@ -14,7 +12,7 @@ enum { THREAD_COUNTS = sizeof THREADS / sizeof *THREADS };
 
 /* ---- Inputs ------------------------------------------------------------------------------------------------------ */
 
-/* Deterministic values in (-1, 1) that fill real's mantissa. */
+/* Deterministic values in (-1, 1) that use all bits of flis_real's mantissa. */
 static void fill(flis_real *x, size_t count, uint32_t seed)
 {
     const size_t shape[2] = {1, 3};
@@ -38,7 +36,8 @@ static flis_tensor *rows(flis_ctx *ctx, size_t n, size_t t, size_t c, uint32_t s
     return x;
 }
 
-/* A weight with its values in the checkpoint's order beside it, which stay when the library packs or halves its own. */
+/* A weight, with a copy of its values in the checkpoint's order that stays when the library packs or halves the
+   weight. */
 typedef struct weight {
     flis_param param;
     flis_real *value;
@@ -71,7 +70,7 @@ static void weight_free(flis_ctx *ctx, weight *w)
 
 /* ---- Comparing --------------------------------------------------------------------------------------------------- */
 
-/* The bits, so that -0 is not 0. */
+/* Compares the bits, so that -0 differs from 0. */
 static bool equal(const flis_real *a, const flis_real *b, size_t count)
 {
     return memcmp(a, b, count * sizeof *a) == 0;
@@ -98,13 +97,13 @@ static void same(const flis_ctx *ctx, const char *what, const flis_tensor *y, co
         same(ctx, what, operation, wanted_ ? wanted_->x : NULL, wanted_ ? flis_count(wanted_) : 0); \
     } while (0)
 
-/* The definition reads weights as they are stored, so storage is checked apart. */
+/* The definition reads the weights as they are stored, so their storage is checked separately. */
 static void unpacks(const weight *w, const char *what)
 {
     const size_t count = flis_param_count(&w->param);
     flis_real *back = calloc(count, sizeof *back);
     flis_param_get(&w->param, back);
-    CHECK(equal(back, w->value, count), "%s: the weights are not those that were set", what);
+    CHECK(equal(back, w->value, count), "%s: the stored weights differ from those that were set", what);
     free(back);
 }
 
@@ -169,7 +168,7 @@ static void conv_case(flis_ctx *ctx, flis_dtype dtype, size_t n, size_t h, size_
     const char *const names[] = {"same", "stride 2", "stride 2 asymmetric", "upsampled"};
     const size_t up = kind == FLIS_UPSAMPLE2 ? 2 : 1,
                  stride = kind == FLIS_STRIDE2 || kind == FLIS_STRIDE2_ASYMMETRIC ? 2 : 1;
-    const size_t padding = size == 1 ? 0 : kind == FLIS_STRIDE2_ASYMMETRIC ? 1 : 2; /* both sides together */
+    const size_t padding = size == 1 ? 0 : kind == FLIS_STRIDE2_ASYMMETRIC ? 1 : 2; /* the sum of both sides */
     const size_t out_h = (h * up + padding - size) / stride + 1, out_w = (w * up + padding - size) / stride + 1;
     char what[128];
     snprintf(what, sizeof what, "conv %s %zux%zu %s [%zu,%zu,%zu,%zu] to %zu", names[kind], size, size,
@@ -191,7 +190,8 @@ static void conv_case(flis_ctx *ctx, flis_dtype dtype, size_t n, size_t h, size_
 void test_ops_conv(void)
 {
     const size_t picture[][2] = {{1, 1}, {1, 2}, {2, 1}, {3, 3}, {2, 7}, {5, 8}, {12, 1}, {4, 6}, {13, 11}, {1, 33}};
-    /* Around the channels at which 256 falls inside a tap, on its edge, and inside a channel run of nine taps. */
+    /* Numbers of channels around those at which 256 falls inside a tap, on its edge, and inside a channel run of nine
+       taps. */
     const size_t channels[] = {1, 3, 28, 29, 32, 57, 64, 85, 86, 256, 257, 300};
     const size_t outputs[] = {1, 4, 16, 23, 25, 32, 33, 48, 65};
     const flis_dtype dtypes[] = {FLIS_F32, FLIS_F32, FLIS_F16, FLIS_BF16};
@@ -203,7 +203,7 @@ void test_ops_conv(void)
             for (size_t k = 0; k < 3; k++, s++) {
                 const size_t c = channels[(s * 5 + k) % LENGTH(channels)], o = outputs[(s * 2 + k) % LENGTH(outputs)];
                 if (kind == FLIS_STRIDE2_ASYMMETRIC && (picture[p][0] < 2 || picture[p][1] < 2))
-                    continue; /* nothing is left */
+                    continue; /* the output would be empty */
                 ctx.threads = THREADS[s % THREAD_COUNTS];
                 conv_case(&ctx, dtypes[s / 3 % LENGTH(dtypes)], 1 + s % 2, picture[p][0], picture[p][1], c, o, 3,
                           (flis_conv_kind)kind);
@@ -214,7 +214,8 @@ void test_ops_conv(void)
     flis_free(&ctx);
 }
 
-/* The reason for blocks of 256: nearer to the exact sum than one chain (3.1e-7 against 2.0e-6 of the signal). */
+/* The reason for blocks of 256: their sum is closer to the exact one than that of one chain (rms 3.1e-7 against 2.0e-6
+   of the signal). */
 void test_ops_blocks_beat_one_chain(void)
 {
 #ifndef FLIS_DOUBLE
@@ -351,7 +352,7 @@ static double plain_erfc(double x)
     double sum = p[0];
     for (size_t i = 1; i < terms; i++) sum = sum * t + p[i];
     const double y = plain_exp(-a * a) * sum;
-    return x < 0 ? 2 - y : 0 + y; /* far out p is negative, and y may be -0 */
+    return x < 0 ? 2 - y : 0 + y; /* for large a, p is negative and y may be -0 */
 }
 
 /* SPEC 1.8: x * 0.5 * erfc(x * -0.70710678118654752) */
@@ -360,7 +361,8 @@ static flis_real plain_gelu(flis_real x)
     return (flis_real)(x * 0.5 * plain_erfc(x * -0.70710678118654752));
 }
 
-/* -0 and 0, the ends of the float range, around exp's ends at 708 and 709, and a ladder between -30 and 30. */
+/* -0 and 0, the ends of the float range, around exp's ends at 708 and 709, and evenly spaced values between -30 and
+   30. */
 static flis_real gate_value(size_t i)
 {
     static const double ends[] = {
@@ -405,7 +407,7 @@ void test_ops_gates(void)
     flis_free(&ctx);
 }
 
-/* What adds, copies or transposes: sums, concatenation, scaling, embeddings, PyTorch's order and back. */
+/* Operations that add, copy or transpose: sums, concatenation, scaling, embeddings, PyTorch's order and back. */
 static void moves_case(flis_ctx *ctx, size_t n, size_t h, size_t w, size_t c, size_t other)
 {
     flis_mark mark = flis_here(ctx);
@@ -512,7 +514,7 @@ static void attention_case(flis_ctx *ctx, size_t n, size_t tq, size_t tk, size_t
     const flis_tensor *q = rows(ctx, n, tq, heads * d, 20), *k = rows(ctx, n, tk, heads * d, 21),
                       *v = rows(ctx, n, tk, heads * d, 22);
     uint8_t *attended = mask_new(kind, tq, tk);
-    const uint8_t *masks[3] = {attended, NULL, attended}; /* the second sample has none, as the unconditional one */
+    const uint8_t *masks[3] = {attended, NULL, attended}; /* the second sample has no mask */
     const flis_mask mask = {.causal = kind == CAUSAL, .attended = kind == UNMASKED || kind == CAUSAL ? NULL : masks};
     SAME(ctx, what, flis_attention(ctx, q, k, v, heads, scale, mask));
     free(attended);
@@ -542,7 +544,7 @@ void test_ops_attention(void)
     flis_free(&ctx);
 }
 
-/* Digests of an attention's insides, in order. */
+/* Digests of an attention's intermediate tensors, in order. */
 typedef struct insides {
     uint64_t hash[8];
     size_t count;
@@ -581,15 +583,15 @@ void test_ops_attention_traced(void)
     }
     CHECK(flis_ok(&ctx) && in[0].count == 6, "%zu tensors, wanted q, k, v, scores, mask, weights: %s", in[0].count,
           ctx.error);
-    CHECK(memcmp(&in[0], &in[1], sizeof in[0]) == 0, "the insides differ from their definition");
+    CHECK(memcmp(&in[0], &in[1], sizeof in[0]) == 0, "the intermediate tensors differ from their definition");
     free(attended);
     flis_free(&ctx);
 }
 
 /* ---- Threads ----------------------------------------------------------------------------------------------------- */
 
-/* Each operation above the work from which threads share it (2^24 multiply-adds, 2^19 values), in sizes that no number of
-   threads divides. */
+/* Each operation with enough work to be split among threads (2^24 multiply-adds, 2^19 values), in sizes that no number
+   of threads divides. */
 /* slow */
 void test_ops_threads(void)
 {

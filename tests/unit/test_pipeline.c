@@ -1,10 +1,8 @@
 /* test_pipeline.c - text features, U-Net, sampler and decoder together, against the authors' recorded trajectories
  * (golden/sampler_tinyB: FLIS.py's loop on formula weights, tiny B, latents 16 x 16, layout boat).
- * Checks: test_pipeline_plms10, test_pipeline_ddim10, test_pipeline_ddim10_eta, test_pipeline_plms4_scale1,
- *   test_pipeline_text, test_pipeline_generate
  *
- * Tolerance: 1e-4 of each tensor's largest value, step by step. Errors of 1e-5 in eps grow along the trajectory because
- * early steps divide by sqrt(alpha) = 0.08; measured is 2e-5 at most.
+ * Tolerance: 1e-4 of each tensor's largest value at every step. Errors of 1e-5 in eps grow along the trajectory because
+ * early steps divide by sqrt(alpha) = 0.08. The largest error measured is 2e-5.
  */
 #include "tests/unit/test.h"
 
@@ -182,7 +180,7 @@ void test_pipeline_text(void)
     flis_free(&ctx);
 }
 
-/* ---- The whole, on a model file --------------------------------------------------------------------------------- */
+/* ---- The whole pipeline, on a model file ------------------------------------------------------------------------ */
 
 typedef struct listing {
     flis_writer *out;
@@ -203,7 +201,7 @@ static bool list_or_write(flis_ctx *ctx, void *user, const char *name, flis_para
     return written;
 }
 
-/* A tiny model, vocabulary size that of tests/vocab.txt, without attention but in the middle, to be quick. */
+/* A tiny model for the vocabulary of that size, with attention only in the middle block, to be fast. */
 void test_write_tiny_model(flis_ctx *ctx, const char *path, size_t vocab)
 {
     const flis_clip_config clip_config = {
@@ -245,8 +243,8 @@ static void count_warning(void *user, const char *sentence)
     warnings++;
 }
 
-/* From phrases and label map to pixels: the same bytes with any number of threads; a layout matters; errors are told
-   before anything long begins. */
+/* From phrases and label map to pixels: the same bytes with any number of threads; the layout changes them; errors are
+   reported before any long computation. */
 /* slow */
 void test_pipeline_generate(void)
 {

@@ -1,7 +1,4 @@
-/* test_precision.c - emulated formats: what every operation's result, and every product's operand, is rounded to.
- * Checks: test_precision_everywhere, test_precision_products, test_precision_definitions,
- *   test_precision_overflow
- */
+/* test_precision.c - emulated formats: what every operation's result, and every product's operand, is rounded to. */
 #include "tests/unit/test.h"
 
 #include <float.h>
@@ -9,7 +6,7 @@
 static const flis_precision ALL[4] = {FLIS_AS_F32, FLIS_AS_TF32, FLIS_AS_F16, FLIS_AS_BF16};
 static const char *const NAMES[4] = {"f32", "tf32", "fp16", "bf16"};
 
-/* x in each format; tf32 is float32 where a result is stored. */
+/* x rounded to each format; a stored result in tf32 is float32. */
 static flis_real in_format(flis_real x, flis_precision p)
 {
     if (p == FLIS_AS_F16) return flis_half_to_float(flis_float_to_half((float)x));
@@ -17,13 +14,14 @@ static flis_real in_format(flis_real x, flis_precision p)
     return p == FLIS_EXACT ? x : (flis_real)(float)x;
 }
 
-/* What a trace sees: how much, how much of it is not in the format, and its distance from another run's. */
+/* What a trace counts: the tensors, the values that are not in the format, and the distance from another run's
+   values. */
 typedef struct watch {
-    flis_precision precision; /* that values are in; FLIS_EXACT: keep them */
+    flis_precision precision; /* the format that values must be in; FLIS_EXACT: keep them */
     flis_precision emulated;
     size_t tensors, wrong;
     char first[160];
-    double *kept; /* the exact run's values, one tensor after the other, which it writes itself */
+    double *kept; /* the exact run's values, one tensor after the other; the exact run writes them */
     size_t at, room;
     double square, error, worst;
 } watch;
@@ -100,10 +98,10 @@ static void run_all(flis_ctx *ctx, watch *w)
     flis_clip_free(clip);
 }
 
-/* No operation forgets to round: every value of every tensor is one that the format has. And the deviations from the
-   exact run are what the formats' widths say: bf16 has 3 bits less than fp16 and is some 8 times worse; tf32 has fp16's
-   bits, but in operands only. Measured, rms over all values: tf32 1.1e-3, fp16 1.7e-3, bf16 1.4e-2, and in flis64 f32
-   1.9e-7; in flis, whose numbers are float32, f32 changes no bit. */
+/* Every operation rounds: the format can represent every value of every tensor. The errors against the exact run match
+   the formats' widths: bf16 has 3 bits less than fp16 and is about 8 times worse; tf32 has as many bits as fp16, but in
+   operands only. Measured, rms over all values: tf32 1.1e-3, fp16 1.7e-3, bf16 1.4e-2, and in flis64 f32 1.9e-7; in
+   flis, whose numbers are float32, f32 changes no bit. */
 void test_precision_everywhere(void)
 {
     enum { ROOM = 1 << 21 };
@@ -141,8 +139,8 @@ static void set_weight(flis_ctx *ctx, flis_param *w, size_t outputs, size_t inpu
     flis_param_set(ctx, w, values, false);
 }
 
-/* One product by hand: 1 + 2^-11 needs 12 bits. tf32 and fp16 (11 bits) round it as an operand, ties away from 0 in
-   tf32 (cvt.rna) and to even in fp16; float32 does not. Bias and sum are rounded as results are. */
+/* One product computed by hand: 1 + 2^-11 needs 12 bits. tf32 and fp16 (11 bits) round it as an operand, ties away from
+   0 in tf32 (cvt.rna) and to even in fp16; float32 does not. Bias and sum are rounded like results. */
 void test_precision_products(void)
 {
     flis_ctx ctx;
@@ -185,14 +183,15 @@ void test_precision_products(void)
     flis_free(&ctx);
 }
 
-/* The definitions emulate as the fast code does: a small U-Net's, decoder's and text encoder's every value, by its digest. */
+/* The definitions emulate formats like the fast code: every value of a small U-Net, decoder and text encoder is
+   equal. */
 void test_precision_definitions(void)
 {
     enum { ROOM = 1 << 21 };
     double *kept = malloc(ROOM * sizeof *kept);
     flis_ctx ctx;
     flis_init(&ctx);
-    for (int i = 1; i < 3; i++) { /* tf32 rounds operands only; fp16 divides e before the weighted sum, too */
+    for (int i = 1; i < 3; i++) { /* tf32 rounds operands only; fp16 also divides e before the weighted sum */
         /* precision FLIS_EXACT: `look` keeps this run's values for the next */
         watch fast = {.precision = FLIS_EXACT, .kept = kept, .room = ROOM, .emulated = ALL[i]};
         watch slow = {.precision = ALL[i], .kept = kept, .room = ROOM, .emulated = ALL[i]};
@@ -206,7 +205,7 @@ void test_precision_definitions(void)
     free(kept);
 }
 
-/* What fp16 cannot hold becomes infinite, and stays visible; bf16 holds it. */
+/* A value too large for fp16 becomes infinite and is counted as non-finite; bf16 can represent it. */
 void test_precision_overflow(void)
 {
     flis_ctx ctx;
@@ -222,7 +221,7 @@ void test_precision_overflow(void)
     flis_tensor_summary(y, &s);
     CHECK(y->x[0] > DBL_MAX && y->x[1] < -DBL_MAX && s.not_finite == 2, "fp16: %g, %g", (double)y->x[0],
           (double)y->x[1]);
-    CHECK(z->x[0] != z->x[0], "infinity less itself: %g", (double)z->x[0]);
+    CHECK(z->x[0] != z->x[0], "infinity minus infinity: %g", (double)z->x[0]);
     CHECK(kept->x[0] == 79872, "bf16: %g", (double)kept->x[0]);
     flis_free(&ctx);
 }

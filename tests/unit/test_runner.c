@@ -1,7 +1,7 @@
-/* test_runner.c - what the runner itself promises. */
+/* test_runner.c - the comparisons of test.h. */
 #include "tests/unit/test.h"
 
-/* The runner's own promise: a NaN is never "close". */
+/* NaN is never close to anything. */
 void test_runner_nan_is_an_error(void)
 {
     const flis_real a[3] = {1, (flis_real)NAN, 3};

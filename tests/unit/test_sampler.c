@@ -1,9 +1,6 @@
 /* test_sampler.c - random numbers, schedule and samplers against PyTorch's own (golden/rng, schedule, sampler_tinyB).
- * Checks: test_sampler_rng, test_sampler_rng_sequences, test_sampler_redraw, test_sampler_philox,
- *   test_sampler_schedule, test_sampler_steps, test_sampler_refused_steps, test_sampler_replay,
- *   test_sampler_noise_stays_in_step
- * For SPEC 15.11 to 15.15 the wrong variants are evaluated here too, and must differ from the golden values: this shows
- * that the golden values distinguish them. (The mutation tests put the same mistakes into the sources.)
+ * For SPEC 15.11 to 15.15 the wrong variants are evaluated here too. They must differ from the golden values, which
+ * shows that the golden values can detect them. (The mutation tests put the same mistakes into the sources.)
  */
 #include "tests/unit/test.h"
 
@@ -13,7 +10,7 @@
 
 /* ---- Random numbers -------------------------------------------------------------------------------------------- */
 
-/* What `seedS.KIND.N[.second]` holds, drawn here: values as doubles. */
+/* Draws the values that `seedS.KIND.N[.second]` contains, as doubles. */
 static bool draw(const char *name, double *out, size_t count)
 {
     unsigned long long seed = 0;
@@ -64,7 +61,7 @@ void test_sampler_rng(void)
 }
 
 /* The recorded sequence randn(1), randn(16), randn(1), rand(3), randn(5), randn(2) of one generator, to the bit.
-   Returns how many values are not the recorded ones; the wrong variant discards the stored half after each call. */
+   Returns how many values differ from the recorded ones. The wrong variant discards the stored half after each call. */
 static size_t mix_differs(uint64_t seed, bool forget)
 {
     const struct {
@@ -92,8 +89,9 @@ static size_t mix_differs(uint64_t seed, bool forget)
     return wrong;
 }
 
-/* Below 16 values the second of a Box-Muller pair is stored: randn(1), randn(16), randn(1) gives randn(2)'s first, a
-   vector call of 16 from the words after that pair's four, and randn(2)'s second. Seeding discards the stored half. */
+/* For fewer than 16 values the second of a Box-Muller pair is stored: randn(1), randn(16), randn(1) gives randn(2)'s
+   first, a vector call of 16 from the words after that pair's four, and randn(2)'s second. Seeding discards the stored
+   half. */
 void test_sampler_rng_sequences(void)
 {
     const uint64_t seeds[] = {0, 42, 1234, 2147483648u, 4294967295u, 9223372036854775807u};
@@ -101,7 +99,7 @@ void test_sampler_rng_sequences(void)
         const unsigned long long seed = seeds[s];
         size_t wrong = mix_differs(seeds[s], false);
         CHECK(wrong == 0, "seed %llu: %zu of the 28 mixed values differ", seed, wrong);
-        CHECK(mix_differs(seeds[s], true) > 0, "seed %llu: discarding the stored half goes unnoticed", seed);
+        CHECK(mix_differs(seeds[s], true) > 0, "seed %llu: discarding the stored half is not detected", seed);
         flis_rng rng, fresh;
         float two[2], one[1], again[1], vector[16], wanted[16];
         flis_rng_seed(&fresh, FLIS_RNG_CPU, seeds[s]);
@@ -116,7 +114,7 @@ void test_sampler_rng_sequences(void)
         flis_randn(&rng, one, 1);
         flis_rng_seed(&rng, FLIS_RNG_CPU, seeds[s]);
         flis_randn(&rng, one, 1);
-        CHECK(one[0] == two[0], "seed %llu: seeding kept a half", seed);
+        CHECK(one[0] == two[0], "seed %llu: seeding kept the stored half", seed);
     }
 }
 
@@ -127,8 +125,8 @@ static size_t differing_floats(const float *a, const double *b, size_t count)
     return wrong;
 }
 
-/* With 17 values the last 16 are drawn again, so only the first is that of a call for 16. Wrong: no second draw (15 of
-   the first 16 differ from PyTorch's); the scalar path for 17 values; the vector path for 15. SPEC 15.15. */
+/* With 17 values the last 16 are drawn again, so only the first equals that of a call for 16. Wrong: no second draw (15
+   of the first 16 differ from PyTorch's); the scalar path for 17 values; the vector path for 15. SPEC 15.15. */
 void test_sampler_redraw(void)
 {
     flis_rng rng;
@@ -140,19 +138,19 @@ void test_sampler_redraw(void)
     flis_randn(&rng, seventeen, 17);
     size_t same = 0;
     for (int i = 0; i < 16; i++) same += sixteen[i] == seventeen[i];
-    CHECK(same == 1 && sixteen[0] == seventeen[0], "%zu values are those of 16", same);
+    CHECK(same == 1 && sixteen[0] == seventeen[0], "%zu values equal those of a call for 16", same);
     flis_rng_seed(&rng, FLIS_RNG_CPU, 42);
     for (int i = 0; i < 17; i++) flis_randn(&rng, &scalar[i], 1);
-    CHECK(differing_floats(seventeen, golden, 17) == 0, "17 values are not PyTorch's");
-    CHECK(differing_floats(sixteen, golden, 16) == 15, "not drawing the last 16 again goes unnoticed");
-    CHECK(differing_floats(scalar, golden, 17) == 17, "the scalar path for 17 values goes unnoticed");
-    CHECK(differing_floats(scalar, few, 15) == 0, "15 values are not PyTorch's");
-    CHECK(differing_floats(sixteen, few, 15) == 15, "the vector path for 15 values goes unnoticed");
+    CHECK(differing_floats(seventeen, golden, 17) == 0, "17 values differ from PyTorch's");
+    CHECK(differing_floats(sixteen, golden, 16) == 15, "not drawing the last 16 again is not detected");
+    CHECK(differing_floats(scalar, golden, 17) == 17, "the scalar path for 17 values is not detected");
+    CHECK(differing_floats(scalar, few, 15) == 0, "15 values differ from PyTorch's");
+    CHECK(differing_floats(sixteen, few, 15) == 15, "the vector path for 15 values is not detected");
     free(golden);
     free(few);
 }
 
-/* Published values of torch.randn on CUDA; the claim is 1e-6, no GPU made more. */
+/* Published values of torch.randn on CUDA. flis claims only 1e-6, because no more values from a GPU were available. */
 void test_sampler_philox(void)
 {
     const double seed0[12] = {-0.92466259, -0.42534415, -2.6438457,  0.14518388,  -0.12086647, -0.57972564,
@@ -199,8 +197,8 @@ void test_sampler_schedule(void)
     CHECK(wrong[0] == 0, "f64.betas: %zu values differ", wrong[0]);
     CHECK(wrong[1] == 0, "f64.alphas_cumprod: %zu values differ", wrong[1]);
     CHECK(wrong[2] == 0, "f32.alphas_cumprod: %zu values differ", wrong[2]);
-    CHECK(linear > 900, "linear betas go unnoticed: %zu differ", linear);
-    CHECK(in_float > 100, "a product in float32 goes unnoticed: %zu differ", in_float);
+    CHECK(linear > 900, "linear betas are not detected: %zu differ", linear);
+    CHECK(in_float > 100, "a product in float32 is not detected: %zu differ", in_float);
     free(beta);
     free(product);
     free(single);
@@ -219,8 +217,8 @@ static void wrong_steps(const flis_schedule *schedule, const flis_steps *eta1)
     if (t && alpha && before && sigma) {
         for (size_t i = 0; i < count; i++)
             CHECK((double)schedule->alpha_bar32[i * 20] != alpha[i] && t[i] != (double)(i * 20),
-                  "timestep %zu without the + 1 goes unnoticed", i);
-        CHECK(before[0] == (double)schedule->alpha_bar32[0] && before[0] != 1, "alphas_prev[0] = 1 goes unnoticed");
+                  "timestep %zu without the + 1 is not detected", i);
+        CHECK(before[0] == (double)schedule->alpha_bar32[0] && before[0] != 1, "alphas_prev[0] = 1 is not detected");
         const double none = sqrt((1 - 1.0) / (1 - alpha[0]) * (1 - alpha[0] / 1.0));
         CHECK(none == 0 && sigma[0] > 0.01 && eta1->sigma[0] == sigma[0], "last sigma: got %g", eta1->sigma[0]);
     }
@@ -275,8 +273,9 @@ void test_sampler_steps(void)
     flis_free(&ctx);
 }
 
-/* Exactly the counts that crash the authors' code are refused: the list, and the rule behind it, evaluated as range()
-   does. Wrong: the rule without the + 1, which accepts 3; refusing all counts that do not divide 1000. SPEC 15.11. */
+/* Exactly the counts that crash the authors' code are refused. The list is compared with the rule behind it, evaluated
+   like Python's range(). Wrong: the rule without the + 1, which accepts 3; refusing all counts that do not divide 1000.
+   SPEC 15.11. */
 void test_sampler_refused_steps(void)
 {
     flis_ctx ctx;
@@ -290,11 +289,11 @@ void test_sampler_refused_steps(void)
         int last = 0;
         for (int t = 0; s >= 1 && s <= 1000 && t < 1000; t += 1000 / s) last = t;
         CHECK(s < 1 || s > 1000 || refused == (last + 1 == 1000), "%d steps: list and rule disagree", s);
-        CHECK(s != 3 || (refused && last < 1000 && last + 1 >= 1000), "the rule without + 1 goes unnoticed");
-        CHECK(s != 7 || (!refused && 1000 % s != 0), "refusing what does not divide 1000 goes unnoticed");
+        CHECK(s != 3 || (refused && last < 1000 && last + 1 >= 1000), "the rule without + 1 is not detected");
+        CHECK(s != 7 || (!refused && 1000 % s != 0), "refusing all counts that do not divide 1000 is not detected");
         ctx.error[0] = 0;
         CHECK(flis_steps_make(&ctx, schedule, FLIS_DDIM, s, 0, steps) == !refused, "%d steps: %s", s, ctx.error);
-        CHECK(!refused || ctx.error[0], "%d steps are refused without a word", s);
+        CHECK(!refused || ctx.error[0], "%d steps are refused without an error message", s);
         const char *advice = strstr(ctx.error, "such as ");
         const int other = advice ? atoi(advice + 8) : 50;
         ctx.error[0] = 0;
@@ -406,11 +405,12 @@ static void replay_run(const char *name, flis_sampling sampling, uint64_t seed)
     flis_rng before = ctx.rng;
     flis_model_fn model = {on_eps, on_step, &r};
     CHECK(flis_sample(&ctx, &sampling, VALUES, x, &model), "%s", ctx.error);
-    CHECK(r.wrong == 0, "%s: the model was asked %zu other values", name, r.wrong);
+    CHECK(r.wrong == 0, "%s: the model was called with %zu wrong values", name, r.wrong);
     CHECK(r.calls == calls && r.steps == steps, "%s: got %zu calls in %zu steps, wanted %zu in %zu", name, r.calls,
           r.steps, calls, steps);
     CHECK(differing(x, final) == 0, "%s: the final latent differs", name);
-    /* The recorded draws, in order; the generator ends directly after them. SPEC 15.14. */
+    /* The draws are the recorded ones, in order, and the generator's state is the one directly after them.
+       SPEC 15.14. */
     size_t wrong = 0;
     for (size_t i = 0; i < draws; i += VALUES) {
         flis_randn(&before, drawn, VALUES);
@@ -424,7 +424,7 @@ static void replay_run(const char *name, flis_sampling sampling, uint64_t seed)
     flis_free(&ctx);
 }
 
-/* ---- PLMS once more, right and wrong --------------------------------------------------------------------------- */
+/* ---- A second implementation of PLMS, and its wrong variants --------------------------------------------------- */
 
 enum variant { RIGHT, UNGUIDED_HISTORY, HISTORY_OF_MIXED, FROM_IMPROVED, ONE_EVALUATION, VARIANTS };
 
@@ -436,7 +436,7 @@ static float stepped(const flis_steps *steps, size_t index, float x, float e)
     return sqrtf(before) * pred_x0 + sqrtf(1.0f - before) * e;
 }
 
-/* Everything is elementwise once eps is recorded: the whole trajectory of value k, guidance scale 2. */
+/* With recorded eps everything is elementwise: the whole trajectory of value k, guidance scale 2. */
 static float plms_value(const flis_steps *steps, const replay *r, size_t k, float x, enum variant variant)
 {
     const double *eps = r->eps + k;
@@ -479,8 +479,8 @@ static void plms_variants(void)
         double worst = 0;
         for (size_t k = 0; k < VALUES; k++)
             worst = fmax(worst, fabs((double)plms_value(steps, &r, k, (float)x_T[k], (enum variant)v) - final[k]));
-        if (v == RIGHT) CHECK(worst == 0, "the second writing of PLMS is off by %g", worst);
-        else CHECK(worst > 1e-3, "wrong variant %d of PLMS goes unnoticed: off by only %g", v, worst);
+        if (v == RIGHT) CHECK(worst == 0, "the second implementation of PLMS is off by %g", worst);
+        else CHECK(worst > 1e-3, "wrong variant %d of PLMS is not detected: it is off by only %g", v, worst);
     }
     replay_close(&r);
     free(x_T);
@@ -508,12 +508,12 @@ static bool zero_eps(flis_ctx *ctx, void *user, const flis_real *x, int64_t t, f
     return true;
 }
 
-/* Counts what flis_sample calls, and stops it in one of four ways. */
+/* Counts the calls of flis_sample, and lets it finish or stops it in one of three ways. */
 typedef struct stops {
     size_t evaluations, steps, reported, at_step; /* at_step: the number of steps after which it stops */
     enum { GO_ON, INTERRUPT, STEP_FAILS, MODEL_FAILS } how;
     volatile int interrupted;
-    bool in_order; /* progress went "sample", 0..total */
+    bool in_order; /* progress was reported as "sample", 0..total */
 } stops;
 
 static bool count_eps(flis_ctx *ctx, void *user, const flis_real *x, int64_t t, flis_real *eps, flis_real *uncond)
@@ -540,7 +540,7 @@ static void count_progress(void *user, const char *what, size_t done, size_t tot
     s->reported++;
 }
 
-/* Ten steps report 0 to 10. A run that stops after three has the error of its cause, and the model is not called
+/* Ten steps report 0 to 10. A run that stops after three steps has the error of its cause, and the model is not called
    again. */
 static void sampling_stops(void)
 {
@@ -563,14 +563,14 @@ static void sampling_stops(void)
         CHECK(s.in_order && (how != GO_ON || s.reported == 11), "way %d: progress was reported %zu times", how,
               s.reported);
         CHECK(done || !flis_sample(&ctx, &(flis_sampling){FLIS_DDIM, 10, 0, 2}, 16, x, &model),
-              "a failed context samples");
-        CHECK(s.evaluations == evaluations[how], "a failed context evaluates");
+              "flis_sample succeeded with a failed context");
+        CHECK(s.evaluations == evaluations[how], "flis_sample called the model with a failed context");
         flis_free(&ctx);
     }
 }
 
-/* Without golden tensors: S + 1 draws for PLMS, S for DDIM, for any eta. Wrong: none where sigma is 0; one fewer. The
-   next picture of the same generator would start from other noise. SPEC 15.14. */
+/* Without golden tensors: S + 1 draws for PLMS, S for DDIM, for any eta. Wrong: no draws where sigma is 0; one draw
+   fewer. The next picture of the same generator would start from different noise. SPEC 15.14. */
 void test_sampler_noise_stays_in_step(void)
 {
     for (int kind = 0; kind < 2; kind++) {
@@ -588,13 +588,13 @@ void test_sampler_noise_stays_in_step(void)
         flis_sampling sampling = {kind ? FLIS_DDIM : FLIS_PLMS, 10, 0, 2};
         flis_model_fn model = {zero_eps, NULL, NULL};
         CHECK(flis_sample(&ctx, &sampling, 16, x, &model), "%s", ctx.error);
-        CHECK(memcmp(&expected, &ctx.rng, sizeof expected) == 0, "%s drew another number of times",
+        CHECK(memcmp(&expected, &ctx.rng, sizeof expected) == 0, "%s made a wrong number of draws",
               kind ? "DDIM" : "PLMS");
         flis_randn(&ctx.rng, next, 16);
         flis_randn(&undrawn, wrong[0], 16);
         flis_randn(&fewer, wrong[1], 16);
         for (int i = 0; i < 16; i++)
-            CHECK(next[i] != wrong[0][i] && next[i] != wrong[1][i], "noise not drawn goes unnoticed at %d", i);
+            CHECK(next[i] != wrong[0][i] && next[i] != wrong[1][i], "missing draws are not detected at %d", i);
         flis_free(&ctx);
     }
     sampling_stops();

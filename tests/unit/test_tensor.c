@@ -1,7 +1,5 @@
-/* test_tensor.c - elementary functions and gates against libm; number formats exhaustively; the arena; files of tensors.
- * Operations to the bit are in test_ops.c.
- * Checks: test_tensor_elementwise, test_tensor_functions, test_tensor_half, test_tensor_sha256,
- *   test_tensor_arena, test_tensor_arguments, test_tensor_uninitialised, test_tensor_file_round_trip, test_tensor_file_damaged, test_tensor_formula, test_tensor_load_lists
+/* test_tensor.c - elementary functions and activations against libm; number formats exhaustively; the arena; files of
+ * tensors. test_ops.c compares operations to the bit.
  */
 #include "tests/unit/test.h"
 
@@ -23,7 +21,8 @@ static bool equal(const flis_real *a, const flis_real *b, size_t count)
 
 /* ---- Elementwise ----------------------------------------------------------------------------------------------- */
 
-/* Within half a unit in the last place of real, and a little for the function's own error, of libm's answer in double. */
+/* The difference from libm's answer in double is within half a unit in flis_real's last place, plus a little for the
+   function's own error. */
 static double off_by(flis_real got, double wanted)
 {
     double unit = fmax(fabs(wanted), (double)FLT_MIN) * (sizeof(flis_real) == 4 ? 0x1p-24 : 0x1p-50);
@@ -47,15 +46,15 @@ void test_tensor_elementwise(void)
         double v = x->x[2 * i + 1];
         worst[0] = fmax(worst[0], off_by(silu->x[2 * i + 1], v / (1 + exp(-v))));
         worst[1] = fmax(worst[1], off_by(quick->x[2 * i + 1], v / (1 + exp(-1.702 * v))));
-        /* far below zero Phi is tiny; there only the absolute error counts */
+        /* for large negative x Phi is tiny, and only the absolute error matters */
         double gelu = v * 0.5 * erfc(-v / sqrt(2));
         worst[2] = fmax(worst[2], v > -4 ? off_by(geglu->x[i], gelu) : fabs(geglu->x[i] - gelu) * 1e9);
     }
     CHECK(worst[0] <= 1.01 && worst[1] <= 1.01, "SiLU is %.3f units off, quick GELU %.3f", worst[0], worst[1]);
     CHECK(worst[2] <= 1.2, "GEGLU is %.3f units off", worst[2]);
-    /* Tanh GELU instead of erf, or the gate in the first half, would show. SPEC 15.8. */
+    /* Wrong: tanh GELU instead of erf; the gate in the first half. SPEC 15.8. */
     double v = 1.5, tanh_gelu = 0.5 * v * (1 + tanh(sqrt(2 / acos(-1)) * (v + 0.044715 * v * v * v)));
-    CHECK(fabs(tanh_gelu - v * 0.5 * erfc(-v / sqrt(2))) > 1e-5, "tanh GELU would not be noticed");
+    CHECK(fabs(tanh_gelu - v * 0.5 * erfc(-v / sqrt(2))) > 1e-5, "tanh GELU is not detected");
     flis_real out_of_order[2] = {2, 0.5};
     flis_tensor *pair = flis_rows(&ctx, 1, 1, 2);
     memcpy(pair->x, out_of_order, sizeof out_of_order);
@@ -106,7 +105,7 @@ void test_tensor_half(void)
         if (flis_float_to_bf16(flis_bf16_to_float((uint16_t)u)) != u && !isnan(flis_bf16_to_float((uint16_t)u)))
             wrong++;
     }
-    CHECK(wrong == 0, "%zu halves are wrong", wrong);
+    CHECK(wrong == 0, "%zu halves are converted wrongly", wrong);
     const struct {
         float x;
         uint16_t half;
@@ -151,20 +150,20 @@ void test_tensor_arena(void)
     free(wanted);
     flis_dry dry;
     size_t used = ctx.arena.used;
-    CHECK(flis_dry_begin(&ctx, &dry), "cannot run dry");
+    CHECK(flis_dry_begin(&ctx, &dry), "a dry run fails");
     flis_tensor *big = flis_rows(&ctx, 1, (size_t)1 << 20, (size_t)1 << 8);
-    CHECK(big && !big->x, "a dry tensor has memory");
+    CHECK(big && !big->x, "a tensor of a dry run has memory");
     flis_rewind(&ctx, dry.mark);
     flis_dry_end(&ctx, &(flis_dry){dry.mark, dry.peak, dry.macs});
     CHECK(ctx.arena.used == used && flis_ok(&ctx), "dry: %s", ctx.error);
     CHECK(!flis_rows(&ctx, SIZE_MAX / 2, 3, 1) && strstr(ctx.error, "out of memory"), "%s", ctx.error);
-    CHECK(!flis_rows(&ctx, 1, 1, 1), "a failed context hands out memory");
+    CHECK(!flis_rows(&ctx, 1, 1, 1), "a failed context allocates memory");
     flis_free(&ctx);
 }
 
 /* ---- Arguments ------------------------------------------------------------------------------------------------- */
 
-/* An operation must have failed with these words; the context is made usable again. */
+/* An operation must have failed with these words. Clears the context's error. */
 static void refused(flis_ctx *ctx, const char *what, bool done, const char *says)
 {
     CHECK(!done && strstr(ctx->error, says), "%s: got \"%s\", wanted \"…%s…\"", what, ctx->error, says);
@@ -179,7 +178,7 @@ static flis_param weight_of(flis_ctx *ctx, int rank, size_t a, size_t b, size_t 
     return w;
 }
 
-/* Each bad argument of an operation ends in a sentence. */
+/* Each invalid argument of an operation fails with a message. */
 void test_tensor_arguments(void)
 {
     flis_ctx c, *ctx = &c;
@@ -260,7 +259,7 @@ void test_tensor_arguments(void)
     flis_free(ctx);
 }
 
-/* A context that flis_init has not seen, zero or garbage, ends in a sentence, not in a crash. */
+/* A context that was not initialised by flis_init, zero or garbage, gives an error message, not a crash. */
 void test_tensor_uninitialised(void)
 {
     for (int i = 0; i < 2; i++) {
@@ -333,12 +332,12 @@ void test_tensor_file_round_trip(void)
     flis_write_real(&ctx, out, x, 5);
     CHECK(!flis_write_end(&ctx, out) && strstr(ctx.error, "not written"), "a value short: %s", ctx.error);
     FILE *left = fopen(unfinished, "rb");
-    CHECK(!left, "an unfinished file stands under its name");
+    CHECK(!left, "an unfinished file has the final name");
     if (left) fclose(left);
     flis_free(&ctx);
 }
 
-/* Damaged files and the words that the sentence must have. Checkpoints have theirs in test_checkpoints.c. */
+/* Damaged files and the words that the message must contain. test_checkpoints.c does the same for checkpoints. */
 void test_tensor_file_damaged(void)
 {
     const struct {
@@ -393,7 +392,7 @@ void test_tensor_file_damaged(void)
     flis_free(&ctx);
 }
 
-/* Values worked out apart from the C code (Python, from the formula of the header). */
+/* Values computed independently of the C code (in Python, from the formula in the header). */
 void test_tensor_formula(void)
 {
     flis_real x[3];
@@ -416,7 +415,7 @@ void test_tensor_formula(void)
           (double)tie[1], (double)tie[2]);
 }
 
-/* One error lists every missing and every misshaped tensor. */
+/* One error lists every missing tensor and every tensor of a wrong shape. */
 void test_tensor_load_lists(void)
 {
     flis_ctx ctx;
@@ -444,7 +443,7 @@ void test_tensor_load_lists(void)
 }
 
 /* FIPS 180-4's examples (NIST's SHA256.pdf), in one piece and byte by byte; the lengths around a block's end against
-   sha256sum(1); and a tensor's digest against its values written in files' order. */
+   sha256sum(1); and a tensor's digest against that of its values in the order of files. */
 void test_tensor_sha256(void)
 {
     static const struct {

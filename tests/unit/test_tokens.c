@@ -1,11 +1,9 @@
-/* test_tokens.c - the tokenizer, with the small vocabulary of models/ (CLIP's own: tests/shared_tokens.c).
- * Checks: test_tokens_pinned, test_tokens_utf8, test_tokens_entities, test_tokens_characters, test_tokens_normal_form,
- *   test_tokens_lower_case, test_tokens_words, test_tokens_merge_order, test_tokens_special, test_tokens_alignment,
- *   test_tokens_limit, test_tokens_refused, test_tokens_damaged, test_tokens_gzip, test_tokens_long
+/* test_tokens.c - the tokenizer, with the small vocabulary of models/ (with CLIP's own:
+ * tests/external/shared_tokens.c).
  *
- * The pinned ids come from a second implementation in Python 3.8 (its html, unicodedata, str.lower and re do there what
- * the tables of clip.c do here); it agreed with flis on 40,000 random texts besides, with CLIP's vocabulary.
- * Most checks need no ids: they say that two texts have the same tokens, or into which words a text is split.
+ * The pinned ids come from a second implementation in Python 3.8, which uses html, unicodedata, str.lower and re
+ * instead of the tables of clip.c. It also agreed with flis on 40,000 random texts with CLIP's vocabulary. Most checks
+ * need no ids: they require that two texts have the same tokens, or that a text is split into certain words.
  */
 #include "tests/unit/test.h"
 
@@ -27,7 +25,7 @@ static void done(flis_ctx *ctx, flis_vocab *vocab)
     flis_free(ctx);
 }
 
-/* The ids with spaces between them; cut off where out ends. */
+/* The ids with spaces between them, truncated at the end of out. */
 static void list_ids(flis_ctx *ctx, const flis_vocab *vocab, const char *text, size_t length, char *out, size_t room)
 {
     int32_t *ids = NULL;
@@ -40,7 +38,7 @@ static void list_ids(flis_ctx *ctx, const flis_vocab *vocab, const char *text, s
     free(ids);
 }
 
-/* Without merges, tokens are bytes, and any difference between cleaned texts shows. */
+/* Without merges, tokens are bytes, so any difference between cleaned texts is detected. */
 static void same(int line, const char *a, const char *b, bool equal)
 {
     char x[2000], y[2000];
@@ -53,7 +51,8 @@ static void same(int line, const char *a, const char *b, bool equal)
     done(&ctx, bytes);
 }
 
-/* Without merges each word ends in the one token above 255: their distances are the words' lengths in bytes. */
+/* Without merges the last token of each word is above 255, and no other is: the distances between these tokens are the
+   words' lengths in bytes. */
 static void words(int line, const char *text, const char *lengths)
 {
     char got[200] = "";
@@ -112,7 +111,7 @@ void test_tokens_utf8(void)
     DIFFERENT("\xE2\x82", FFFD FFFD); /* one per byte */
     SAME("\xE2(\xA1", FFFD "(" FFFD);
     SAME("\xF0\x9F\x98 sky", FFFD " sky");
-    SAME("\xC0\xAF", FFFD FFFD);                   /* overlong: no byte of it begins anything */
+    SAME("\xC0\xAF", FFFD FFFD);                   /* overlong: no byte of it is a valid first byte */
     SAME("\xED\xA0\x80", FFFD FFFD FFFD);          /* a surrogate */
     DIFFERENT("\xED\xA0\x80", FFFD);               /* one per sequence */
     SAME("\xF4\x90\x80\x80", FFFD FFFD FFFD FFFD); /* beyond U+10FFFF */
@@ -126,40 +125,40 @@ void test_tokens_entities(void)
 {
     SAME("rock &amp; sea", "rock & sea");
     SAME("caf&eacute;", "caf\xC3\xA9");
-    SAME("caf&EACUTE;", "caf\xC3\xA9"); /* capitals mean É, in lower case é */
+    SAME("caf&EACUTE;", "caf\xC3\xA9"); /* the entity in capitals is É, in lower case é */
     SAME("&szlig;&SZLIG;", "\xC3\x9Fss");
-    SAME("&LTIMES;", "& ltimes ;");       /* not in capitals: HTML reads &LT there */
+    SAME("&LTIMES;", "& ltimes ;");       /* has no form in capitals: HTML reads &LT here */
     SAME("&amp;amp;eacute;", "\xC3\xA9"); /* until stable */
     SAME("&#65;&#x42;&#X43;", "abc");
     SAME("&#x3b;&#59;", "&#x3b;&#59;");
-    DIFFERENT("&#59;", ";"); /* ftfy leaves this one */
+    DIFFERENT("&#59;", ";"); /* ftfy does not decode this one */
     SAME("&#1;sky", "sky");
     SAME("&#xD800;&#x110000;&#0;", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");
     SAME("&#x93;", "\"");        /* a C1 control as Windows-1252 */
     SAME("&eacute", "& eacute"); /* no semicolon */
     SAME("&nosuch; &;", "& nosuch ; &;");
     SAME("&am\x01p;", "&");         /* the second round sees it */
-    SAME("\xEF\xBC\x86lt;b", "<b"); /* a full-width & does as well */
-    /* After a `<` entities stay, on its line and all later ones; a line before it is not concerned. */
+    SAME("\xEF\xBC\x86lt;b", "<b"); /* a full-width & starts an entity, too */
+    /* After a `<` entities are kept, on its line and all later lines, but not on earlier lines. */
     SAME("a<b &eacute;", "a<b & eacute ;");
     SAME("&eacute; <", "& eacute ; <");
     SAME("&eacute;\n<", "\xC3\xA9 <");
     SAME("<\n&eacute;", "< & eacute ;");
-    SAME("&lt; &eacute;", "< \xC3\xA9"); /* not for a `<` that came of an entity */
+    SAME("&lt; &eacute;", "< \xC3\xA9"); /* not after a `<` that came from an entity */
 }
 
 void test_tokens_characters(void)
 {
     SAME("\xEF\xAC\x81re \xEF\xAC\x84 \xC5\x89 \xEF\xAC\x85", "fire ffl 'n \xC5\xBFt");
-    DIFFERENT("\xC3\xA6", "ae"); /* æ is a letter */
+    DIFFERENT("\xC3\xA6", "ae"); /* æ is a letter of its own */
     SAME("\xEF\xBC\xB3\xEF\xBC\xAB\xEF\xBC\xB9", "sky");
-    SAME("\xEF\xBD\xB6\xEF\xBE\x9E", "\xE3\x82\xAC"); /* half-width ka and its voice mark are ga */
+    SAME("\xEF\xBD\xB6\xEF\xBE\x9E", "\xE3\x82\xAC"); /* half-width ka and its voiced sound mark are ga */
     SAME("don\xE2\x80\x99t \xE2\x80\x9Csky\xE2\x80\x9D", "don't \"sky\"");
     SAME("\xC2\x93sky\xC2\x94 \xC2\x80", "\"sky\" \xE2\x82\xAC");
     SAME("\x1B[1;31msky\x1B[0m", "sky");
-    SAME("\x1B[31", "[31"); /* no letter, no escape: only the control is deleted */
+    SAME("\x1B[31", "[31"); /* without a final letter it is no escape sequence: only the control character is deleted */
     SAME("blue\x07sky\xEF\xBB\xBF\xE2\x81\xAA", "bluesky");
-    DIFFERENT("blue\xC2\xADsky", "bluesky"); /* a soft hyphen stays */
+    DIFFERENT("blue\xC2\xADsky", "bluesky"); /* a soft hyphen is kept */
     SAME(" \t blue\xC2\xA0\n\xE3\x80\x80sky\r\n", "blue sky");
     DIFFERENT("blue\xE2\x80\x8Bsky", "blue sky"); /* a zero-width space is not white space */
 }
@@ -168,12 +167,12 @@ void test_tokens_normal_form(void)
 {
     SAME("cafe\xCC\x81", "caf\xC3\xA9");
     SAME("\xE2\x84\xAB", "\xC3\xA5");               /* Angstrom, A with ring, in lower case */
-    SAME("q\xCC\x87\xCC\xA3", "q\xCC\xA3\xCC\x87"); /* marks in order of class */
+    SAME("q\xCC\x87\xCC\xA3", "q\xCC\xA3\xCC\x87"); /* marks are sorted by combining class */
     SAME("e\xCC\xA3\xCC\x82", "\xE1\xBB\x87");      /* two steps: e, dot below, circumflex */
     SAME("e\xCC\x82\xCC\xA3", "\xE1\xBB\x87");
-    DIFFERENT("a\xCC\x85\xCC\x81", "\xC3\xA1\xCC\x85"); /* the overline, of the same class, is between them */
+    DIFFERENT("a\xCC\x85\xCC\x81", "\xC3\xA1\xCC\x85"); /* the overline blocks the composition */
     SAME("\xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8", "\xEA\xB0\x81");
-    SAME("\xE0\xA5\x98", "\xE0\xA4\x95\xE0\xA4\xBC"); /* an exclusion: decomposed, never composed again */
+    SAME("\xE0\xA5\x98", "\xE0\xA4\x95\xE0\xA4\xBC"); /* a composition exclusion: decomposed, but not composed again */
     SAME("\xEF\xA4\x80", "\xE8\xB1\x88");
     SAME("\xCD\xBE", ";");
     DIFFERENT("\xC2\xB2", "2"); /* NFC, not NFKC */
@@ -187,8 +186,8 @@ void test_tokens_lower_case(void)
 #define FINAL "\xCF\x82"
     SAME("SKY \xC3\x89 \xD0\x96", "sky \xC3\xA9 \xD0\xB6");
     SAME("\xCE\x91\xCE\xA3", ALPHA FINAL);
-    DIFFERENT("\xCE\x91\xCE\xA3", ALPHA SIGMA); /* lower case letter by letter */
-    SAME("\xCE\xA3", SIGMA);                    /* nothing before it */
+    DIFFERENT("\xCE\x91\xCE\xA3", ALPHA SIGMA); /* wrong: lower case of each letter by itself */
+    SAME("\xCE\xA3", SIGMA);                    /* no letter before it */
     SAME("\xCE\x91\xCE\xA3\xCE\x91", ALPHA SIGMA ALPHA);
     SAME("\xCE\x91\xCE\xA3'", ALPHA FINAL "'");
     SAME("\xCE\x91.\xCE\xA3.", ALPHA "." FINAL "."); /* full stops are skipped */
@@ -205,15 +204,15 @@ void test_tokens_words(void)
 {
     WORDS("red sky", "3 3");
     WORDS("it's don't we'll they've I'm you're he'd", "2 2 3 2 2 3 4 3 1 2 3 3 2 2");
-    WORDS("rock'n'roll", "4 1 1 1 4"); /* 'n is no contraction */
-    WORDS("!'s", "2 1");               /* `others` are taken as far as they go */
+    WORDS("rock'n'roll", "4 1 1 1 4"); /* 'n is not a contraction */
+    WORDS("!'s", "2 1");               /* a run of other characters is one word */
     WORDS("''s", "2 1");
     WORDS("'s's", "2 2");
     WORDS("IT'S", "2 2");
-    WORDS("it'\xC5\xBF", "2 3");          /* a long s is an s where case does not matter */
-    WORDS("101 3d", "1 1 1 1 1");         /* each digit alone */
-    WORDS("\xC2\xBD\xE2\x85\xA3", "2 3"); /* so are other numbers */
-    WORDS("fire_hydrant", "4 1 7");       /* to \w an underscore is a letter, here it is not */
+    WORDS("it'\xC5\xBF", "2 3");          /* without regard to case a long s is an s */
+    WORDS("101 3d", "1 1 1 1 1");         /* each digit is a word */
+    WORDS("\xC2\xBD\xE2\x85\xA3", "2 3"); /* and so is each other number */
+    WORDS("fire_hydrant", "4 1 7");       /* for \w an underscore is a letter, here it is not */
     WORDS("__init__", "2 4 2");
     WORDS("blue-sky, sea...", "4 1 3 1 3 3");
     WORDS("q\xCC\x84q", "1 2 1");   /* a mark is neither letter nor number */
@@ -239,11 +238,11 @@ void test_tokens_merge_order(void)
         const char *text, *ids;
     } rows[] = {{"abc", "64 512"},        /* lowest rank first; from the left it would be 513 322 */
                 {"ab", "64 321"},         /* the merge is of `b`, not of `b</w>` */
-                {"aaa", "514 320"},       /* from the left; from the right it would be 64 and another */
+                {"aaa", "514 320"},       /* from the left; from the right it would be 64 and another id */
                 {"aaaab", "514 514 321"}, /* all occurrences of one merge before the next */
                 {"aaab", "515 321"},      {"aaaba", "514 513 320"}};
     flis_ctx ctx;
-    /* The last line's halves exist only in part: `aa</w>` is made by no line, so the file is refused there. */
+    /* The last line's right half `aa</w>` is not made by any line, so the file is refused at this line. */
     flis_vocab *vocab = vocab_of(&ctx, "order.txt", merges, strlen(merges));
     CHECK(!vocab && strstr(ctx.error, "order.txt:6:") && strstr(ctx.error, "right"), "aa</w> passed: %s", ctx.error);
     flis_free(&ctx);
@@ -268,7 +267,7 @@ void test_tokens_special(void)
         {"<|startoftext|>sky<|endoftext|>", "998 530 999"},
         {"<|ENDOFTEXT|> sea", "999 576"}, /* as a word of the pattern, after lower case */
         {"&lt;|startoftext|&gt;", "998"},
-        {"<|\xC5\xBFtartoftext|>", "27 91 129 123 519 81 544 69 83 68 87 83 91 285"}}; /* a word, but not the token */
+        {"<|\xC5\xBFtartoftext|>", "27 91 129 123 519 81 544 69 83 68 87 83 91 285"}}; /* not the special token */
     for (size_t i = 0; vocab && i < sizeof rows / sizeof *rows; i++) {
         list_ids(&ctx, vocab, rows[i].text, strlen(rows[i].text), got, sizeof got);
         CHECK(strcmp(got, rows[i].ids) == 0, "\"%s\": %s, wanted %s", rows[i].text, got, rows[i].ids);
@@ -291,7 +290,7 @@ static bool classes_are(const flis_prompt *p, const int *want, size_t count)
     return p->classes == count;
 }
 
-/* Classes are counted per item between U+0020; the prompt is tokenised whole. SPEC 15.5. */
+/* Classes are counted per item between spaces (U+0020); the prompt is tokenised as a whole. SPEC 15.5. */
 void test_tokens_alignment(void)
 {
     flis_ctx ctx;
@@ -308,8 +307,8 @@ void test_tokens_alignment(void)
         CHECK(p.ids[0] == 998 && p.ids[14] == 999 && p.ids[76] == 999 && p.ids[13] == 832, "BOS, tokens, EOS, padding");
         flis_prompt_free(&p);
     }
-    /* Context: alone, `caf&eacute;` is é; after a `<` it is left as an entity. Wrong variants: counting per phrase,
-       splitting at every white space, tokenising item by item. */
+    /* Context matters: `caf&eacute;` by itself has é; after a `<` the entity is kept. Wrong variants: counting per
+       phrase, splitting at every white space, tokenising item by item. */
     flis_phrase one = {context, 3};
     CHECK(vocab && flis_prompt_make(&ctx, vocab, &one, 1, &p), "%s", ctx.error);
     if (vocab && flis_ok(&ctx)) {
@@ -317,7 +316,8 @@ void test_tokens_alignment(void)
         long whole = count_of(&ctx, vocab, context);
         CHECK(items == 7 && whole == 10, "%ld tokens item by item, %ld as a whole, wanted 7 and 10", items, whole);
         CHECK((long)p.classes == items && (long)p.classes != whole, "%zu classes: counted per phrase", p.classes);
-        CHECK((long)p.tokens == whole && (long)p.tokens != items, "%zu tokens: the prompt is not whole", p.tokens);
+        CHECK((long)p.tokens == whole && (long)p.tokens != items, "%zu tokens: the prompt is not tokenised as a whole",
+              p.tokens);
         flis_prompt_free(&p);
     }
     one.text = tab;
@@ -350,7 +350,7 @@ void test_tokens_limit(void)
         bool made = flis_prompt_make(&ctx, vocab, &phrase, 1, &p);
         CHECK(made == (tokens == cut), "%zu tokens: %s", n, made ? "cut, not refused" : ctx.error);
         if (made) {
-            CHECK(p.tokens == 75 && p.classes == 75 && p.ids[75] == 530 && p.ids[76] == 999, "75 tokens fit");
+            CHECK(p.tokens == 75 && p.classes == 75 && p.ids[75] == 530 && p.ids[76] == 999, "75 tokens must fit");
             flis_prompt_free(&p);
         } else {
             CHECK(strstr(ctx.error, number) && strstr(ctx.error, " 75"), "which numbers? %s", ctx.error);
@@ -365,7 +365,7 @@ void test_tokens_limit(void)
     flis_prompt p;
     CHECK(vocab && !flis_prompt_make(&ctx, vocab, two, 2, &p) && strstr(ctx.error, " 81 "), "81 tokens: %s", ctx.error);
     *ctx.error = 0;
-    /* Few classes, many tokens: after the `<` each of the entities is 7 tokens, alone it is 4. */
+    /* Few classes, many tokens: after the `<` each of the entities is 7 tokens, by itself 4. */
     char context[] = "a<b caf&eacute; caf&eacute; caf&eacute; caf&eacute; caf&eacute; caf&eacute; caf&eacute;"
                      " caf&eacute; caf&eacute; caf&eacute; sky sky sky";
     flis_phrase one = {context, 5};
@@ -373,7 +373,7 @@ void test_tokens_limit(void)
     done(&ctx, vocab);
 }
 
-/* BOS or EOS within a phrase shifts all later tokens against their classes, however it came about. */
+/* BOS or EOS within a phrase shifts all later tokens against their classes, whatever text it comes from. */
 void test_tokens_refused(void)
 {
     char literal[] = "sky <|endoftext|> sea", glued[] = "a<|startoftext|>b", capital[] = "<|EndOfText|>",
@@ -451,11 +451,11 @@ void test_tokens_gzip(void)
     done(&ctx, vocab);
     file[15] ^= 1;
     vocab = vocab_of(&ctx, "vocab.txt.gz", file, sizeof file);
-    CHECK(!vocab && strstr(ctx.error, "vocab.txt.gz"), "a wrong checksum passed");
+    CHECK(!vocab && strstr(ctx.error, "vocab.txt.gz"), "a wrong checksum was accepted");
     done(&ctx, vocab);
 }
 
-/* Long and repetitive texts take time in proportion: each of these would be minutes if a step were quadratic. */
+/* The time for long and repetitive texts is linear. Wrong: with a quadratic step each of these would take minutes. */
 void test_tokens_long(void)
 {
     static const char *const units[] = {"sky", "a",         "&amp;", "e\xCC\x81\xCC\xA7", "\xCC\x81\xCC\xA7",
@@ -471,7 +471,7 @@ void test_tokens_long(void)
         CHECK(flis_tokenize(&ctx, vocab, text, LENGTH, &ids) > 0, "%s…: %s", units[u], ctx.error);
         free(ids);
     }
-    /* &amp;amp;amp;… loses one level a round: all of them while the text is short, refused when it is long. */
+    /* &amp;amp;amp;… loses one level per round. In a short text all levels are removed; a long text is refused. */
     for (size_t i = 0; text && i < LENGTH; i++) text[i] = i ? "amp;"[(i - 1) % 4] : '&';
     int32_t *ids = NULL;
     long n = vocab && text ? flis_tokenize(&ctx, vocab, text, 4001, &ids) : -1;

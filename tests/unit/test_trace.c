@@ -1,15 +1,12 @@
-/* test_trace.c - what traces show: the insides of attentions, every layer by name, summary statistics.
- * Checks: test_trace_changes_nothing, test_trace_insides, test_trace_weights_are_attention, test_trace_asks,
- *   test_trace_summary, test_trace_summary_not_finite
- */
+/* test_trace.c - traces: the intermediate tensors of attentions, every layer by name, summary statistics. */
 #include "tests/unit/test.h"
 
 #include <float.h>
 
-/* Everything that was traced, copied, by name. */
+/* Copies of all traced tensors, by name. */
 typedef struct record {
-    flis_ctx own;         /* holds the copies */
-    size_t count, wanted; /* wanted: how often trace_wants was asked */
+    flis_ctx own;         /* owns the copies */
+    size_t count, wanted; /* wanted: the number of calls of trace_wants */
     size_t limit;         /* trace_wants returns false for more values than this */
     struct {
         char name[160];
@@ -73,7 +70,7 @@ static bool same(const flis_tensor *a, const flis_tensor *b)
     return a && b && flis_count(a) == flis_count(b) && memcmp(a->x, b->x, flis_count(a) * sizeof(flis_real)) == 0;
 }
 
-/* ---- A network with a layout, not square, two samples of which one is plain -------------------------------------- */
+/* ---- A network with a layout that is not square; of two samples one has no layout -------------------------------- */
 
 static const flis_unet_config SMALL = {
     .in = 4,
@@ -135,7 +132,7 @@ static flis_tensor *network_run(network *n)
     return y;
 }
 
-/* No bit of a result depends on whether it is traced, or on how much: U-Net, autoencoder both ways, text encoder. */
+/* Tracing, of all tensors or of some, changes no bit of a result: U-Net, encoder, decoder, text encoder. */
 void test_trace_changes_nothing(void)
 {
     const flis_vae_config vae_config = {32, 4, {1, 1, 1, 1}, 1, 4, 4, 0.18215, 32};
@@ -158,11 +155,11 @@ void test_trace_changes_nothing(void)
                              flis_clip_encode(ctx, clip, ids, 1)};
         for (int i = 0; i < 4; i++) {
             if (!run) plain[i] = y[i];
-            CHECK(same(y[i], plain[i]), "result %d is another when traced with limit %zu: %s", i, run ? r->limit : 0,
+            CHECK(same(y[i], plain[i]), "result %d differs when traced with limit %zu: %s", i, run ? r->limit : 0,
                   ctx->error);
         }
         CHECK(!r || r->count > 100, "only %zu tensors were traced", r ? r->count : 0);
-        CHECK(!r || r->limit || r->wanted > 10, "the trace was asked %zu times", r ? r->wanted : 0);
+        CHECK(!r || r->limit || r->wanted > 10, "trace_wants was called %zu times", r ? r->wanted : 0);
         if (r) record_free(ctx, r);
     }
     flis_vae_free(vae);
@@ -191,8 +188,8 @@ static flis_real score_of(const flis_tensor *q, const flis_tensor *k, size_t hea
     return (0 + sum) * (flis_real)(1 / sqrt((double)d));
 }
 
-/* q, k, v are to_q's, to_k's, to_v's outputs by head; scores are their canonical products, to the bit; the mask is the
-   layout's; weights are the softmax of masked scores; the weighted v, projected, is what the module puts out. */
+/* q, k, v are the outputs of to_q, to_k, to_v by head; scores are their canonical products, to the bit; the mask is the
+   layout's; weights are the softmax of masked scores; the weighted v, projected, is the module's output. */
 static void check_insides(const record *r, const network *n, const char *module, bool cross)
 {
     const flis_tensor *q = find(r, module, ".q"), *k = find(r, module, ".k"), *v = find(r, module, ".v");
@@ -212,7 +209,7 @@ static void check_insides(const record *r, const network *n, const char *module,
             const flis_real *s = scores->x + (b * H * W + i) * keys, *w = weights->x + (b * H * W + i) * keys;
             double largest = -DBL_MAX, sum = 0;
             for (size_t j = 0; j < keys; j++) {
-                const bool half = i % W < W / 2; /* where class 8 is; column 2 is attended, column 3 is class 154 */
+                const bool half = i % W < W / 2; /* positions of class 8; column 2 is attended, column 3 is class 154 */
                 const bool attended = b >= heads || !cross || (j == 1 ? half : j == 3 ? !half : true);
                 const size_t at = (samples > 1 ? b / heads * H * W + i : i) * keys + j;
                 wrong_scores += memcmp(&s[j], (const flis_real[]){score_of(q, k, b, i, j)}, sizeof *s) != 0;
@@ -249,8 +246,8 @@ void test_trace_insides(void)
 }
 
 /* Attention over values that are 1 at one key and 0 at the others gives that key's weight: dot(e, v) is e itself, and
-   the division is the same. So the traced weights must be what flis_attention works with, to the bit; weights times v
-   must be its output, but for the roundings that the order of division makes. */
+   the division is the same. So the traced weights must equal those that flis_attention uses, to the bit; weights times
+   v must equal its output up to the rounding errors of dividing earlier or later. */
 void test_trace_weights_are_attention(void)
 {
     enum { HEADS = 3, D = 5, TQ = 37, TK = 21 };
@@ -280,7 +277,7 @@ void test_trace_weights_are_attention(void)
                 wrong += y->x[i] != weights->x[((n * HEADS + head) * TQ + query) * TK + key];
             }
         }
-        CHECK(!wrong, "mask %d: %zu weights are not those of flis_attention", m, wrong);
+        CHECK(!wrong, "mask %d: %zu weights differ from those of flis_attention", m, wrong);
         flis_tensor *y = flis_attention(&ctx, q, k, v, HEADS, 0.3, mask[m]);
         double error = 0;
         for (size_t i = 0; weights && i < flis_count(y); i++) {
@@ -316,10 +313,10 @@ void test_trace_asks(void)
         large += inside && flis_count(small->item[i].x) > H * W * FLIS_TOKENS;
         insides += inside;
     }
-    CHECK(insides && !large, "%zu insides, of which %zu are larger than wanted", insides, large);
+    CHECK(insides && !large, "%zu tensors inside attentions, of which %zu are larger than wanted", insides, large);
     for (size_t i = 0; i < none->count; i++)
-        CHECK(!strstr(none->item[i].name, ".scores") && !strstr(none->item[i].name, ".mask"), "%s was not asked for",
-              none->item[i].name);
+        CHECK(!strstr(none->item[i].name, ".scores") && !strstr(none->item[i].name, ".mask"),
+              "%s is not wanted, but was traced", none->item[i].name);
     CHECK(none->count < small->count && small->count < all->count, "%zu, %zu, %zu tensors", none->count, small->count,
           all->count);
     record_free(&n->ctx, all);
@@ -330,7 +327,7 @@ void test_trace_asks(void)
 
 /* ---- Summaries --------------------------------------------------------------------------------------------------- */
 
-/* Against sums over the values in file order, written out; the digest against that of the bytes. */
+/* Compares with sums over the values in file order, written out, and the digest with that of the bytes. */
 void test_trace_summary(void)
 {
     enum { N = 2, HEIGHT = 5, WIDTH = 7, C = 3, COUNT = N * HEIGHT * WIDTH * C };
@@ -384,7 +381,7 @@ void test_trace_summary(void)
     flis_free(&ctx);
 }
 
-/* NaN first: it is counted, and its position is reported before that of any large number. */
+/* NaN is counted, and its position is reported instead of that of a large number. */
 void test_trace_summary_not_finite(void)
 {
     flis_ctx ctx;

@@ -1,6 +1,4 @@
-/* test_train.c - the optimiser: AdamW, clipping, averages, and that a resumed training gives the same bits.
- * Checks: test_train_adamw, test_train_workers, test_train_clip, test_train_resume, test_train_swap, test_train_refuses, test_train_learns
- */
+/* test_train.c - the optimiser: AdamW, clipping, averages; a resumed training gives the same bits. */
 #include "tests/unit/test.h"
 #include "tools/train/adamw.h"
 
@@ -82,7 +80,7 @@ static bool same_weights(const model *a, const model *b)
         const trained_weight *s = &a->training.item[i], *t = &b->training.item[i];
         if (memcmp(x, y, bytes) || memcmp(s->m, t->m, bytes) || memcmp(s->v, t->v, bytes)) return false;
         if (s->ema && memcmp(s->ema, t->ema, bytes)) return false;
-        only_packed.value = NULL; /* the panels must hold the same values */
+        only_packed.value = NULL; /* the panels must contain the same values */
         if (p->packed) flis_param_get(&only_packed, y);
         if (memcmp(x, y, bytes)) return false;
     }
@@ -106,7 +104,7 @@ static void reference(const training *t, double clip, int number, double *p, dou
     }
 }
 
-/* Relative to the largest value. In float about 1e-7 per step, 40 steps. */
+/* Relative to the largest value. In float about 1e-7 per step, for 40 steps. */
 #ifdef FLIS_DOUBLE
 static const double TOLERANCE = 1e-14;
 #else
@@ -155,7 +153,7 @@ static void against_reference(double clip)
     model_end(&m);
 }
 
-/* Three workers' gradients are added in order and are all zero afterwards; a NaN of one of them is refused. */
+/* The gradients of three workers are added in order and are all zero afterwards; a NaN in one of them is refused. */
 void test_train_workers(void)
 {
     model one, three;
@@ -173,7 +171,7 @@ void test_train_workers(void)
               three.ctx.error);
     }
     CHECK(one.training.norm == three.training.norm && same_weights(&one, &three),
-          "three workers give other weights than the sum of their gradients");
+          "three workers give weights that differ from those of the sum of their gradients");
     for (int i = 0; i < WEIGHTS; i++)
         for (size_t k = 0; k < 3 * SHAPES[i].count; k++)
             CHECK(three.weight[i].grad[k] == 0, "a worker's gradient was not set to zero by the step");
@@ -223,14 +221,14 @@ void test_train_resume(void)
         for (int i = 0; i < 3; i++) step(&a);
         save(&a, path);
         for (int i = 0; i < 4; i++) step(&a);
-        step(&b); /* other values, which reading must overwrite */
+        step(&b); /* different values, which reading must overwrite */
         flis_file *file = flis_file_open(&b.ctx, path);
         CHECK(file && training_read(&b.ctx, file, &b.training) && b.training.step == 3, "%s", b.ctx.error);
         flis_file_close(file);
         for (int i = 0; i < 4; i++) step(&b);
         CHECK(same_weights(&a, &b), "resumed after 3 of 7 steps, the weights differ");
         step(&b);
-        CHECK(!same_weights(&a, &b), "one more step changes nothing");
+        CHECK(!same_weights(&a, &b), "another step changes nothing");
         model_end(&a);
         model_end(&b);
     }
@@ -297,7 +295,7 @@ void test_train_refuses(void)
     model_end(&b);
 }
 
-/* ---- All of it together ---------------------------------------------------------------------------------------- */
+/* ---- A whole training ------------------------------------------------------------------------------------------ */
 
 /* A small network learns a function that it can express: the loss falls to a hundredth in 300 steps with accumulated gradients. */
 void test_train_learns(void)

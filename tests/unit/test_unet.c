@@ -1,11 +1,8 @@
 /* test_unet.c - RCA and the U-Net against the authors' PyTorch tensors (golden/tinyunet_B_16: formula weights, tiny B).
- * Checks: test_unet_blocks_mix, test_unet_blocks_boat, test_unet_blocks_plain, test_unet_mask, test_unet_mask_edges,
- *   test_unet_uncond_is_plain, test_unet_time_embedding, test_unet_not_square, test_unet_batch, test_unet_refuses,
- *   test_unet_eps_of_norms
  *
  * Tolerances: eps within 2e-5 (t = 981, 500) and 1e-5 (t = 1), absolute. Inner tensors reach 21, where PyTorch's
- * float32 is itself up to 3.9e-5 off (flis64), so their tolerance is 1e-5 of their largest value, where that is above
- * 1; the largest error measured is 6.5e-6, in time_embed, which PyTorch computes in float32 and flis in double
+ * float32 is itself up to 3.9e-5 off (flis64), so their tolerance is 1e-5 of their largest value, if that is above 1.
+ * The largest error measured is 6.5e-6, in time_embed, which PyTorch computes in float32 and flis in double
  * (FLIS_TEST_ERRORS=1 prints it).
  */
 #include "tests/unit/test.h"
@@ -110,7 +107,8 @@ void test_unet_blocks_plain(void)
     blocks("plain");
 }
 
-/* The mask by its definition, on the authors' grids (golden/labels): column k+1, absent classes, -1. */
+/* The mask by its definition, on the authors' grids (golden/labels): column k+1 for token k, absent classes, class
+   -1. */
 void test_unet_mask(void)
 {
     flis_ctx ctx;
@@ -186,7 +184,8 @@ void test_unet_uncond_is_plain(void)
     CHECK(flis_ok(&ctx), "%s", ctx.error);
     if (flis_ok(&ctx)) {
         size_t bytes = flis_count(a) * sizeof(flis_real);
-        CHECK(memcmp(a->x, b->x, bytes) == 0 && memcmp(a->x, d->x, bytes) == 0, "plain attention differs from itself");
+        CHECK(memcmp(a->x, b->x, bytes) == 0 && memcmp(a->x, d->x, bytes) == 0,
+              "the three forms of plain attention differ");
         CHECK(memcmp(a->x, c->x, bytes) != 0, "the layout has no effect");
     }
     free(l);
@@ -194,7 +193,8 @@ void test_unet_uncond_is_plain(void)
     flis_free(&ctx);
 }
 
-/* PyTorch's float32 frequencies are up to one unit in the last place off; at t = 999 that is 6e-5. SPEC 15.10. */
+/* PyTorch's float32 frequencies have errors of up to one unit in the last place, which is 6e-5 at t = 999.
+   SPEC 15.10. */
 void test_unet_time_embedding(void)
 {
     size_t count = 0;
@@ -206,7 +206,7 @@ void test_unet_time_embedding(void)
         flis_time_embedding(t[i], 320, got);
         double error = test_max_error(got, wanted + i * 320, 320, NULL);
         if (!(error <= worst)) worst = error;
-        for (size_t k = 0; k < 160; k++) { /* against libm, the float rounding alone */
+        for (size_t k = 0; k < 160; k++) { /* against libm: only the rounding to float */
             double angle = t[i] * exp(-log(10000.0) * (double)k / 160);
             CHECK(fabs((double)got[k] - cos(angle)) <= 3.1e-8 && fabs((double)got[160 + k] - sin(angle)) <= 3.1e-8,
                   "t %g, frequency %zu: got %.9g, %.9g", t[i], k, (double)got[k], (double)got[160 + k]);
@@ -271,7 +271,7 @@ void test_unet_refuses(void)
     flis_free(&ctx);
 }
 
-/* ---- eps of the norms ------------------------------------------------------------------------------------------ */
+/* ---- Eps of the norms ------------------------------------------------------------------------------------------ */
 
 /* A weight of a network by its checkpoint name. */
 typedef struct wanted {
@@ -306,9 +306,9 @@ static bool same(const flis_tensor *a, const flis_tensor *b)
     return a && b && flis_count(a) == flis_count(b) && memcmp(a->x, b->x, flis_count(a) * sizeof(flis_real)) == 0;
 }
 
-/* Eps is 1e-5 in ResBlocks and out, 1e-6 in SpatialTransformers. With ordinary activations the two results are within
-   the tolerance of each other, so latents are made a thousand times smaller and the norms are computed again outside
-   the U-Net with each eps: the right one must agree to the bit, the other must not. SPEC 15.7. */
+/* Eps is 1e-5 in ResBlocks and out, 1e-6 in SpatialTransformers. With ordinary activations the two results differ by
+   less than the tolerance. Therefore the latents are made a thousand times smaller, and the norms are computed again
+   outside the U-Net with each eps: the correct one must agree to the bit, the other must not. SPEC 15.7. */
 void test_unet_eps_of_norms(void)
 {
     flis_ctx ctx, own;
@@ -357,13 +357,13 @@ void test_unet_eps_of_norms(void)
         y = flis_add_to_all(&ctx, y, flis_linear(&ctx, emb, w[4].param, w[5].param, NULL));
         y = flis_group_norm(&ctx, y, w[6].param, w[7].param, res_eps, true);
         y = flis_conv(&ctx, y, w[8].param, w[9].param, FLIS_SAME, k[0].x);
-        CHECK(same(y, k[2].x) == !other, "ResBlock with eps %g: %s", res_eps, other ? "not noticed" : "differs");
+        CHECK(same(y, k[2].x) == !other, "ResBlock with eps %g: %s", res_eps, other ? "not detected" : "differs");
         y = flis_group_norm(&ctx, k[2].x, w[10].param, w[11].param, transformer_eps, false);
         y = flis_conv(&ctx, y, w[12].param, w[13].param, FLIS_SAME, NULL);
         CHECK(same(y, k[3].x) == !other, "SpatialTransformer with eps %g: %s", transformer_eps,
-              other ? "not noticed" : "differs");
+              other ? "not detected" : "differs");
         y = flis_group_norm(&ctx, k[4].x, w[14].param, w[15].param, res_eps, false);
-        CHECK(same(y, k[5].x) == !other, "out with eps %g: %s", res_eps, other ? "not noticed" : "differs");
+        CHECK(same(y, k[5].x) == !other, "out with eps %g: %s", res_eps, other ? "not detected" : "differs");
     }
     CHECK(flis_ok(&ctx), "%s", ctx.error);
     flis_unet_free(unet);

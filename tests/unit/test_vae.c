@@ -1,9 +1,8 @@
 /* test_vae.c - the autoencoder against the authors' PyTorch tensors (golden/tinyvae_B: formula weights, tiny B, 4 x 6).
- * Checks: test_vae_decode, test_vae_encode, test_vae_bytes, test_vae_refuses, test_vae_eps_of_norms
  *
  * Tolerances: picture and moments within 1e-5, absolute. Inner tensors reach 10, where PyTorch's float32 is itself up
- * to 1.7e-5 from the truth (flis64), so they are held in units of their largest value, where above 1: 4e-6, twice the
- * 1.9e-6 measured (FLIS_TEST_ERRORS=1 prints it).
+ * to 1.7e-5 off (flis64), so their tolerance is 4e-6 of their largest value, if that is above 1: twice the 1.9e-6
+ * measured (FLIS_TEST_ERRORS=1 prints it).
  */
 #include "tests/unit/test.h"
 
@@ -76,7 +75,7 @@ void test_vae_bytes(void)
         rounded_would_differ += floor(level + 0.5) != wanted[i];
     }
     CHECK(off_by_one <= 2, "%zu of %zu bytes are off by one", off_by_one, count);
-    CHECK(rounded_would_differ > count / 4, "rounding instead of truncating would not be noticed");
+    CHECK(rounded_would_differ > count / 4, "rounding instead of truncating is not detected");
     free(wanted);
     free(picture.pixels);
     flis_vae_free(vae);
@@ -97,7 +96,7 @@ void test_vae_refuses(void)
     flis_free(&ctx);
 }
 
-/* Eps is 1e-6. The last norm is computed again with each eps from the traced tensors: the right one must agree to the
+/* Eps is 1e-6. The last norm is computed again with each eps from the traced tensors: the correct one must agree to the
    bit, the other must not. SPEC 15.7. (The scale of the attention, SPEC 15.16, is checked by the golden tensors.) */
 typedef struct norm_check {
     flis_ctx *own;
@@ -140,7 +139,7 @@ void test_vae_eps_of_norms(void)
     for (int other = 0; other < 2 && c.before && c.after; other++) {
         flis_tensor *y = flis_group_norm(&ctx, c.before, c.gain, c.bias, other ? 1e-5 : 1e-6, false);
         bool same = y && memcmp(y->x, c.after->x, flis_count(y) * sizeof(flis_real)) == 0;
-        CHECK(same == !other, "eps %s", other ? "1e-5 is not noticed" : "1e-6 differs");
+        CHECK(same == !other, "eps %s", other ? "1e-5 is not detected" : "1e-6 differs");
     }
     flis_vae_free(vae);
     flis_free(&ctx);

@@ -1,14 +1,13 @@
-/* test_windows.c - windows of scenes and padding keys (tools/train): a window's prompt has the words of what is visible in it, with
- * their classes, and a new cross-attention does not attend to padding.
- * Checks: test_windows_words, test_windows_alone, test_windows_shares,
- *   test_windows_positions, test_windows_weights, test_windows_padding
+/* test_windows.c - windows of scenes and padding keys (tools/train): a window's prompt has the words of the regions
+ * that are visible in it, with their classes; a new cross-attention does not attend to padding.
  */
 #include "tests/unit/test.h"
 #include "tools/train/train.h"
 
 enum { T_BOS = 7, T_EOS = 9, T_SIDE = 16 };
 
-/* Two things on stuff, and a style: "red ball" (17) covers 2 x 2 cells, "boat" (3) 1 x 2, "sea" (2) the rest; words 100…104. */
+/* Two things on a background, and a style: "red ball" (17) covers 2 x 2 cells, "boat" (3) 1 x 2, "sea" (2) the rest;
+   words 100…104. */
 static void two_things(latents *l)
 {
     static const int16_t ids[] = {T_BOS, 100, 101, 102, 103, 104}, classes[] = {17, 17, 2, 3, -1};
@@ -32,8 +31,8 @@ void test_windows_words(void)
     CHECK(flis_init(&ctx) && latents_new(&ctx, &l, 1, T_SIDE, T_SIDE), "no room");
     two_things(&l);
     const int16_t empty[2] = {T_BOS, T_EOS};
-    for (int part = 0; part < 2;
-         part++) { /* the upper left quarter, the lower right one: there 2 cells of boat are too few */
+    /* the upper left quarter and the lower right one, where 2 cells of boat are too few */
+    for (int part = 0; part < 2; part++) {
         uint8_t label[64];
         int32_t ids[FLIS_TOKENS];
         float class_ids[FLIS_TOKENS];
@@ -52,7 +51,7 @@ void test_windows_words(void)
     flis_free(&ctx);
 }
 
-/* --alone: of the regions' words those of one phrase, and the style's; none where the phrase covers too few cells. */
+/* --alone: only the words of one phrase and the style's word; no word of the phrase if it covers too few cells. */
 void test_windows_alone(void)
 {
     static const int of[] = {17, 2, 3},
@@ -79,8 +78,8 @@ void test_windows_alone(void)
     flis_free(&ctx);
 }
 
-/* How many of 400 windows around things name more than one region; all have the style's word. With --alone 0.25 a quarter of them
-   names one. */
+/* The number of windows, of 400 around things, whose prompts name more than one region; all have the style's word. With
+   --alone 0.25 a quarter of the windows names one region. */
 enum { SAMPLED = 400 };
 static int named_together(job *j, batch *b, double alone)
 {
@@ -129,7 +128,7 @@ void test_windows_shares(void)
     flis_free(&j.ctx);
 }
 
-/* --things-weight: pixels of a crop, row by row. A class's second phrase is a thing if the class is. */
+/* --things-weight: pixels of a crop, row by row. The second phrase of a class is a thing if the class is. */
 void test_windows_weights(void)
 {
     world_scene *s = calloc(1, sizeof *s);
@@ -147,7 +146,7 @@ void test_windows_weights(void)
     free(s);
 }
 
-/* How many of DRAWN windows contain the ball, how many lie at the upper and at the lower edge. */
+/* Of DRAWN windows, the number that contain the ball, that lie at the upper edge, and that lie at the lower edge. */
 enum { DRAWN = 3000 };
 static void draw_windows(const latents *l, bool things, int *balls, int *top_most, int *bottom_most)
 {
@@ -166,8 +165,8 @@ static void draw_windows(const latents *l, bool things, int *balls, int *top_mos
     }
 }
 
-/* A window is drawn for one word of all and contains what the word names: the ball, with two words of five, is in far more windows
-   than if windows were drawn uniformly (37 % of them). */
+/* A window is drawn for one of the words and contains the region of that word. The ball, with two of five words, is in
+   far more windows than with uniform drawing (37 % of them). */
 void test_windows_positions(void)
 {
     flis_ctx ctx;
@@ -178,13 +177,14 @@ void test_windows_positions(void)
     draw_windows(&l, false, &balls, &top, &bottom);
     CHECK(balls > DRAWN / 2 && balls < DRAWN, "the ball is in %d of %d windows", balls, DRAWN);
     CHECK(top > DRAWN / 10 && bottom > DRAWN / 10, "%d at the top, %d at the bottom", top, bottom);
-    l.class_ids[1] = 3; /* "ball boat sea boat" and a style: of the things one is the ball, two the boat */
+    l.class_ids[1] =
+        3; /* "ball boat sea boat" and a style: of the words for things one is the ball's, two are the boat's */
     draw_windows(&l, true, &balls, &top, &bottom);
-    CHECK(balls > 30 * DRAWN / 100 && balls < 37 * DRAWN / 100, "of things alone, the ball is in %d of %d windows",
+    CHECK(balls > 30 * DRAWN / 100 && balls < 37 * DRAWN / 100, "with things only, the ball is in %d of %d windows",
           balls, DRAWN);
     l.class_ids[0] = l.class_ids[1] = l.class_ids[3] = 2; /* no thing: as without --things */
     draw_windows(&l, true, &balls, &top, &bottom);
-    CHECK(balls > 40 * DRAWN / 100 && balls < DRAWN, "without things, the ball is in %d of %d windows", balls, DRAWN);
+    CHECK(balls > 40 * DRAWN / 100 && balls < DRAWN, "without a thing, the ball is in %d of %d windows", balls, DRAWN);
     for (int i = 0; i < 5; i++) l.class_ids[i] = 3; /* only the boat is named */
     draw_windows(&l, false, &balls, &top, &bottom);
     CHECK(balls < DRAWN / 10 && bottom > DRAWN / 10,
@@ -202,12 +202,13 @@ void test_windows_positions(void)
     flis_free(&ctx);
 }
 
-/* Scores q1 k / sqrt(head) of padding and of a word orthogonal to it, in each head of every cross-attention. */
+/* The scores q1 k / sqrt(head) of padding and of a word orthogonal to padding, in each head of every
+   cross-attention. */
 enum { T_HEADS = 2, T_ATTENTIONS = 16 };
 typedef struct scores {
     const flis_real *feature[2]; /* padding, word */
     double of[2][T_ATTENTIONS * T_HEADS];
-    size_t seen, biases; /* scores; norm2's biases that are 1 */
+    size_t seen, biases; /* numbers of scores, and of norm2's biases that are 1 */
     flis_real *query;
 } scores;
 
@@ -244,8 +245,8 @@ static bool score(flis_ctx *ctx, void *user, const char *name, flis_param *p)
     return true;
 }
 
-/* Padding's scores fall by 6 from those of the random weights; those of orthogonal words do not change. Keys are rounded to float:
-   errors of 3.6e-8 were measured (2.7e-15 in double); FLIS_TEST_ERRORS=1 prints them. */
+/* The scores of padding are lower by 6 than with the random weights; those of orthogonal words do not change. Keys are
+   rounded to float: errors of 3.6e-8 were measured (2.7e-15 in double); FLIS_TEST_ERRORS=1 prints them. */
 void test_windows_padding(void)
 {
     enum { D = 64 };

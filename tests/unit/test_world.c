@@ -1,8 +1,4 @@
-/* test_world.c - the small world (tools/world): the same bytes everywhere, and every set as its rules say.
- * Checks: test_world_pinned, test_world_repeats, test_world_labels, test_world_sets, test_world_held_out,
- *   test_world_captions, test_world_prompts, test_world_styles, test_world_misplaced, test_world_often, test_world_outlined,
- *   test_world_exchanged, test_world_refuses
- */
+/* test_world.c - the small world (tools/world): the same bytes on every machine, and every set as its rules require. */
 #include "tests/unit/test.h"
 #include "tools/world/internal.h"
 
@@ -28,8 +24,8 @@ static uint64_t scenes_hash(world_scene *s, const char *set, uint64_t first, int
     return h;
 }
 
-/* The hashes come from this program, built by gcc 12 at -O3 on x86-64; gcc and clang, -O0 to -O3, with and without FMA, 32 and 64
-   bits gave the same. If they change, so do training data and held-out layouts. */
+/* The hashes come from this program, built by gcc 12 at -O3 on x86-64. gcc and clang at -O0 to -O3, with and without
+   FMA, with 32 and 64 bits, gave the same. If the hashes change, training data and held-out layouts change too. */
 void test_world_pinned(void)
 {
     static const struct {
@@ -68,7 +64,7 @@ void test_world_repeats(void)
         world_draw(seed, world_set("text2image"), a);
         world_draw(seed + 1, world_set("ood-style"), b);
         world_draw(seed, world_set("text2image"), b);
-        CHECK(scene_hash(a) == scene_hash(b), "seed %llu: another scene the second time", (unsigned long long)seed);
+        CHECK(scene_hash(a) == scene_hash(b), "seed %llu: a different scene the second time", (unsigned long long)seed);
     }
     free(a);
     free(b);
@@ -135,7 +131,7 @@ static void count_scene(census *c, const world_scene *s)
     c->plain += strcmp(joined, s->caption) == 0;
 }
 
-/* What the scenes of each set may contain and must contain. The fine-tuning sees only plain names of classes 1 to 20. */
+/* What the scenes of each set may and must contain. Fine-tuning uses only plain names of classes 1 to 20. */
 void test_world_sets(void)
 {
     enum { SCENES = 150 };
@@ -181,7 +177,7 @@ void test_world_sets(void)
     free(s);
 }
 
-/* A bit of the composition's hash decides whether a scene is held out, so no label map can be in both halves. */
+/* A bit of the composition's hash determines if a scene is held out, so no label map can be in both sets. */
 void test_world_held_out(void)
 {
     enum { SCENES = 120 };
@@ -286,8 +282,8 @@ void test_world_styles(void)
     free(without);
 }
 
-/* In "anything" about two things in five may stand where their class otherwise never does, and the ground does not hide a sun on it.
-   Found: 551 of 1390 things, 89 things of the sky on the ground, 1327 pixels of suns. */
+/* In "anything" about two things in five may be at positions where their class otherwise never is, and the ground does
+   not hide a sun on it. Measured: 551 of 1390 things, 89 things of the sky on the ground, 1327 pixels of suns. */
 void test_world_misplaced(void)
 {
     const world_rules *r = world_set("anything"), *usual = world_set("phrases");
@@ -309,7 +305,7 @@ void test_world_misplaced(void)
     }
     CHECK(100 * misplaced > 38 * things && 100 * misplaced < 42 * things, "%d of %d things are misplaced", misplaced,
           things);
-    CHECK(elsewhere > things / 20, "%d of %d things belong in the sky and stand on the ground", elsewhere, things);
+    CHECK(elsewhere > things / 20, "%d of %d things belong in the sky and are on the ground", elsewhere, things);
     world_scene *s = malloc(sizeof *s);
     int low = 0;
     for (uint64_t seed = 0; s && seed < 300; seed++) {
@@ -320,8 +316,8 @@ void test_world_misplaced(void)
     free(s);
 }
 
-/* Classes in `often` replace others; the number of things in a scene stays the same. Found: 703 of 1345 things with it, 369 of
-   1348 without: 2.91 times the odds. */
+/* Classes in `often` replace others; the number of things in a scene stays the same. Measured: 703 of 1345 things with
+   `often`, 369 of 1348 without: 2.91 times the odds. */
 void test_world_often(void)
 {
     int things[2] = {0}, often[2] = {0};
@@ -339,15 +335,15 @@ void test_world_often(void)
             }
         }
     }
-    CHECK(abs(things[0] - things[1]) < things[0] / 100, "%d things, and %d where none comes more often", things[0],
-          things[1]);
+    CHECK(abs(things[0] - things[1]) < things[0] / 100, "%d things, and %d without `often`", things[0], things[1]);
     const double odds = (double)often[0] / (things[0] - often[0]) / ((double)often[1] / (things[1] - often[1]));
     CHECK(odds > 2.7 && odds < 3.2, "%d of %d things, and %d of %d without: %.2f times the odds, wanted about %d",
           often[0], things[0], often[1], things[1], odds, OFTEN);
 }
 
-/* In "shapes" two things in five fill the outline of another, without gaps and without pixels outside. Found: 569 of 1365 things;
-   of the pixels of a red ball in another outline (its gleam is white) at least 63 percent are red. */
+/* In "shapes" two things in five fill the outline of another, without gaps and without pixels outside. Measured: 569 of
+   1365 things. Of the pixels of a red thing in another outline (a ball's highlight is white) at least 63 percent are
+   red. */
 void test_world_outlined(void)
 {
     const world_rules *r = world_set("shapes");
@@ -376,7 +372,7 @@ void test_world_outlined(void)
         }
         draw_thing(a, &own, GRASS);
         draw_outlined(b, &other, GRASS);
-        CHECK(memcmp(a->label, b->label, sizeof a->label) == 0, "%s: another map", world_class_name(class));
+        CHECK(memcmp(a->label, b->label, sizeof a->label) == 0, "%s: a different map", world_class_name(class));
         long red = 0, gaps = 0, inside = 0, changed = 0;
         for (int i = 0; i < WORLD_PIXELS; i++) {
             const tint c = b->pixel[i];
@@ -387,14 +383,14 @@ void test_world_outlined(void)
         }
         CHECK(inside > 100 && 10 * red > 6 * inside, "%s: %ld of %ld pixels are red", world_class_name(class), red,
               inside);
-        CHECK(gaps == 0 && changed == 0, "%s: %ld pixels of gaps, %ld beside it", world_class_name(class), gaps,
-              changed);
+        CHECK(gaps == 0 && changed == 0, "%s: %ld pixels of gaps, %ld outside", world_class_name(class), gaps, changed);
     }
     free(a);
     free(b);
 }
 
-/* Exchanged things keep label and phrase, and each has exactly the other's map; the pixels there change. */
+/* Exchanged things keep label and phrase, and each has exactly the other's region of the map; the pixels there
+   change. */
 void test_world_exchanged(void)
 {
     world_scene *before = malloc(sizeof *before), *after = malloc(sizeof *after);
@@ -408,8 +404,8 @@ void test_world_exchanged(void)
         if (n < 2) continue;
         memcpy(r.exchange, id, sizeof id);
         CHECK(world_draw(seed, &r, after), "seed %d: no scene", (int)seed);
-        CHECK(strcmp(before->caption, after->caption) == 0 && before->phrases == after->phrases, "seed %d: other words",
-              (int)seed);
+        CHECK(strcmp(before->caption, after->caption) == 0 && before->phrases == after->phrases,
+              "seed %d: different words", (int)seed);
         long wrong = 0, painted = 0, inside = 0;
         for (int i = 0; i < WORLD_PIXELS; i++) {
             const int was = before->label[i], is = was == id[0] ? id[1] : was == id[1] ? id[0] : was;

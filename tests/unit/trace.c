@@ -1,4 +1,4 @@
-/* trace.c - holds the library's named intermediates against golden tensors. */
+/* trace.c - compares the library's named intermediates with golden tensors. */
 #include "tests/unit/test.h"
 
 bool test_trace_open(test_trace *t, const char *golden, const char *prefix, double tolerance)
@@ -32,7 +32,7 @@ size_t test_trace_expected(const test_trace *t)
     return count;
 }
 
-/* PyTorch's order into a fresh array. */
+/* Copies the values in PyTorch's order into a new array. */
 static flis_real *in_file_order(const flis_tensor *x)
 {
     flis_real *y = malloc(flis_count(x) * sizeof *y);
@@ -41,8 +41,8 @@ static flis_real *in_file_order(const flis_tensor *x)
     return y;
 }
 
-/* Absolute error, or (relative) in units of the golden tensor's largest value where that is above 1: inner tensors reach
-   20, where float32's own last bit is 2e-6. */
+/* Absolute error, or (relative) in units of the golden tensor's largest value where that is above 1: inner tensors
+   reach 20, where the last bit of float32 is 2e-6. */
 static double compare(flis_ctx *ctx, flis_file *file, const flis_entry *entry, const flis_tensor *x, double tolerance,
                       bool relative)
 {

@@ -1,4 +1,5 @@
-/* bench.h - what the parts of bench share. Every part measures one kind of work (each_thread), which the report prints. */
+/* bench.h - what the parts of bench share. Every part measures one kind of work with each_thread, and the report prints
+   the results. */
 #ifndef BENCH_H
 #define BENCH_H
 
@@ -48,9 +49,10 @@ double peak_rate(const bench *b); /* floating-point operations per second, all t
 
 /* ---- Measuring (measure.c) ------------------------------------------------------------------------------------- */
 
-/* The work to measure, once. The caller frees what it takes from the arena. */
+/* The work to measure, done once. The caller frees what it allocates in the arena. */
 typedef flis_tensor *work(flis_ctx *ctx, const void *what);
-/* Measures and reports on each number of threads; *t is the last. bytes: the amount of work where there are no multiply-adds. */
+/* Measures and reports with each number of threads; *t is the last result. bytes: the amount of work if there are no
+   multiply-adds. */
 bool each_thread(bench *b, const char *part, const char *name, work *run, const void *what, double bytes, timing *t);
 /* Formula values between -1 and 1. */
 void fill_values(flis_ctx *ctx, const char *name, flis_tensor *x);
@@ -66,7 +68,7 @@ void bench_load(bench *b);
 
 /* ---- The report (report.c) --------------------------------------------------------------------------------------- */
 
-void show_status(const char *what); /* on a terminal: a line that the next output replaces; "": clears it */
+void show_status(const char *what); /* on a terminal: shows a line that the next output replaces; "": clears it */
 void print_heading(const bench *b);
 void print_peak(bench *b, double rate, bool first);
 void print_timing(bench *b, const char *part, const char *name, const timing *t);

@@ -1,4 +1,5 @@
-/* kernels.c - the shapes of the operations that cost time in the 512x512 pipeline, each by itself. */
+/* kernels.c - the shapes of the operations that take most of the time of the 512x512 pipeline, each measured
+   separately. */
 #include "tools/bench/bench.h"
 
 #include <math.h>
@@ -102,7 +103,7 @@ typedef struct job {
     flis_tensor *x, *k; /* input (queries); keys and values */
 } job;
 
-/* The shape for --small: the channels of small networks, pictures of a quarter of the width. The 77 tokens stay. */
+/* The shape for --small: the channels of small networks, pictures of a quarter of the width, and again 77 tokens. */
 static form smaller(form s)
 {
     size_t *channels[] = {&s.c, &s.o}, *sides[] = {&s.h, &s.w};

@@ -1,9 +1,9 @@
 /* bench - how fast flis is on this machine, as fractions of what the machine can do.
  *
- * The measure is the machine's own peak of multiply-adds (peak.c), measured again just before and after every line: on a machine that
- * is busy or throttled the fractions still mean something, and the two peaks show that it is. Measured: the shapes of the model's
- * operations (kernels.c), then whole stages, then loading (stages.c). bench checks no result (the tests do) and tunes nothing: the
- * library runs as in `flis generate`.
+ * The unit is the machine's own peak rate of multiply-adds (peak.c), measured again just before and after every line.
+ * Therefore the fractions are still meaningful on a busy or throttled machine, and the two peaks reveal that state.
+ * bench measures the shapes of the model's operations (kernels.c), then whole stages, then loading (stages.c). It does
+ * not check results (the tests do) and tunes nothing: the library runs as in `flis generate`.
  */
 #include "tools/bench/bench.h"
 
@@ -62,14 +62,14 @@ static const option OPTIONS[] = {
      .value = "LIST",
      .parse = set_threads,
      .wanted = "numbers from 1 to 1024, like 1,2",
-     .help = "numbers of threads (default: 1,2 where there are two processors)"},
+     .help = "numbers of threads (default: 1,2 with two or more processors)"},
     {.name = "runs",
      .kind = OPTION_WHOLE,
      .offset = offsetof(bench, runs),
      .value = "N",
      .min = 1,
      .max = MAX_RUNS,
-     .help = "each line is the median of N runs (default 3), after one that does not count"},
+     .help = "each line is the median of N runs (default 3), after one run that is not counted"},
     {.name = "sizes",
      .kind = OPTION_CALL,
      .value = "[=LIST]",
@@ -80,17 +80,17 @@ static const option OPTIONS[] = {
     {.name = "full",
      .kind = OPTION_FLAG,
      .offset = offsetof(bench, full),
-     .help = "networks of Stable Diffusion v1.4's size (default where 5 GiB of memory are free)"},
+     .help = "networks of Stable Diffusion v1.4's size (default if 5 GiB of memory are free)"},
     {.name = "small",
      .kind = OPTION_FLAG,
      .offset = offsetof(bench, small),
-     .help = "small networks: takes seconds, to try bench; fractions of the peak mean little there"},
+     .help = "small networks: takes seconds, to try bench; fractions of the peak are not meaningful"},
     {.name = "model",
      .letter = 'm',
      .kind = OPTION_TEXT,
      .offset = offsetof(bench, model),
      .value = "FILE",
-     .help = "measure this model in place of one with formula weights; without it, `load` writes a temporary file (4.1 "
+     .help = "measure this model instead of one with formula weights; without it, `load` writes a temporary file (4.1 "
              "GB for --full, in the folder that TMPDIR names) and removes it"},
     {.name = "json",
      .kind = OPTION_FLAG,
@@ -145,7 +145,7 @@ static void bench_all(bench *b)
     flis_file_close(file);
     if (b->only & LOAD && flis_ok(ctx)) bench_load(b);
     show_status("");
-    print_memory(b); /* after an error too, so that the JSON is complete */
+    print_memory(b); /* also after an error, so that the JSON is complete */
 }
 
 int main(int argc, char **argv)

@@ -29,7 +29,7 @@ static bool measure(bench *b, work *run, const void *what, timing *t)
     size_t repeats = 1;
     b->ctx.arena.peak = used;
     double start = seconds_now(), estimate;
-    once(b, run, what); /* touches the pages, which is not to be measured */
+    once(b, run, what); /* not measured, because it touches the pages for the first time */
     estimate = seconds_now() - start;
     *t = (timing){.flop = 2 * (double)(b->ctx.macs - macs), .activations = (double)(b->ctx.arena.peak - used)};
     if (estimate < LEAST) {

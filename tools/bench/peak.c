@@ -1,15 +1,16 @@
-/* peak.c - the measure of bench: this machine's own peak of multiply-adds, found by a plain C99 loop that does nothing else,
- * compiled by the same compiler for the same machine as the library.
+/* peak.c - the unit of bench: this machine's peak rate of multiply-adds, measured with a plain C99 loop that does
+ * nothing else and is compiled like the library.
  */
 #include "tools/bench/bench.h"
 
 #include <math.h>
 
-/* ROWS rows of LANES independent sums in named arrays, one loop over the lanes each: s = s a + b, with nothing to load or store.
-   The shapes are those of tensor.c's kernel for the same macros: compilers keep them in registers (clang for AVX only with
-   two steps per iteration). A machine that starts two multiply-adds per cycle, with a latency of four, needs eight vectors.
-   Measured on one core of Zen 4, whose clock allows 118.2 GFLOP/s, gcc 12 / clang 14: AVX-512 118.2 / 118.2,
-   AVX2 118.2 / 118.2, SSE2 (half of it) 59.1 / 53.2. Clang with AVX2, one step per iteration: 52; 4 rows of 24: 51. */
+/* ROWS rows of LANES independent sums in named arrays, one loop over the lanes each: s = s a + b, with nothing to load
+   or store. The shapes are those of tensor.c's kernel for the same macros: compilers keep them in registers (clang for
+   AVX only with two steps per iteration). A machine that starts two multiply-adds per cycle with a latency of four
+   cycles needs eight vectors. Measured on one core of Zen 4, whose clock allows 118.2 GFLOP/s, gcc 12 / clang 14:
+   AVX-512 118.2 / 118.2, AVX2 118.2 / 118.2, SSE2 (half of it) 59.1 / 53.2. Clang with AVX2, one step per iteration:
+   52; 4 rows of 24: 51. */
 #if defined(__AVX512F__)
 enum { ROWS = 8, LANES = 128 / sizeof(flis_real), TWO_AT_ONCE = 0 };
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
@@ -24,8 +25,8 @@ enum { ROWS = 12, LANES = 16 / sizeof(flis_real), TWO_AT_ONCE = 0 };
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
 #endif
 
-/* tensor.c's condition. Without such hardware the peak is that of a product and a sum. Canonical arithmetic rounds once and cannot
-   reach it: flis then computes fma from several operations. */
+/* The same condition as in tensor.c. Without fma in hardware the peak is that of a product and a sum. flis cannot reach
+   it, because canonical arithmetic rounds once: flis then computes fma with several operations. */
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(FP_FAST_FMAF)
 #define HAVE_FMA 1
 #else
@@ -96,7 +97,7 @@ bool peak_has_fma(void)
     return HAVE_FMA;
 }
 
-/* The best of four tries: one that was preempted says nothing. */
+/* The best of four tries, because a preempted one is too slow. */
 size_t peak_calibrate(void)
 {
     size_t rounds = 1 << 10;

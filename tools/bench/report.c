@@ -50,7 +50,7 @@ void print_peak(bench *b, double rate, bool first)
     fflush(stdout);
 }
 
-/* The fraction is of the larger of the two peaks, so that it is never too good. */
+/* The fraction refers to the larger of the two peaks, so that it is never too high. */
 void print_timing(bench *b, const char *part, const char *name, const timing *t)
 {
     const double most = t->before > t->after ? t->before : t->after, flops = t->flop / t->median;

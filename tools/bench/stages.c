@@ -107,7 +107,7 @@ void bench_unet(bench *b, flis_file *file)
     for (size_t i = 0; s.unet && i < b->sizes.count && flis_ok(ctx); i++)
         bench_unet_size(b, &s, b->sizes.at[i], weights);
     flis_unet_free(s.unet);
-    flis_free(ctx); /* the next stage needs an arena of another size */
+    flis_free(ctx); /* the next stage needs an arena of a different size */
 }
 
 void bench_vae(bench *b, flis_file *file)
@@ -173,7 +173,7 @@ void bench_load(bench *b)
         if (!scratch_folder(ctx, "flis-bench", folder)) return;
         written = path_with(ctx, folder, "/flis-bench.safetensors");
         if (written && kind_of_file(written) != FILE_ABSENT) {
-            flis_fail(ctx, "%s: exists already", written); /* where there are no scratch folders */
+            flis_fail(ctx, "%s: exists already", written); /* on systems without scratch folders */
             free(written);
             return;
         }

@@ -1,6 +1,6 @@
-/* common.h - what the programs in tools/ share: options, terminal and progress, files that appear whole, text, pictures,
- * folders, presets. Every program answers -h, --help and --version, takes --opt VALUE and --opt=VALUE, writes data to stdout
- * and all else to stderr, and exits with 0 (done), 1 (failed) or 2 (wrong usage).
+/* common.h - what the programs in tools/ share: options, terminal and progress, files, text, pictures, folders,
+ * presets. Every program has -h, --help and --version, accepts --opt VALUE and --opt=VALUE, writes data to stdout and
+ * everything else to stderr, and exits with 0 (done), 1 (failed) or 2 (wrong usage).
  */
 #ifndef TOOLS_COMMON_H
 #define TOOLS_COMMON_H
@@ -17,13 +17,13 @@ typedef enum {
     OPTION_WHOLE,  /* uint64_t, min to max; max 0: up to 2^64-1 */
     OPTION_NUMBER, /* double, min to max */
     OPTION_WORD,   /* int, the index of one of the words */
-    OPTION_CALL    /* parse(options, text) sets the fields; false: not valid */
+    OPTION_CALL    /* parse(options, text) sets the fields; false: invalid */
 } option_kind;
 
-/* One row of a table of options. value: the placeholder in the help ("N", "FILE"); wanted: what a CALL accepts, for the sentence
-   that refuses a value. The help text states the default. `commands` says which of a program's commands take the option. */
+/* One row of a table of options. value: the placeholder in the help ("N", "FILE"); wanted: what a CALL accepts, for the
+   error message. The help text states the default. `commands` says which of a program's commands take the option. */
 typedef struct option {
-    const char *name; /* without dashes; "" where there is a letter only */
+    const char *name; /* without dashes; "" if there is only a letter */
     char letter;      /* -x, or 0 */
     option_kind kind;
     size_t offset; /* of the field in the program's struct of options */
@@ -37,8 +37,8 @@ typedef struct option {
 } option;
 
 typedef struct program {
-    const char *name;        /* "compare", "flis generate": begins every sentence */
-    const char *arguments;   /* after the name in the usage line; '\n' begins a further usage line */
+    const char *name;        /* "compare", "flis generate": starts every message */
+    const char *arguments;   /* after the name in the usage line; '\n' starts another usage line */
     const char *summary;     /* one sentence or more */
     const char *details;     /* printed after the options, long lines wrapped; NULL: none */
     const char *exit_status; /* for the help; NULL: 0 done, 1 failed, 2 wrong usage */
@@ -47,55 +47,58 @@ typedef struct program {
     unsigned command; /* bit of the command that runs; 0: the program has no commands */
 } program;
 
-/* Reads argv[1..]: options into *options, the other arguments to the front of argv (argv[0..*words - 1]). "--" ends the options;
-   the last of a kind wins. Returns -1 to go on, else the exit status: 0 after --help or --version, 2 after a sentence. */
+/* Reads argv[1..]: options into *options, the other arguments to the front of argv (argv[0..*words - 1]). "--" ends the
+   options; of equal options the last wins. Returns -1 to continue, else the exit status: 0 after --help or --version, 2
+   after an error message. */
 int options_read(const program *p, void *options, int argc, char **argv, int *words);
 void options_help(const program *p);
-/* Wrong usage: "NAME: sentence (see NAME --help)" on stderr. Returns 2. */
+/* Wrong usage: prints "NAME: message (see NAME --help)" on stderr. Returns 2. */
 int usage_error(const program *p, const char *format, ...);
 /* usage_error with "unexpected argument 'X'". */
 int unexpected_argument(const program *p, const char *text);
-/* Whole decimal number below 2^64; finite decimal number without blanks, hexadecimal or "inf". The whole text. */
+/* A whole decimal number below 2^64; a finite decimal number, without blanks, not hexadecimal, not "inf". The whole
+   text must match. */
 bool parse_whole(const char *text, uint64_t *out);
 bool parse_number(const char *text, double *out);
-/* "1,2,4" of whole numbers from min to max, at most `room`; false: not such a list. */
+/* "1,2,4" of whole numbers from min to max, at most `room` of them; false: not such a list. */
 bool parse_list(const char *text, uint64_t min, uint64_t max, uint64_t *out, size_t room, size_t *count);
-/* The end of main: prints ctx->error (unless status is 2), checks that stdout arrived, returns the exit status. */
+/* The end of main: prints ctx->error (unless status is 2), checks that stdout was written, returns the exit status. */
 int finish(const char *name, const flis_ctx *ctx, int status);
 
-/* ---- The machine (machine.c): all that is outside C99, each with a fallback --------------------------------------- */
+/* ---- The machine (machine.c): everything outside C99, with fallbacks ---------------------------------------------- */
 
-double seconds_now(void); /* since some moment; monotonic where the system has such a clock */
+double seconds_now(void); /* since an arbitrary moment; monotonic where the system has such a clock */
 bool is_terminal(FILE *stream);
 bool wants_color(FILE *stream); /* a terminal, and NO_COLOR is not set */
 /* The first Ctrl-C (or SIGTERM, SIGHUP) sets the flag, for ctx->interrupted; the second ends the program. Ignored signals stay
    ignored. */
 const volatile int *catch_signals(void);
 typedef enum { FILE_ABSENT, FILE_REGULAR, FILE_FOLDER, FILE_SPECIAL } file_kind;
-file_kind kind_of_file(const char *path);          /* links are followed */
-bool same_file(const char *a, const char *b);      /* both exist and are the same file, through links and hard links */
-bool make_folder(flis_ctx *ctx, const char *path); /* the folder exists afterwards; its parent must */
+file_kind kind_of_file(const char *path);     /* links are followed */
+bool same_file(const char *a, const char *b); /* both exist and are the same file; links and hard links are followed */
+bool make_folder(flis_ctx *ctx, const char *path); /* makes the folder if it does not exist; its parent must exist */
 bool each_entry(const char *path, void (*add)(void *user, const char *name),
                 void *user); /* of a folder; false: no such folder, or the system cannot list it */
 bool resolve_links(const char *path,
-                   char out[PATH_ROOM]); /* the file that a path's links lead to; false: too long, or a circle */
-bool is_separator(char c);               /* of folders in a path */
-/* Positions beyond 2 GiB too. file_size moves to the end. */
+                   char out[PATH_ROOM]); /* the file that a path's links lead to; false: too long, or a loop of links */
+bool is_separator(char c);               /* between the folders of a path */
+/* Also for positions beyond 2 GiB. file_size moves to the end. */
 bool file_seek(FILE *stream, uint64_t position);
 bool file_size(FILE *stream, uint64_t *size);
 size_t processors(void);
 double memory_available(void); /* bytes; 0: unknown */
 double memory_peak(void);      /* of this process, bytes; 0: unknown */
-/* A new folder of our own below TMPDIR; out[PATH_ROOM]. */
+/* Makes a new folder below TMPDIR; out[PATH_ROOM]. */
 bool scratch_folder(flis_ctx *ctx, const char *stem, char *out);
-void scratch_remove(const char *folder); /* the empty folder that scratch_folder made */
+void scratch_remove(const char *folder); /* removes the folder that scratch_folder made; it must be empty */
 
 /* ---- Progress (progress.c) ---------------------------------------------------------------------------------------- */
 
-/* On a terminal one line, redrawn; elsewhere a line for every tenth step and the last. Zero to begin with. */
+/* Progress: on a terminal one line that is redrawn, elsewhere a line for every tenth step and the last. Initialise it
+   to zero. */
 typedef struct progress {
     bool quiet;
-    const char *unit; /* "step": seconds for each and time left are shown; NULL: counts alone */
+    const char *unit; /* "step": seconds per step and the time left are shown; NULL: only counts */
     char what[32];
     double start, drawn;
     size_t first, done;
@@ -104,33 +107,33 @@ typedef struct progress {
 void progress_show(progress *p, const char *what, size_t done, size_t total);
 /* The same with text after the count: "loss 0.123". */
 void progress_note(progress *p, const char *what, size_t done, size_t total, const char *format, ...);
-/* Ends a line that is being redrawn; to be called before any other output to stderr. */
+/* Ends a line that is being redrawn. Must be called before any other output to stderr. */
 void progress_end(progress *p);
 
 /* ---- Files (files.c) ----------------------------------------------------------------------------------------------- */
 
-/* Files are written through flis_output_open, which every program uses: whole, or not at all. */
-/* A whole file at once. */
+/* Every program writes files with flis_output_open: completely or not at all. */
+/* Writes a whole file. */
 bool output_write(flis_ctx *ctx, const char *path, const void *bytes, size_t length);
-/* Whether flis_output_open will succeed, asked before hours of work: refuses a folder, a special file, and a name in a folder that cannot
-   be written to. */
+/* Returns true if flis_output_open will succeed; to be called before hours of work. Refuses a folder, a special file,
+   and a name in a folder that is not writable. */
 bool output_check(flis_ctx *ctx, const char *path);
 bool output_remove(const char *path); /* removes a regular file that the program wrote; links are followed */
-/* Opens a file to read it; fails with a sentence. */
+/* Opens a file for reading; fails with an error message. */
 FILE *input_open(flis_ctx *ctx, const char *path);
-/* SHA-256 of a file's bytes. */
+/* The SHA-256 of a file's bytes. */
 bool file_digest(flis_ctx *ctx, const char *path, char hex[65]);
 /* The same in pieces: adds a file's bytes to a sum and to *done. ctx->progress gets "digest", megabytes done and in total; total 0:
    no progress. */
 bool file_digest_add(flis_ctx *ctx, const char *path, flis_sha256 *sum, uint64_t *done, uint64_t total);
 /* path + end, to be freed: "model.safetensors" -> "model.safetensors.state". */
 char *path_with(flis_ctx *ctx, const char *path, const char *end);
-size_t folder_length(const char *path); /* of the folder part, its slash included; 0: none */
+size_t folder_length(const char *path); /* of the folder part, including its slash; 0: none */
 const char *base_name(const char *path);
 
 /* ---- Text (text.c) -------------------------------------------------------------------------------------------------- */
 
-/* Text that grows by appending. Zero to begin with; free(at). Where memory runs out the context fails. */
+/* Text that grows by appending. Initialise it to zero, and free(at). If memory runs out, the context fails. */
 typedef struct buffer {
     char *at;
     size_t length, room;
@@ -138,10 +141,10 @@ typedef struct buffer {
 void buffer_put(flis_ctx *ctx, buffer *b, const char *format, ...);
 void buffer_put_args(flis_ctx *ctx, buffer *b, const char *format, va_list args);
 void buffer_json_string(flis_ctx *ctx, buffer *b, const char *string);
-/* A number that reads back the same: `digits` significant ones, 0: as few as it takes. NaN and infinities, which JSON lacks, as
-   the strings "NaN", "Infinity", "-Infinity". */
+/* A number with `digits` significant digits; 0: as few as read back the same value. NaN and infinities, which JSON
+   lacks, as the strings "NaN", "Infinity", "-Infinity". */
 void buffer_json_number(flis_ctx *ctx, buffer *b, double x, int digits);
-/* Appends to a text in an array of `room` bytes; what does not fit is cut off. */
+/* Appends to a text in an array of `room` bytes; the text is truncated to fit. */
 void text_append(char *text, size_t room, const char *format, ...);
 /* The shortest decimal text that reads back as x. */
 void shortest_number(double x, char out[32]);
@@ -149,9 +152,9 @@ void print_json_string(FILE *stream, const char *string);
 void print_json_number(FILE *stream, double x);    /* shortest; null for NaN and infinities */
 void print_html(FILE *stream, const char *string); /* escaped for text and attributes */
 void print_base64(FILE *stream, const uint8_t *bytes, size_t length);
-/* A name from a foreign file, as it may be shown on a terminal: what is not printable becomes '?'. */
+/* A name from an untrusted file, made safe for a terminal: what is not printable becomes '?'. */
 void print_name(FILE *stream, const char *name);
-/* * any run of characters, ? any one, [a-z] [!a] one of a set. The whole text must match. */
+/* A glob: * is any run of characters, ? any character, [a-z] [!a] one of a set. The whole text must match. */
 bool glob_match(const char *pattern, const char *string);
 bool ends_in(const char *string, const char *end);
 
@@ -159,9 +162,9 @@ bool ends_in(const char *string, const char *end);
 
 /* 8-bit RGB from a PNG (not interlaced) or a binary PPM, by the name's ending; free(out->pixels). */
 bool read_picture(flis_ctx *ctx, const char *path, flis_picture *out);
-/* PIL's BICUBIC (Keys 1981, a = -1/2; when shrinking the kernel widens): out [side][side][3] in -1..1. */
+/* PIL's BICUBIC (Keys 1981, a = -1/2; the kernel widens when shrinking): out [side][side][3] in -1..1. */
 bool resize_picture(flis_ctx *ctx, const flis_picture *p, size_t side, flis_real *out);
-/* Means of 2 x 2 pixels in -1..1: out [height / 2][width / 2][3]. */
+/* The means of 2 x 2 pixels in -1..1: out [height / 2][width / 2][3]. */
 void half_picture(const uint8_t *rgb, size_t width, size_t height, flis_real *out);
 
 typedef struct names {
@@ -171,13 +174,15 @@ typedef struct names {
 void names_free(names *n);
 bool names_add(flis_ctx *ctx, names *n, const char *folder, const char *name,
                size_t length); /* folder NULL: the name alone */
-/* The files of a folder whose names end in one of two ways, sorted; false without an error: there is no such folder. */
+/* The files of a folder whose names have one of two endings, sorted; false without an error: there is no such
+   folder. */
 bool list_folder(flis_ctx *ctx, const char *path, const char *end, const char *other, names *out);
-/* The same, or the lines of a text file; *folder says which. */
+/* The same, or the lines of a text file; *folder is true for a folder. */
 bool list_files(flis_ctx *ctx, const char *path, const char *end, const char *other, names *out, bool *folder);
 /* A file's name without folder and ending. */
 void name_stem(const char *path, const char **start, size_t *length);
-/* The partner of file i of `of` in `in`: with the same stem where either list came from a folder, else on the same line. */
+/* The partner of file i of `of` in `in`: with the same stem if either list came from a folder, else on the same
+   line. */
 const char *name_partner(flis_ctx *ctx, const names *of, size_t i, const names *in, bool folders, const char *where);
 
 /* ---- Presets (presets.c): shapes of models with formula weights ----------------------------------------------------- */
@@ -189,7 +194,7 @@ typedef struct preset {
     flis_vae_config vae;
 } preset;
 const preset *preset_find(const char *name); /* "tinyA", "tinyB", "sd14"; NULL: none */
-/* Writes the whole model; dtype F32 or F16. encoder: of the autoencoder too. Stops where ctx is interrupted. */
+/* Writes the whole model; dtype F32 or F16. encoder: with the autoencoder's encoder. Stops when ctx is interrupted. */
 bool preset_write(flis_ctx *ctx, const preset *p, const char *path, flis_dtype dtype, bool encoder);
 
 #endif

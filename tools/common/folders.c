@@ -37,7 +37,7 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* What each_entry is given. */
+/* The argument of add_entry. */
 typedef struct listing {
     flis_ctx *ctx;
     const char *path, *end, *other;
@@ -60,7 +60,7 @@ bool list_folder(flis_ctx *ctx, const char *path, const char *end, const char *o
     return true;
 }
 
-/* A folder's files, or the lines of a text file. *folder tells which. */
+/* A folder's files, or the lines of a text file; *folder is true for a folder. */
 bool list_files(flis_ctx *ctx, const char *path, const char *end, const char *other, names *out, bool *folder)
 {
     *folder = list_folder(ctx, path, end, other, out);
@@ -101,7 +101,7 @@ static const char *same_stem(const names *in, const char *like)
     return NULL;
 }
 
-/* Partner of file i: of the same stem where either side is a folder, else of the same line. */
+/* The partner of file i: with the same stem if either side is a folder, else on the same line. */
 const char *name_partner(flis_ctx *ctx, const names *of, size_t i, const names *in, bool folders, const char *where)
 {
     if (!folders && of->count != in->count) {

@@ -1,4 +1,4 @@
-/* machine.c - all that the programs need beyond C99, in one place; each has a fallback. */
+/* machine.c - everything that the programs need beyond C99, with fallbacks. */
 #if defined(__unix__) || defined(__APPLE__)
 #define _FILE_OFFSET_BITS 64
 #define _XOPEN_SOURCE 700
@@ -53,7 +53,7 @@ bool wants_color(FILE *stream)
     return is_terminal(stream) && !(no && *no);
 }
 
-/* What a signal handler may write is a sig_atomic_t, which is an int wherever there are signals. */
+/* A signal handler may write only a sig_atomic_t, which is an int on every system with signals. */
 static volatile int interrupted;
 
 static void on_signal(int number)
@@ -126,7 +126,7 @@ double memory_available(void)
 {
     char line[128];
     double kilobytes = 0;
-    FILE *file = fopen("/proc/meminfo", "r"); /* Linux alone has it */
+    FILE *file = fopen("/proc/meminfo", "r"); /* Linux only */
     if (!file) return 0;
     while (fgets(line, sizeof line, file))
         if (strncmp(line, "MemAvailable:", 13) == 0) kilobytes = strtod(line + 13, NULL);
@@ -204,7 +204,7 @@ bool resolve_links(const char *path, char out[PATH_ROOM])
         if (head + (size_t)length >= PATH_ROOM) return false;
         memmove(out + head, to, (size_t)length + 1);
     }
-    return false; /* a circle */
+    return false; /* a loop of links */
 #else
     return true;
 #endif

@@ -1,4 +1,4 @@
-/* options.c - command lines: one table per program, the same rules and sentences for all. */
+/* options.c - command lines: one table per program, the same rules and messages for all programs. */
 #include "tools/common/common.h"
 
 #include <errno.h>
@@ -82,7 +82,7 @@ static const option *find(const program *p, const char *text, size_t length)
     return NULL;
 }
 
-/* What a value must be, in words. */
+/* Describes the valid values, for messages. */
 static void describe_wanted(const option *o, char *out, size_t room)
 {
     *out = 0;
@@ -134,7 +134,7 @@ static bool set_value(const option *o, void *options, const char *text)
     return false;
 }
 
-/* The option as sentences spell it: "--steps", or "-o" where there is no long name. */
+/* The option as messages spell it: "--steps", or "-o" if there is no long name. */
 static void spelling(const option *o, char out[48])
 {
     if (*o->name) snprintf(out, 48, "--%s", o->name);
@@ -189,7 +189,7 @@ int options_read(const program *p, void *options, int argc, char **argv, int *wo
 
 enum { HELP_LEFT = 26, HELP_WIDTH = 116 };
 
-/* Prints a text whose lines break at blanks; further lines are indented by `left`. */
+/* Prints a text, broken at blanks; all lines but the first are indented by `left`. */
 static void print_wrapped(const char *text, size_t left, size_t width)
 {
     while (*text) {

@@ -10,7 +10,7 @@ static uint32_t big_endian(const uint8_t *b)
     return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
 }
 
-/* One row's filter undone (PNG, ISO/IEC 15948, section 9); `above` is the row before, zeros at first. */
+/* Undoes the filter of one row (PNG, ISO/IEC 15948, section 9); `above` is the previous row, zeros for the first. */
 static bool unfilter(int filter, uint8_t *row, const uint8_t *above, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -27,7 +27,7 @@ static bool unfilter(int filter, uint8_t *row, const uint8_t *above, size_t coun
     return filter <= 4;
 }
 
-/* The bytes of all IDAT chunks, put together at the file's own beginning. */
+/* Moves the bytes of all IDAT chunks to the start of the buffer, where they are contiguous. */
 static bool gather_data(flis_ctx *ctx, const char *path, uint8_t *in, size_t length, size_t *data)
 {
     size_t at = 8;
@@ -76,7 +76,7 @@ static bool read_png(flis_ctx *ctx, const char *path, flis_picture *out)
     return flis_ok(ctx);
 }
 
-/* Binary PPM (P6) with 8 bits a colour. */
+/* Binary PPM (P6) with 8 bits per colour. */
 static bool read_ppm(flis_ctx *ctx, const char *path, flis_picture *out)
 {
     enum { LIMIT = 1 << 28 };
@@ -117,8 +117,8 @@ static double cubic(double x)
     return x < 1 ? (1.5 * x - 2.5) * x * x + 1 : x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0;
 }
 
-/* One direction: out[o][i][c] of in[o][.][c], `in` being `count` long and `outer` times there, strided; when it shrinks
-   the kernel is as wide as the pixels that fall together, as PIL's. */
+/* Resizes one line of `count` pixels, `step` values apart, to out_count pixels, out_step values apart. When shrinking,
+   the kernel is widened by the factor, like PIL's. */
 static void resize_line(const float *in, size_t count, size_t step, float *out, size_t out_count, size_t out_step)
 {
     const double scale = (double)count / (double)out_count, widen = scale > 1 ? scale : 1;
@@ -135,7 +135,7 @@ static void resize_line(const float *in, size_t count, size_t step, float *out, 
     }
 }
 
-/* Pixels -1..1, [side][side][3]. */
+/* Gives pixels in -1..1, [side][side][3]. */
 bool resize_picture(flis_ctx *ctx, const flis_picture *p, size_t side, flis_real *out)
 {
     const size_t w = p->width, h = p->height;
@@ -154,7 +154,7 @@ bool resize_picture(flis_ctx *ctx, const flis_picture *p, size_t side, flis_real
     return flis_ok(ctx);
 }
 
-/* Means of four pixels, -1..1: [height / 2][width / 2][3], as the segmenter sees pictures. */
+/* The means of four pixels in -1..1, [height / 2][width / 2][3]: the segmenter's input. */
 void half_picture(const uint8_t *rgb, size_t width, size_t height, flis_real *out)
 {
     for (size_t y = 0; y < height / 2; y++)

@@ -1,5 +1,5 @@
-/* presets.c - shapes of models with formula weights (flis_formula_weights), and writing them: pseudo-random numbers that every
- * port can compute for itself, to the bit, from the tensors' names alone. Names and shapes come from the library's key tables.
+/* presets.c - shapes of models with formula weights (flis_formula_weights), and writing them: pseudo-random numbers
+ * that every port can compute to the bit from the tensors' names. Names and shapes come from the library's key tables.
  */
 #include "tools/common/common.h"
 

@@ -1,4 +1,4 @@
-/* progress.c - how far long work is: a line that is redrawn on a terminal, few lines elsewhere. */
+/* progress.c - progress of long work: a line that is redrawn on a terminal, a few lines elsewhere. */
 #include "tools/common/common.h"
 
 #include <string.h>

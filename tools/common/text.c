@@ -126,7 +126,7 @@ void print_name(FILE *stream, const char *name)
     }
 }
 
-/* [abc], [a-z], [!a]: whether the set at *pattern (after its bracket) contains c. Moves *pattern past the set. */
+/* [abc], [a-z], [!a]: true if the set at *pattern (after its bracket) contains c. Moves *pattern past the set. */
 static bool glob_set(const char **pattern, char c)
 {
     const char *p = *pattern;

@@ -1,8 +1,8 @@
 #!/bin/sh
-# model.sh [DIR]: the default model, from nothing: every command that made models/flis-small.safetensors and
-# models/flis-segmenter.safetensors, its seeds and sizes. States, logs and plots are kept in DIR (build/model); a second run
-# continues where the first was stopped, to the same bits. SHORT=1 does a few steps of each, to check that two runs give
-# the same files.
+# model.sh [DIR]: trains the default model from scratch: all commands that made models/flis-small.safetensors and
+# models/flis-segmenter.safetensors, with their seeds and sizes. States, logs and plots are kept in DIR (build/model). A second
+# run continues where the first was stopped and gives the same bits. SHORT=1 runs a few steps of each stage, to check that two
+# runs give the same files.
 set -eu
 dir=${1:-build/model}
 mkdir -p "$dir"
@@ -24,7 +24,7 @@ make() {
     [ -f "$out" ] && return
     [ -f "$out.state" ] && resume=--resume || resume=
     bin/train "$stage" -o "$out" "$@" $resume
-    [ -f "$out" ] || exit 1             # stopped: it left a state
+    [ -f "$out" ] || exit 1             # stopped: the state is saved
 }
 
 # The autoencoder. Its latents do not change between vae and vae-2.
@@ -57,8 +57,8 @@ make harder text2image --model "$dir/decoder.safetensors" --latents "$dir/hard.s
 make parts layout --model "$dir/harder.safetensors" --latents "$dir/layouts.safetensors" --window 8 --steps $parts --batch 16 --rate 1e-4 \
     --warmup 50
 make tuned layout --model "$dir/parts.safetensors" --latents "$dir/layouts.safetensors" --steps $layout --batch 16 --rate 1e-4 --warmup 50
-# All of it once more, from there: the autoencoder longer, then with more weight on things; text to image on its latents, with
-# four of ten windows named by one phrase alone, since a region attends to one phrase under RCA; layouts.
+# A second round from that model: the autoencoder for longer, then with more weight on things; text to image on its latents,
+# with four of ten windows named by one phrase alone, since a region attends to one phrase under RCA; layouts.
 make vae-2 vae --start "$dir/tuned.safetensors" --set anything --steps $longer --batch 4 --rate 1e-3 --seed 9
 make vae-3 vae --start "$dir/vae-2.safetensors" --set anything --things-weight 4 --edges 1 --steps $sharper --batch 4 --rate 1e-3 --seed 1 \
     --workers 2
@@ -70,7 +70,8 @@ make parts-2 layout --model "$dir/again.safetensors" --latents "$dir/layouts-2.s
     --rate 1e-4 --warmup 50 --workers 2
 make tuned-2 layout --model "$dir/parts-2.safetensors" --latents "$dir/layouts-2.safetensors" --steps $layout_2 --batch 16 --rate 1e-4 \
     --warmup 50 --workers 2
-# The segmenter that judges pictures: on usual scenes, on things anywhere, on both as the autoencoder reproduces them.
+# The segmenter that measures pictures: on usual scenes, then with things at any position, then with every second scene encoded and
+# decoded by the autoencoder.
 make segmenter segmenter --steps $segment --batch 8
 make judge segmenter --start "$dir/segmenter.safetensors" --set anything --steps $judge --batch 8 --rate 6e-4
 make judge-2 segmenter --start "$dir/judge.safetensors" --model "$dir/decoder.safetensors" --set anything --steps $blurred --batch 8 --rate 5e-4
