@@ -282,7 +282,7 @@ uninstall:
 	rm -rf $(DATA)
 
 clean:
-	rm -rf build bin flis flis64 flis-naive libflis.a libflis.so* demo.png
+	rm -rf $(filter-out build/model,$(wildcard build/*)) bin flis flis64 flis-naive libflis.* demo.png
 
 FORMATTED = flis.h *.c tools/*/*.[ch] tests/*/*.[ch]
 format:
@@ -308,7 +308,7 @@ help:
 	@echo "make naive         ./flis-naive: every operation runs the loop that defines it; the same bits"
 	@echo "make shared        libflis.so, the library with position-independent code (tools/python/flis.py loads it)"
 	@echo "make install       install programs, libraries, headers, pkg-config in PREFIX=$(PREFIX), below DESTDIR; make uninstall removes them"
-	@echo "make clean         remove what was built, also build/model (models/ stays)"
+	@echo "make clean         remove what was built (build/model, which took hours, stays)"
 	@echo "make format        clang-format (optional)"
 	@echo "Variables: CC, CFLAGS, CPPFLAGS, LDFLAGS, LDLIBS; OPENMP=0: no threads; WERROR=1: warnings are errors"
 

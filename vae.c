@@ -195,6 +195,12 @@ static bool set_groups(flis_ctx *ctx, void *groups, const char *name, flis_param
     return flis_ok(ctx);
 }
 
+/* The configuration that the network was made with. SPEC 6.1. */
+const flis_vae_config *flis_vae_get_config(const flis_vae *vae)
+{
+    return &vae->config;
+}
+
 /* Refuses a configuration that the authors' code could not build, then lays out both halves, without weights.
    SPEC 6.1. */
 flis_vae *flis_vae_new(flis_ctx *ctx, const flis_vae_config *config, bool decoder, bool encoder)
@@ -230,12 +236,6 @@ void flis_vae_free(flis_vae *vae)
     flis_ctx calm = FLIS_CTX_PLAIN; /* a failed context would stop the walk */
     flis_vae_walk(&calm, vae, flis_free_visit, NULL);
     free(vae);
-}
-
-/* The configuration that the network was made with. SPEC 6.1. */
-const flis_vae_config *flis_vae_get_config(const flis_vae *vae)
-{
-    return &vae->config;
 }
 
 static size_t dimension(const flis_file *file, const char *name, int which)

@@ -5,6 +5,7 @@
  * early steps divide by sqrt(alpha) = 0.08. The largest error measured is 2e-5.
  */
 #include "tests/unit/test.h"
+#include "tools/common/common.h"
 
 #define GOLDEN "golden/sampler_tinyB.safetensors"
 
@@ -58,18 +59,6 @@ static flis_real *reals(const double *x, size_t count)
     return y;
 }
 
-static const flis_unet_config TINY_B = {
-    .in = 4,
-    .out = 4,
-    .channels = 32,
-    .levels = 4,
-    .mult = {1, 2, 4, 4},
-    .attention = {true, true, true, false},
-    .blocks = 2,
-    .heads = 4,
-    .context = 48,
-};
-
 /* The picture's bytes from the final latents. */
 static void compare_picture(flis_ctx *ctx, const flis_real *latents)
 {
@@ -97,7 +86,7 @@ static void trajectory(const char *name, flis_sampling sampling, uint64_t seed)
     flis_init(&ctx);
     run r = {.name = name};
     size_t count = 0, classes = 0, steps = 0;
-    flis_unet *unet = flis_unet_new(&ctx, &TINY_B);
+    flis_unet *unet = flis_unet_new(&ctx, &preset_find("tinyB")->unet);
     flis_unet_walk(&ctx, unet, flis_formula_visit, NULL);
     double *context = golden(name, "context", &count), *ids = golden(name, "class_ids", &classes);
     double *uncond = sampling.scale == 1 ? NULL : golden(name, "uncond", NULL), *x_T = golden(name, "x_T", NULL);

@@ -6,24 +6,13 @@
  * (FLIS_TEST_ERRORS=1 prints it).
  */
 #include "tests/unit/test.h"
+#include "tools/common/common.h"
 
 #define GOLDEN "golden/tinyunet_B_16.safetensors"
 
-static const flis_unet_config TINY_B = {
-    .in = 4,
-    .out = 4,
-    .channels = 32,
-    .levels = 4,
-    .mult = {1, 2, 4, 4},
-    .attention = {true, true, true, false},
-    .blocks = 2,
-    .heads = 4,
-    .context = 48,
-};
-
 static flis_unet *tiny_unet(flis_ctx *ctx)
 {
-    flis_unet *unet = flis_unet_new(ctx, &TINY_B);
+    flis_unet *unet = flis_unet_new(ctx, &preset_find("tinyB")->unet);
     if (unet) flis_unet_walk(ctx, unet, flis_formula_visit, NULL);
     CHECK(flis_ok(ctx), "%s", ctx->error);
     return unet;
@@ -264,7 +253,7 @@ void test_unet_refuses(void)
               strstr(ctx.error, "76"),
           "76 tokens: %s", ctx.error);
     ctx.error[0] = 0;
-    flis_unet_config wrong = TINY_B;
+    flis_unet_config wrong = preset_find("tinyB")->unet;
     wrong.heads = 0;
     CHECK(!flis_unet_new(&ctx, &wrong) && ctx.error[0], "no heads");
     flis_unet_free(unet);
