@@ -118,7 +118,7 @@ demo: $(FLIS)
 # adds their counts to its own, so that its last line is the total.
 LEVEL ?= quick
 JOBS  := $(shell nproc 2>/dev/null || echo 2)
-PARTS  = spec house replay digest naive vectors mutants mistakes library train cli $(if $(filter full,$(LEVEL)),double)
+PARTS  = spec house replay digest train cli library naive mutants mistakes vectors $(if $(filter full,$(LEVEL)),double)
 QUICK := $(if $(filter full,$(LEVEL)),,-q)
 part   = @sh tests/sh/part.sh $@
 
