@@ -1,7 +1,8 @@
 /* flis.h - freestyle layout-to-image synthesis: text and a layout in, a picture out. Portable C99.
  *
  * FreestyleNet (Xue et al., CVPR 2023, arXiv 2303.14412) is Stable Diffusion v1.4 with rectified cross-attention: each
- * phrase of the prompt acts only inside its region of a segmentation layout. A complete program but for its includes:
+ * phrase of the prompt acts only inside its region of a segmentation layout. The whole of it, without includes, main and
+ * clean-up:
  *
  *     flis_ctx ctx;
  *     flis_options options;
@@ -9,6 +10,7 @@
  *     flis_picture picture;
  *     flis_init(&ctx);
  *     flis_options_default(&options);
+ *     options.width = options.height = 128;                                        // the small model's size
  *     flis_vocab *vocab = flis_vocab_read(&ctx, "models/vocab.txt");
  *     flis_model *model = flis_model_load(&ctx, "models/flis-small.safetensors", FLIS_PARTS_PAINT);
  *     flis_layout_read(&ctx, "examples/harbour.json", &layout);
@@ -29,8 +31,9 @@
  *
  * MEMORY. Who calls …_new, …_load, …_read or …_open owns the result and frees it with its …_free or …_close (NULL is
  * accepted). Results marked "free() it" are malloc'ed; flis_release is the same free for callers with another C library.
- * Pointers passed in are borrowed for the call unless the comment says otherwise. Activations live in the context's arena:
- * they stay valid until flis_rewind to an earlier mark, or flis_free.
+ * A struct named `out` is set by the call: whatever was in it is overwritten, not freed; after a failure it is all zero
+ * (and may be freed). Pointers passed in are borrowed for the call unless the comment says otherwise. Activations live in
+ * the context's arena: they stay valid until flis_rewind to an earlier mark, or flis_free.
  *
  * THREADS. A context belongs to one thread at a time. Everything that is only read may be shared between threads: a model
  * whose parts are loaded, a vocabulary, a layout, a clip, a U-Net, an autoencoder, weights. So: one context a thread, one
@@ -118,11 +121,6 @@ typedef struct flis_rng {
 typedef enum { FLIS_EXACT, FLIS_AS_F32, FLIS_AS_TF32, FLIS_AS_F16, FLIS_AS_BF16 } flis_precision;
 
 enum { FLIS_MAGIC = 0x464C4953 };
-/* A context for reading and parsing beside one that failed: flis_ctx quiet = FLIS_CTX_PLAIN; */
-#define FLIS_CTX_PLAIN \
-    { \
-        .magic = FLIS_MAGIC, .threads = 1 \
-    }
 typedef struct flis_ctx {
     char error[4096]; /* the first failure, one sentence (several lines where it lists tensors); "" if none */
     uint32_t magic;   /* FLIS_MAGIC after flis_init; a context without it is refused */
@@ -217,8 +215,8 @@ typedef struct flis_layout {
     flis_picture label; /* 1 channel, one class id per pixel, of any size; width 0: no layout, plain Stable Diffusion */
 } flis_layout;
 /* {"text_label_mapping": {"phrase": id, …} or [["phrase", id], …], "layout_path": "file"}. A relative layout_path is
-   sought beside the JSON, then (as the authors write "examples/x.png") its base name beside the JSON, then as given from
-   the working directory. FreestyleNet@5dcb8b8 scripts/FLIS.py load_data. */
+   looked for beside the JSON, then (as the authors write "examples/x.png") its base name beside the JSON, then as given
+   from the working directory. FreestyleNet@5dcb8b8 scripts/FLIS.py load_data. */
 bool flis_layout_read(flis_ctx *ctx, const char *json_path, flis_layout *out);
 /* The same from memory, opening no file: the JSON's text (`name` is used in sentences), and the label map as a picture of
    1 channel, which is copied. label NULL: no map; then a layout_path in the text is refused. */
@@ -250,13 +248,15 @@ typedef struct flis_options {
     flis_rng_kind rng;      /* FLIS_RNG_CPU */
     size_t width, height;   /* of the picture, in pixels: 512, 512; multiples of 64 up to 8192 */
     bool no_layout;         /* plain Stable Diffusion: the phrases, no rectified attention */
-    const char *noise;      /* safetensors file with x_T [1][4][h][w], or NULL: drawn from the seed */
+    /* x_T, for h = height / 8 and w = width / 8: a safetensors file with [1][4][h][w], or an array [4][h][w] of noise_count
+       = 4 h w values, which is borrowed. Giving both is an error; both NULL: drawn from the seed. */
+    const char *noise;
+    const flis_real *noise_values;
+    size_t noise_count;
     void (*warn)(void *user, const char *sentence); /* may be NULL */
     void *warn_user;
     void (*step)(flis_ctx *ctx, void *user, const flis_step *step); /* after each sampler step; may be NULL */
     void *step_user;
-    const flis_real *noise_values; /* x_T as an array [4][h][w] instead, or NULL */
-    size_t noise_count;            /* its values: 4 h w */
 } flis_options;
 /* Sets every member to the default above, the authors' (FreestyleNet@5dcb8b8 scripts/FLIS.py, the parser in main). */
 void flis_options_default(flis_options *options);
@@ -290,6 +290,14 @@ void flis_picture_free(flis_picture *picture);
 /* =============================================== THE WORKSHOP ==================================================== */
 
 /* ---- Errors, arena, dry runs ------------------------------------------------------------------------------------- */
+
+#ifndef __cplusplus /* designated initialisers are C99, and C++20 */
+/* A context without the arithmetic check, for work while another context has failed. */
+#define FLIS_CTX_PLAIN \
+    { \
+        .magic = FLIS_MAGIC, .threads = 1 \
+    }
+#endif
 
 /* Records the first error; returns false, so that `return flis_fail(...)` reads well. Bytes that do not print (names in
    files may hold anything) become '?'. */
@@ -485,8 +493,8 @@ uint16_t flis_float_to_bf16(float x);
 /* ---- Lists of weights, loading, formula weights (flis.c, tensor.c) ------------------------------------------------ */
 
 /* Key tables. A module's weights are a struct of flis_param; its table gives each one's name, its shape as letters that
-   the module's own dimensions resolve ("oi33": [o][i][3][3]), and its place in the struct. The loader, the inspector
-   and synth walk the same tables, through a visitor. */
+   the module's own dimensions resolve ("oi33": [o][i][3][3]), and its offset. The loader, the inspector and
+   synth walk the same tables, through a visitor. */
 typedef struct flis_key {
     const char *name;
     const char *shape;
@@ -498,7 +506,7 @@ typedef struct flis_key {
     }
 /* Sees one weight: its full name, and param with rank and shape filled in. Returns false to stop. */
 typedef bool flis_visit(flis_ctx *ctx, void *user, const char *name, flis_param *param);
-typedef struct flis_walk { /* a visit in progress: where the names start, and who looks */
+typedef struct flis_walk { /* a visit in progress: where the names start, and the visitor */
     flis_visit *visit;
     void *user;
     char prefix[256];
@@ -546,8 +554,8 @@ typedef struct flis_prompt {
     int32_t ids[FLIS_TOKENS]; /* BOS, tokens, EOS, padding */
     size_t tokens;            /* between BOS and EOS */
     size_t classes;           /* of class_ids */
-    float class_ids
-        [FLIS_TOKENS]; /* class of prompt token k, which is column k + 1 of the mask; -1: attended everywhere */
+    /* class of prompt token k, which is column k + 1 of the mask; -1: attended everywhere */
+    float class_ids[FLIS_TOKENS];
 } flis_prompt;
 /* Splits each phrase at U+0020, counts each item's tokens, and tokenises the whole prompt. Refuses more than 75 tokens
    and special tokens inside a phrase, where the authors' alignment breaks (FreestyleNet@5dcb8b8 scripts/FLIS.py:20-27,
@@ -872,9 +880,9 @@ void flis_sha256_end(flis_sha256 *s, char hex[65]);
 
 /* ---- Bindings for other languages (flis.c) ------------------------------------------------------------------------ */
 
-/* Size of a type ("flis_tensor") or place and size of a member ("flis_tensor.h"), in bytes, as this library was compiled:
-   with it a binding needs no copy of a struct, or checks the one it has. false: no such name is listed. tools/python/flis.py
-   shows its use. */
+/* Size of a type ("flis_tensor") or offset and size of a member ("flis_tensor.h"), in bytes, as this library was
+   compiled: with it a binding needs no copy of a struct, or checks the one it has. false: no such name is listed.
+   tools/python/flis.py shows its use. */
 bool flis_abi(const char *name, size_t *offset, size_t *size);
 
 /* ---- Training (tensor.c) ------------------------------------------------------------------------------------------ */

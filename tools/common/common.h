@@ -77,11 +77,11 @@ typedef enum { FILE_ABSENT, FILE_REGULAR, FILE_FOLDER, FILE_SPECIAL } file_kind;
 file_kind kind_of_file(const char *path);     /* links are followed */
 bool same_file(const char *a, const char *b); /* both exist and are the same file; links and hard links are followed */
 bool make_folder(flis_ctx *ctx, const char *path); /* makes the folder if it does not exist; its parent must exist */
-bool each_entry(const char *path, void (*add)(void *user, const char *name),
-                void *user); /* of a folder; false: no such folder, or the system cannot list it */
-bool resolve_links(const char *path,
-                   char out[PATH_ROOM]); /* the file that a path's links lead to; false: too long, or a loop of links */
-bool is_separator(char c);               /* between the folders of a path */
+/* Calls add for each entry of a folder; false: no such folder, or the system cannot list it. */
+bool each_entry(const char *path, void (*add)(void *user, const char *name), void *user);
+/* The file that a path's links lead to; false: too long, or a loop of links. */
+bool resolve_links(const char *path, char out[PATH_ROOM]);
+bool is_separator(char c); /* between the folders of a path */
 /* Also for positions beyond 2 GiB. file_size moves to the end. */
 bool file_seek(FILE *stream, uint64_t position);
 bool file_size(FILE *stream, uint64_t *size);
