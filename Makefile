@@ -271,7 +271,7 @@ installed:
 	$(call pkg_config,flis64,freestyle layout-to-image synthesis in portable C99; computes in double)
 	install -m 644 tools/flis/flis.1 "$(DESTDIR)$(PREFIX)/share/man/man1/flis.1"
 	install -m 644 tests/golden/manifest.json tests/golden/inputs.safetensors tests/golden/outputs.safetensors $(DATA)/golden
-	install -m 644 tools/python/flis.py $(DATA)/python
+	install -m 644 tools/python/flis.py tools/torch_trace.py $(DATA)/python
 	for f in $(MODEL) models/vocab.txt; do if [ -f "$$f" ]; then install -m 644 "$$f" $(DATA); fi; done
 
 uninstall:

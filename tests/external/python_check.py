@@ -2,7 +2,9 @@
 
 Every function is called once on values whose result is known, and invalid arguments must be refused. Exit 1 on any failure.
 """
+import ctypes.util
 import os
+import struct
 import sys
 
 import flis
@@ -45,6 +47,14 @@ def operations(f):
     refused(lambda: f.linear([[1]], [[1, 2]]), "linear: got 1 channels, wanted 2")
     refused(lambda: f.conv(image, middle, kind="other"), "wanted one of same")
     refused(lambda: f.silu([1, 2]), "tensor: got 1 dimensions")
+    one = [[[1, 0]]]
+    refused(lambda: f.attention(one, one, one, 1, attended=[[1, 0]]), "got attended of shape [1, 2], wanted [1,1]")
+    refused(lambda: f.attention([[1]], one, one, 1), "attention: got q of shape [1, 1]")
+    refused(lambda: f.attention(one, one, one, 0), "attention: heads: got 0")
+    refused(lambda: f.embed([[0]], [[1, 2]], [[1, 2], [3, 4]]), "got ids of shape [1, 1], wanted [n,t], t as in position: [2]")
+    refused(lambda: f.embed([[2, 0]], [[1, 2]], [[1, 2], [3, 4]]), "got id 2, wanted 0 to 0")
+    refused(lambda: f.silu([[1], [1, 2]]), "wanted rows of numbers" if flis.numpy else "rows of different lengths")
+    refused(lambda: f.silu([["x"]]), "array: got list, wanted rows of numbers")
 
 
 def pieces(f):
@@ -56,6 +66,14 @@ def pieces(f):
     mask = f.rca_mask([[1, 2]], [1, 2], 1, 2).tolist()
     same([row[:4] for row in mask], [[1, 1, 0, 1], [1, 0, 1, 1]], "rca_mask")
     refused(lambda: f.steps(27), "27")
+    refused(lambda: f.steps(1 << 32), "steps: got 4294967296")
+    refused(lambda: f.randn(-1, 3), "randn: seed: got -1")
+    refused(lambda: f.randn(42, -3), "randn: count: got -3")
+    refused(lambda: f.label_pil([[300]], 1, 1), "got 300, wanted integers from 0 to 255")
+    refused(lambda: f.label_pil([[0.5]], 1, 1), "numbers with a fraction")
+    refused(lambda: f.label_torch([[1]], 0, 1), "label_torch: h: got 0")
+    refused(lambda: f.rca_mask([[-1]], [1], 1, 1), "got -1, wanted integers from 0 to 255")
+    refused(lambda: f.rca_mask([[1]], [1], 1, -1), "rca_mask: w: got -1")
 
 
 def files(f, folder):
@@ -74,6 +92,15 @@ def files(f, folder):
             same(value, kinds[name].tolist(), name)
             same(str(value.dtype), str(kinds[name].dtype), name + ": dtype")
     refused(lambda: flis.save_trace(os.path.join(folder, "absent", "x"), values, f), "cannot be written")
+    entry = b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,%d]}}'
+    for header, sentence in ((None, "got 3 bytes"), (b"?" * 8, "not JSON"), (b"[1]", "got list as the header"),
+                             (entry % 4, "tensor 'a': got {"), (entry % 8, "tensor 'a': got {")):
+        with open(path, "wb") as file:
+            file.write(b"no\n" if header is None else struct.pack("<Q", len(header)) + header + bytes(4))
+        refused(lambda: flis.load_tensors(path), sentence)
+    with open(path, "wb") as file:
+        file.write(b"A text, not tensors.")
+    refused(lambda: flis.load_tensors(path), "not a safetensors file: got a header of")
 
 
 def model(f, path, vocab_path, folder):
@@ -83,16 +110,27 @@ def model(f, path, vocab_path, folder):
     m = f.load(path)
     picture = m.generate(vocab, [("sky", 1), ("sea", 2)], [[1], [2]], width=64, height=64, steps=2, sampler="ddim")
     same(tuple(picture.shape), (64, 64, 3), "shape")
-    noise, names = f.randn(42, 256), []
+    flat, names = f.randn(42, 256).tolist(), []
+    noise = [[flat[start:start + 8] for start in range(64 * c, 64 * c + 64, 8)] for c in range(4)]
     again = m.generate(vocab, [("sky", 1), ("sea", 2)], [[1], [2]], width=64, height=64, steps=2, sampler="ddim", noise=noise,
                        trace=lambda name, value: names.append(name))
     same(again.tolist() == picture.tolist(), True, "the same noise as an array")
+    again = m.generate(vocab, [("sky", 1), ("sea", 2)], [[1], [2]], width=64, height=64, steps=2, sampler="ddim", noise=[noise])
+    same(again.tolist() == picture.tolist(), True, "noise of four dimensions")
     same("x_T" in names and "step.1.x_prev" in names, True, "trace")
     f.write_png(os.path.join(folder, "python.png"), picture)
     refused(lambda: m.generate(vocab, [("sky", 300)], [[1]]), "got id 300")
     refused(lambda: m.generate(vocab, []), "no phrases")
     refused(lambda: m.generate(vocab, [("sky", 1)], [[1]], width=100), "multiples of 64")
-    refused(lambda: m.generate(vocab, [("sky", 1)], [[1]], width=64, height=64, noise=[1.0]), "got an array of 1 values")
+    refused(lambda: m.generate(vocab, [("sky", 1)], [[1]], width=64, height=64, noise=flat),
+            "generate: got noise of shape [256], wanted [1, 4, 8, 8]")
+    refused(lambda: m.generate(vocab), "generate: give layout or phrases")
+    refused(lambda: m.generate(vocab, [("sky", 1)], layout="x.json"), "got layout and phrases, wanted one")
+    refused(lambda: m.generate(vocab, label=[[1]], layout="x.json"), "got layout and label, wanted one")
+    refused(lambda: m.generate(vocab, [("sky", 1)], [[300]]), "got 300, wanted integers from 0 to 255")
+    refused(lambda: m.generate(vocab, [("sky", 1 << 32)]), "class id: got 4294967296")
+    refused(lambda: m.generate(vocab, [("sky", 1)], [[1]], seed=-1), "generate: seed: got -1")
+    refused(lambda: m.generate(vocab, [("sky", 1)], [[1]], width=-64), "generate: width: got -64")
     with open(path, "rb") as file:
         whole = f.load(file.read(), "all")
     ids = vocab.prompt([("sky", 1)])["ids"]
@@ -103,20 +141,36 @@ def model(f, path, vocab_path, folder):
     same(plain.tolist() != rectified.tolist(), True, "a layout changes eps")
     same(tuple(whole.encode(whole.decode(x)).shape), (1, 8, 8, 8), "autoencoder")
     same(len(f.digest(plain)), 64, "digest")
+    refused(lambda: whole.unet(x[0], [500], text), "unet: got latents of shape [4, 8, 8]")
     other = flis.Flis()
     third = other.use(m).generate(vocab, [("sky", 1), ("sea", 2)], [[1], [2]], width=64, height=64, steps=2, sampler="ddim")
     same(third.tolist() == picture.tolist(), True, "the same model in a second context")
-    other.close()
+    borrowed = other.use(m)
     m.close()
-    refused(lambda: m.generate(vocab, [("sky", 1)]), "freed")
+    for closed in (m, borrowed):
+        refused(lambda: closed.generate(vocab, [("sky", 1)]), "model: it was closed")
+        refused(lambda: closed.clip([ids]), "model: it was closed")
+    refused(lambda: other.use(m), "model: it was closed")
+    other.close()
     refused(lambda: f.load(os.path.join(folder, "absent")), "cannot be opened")
     refused(lambda: f.load(path, "picture"), "load: parts")
-    whole.close()
     vocab.close()
+    refused(lambda: vocab.tokens("sky"), "vocabulary: it was closed")
+    refused(lambda: vocab.prompt([("sky", 1)]), "vocabulary: it was closed")
+    refused(lambda: len(vocab), "vocabulary: it was closed")
+    refused(lambda: whole.generate(vocab, [("sky", 1)]), "vocabulary: it was closed")
+    whole.close()
 
 
 def main(arguments):
     f = flis.Flis()
+    refused(lambda: flis.Flis(arguments[0]), arguments[0] + ": cannot be loaded")
+    libm = ctypes.util.find_library("m")
+    if libm:
+        refused(lambda: flis.Flis(libm), libm + ": not a flis library")
+        found, flis._find = flis._find, lambda: libm
+        refused(flis.Flis, libm + ": not a flis library")
+        flis._find = found
     same(f.version_number, sum(int(n) * w for n, w in zip(f.version.split("."), (10000, 100, 1))), "version")
     f.threads = 0
     refused(lambda: f.load(arguments[0]), "got 0 threads")

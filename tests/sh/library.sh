@@ -55,7 +55,7 @@ check "make install" install_it
 everything() {
     for f in bin/flis bin/flis64 bin/flis-compare bin/flis-ckpt2safetensors include/flis.h include/flis64.h lib/libflis.a \
         lib/libflis64.a lib/libflis.so lib/libflis.so.0 lib/pkgconfig/flis.pc lib/pkgconfig/flis64.pc share/man/man1/flis.1 \
-        share/flis/python/flis.py share/flis/golden/manifest.json; do
+        share/flis/python/flis.py share/flis/python/torch_trace.py share/flis/golden/manifest.json; do
         [ -f "$prefix/$f" ] || { echo "$f is not installed"; return 1; }
     done
     for p in "$root"/tools/*/main.c; do

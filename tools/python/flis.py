@@ -14,7 +14,7 @@ Arrays. Anything nested goes in: lists, numpy arrays, PyTorch tensors on the CPU
 [n, c, h, w], tokens [n, t, c], vectors [n, c]; weights as in the checkpoint. Values are float32; with libflis64.so, float64.
 Without numpy, results are Array objects: .shape, .data (an array.array, row-major), .tolist().
 
-Errors. What the library refuses raises flis.Error with its sentence: what, where, got, wanted. The context is usable again.
+Errors. What is refused raises flis.Error with a sentence: what, where, got, wanted. The context stays usable.
 Threads. A Flis object is one context and belongs to one thread at a time. Models and vocabularies may be shared between
 Flis objects of the same library: pass the model to `other.use(model)`. ctypes releases the interpreter lock in every call.
 """
@@ -22,6 +22,7 @@ import array
 import ctypes
 import ctypes.util
 import json
+import operator
 import os
 import struct
 
@@ -39,7 +40,7 @@ PARTS = {"none": 0, "text": 1, "unet": 2, "decoder": 4, "encoder": 8, "paint": 7
 
 
 class Error(Exception):
-    """What the library refused; str() is its sentence."""
+    """What the library or this file refused; str() is its sentence."""
 
 
 class Array:
@@ -58,6 +59,17 @@ class Array:
 
     def __repr__(self):
         return "flis.Array(shape=%r, typecode=%r)" % (self.shape, self.data.typecode)
+
+
+def _whole(value, what, low=-1 << 31, high=(1 << 31) - 1):
+    """An integer of that range: ctypes would cut off the bits of one that is too large. The range of int by default."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or not low <= number <= high:
+        raise Error("%s: got %r, wanted an integer from %d to %d" % (what, value, low, high))
+    return number
 
 
 def _count(shape):
@@ -94,18 +106,34 @@ def _take(x, code):
     """(shape, address, keep-alive) of an array as type `code` of array.array."""
     if isinstance(x, Array) and x.data.typecode == code:
         return x.shape, x.data.buffer_info()[0], x
-    if isinstance(x, Array):
+    if hasattr(x, "tolist") and (numpy is None or isinstance(x, Array)):
         x = x.tolist()
-    if numpy is not None:
-        values = numpy.ascontiguousarray(x, dtype=TYPES[code][0])
-        shape = values.shape if numpy.ndim(x) else ()
-        return shape, values.ctypes.data, values
-    if hasattr(x, "tolist"):
-        x = x.tolist()
-    shape, flat = _shape_of(x), []
-    _flat(x, shape, flat)
-    values = array.array(code, flat)
+    try:
+        if numpy is not None:
+            given = numpy.asarray(x)
+            if code not in "fd" and given.size:
+                whole = given.dtype.kind in "iub" or (given == numpy.trunc(given)).all()
+                _check_integers(given.min(), given.max(), whole, code)
+            values = numpy.ascontiguousarray(given, dtype=TYPES[code][0])
+            return given.shape, values.ctypes.data, values
+        shape, flat = _shape_of(x), []
+        _flat(x, shape, flat)
+        if code not in "fd" and flat:
+            _check_integers(min(flat), max(flat), all(value == int(value) for value in flat), code)
+            flat = [int(value) for value in flat]
+        values = array.array(code, flat)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as failure:
+        raise Error("array: got %s, wanted rows of numbers: %s" % (type(x).__name__, failure))
     return shape, values.buffer_info()[0], values
+
+
+def _check_integers(least, most, whole, code):
+    bits = 8 * array.array(code).itemsize
+    low, high = (0, (1 << bits) - 1) if code == "B" else (-1 << bits - 1, (1 << bits - 1) - 1)
+    if not (low <= least and most <= high):
+        raise Error("array: got %s, wanted integers from %d to %d" % (least if not low <= least else most, low, high))
+    if not whole:
+        raise Error("array: got numbers with a fraction, wanted integers from %d to %d" % (low, high))
 
 
 def _give(shape, code, address):
@@ -129,12 +157,12 @@ def _find():
             fast = {"avx2", "fma", "bmi2"} <= set(info.read().split())
     except OSError:
         fast = False
-    places = [os.path.join(here, "..", "..", "libflis.so")]
-    places += [os.path.join(lib, "glibc-hwcaps", "x86-64-v3", "libflis.so.0")] if fast else []
-    places += [os.path.join(lib, "libflis.so"), os.path.join(lib, "libflis.dylib")]
-    for place in places:
-        if os.path.exists(place):
-            return place
+    paths = [os.path.join(here, "..", "..", "libflis.so")]
+    paths += [os.path.join(lib, "glibc-hwcaps", "x86-64-v3", "libflis.so.0")] if fast else []
+    paths += [os.path.join(lib, "libflis.so"), os.path.join(lib, "libflis.dylib")]
+    for path in paths:
+        if os.path.exists(path):
+            return path
     found = ctypes.util.find_library("flis")
     if found:
         return found
@@ -185,7 +213,7 @@ def _choice(table, name, what):
 
 
 class _Record:
-    """A C struct, whose size and members' places the library itself reports (flis_abi): no copy of a header here."""
+    """A C struct, whose size and members' offsets the library itself reports (flis_abi): no copy of a header here."""
 
     def __init__(self, flis, type):
         self._flis, self._type = flis, type
@@ -229,18 +257,24 @@ class Flis:
     """A context of the library. library: path of libflis.so or libflis64.so; threads: None for all processors."""
 
     def __init__(self, library=None, threads=None):
-        self._library = ctypes.CDLL(library or _find())
+        path = library or _find()
+        try:
+            self._library = ctypes.CDLL(path)
+        except OSError as failure:
+            raise Error("%s: cannot be loaded: %s" % (path, failure))
         for self._prefix in ("flis_", "flis64_"):
             if hasattr(self._library, self._prefix + "init"):
                 break
         else:
-            raise Error("%s: not a flis library: it has no function flis_init" % library)
+            raise Error("%s: not a flis library: it has no function flis_init" % path)
         self._function = {}
         for name, (result, arguments) in FUNCTIONS.items():
-            function = getattr(self._library, self._prefix + name)
+            function = getattr(self._library, self._prefix + name, None)
+            if function is None:
+                raise Error("%s: it has no function %s%s: flis.py is of another version" % (path, self._prefix, name))
             function.restype, function.argtypes = result, arguments
             self._function[name] = function
-        self._places = {}
+        self._offsets = {}
         self.real, self.code = (ctypes.c_float, "f") if self._abi("flis_real")[1] == 4 else (ctypes.c_double, "d")
         for kind, name in ((_Mark, "flis_mark"), (_Mask, "flis_mask")):
             if self._abi(name)[1] != ctypes.sizeof(kind):
@@ -275,19 +309,19 @@ class Flis:
 
     @threads.setter
     def threads(self, count):
-        self._ctx.set("threads", INT, count)
+        self._ctx.set("threads", INT, _whole(count, "threads"))
 
     # ---- Calls, records, tensors
 
     def _abi(self, name):
-        if name not in self._places:
+        if name not in self._offsets:
             function = getattr(self._library, self._prefix + "abi")
             function.restype, function.argtypes = BOOL, [TEXT, P, P]
             offset, size = SIZE(), SIZE()
             if not function(name.encode(), ctypes.byref(offset), ctypes.byref(size)):
                 raise Error("%s: this library does not list it: flis.py is of another version" % name)
-            self._places[name] = offset.value, size.value
-        return self._places[name]
+            self._offsets[name] = offset.value, size.value
+        return self._offsets[name]
 
     def _fail(self):
         sentence = ctypes.string_at(self.ctx + self._abi("flis_ctx.error")[0]).decode("utf-8", "replace")
@@ -348,7 +382,7 @@ class Flis:
             for values in weights:
                 params.append(None if values is None else _Param(self, values[0], **values[1]))
             return self._work(lambda: self._call(name, *[self._tensor(x) for x in tensors],
-                                                 *[p.address if p else None for p in params], *after_of(after)))
+                                                 *[p.address if p else None for p in params], *_after_of(after)))
         finally:
             for param in params:
                 if param:
@@ -404,8 +438,13 @@ class Flis:
     def embed(self, ids, token, position):
         """token[ids] + position: ids [n,t], token [vocabulary,d], position [t,d]."""
         shape, address, keep = _take(ids, "i")
-        tables = [_Param(self, values, table=True) for values in (token, position)]
+        rows = _take(position, self.code)[0][:1]
+        if len(shape) != 2 or shape[1:] != rows:
+            raise Error("embed: got ids of shape %s, wanted [n,t], t as in position: %s" % (list(shape), list(rows)))
+        tables = []
         try:
+            for values in (token, position):
+                tables.append(_Param(self, values, table=True))
             return self._work(lambda: self._call("embed", address, shape[0], tables[0].address, tables[1].address))
         finally:
             for table in tables:
@@ -414,14 +453,19 @@ class Flis:
     def attention(self, q, k, v, heads, scale=None, causal=False, attended=None):
         """Multi-head attention of [n,t,c]: softmax(scale q k^T) v. scale: None for 1 / sqrt(c / heads). attended: None, or
         [t_query,t_key] of 1 (attended) and 0 (masked), the same for every sample."""
-        width = _take(q, self.code)[0][-1]
+        of_q, of_k = _take(q, self.code)[0], _take(k, self.code)[0]
+        if len(of_q) != 3 or len(of_k) != 3:
+            raise Error("attention: got q of shape %s and k of shape %s, wanted [n,t,c]" % (list(of_q), list(of_k)))
+        heads = _whole(heads, "attention: heads", 1)
         mask, keep = _Mask(causal, None), None
         if attended is not None:
-            _, address, keep = _take(attended, "B")
-            samples = (P * _take(q, self.code)[0][0])(*[address] * _take(q, self.code)[0][0])
+            shape, address, keep = _take(attended, "B")
+            if tuple(shape) != (of_q[1], of_k[1]):
+                raise Error("attention: got attended of shape %s, wanted [%d,%d]" % (list(shape), of_q[1], of_k[1]))
+            samples = (P * of_q[0])(*[address] * of_q[0])
             mask.attended = ctypes.addressof(samples)
             keep = keep, samples
-        factor = (width / heads) ** -0.5 if scale is None else scale
+        factor = (of_q[2] / heads) ** -0.5 if scale is None else scale
         return self._operation("attention", [q, k, v], after=[heads, factor, mask])
 
     def digest(self, x):
@@ -447,6 +491,7 @@ class Flis:
 
     def rca_mask(self, label, class_ids, h, w):
         """The mask of rectified cross-attention at one scale: [h * w, 77], 1 attended, 0 masked. label [H,W] at picture size."""
+        h, w = _whole(h, "rca_mask: h", 1), _whole(w, "rca_mask: w", 1)
         record, keep = self._rca(label, class_ids)
         out = (ctypes.c_uint8 * (h * w * TOKENS))()
         self._call("rca_mask", record.address, h, w, out)
@@ -466,7 +511,8 @@ class Flis:
     def _resize(self, name, label, h, w):
         shape, address, keep = _take(label, "B")
         if len(shape) != 2 or not _count(shape):
-            raise Error("label: got %d dimensions, wanted 2 [H,W]" % len(shape))
+            raise Error("label: got shape %s, wanted [H,W]" % list(shape))
+        h, w = _whole(h, name + ": h", 1), _whole(w, name + ": w", 1)
         out = (ctypes.c_uint8 * (h * w))()
         self._function[name](address, shape[0], shape[1], out, h, w)
         return _give((h, w), "B", ctypes.addressof(out))
@@ -510,7 +556,8 @@ class Flis:
     def randn(self, seed, count, kind="cpu"):
         """torch.manual_seed(seed); torch.randn(count), to the bit for kind "cpu"; "cuda" is the GPU's generator."""
         record = _Record(self, "flis_rng")
-        self._function["rng_seed"](record.address, _choice(GENERATORS, kind, "randn: kind"), seed)
+        self._function["rng_seed"](record.address, _choice(GENERATORS, kind, "randn: kind"), _seed(seed, "randn"))
+        count = _whole(count, "randn: count", 0)
         out = (ctypes.c_float * count)()
         self._function["randn"](record.address, out, count)
         return _give((count,), "f", ctypes.addressof(out))
@@ -526,7 +573,8 @@ class Flis:
         """{"t", "alpha", "alpha_prev", "sigma"} of a sampler, index 0 the smallest timestep."""
         schedule, record = _Record(self, "flis_schedule"), _Record(self, "flis_steps")
         self._function["schedule_make"](schedule.address)
-        self._call("steps_make", schedule.address, _choice(SAMPLERS, sampler, "steps: sampler"), steps, eta, record.address)
+        self._call("steps_make", schedule.address, _choice(SAMPLERS, sampler, "steps: sampler"),
+                   _whole(steps, "steps"), eta, record.address)
         count, out = record.at("count", SIZE).value, {}
         for name, ctype, code in (("t", ctypes.c_int64, "q"), ("alpha", ctypes.c_float, "f"), ("alpha_prev", DOUBLE, "d"),
                                   ("sigma", DOUBLE, "d")):
@@ -550,22 +598,40 @@ class Flis:
 
     def use(self, model):
         """The same loaded model in this context: for a second thread. Close the first one last."""
-        return Model(self, model.handle, model.data, owner=model)
+        return Model(self, model._open(self), model.data, owner=model)
+
+
+def _seed(value, what):
+    return _whole(value, what + ": seed", 0, (1 << 64) - 1)
 
 
 def _w(values, **options):
     return None if values is None else (values, options)
 
 
-def after_of(arguments):
+def _after_of(arguments):
     return [a() if callable(a) else a for a in arguments]
 
 
-class Vocab:
+class _Handle:
+    """What a Flis object loaded, until it is closed; owner: the one that the memory belongs to, None: this one."""
+
+    def __init__(self, flis, handle, owner=None):
+        self.flis, self.handle, self.owner = flis, handle, owner
+
+    def _open(self, flis=None):
+        """The address, for a call in `flis`: a closed one, or one of another library, would end the interpreter."""
+        if not self.handle or (self.owner is not None and not self.owner.handle):
+            raise Error("%s: it was closed" % self.what)
+        if flis is not None and flis._library._handle != self.flis._library._handle:
+            raise Error("%s: it belongs to another library" % self.what)
+        return self.handle
+
+
+class Vocab(_Handle):
     """A vocabulary of byte-pair merges."""
 
-    def __init__(self, flis, handle):
-        self.flis, self.handle = flis, handle
+    what = "vocabulary"
 
     def close(self):
         if self.handle:
@@ -573,12 +639,12 @@ class Vocab:
         self.handle = None
 
     def __len__(self):
-        return self.flis._function["vocab_size"](self.handle)
+        return self.flis._function["vocab_size"](self._open())
 
     def tokens(self, text):
         """Token ids of a text, without begin, end and padding."""
         data, ids = text.encode() if isinstance(text, str) else bytes(text), P()
-        count = self.flis._function["tokenize"](self.flis._open(), self.handle, data, len(data), ctypes.byref(ids))
+        count = self.flis._function["tokenize"](self.flis._open(), self._open(), data, len(data), ctypes.byref(ids))
         if count < 0:
             self.flis._fail()
         try:
@@ -588,9 +654,9 @@ class Vocab:
 
     def prompt(self, phrases):
         """Phrases [(text, class id)…], as flis joins them: {"text", "ids" [77], "tokens", "class_ids"}."""
-        layout, record = _Layout(self.flis, phrases, None), _Record(self.flis, "flis_prompt")
+        vocab, layout, record = self._open(), _Layout(self.flis, phrases, None), _Record(self.flis, "flis_prompt")
         try:
-            self.flis._call("prompt_make", self.handle, layout.record.at("phrase", P).value,
+            self.flis._call("prompt_make", vocab, layout.record.at("phrase", P).value,
                             layout.record.at("count", SIZE).value, record.address)
         finally:
             layout.free()
@@ -612,7 +678,8 @@ class _Layout:
                 flis._call("layout_read", os.fsencode(source), self.record.address)
                 source = []
             for text, number in source:
-                flis._call("layout_add", self.record.address, text.encode() if isinstance(text, str) else text, number)
+                flis._call("layout_add", self.record.address, text.encode() if isinstance(text, str) else text,
+                           _whole(number, "layout: class id"))
             if label is not None:
                 shape, address, keep = _take(label, "B")
                 if len(shape) != 2:
@@ -626,11 +693,14 @@ class _Layout:
         self.flis._function["layout_free"](self.record.address)
 
 
-class Model:
+class Model(_Handle):
     """A loaded model. Close it when it is not needed any more."""
 
+    what = "model"
+
     def __init__(self, flis, handle, data, owner=None):
-        self.flis, self.handle, self.data, self.owner = flis, handle, data, owner
+        _Handle.__init__(self, flis, handle, owner and (owner.owner or owner))
+        self.data = data
 
     def close(self):
         """Frees the weights. A closed model is refused with a sentence."""
@@ -639,7 +709,7 @@ class Model:
         self.handle = None
 
     def _part(self, name):
-        part = self.flis._function["model_" + name](self.handle)
+        part = self.flis._function["model_" + name](self._open())
         if not part:
             raise Error("model: its %s is not loaded: name it in load's parts" % {"vae": "autoencoder"}.get(name, name))
         return part
@@ -655,8 +725,11 @@ class Model:
         """eps of latents [n,4,h,w] at timesteps t [n] with text features [n,77,d]. rca: None, or for each sample None or
         (label [H,W], class_ids)."""
         shape, times_at, times = _take(t, "d")
-        samples = _take(x, self.flis.code)[0][0]
-        if shape != (samples,):
+        latents = _take(x, self.flis.code)[0]
+        if len(latents) != 4:
+            raise Error("unet: got latents of shape %s, wanted [n,4,h,w]" % list(latents))
+        samples = latents[0]
+        if tuple(shape) != (samples,):
             raise Error("unet: got timesteps of shape %s, wanted [%d]" % (list(shape), samples))
         records = [None if r is None else self.flis._rca(*r) for r in (rca or [])]
         if rca is not None and len(records) != samples:
@@ -675,32 +748,45 @@ class Model:
 
     def generate(self, vocab, phrases=None, label=None, layout=None, width=512, height=512, steps=50, sampler="plms", seed=42,
                  scale=2.0, eta=0.0, rng="cpu", no_layout=False, noise=None, trace=None, trace_attention=False, progress=None):
-        """A picture [height,width,3] of bytes. Either layout, the path of a JSON file, or phrases [(text, class id)…] and
-        label [H,W]. noise: x_T [1,4,height/8,width/8] instead of drawing it. trace(name, array) gets every intermediate,
-        with trace_attention also scores and weights inside; progress(what, done, total) is called as work goes on."""
+        """A picture [height,width,3] of bytes. Either layout, the path of a JSON file, which names its label map, or phrases
+        [(text, class id)…] and label [H,W]. noise: x_T [1,4,height/8,width/8] instead of drawing it. trace(name, array) gets
+        every intermediate, with trace_attention also scores and weights inside; progress(what, done, total) is called as
+        work goes on."""
         flis = self.flis
+        if layout is None and phrases is None:
+            raise Error("generate: give layout or phrases")
+        if layout is not None and not (phrases is None and label is None):
+            raise Error("generate: got layout and %s, wanted one of them" % ("label" if phrases is None else "phrases"))
+        model, vocabulary, most = self._open(), vocab._open(flis), (1 << 64) - 1
         options, picture = _Record(flis, "flis_options"), _Record(flis, "flis_picture")
         sampling = _Record(flis, "flis_sampling")
         flis._function["options_default"](options.address)
-        for member, ctype, value in (("kind", INT, _choice(SAMPLERS, sampler, "generate: sampler")), ("steps", INT, steps),
-                                     ("eta", DOUBLE, eta), ("scale", DOUBLE, scale)):
+        for member, ctype, value in (("kind", INT, _choice(SAMPLERS, sampler, "generate: sampler")),
+                                     ("steps", INT, _whole(steps, "generate: steps")), ("eta", DOUBLE, eta),
+                                     ("scale", DOUBLE, scale)):
             sampling.set(member, ctype, value)
         offset, size = flis._abi("flis_options.sampling")
         ctypes.memmove(options.address + offset, sampling.address, size)
-        for member, ctype, value in (("seed", ctypes.c_uint64, seed), ("rng", INT, _choice(GENERATORS, rng, "generate: rng")),
-                                     ("width", SIZE, width), ("height", SIZE, height), ("no_layout", BOOL, no_layout)):
+        for member, ctype, value in (("seed", ctypes.c_uint64, _seed(seed, "generate")),
+                                     ("rng", INT, _choice(GENERATORS, rng, "generate: rng")),
+                                     ("width", SIZE, _whole(width, "generate: width", 0, most)),
+                                     ("height", SIZE, _whole(height, "generate: height", 0, most)),
+                                     ("no_layout", BOOL, no_layout)):
             options.set(member, ctype, value)
         if noise is not None:
             shape, address, keep = _take(noise, flis.code)
+            wanted = (4, height // 8, width // 8)
+            if tuple(shape) not in (wanted, (1,) + wanted):
+                raise Error("generate: got noise of shape %s, wanted %s" % (list(shape), [1] + list(wanted)))
             options.set("noise_values", P, address)
             options.set("noise_count", SIZE, _count(shape))
-        place = _Layout(flis, phrases if layout is None else layout, label)
+        described = _Layout(flis, phrases if layout is None else layout, label)
         hooks = _Hooks(flis, trace, trace_attention, progress)
         try:
-            flis._call("model_generate", self.handle, vocab.handle, place.record.address, options.address, picture.address)
+            flis._call("model_generate", model, vocabulary, described.record.address, options.address, picture.address)
         finally:
             hooks.remove()
-            place.free()
+            described.free()
         hooks.check()
         return flis._pixels(picture)
 
@@ -748,6 +834,8 @@ class _Hooks:
 # ---- Files of tensors
 
 DTYPES = {"F64": 0, "F32": 1, "F16": 2, "BF16": 3, "I64": 4, "I32": 5, "I16": 6, "I8": 7, "U8": 8, "BOOL": 9}
+BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+LARGEST_HEADER = 100000000  # bytes; safetensors' own limit
 NUMPY = {"float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
          "uint8": "U8", "bool": "BOOL"}
 
@@ -791,16 +879,43 @@ def save_trace(path, tensors, flis=None):
 
 def load_tensors(path):
     """{name: array} of a safetensors file. BF16 tensors become float32."""
+    out = {}
     with open(path, "rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header, out, start = json.loads(file.read(length)), {}, 8 + length
+        size = os.fstat(file.fileno()).st_size
+        header, start = _header(path, file, size)
         for name, entry in header.items():
             if name == "__metadata__":
                 continue
-            begin, end = entry["data_offsets"]
+            try:
+                dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+                fits = all(isinstance(n, int) and n >= 0 for n in shape + [begin, end])
+                fits = fits and start + end <= size and end - begin == _count(shape) * BYTES[dtype]
+            except (KeyError, TypeError, ValueError):
+                fits = False
+            if not fits:
+                raise Error("%s: tensor %r: got %.200r, wanted a dtype of %s, a shape, and offsets that fit both and the file"
+                            % (path, name, entry, " ".join(sorted(BYTES))))
             file.seek(start + begin)
-            out[name] = _from_bytes(entry["dtype"], entry["shape"], file.read(end - begin))
+            out[name] = _from_bytes(dtype, shape, file.read(end - begin))
     return out
+
+
+def _header(path, file, size):
+    """(header, offset of the data) of a safetensors file."""
+    first = file.read(8)
+    if len(first) < 8:
+        raise Error("%s: not a safetensors file: got %d bytes, wanted 8 or more" % (path, size))
+    (length,) = struct.unpack("<Q", first)
+    if length > min(size - 8, LARGEST_HEADER):
+        raise Error("%s: not a safetensors file: got a header of %d bytes, wanted at most %d"
+                    % (path, length, min(size - 8, LARGEST_HEADER)))
+    try:
+        header = json.loads(file.read(length).decode())
+    except (ValueError, RecursionError) as failure:
+        raise Error("%s: not a safetensors file: its header is not JSON: %s" % (path, failure))
+    if not isinstance(header, dict):
+        raise Error("%s: not a safetensors file: got %s as the header, wanted an object" % (path, type(header).__name__))
+    return header, 8 + length
 
 
 def _from_bytes(dtype, shape, data):
