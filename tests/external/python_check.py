@@ -51,6 +51,7 @@ def operations(f):
     refused(lambda: f.attention(one, one, one, 1, attended=[[1, 0]]), "got attended of shape [1, 2], wanted [1,1]")
     refused(lambda: f.attention([[1]], one, one, 1), "attention: got q of shape [1, 1]")
     refused(lambda: f.attention(one, one, one, 0), "attention: heads: got 0")
+    refused(lambda: f.attention([[[]]], one, one, 1), "got")
     refused(lambda: f.embed([[0]], [[1, 2]], [[1, 2], [3, 4]]), "got ids of shape [1, 1], wanted [n,t], t as in position: [2]")
     refused(lambda: f.embed([[2, 0]], [[1, 2]], [[1, 2], [3, 4]]), "got id 2, wanted 0 to 0")
     refused(lambda: f.silu([[1], [1, 2]]), "wanted rows of numbers" if flis.numpy else "rows of different lengths")
@@ -124,6 +125,8 @@ def model(f, path, vocab_path, folder):
     refused(lambda: m.generate(vocab, [("sky", 1)], [[1]], width=100), "multiples of 64")
     refused(lambda: m.generate(vocab, [("sky", 1)], [[1]], width=64, height=64, noise=flat),
             "generate: got noise of shape [256], wanted [1, 4, 8, 8]")
+    refused(lambda: m.generate(m, [("sky", 1)]), "generate: got Model, wanted a vocabulary")
+    refused(lambda: f.use(vocab), "use: got Vocab, wanted a model")
     refused(lambda: m.generate(vocab), "generate: give layout or phrases")
     refused(lambda: m.generate(vocab, [("sky", 1)], layout="x.json"), "got layout and phrases, wanted one")
     refused(lambda: m.generate(vocab, label=[[1]], layout="x.json"), "got layout and label, wanted one")

@@ -465,7 +465,7 @@ class Flis:
             samples = (P * of_q[0])(*[address] * of_q[0])
             mask.attended = ctypes.addressof(samples)
             keep = keep, samples
-        factor = (of_q[2] / heads) ** -0.5 if scale is None else scale
+        factor = (max(of_q[2], 1) / heads) ** -0.5 if scale is None else scale
         return self._operation("attention", [q, k, v], after=[heads, factor, mask])
 
     def digest(self, x):
@@ -598,6 +598,8 @@ class Flis:
 
     def use(self, model):
         """The same loaded model in this context: for a second thread. Close the first one last."""
+        if not isinstance(model, Model):
+            raise Error("use: got %s, wanted a model" % type(model).__name__)
         return Model(self, model._open(self), model.data, owner=model)
 
 
@@ -757,6 +759,8 @@ class Model(_Handle):
             raise Error("generate: give layout or phrases")
         if layout is not None and not (phrases is None and label is None):
             raise Error("generate: got layout and %s, wanted one of them" % ("label" if phrases is None else "phrases"))
+        if not isinstance(vocab, Vocab):
+            raise Error("generate: got %s, wanted a vocabulary" % type(vocab).__name__)
         model, vocabulary, most = self._open(), vocab._open(flis), (1 << 64) - 1
         options, picture = _Record(flis, "flis_options"), _Record(flis, "flis_picture")
         sampling = _Record(flis, "flis_sampling")
