@@ -114,11 +114,11 @@ demo: $(FLIS)
 	./flis generate -m $(MODEL) -j examples/harbour.json --size 128x128 --scale 2 --seed 7 -o demo.png
 	@echo "$(CURDIR)/demo.png"
 
-# `make test` runs every kind of check on its smallest cases, `make check` runs all cases. The parts run in parallel. The runner
-# adds their counts to its own, so that its last line is the total.
+# `make test` runs every kind of check on its smallest cases, `make check` runs all cases. The parts run in parallel, the longest
+# first; the last line is the total.
 LEVEL ?= quick
 JOBS  := $(shell nproc 2>/dev/null || echo 2)
-PARTS  = spec house replay digest train cli library naive mutants mistakes vectors $(if $(filter full,$(LEVEL)),double)
+PARTS  = spec house replay digest train unit cli library naive mutants mistakes vectors $(if $(filter full,$(LEVEL)),double)
 QUICK := $(if $(filter full,$(LEVEL)),,-q)
 part   = @sh tests/sh/part.sh $@
 
@@ -135,8 +135,10 @@ suite:
 	@+$(MAKE) --no-print-directory -s -j$(JOBS) all $(B)/run $(B)/replay
 	@$(if $(SANITIZE),,echo "note: $(CC) has no address and undefined sanitizers; testing without them")
 	@+$(MAKE) --no-print-directory -s -j$(JOBS) $(PARTS:%=$(B)/%.count)
-	@OMP_WAIT_POLICY=passive $(B)/run $(QUICK) $(PARTS:%=-a $(B)/%.count)
+	@sh tests/sh/total.sh $(PARTS:%=$(B)/%.count)
 
+$(B)/unit.count: FORCE
+	$(part) env OMP_WAIT_POLICY=passive $(B)/run $(QUICK) -j 1
 $(B)/spec.count: FORCE
 	$(part) sh tests/sh/spec.sh
 $(B)/house.count: FORCE

@@ -1,6 +1,6 @@
 #!/bin/sh
-# part.sh COUNT COMMAND...: runs a part of the suite. Its last "N passed, N failed" goes to the file COUNT, for the runner's
-# total. A part without such a line counts as one check, which passes if the exit status is 0.
+# part.sh COUNT COMMAND...: runs a part of the suite. Its last "N passed, N failed" goes to the file COUNT, for
+# total.sh. A part without such a line counts as one check, which passes if the exit status is 0.
 count=$1
 shift
 mkdir -p "$(dirname "$count")"

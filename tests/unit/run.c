@@ -1,10 +1,9 @@
 /* run.c - runs the checks of tests/unit/test_*.c: all of them, or those whose names match a glob.
  *
- *   run [-q] [-l] [-j N] [-a FILE]... [GLOB...]
+ *   run [-q] [-l] [-j N] [GLOB...]
  *     -l       list the names and stop
  *     -q       quick: skip the slow checks
  *     -j N     N checks at a time, each in a process of its own; default: the number of processors
- *     -a FILE  add the counts of another program's "N passed, N failed" line to the total
  *
  * One line per check with its time; the last line is "N passed, N failed". Exit 1 if anything failed or nothing ran.
  * Checks are found by name: the Makefile lists every `void test_NAME(void)` of tests/unit/test_*.c in checks.h, as SLOW where the
@@ -26,7 +25,7 @@
 
 #include "checks.h" /* CHECKS(X): one X(name, FAST or SLOW) for each check */
 
-enum { FAST, SLOW, MOST_JOBS = 64, MOST_COUNTS = 16 };
+enum { FAST, SLOW, MOST_JOBS = 64 };
 
 #define DECLARE(name, speed) test_fn name;
 #define ROW(name, speed) {#name, name, speed},
@@ -60,21 +59,6 @@ static bool wanted(const char *name, int count, char **patterns)
     for (int i = 0; i < count; i++)
         if (glob(patterns[i], name) || glob(patterns[i], name + strlen("test_"))) return true;
     return false;
-}
-
-/* Adds the counts in another program's file; a file without such a line counts as one failure. */
-static void add_counts(const char *path, long *passed, long *failed)
-{
-    long p, f;
-    FILE *file = fopen(path, "r");
-    if (file && fscanf(file, "%ld passed, %ld failed", &p, &f) == 2) {
-        *passed += p;
-        *failed += f;
-    } else {
-        printf("%s: no \"N passed, N failed\" in it\n", path);
-        ++*failed;
-    }
-    if (file) fclose(file);
 }
 
 /* Wall time: C99's time() counts whole seconds only. */
@@ -174,17 +158,14 @@ static void run_checks(totals *t, const struct check **chosen, size_t count, siz
 int main(int argc, char **argv)
 {
     bool quick = false, list = false;
-    const char *other[MOST_COUNTS];
-    int others = 0, first = 1;
+    int first = 1;
     long at_once = processors();
     for (; first < argc && argv[first][0] == '-'; first++) {
         if (!strcmp(argv[first], "-q")) quick = true;
         else if (!strcmp(argv[first], "-l")) list = true;
-        else if (!strcmp(argv[first], "-a") && first + 1 < argc && others < MOST_COUNTS)
-            other[others++] = argv[++first];
         else if (!strcmp(argv[first], "-j") && first + 1 < argc) at_once = strtol(argv[++first], NULL, 10);
         else {
-            fprintf(stderr, "usage: run [-q] [-l] [-j N] [-a FILE]... [GLOB...]\n");
+            fprintf(stderr, "usage: run [-q] [-l] [-j N] [GLOB...]\n");
             return 2;
         }
     }
@@ -199,7 +180,6 @@ int main(int argc, char **argv)
     }
     if (list) return 0;
     run_checks(&t, chosen, count, at_once < 1 ? 1 : at_once > MOST_JOBS ? MOST_JOBS : (size_t)at_once);
-    for (int i = 0; i < others; i++) add_counts(other[i], &t.passed, &t.failed);
     if (!t.ran) fprintf(stderr, "run: no check has such a name\n");
     printf("%ld passed, %ld failed\n", t.passed, t.failed);
     return t.failed || !t.ran;
