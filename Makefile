@@ -314,7 +314,7 @@ help:
 	@echo "make flis64        the command and library in double precision: ./flis64, build/64/libflis64.a"
 	@echo "make naive         ./flis-naive: every operation runs the loop that defines it; the same bits"
 	@echo "make shared        libflis.so, the library with position-independent code (tools/python/flis.py loads it)"
-	@echo "make install       install programs, libraries, headers, pkg-config in PREFIX=$(PREFIX), below DESTDIR; make uninstall removes them"
+	@echo "make install       install programs, libraries, headers in PREFIX=$(PREFIX), below DESTDIR; make uninstall removes them"
 	@echo "make clean         remove what was built (build/model, which took hours, stays)"
 	@echo "make format        clang-format (optional)"
 	@echo "Variables: CC, CFLAGS, CPPFLAGS, LDFLAGS, LDLIBS; OPENMP=0: no threads; WERROR=1: warnings are errors"

@@ -108,6 +108,7 @@ is "noise is not listed" test "$(grep -c noise so)" = 0
 for command in generate stage precision tokens info layout digest conformance; do
     done_ok "$command --help" "$flis" $command --help
     is "$command --help on stdout" has so "usage: flis $command"
+    is "$command --help: at most 116 columns" test -z "$(awk 'length > 116' so)"
     is "$command --help has options" has so '^  -h, --help'
     done_ok "$command --version" "$flis" $command --version
     is "$command --version's line" has so '^flis [0-9]'
@@ -136,11 +137,13 @@ wrong "--model with an empty name" "invalid value '' for --model" "$flis" $g --m
 for value in -1 x 18446744073709551616 1e3 +1; do wrong "--seed $value" '--seed' "$flis" $g --seed "$value"; done
 for value in -0.1 1.5 nan x 0.5y; do wrong "--eta $value" '--eta' "$flis" $g --sampler ddim --eta "$value"; done
 for value in inf x 2,5 0x2 1e999; do wrong "--scale $value" '--scale' "$flis" $g --scale "$value"; done
-for value in 0 100 64x 64x65 x64 64x64x64 -64 64X64; do wrong "--size $value" '--size' "$flis" $g --size "$value"; done
+for value in 0 100 64x 64x65 x64 64x64x64 -64 64X64 8256 64x65536; do wrong "--size $value" '--size' "$flis" $g --size "$value"; done
 for value in 0 two 99999; do wrong "--threads $value" '--threads' "$flis" $g --threads "$value"; done
 for value in , 1, 3-1 a 1-2-3; do
     wrong "--trace-steps $value" '--trace-steps' "$flis" $g --trace out/t.st --trace-steps "$value"
 done
+wrong "--trace-steps beyond the last step" "^flis generate: invalid value '9' for --trace-steps: wanted 0 to 1," \
+    "$flis" $g --steps 2 --trace out/t.st --trace-steps 0,9
 wrong "--sampler" 'wanted plms or ddim' "$flis" $g --sampler euler
 wrong "--rng" 'wanted cpu or cuda' "$flis" $g --rng gpu
 wrong "--trace-match without --trace" '--trace' "$flis" $g --trace-match '*'
@@ -149,7 +152,7 @@ wrong "--trace-digest without a name" '--trace-digest needs a value' "$flis" $g 
 wrong "precision with a word" "unexpected argument 'word'" "$flis" precision -m model.safetensors word
 wrong "precision --truth and --trace" '--truth' "$flis" precision -m model.safetensors --truth a.st --trace b.st
 wrong "precision --steps" 'unknown option --steps' "$flis" precision --steps 4
-wrong "stage without a name" "name of the stage" "$flis" stage -i empty.st -o out/o.st
+wrong "stage without a name" "NAME is missing: clip" "$flis" stage -i empty.st -o out/o.st
 wrong "unknown stage" "unknown stage 'paint'" "$flis" stage paint -i empty.st -o out/o.st
 wrong "stage without -i" '-i' "$flis" stage rca -o out/o.st
 wrong "stage without -o" '-o' "$flis" stage rca -i empty.st
@@ -165,7 +168,15 @@ wrong "generate's option at stage" 'unknown option --no-layout' "$flis" stage rc
 broken "no such model" 'absent.safetensors' "$flis" generate -m absent.safetensors -j layout.json -o out/p.png
 printf 'PK\3\4' >"my model"
 broken "a checkpoint under another name" "bin/ckpt2safetensors 'my model' OUT" "$flis" info "my model"
+cp "my model" model.ckpt
 broken "a .ckpt" 'bin/ckpt2safetensors model.ckpt' "$flis" generate -m model.ckpt -j layout.json -o out/p.png
+broken "no such model, and no vocabulary" '^flis generate: none: cannot be opened' "$flis" generate -m none -j layout.json -o out/p.png
+is "no seed before an error" test "$(grep -c seed err)" = 0
+mkdir folder
+broken "a folder for a model" 'folder: is a folder without unet/, vae/ or text_encoder/' "$flis" info folder
+broken "a folder for a layout" 'folder: is a folder, wanted a file' "$flis" generate -m model.safetensors -j folder -o out/p.png
+broken "a folder for a vocabulary" 'folder: is a folder, wanted a file' "$flis" $g --vocab folder
+broken "a folder for the noise" 'folder: is a folder, wanted a file' "$flis" $g --noise folder
 broken "no such json" 'absent.json' "$flis" generate -m model.safetensors -j absent.json -o out/p.png
 broken "a JSON error has line and column" 'bad.json:1:[0-9]' "$flis" generate -m model.safetensors -j bad.json -o out/p.png
 broken "no such layout" 'absent.png' "$flis" generate -m model.safetensors -j nolabel.json -o out/p.png
@@ -179,9 +190,9 @@ broken "digest in a missing folder" 'out/no/d.json' "$flis" $g --trace-digest ou
 broken "a trace that fails later" 'absent.st' \
     "$flis" $g --size 64 --noise absent.st --trace out/t.st --trace-digest out/d.json
 broken "precision: no such model" 'absent.safetensors' "$flis" precision -m absent.safetensors --json out/n.json
+broken "precision: no such truth" 'none.st: cannot be opened' "$flis" precision -m small.safetensors --truth none.st
 broken "precision: an invalid file for --truth" 'in.context' "$flis" precision -m model.safetensors --size 64 --truth noise.st
 broken "output is a folder" 'is a folder' "$flis" generate -m model.safetensors -j layout.json -o "$dir"
-broken "trace in a missing folder" 'out/no/t.st' "$flis" $g --trace out/no/t.st
 [ ! -c /dev/null ] ||
     broken "output is a device" 'not a regular file' "$flis" generate -m model.safetensors -j layout.json -o /dev/null
 head -c 100000 model.safetensors >cut.safetensors
@@ -295,6 +306,9 @@ done_ok "generate --trace" "$flis" $g $s -q --trace out/t.st --trace-match '*mid
 "$flis" info --diffable out/t.st >so 2>err
 is "--trace: the guided step 1 alone" test "$(grep -c 'step.1.*attn2 F32' so)" = 2 -a "$(grep -c 'step.0' so)" = 0
 rm -f out/*
+done_ok "generate --trace-match of nothing" "$flis" $g $s --trace out/t.st --trace-match 'nothing*'
+is "--trace-match of nothing: a warning" has err "^flis generate: warning: no intermediate matches 'nothing\*'"
+rm -f out/*
 # Digests: every tensor, with the SHA-256 of the values in the trace file. (Below, stage: JSON for our strict reader.)
 d="--trace out/t.st --trace-match *attn2.mask --trace-digest out/d.json"
 set -f
@@ -345,7 +359,7 @@ broken "generate: a phrase without a region" 'warning: no cell of the 8x8 latent
 "$flis" $r >so 2>err
 is "generate: one warning" test "$(grep -c 'warning' err)" = 1
 is "generate: no warning about regions that the finest scale has" test "$(grep -c boat err)" = 0
-broken "generate -q: only the error" '^flis: ' "$flis" $r -q
+broken "generate -q: only the error" '^flis generate: ' "$flis" $r -q
 is "generate -q: no warning" test "$(grep -c 'warning' err)" = 0
 "$flis" layout regions.json --vocab merges.txt --size 64 >so 2>err
 is "layout: a warning for each of them" test "$(grep -c 'warning: phrase' err)" = 3
@@ -514,15 +528,16 @@ is "conformance: NaN first" has so 'got -*nan at \[0,7,31\]'
 tensors shape.st '{"op.silu/y":{"dtype":"F32","shape":[8,32],"data_offsets":[0,1024]}}' 1024
 run "$flis" conformance shape.st --manifest vectors --match op.silu
 is "conformance: a wrong shape" has so 'got the shape \[8,32\], wanted \[1,8,32\]'
-wrong "conformance without a file" 'answers is missing' "$flis" conformance
+wrong "conformance without a file" 'RESULTS.safetensors is missing' "$flis" conformance
 wrong "conformance with two" 'unexpected argument' "$flis" conformance a b
 broken "conformance of a missing file" 'absent.st' "$flis" conformance absent.st --manifest vectors
 broken "conformance without a manifest" 'manifest.json' "$flis" conformance answers.st --manifest out
 broken "conformance of no vector" 'no vector has an id' "$flis" conformance answers.st --manifest vectors --match 'none.*'
 cp layout.json vectors/manifest.json
 broken "conformance with another JSON" 'wanted a manifest' "$flis" conformance answers.st --manifest vectors
-wrong "golden without a folder" 'DIR is missing' "$writer"
+wrong "golden without a folder" 'DIR or --answers FILE.safetensors is missing' "$writer"
 broken "golden into a missing folder" 'absent' "$writer" absent
+broken "golden into a file" 'merges.txt: is a file, wanted a folder' "$writer" merges.txt
 rm -rf vectors
 
 # ---- bench ------------------------------------------------------------------------------------------------------
@@ -534,6 +549,7 @@ wrong "bench: a list with an empty item" "^bench: invalid value '1,,2' for --thr
 wrong "bench: a size that the network cannot have" "^bench: invalid value '100' for --sizes" "$bench" --sizes=100
 wrong "bench: two sizes of network" 'exclude each other' "$bench" --small --full
 broken "bench: a missing model" 'nosuch' "$bench" -m nosuch
+broken "bench: no such operation" 'no operation.s line contains zzz' "$bench" --small --only kernels --match zzz
 TMPDIR=$dir/out done_ok "bench" "$bench" --small --only peak,clip,unet,vae,load --runs 1 -t 1 --sizes=64 --json
 is "bench: the temporary model is gone" test -z "$(ls -A out)"
 for part in peak clip unet vae load; do is "bench: $part" has so "\"part\": \"$part\""; done
@@ -619,8 +635,40 @@ is "compare: an error is exit 2" test $status = 2
 is "compare: one sentence" test "$(lines err)" = 1
 run "$compare" right.st
 is "compare of one file is exit 2" test $status = 2
+is "compare of one file: what is missing" has err '^compare: OTHER.safetensors is missing (see compare --help)$'
+wrong "compare without a file" '^compare: REF.safetensors is missing' "$compare"
+run "$compare" right.st out
+is "compare with a folder" has err '^compare: out: is a folder, wanted a file$'
 run "$compare" --html out/no/page.html right.st right.st
 is "compare --html that cannot be written is exit 2" test $status = 2
+
+# ---- Other programs ---------------------------------------------------------------------------------------------
+bin=$(dirname "$synth")
+wrong "synth without a file" '^synth: OUT.safetensors is missing' "$synth" tinyA
+wrong "ckpt2safetensors without a file" '^ckpt2safetensors: IN.ckpt is missing' "$bin/ckpt2safetensors"
+broken "ckpt2safetensors of a folder" 'folder: is a folder, wanted a file' "$bin/ckpt2safetensors" folder out/o.st
+wrong "learnbpe without a text" '^learnbpe: TEXTFILE is missing' "$bin/learnbpe" 4
+wrong "paper without a model" '^paper: --plain FILE is missing' "$bin/paper" --output out/page.html
+broken "paper: the files first" 'merges.st: cannot be opened' "$bin/paper" --plain merges.st --segmenter empty.st --workers 1 --output out/page.html
+wrong "world without an output" '--sheet FILE.png, --captions N or --classes is missing' "$bin/world"
+broken "world into a file" '^world: merges.txt: is a file, wanted a folder$' "$bin/world" --output merges.txt
+broken "world: a folder for a sheet" '^world: folder: is a folder' "$bin/world" --sheet folder --count 4000
+wrong "evaluate without a command" '^evaluate: a command is missing: miou' "$bin/evaluate"
+wrong "evaluate miou without files" '^evaluate miou: --predicted FILES is missing' "$bin/evaluate" miou --truth out
+wrong "evaluate segment without an output" '-o DIR or --features FILE is missing' "$bin/evaluate" segment empty.st --pictures out
+broken "evaluate: the command in the message" '^evaluate frechet: absent.st: cannot be opened' "$bin/evaluate" frechet absent.st absent.st
+"$bin/evaluate" --help >so
+is "evaluate --help: the commands of an option" has so ' segment, attributes: 8-bit RGB pictures'
+"$bin/evaluate" frechet --help >so
+is "evaluate frechet --help: only what it has" test "$(grep -c 'FILES\|frechet:' so)" = 0
+# Default files are found from another folder.
+mkdir elsewhere installed installed/bin installed/models
+cp merges.txt installed/models/vocab.txt
+cp "$bin/train" installed/bin/
+cd elsewhere || exit 1
+run ../installed/bin/train latents --model absent.st -o x.st
+cd .. || exit 1
+is "train: the vocabulary beside the program's folder" has elsewhere/err 'absent.st: cannot be opened'
 
 # ---- All programs -----------------------------------------------------------------------------------------------
 # -h, --help, --version, and one message for an unknown option.
@@ -632,6 +680,7 @@ every_program() {
             done_ok "$program $option" "$path" $option
             is "$program $option: usage" has so "^usage: $program "
             is "$program $option: nothing on stderr" test ! -s err
+            is "$program $option: at most 116 columns" test -z "$(awk 'length > 116' so)"
         done
         done_ok "$program --version" "$path" --version
         is "$program --version: its line" has so "^$program [0-9]"

@@ -95,12 +95,12 @@ quick() {
 
 # ---- Refusals ----------------------------------------------------------------------------------------------------
 refusals() {
-    fails "no stage" 2 'the stage is missing: wanted vae' "$train"
+    fails "no stage" 2 'a stage is missing: vae' "$train"
     fails "unknown stage" 2 "unknown stage 'unet': wanted vae" "$train" unet
     fails "no output" 2 '-o FILE is missing' "$train" vae
     fails "no model" 2 '--model FILE is missing' "$train" layout -o x
-    fails "no data" 2 'either --latents FILE or --data FOLDER' "$train" layout --model plain.safetensors -o x
-    fails "both kinds of data" 2 'either --latents FILE or --data FOLDER' "$train" layout --model plain.safetensors --latents l --data d -o x
+    fails "no data" 2 '--latents FILE or --data FOLDER is missing' "$train" layout --model plain.safetensors -o x
+    fails "both kinds of data" 2 '--latents and --data exclude each other' "$train" layout --model plain.safetensors --latents l --data d -o x
     fails "a frozen encoder without --start" 2 '--frozen-encoder needs --start' "$train" vae -o x --frozen-encoder
     fails "--start for layouts" 2 'unknown option --start' "$train" layout --model plain.safetensors --start plain.safetensors --latents l.safetensors -o x
     fails "crops that are not a multiple of 8" 2 "invalid value '12' for --crop: wanted a multiple of 8" "$train" vae -o x --crop 12
@@ -122,6 +122,7 @@ refusals() {
     fails "no steps" 2 "invalid value '0' for --steps: wanted a whole number from 1" "$train" vae -o x --steps 0
     fails "an argument too many" 2 "unexpected argument 'y'" "$train" vae -o x y
     fails "a folder that does not exist" 1 'cannot be written' "$train" vae -o nowhere/x.safetensors
+    fails "a folder as input" 1 'is a folder, wanted a file' "$train" vae -o x.safetensors --start "$dir"
     fails "a folder as output" 1 'is a folder' "$train" vae -o x.safetensors --log "$dir"
     fails "two results with one file name" 1 'is named for two results' "$train" vae -o x.safetensors --log x.safetensors
     echo input >m.safetensors
@@ -132,9 +133,9 @@ refusals() {
     rmdir x.safetensors.tsv.partial
     ok "no incomplete file" missing x.safetensors
     ok "help lists the stages" prints '^  text2image ' "$train" --help
-    for stage in vae text2image layout segmenter; do ok "help of $stage" prints '--steps N .*, default [0-9]*$' "$train" $stage --help; done
+    for stage in vae text2image layout segmenter; do ok "help of $stage" prints '--steps N .*; default [0-9]*$' "$train" $stage --help; done
     ok "help has a stage's own default" prints 'default 6000$' "$train" layout -h
-    ok "help of latents" prints '--count N .*, default 20000$' "$train" latents --help
+    ok "help of latents" prints '--count N .*; default 20000$' "$train" latents --help
     ok "version" prints '^train [0-9.]*' "$train" vae --version
 }
 

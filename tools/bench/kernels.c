@@ -170,6 +170,7 @@ static flis_tensor *operate(flis_ctx *ctx, const void *what)
 void bench_kernels(bench *b)
 {
     flis_ctx *ctx = &b->ctx;
+    size_t measured = 0;
     for (size_t i = 0; i < sizeof FORMS / sizeof *FORMS && flis_ok(ctx); i++) {
         job j = {.s = b->small ? smaller(FORMS[i]) : FORMS[i]};
         char what[128], name[160];
@@ -177,6 +178,7 @@ void bench_kernels(bench *b)
         describe(&j.s, what, sizeof what);
         snprintf(name, sizeof name, "%s (%s)", what, j.s.where);
         if (b->match && !strstr(name, b->match)) continue;
+        measured++;
         flis_mark mark = flis_here(ctx);
         const double in = (double)j.s.h * (double)j.s.w * (double)j.s.c, moved = in * (j.s.op == GEGLU ? 1.5 : 2);
         if (prepare(ctx, &j)) each_thread(b, "kernels", name, operate, &j, moved * sizeof(flis_real), &t);
@@ -184,4 +186,5 @@ void bench_kernels(bench *b)
         flis_free_visit(ctx, NULL, "", &j.b);
         flis_rewind(ctx, mark);
     }
+    if (!measured && flis_ok(ctx)) flis_fail(ctx, "--match: no operation's line contains %.100s", b->match);
 }

@@ -50,26 +50,26 @@ static const option OPTIONS[] = {
      .value = "LIST",
      .parse = set_parts,
      .wanted = "some of peak,kernels,clip,unet,vae,load",
-     .help = "of peak,kernels,clip,unet,vae,load (default: all)"},
+     .help = "of peak,kernels,clip,unet,vae,load; default: all"},
     {.name = "match",
      .kind = OPTION_TEXT,
      .offset = offsetof(bench, match),
      .value = "TEXT",
-     .help = "only operations whose line contains TEXT"},
+     .help = "only operations (kernels) whose line contains TEXT; default: all"},
     {.name = "threads",
      .letter = 't',
      .kind = OPTION_CALL,
      .value = "LIST",
      .parse = set_threads,
      .wanted = "numbers from 1 to 1024, like 1,2",
-     .help = "numbers of threads (default: 1,2 with two or more processors)"},
+     .help = "numbers of threads; default: 1,2 with two or more processors, else 1"},
     {.name = "runs",
      .kind = OPTION_WHOLE,
      .offset = offsetof(bench, runs),
      .value = "N",
      .min = 1,
      .max = MAX_RUNS,
-     .help = "each line is the median of N runs (default 3), after one run that is not counted"},
+     .help = "each line is the median of N runs, after one run that is not counted; default 3"},
     {.name = "sizes",
      .kind = OPTION_CALL,
      .value = "[=LIST]",
@@ -80,7 +80,7 @@ static const option OPTIONS[] = {
     {.name = "full",
      .kind = OPTION_FLAG,
      .offset = offsetof(bench, full),
-     .help = "networks of Stable Diffusion v1.4's size (default if 5 GiB of memory are free)"},
+     .help = "networks of Stable Diffusion v1.4's size; default: if 5 GiB of memory are free"},
     {.name = "small",
      .kind = OPTION_FLAG,
      .offset = offsetof(bench, small),
@@ -100,11 +100,11 @@ static const option OPTIONS[] = {
 
 static const program BENCH = {
     .name = "bench",
-    .arguments = "[OPTION]...",
+    .arguments = "[options]",
     .summary =
-        "Times the library: each shape of the model's operations, text encoder, U-Net, decoder and loading, as the "
-        "median of\n"
-        "runs and as fractions of this machine's own peak of multiply-adds, measured just before and after each.",
+        "Times the library: each shape of the model's operations, text encoder, U-Net, decoder and loading, as the\n"
+        "median of runs and as fractions of this machine's own peak of multiply-adds, measured just before and after\n"
+        "each.",
     .options = OPTIONS,
     .count = sizeof OPTIONS / sizeof *OPTIONS,
 };

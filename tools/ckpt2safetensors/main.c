@@ -48,7 +48,7 @@ static const option OPTIONS[] = {
     {.name = "all",
      .kind = OPTION_FLAG,
      .offset = offsetof(options, c.all),
-     .help = "keep model_ema.* too (by default they are left out)"},
+     .help = "keep model_ema.* too; default: they are left out"},
     {.name = "set",
      .kind = OPTION_CALL,
      .value = "KEY=VALUE",
@@ -59,7 +59,7 @@ static const option OPTIONS[] = {
 
 static const program CKPT2SAFETENSORS = {
     .name = "ckpt2safetensors",
-    .arguments = "[OPTION]... IN.ckpt OUT.safetensors",
+    .arguments = "IN.ckpt OUT.safetensors [options]",
     .summary = "Turns a PyTorch checkpoint into a safetensors file. Nothing in the checkpoint is executed.",
     .options = OPTIONS,
     .count = sizeof OPTIONS / sizeof *OPTIONS,
@@ -71,14 +71,14 @@ static int run(options *o, int argc, char **argv)
     int words;
     const int status = options_read(&CKPT2SAFETENSORS, o, argc, argv, &words);
     if (status >= 0) return finish("ckpt2safetensors", NULL, status);
-    if (words < 2) return usage_error(&CKPT2SAFETENSORS, "wanted IN.ckpt and OUT.safetensors");
+    if (words < 2) return missing_argument(&CKPT2SAFETENSORS, words ? "OUT.safetensors" : "IN.ckpt");
     if (words > 2) return unexpected_argument(&CKPT2SAFETENSORS, argv[2]);
     o->c.in = argv[0];
     o->c.out = argv[1];
     o->c.set = o->set;
     if (flis_init(&ctx)) {
         ctx.interrupted = catch_signals();
-        convert_checkpoint(&ctx, &o->c);
+        if (input_check(&ctx, o->c.in)) convert_checkpoint(&ctx, &o->c);
     }
     flis_free(&ctx);
     return finish("ckpt2safetensors", &ctx, 0);

@@ -45,6 +45,8 @@ typedef struct program {
     const option *options;
     size_t count;
     unsigned command; /* bit of the command that runs; 0: the program has no commands */
+    const char *const
+        *command_names; /* by bit, NULL-terminated: the help names the commands of each option; NULL: it does not */
 } program;
 
 /* Reads argv[1..]: options into *options, the other arguments to the front of argv (argv[0..*words - 1]). "--" ends the
@@ -54,6 +56,8 @@ int options_read(const program *p, void *options, int argc, char **argv, int *wo
 void options_help(const program *p);
 /* Wrong usage: prints "NAME: message (see NAME --help)" on stderr. Returns 2. */
 int usage_error(const program *p, const char *format, ...);
+/* usage_error with "WHAT is missing"; WHAT is spelled as in the usage line: "-o OUT.png", "MODEL". */
+int missing_argument(const program *p, const char *what);
 /* usage_error with "unexpected argument 'X'". */
 int unexpected_argument(const program *p, const char *text);
 /* A whole decimal number below 2^64; a finite decimal number, without blanks, not hexadecimal, not "inf". The whole
@@ -121,6 +125,18 @@ bool output_check(flis_ctx *ctx, const char *path);
 bool output_remove(const char *path); /* removes a regular file that the program wrote; links are followed */
 /* Opens a file for reading; fails with an error message. */
 FILE *input_open(flis_ctx *ctx, const char *path);
+/* Returns true if the file can be opened; to be called before hours of work. Refuses a folder. Special files are not opened: a pipe
+   can be read only once. */
+bool input_check(flis_ctx *ctx, const char *path);
+/* Fails if path is not a folder but a file. */
+bool folder_check(flis_ctx *ctx, const char *path);
+/* out = the first `length` bytes of folder, then name; true if there is such a file. */
+bool file_in(const char *folder, size_t length, const char *name, char out[PATH_ROOM]);
+/* Folder number i of those that default files are looked for in: `here` beside the program (beside its bin/), then in the working
+   directory, last `installed` below the installed data. False: no more. program_path: argv[0]. */
+bool data_folder(const char *program_path, int i, const char *here, const char *installed, char out[PATH_ROOM]);
+/* The file models/NAME in the first of those folders that has it. False: none has; out is then models/NAME. */
+bool data_file(const char *program_path, const char *name, char out[PATH_ROOM]);
 /* The SHA-256 of a file's bytes. */
 bool file_digest(flis_ctx *ctx, const char *path, char hex[65]);
 /* The same in pieces: adds a file's bytes to a sum and to *done. ctx->progress gets "digest", megabytes done and in total; total 0:

@@ -103,7 +103,7 @@ bool same_file(const char *a, const char *b)
 
 bool make_folder(flis_ctx *ctx, const char *path)
 {
-    if (!flis_ok(ctx)) return false;
+    if (!flis_ok(ctx) || !folder_check(ctx, path)) return false;
     if (kind_of_file(path) == FILE_FOLDER) return true;
 #if HAVE_POSIX
     if (mkdir(path, 0777) == 0 || (errno == EEXIST && kind_of_file(path) == FILE_FOLDER)) return true;

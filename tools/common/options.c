@@ -60,6 +60,11 @@ int usage_error(const program *p, const char *format, ...)
     return 2;
 }
 
+int missing_argument(const program *p, const char *what)
+{
+    return usage_error(p, "%s is missing", what);
+}
+
 int unexpected_argument(const program *p, const char *text)
 {
     return usage_error(p, "unexpected argument '%s'", text);
@@ -206,6 +211,15 @@ static void print_wrapped(const char *text, size_t left, size_t width)
     }
 }
 
+/* "miou, segment: ": the commands that take an option, in a help text for all commands. */
+static void name_commands(const program *p, const option *o, char *out, size_t room)
+{
+    *out = 0;
+    for (size_t i = 0; o->commands && p->command_names && p->command_names[i]; i++)
+        if (o->commands >> i & 1) text_append(out, room, "%s%s", *out ? ", " : "", p->command_names[i]);
+    if (*out) text_append(out, room, ": ");
+}
+
 void options_help(const program *p)
 {
     const char *line = p->arguments;
@@ -218,14 +232,16 @@ void options_help(const program *p)
     printf("\n%s\n\noptions:\n", p->summary);
     for (size_t i = 0; i < p->count; i++) {
         const option *o = &p->options[i];
-        char left[80];
+        char left[80], help[640];
         if (!takes(p, o)) continue;
         snprintf(left, sizeof left, "%s%c%s%s%s%s%s", o->letter ? "-" : "   ", o->letter ? o->letter : ' ',
                  o->letter && *o->name ? ", " : "", *o->name ? "--" : "", o->name, o->value && !o->optional ? " " : "",
                  o->value ? o->value : "");
         printf("  %-*s ", HELP_LEFT, left);
         if (strlen(left) > HELP_LEFT) printf("\n%*s", HELP_LEFT + 3, "");
-        print_wrapped(o->help, HELP_LEFT + 3, HELP_WIDTH);
+        name_commands(p, o, help, sizeof help);
+        text_append(help, sizeof help, "%s", o->help);
+        print_wrapped(help, HELP_LEFT + 3, HELP_WIDTH);
     }
     printf("  %-*s this text\n  %-*s the version\n", HELP_LEFT, "-h, --help", HELP_LEFT, "    --version");
     if (p->details) {

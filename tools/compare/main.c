@@ -29,24 +29,24 @@ static const option OPTIONS[] = {
      .value = "NAME",
      .offset = FIELD(profile),
      .words = PROFILE_NAMES,
-     .help = "tolerances of a correct port in f32 (default), tf32, fp16 or bf16"},
+     .help = "tolerances of a correct port in f32, tf32, fp16 or bf16; default f32"},
     {.name = "tolerance",
      .kind = OPTION_NUMBER,
      .value = "ABS",
      .offset = FIELD(absolute),
      .max = DBL_MAX,
-     .help = "largest error allowed, instead of the profile's"},
+     .help = "largest error allowed; default: the profile's"},
     {.name = "relative",
      .kind = OPTION_NUMBER,
      .value = "REL",
      .offset = FIELD(relative),
      .max = DBL_MAX,
-     .help = "rms error / rms of REF allowed, instead of the profile's"},
+     .help = "rms error / rms of REF allowed; default: the profile's"},
     {.name = "match",
      .kind = OPTION_TEXT,
      .value = "GLOB",
      .offset = FIELD(match),
-     .help = "only REF's tensors of that name (* ? [a-z])"},
+     .help = "only REF's tensors of that name (* ? [a-z]); default: all"},
     {.name = "ref-prefix",
      .kind = OPTION_CALL,
      .value = "TEXT",
@@ -78,10 +78,9 @@ static const option OPTIONS[] = {
 
 static const program COMPARE = {
     .name = "compare",
-    .arguments = "[options] REF.safetensors OTHER.safetensors",
-    .summary = "Compares OTHER's tensors with REF's in order of execution and names the first that is wrong. Either "
-               "file may be\n"
-               "the JSON that flis --trace-digest writes.",
+    .arguments = "REF.safetensors OTHER.safetensors [options]",
+    .summary = "Compares OTHER's tensors with REF's in order of execution and names the first that is wrong. Either\n"
+               "file may be the JSON that flis --trace-digest writes.",
     .details =
         "Names are equal with or without model., model.diffusion_model., first_stage_model. and the like, and (where\n"
         "that is unambiguous) with or without step.N., cond. and uncond.\n",
@@ -110,11 +109,12 @@ int main(int argc, char **argv)
     int words;
     int status = options_read(&COMPARE, o, argc, argv, &words);
     if (status >= 0) return finish("compare", NULL, status) ? 2 : 0;
-    if (words < 2) return usage_error(&COMPARE, "REF.safetensors and OTHER.safetensors are missing");
+    if (words < 2) return missing_argument(&COMPARE, words ? "OTHER.safetensors" : "REF.safetensors");
     if (words > 2) return unexpected_argument(&COMPARE, argv[2]);
     for (int i = 0; i < 2; i++) o->path[i] = argv[i];
     if (html_is_an_input(o)) return usage_error(&COMPARE, "--html %s is one of the files to compare", o->html);
-    if (flis_init(&c.ctx) && (!o->html || output_check(&c.ctx, o->html)) && pairs_make(&c) && measure_all(&c)) {
+    if (flis_init(&c.ctx) && input_check(&c.ctx, o->path[0]) && input_check(&c.ctx, o->path[1]) &&
+        (!o->html || output_check(&c.ctx, o->html)) && pairs_make(&c) && measure_all(&c)) {
         if (c.first && (!o->quiet || o->html)) diagnose(&c);
         if (o->html) write_html(&c);
     }

@@ -35,29 +35,28 @@ typedef struct options {
     }
 
 static const option OPTIONS[] = {
-    TEXT("truth", truth, "FILES", MIOU, "miou: label maps of the ground truth (PNG gray or palette, PGM)"),
-    TEXT("predicted", predicted, "FILES", MIOU, "miou: label maps of the same names or in the same order, and sizes"),
-    NUMBER("first", first, "F", 0, 255, MIOU, "miou: the first class, default 0 (ADE20K and tools/world: 1)"),
+    TEXT("truth", truth, "FILES", MIOU, "label maps of the ground truth (PNG gray or palette, PGM)"),
+    TEXT("predicted", predicted, "FILES", MIOU, "label maps of the same names or in the same order, and sizes"),
+    NUMBER("first", first, "F", 0, 255, MIOU, "the first class (ADE20K and the small world: 1); default 0"),
     NUMBER("classes", classes, "N", 1, 256, MIOU,
-           "miou: number of classes, default: up to the largest label of the ground truth"),
+           "number of classes; default: up to the largest label of the ground truth"),
     NUMBER("void", void_label, "L", 0, 255, MIOU,
-           "miou: the label whose pixels in the ground truth are not counted, default 255"),
+           "the label whose pixels in the ground truth are not counted; default 255"),
     NUMBER("modulo", modulo, "M", 1, 255, MIOU,
-           "miou: take labels modulo M (100 for the small world's second phrases); default: labels as they are"),
+           "take labels modulo M (100 for the small world's second phrases); default: labels as they are"),
     TEXT("names", names, "FILE", MIOU,
-         "miou: names of the classes, default none: lines of number, tab, name, as `world --classes` writes them"),
-    TEXT("tensor", tensor, "NAME", FRECHET, "frechet: which tensor to read, default: a file's only one"),
-    TEXT("layouts", layouts, "FILES", ATTRIBUTES, "attributes: layouts (JSON)"),
-    TEXT("pictures", pictures, "FILES", SEGMENT | ATTRIBUTES,
-         "segment, attributes: 8-bit RGB pictures (PNG; segment also PPM)"),
-    {.name = "",
+         "names of the classes: lines of number, tab, name, as `world --classes` writes them; default: none"),
+    TEXT("tensor", tensor, "NAME", FRECHET, "which tensor to read; default: a file's only one"),
+    TEXT("layouts", layouts, "FILES", ATTRIBUTES, "layouts (JSON)"),
+    TEXT("pictures", pictures, "FILES", SEGMENT | ATTRIBUTES, "8-bit RGB pictures (PNG; segment also PPM)"),
+    {.name = "output",
      .letter = 'o',
      .kind = OPTION_TEXT,
      .offset = offsetof(options, out),
      .value = "DIR",
      .commands = SEGMENT,
-     .help = "segment: write label maps, DIR/NAME.png for each picture; the folder is made"},
-    TEXT("features", features, "FILE", SEGMENT, "segment: write features, [samples, dimensions], for frechet"),
+     .help = "write label maps, DIR/NAME.png for each picture; the folder is made"},
+    TEXT("features", features, "FILE", SEGMENT, "write features, [samples, dimensions], for frechet"),
     FLAG("json", 0, json, MIOU | FRECHET | ATTRIBUTES, "print the same numbers as JSON"),
     FLAG("quiet", 'q', quiet, 0, "no progress"),
 };
@@ -66,21 +65,24 @@ static const char DETAILS[] =
     "FILES is a folder, or a text file with one path per line. Folders are paired by the files' names without ending,\n"
     "lists line by line.\n";
 
+/* By bit. */
+static const char *const COMMAND_NAMES[] = {"miou", "frechet", "segment", "attributes", NULL};
+
 #define PROGRAM(full_name, command_bit, usage, text) \
     { \
-        .name = full_name, .arguments = usage, .summary = text, .details = DETAILS, .options = OPTIONS, \
-        .count = sizeof OPTIONS / sizeof *OPTIONS, .command = command_bit \
+        .name = full_name, .arguments = usage, .summary = text, .details = (command_bit) == FRECHET ? NULL : DETAILS, \
+        .options = OPTIONS, .count = sizeof OPTIONS / sizeof *OPTIONS, .command = command_bit, \
+        .command_names = (command_bit) ? NULL : COMMAND_NAMES \
     }
 
 static const program EVALUATE =
     PROGRAM("evaluate", 0,
             "miou --truth FILES --predicted FILES [options]\n"
             "frechet A.safetensors B.safetensors [options]\n"
-            "segment SEGMENTER.safetensors --pictures FILES [-o DIR] [--features FILE.safetensors]\n"
+            "segment SEGMENTER.safetensors --pictures FILES [options]\n"
             "attributes --layouts FILES --pictures FILES [options]",
             "Measures of the paper.\n"
-            "  miou         label maps against the ground truth: mean IoU over the classes present in the ground "
-            "truth, and over all\n"
+            "  miou         label maps against the ground truth: mean IoU over its classes, and over all\n"
             "  frechet      Fréchet distance of two sets of features, [samples, dimensions]\n"
             "  segment      label maps and features of pictures, by the small world's own segmenter (train segmenter)\n"
             "  attributes   colours, patterns and styles of the small world, measured where layouts ask for them\n"
@@ -91,10 +93,9 @@ static const program COMMANDS[] = {
             "Label maps against the ground truth: IoU of each class, their mean over the classes present in the ground "
             "truth,\n"
             "and over all."),
-    PROGRAM("evaluate frechet", FRECHET, "[options] A.safetensors B.safetensors",
+    PROGRAM("evaluate frechet", FRECHET, "A.safetensors B.safetensors [options]",
             "Fréchet distance of two sets of features, [samples, dimensions]."),
-    PROGRAM("evaluate segment", SEGMENT,
-            "SEGMENTER.safetensors --pictures FILES [-o DIR] [--features FILE.safetensors]",
+    PROGRAM("evaluate segment", SEGMENT, "SEGMENTER.safetensors --pictures FILES [options]",
             "The small world's own segmenter (train segmenter) labels pictures. A Fréchet distance of its features is "
             "the small\n"
             "world's own and not comparable with Inception's FID."),
@@ -227,7 +228,7 @@ static bool run_miou(run *p)
 /* The features of a file: the tensor that --tensor names, or the only one. */
 static double *read_features(run *p, const char *path, size_t *n, size_t *d)
 {
-    flis_file *file = flis_file_open(&p->ctx, path);
+    flis_file *file = input_check(&p->ctx, path) ? flis_file_open(&p->ctx, path) : NULL;
     if (!file) return NULL;
     const flis_entry *e = p->o->tensor ? flis_file_find(file, p->o->tensor) : file->count == 1 ? &file->entry[0] : NULL;
     double *x = NULL;
@@ -403,6 +404,7 @@ static bool run_segment(run *p)
 {
     names files = {0, 0, NULL};
     bool is_folder, good = !p->o->features || output_check(&p->ctx, p->o->features);
+    good = good && (!p->o->out || folder_check(&p->ctx, p->o->out)) && input_check(&p->ctx, p->o->file[0]);
     flis_unet *segmenter = good ? segmenter_load(&p->ctx, p->o->file[0]) : NULL;
     good = segmenter && list_files(&p->ctx, p->o->pictures, ".png", ".ppm", &files, &is_folder) &&
            (!p->o->out || make_folder(&p->ctx, p->o->out));
@@ -421,19 +423,27 @@ static bool run_segment(run *p)
 
 /* ---- The program ------------------------------------------------------------------------------------------------- */
 
-/* What a command needs and did not get; -1: nothing. */
+/* The first argument that a command needs and did not get; NULL: none. */
+static const char *first_missing(const program *p, const options *o)
+{
+    switch (p->command) {
+    case MIOU: return !o->truth ? "--truth FILES" : !o->predicted ? "--predicted FILES" : NULL;
+    case FRECHET: return o->files < 1 ? "A.safetensors" : o->files < 2 ? "B.safetensors" : NULL;
+    case SEGMENT:
+        if (o->files < 1) return "SEGMENTER.safetensors";
+        if (!o->pictures) return "--pictures FILES";
+        return !o->out && !o->features ? "-o DIR or --features FILE" : NULL;
+    default: return !o->layouts ? "--layouts FILES" : !o->pictures ? "--pictures FILES" : NULL;
+    }
+}
+
+/* -1: good. */
 static int check(const program *p, const options *o)
 {
-    if (p->command == MIOU) {
-        if (!o->truth || !o->predicted) return usage_error(p, "--truth FILES and --predicted FILES are needed");
-        if (o->first + (o->classes ? o->classes : 1) > 256)
-            return usage_error(p, "--first and --classes exceed label 255");
-    }
-    if (p->command == FRECHET && o->files != 2) return usage_error(p, "two files are needed, got %d", o->files);
-    if (p->command == SEGMENT && (o->files != 1 || !o->pictures || (!o->out && !o->features)))
-        return usage_error(p, "SEGMENTER.safetensors, --pictures FILES, and -o DIR or --features FILE are needed");
-    if (p->command == ATTRIBUTES && (!o->layouts || !o->pictures))
-        return usage_error(p, "--layouts FILES and --pictures FILES are needed");
+    const char *what = first_missing(p, o);
+    if (what) return missing_argument(p, what);
+    if (p->command == MIOU && o->first + (o->classes ? o->classes : 1) > 256)
+        return usage_error(p, "--first and --classes exceed label 255");
     return -1;
 }
 
@@ -455,14 +465,14 @@ int main(int argc, char **argv)
     if (argc < 2 || argv[1][0] == '-') { /* no command: --help, --version or an error */
         const int status = options_read(&EVALUATE, &o, argc, argv, &words);
         if (status >= 0) return finish("evaluate", NULL, status);
-        return usage_error(&EVALUATE, "no command: wanted miou, frechet, segment or attributes");
+        return usage_error(&EVALUATE, "a command is missing: miou, frechet, segment or attributes");
     }
     while (chosen < COMMAND_COUNT && strcmp(COMMANDS[chosen].name + strlen("evaluate "), argv[1]) != 0) chosen++;
     if (chosen == COMMAND_COUNT)
         return usage_error(&EVALUATE, "unknown command '%s': wanted miou, frechet, segment or attributes", argv[1]);
     const program *p = &COMMANDS[chosen];
     const int status = options_read(p, &o, argc - 1, argv + 1, &words);
-    if (status >= 0) return finish("evaluate", NULL, status);
+    if (status >= 0) return finish(p->name, NULL, status);
     if (words > FILES_OF[chosen]) return unexpected_argument(p, argv[1 + FILES_OF[chosen]]);
     for (int i = 0; i < words; i++) o.file[o.files++] = argv[1 + i];
     const int wrong = check(p, &o);
@@ -475,5 +485,5 @@ int main(int argc, char **argv)
              .progress.quiet = o.quiet};
     if (flis_init(&r.ctx)) run_command(&r, p->command);
     flis_free(&r.ctx);
-    return finish("evaluate", &r.ctx, 0);
+    return finish(p->name, &r.ctx, 0);
 }

@@ -85,6 +85,8 @@ typedef struct job {
     size_t facts;
     flis_output digest; /* --trace-digest, while it is being written */
     size_t digest_tensors;
+    size_t step_count; /* of the sampler (job_check_steps) */
+    size_t matches;    /* tensors that --trace-match took */
 } job;
 
 /* Threads, progress, signals, and the settings as flis_options. */
@@ -93,11 +95,11 @@ void job_begin(job *j);
 int job_status(const job *j);
 /* For ctx->progress. */
 void job_progress(void *user, const char *what, size_t done, size_t total);
-/* One line on stderr: "flis: KIND: sentence"; nothing with --quiet. */
+/* One line on stderr: "flis COMMAND: KIND: sentence"; nothing with --quiet. */
 void job_note(job *j, const char *kind, const char *format, ...);
 /* "seed N" on stderr; nothing with --quiet. */
 void job_print_seed(job *j);
-/* Refuses, before anything is loaded, what the sampler would refuse later. */
+/* Refuses, before anything is loaded, what the sampler would refuse later; counts the steps. */
 bool job_check_steps(job *j);
 
 /* ---- Finding files (find.c) ------------------------------------------------------------------------------------------- */
@@ -124,6 +126,8 @@ void free_facts(job *j);
 /* Whether any option asks for a trace. */
 bool tracing(const job *j);
 bool trace_check_paths(job *j);
+/* Refuses --trace-steps beyond the sampler's last step. 0, or 2: a usage error was printed. */
+int trace_check_steps(const job *j);
 void trace_begin(job *j);
 /* Writes both files of a trace, or neither. */
 bool trace_end(job *j);

@@ -205,10 +205,10 @@ static bool open_vectors(grading *g)
 int run_conformance(job *j)
 {
     grading g = {.j = j};
-    if (!j->words) return usage_error(j->program, "the file with the answers is missing");
+    if (!j->words) return missing_argument(j->program, "RESULTS.safetensors");
     if (j->words > 1) return unexpected_argument(j->program, j->word[1]);
     job_begin(j);
-    if (open_vectors(&g)) {
+    if (input_check(&j->ctx, j->word[0]) && open_vectors(&g)) {
         const flis_json *vectors = flis_json_get(g.manifest, "vectors");
         for (size_t i = 0; i < vectors->count && flis_ok(&j->ctx); i++)
             if (!j->set.match || glob_match(j->set.match, json_text(&vectors->item[i], "id")))

@@ -463,7 +463,7 @@ int run_digest(job *j)
     flis_sha256_begin(&d.all);
     flis_sha256_begin(&d.line);
     if (j->set.model && find_model(j)) r.file = flis_model_open(ctx, j->model_path);
-    flis_vocab *vocab = j->set.vocab ? flis_vocab_read(ctx, j->set.vocab) : digest_vocab(ctx);
+    flis_vocab *vocab = j->set.vocab ? find_vocab(j) : digest_vocab(ctx);
     if (flis_ok(ctx)) {
         digest_functions(&d);
         digest_operations(&d);

@@ -3,42 +3,37 @@
 
 #include <string.h>
 
-#ifndef FLIS_DATADIR
-#define FLIS_DATADIR "/usr/local/share/flis"
-#endif
 #define DEFAULT_MODEL "flis-small.safetensors"
 
-/* out = the first `length` bytes of folder, then name; true if there is such a file. */
-static bool file_in(const char *folder, size_t length, const char *name, char out[PATH_ROOM])
+/* Whether `folder` has a folder of that name. */
+static bool has_folder(const char *folder, const char *name)
 {
-    const int wrote = snprintf(out, PATH_ROOM, "%.*s%s", (int)length, folder, name);
-    if (wrote < 0 || wrote >= PATH_ROOM || length >= PATH_ROOM) return false;
-    const file_kind kind = kind_of_file(out);
-    return kind == FILE_REGULAR || kind == FILE_SPECIAL;
+    char path[PATH_ROOM];
+    return snprintf(path, sizeof path, "%s/%s", folder, name) < PATH_ROOM && kind_of_file(path) == FILE_FOLDER;
 }
 
-/* Folder number i of those that defaults are looked for in: `here` beside the command and in the working directory, `installed`
-   below the data folder. False: no more. */
-static bool default_folder(const job *j, int i, const char *here, const char *installed, char out[PATH_ROOM])
+/* The model that was given, which is a file or a folder, must exist. */
+static bool check_model(job *j)
 {
-    const size_t beside = folder_length(j->self);
-    if (i == 0) return snprintf(out, PATH_ROOM, "%.*s%s", (int)beside, j->self, here) < PATH_ROOM;
-    if (i == 1) return snprintf(out, PATH_ROOM, "%s", here) < PATH_ROOM;
-    return i == 2 && snprintf(out, PATH_ROOM, "%s/%s", FLIS_DATADIR, installed) < PATH_ROOM;
+    const char *path = j->set.model;
+    const file_kind kind = kind_of_file(path);
+    if (kind != FILE_FOLDER) return input_check(&j->ctx, path);
+    if (has_folder(path, "unet") || has_folder(path, "vae") || has_folder(path, "text_encoder") ||
+        has_folder(path, "tokenizer"))
+        return true;
+    return flis_fail(&j->ctx, "%s: is a folder without unet/, vae/ or text_encoder/", path);
 }
 
 bool find_model(job *j)
 {
-    char folder[PATH_ROOM];
     if (!j->set.model) {
-        for (int i = 0; default_folder(j, i, "models/", "", folder); i++)
-            if (file_in(folder, strlen(folder), DEFAULT_MODEL, j->model_path)) return true;
+        if (data_file(j->self, DEFAULT_MODEL, j->model_path)) return true;
         return flis_fail(&j->ctx, "no model: give one with -m; the default, models/" DEFAULT_MODEL ", is not here");
     }
     const size_t length = strlen(j->set.model);
     if (length >= PATH_ROOM) return flis_fail(&j->ctx, "%.200s: the name is too long", j->set.model);
     memcpy(j->model_path, j->set.model, length + 1);
-    return true;
+    return check_model(j);
 }
 
 static bool vocab_in(job *j, const char *folder, size_t length)
@@ -54,14 +49,15 @@ flis_vocab *find_vocab(job *j)
 {
     char folder[PATH_ROOM];
     bool found = false;
-    if (j->set.vocab) return flis_vocab_read(&j->ctx, j->set.vocab);
+    if (j->set.vocab) return input_check(&j->ctx, j->set.vocab) ? flis_vocab_read(&j->ctx, j->set.vocab) : NULL;
+    if (j->set.model && !check_model(j)) return NULL;
     const char *model = j->set.model ? j->set.model : *j->model_path ? j->model_path : NULL;
     if (model) { /* a diffusers folder has its own in tokenizer/ */
         const int length = snprintf(folder, sizeof folder, "%s/tokenizer/", model);
         found = (length > 0 && length < PATH_ROOM && vocab_in(j, folder, (size_t)length)) ||
                 vocab_in(j, model, folder_length(model));
     } else
-        for (int i = 0; !found && default_folder(j, i, "models/", "", folder); i++)
+        for (int i = 0; !found && data_folder(j->self, i, "models/", "", folder); i++)
             found = vocab_in(j, folder, strlen(folder));
     if (found) return flis_vocab_read(&j->ctx, j->vocab_path);
     flis_fail(&j->ctx,
@@ -78,7 +74,7 @@ bool find_manifest(job *j, char folder[PATH_ROOM])
         if (snprintf(folder, PATH_ROOM, "%s/", j->set.manifest) < PATH_ROOM) return true;
         return flis_fail(&j->ctx, "--manifest: the name is too long");
     }
-    for (int i = 0; default_folder(j, i, "tests/golden/", "golden/", folder); i++)
+    for (int i = 0; data_folder(j->self, i, "tests/golden/", "golden/", folder); i++)
         if (i == 2 || file_in(folder, strlen(folder), "manifest.json", path)) return true;
     return flis_fail(&j->ctx, "--manifest: the default name is too long");
 }

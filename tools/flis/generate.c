@@ -98,10 +98,10 @@ static int check_usage(job *j)
 {
     const settings *s = &j->set;
     if (j->words) return unexpected_argument(j->program, j->word[0]);
-    if (!s->layout) return usage_error(j->program, "-j LAYOUT.json is missing");
-    if (!s->out) return usage_error(j->program, "-o OUT.png is missing");
+    if (!s->layout) return missing_argument(j->program, "-j LAYOUT.json");
+    if (!s->out) return missing_argument(j->program, "-o OUT.png");
     if (!s->trace && (s->trace_match || (s->trace_steps && !s->trace_digest)))
-        return usage_error(j->program, "--trace FILE is missing");
+        return missing_argument(j->program, "--trace FILE");
     return 0;
 }
 
@@ -113,7 +113,9 @@ int run_generate(job *j)
     flis_vocab *vocab = NULL;
     if (check_usage(j)) return 2;
     job_begin(j);
-    if (job_check_steps(j) && output_check(ctx, j->set.out) && trace_check_paths(j) && find_model(j) &&
+    if (job_check_steps(j) && trace_check_steps(j)) return 2;
+    if (flis_ok(ctx) && output_check(ctx, j->set.out) && trace_check_paths(j) && find_model(j) &&
+        input_check(ctx, j->set.layout) && (!j->set.noise || input_check(ctx, j->set.noise)) &&
         flis_layout_read(ctx, j->set.layout, &layout))
         vocab = find_vocab(j);
     if (vocab && tracing(j)) add_generate_facts(j, vocab, &layout);

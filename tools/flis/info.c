@@ -136,7 +136,7 @@ int run_info(job *j)
     flis_ctx *ctx = &j->ctx;
     part_sum sum[PARTS] = {{0, 0, {0}}};
     uint64_t bytes = 0;
-    if (!j->words) return usage_error(j->program, "MODEL is missing");
+    if (!j->words) return missing_argument(j->program, "MODEL");
     if (j->words > 1) return unexpected_argument(j->program, j->word[1]);
     j->set.model = j->word[0];
     flis_file *file = find_model(j) ? flis_model_open(ctx, j->model_path) : NULL;

@@ -17,7 +17,7 @@ void job_note(job *j, const char *kind, const char *format, ...)
     va_list args;
     if (j->set.quiet) return;
     progress_end(&j->progress);
-    fprintf(stderr, "flis: %s: ", kind);
+    fprintf(stderr, "%s: %s: ", j->program->name, kind);
     va_start(args, format);
     vfprintf(stderr, format, args);
     va_end(args);
@@ -63,7 +63,8 @@ bool job_check_steps(job *j)
     flis_steps *steps = flis_alloc(&j->ctx, 1, sizeof *steps);
     if (schedule && steps) {
         flis_schedule_make(schedule);
-        if (flis_steps_make(&j->ctx, schedule, s->kind, s->steps, s->eta, steps) && steps->count != (size_t)s->steps)
+        if (flis_steps_make(&j->ctx, schedule, s->kind, s->steps, s->eta, steps)) j->step_count = steps->count;
+        if (flis_ok(&j->ctx) && steps->count != (size_t)s->steps)
             job_note(j, "warning", "%d does not divide 1000: there will be %zu steps, as in the authors' code",
                      s->steps, steps->count);
     }

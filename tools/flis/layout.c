@@ -97,9 +97,9 @@ int run_layout(job *j)
 {
     flis_ctx *ctx = &j->ctx;
     flis_layout layout = {0};
-    if (!j->words) return usage_error(j->program, "LAYOUT.json is missing");
+    if (!j->words) return missing_argument(j->program, "LAYOUT.json");
     if (j->words > 1) return unexpected_argument(j->program, j->word[1]);
-    if (!flis_layout_read(ctx, j->word[0], &layout)) return 1;
+    if (!input_check(ctx, j->word[0]) || !flis_layout_read(ctx, j->word[0], &layout)) return 1;
     printf("prompt\t");
     for (size_t i = 0; i < layout.count; i++) {
         fputs(i ? " " : "", stdout);

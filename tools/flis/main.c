@@ -24,6 +24,9 @@ enum {
 static const char *const SAMPLERS[] = {"plms", "ddim", NULL};
 static const char *const GENERATORS[] = {"cpu", "cuda", NULL};
 
+/* The library's limit. */
+enum { LARGEST_SIDE = 8192 };
+
 /* "512" or "640x448". */
 static bool parse_size(void *options, const char *text)
 {
@@ -37,7 +40,7 @@ static bool parse_size(void *options, const char *text)
     if (!parse_whole(first, &w)) return false;
     if (!text[length]) h = w;
     else if (!parse_whole(text + length + 1, &h)) return false;
-    if (!w || !h || w % 64 || h % 64 || w > 65536 || h > 65536) return false;
+    if (!w || !h || w % 64 || h % 64 || w > LARGEST_SIDE || h > LARGEST_SIDE) return false;
     s->width = (size_t)w;
     s->height = (size_t)h;
     return true;
@@ -63,7 +66,7 @@ static bool parse_ranges(void *options, const char *text)
 }
 
 #define FIELD(name) offsetof(settings, name)
-#define SIZE_OPTION .parse = parse_size, .wanted = "N or WxH, multiples of 64 up to 65536"
+#define SIZE_OPTION .parse = parse_size, .wanted = "N or WxH, multiples of 64 up to 8192"
 
 static const option OPTIONS[] = {
     {"model", 'm', OPTION_TEXT, FIELD(model), "FILE", "safetensors checkpoint; default: the small model",
@@ -114,7 +117,7 @@ static const option OPTIONS[] = {
      "write the digest and statistics of every intermediate to this JSON file", .commands = SAMPLING},
     {"manifest", 0, OPTION_TEXT, FIELD(manifest), "DIR",
      "the folder of manifest.json and its files; default: tests/golden", .commands = CONFORMANCE},
-    {"match", 0, OPTION_TEXT, FIELD(match), "GLOB", "only vectors whose whole id matches (* ? [a-z])",
+    {"match", 0, OPTION_TEXT, FIELD(match), "GLOB", "only vectors whose whole id matches (* ? [a-z]); default: all",
      .commands = CONFORMANCE},
     {"diffable", 0, OPTION_FLAG, FIELD(diffable), NULL, "leave out the position of each tensor in the file",
      .commands = INFO},
@@ -201,15 +204,15 @@ static const command COMMANDS[] = {
     COMMAND(
         "precision", "noise", PRECISION, run_precision, "[-m MODEL] [options]",
         "The errors of a correct port: every intermediate in float32, tf32, fp16 and bf16, compared with the truth."),
-    COMMAND("tokens", NULL, TOKENS, run_tokens, "[--vocab FILE] [TEXT...]",
+    COMMAND("tokens", NULL, TOKENS, run_tokens, "[-m MODEL] [--vocab FILE] [TEXT...]",
             "Token ids of each text (or of each line of stdin), one line per text."),
-    COMMAND("info", NULL, INFO, run_info, "MODEL [--diffable]",
+    COMMAND("info", NULL, INFO, run_info, "MODEL [options]",
             "What a model holds: its kind, sizes, configuration, what is missing or unexpected, every tensor."),
     COMMAND("layout", NULL, LAYOUT, run_layout, "LAYOUT.json [options]",
             "What a layout holds: phrases, tokens and classes, cells per id at every scale."),
     COMMAND("digest", NULL, DIGEST, run_digest, "[-m MODEL] [options]",
             "One SHA-256 per stage, from tokens to PNG, and one of all: the same on every machine."),
-    COMMAND("conformance", NULL, CONFORMANCE, run_conformance, "RESULTS.safetensors [--manifest DIR] [--match GLOB]",
+    COMMAND("conformance", NULL, CONFORMANCE, run_conformance, "RESULTS.safetensors [options]",
             "Grades a port's answers to the conformance vectors; the report can be pasted into an issue."),
 };
 enum { COMMAND_COUNT = sizeof COMMANDS / sizeof *COMMANDS };
@@ -273,14 +276,14 @@ static int run_command(const command *which, int argc, char **argv)
     j.word = argv + 1;
     j.set = default_settings(which);
     int status = options_read(j.program, &j.set, argc - 1, argv + 1, &j.words);
-    if (status >= 0) return finish("flis", NULL, status);
+    if (status >= 0) return finish(j.program->name, NULL, status);
     status = flis_init(&j.ctx) ? which->run(&j) : 1;
     progress_end(&j.progress);
     free_tensors(&j.outputs);
     free_tensors(&j.traced);
     free_facts(&j);
     flis_free(&j.ctx);
-    return finish("flis", &j.ctx, status);
+    return finish(j.program->name, &j.ctx, status);
 }
 
 int main(int argc, char **argv)

@@ -216,12 +216,12 @@ static const char STAGE_NAMES[] = "clip, rca, unet, decode, encode or sample";
 
 static int check_usage(job *j)
 {
-    if (!j->words) return usage_error(j->program, "the name of the stage is missing: %s", STAGE_NAMES);
+    if (!j->words) return usage_error(j->program, "NAME is missing: %s", STAGE_NAMES);
     if (!find_stage(j->word[0]))
         return usage_error(j->program, "unknown stage '%s': wanted %s", j->word[0], STAGE_NAMES);
     if (j->words > 1) return unexpected_argument(j->program, j->word[1]);
-    if (!j->set.in) return usage_error(j->program, "-i IN.safetensors is missing");
-    if (!j->set.out) return usage_error(j->program, "-o OUT.safetensors is missing");
+    if (!j->set.in) return missing_argument(j->program, "-i IN.safetensors");
+    if (!j->set.out) return missing_argument(j->program, "-o OUT.safetensors");
     return 0;
 }
 
@@ -241,7 +241,8 @@ int run_stage(job *j)
     if (check_usage(j)) return 2;
     const stage_kind *kind = find_stage(j->word[0]);
     job_begin(j);
-    if (output_check(ctx, j->set.out) && trace_check_paths(j) && (kind->run != stage_sample || job_check_steps(j)) &&
+    if (kind->run == stage_sample && job_check_steps(j) && trace_check_steps(j)) return 2;
+    if (flis_ok(ctx) && output_check(ctx, j->set.out) && trace_check_paths(j) && input_check(ctx, j->set.in) &&
         (!kind->model || (find_model(j) && (s.model = flis_model_open(ctx, j->model_path)))))
         s.in = flis_file_open(ctx, j->set.in);
     if (s.in && tracing(j)) add_stage_facts(j, kind);

@@ -220,7 +220,9 @@ static void on_trace(void *user, const char *name, const flis_tensor *x)
 {
     job *j = user;
     if (j->digest.stream && step_wanted(j, name)) digest_tensor(j, name, x);
-    if (selected(j, name)) add_activation(&j->ctx, j->set.trace ? &j->traced : &j->outputs, name, x);
+    if (!selected(j, name)) return;
+    j->matches++;
+    add_activation(&j->ctx, j->set.trace ? &j->traced : &j->outputs, name, x);
 }
 
 bool tracing(const job *j)
@@ -234,6 +236,18 @@ bool trace_check_paths(job *j)
            (!j->set.trace_digest || output_check(&j->ctx, j->set.trace_digest));
 }
 
+int trace_check_steps(const job *j)
+{
+    for (size_t i = 0; i < j->set.trace_steps; i++) {
+        const range *r = &j->set.trace_step[i];
+        if (r->last >= j->step_count)
+            return usage_error(j->program,
+                               "invalid value '%llu' for --trace-steps: wanted 0 to %zu, the last of %zu steps",
+                               (unsigned long long)r->last, j->step_count - 1, j->step_count);
+    }
+    return 0;
+}
+
 void trace_begin(job *j)
 {
     if (!tracing(j) || !flis_ok(&j->ctx) || (j->set.trace_digest && !digest_begin(j))) return;
@@ -244,6 +258,8 @@ void trace_begin(job *j)
 
 bool trace_end(job *j)
 {
+    if (j->set.trace_match && !j->matches && flis_ok(&j->ctx))
+        job_note(j, "warning", "no intermediate matches '%s' (--trace-match)", j->set.trace_match);
     const bool saved = j->set.trace && save_tensors(&j->ctx, j->set.trace, &j->traced, j->fact, j->facts);
     if (!digest_end(j) && saved) output_remove(j->set.trace);
     return flis_ok(&j->ctx);

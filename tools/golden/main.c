@@ -56,7 +56,7 @@ static void write_vectors(golden *g, const char *folder)
     make_path(g, folder, "inputs.safetensors", inputs);
     make_path(g, folder, "outputs.safetensors", outputs);
     make_path(g, folder, "layout.scratch", scratch);
-    if (!flis_ok(&g->all)) return;
+    if (!flis_ok(&g->all) || !folder_check(&g->all, folder)) return;
     make_vectors(g, scratch);
     if (g->failed) flis_fail(&g->all, "%zu vectors failed; nothing was written", g->failed);
     write_list(g, &g->inputs, inputs);
@@ -83,7 +83,7 @@ int main(int argc, char **argv)
     const int status = options_read(&GOLDEN, &o, argc, argv, &words);
     if (status >= 0) return finish("golden", NULL, status);
     if (words > (o.answers ? 0 : 1)) return unexpected_argument(&GOLDEN, argv[o.answers ? 0 : 1]);
-    if (!words && !o.answers) return usage_error(&GOLDEN, "DIR is missing");
+    if (!words && !o.answers) return missing_argument(&GOLDEN, "DIR or --answers FILE.safetensors");
     if (!o.answers && sizeof(flis_real) == 8)
         return usage_error(&GOLDEN, "DIR takes single precision: in double precision there is only --answers");
     flis_init(&g.all);

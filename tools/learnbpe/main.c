@@ -225,14 +225,15 @@ int main(int argc, char **argv)
     int words;
     const int status = options_read(&LEARNBPE, NULL, argc, argv, &words);
     if (status >= 0) return finish("learnbpe", NULL, status);
-    if (words < 2) return usage_error(&LEARNBPE, "wanted MERGES and TEXTFILE");
+    if (words < 2) return missing_argument(&LEARNBPE, words ? "TEXTFILE" : "MERGES");
     if (words > 2) return unexpected_argument(&LEARNBPE, argv[2]);
     if (!parse_whole(argv[0], &merges) || merges < 1 || merges > MOST_MERGES)
         return usage_error(&LEARNBPE, "invalid value '%s' for MERGES: wanted a whole number from 1 to %d", argv[0],
                            (int)MOST_MERGES);
     if (flis_init(&l.ctx)) {
         l.ctx.interrupted = catch_signals();
-        if (start_symbols(&l, (size_t)merges) && read_words(&l, argv[1])) learn(&l, (size_t)merges);
+        if (input_check(&l.ctx, argv[1]) && start_symbols(&l, (size_t)merges) && read_words(&l, argv[1]))
+            learn(&l, (size_t)merges);
     }
     learner_free(&l);
     return finish("learnbpe", &l.ctx, 0);

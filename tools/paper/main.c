@@ -8,7 +8,7 @@ static const option OPTIONS[] = {
      .kind = OPTION_TEXT,
      .offset = offsetof(options, model),
      .value = "FILE",
-     .help = "model fine-tuned to layouts (train layout), default models/flis-small.safetensors"},
+     .help = "model fine-tuned to layouts (train layout); default models/flis-small.safetensors"},
     {.name = "plain",
      .kind = OPTION_TEXT,
      .offset = offsetof(options, plain),
@@ -23,8 +23,8 @@ static const option OPTIONS[] = {
      .kind = OPTION_TEXT,
      .offset = offsetof(options, vocab),
      .value = "FILE",
-     .help = "vocabulary, default models/vocab.txt"},
-    {.name = "",
+     .help = "vocabulary; default models/vocab.txt"},
+    {.name = "output",
      .letter = 'o',
      .kind = OPTION_TEXT,
      .offset = offsetof(options, out),
@@ -36,47 +36,54 @@ static const option OPTIONS[] = {
      .value = "N",
      .min = 2,
      .max = 1 << 20,
-     .help = "layouts of the table, default 500"},
+     .help = "layouts of the table; default 500"},
     {.name = "trials",
      .kind = OPTION_WHOLE,
      .offset = offsetof(options, trials),
      .value = "N",
      .min = 1,
      .max = 1 << 20,
-     .help = "layouts of each other experiment, default 50"},
+     .help = "layouts of each other experiment; default 50"},
     {.name = "steps",
      .kind = OPTION_WHOLE,
      .offset = offsetof(options, steps),
      .value = "N",
      .min = 1,
      .max = 1000,
-     .help = "steps of PLMS, default 50"},
+     .help = "steps of PLMS; default 50"},
     {.name = "scale",
      .kind = OPTION_NUMBER,
      .offset = offsetof(options, scale),
      .value = "S",
      .min = 0,
      .max = 1000,
-     .help = "guidance scale, default 2"},
+     .help = "guidance scale; default 2"},
     {.name = "seed",
      .kind = OPTION_WHOLE,
      .offset = offsetof(options, seed),
      .value = "S",
      .max = 0x1p60,
-     .help = "seed of the first scene, default 1000000"},
-    {.name = "threads",
+     .help = "seed of the first scene; default 1000000"},
+    {.name = "workers",
      .kind = OPTION_WHOLE,
-     .offset = offsetof(options, threads),
+     .offset = offsetof(options, workers),
      .value = "N",
      .min = 1,
      .max = 1024,
-     .help = "workers, default: as many as processors"},
+     .help = "layouts that are made at once, one thread each; default: as many as there are processors"},
+    {.name = "threads",
+     .kind = OPTION_WHOLE,
+     .offset = offsetof(options, workers),
+     .value = "N",
+     .min = 1,
+     .max = 1024,
+     .help = "an older name of --workers"},
     {.name = "quiet", .letter = 'q', .kind = OPTION_FLAG, .offset = offsetof(options, quiet), .help = "no progress"},
 };
 
 static const program PAPER = {
     .name = "paper",
-    .arguments = "--plain MODEL --segmenter SEGMENTER [--model MODEL] [options] -o PAGE.html",
+    .arguments = "--plain FILE --segmenter FILE [--model FILE] -o PAGE.html [options]",
     .summary = "Repeats the paper's experiments with a model of the small world, and writes one page of results.\n"
                "The results are also printed.",
     .options = OPTIONS,
@@ -86,7 +93,10 @@ static const program PAPER = {
 static bool prepare(paper *p)
 {
     flis_ctx *ctx = &p->ctx;
+    const char *const in[] = {p->o.vocab, p->o.model, p->o.plain, p->o.segmenter};
     if (!output_check(ctx, p->o.out)) return false; /* now rather than after hours */
+    for (size_t i = 0; i < sizeof in / sizeof *in; i++)
+        if (!input_check(ctx, in[i])) return false;
     p->caption = flis_alloc(ctx, QUESTIONS + 1, sizeof *p->caption);
     p->show = flis_alloc(ctx, (QUESTIONS + 1) * SHOWN * (METHODS + 1), WORLD_PIXELS * 3);
     if (!p->caption || !p->show || !(p->vocab = flis_vocab_read(ctx, p->o.vocab))) return false;
@@ -121,23 +131,22 @@ static void clean_up(paper *p)
 
 int main(int argc, char **argv)
 {
-    paper p = {.o = {.model = "models/flis-small.safetensors",
-                     .vocab = "models/vocab.txt",
-                     .count = 500,
-                     .trials = 50,
-                     .steps = 50,
-                     .seed = 1000000,
-                     .scale = 2}};
+    paper p = {.o = {.count = 500, .trials = 50, .steps = 50, .seed = 1000000, .scale = 2}};
+    char default_model[PATH_ROOM], default_vocab[PATH_ROOM];
+    const char *self = argv[0]; /* options_read puts other arguments there */
     int words;
     const int status = options_read(&PAPER, &p.o, argc, argv, &words);
     if (status >= 0) return finish("paper", NULL, status);
     if (words) return unexpected_argument(&PAPER, argv[0]);
-    if (!p.o.plain || !p.o.segmenter || !p.o.out)
-        return usage_error(&PAPER, "--plain MODEL, --segmenter SEGMENTER and -o PAGE.html are needed");
+    if (!p.o.plain) return missing_argument(&PAPER, "--plain FILE");
+    if (!p.o.segmenter) return missing_argument(&PAPER, "--segmenter FILE");
+    if (!p.o.out) return missing_argument(&PAPER, "-o PAGE.html");
+    if (!p.o.model) data_file(self, "flis-small.safetensors", default_model), p.o.model = default_model;
+    if (!p.o.vocab) data_file(self, "vocab.txt", default_vocab), p.o.vocab = default_vocab;
     p.progress = (progress){.quiet = p.o.quiet, .unit = "scene"};
     if (flis_init(&p.ctx)) {
         p.ctx.interrupted = catch_signals();
-        if (p.o.threads) p.ctx.threads = (int)p.o.threads;
+        if (p.o.workers) p.ctx.threads = (int)p.o.workers;
         run(&p);
     }
     clean_up(&p);

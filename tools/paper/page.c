@@ -97,7 +97,7 @@ bool write_page(paper *p)
     fprintf(file,
             "<p>The experiments of <i>Freestyle Layout-to-Image Synthesis</i> (Xue et al., CVPR 2023), repeated with "
             "flis' small model on "
-            "the small world that tools/world draws. PLMS, %llu steps, guidance %g, seeds %llu and on. Judges: the "
+            "the small world that bin/world draws. PLMS, %llu steps, guidance %g, seeds %llu and on. Judges: the "
             "world's own segmenter and "
             "measures of colour, pattern and style; their verdict on real pictures is the most that a method can "
             "reach.</p>\n",

@@ -37,7 +37,7 @@ typedef struct tally {
 
 typedef struct options {
     const char *model, *plain, *segmenter, *vocab, *out;
-    uint64_t count, trials, steps, seed, threads;
+    uint64_t count, trials, steps, seed, workers;
     double scale;
     bool quiet;
 } options;

@@ -16,7 +16,7 @@ static const option OPTIONS[] = {
 
 static const program SYNTH = {
     .name = "synth",
-    .arguments = "[--half] PRESET OUT.safetensors",
+    .arguments = "PRESET OUT.safetensors [options]",
     .summary = "Writes a model with formula weights: pseudo-random, the same on every machine.\n"
                "  tinyA, tinyB   small networks (9 and 56 MB)\n"
                "  sd14           Stable Diffusion v1.4 in full size (4.3 GB; 2.1 GB with --half)",
@@ -31,7 +31,7 @@ int main(int argc, char **argv)
     int words;
     const int status = options_read(&SYNTH, &o, argc, argv, &words);
     if (status >= 0) return finish("synth", NULL, status);
-    if (words < 2) return usage_error(&SYNTH, "PRESET and OUT.safetensors are missing");
+    if (words < 2) return missing_argument(&SYNTH, words ? "OUT.safetensors" : "PRESET");
     if (words > 2) return unexpected_argument(&SYNTH, argv[2]);
     const preset *p = preset_find(argv[0]);
     if (!p) return usage_error(&SYNTH, "unknown preset '%s': wanted tinyA, tinyB or sd14", argv[0]);

@@ -39,7 +39,8 @@ static const option OPTIONS[] = {
     {"output", 'o', TEXT(out), "FILE", "the safetensors file to write", .commands = 0},
     {"model", 0, TEXT(model), "FILE", "the file with the autoencoder, from train vae", .commands = E | T},
     {"model", 0, TEXT(model), "FILE", "the model to tune: autoencoder, text encoder and U-Net", .commands = L},
-    {"model", 0, TEXT(model), "FILE", "an autoencoder, through which every second scene is seen", .commands = S},
+    {"model", 0, TEXT(model), "FILE", "an autoencoder, through which every second scene is seen; default: none",
+     .commands = S},
     {"start", 0, TEXT(start), "FILE", "weights to begin with, from an earlier -o; default: new ones",
      .commands = V | T | S},
     {"latents", 0, TEXT(latents), "FILE", "encoded scenes, from train latents", .commands = T | L},
@@ -50,17 +51,17 @@ static const option OPTIONS[] = {
      "pictures/NAME.png or .ppm, labels/NAME.png or .pgm, classes.txt (lines of label, tab, name)", .commands = L},
     {"size", 0, WHOLE(size), "N",
      "--data: pictures are resized to N x N (bicubic; labels nearest), and half of them are mirrored; a multiple of "
-     "64, default ",
+     "64; default ",
      64, 2048, .commands = T | L},
     {"vocab", 0, TEXT(vocab), "FILE", "the tokens; default ", .commands = E | T | L},
-    {"set", 0, TEXT(set), "NAME", "which scenes of the small world (see world --help), default ",
+    {"set", 0, TEXT(set), "NAME", "which scenes of the small world (see world --help); default ",
      .commands = V | E | S},
-    {"count", 0, WHOLE(count), "N", "number of scenes, default ", 1, 1 << 24, .commands = E},
-    {"crop", 0, WHOLE(crop), "N", "two N x N pieces of each scene; a multiple of 8, default ", 8, WORLD_SIDE,
+    {"count", 0, WHOLE(count), "N", "number of scenes; default ", 1, 1 << 24, .commands = E},
+    {"crop", 0, WHOLE(crop), "N", "two N x N pieces of each scene; a multiple of 8; default ", 8, WORLD_SIDE,
      .commands = V},
     {"window", 0, WHOLE(window), "N",
      "N x N latent cells of each scene, with the phrases that are visible in them (latents of a plain set); a multiple "
-     "of 8, default: whole scenes",
+     "of 8; default: whole scenes",
      .commands = T | L},
     {"things", 0, FLAG(things), "with --window: around things alone, so that a boat is seen more often than the sea",
      .commands = T | L},
@@ -68,13 +69,13 @@ static const option OPTIONS[] = {
      "with --window: share of windows that name only the phrase which they are cut around, and the picture's style "
      "(windows that are cut around a style name all); default ",
      0, 1, .commands = T},
-    {"steps", 0, WHOLE(steps), "N", "updates of the weights, default ", 1, .commands = TRAINING},
-    {"batch", 0, WHOLE(batch), "N", "samples per step, default ", 1, MAX_BATCH, .commands = TRAINING},
+    {"steps", 0, WHOLE(steps), "N", "updates of the weights; default ", 1, .commands = TRAINING},
+    {"batch", 0, WHOLE(batch), "N", "samples per step; default ", 1, MAX_BATCH, .commands = TRAINING},
     {"rate", 0, NUMBER(rate), "R", "learning rate; falls to a tenth over the last fifth; default ", 0, 1e9,
      .commands = TRAINING},
-    {"warmup", 0, WHOLE(warmup), "N", "steps in which the learning rate rises to --rate, default ",
+    {"warmup", 0, WHOLE(warmup), "N", "steps in which the learning rate rises to --rate; default ",
      .commands = TRAINING},
-    {"decay", 0, NUMBER(decay), "D", "AdamW's weight decay, default ", 0, 1e9, .commands = TRAINING},
+    {"decay", 0, NUMBER(decay), "D", "AdamW's weight decay; default ", 0, 1e9, .commands = TRAINING},
     {"ema", 0, NUMBER(ema), "D",
      "decay of the weights' moving averages, which are what -o gets; 0: no averages; default ", 0, 1,
      .commands = TRAINING},
@@ -85,13 +86,13 @@ static const option OPTIONS[] = {
      .commands = T},
     {"frozen-encoder", 0, FLAG(frozen_encoder), "train the decoder of --start alone, so that latents do not change",
      .commands = V},
-    {"kl", 0, NUMBER(kl), "W", "weight of the KL divergence, default ", 0, 1e9, .commands = V},
-    {"edges", 0, NUMBER(edges), "W", "weight of differences between neighbouring pixels, default ", 0, 1e9,
+    {"kl", 0, NUMBER(kl), "W", "weight of the KL divergence; default ", 0, 1e9, .commands = V},
+    {"edges", 0, NUMBER(edges), "W", "weight of differences between neighbouring pixels; default ", 0, 1e9,
      .commands = V},
-    {"colours", 0, NUMBER(colours), "W", "weight of differences between colours, default ", 0, 1e9, .commands = V},
+    {"colours", 0, NUMBER(colours), "W", "weight of differences between colours; default ", 0, 1e9, .commands = V},
     {"things-weight", 0, NUMBER(things_weight), "W", "weight of the pixels of things; the others have 1; default ", 0,
      1e9, .commands = V},
-    {"seed", 0, WHOLE(seed), "S", "seed of all random numbers, default ", .commands = 0},
+    {"seed", 0, WHOLE(seed), "S", "seed of all random numbers; default ", .commands = 0},
     {"workers", 0, WHOLE(workers), "N",
      "split each batch among N workers with one thread each, which is faster than --threads where the network is "
      "small; "
@@ -119,19 +120,19 @@ static const struct stage_row {
     uint64_t steps, batch, warmup;
     double rate, decay, dropout;
 } STAGE_ROW[STAGES] = {
-    [VAE] = {"-o VAE.safetensors [OPTION…]", "Trains an autoencoder on crops of the small world's scenes.", 4000, 8,
+    [VAE] = {"-o VAE.safetensors [options]", "Trains an autoencoder on crops of the small world's scenes.", 4000, 8,
              100, 1e-3, 0, 0},
-    [LATENTS] = {"--model VAE.safetensors [--set NAME] [--count N] -o LATENTS.safetensors",
+    [LATENTS] = {"--model VAE.safetensors -o LATENTS.safetensors [options]",
                  "Encodes scenes, for train text2image and train layout.", 0, 0, 0, 0, 0, 0},
-    [TEXT2IMAGE] = {"--model VAE.safetensors --latents LATENTS.safetensors -o MODEL.safetensors [OPTION…]\n"
-                    "--model VAE.safetensors --data FOLDER -o MODEL.safetensors [OPTION…]",
+    [TEXT2IMAGE] = {"--model VAE.safetensors --latents LATENTS.safetensors -o MODEL.safetensors [options]\n"
+                    "--model VAE.safetensors --data FOLDER -o MODEL.safetensors [options]",
                     "Trains a text encoder and a U-Net on captions, and writes them with the autoencoder as one model.",
                     20000, 16, 200, 5e-4, 0.01, 0.1},
-    [LAYOUT] = {"--model MODEL.safetensors --latents LATENTS.safetensors -o TUNED.safetensors [OPTION…]\n"
-                "--model SD.safetensors --data FOLDER -o TUNED.safetensors [OPTION…]",
+    [LAYOUT] = {"--model MODEL.safetensors --latents LATENTS.safetensors -o TUNED.safetensors [options]\n"
+                "--model SD.safetensors --data FOLDER -o TUNED.safetensors [options]",
                 "Tunes a model of Stable Diffusion v1's kind to layouts: the paper's fine-tuning.", 6000, 16, 100, 2e-4,
                 0.01, 0.1},
-    [SEGMENTER] = {"[--model VAE.safetensors] -o SEGMENTER.safetensors [OPTION…]",
+    [SEGMENTER] = {"[--model VAE.safetensors] -o SEGMENTER.safetensors [options]",
                    "Trains a network that labels the small world's pictures.", 2000, 8, 100, 1e-3, 0.01, 0},
 };
 
@@ -142,10 +143,9 @@ static const char DETAILS[] =
 
 static const program TRAIN = {
     .name = "train",
-    .arguments = "STAGE [OPTION…]",
-    .summary = "Trains the small model of flis on the small world (see world --help), or tunes a model of Stable "
-               "Diffusion v1's kind to\n"
-               "layouts. The stages, in this order:\n"
+    .arguments = "STAGE [options]",
+    .summary = "Trains the small model of flis on the small world (see world --help), or tunes a model of Stable\n"
+               "Diffusion v1's kind to layouts. The stages, in this order:\n"
                "  vae          an autoencoder\n"
                "  latents      encoded scenes, for the next two\n"
                "  text2image   text encoder and U-Net, on captions\n"
@@ -153,6 +153,8 @@ static const program TRAIN = {
                "  segmenter    labels pictures, to judge what a model paints",
     .details = "train STAGE --help lists the options of a stage, with their defaults.\n",
 };
+
+static const char DEFAULT_VOCAB[] = "models/vocab.txt"; /* in one of the folders of data_file */
 
 static void set_defaults(options *o, stage s)
 {
@@ -176,7 +178,7 @@ static void set_defaults(options *o, stage s)
                    .size = 512,
                    .crop = 64,
                    .set = "text2image",
-                   .vocab = "models/vocab.txt"};
+                   .vocab = DEFAULT_VOCAB};
 }
 
 /* The table with the defaults in its help texts. */
@@ -222,11 +224,12 @@ static int check_values(const program *p, const options *o)
 /* Options that need others. -1: good. */
 static int check_options(const program *p, const options *o)
 {
-    if (!o->out) return usage_error(p, "-o FILE is missing");
+    if (!o->out) return missing_argument(p, "-o FILE");
     if ((o->stage == LATENTS || o->stage == TEXT2IMAGE || o->stage == LAYOUT) && !o->model)
-        return usage_error(p, "--model FILE is missing");
+        return missing_argument(p, "--model FILE");
     if ((o->stage == TEXT2IMAGE || o->stage == LAYOUT) && !o->latents == !o->data)
-        return usage_error(p, "wanted either --latents FILE or --data FOLDER");
+        return o->data ? usage_error(p, "--latents and --data exclude each other")
+                       : missing_argument(p, "--latents FILE or --data FOLDER");
     if (o->frozen_encoder && !o->start) return usage_error(p, "--frozen-encoder needs --start FILE");
     if (o->window && !o->latents) return usage_error(p, "--window needs --latents FILE");
     if (o->things && !o->window) return usage_error(p, "--things needs --window N");
@@ -239,6 +242,9 @@ static bool check_files(flis_ctx *ctx, const options *o)
 {
     const char *out[] = {o->out, o->state, o->log, o->plot}, *in[] = {o->model, o->start, o->vocab, o->latents};
     const size_t outputs = o->stage == LATENTS ? 1 : 4;
+    for (size_t k = 1; k < sizeof in / sizeof *in; k++) /* a model may be a folder */
+        if (in[k] && kind_of_file(in[k]) == FILE_FOLDER) return input_check(ctx, in[k]);
+    if (o->data && !folder_check(ctx, o->data)) return false;
     for (size_t i = 0; i < outputs; i++) {
         for (size_t k = 0; k < sizeof in / sizeof *in; k++)
             if (in[k] && same_file(out[i], in[k]))
@@ -280,18 +286,18 @@ static int run(const char *name, options *o)
 
 int main(int argc, char **argv)
 {
-    static const char stages[] = "wanted vae, latents, text2image, layout or segmenter";
+    static const char stages[] = "vae, latents, text2image, layout or segmenter";
     options o;
     option table[OPTION_COUNT];
-    char text[OPTION_COUNT][HELP_ROOM], name[32];
+    char text[OPTION_COUNT][HELP_ROOM], name[32], vocab[PATH_ROOM];
     int s = VAE, words, status;
-    if (argc < 2) return usage_error(&TRAIN, "the stage is missing: %s", stages);
+    if (argc < 2) return usage_error(&TRAIN, "a stage is missing: %s", stages);
     if (argv[1][0] == '-') {
         status = options_read(&TRAIN, &o, 2, argv, &words);
-        return status >= 0 ? finish("train", NULL, status) : usage_error(&TRAIN, "the stage is missing: %s", stages);
+        return status >= 0 ? finish("train", NULL, status) : usage_error(&TRAIN, "a stage is missing: %s", stages);
     }
     while (s < STAGES && strcmp(argv[1], STAGE[s]) != 0) s++;
-    if (s == STAGES) return usage_error(&TRAIN, "unknown stage '%s': %s", argv[1], stages);
+    if (s == STAGES) return usage_error(&TRAIN, "unknown stage '%s': wanted %s", argv[1], stages);
     set_defaults(&o, (stage)s);
     put_defaults(&o, table, text);
     snprintf(name, sizeof name, "train %s", STAGE[s]);
@@ -306,5 +312,6 @@ int main(int argc, char **argv)
     if (status < 0 && words) status = unexpected_argument(&p, argv[1]);
     if (status < 0) status = check_values(&p, &o);
     if (status < 0) status = check_options(&p, &o);
+    if (o.vocab == DEFAULT_VOCAB && data_file(argv[0], base_name(DEFAULT_VOCAB), vocab)) o.vocab = vocab;
     return status < 0 ? run(name, &o) : finish(name, NULL, status);
 }

@@ -22,19 +22,19 @@ static const option OPTIONS[] = {
      .offset = offsetof(options, set),
      .value = "NAME",
      .words = SET_NAMES,
-     .help = "which scenes, default text2image; see below"},
+     .help = "which scenes, see below; default text2image"},
     {.name = "seed",
      .kind = OPTION_WHOLE,
      .offset = offsetof(options, seed),
      .value = "S",
-     .help = "seed of the first scene, default 0; scene i has seed S + i"},
+     .help = "seed of the first scene; scene i has seed S + i; default 0"},
     {.name = "count",
      .kind = OPTION_WHOLE,
      .offset = offsetof(options, count),
      .value = "N",
      .min = 1,
-     .help = "number of scenes, default 1; for a sheet 16, at most 4096"},
-    {.name = "",
+     .help = "number of scenes, for a sheet at most 4096; default 1, for a sheet 16"},
+    {.name = "output",
      .letter = 'o',
      .kind = OPTION_TEXT,
      .offset = offsetof(options, out),
@@ -62,9 +62,9 @@ static const option OPTIONS[] = {
 
 static const program WORLD = {
     .name = "world",
-    .arguments = "[--set NAME] [--seed S] [--count N] -o DIR\n"
-                 "[--set NAME] [--seed S] [--count N] --sheet FILE.png\n"
-                 "[--set NAME] [--seed S] --captions N\n"
+    .arguments = "-o DIR [options]\n"
+                 "--sheet FILE.png [options]\n"
+                 "--captions N [options]\n"
                  "--classes",
     .summary = "Draws 128 x 128 scenes of a small world, with label maps, layouts and captions.",
     .options = OPTIONS,
@@ -173,6 +173,7 @@ static bool write_sheet(painter *p)
     const size_t count = p->o->count ? (size_t)p->o->count : 16;
     const size_t columns = count < COLUMNS ? count : COLUMNS, rows = (count + COLUMNS - 1) / COLUMNS;
     flis_picture sheet = {columns * PAIR, rows * ROW, 3, NULL};
+    if (!output_check(&p->ctx, p->o->sheet)) return false; /* before the scenes are drawn */
     sheet.pixels = flis_alloc(&p->ctx, sheet.width * sheet.height, 3);
     if (!sheet.pixels) return false;
     memset(sheet.pixels, 255, sheet.width * sheet.height * 3);
@@ -211,8 +212,10 @@ int main(int argc, char **argv)
     const int status = options_read(&WORLD, &o, argc, argv, &words);
     if (status >= 0) return finish("world", NULL, status);
     if (words) return unexpected_argument(&WORLD, argv[0]);
-    if ((o.out != NULL) + (o.sheet != NULL) + (o.captions > 0) + o.classes != 1)
-        return usage_error(&WORLD, "wanted one of -o DIR, --sheet FILE.png, --captions N and --classes");
+    const int given = (o.out != NULL) + (o.sheet != NULL) + (o.captions > 0) + o.classes;
+    if (given != 1)
+        return given ? usage_error(&WORLD, "-o, --sheet, --captions and --classes exclude each other")
+                     : missing_argument(&WORLD, "-o DIR, --sheet FILE.png, --captions N or --classes");
     if (o.sheet && o.count > 4096)
         return usage_error(&WORLD, "invalid value '%llu' for --count: wanted at most 4096 scenes with --sheet",
                            (unsigned long long)o.count);
