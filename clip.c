@@ -325,7 +325,8 @@ flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path)
 /* A vocabulary from memory; `name` is used in error messages. SPEC 2.8. */
 flis_vocab *flis_vocab_parse(flis_ctx *ctx, const char *name, const char *text, size_t length)
 {
-    return vocab_of(ctx, name, (const uint8_t *)text, length);
+    if (!flis_given(ctx, text, "vocabulary: its text")) return NULL;
+    return vocab_of(ctx, name ? name : "vocabulary", (const uint8_t *)text, length);
 }
 
 /* Frees a vocabulary; NULL is allowed. SPEC 2.8. */
@@ -340,19 +341,19 @@ void flis_vocab_free(flis_vocab *vocab)
 /* 512 symbols of bytes, one per merge, BOS and EOS. SPEC 2.7. */
 size_t flis_vocab_size(const flis_vocab *vocab)
 {
-    return BYTES * 2 + vocab->merges + 2;
+    return vocab ? BYTES * 2 + vocab->merges + 2 : 0;
 }
 
 /* The id of BOS: 512 + merges. SPEC 2.7. */
 int32_t flis_vocab_bos(const flis_vocab *vocab)
 {
-    return (int32_t)(BYTES * 2 + vocab->merges);
+    return vocab ? (int32_t)(BYTES * 2 + vocab->merges) : -1;
 }
 
 /* The id of EOS, which is also the padding: 513 + merges. SPEC 2.7. */
 int32_t flis_vocab_eos(const flis_vocab *vocab)
 {
-    return flis_vocab_bos(vocab) + 1;
+    return vocab ? flis_vocab_bos(vocab) + 1 : -1;
 }
 
 /* ---- Step 3: repair characters, as ftfy 6.1.1 does -------------------------------------------------------------- */
@@ -880,10 +881,13 @@ static void encode_text(encoder *e, cleaner *w, const codes *text)
 /* Token ids of a text, without BOS, EOS and padding; returns their number, -1: failed. SPEC 2.1. */
 long flis_tokenize(flis_ctx *ctx, const flis_vocab *vocab, const char *text, size_t length, int32_t **ids)
 {
+    if (ids) *ids = NULL;
+    if (!flis_given(ctx, ids, "text: where its tokens go") || !flis_given(ctx, vocab, "vocabulary") ||
+        (length && !flis_given(ctx, text, "text")))
+        return -1;
     encoder e = {.ctx = ctx, .vocab = vocab};
     cleaner w = {.limit = (length < LONGEST_TEXT ? length : 0) * MOST_ROUNDS + MOST_WORK};
     codes raw = {NULL, 0, 0};
-    *ids = NULL;
     if (length >= LONGEST_TEXT) flis_fail(ctx, "text: %zu bytes; wanted fewer than %d", length, (int)LONGEST_TEXT);
     for (size_t i = 0, used; i < length && flis_ok(ctx); i += used)
         put(ctx, &raw, decode((const uint8_t *)text + i, length - i, &used));
@@ -968,7 +972,12 @@ bool flis_prompt_make(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase 
     /* The manifest of the conformance vectors quotes this sentence. */
     const char *wrong = "CLIP's 77 places leave room for 75; shorten the phrases";
     int32_t *ids = NULL;
-    memset(out, 0, sizeof *out);
+    if (out) memset(out, 0, sizeof *out);
+    if (!flis_given(ctx, out, "prompt: where it goes") || !flis_given(ctx, vocab, "vocabulary") ||
+        (count && !flis_given(ctx, phrase, "prompt: its phrases")))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (!phrase[i].text) return flis_fail(ctx, "prompt: phrase %zu: got NULL, wanted a text", i);
     out->text = join_phrases(ctx, phrase, count);
     for (size_t i = 0; i < count && flis_ok(ctx); i++) add_phrase(ctx, vocab, &phrase[i], out);
     long n = out->text ? count_tokens(ctx, vocab, out->text, strlen(out->text), &ids) : -1;
@@ -991,6 +1000,7 @@ bool flis_prompt_make(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase 
 /* Frees the text of a prompt. SPEC 2.9. */
 void flis_prompt_free(flis_prompt *prompt)
 {
+    if (!prompt) return;
     free(prompt->text);
     memset(prompt, 0, sizeof *prompt);
 }
@@ -1051,6 +1061,7 @@ static const flis_key FINAL_KEYS[] = {
    SPEC 3.1. */
 bool flis_clip_walk(flis_ctx *ctx, flis_clip *clip, flis_visit *visit, void *user)
 {
+    if (!flis_given(ctx, clip, "text encoder")) return false;
     const flis_clip_config *config = &clip->config;
     const size_t dims[] = {'v', config->vocab, 'p', config->positions, 'd', config->width, 'h', config->hidden, 0};
     char module[64];
@@ -1068,6 +1079,7 @@ enum { MOST_LAYERS = 1024 };
 /* Refuses a configuration that CLIP's code could not build, then allocates the layers, without weights. SPEC 3.1. */
 flis_clip *flis_clip_new(flis_ctx *ctx, const flis_clip_config *config)
 {
+    if (!flis_given(ctx, config, "text encoder: its configuration")) return NULL;
     if (!config->heads || config->width % config->heads || !config->width || config->positions != FLIS_TOKENS ||
         config->layers > MOST_LAYERS) {
         flis_fail(
@@ -1085,7 +1097,7 @@ flis_clip *flis_clip_new(flis_ctx *ctx, const flis_clip_config *config)
     return NULL;
 }
 
-/* Frees all weights. SPEC 3.1. */
+/* The walk knows every weight that was loaded, so that none is forgotten. SPEC 3.1. */
 void flis_clip_free(flis_clip *clip)
 {
     if (!clip) return;
@@ -1098,7 +1110,7 @@ void flis_clip_free(flis_clip *clip)
 /* The configuration that the network was made with. SPEC 3.1. */
 const flis_clip_config *flis_clip_get_config(const flis_clip *clip)
 {
-    return &clip->config;
+    return clip ? &clip->config : NULL;
 }
 
 /* The configuration that the shapes imply; the number of heads comes from the metadata. SPEC 3.1. */
@@ -1129,7 +1141,7 @@ static bool clip_config_read(flis_ctx *ctx, const flis_file *file, flis_clip_con
 flis_clip *flis_clip_load(flis_ctx *ctx, flis_file *file)
 {
     flis_clip_config config = {0};
-    if (!flis_ok(ctx) || !clip_config_read(ctx, file, &config)) return NULL;
+    if (!flis_given(ctx, file, "text encoder: its file") || !clip_config_read(ctx, file, &config)) return NULL;
     flis_clip *clip = flis_clip_new(ctx, &config);
     if (!clip) return flis_fail_in(ctx, file->path), NULL;
     flis_loader loader = {.file = file};
@@ -1175,7 +1187,8 @@ static flis_tensor *layer_forward(flis_ctx *ctx, const flis_clip *clip, const te
 /* n rows of 77 ids to features [n][77][d]: embeddings, layers, final layer norm. SPEC 3.2. */
 flis_tensor *flis_clip_encode(flis_ctx *ctx, const flis_clip *clip, const int32_t *ids, size_t n)
 {
-    if (!flis_ok(ctx)) return NULL;
+    if (!flis_given(ctx, clip, "text encoder") || !flis_given(ctx, ids, "text encoder: the tokens")) return NULL;
+    if (!n) return flis_fail(ctx, "text encoder: got 0 prompts, wanted 1 or more"), NULL;
     flis_mark mark = flis_here(ctx);
     flis_tensor *x = flis_embed(ctx, ids, n, &clip->token, &clip->position);
     flis_trace(ctx, x, "embeddings");

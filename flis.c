@@ -119,24 +119,11 @@ static uint32_t adler32(const uint8_t *p, size_t count);
 
 /* ---- Arguments ---------------------------------------------------------------------------------------------------- */
 
-/* True if work may begin in this context. In memory that flis_init has not seen the error may hold anything: it is
-   overwritten. SPEC 14.1. */
-static bool usable(flis_ctx *ctx)
+/* A path or a name that must not be empty. SPEC 14.1. */
+static bool named(flis_ctx *ctx, const char *path, const char *what)
 {
-    if (!ctx) return false;
-    if (ctx->magic != FLIS_MAGIC) {
-        snprintf(ctx->error, sizeof ctx->error, "the context was not initialised: call flis_init before it is used");
-        return false;
-    }
-    if (!flis_ok(ctx)) return false;
-    return ctx->threads >= 1 || flis_fail(ctx, "context: got %d threads, wanted 1 or more", ctx->threads);
-}
-
-/* Like usable, and an argument that must not be NULL. SPEC 14.1. */
-static bool given(flis_ctx *ctx, const void *argument, const char *what)
-{
-    if (!usable(ctx)) return false;
-    return argument || flis_fail(ctx, "%s: got NULL", what);
+    if (!flis_given(ctx, path, what)) return false;
+    return *path || flis_fail(ctx, "%s: got \"\", wanted a name", what);
 }
 
 /* ---- The pipeline ------------------------------------------------------------------------------------------------- */
@@ -181,7 +168,7 @@ void flis_layout_warnings(flis_ctx *ctx, const flis_layout *layout, size_t width
                           void (*warn)(void *user, const char *sentence), void *user)
 {
     bool seen[SCALES][256] = {{false}};
-    if (!warn || !given(ctx, layout, "layout") || !layout->label.width ||
+    if (!warn || !flis_given(ctx, layout, "layout") || !layout->label.width ||
         !ids_seen(ctx, &layout->label, width, height, seen))
         return;
     for (size_t i = 0; i < layout->count; i++) {
@@ -228,7 +215,10 @@ static bool guided_pass(flis_ctx *ctx, const flis_guided *g, const flis_real *x,
 bool flis_guided_eps(flis_ctx *ctx, void *guided, const flis_real *x, int64_t t, flis_real *eps, flis_real *uncond)
 {
     const flis_guided *g = guided;
-    if (!given(ctx, g, "guidance") || !given(ctx, g->unet, "guidance: the U-Net")) return false;
+    if (!flis_given(ctx, g, "guidance") || !flis_given(ctx, g->unet, "guidance: the U-Net") ||
+        !flis_given(ctx, x, "guidance: the latents") || !flis_given(ctx, eps, "guidance: where eps goes") ||
+        !flis_given(ctx, g->context, "guidance: the text features"))
+        return false;
     if (uncond && !g->uncond) return flis_fail(ctx, "guidance needs the text features of the empty prompt");
     if (!guided_pass(ctx, g, x, t, g->context, g->rca, "cond.", eps)) return false;
     return !uncond || guided_pass(ctx, g, x, t, g->uncond, NULL, "uncond.", uncond);
@@ -237,9 +227,9 @@ bool flis_guided_eps(flis_ctx *ctx, void *guided, const flis_real *x, int64_t t,
 /* byte = (uint8)(255 clamp((y + 1) / 2, 0, 1)), y = decode(z float32(1 / scale factor)). FLIS.py:186-194. SPEC 9.1. */
 bool flis_decode_picture(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *z, flis_picture *out)
 {
-    if (!given(ctx, out, "decode: the picture")) return false;
+    if (!flis_given(ctx, out, "decode: the picture")) return false;
     memset(out, 0, sizeof *out);
-    if (!given(ctx, z, "decode: the latents") || !given(ctx, vae, "decode: the autoencoder")) return false;
+    if (!flis_given(ctx, z, "decode: the latents") || !flis_given(ctx, vae, "decode: the autoencoder")) return false;
     flis_mark mark = flis_here(ctx);
     const float factor = (float)(1.0 / flis_vae_get_config(vae)->scale_factor); /* torch multiplies by a float32 */
     const flis_tensor *y = flis_vae_decode(ctx, vae, flis_scale(ctx, z, (double)factor));
@@ -268,8 +258,8 @@ typedef struct generation {
     flis_guided guided;
     const flis_options *options;
     size_t h, w, count;          /* of the latent: count = 4 h w */
-    size_t steps;                /* there will be */
-    size_t step, evaluation;     /* the sampler is in step `step`, and has evaluated so often in it */
+    size_t steps;                /* of the sampler, in all */
+    size_t step, evaluation;     /* the current step, and the evaluations of the U-Net in it so far */
     flis_real *context, *uncond; /* [77][d] */
     uint8_t *label;              /* [H][W], or NULL */
     flis_prompt prompt;
@@ -288,6 +278,9 @@ static bool check_options(flis_ctx *ctx, const flis_options *options, generation
                          options->height, unit, unit, most);
     if (!(fabs(s->scale) <= 1e6))
         return flis_fail(ctx, "guidance scale: got %g, wanted a number within 1e6 of 0", s->scale);
+    if (options->rng != FLIS_RNG_CPU && options->rng != FLIS_RNG_CUDA)
+        return flis_fail(ctx, "options: got a generator of kind %d, wanted FLIS_RNG_CPU (%d) or FLIS_RNG_CUDA (%d)",
+                         (int)options->rng, (int)FLIS_RNG_CPU, (int)FLIS_RNG_CUDA);
     g->options = options;
     g->h = g->guided.h = options->height / FLIS_FACTOR;
     g->w = g->guided.w = options->width / FLIS_FACTOR;
@@ -384,15 +377,16 @@ static bool check_label(flis_ctx *ctx, const char *where, const flis_picture *la
     if (label->channels != 1)
         return flis_fail(ctx, "%s: got a label map of %zu channels, wanted 1: one class id per pixel", where,
                          label->channels);
-    return given(ctx, label->pixels, "label map: its pixels") && size_fits(ctx, where, label->width, label->height);
+    return flis_given(ctx, label->pixels, "label map: its pixels") &&
+           size_fits(ctx, where, label->width, label->height);
 }
 
 /* A layout may come from a caller's own memory: what flis_layout_read would refuse is refused here. SPEC 10.9. */
 static bool check_layout(flis_ctx *ctx, const flis_layout *layout, bool no_layout)
 {
-    if (!given(ctx, layout, "layout")) return false;
+    if (!flis_given(ctx, layout, "layout")) return false;
     if (!layout->count) return flis_fail(ctx, "layout: got no phrases, wanted at least one");
-    if (!given(ctx, layout->phrase, "layout: its phrases")) return false;
+    if (!flis_given(ctx, layout->phrase, "layout: its phrases")) return false;
     for (size_t i = 0; i < layout->count; i++) {
         const flis_phrase *phrase = &layout->phrase[i];
         if (!phrase->text) return flis_fail(ctx, "layout: phrase %zu: got NULL, wanted a text", i);
@@ -409,7 +403,7 @@ static bool check_model(flis_ctx *ctx, const flis_file *file, const flis_vocab *
     static const char table[] = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight";
     static const char unet[] = "model.diffusion_model.", keys[] = ".attn2.to_k.weight";
     const flis_entry *e = flis_file_find(file, table);
-    if (!given(ctx, vocab, "vocabulary")) return false;
+    if (!flis_given(ctx, vocab, "vocabulary")) return false;
     if (!check_dimension(ctx, file, table, 0, flis_vocab_size(vocab), "the size of the vocabulary") ||
         !check_dimension(ctx, file, "model.diffusion_model.input_blocks.0.0.weight", 1, 4,
                          "the channels of a latent") ||
@@ -570,8 +564,8 @@ bool flis_model_generate(flis_ctx *ctx, const flis_model *model, const flis_voca
 {
     generation g = {.h = 0};
     if (out) memset(out, 0, sizeof *out);
-    if (!given(ctx, out, "generate: the picture") || !given(ctx, options, "generate: the options") ||
-        !given(ctx, model, "generate: the model (not loaded, or freed)"))
+    if (!flis_given(ctx, out, "generate: the picture") || !flis_given(ctx, options, "generate: the options") ||
+        !flis_given(ctx, model, "generate: the model (not loaded, or freed)"))
         return false;
     bool ok = check_options(ctx, options, &g) && make_noise(ctx, &g) && paint(ctx, model, vocab, layout, &g, out);
     generation_free(&g);
@@ -586,7 +580,8 @@ bool flis_generate(flis_ctx *ctx, const char *path, const flis_vocab *vocab, con
     generation g = {.h = 0};
     flis_model *model = NULL;
     if (out) memset(out, 0, sizeof *out);
-    if (!given(ctx, out, "generate: the picture") || !given(ctx, options, "generate: the options")) return false;
+    if (!flis_given(ctx, out, "generate: the picture") || !flis_given(ctx, options, "generate: the options"))
+        return false;
     bool ok = check_options(ctx, options, &g) && make_noise(ctx, &g) &&
               (model = flis_model_load(ctx, path, FLIS_PARTS_NONE)) != NULL &&
               paint(ctx, model, vocab, layout, &g, out);
@@ -625,14 +620,14 @@ static bool check_parts(flis_ctx *ctx, unsigned parts)
 /* Opens the model and loads those of its parts that are wanted; the rest stays on disk. SPEC 8.7. */
 flis_model *flis_model_load(flis_ctx *ctx, const char *path, unsigned parts)
 {
-    if (!given(ctx, path, "model: its path") || !check_parts(ctx, parts)) return NULL;
+    if (!named(ctx, path, "model: its path") || !check_parts(ctx, parts)) return NULL;
     return model_of(ctx, flis_model_open(ctx, path), parts);
 }
 
 /* The same from bytes in memory. SPEC 8.7. */
 flis_model *flis_model_load_memory(flis_ctx *ctx, const char *name, const void *bytes, size_t length, unsigned parts)
 {
-    if (!given(ctx, bytes, "model: its bytes") || !check_parts(ctx, parts)) return NULL;
+    if (!flis_given(ctx, bytes, "model: its bytes") || !check_parts(ctx, parts)) return NULL;
     return model_of(ctx, flis_file_open_memory(ctx, name, bytes, length), parts);
 }
 
@@ -1007,7 +1002,7 @@ static const char *shell_word(const char *path, char *out, size_t room)
 flis_file *flis_model_open(flis_ctx *ctx, const char *path)
 {
     char config[PATH_ROOM], word[PATH_ROOM];
-    if (!given(ctx, path, "model: its path")) return NULL;
+    if (!named(ctx, path, "model: its path")) return NULL;
     if (is_checkpoint(path)) {
         flis_fail(ctx, "%s: a PyTorch checkpoint must be converted first: bin/ckpt2safetensors %s OUT.safetensors",
                   path, shell_word(path, word, sizeof word));
@@ -1295,7 +1290,7 @@ static bool layout_from_json(flis_ctx *ctx, const char *path, const flis_json *j
 bool flis_layout_read(flis_ctx *ctx, const char *json_path, flis_layout *out)
 {
     size_t length;
-    if (!given(ctx, out, "layout: where it goes")) return false;
+    if (!flis_given(ctx, out, "layout: where it goes")) return false;
     memset(out, 0, sizeof *out);
     char *text = flis_read_file(ctx, json_path, LARGEST_LAYOUT_FILE, &length);
     flis_json *json = text ? flis_json_parse(ctx, json_path, text, length) : NULL;
@@ -1310,9 +1305,9 @@ bool flis_layout_read(flis_ctx *ctx, const char *json_path, flis_layout *out)
 bool flis_layout_parse(flis_ctx *ctx, const char *name, const char *text, size_t length, const flis_picture *label,
                        flis_layout *out)
 {
-    if (!given(ctx, out, "layout: where it goes")) return false;
+    if (!flis_given(ctx, out, "layout: where it goes")) return false;
     memset(out, 0, sizeof *out);
-    if (!given(ctx, text, "layout: its text")) return false;
+    if (!flis_given(ctx, text, "layout: its text")) return false;
     if (!name) name = "layout";
     flis_json *json = flis_json_parse(ctx, name, text, length);
     if (json && layout_mapping(ctx, name, json, out)) {
@@ -1331,7 +1326,7 @@ bool flis_layout_parse(flis_ctx *ctx, const char *name, const char *text, size_t
 /* One phrase more, copied. SPEC 10.9. */
 bool flis_layout_add(flis_ctx *ctx, flis_layout *layout, const char *phrase, int id)
 {
-    if (!given(ctx, layout, "layout") || !given(ctx, phrase, "layout: a phrase")) return false;
+    if (!flis_given(ctx, layout, "layout") || !flis_given(ctx, phrase, "layout: a phrase")) return false;
     if (id < -1 || id > 255)
         return flis_fail(ctx, "layout: phrase \"%.200s\": got id %d, wanted an integer from -1 to 255", phrase, id);
     if (layout->count >= MOST_PHRASES)
@@ -1350,7 +1345,7 @@ bool flis_layout_add(flis_ctx *ctx, flis_layout *layout, const char *phrase, int
 /* A copy of the caller's map, in place of the one that was there. SPEC 10.9. */
 bool flis_layout_set_label(flis_ctx *ctx, flis_layout *layout, const uint8_t *label, size_t width, size_t height)
 {
-    if (!given(ctx, layout, "layout") || !given(ctx, label, "layout: its label map") ||
+    if (!flis_given(ctx, layout, "layout") || !flis_given(ctx, label, "layout: its label map") ||
         !size_fits(ctx, "layout: its label map", width, height))
         return false;
     uint8_t *copy = flis_alloc(ctx, height, width);
@@ -1420,9 +1415,9 @@ bool flis_read_label_memory(flis_ctx *ctx, const char *name, const void *bytes, 
         {"GIF8", "a GIF picture", 4},     {"BM", "a BMP picture", 2},       {"II*\0", "a TIFF picture", 4},
         {"MM\0*", "a TIFF picture", 4},   {"RIFF", "a WebP picture", 4}};
     const uint8_t *in = bytes;
-    if (!given(ctx, out, "label map: where it goes")) return false;
+    if (!flis_given(ctx, out, "label map: where it goes")) return false;
     memset(out, 0, sizeof *out);
-    if (!given(ctx, in, "label map: its bytes")) return false;
+    if (!flis_given(ctx, in, "label map: its bytes")) return false;
     if (!name) name = "label map";
     if (length >= 4 && memcmp(in + 1, PNG_SIGNATURE + 1, 3) == 0) read_png(ctx, name, in, length, out);
     else if (length >= 2 && in[0] == 'P' && (in[1] == '2' || in[1] == '5')) read_pgm(ctx, name, in, length, out);
@@ -1441,7 +1436,7 @@ bool flis_read_label_memory(flis_ctx *ctx, const char *name, const void *bytes, 
 bool flis_read_label(flis_ctx *ctx, const char *path, flis_picture *out)
 {
     size_t length;
-    if (!given(ctx, out, "label map: where it goes")) return false;
+    if (!flis_given(ctx, out, "label map: where it goes")) return false;
     memset(out, 0, sizeof *out);
     char *text = flis_read_file(ctx, path, LARGEST_PICTURE_FILE, &length);
     bool ok = text && flis_read_label_memory(ctx, path, text, length, out);
@@ -1477,21 +1472,21 @@ static const uint64_t LARGEST_HEADER = 100000000;
 /* Bytes of one value of a type. SPEC 10.1. */
 size_t flis_dtype_size(flis_dtype dtype)
 {
-    return DTYPES[dtype].size;
+    return (unsigned)dtype < COUNT(DTYPES) ? DTYPES[dtype].size : 0;
 }
 
 /* The name that safetensors headers give the type. SPEC 10.1. */
 const char *flis_dtype_name(flis_dtype dtype)
 {
-    return DTYPES[dtype].name;
+    return (unsigned)dtype < COUNT(DTYPES) ? DTYPES[dtype].name : "?";
 }
 
 /* Number of values: the product of the shape, 1 for a scalar. SPEC 10.1. */
 uint64_t flis_entry_count(const flis_entry *entry)
 {
     uint64_t count = 1;
-    for (int i = 0; i < entry->rank; i++) count *= entry->shape[i];
-    return count;
+    for (int i = 0; entry && i < entry->rank; i++) count *= entry->shape[i];
+    return entry ? count : 0;
 }
 
 static char *copy_text(flis_ctx *ctx, const char *text, size_t length)
@@ -1521,7 +1516,9 @@ static bool is_string(const flis_json *json, const char *text)
 /* One pair more; what comes first wins when it is looked up. SPEC 10.1. */
 bool flis_file_set_metadata(flis_ctx *ctx, flis_file *file, const char *key, const char *value)
 {
-    if (!flis_ok(ctx)) return false;
+    if (!flis_given(ctx, file, "safetensors file") || !flis_given(ctx, key, "metadata: its key") ||
+        !flis_given(ctx, value, "metadata: its value"))
+        return false;
     char **grown = realloc(file->metadata, (file->metadata_count + 1) * 2 * sizeof *grown);
     if (!grown) return flis_fail(ctx, "out of memory: metadata of %s", file->path);
     file->metadata = grown;
@@ -1738,7 +1735,7 @@ static bool read_memory(flis_ctx *ctx, flis_file *file, flis_shard *shard)
 /* A file without tensors, to which files on disk are appended. SPEC 10.1. */
 flis_file *flis_file_new(flis_ctx *ctx, const char *path)
 {
-    if (!given(ctx, path, "safetensors file: its path")) return NULL;
+    if (!flis_given(ctx, path, "safetensors file: its path")) return NULL;
     flis_file *file = flis_alloc(ctx, 1, sizeof *file);
     if (file && (file->path = copy_text(ctx, path, strlen(path)))) return file;
     free(file);
@@ -1762,7 +1759,7 @@ static flis_shard *add_shard(flis_ctx *ctx, flis_file *file, const char *path)
 /* Adds the tensors of one file on disk, under the names that rename_tensor gives them. SPEC 10.1. */
 bool flis_file_append(flis_ctx *ctx, flis_file *file, const char *path, flis_rename *rename_tensor, void *user)
 {
-    if (!given(ctx, file, "safetensors file") || !given(ctx, path, "safetensors file: its path")) return false;
+    if (!flis_given(ctx, file, "safetensors file") || !named(ctx, path, "safetensors file: its path")) return false;
     const size_t first = file->count;
     flis_shard *shard = add_shard(ctx, file, path);
     if (!shard || !read_shard(ctx, file, shard)) return false;
@@ -1780,7 +1777,7 @@ bool flis_file_append(flis_ctx *ctx, flis_file *file, const char *path, flis_ren
 /* Sorts the tensors by name, and refuses a name that is duplicated. SPEC 10.1. */
 bool flis_file_ready(flis_ctx *ctx, flis_file *file)
 {
-    if (!given(ctx, file, "safetensors file")) return false;
+    if (!flis_given(ctx, file, "safetensors file")) return false;
     if (file->count) qsort(file->entry, file->count, sizeof *file->entry, by_name);
     for (size_t i = 1; i < file->count; i++)
         if (strcmp(file->entry[i - 1].name, file->entry[i].name) == 0)
@@ -1801,7 +1798,7 @@ flis_file *flis_file_open(flis_ctx *ctx, const char *path)
 /* One file in memory, whose bytes are borrowed. SPEC 10.1. */
 flis_file *flis_file_open_memory(flis_ctx *ctx, const char *name, const void *bytes, size_t length)
 {
-    if (!given(ctx, bytes, "safetensors file: its bytes")) return NULL;
+    if (!flis_given(ctx, bytes, "safetensors file: its bytes")) return NULL;
     if (!name) name = "safetensors file";
     flis_file *file = flis_file_new(ctx, name);
     flis_shard *shard = file ? add_shard(ctx, file, name) : NULL;
@@ -1842,7 +1839,7 @@ void flis_file_close(flis_file *file)
 /* Binary search; entries are sorted by name. */
 static flis_entry *find_entry(const flis_file *file, const char *name)
 {
-    size_t low = 0, high = file->count;
+    size_t low = 0, high = file && name ? file->count : 0;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         int order = strcmp(name, file->entry[middle].name);
@@ -1862,6 +1859,7 @@ const flis_entry *flis_file_find(const flis_file *file, const char *name)
 /* The first name that is not below the prefix has it, or none has. SPEC 10.1. */
 bool flis_file_any(const flis_file *file, const char *prefix)
 {
+    if (!file || !prefix) return false;
     const size_t length = strlen(prefix);
     size_t low = 0, high = file->count;
     while (low < high) {
@@ -1875,7 +1873,7 @@ bool flis_file_any(const flis_file *file, const char *prefix)
 /* The value of a metadata key; NULL: absent. SPEC 10.1. */
 const char *flis_file_metadata(const flis_file *file, const char *key)
 {
-    for (size_t i = 0; i < file->metadata_count; i++)
+    for (size_t i = 0; file && key && i < file->metadata_count; i++)
         if (strcmp(file->metadata[2 * i], key) == 0) return file->metadata[2 * i + 1];
     return NULL;
 }
@@ -1924,8 +1922,8 @@ typedef void take_fn(void *out, size_t first, const unsigned char *bytes, size_t
 static bool read_pieces(flis_ctx *ctx, flis_file *file, const flis_entry *entry, take_fn *take, void *out)
 {
     unsigned char bytes[PIECE];
-    if (!given(ctx, file, "safetensors file") || !given(ctx, entry, "safetensors file: the tensor to read") ||
-        !given(ctx, out, "safetensors file: where values go"))
+    if (!flis_given(ctx, file, "safetensors file") || !flis_given(ctx, entry, "safetensors file: the tensor to read") ||
+        !flis_given(ctx, out, "safetensors file: where values go"))
         return false;
     const flis_shard *shard = &file->shard[entry->shard];
     const size_t size = flis_dtype_size(entry->dtype);
@@ -2056,7 +2054,7 @@ void flis_write_abort(flis_writer *writer)
 /* A writer without tensors. SPEC 10.2. */
 flis_writer *flis_write_begin(flis_ctx *ctx, const char *path)
 {
-    if (!given(ctx, path, "safetensors file: its path")) return NULL;
+    if (!named(ctx, path, "safetensors file: its path")) return NULL;
     flis_writer *writer = flis_alloc(ctx, 1, sizeof *writer);
     if (!writer) return NULL;
     writer->path = copy_text(ctx, path, strlen(path));
@@ -2069,7 +2067,9 @@ flis_writer *flis_write_begin(flis_ctx *ctx, const char *path)
 /* One pair of metadata more, which must be UTF-8. SPEC 10.2. */
 bool flis_write_metadata(flis_ctx *ctx, flis_writer *writer, const char *key, const char *value)
 {
-    if (!writer || !flis_ok(ctx)) return false;
+    if (!flis_given(ctx, writer, "safetensors file: its writer") || !flis_given(ctx, key, "metadata: its key") ||
+        !flis_given(ctx, value, "metadata: its value"))
+        return false;
     if (!is_utf8(key) || !is_utf8(value))
         return flis_fail(ctx, "%s: metadata %.200s: got bytes that are not UTF-8", writer->path, key);
     char **grown = realloc(writer->metadata, (writer->metadata_count + 1) * 2 * sizeof *grown);
@@ -2085,7 +2085,15 @@ bool flis_write_metadata(flis_ctx *ctx, flis_writer *writer, const char *key, co
 bool flis_write_declare(flis_ctx *ctx, flis_writer *writer, const char *name, flis_dtype dtype, int rank,
                         const uint64_t *shape)
 {
-    if (!writer || !flis_ok(ctx)) return false;
+    if (!flis_given(ctx, writer, "safetensors file: its writer") || !flis_given(ctx, name, "tensor: its name") ||
+        (rank && !flis_given(ctx, shape, "tensor: its shape")))
+        return false;
+    if (rank < 0 || rank > FLIS_MAX_DIMS)
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got %d dimensions, wanted 0 to %d", writer->path, name, rank,
+                         (int)FLIS_MAX_DIMS);
+    if (!flis_dtype_size(dtype))
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got dtype %d, wanted one of flis_dtype", writer->path, name,
+                         (int)dtype);
     if (writer->header_written) return flis_fail(ctx, "%s: tensor \"%s\" declared after data", writer->path, name);
     if (!is_utf8(name)) return flis_fail(ctx, "%s: tensor \"%.200s\": its name is not UTF-8", writer->path, name);
     if (strcmp(name, "__metadata__") == 0)
@@ -2193,7 +2201,9 @@ typedef void fill_fn(unsigned char *bytes, const void *x, size_t first, size_t c
 static bool write_pieces(flis_ctx *ctx, flis_writer *writer, const void *x, size_t count, fill_fn *fill)
 {
     unsigned char bytes[PIECE];
-    if (!writer || !flis_ok(ctx) || !header_out(ctx, writer)) return false;
+    if (!flis_given(ctx, writer, "safetensors file: its writer") ||
+        (count && !flis_given(ctx, x, "safetensors file: the values")) || !header_out(ctx, writer))
+        return false;
     size_t done = 0;
     while (done < count) {
         while (writer->current < writer->count && writer->values == flis_entry_count(&writer->entry[writer->current])) {
@@ -2279,7 +2289,7 @@ bool flis_write_u8(flis_ctx *ctx, flis_writer *writer, const uint8_t *x, size_t 
 /* Every declared value must have been written; then the file appears under its name. SPEC 10.2. */
 bool flis_write_end(flis_ctx *ctx, flis_writer *writer)
 {
-    if (!writer) return false;
+    if (!writer) return flis_given(ctx, writer, "safetensors file: its writer");
     if (flis_ok(ctx) && header_out(ctx, writer)) {
         while (writer->current < writer->count && writer->values == flis_entry_count(&writer->entry[writer->current])) {
             writer->current++;
@@ -2301,7 +2311,7 @@ char *flis_read_file(flis_ctx *ctx, const char *path, size_t limit, size_t *leng
 {
     byte_buffer b = {0};
     if (length) *length = 0;
-    if (!given(ctx, path, "file: its path") || !given(ctx, length, "file: where its length goes")) return NULL;
+    if (!named(ctx, path, "file: its path") || !flis_given(ctx, length, "file: where its length goes")) return NULL;
     FILE *file = fopen(path, "rb");
     if (!file) {
         flis_fail(ctx, "%s: cannot be opened", path);
@@ -2358,7 +2368,7 @@ FILE *flis_output_open(flis_ctx *ctx, const char *path, flis_output *out)
 {
     static const char suffix[] = ".partial";
     if (out) memset(out, 0, sizeof *out); /* first: whoever closes it after a failure must find it empty */
-    if (!given(ctx, out, "output: its record") || !given(ctx, path, "output: its path")) return NULL;
+    if (!flis_given(ctx, out, "output: its record") || !named(ctx, path, "output: its path")) return NULL;
     out->path = copy_text(ctx, path, strlen(path));
     out->target = link_target(ctx, path);
     if (out->target && replaceable(ctx, path, out->target)) {
@@ -2800,7 +2810,7 @@ void flis_json_free(flis_json *json)
 /* text = space value space. SPEC 10.8. */
 flis_json *flis_json_parse(flis_ctx *ctx, const char *name, const char *text, size_t length)
 {
-    if (!given(ctx, text, "JSON: its text")) return NULL;
+    if (!flis_given(ctx, text, "JSON: its text")) return NULL;
     json_reader r = {ctx, name ? name : "JSON", (const uint8_t *)text, (const uint8_t *)text + length, 1, 1, 0, 0};
     if (length > INT_MAX) {
         flis_fail(ctx, "%s: got %zu bytes of JSON, wanted at most %d", name, length, INT_MAX);
@@ -2820,8 +2830,8 @@ flis_json *flis_json_parse(flis_ctx *ctx, const char *name, const char *text, si
 /* The last member of that name, as in Python. SPEC 10.8. */
 const flis_json *flis_json_get(const flis_json *object, const char *key)
 {
-    const size_t length = strlen(key);
-    if (!object || object->type != FLIS_OBJECT) return NULL;
+    const size_t length = key ? strlen(key) : 0;
+    if (!object || !key || object->type != FLIS_OBJECT) return NULL;
     for (size_t i = object->count; i-- > 0;)
         if (object->key[i].length == length && memcmp(object->key[i].string, key, length) == 0) return &object->item[i];
     return NULL;
@@ -2831,7 +2841,7 @@ const flis_json *flis_json_get(const flis_json *object, const char *key)
 bool flis_json_u64(const flis_json *number, uint64_t *out)
 {
     uint64_t value = 0;
-    if (!number || number->type != FLIS_NUMBER) return false;
+    if (!number || !out || number->type != FLIS_NUMBER) return false;
     for (const char *c = number->literal; *c; c++) {
         if (*c < '0' || *c > '9') return false;
         const unsigned digit = (unsigned)(*c - '0');
@@ -3273,7 +3283,7 @@ static bool put_pixels(flis_ctx *ctx, byte_buffer *out, const flis_picture *pict
 static bool put_png(flis_ctx *ctx, const char *name, const flis_picture *picture, const char *const *text,
                     byte_buffer *out)
 {
-    if (!given(ctx, picture, "PNG: the picture") || !given(ctx, picture->pixels, "PNG: the picture's pixels"))
+    if (!flis_given(ctx, picture, "PNG: the picture") || !flis_given(ctx, picture->pixels, "PNG: the picture's pixels"))
         return false;
     const uint32_t w = (uint32_t)picture->width, h = (uint32_t)picture->height;
     if (!size_fits(ctx, name, picture->width, picture->height)) return false;
@@ -3303,7 +3313,7 @@ static bool put_png(flis_ctx *ctx, const char *name, const flis_picture *picture
 uint8_t *flis_png_bytes(flis_ctx *ctx, const flis_picture *picture, const char *const *text, size_t *length)
 {
     byte_buffer out = {0};
-    if (!given(ctx, length, "PNG: where its length goes")) return NULL;
+    if (!flis_given(ctx, length, "PNG: where its length goes")) return NULL;
     if (!put_png(ctx, "PNG", picture, text, &out)) {
         free(out.at);
         return NULL;
@@ -3316,7 +3326,7 @@ uint8_t *flis_png_bytes(flis_ctx *ctx, const flis_picture *picture, const char *
 bool flis_write_png(flis_ctx *ctx, const char *path, const flis_picture *picture, const char *const *text)
 {
     byte_buffer out = {0};
-    if (!given(ctx, path, "PNG: its path")) return false;
+    if (!named(ctx, path, "PNG: its path")) return false;
     if (put_png(ctx, path, picture, text, &out)) write_file(ctx, path, &out);
     free(out.at);
     return flis_ok(ctx);
@@ -3647,11 +3657,18 @@ static bool inflate_gzip(inflater *z)
 uint8_t *flis_inflate(flis_ctx *ctx, const char *name, flis_stream_kind kind, const uint8_t *in, size_t length,
                       size_t limit, size_t *out_length)
 {
-    *out_length = 0;
+    if (out_length) *out_length = 0;
+    if (!flis_given(ctx, out_length, "compressed data: where its length goes") ||
+        (length && !flis_given(ctx, in, "compressed data: its bytes")))
+        return NULL;
+    if ((unsigned)kind > FLIS_GZIP)
+        return flis_fail(ctx, "compressed data: got kind %d, wanted one from FLIS_DEFLATE (%d) to FLIS_GZIP (%d)",
+                         (int)kind, (int)FLIS_DEFLATE, (int)FLIS_GZIP),
+               NULL;
     inflater *z = flis_alloc(ctx, 1, sizeof *z);
     if (!z) return NULL;
     z->ctx = ctx;
-    z->name = name;
+    z->name = name ? name : "compressed data";
     z->in = in;
     z->length = length;
     z->limit = limit;
@@ -4027,12 +4044,12 @@ static void file_order(const flis_tensor *x, size_t first, size_t count, flis_re
         memcpy(out, x->x + first, count * sizeof *out);
         return;
     }
-    const size_t places = x->h * x->w;
-    size_t n = first / places / x->c, c = first / places % x->c, place = first % places;
+    const size_t positions = x->h * x->w;
+    size_t n = first / positions / x->c, c = first / positions % x->c, position = first % positions;
     for (size_t i = 0; i < count; i++) {
-        out[i] = x->x[(n * places + place) * x->c + c];
-        if (++place < places) continue;
-        place = 0;
+        out[i] = x->x[(n * positions + position) * x->c + c];
+        if (++position < positions) continue;
+        position = 0;
         if (++c < x->c) continue;
         c = 0;
         n++;
@@ -4047,6 +4064,9 @@ void flis_tensor_digest(const flis_tensor *x, char hex[65])
     flis_sha256 s;
     flis_real values[STRETCH];
     unsigned char bytes[STRETCH * sizeof *values];
+    if (!hex) return;
+    hex[0] = 0;
+    if (!x || (!x->x && flis_count(x))) return;
     const size_t count = flis_count(x), size = x->bytes ? 1 : sizeof(flis_real);
     flis_sha256_begin(&s);
     for (size_t first = 0; first < count; first += STRETCH) {
@@ -4089,7 +4109,9 @@ static double summary_pass(const flis_tensor *x, flis_summary *out, bool first_p
 void flis_tensor_summary(const flis_tensor *x, flis_summary *out)
 {
     const size_t count = flis_count(x);
+    if (!out) return;
     memset(out, 0, sizeof *out);
+    if (!x || (count && !x->x)) return;
     out->count = count;
     if (count) out->mean = summary_pass(x, out, true) / (double)count;
     if (count) out->std = sqrt(summary_pass(x, out, false) / (double)count);

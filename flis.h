@@ -154,9 +154,9 @@ typedef struct flis_ctx {
    arithmetic (no flush to zero, no excess precision, no contraction); fails with a sentence if not. Call it before
    anything else: a context that was not initialised is refused. */
 bool flis_init(flis_ctx *ctx);
-/* Frees the arena. The error text stays readable. */
+/* Frees the arena. The error text stays readable. NULL is accepted. */
 void flis_free(flis_ctx *ctx);
-bool flis_ok(const flis_ctx *ctx);
+bool flis_ok(const flis_ctx *ctx); /* NULL: false */
 /* Makes a failed context usable again: forgets the sentence and the trace scope. What failed has already freed its
    memory; tensors from before the failure stay valid. If ctx->interrupted caused it, reset that flag first. */
 void flis_clear_error(flis_ctx *ctx);
@@ -302,6 +302,9 @@ void flis_picture_free(flis_picture *picture);
 /* Records the first error; returns false, so that `return flis_fail(...)` reads well. Bytes that do not print (names in
    files may hold anything) become '?'. */
 bool flis_fail(flis_ctx *ctx, const char *format, ...);
+/* The check at the start of a function. True if work may begin in this context and `argument` is not NULL; else, unless the
+   context has failed before, it fails with a sentence: "WHAT: got NULL", or what makes the context unusable. */
+bool flis_given(flis_ctx *ctx, const void *argument, const char *what);
 /* Puts `where` and a colon before the sentence of a context that failed; true where none has. */
 bool flis_fail_in(flis_ctx *ctx, const char *where);
 /* Bytes of the printable UTF-8 character at the start of text; 0 where there is none (a control character, an end of
@@ -367,9 +370,10 @@ void flis_trace(flis_ctx *ctx, const flis_tensor *x, const char *format, ...);
 /* True if the trace wants something of `count` values that would be computed for it alone. */
 bool flis_trace_wants(flis_ctx *ctx, size_t count, const char *format, ...);
 /* The digest of a tensor: of its values' little-endian IEEE bytes, in the order that files have ([n][c][h][w] for images),
-   as float32 (flis64: float64); of a traced mask, its bytes. 64 hexadecimal digits and a NUL. */
+   as float32 (flis64: float64); of a traced mask, its bytes. 64 hexadecimal digits and a NUL; "" for a tensor that is NULL
+   or has no values (dry). */
 void flis_tensor_digest(const flis_tensor *x, char hex[65]);
-/* Summary statistics of a tensor. Indices count in the order that files have. */
+/* Summary statistics of a tensor; all zero where its digest is "". Indices count in the order that files have. */
 enum { FLIS_SAMPLES = 64 };
 typedef struct flis_summary {
     size_t count, not_finite; /* values; how many of them are NaN or infinite */
@@ -541,7 +545,7 @@ bool flis_formula_visit(flis_ctx *ctx, void *unused, const char *name, flis_para
 
 /* ---- Text (clip.c) ------------------------------------------------------------------------------------------------ */
 
-/* Number of tokens; ids of "begin" and "end of text". */
+/* Number of tokens, 0 for NULL; ids of "begin" and "end of text", -1 for NULL. */
 size_t flis_vocab_size(const flis_vocab *vocab);
 int32_t flis_vocab_bos(const flis_vocab *vocab);
 int32_t flis_vocab_eos(const flis_vocab *vocab);
@@ -652,12 +656,14 @@ bool flis_decode_picture(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *
 /* ---- Random numbers (sampler.c) ----------------------------------------------------------------------------------- */
 
 /* PyTorch's generators. The state is the caller's (ctx->rng, or one of its own); each call continues where
-   the last one ended and writes out[count]. They cannot fail. */
-void flis_rng_seed(flis_rng *rng, flis_rng_kind kind, uint64_t seed);        /* torch.manual_seed */
-uint32_t flis_rng_u32(flis_rng *rng);                                        /* mt19937; CPU only */
-void flis_rand(flis_rng *rng, float *out, size_t count);                     /* torch.rand(count) */
-void flis_rand_f64(flis_rng *rng, double *out, size_t count);                /* the same with dtype=torch.float64 */
-void flis_randint(flis_rng *rng, int64_t *out, size_t count, uint32_t high); /* torch.randint(high, (count,)) */
+   the last one ended and writes out[count]. They cannot fail; with a generator or an array that is NULL they do nothing.
+   The CUDA kind has normal numbers only: the uniform ones and integers are mt19937's, of the same seed, for both kinds. */
+void flis_rng_seed(flis_rng *rng, flis_rng_kind kind, uint64_t seed); /* torch.manual_seed */
+uint32_t flis_rng_u32(flis_rng *rng);                                 /* mt19937's next word; 0 for NULL */
+void flis_rand(flis_rng *rng, float *out, size_t count);              /* torch.rand(count) */
+void flis_rand_f64(flis_rng *rng, double *out, size_t count);         /* the same with dtype=torch.float64 */
+void flis_randint(flis_rng *rng, int64_t *out, size_t count,
+                  uint32_t high);                         /* torch.randint(high, (count,)); high 0: zeros */
 void flis_randn(flis_rng *rng, float *out, size_t count); /* torch.randn(count), to the bit for the CPU kind */
 void flis_randn_f64(flis_rng *rng, double *out, size_t count);
 
@@ -773,7 +779,7 @@ bool flis_file_append(flis_ctx *ctx, flis_file *file, const char *path, flis_ren
 bool flis_file_set_metadata(flis_ctx *ctx, flis_file *file, const char *key, const char *value);
 bool flis_file_ready(flis_ctx *ctx, flis_file *file);
 void flis_file_close(flis_file *file); /* NULL is fine */
-/* By name; NULL: absent. */
+/* By name; NULL: absent, or an argument was NULL. */
 const flis_entry *flis_file_find(const flis_file *file, const char *name);
 /* True if any tensor name starts with the prefix: which parts a file has is not decided by one tensor, which may be
    missing. */

@@ -20,6 +20,7 @@ enum { WORDS = 624, MIDDLE = 397 };
    PyTorch uses the low 32 bits of the seed only. SPEC 7.1. */
 void flis_rng_seed(flis_rng *rng, flis_rng_kind kind, uint64_t seed)
 {
+    if (!rng) return;
     memset(rng, 0, sizeof *rng);
     rng->kind = kind;
     rng->seed = seed;
@@ -41,7 +42,7 @@ static void refill(flis_rng *rng)
 }
 
 /* The next word, tempered. SPEC 7.1. */
-uint32_t flis_rng_u32(flis_rng *rng)
+static uint32_t next_word(flis_rng *rng)
 {
     if (rng->at >= WORDS) refill(rng);
     uint32_t y = rng->mt[rng->at++];
@@ -51,17 +52,25 @@ uint32_t flis_rng_u32(flis_rng *rng)
     return y ^ y >> 18;
 }
 
+/* The next word, of either kind: the CUDA kind has a state of mt19937 too. SPEC 7.1. */
+uint32_t flis_rng_u32(flis_rng *rng)
+{
+    return rng ? next_word(rng) : 0;
+}
+
 /* Uniform in [0, 1): the low 24 bits of one word, times 2^-24. SPEC 7.2. */
 void flis_rand(flis_rng *rng, float *out, size_t count)
 {
-    for (size_t i = 0; i < count; i++) out[i] = (float)(flis_rng_u32(rng) & 0xffffffu) * 0x1p-24f;
+    if (!rng || !out) return;
+    for (size_t i = 0; i < count; i++) out[i] = (float)(next_word(rng) & 0xffffffu) * 0x1p-24f;
 }
 
 /* Uniform in [0, 1): the low 53 bits of two words, times 2^-53; the first word drawn is the upper half. SPEC 7.2. */
 void flis_rand_f64(flis_rng *rng, double *out, size_t count)
 {
+    if (!rng || !out) return;
     for (size_t i = 0; i < count; i++) {
-        uint64_t high = flis_rng_u32(rng), bits = high << 32 | flis_rng_u32(rng);
+        uint64_t high = next_word(rng), bits = high << 32 | next_word(rng);
         out[i] = (double)(bits & 0x1fffffffffffffu) * 0x1p-53;
     }
 }
@@ -69,7 +78,8 @@ void flis_rand_f64(flis_rng *rng, double *out, size_t count)
 /* Integers from 0 to high - 1: word mod high, as torch.randint. SPEC 7.2. */
 void flis_randint(flis_rng *rng, int64_t *out, size_t count, uint32_t high)
 {
-    for (size_t i = 0; i < count; i++) out[i] = flis_rng_u32(rng) % high;
+    if (!rng || !out) return;
+    for (size_t i = 0; i < count; i++) out[i] = high ? next_word(rng) % high : 0;
 }
 
 /* ---- Double-double arithmetic ---------------------------------------------------------------------------------- */
@@ -316,6 +326,7 @@ static double normal_cuda(const flis_rng *rng, size_t i)
    last 16 are drawn again if the count is no multiple of 16. SPEC 7.4. */
 void flis_randn(flis_rng *rng, float *out, size_t count)
 {
+    if (!rng || !out) return;
     if (rng->kind == FLIS_RNG_CUDA) {
         for (size_t i = 0; i < count; i++) out[i] = (float)normal_cuda(rng, i);
         rng->calls++;
@@ -336,6 +347,7 @@ void flis_randn(flis_rng *rng, float *out, size_t count)
 /* torch.randn in float64, by the same rules. SPEC 7.5. */
 void flis_randn_f64(flis_rng *rng, double *out, size_t count)
 {
+    if (!rng || !out) return;
     if (rng->kind == FLIS_RNG_CUDA) {
         for (size_t i = 0; i < count; i++) out[i] = normal_cuda(rng, i);
         rng->calls++;
@@ -363,7 +375,7 @@ void flis_schedule_make(flis_schedule *schedule)
 {
     const double first = sqrt(0.00085), last = sqrt(0.0120), step = (last - first) / (FLIS_TIMESTEPS - 1);
     double product = 1;
-    for (int t = 0; t < FLIS_TIMESTEPS; t++) {
+    for (int t = 0; schedule && t < FLIS_TIMESTEPS; t++) {
         const int four = t / 4 * 4;
         double base = four < FLIS_TIMESTEPS / 2 ? fma(step, four, first) : fma(-step, FLIS_TIMESTEPS - four - 1, last);
         double root = base + (t - four) * step;
@@ -398,7 +410,11 @@ static bool beyond_schedule(int steps)
 bool flis_steps_make(flis_ctx *ctx, const flis_schedule *schedule, flis_sampler_kind kind, int steps, double eta,
                      flis_steps *out)
 {
-    if (!flis_ok(ctx)) return false;
+    if (!flis_given(ctx, schedule, "steps: the schedule") || !flis_given(ctx, out, "steps: where they go"))
+        return false;
+    if (kind != FLIS_PLMS && kind != FLIS_DDIM)
+        return flis_fail(ctx, "sampler: got kind %d, wanted FLIS_PLMS (%d) or FLIS_DDIM (%d)", (int)kind,
+                         (int)FLIS_PLMS, (int)FLIS_DDIM);
     if (steps < 1 || steps > FLIS_TIMESTEPS) return flis_fail(ctx, "steps: got %d, wanted 1 to 500", steps);
     if (!(eta >= 0 && eta <= 1)) return flis_fail(ctx, "eta: got %g, wanted 0 to 1", eta);
     if (kind == FLIS_PLMS && eta != 0)
@@ -526,6 +542,13 @@ static bool run(flis_ctx *ctx, sampler *s)
 bool flis_sample(flis_ctx *ctx, const flis_sampling *options, size_t count, flis_real *x, const flis_model_fn *model)
 {
     enum { ARRAYS = 6 + HISTORY };
+    if (!flis_given(ctx, options, "sampler: the options") || !flis_given(ctx, x, "sampler: the latents") ||
+        !flis_given(ctx, model, "sampler: the model"))
+        return false;
+    if (!model->eps) return flis_fail(ctx, "sampler: the model's eps: got NULL");
+    if (ctx->rng.kind != FLIS_RNG_CPU && ctx->rng.kind != FLIS_RNG_CUDA)
+        return flis_fail(ctx, "sampler: got a generator of kind %d, wanted FLIS_RNG_CPU (%d) or FLIS_RNG_CUDA (%d)",
+                         (int)ctx->rng.kind, (int)FLIS_RNG_CPU, (int)FLIS_RNG_CUDA);
     flis_schedule *schedule = flis_alloc(ctx, 1, sizeof *schedule);
     sampler *s = flis_alloc(ctx, 1, sizeof *s);
     flis_real *memory = count <= SIZE_MAX / ARRAYS ? flis_alloc(ctx, count * ARRAYS, sizeof *memory) : NULL;

@@ -89,7 +89,7 @@ void flis_make_printable(char *text)
 /* The first sentence wins: what fails later is a consequence of it. SPEC 14.1. */
 bool flis_fail(flis_ctx *ctx, const char *format, ...)
 {
-    if (ctx->error[0]) return false;
+    if (!ctx || ctx->error[0]) return false;
     va_list args;
     va_start(args, format);
     vsnprintf(ctx->error, sizeof ctx->error, format, args);
@@ -111,15 +111,34 @@ bool flis_fail_in(flis_ctx *ctx, const char *where)
 /* The sentence is the state: no second flag can disagree with it. SPEC 14.1. */
 bool flis_ok(const flis_ctx *ctx)
 {
-    return !ctx->error[0];
+    return ctx && !ctx->error[0];
 }
 
 /* Overwrites the error: in memory that flis_init has not seen, it may hold anything. */
 static bool initialised(flis_ctx *ctx)
 {
+    if (!ctx) return false;
     if (ctx->magic == FLIS_MAGIC) return true;
     snprintf(ctx->error, sizeof ctx->error, "the context was not initialised: call flis_init before it is used");
     return false;
+}
+
+/* True if work may begin in this context. */
+static bool usable(flis_ctx *ctx)
+{
+    if (!initialised(ctx) || !flis_ok(ctx)) return false;
+    if (ctx->threads < 1) return flis_fail(ctx, "context: got %d threads, wanted 1 or more", ctx->threads);
+    if ((unsigned)ctx->precision > FLIS_AS_BF16)
+        return flis_fail(ctx, "context: got precision %d, wanted one from FLIS_EXACT (%d) to FLIS_AS_BF16 (%d)",
+                         (int)ctx->precision, (int)FLIS_EXACT, (int)FLIS_AS_BF16);
+    return true;
+}
+
+/* A NULL that came from an earlier failure is not reported: the first sentence stays. SPEC 14.1. */
+bool flis_given(flis_ctx *ctx, const void *argument, const char *what)
+{
+    if (!usable(ctx)) return false;
+    return argument || flis_fail(ctx, "%s: got NULL", what);
 }
 
 /* Zero bytes are taken as one: malloc(0) may return NULL, which would be read as a failure. SPEC 14.1. */
@@ -156,6 +175,7 @@ static bool arithmetic_is_ieee(flis_ctx *ctx)
 /* Fails where the machine or the build would change bits, before any result is computed. SPEC 1.1. */
 bool flis_init(flis_ctx *ctx)
 {
+    if (!ctx) return false;
     memset(ctx, 0, sizeof *ctx);
     ctx->magic = FLIS_MAGIC;
     ctx->threads = 1;
@@ -179,20 +199,21 @@ static bool idle(flis_ctx *ctx)
     return !flis_poll(ctx) || ctx->dry;
 }
 
-/* What every operation asks first. False where it must do nothing: the context has failed before (its inputs may be NULL
-   then), or it fails here, on a context without flis_init, without threads, or on a tensor or weight that is NULL. */
-static bool ready(flis_ctx *ctx, const char *op, const void *const *given, size_t count)
+/* The check at the start of every operation. False where the operation must do nothing: the context has failed before
+   (then the arguments may be NULL), or fails here, because it is not usable or an argument is NULL. */
+static bool ready(flis_ctx *ctx, const char *op, const char *names, const void *const *given, size_t count)
 {
-    if (!initialised(ctx) || !flis_ok(ctx)) return false;
-    if (ctx->threads < 1)
-        return flis_fail(ctx, "%s: got %d threads in the context, wanted 1 or more", op, ctx->threads);
-    for (size_t i = 0; i < count; i++)
-        if (!given[i]) return flis_fail(ctx, "%s: argument %zu is NULL, wanted a tensor or weight", op, i + 1);
+    if (!usable(ctx)) return false;
+    for (size_t i = 0; i < count; i++) {
+        if (given[i]) continue;
+        for (size_t k = 0; k < i; k++) names = strchr(names, ',') + 2;
+        return flis_fail(ctx, "%s: %.*s: got NULL", op, (int)strcspn(names, ","), names);
+    }
     return true;
 }
-/* Lists the arguments that must not be NULL. */
+/* Lists the arguments that must not be NULL, by their names in flis.h: the sentence has the name, "linear: x: got NULL". */
 #define READY(ctx, op, ...) \
-    ready(ctx, op, (const void *const[]){__VA_ARGS__}, \
+    ready(ctx, op, #__VA_ARGS__, (const void *const[]){__VA_ARGS__}, \
           sizeof((const void *const[]){__VA_ARGS__}) / sizeof(const void *))
 
 /* True where operations run their definitions: the same bits, slowly. A tape needs what only the fast code saves. */
@@ -249,7 +270,7 @@ static void chunks_free(struct flis_chunk *chunk)
 /* The arena, the only memory that a context owns. SPEC 14.1. */
 void flis_free(flis_ctx *ctx)
 {
-    if (ctx->magic != FLIS_MAGIC) return;
+    if (!ctx || ctx->magic != FLIS_MAGIC) return;
     chunks_free(ctx->arena.top);
     chunks_free(ctx->arena.spare);
     memset(&ctx->arena, 0, sizeof ctx->arena);
@@ -431,7 +452,7 @@ flis_tensor *flis_vectors(flis_ctx *ctx, size_t n, size_t c)
 /* n h w c, whatever the rank. SPEC 0.1. */
 size_t flis_count(const flis_tensor *x)
 {
-    return x->n * x->h * x->w * x->c;
+    return x ? x->n * x->h * x->w * x->c : 0;
 }
 
 static flis_tensor *like(flis_ctx *ctx, const flis_tensor *x)
@@ -504,6 +525,7 @@ flis_tensor *flis_from_nchw(flis_ctx *ctx, const flis_real *x, size_t n, size_t 
 /* out[n][k][i] = x[n][i][k]. SPEC 0.1. */
 void flis_to_nchw(const flis_tensor *x, flis_real *out)
 {
+    if (!x || !x->x || !out) return;
     size_t c = x->c, positions = x->h * x->w;
     for (size_t s = 0; s < x->n; s++)
         for (size_t k = 0; k < c; k++)
@@ -515,7 +537,7 @@ enum { TRACE_NAME = 64 + 256 }; /* ctx->scope and a module's path */
 /* A dry run has no values to show. SPEC 10.12. */
 void flis_trace(flis_ctx *ctx, const flis_tensor *x, const char *format, ...)
 {
-    if (!ctx->trace || !x || idle(ctx)) return;
+    if (!ctx || !ctx->trace || !x || idle(ctx)) return;
     char name[TRACE_NAME];
     size_t start = (size_t)snprintf(name, sizeof name, "%s", ctx->scope);
     va_list args;
@@ -528,7 +550,7 @@ void flis_trace(flis_ctx *ctx, const flis_tensor *x, const char *format, ...)
 /* False without a trace, so that nothing is computed for nobody. SPEC 10.12. */
 bool flis_trace_wants(flis_ctx *ctx, size_t count, const char *format, ...)
 {
-    if (!ctx->trace || !ctx->trace_wants || idle(ctx)) return false;
+    if (!ctx || !ctx->trace || !ctx->trace_wants || idle(ctx)) return false;
     char name[TRACE_NAME];
     size_t start = (size_t)snprintf(name, sizeof name, "%s", ctx->scope);
     va_list args;
@@ -651,7 +673,7 @@ static flis_grad *grad_new(flis_ctx *ctx, const flis_tensor *t)
 /* An input becomes a variable: operations on it are recorded from now on. SPEC 14.5. */
 void flis_watch(flis_ctx *ctx, flis_tensor *x)
 {
-    if (!x || !ctx->tape || !flis_ok(ctx)) return;
+    if (!READY(ctx, "watch", x) || !ctx->tape) return;
     if (!x->grad) x->grad = grad_new(ctx, x);
     if (x->grad) x->grad->watched = true;
 }
@@ -723,7 +745,7 @@ bool flis_tape_begin(flis_ctx *ctx, flis_tape *tape)
 /* Buffers stay with the tape for its next step. SPEC 14.5. */
 void flis_tape_end(flis_ctx *ctx)
 {
-    if (!ctx->tape) return;
+    if (!ctx || !ctx->tape) return;
     for (struct flis_buffer *b = ctx->tape->buffers; b; b = b->next) b->used = false;
     ctx->tape->last = NULL;
     ctx->tape = NULL;
@@ -732,13 +754,13 @@ void flis_tape_end(flis_ctx *ctx)
 /* The buffers of tensors' gradients. SPEC 14.5. */
 void flis_tape_free(flis_tape *tape)
 {
-    while (tape->buffers) {
+    while (tape && tape->buffers) {
         struct flis_buffer *next = tape->buffers->next;
         aligned_free(tape->buffers->x);
         free(tape->buffers);
         tape->buffers = next;
     }
-    tape->bytes = 0;
+    if (tape) tape->bytes = 0;
 }
 
 /* y = block(in), computed again, this time recorded, and then backward through that. */
@@ -762,8 +784,9 @@ static void checkpoint_backward(flis_ctx *ctx, const flis_node *node)
 /* y = block(in) without its intermediates, which the backward computes again: less memory, the same bits. SPEC 14.5. */
 flis_tensor *flis_checkpoint(flis_ctx *ctx, flis_block *block, void *user, flis_tensor *const *in, size_t count)
 {
+    if (!READY(ctx, "checkpoint", in)) return NULL;
+    if (!block) return flis_fail(ctx, "checkpoint: block: got NULL"), NULL;
     flis_tape *tape = ctx->tape;
-    if (!flis_ok(ctx)) return NULL;
     if (!tape || !tape->checkpoint) return block(ctx, user, in);
     flis_tensor **saved = flis_scratch(ctx, count, sizeof *saved);
     flis_node *node = flis_scratch(ctx, 1, sizeof *node);
@@ -863,8 +886,8 @@ static const double ERFCX_13[13] = {
 #define ERFCX_TERMS 13
 #endif
 
-/* exp with the number of terms that operations use in this build. SPEC 1.5. */
-static inline double exp_fast(double x)
+/* exp with the number of terms that flis_real needs: part of the bits. SPEC 1.5. */
+static inline double exp_real(double x)
 {
     return exp_with(x, EXP_TERMS);
 }
@@ -872,7 +895,7 @@ static inline double exp_fast(double x)
 /* x sigmoid(b x) = x / (1 + exp(-b x)). SPEC 1.8. */
 static inline flis_real swish(flis_real x, double b)
 {
-    return (flis_real)(x / (1.0 + exp_fast(-b * x)));
+    return (flis_real)(x / (1.0 + exp_real(-b * x)));
 }
 
 /* x Phi(x) = x erfc(-x / sqrt 2) / 2. SPEC 1.8. */
@@ -884,7 +907,7 @@ static inline flis_real gelu(flis_real x)
 /* d/dx of x s(b x) = s + b x s (1 - s), s the sigmoid */
 static inline double swish_derivative(double x, double b)
 {
-    const double s = 1.0 / (1.0 + exp_fast(-b * x));
+    const double s = 1.0 / (1.0 + exp_real(-b * x));
     return s * (1.0 + b * x * (1.0 - s));
 }
 
@@ -893,7 +916,7 @@ static inline double normal(double x, double *density)
 {
     const uint64_t sign = bits_of(x) & 0x8000000000000000u;
     const double a = from_bits(bits_of(x) ^ sign) * 0.70710678118654752, t = (a - 3.0) / (a + 3.0),
-                 e = exp_fast(-a * a);
+                 e = exp_real(-a * a);
     double sum = ERFCX[0];
     for (int i = 1; i < ERFCX_TERMS; i++) sum = sum * t + ERFCX[i];
     const double y = e * sum; /* erfc(a); x > 0: Phi is 1 - y / 2, else y / 2 */
@@ -1120,6 +1143,18 @@ static const flis_tensor *operands(flis_ctx *ctx, const flis_tensor *x)
     return y;
 }
 
+/* ---- Order of sums --------------------------------------------------------------------------------------------- */
+
+enum { STRIP = 256 }; /* positions summed in one chain of doubles: part of the bits */
+enum { LANES = 16 };  /* interleaved sums of a row: part of the bits */
+
+/* The lanes added pairwise: 8 apart, 4, 2, 1. SPEC 1.10. */
+static double lanes_total(double *lane)
+{
+    for (int step = LANES / 2; step > 0; step /= 2)
+        for (int j = 0; j < step; j++) lane[j] += lane[j + step];
+    return lane[0];
+}
 /* ---- Dot products ---------------------------------------------------------------------------------------------- */
 
 /* The dot product of a and b over k = 0 .. K-1, on which products, convolutions and attention are built:
@@ -1759,7 +1794,6 @@ static void weight_gradient_run(flis_ctx *ctx, const weight_gradient *job)
 }
 
 static void strip_sums(flis_ctx *ctx, const flis_real *x, size_t positions, size_t c, const double *mean, double *part);
-enum { STRIP = 256 }; /* positions summed in one chain of doubles: part of the bits */
 
 static size_t strips_of(size_t positions)
 {
@@ -1953,6 +1987,11 @@ flis_tensor *flis_conv(flis_ctx *ctx, const flis_tensor *x, const flis_param *w,
 {
     if (!READY(ctx, "convolution", x, w) || !weights_fit(ctx, "convolution", x, w, b, true)) return NULL;
     size_t taps = w->rank == 4 ? w->shape[2] * w->shape[3] : 1, h = x->h, width = x->w;
+    if ((unsigned)kind > FLIS_UPSAMPLE2) {
+        flis_fail(ctx, "convolution: got kind %d, wanted one from FLIS_SAME (%d) to FLIS_UPSAMPLE2 (%d)", (int)kind,
+                  (int)FLIS_SAME, (int)FLIS_UPSAMPLE2);
+        return NULL;
+    }
     if (x->rank != 4 || (taps == 1 && kind != FLIS_SAME)) {
         if (x->rank != 4) flis_fail(ctx, "convolution: got a tensor of %d dimensions, wanted 4", x->rank);
         flis_fail(ctx, "convolution: got a 1 x 1 kernel, wanted 3 x 3 where the size changes");
@@ -2006,9 +2045,9 @@ static double group_mean(const group_norm *a, const flis_real *x, size_t g, doub
     double total = 0;
     for (size_t k = g * width; k < (g + 1) * width; k++) {
         double channel = 0;
-        for (size_t strip = 0; strip < a->positions; strip += 256) {
+        for (size_t strip = 0; strip < a->positions; strip += STRIP) {
             double sum = 0;
-            for (size_t i = strip; i < strip + 256 && i < a->positions; i++) {
+            for (size_t i = strip; i < strip + STRIP && i < a->positions; i++) {
                 const double d = x[i * a->c + k] - centre;
                 sum += square ? d * d : d;
             }
@@ -2270,17 +2309,18 @@ flis_tensor *flis_group_norm(flis_ctx *ctx, const flis_tensor *x, const flis_par
    in double, y rounded once. The order of a sum over a row: item k is added in lane k mod 16; then lanes are added
    pairwise, 8 apart, then 4, 2 and 1. */
 
+/* PyTorch's default, which neither CLIP's nor the U-Net's layer norms change. */
+static const double LAYER_EPS = 1e-5;
+
 /* The mean over a row of x - centre, or of its square. SPEC 1.10. */
 static double row_mean(const flis_real *x, size_t c, double centre, bool square)
 {
-    double lane[16] = {0};
+    double lane[LANES] = {0};
     for (size_t k = 0; k < c; k++) {
         const double d = x[k] - centre;
-        lane[k % 16] += square ? d * d : d;
+        lane[k % LANES] += square ? d * d : d;
     }
-    for (int step = 8; step > 0; step /= 2)
-        for (int j = 0; j < step; j++) lane[j] += lane[j + step];
-    return lane[0] / (double)c;
+    return lanes_total(lane) / (double)c;
 }
 
 /* One row: y[k] = (x[k] - mean) r weight[k] + bias[k]. SPEC 1.10. */
@@ -2288,18 +2328,8 @@ static void layer_norm_definition(const flis_real *x, const flis_real *weight, c
                                   flis_real *y)
 {
     const double mean = row_mean(x, c, 0, false), variance = row_mean(x, c, mean, true);
-    const double r = 1.0 / sqrt(variance + 1e-5);
+    const double r = 1.0 / sqrt(variance + LAYER_EPS);
     for (size_t k = 0; k < c; k++) y[k] = (flis_real)((x[k] - mean) * r * weight[k] + bias[k]);
-}
-
-enum { LANES = 16 }; /* interleaved sums of a row: part of the bits */
-
-/* The lanes added pairwise: 8 apart, 4, 2, 1. SPEC 1.10. */
-static double lanes_total(double *lane)
-{
-    for (int step = LANES / 2; step > 0; step /= 2)
-        for (int j = 0; j < step; j++) lane[j] += lane[j + step];
-    return lane[0];
 }
 
 #ifndef FLIS_NAIVE
@@ -2338,7 +2368,7 @@ static void layer_norm_row_back(const flis_real *x, const flis_real *g, const fl
                                 flis_real *out, bool first)
 {
     const double mean = row_sum(x, c, 0, false) / (double)c,
-                 r = 1.0 / sqrt(row_sum(x, c, mean, true) / (double)c + 1e-5);
+                 r = 1.0 / sqrt(row_sum(x, c, mean, true) / (double)c + LAYER_EPS);
     double lane_g[LANES] = {0}, lane_gx[LANES] = {0};
     size_t k = 0;
     for (; k + LANES <= c; k += LANES)
@@ -2396,7 +2426,7 @@ static void layer_norm_row(const flis_real *in, const flis_real *weight, const f
                            flis_real *out)
 {
     double mean = row_sum(in, c, 0, false) / (double)c;
-    double scale = 1.0 / sqrt(row_sum(in, c, mean, true) / (double)c + 1e-5);
+    double scale = 1.0 / sqrt(row_sum(in, c, mean, true) / (double)c + LAYER_EPS);
     for (size_t k = 0; k < c; k++) out[k] = (flis_real)((in[k] - mean) * scale * weight[k] + bias[k]);
 }
 #endif
@@ -2766,7 +2796,10 @@ static double softmax_definition(const attention *a, size_t n, size_t query, fli
         score[j] = masked ? -REAL_MAX : score[j];
         largest = score[j] > largest ? score[j] : largest;
     }
-    for (size_t j = 0; j < a->keys; j++) sum += score[j] = (flis_real)exp_fast((double)score[j] - largest);
+    for (size_t j = 0; j < a->keys; j++) {
+        score[j] = (flis_real)exp_real((double)score[j] - largest);
+        sum += score[j];
+    }
     return sum;
 }
 
@@ -2813,7 +2846,7 @@ static void softmax_columns(flis_real *score, size_t keys, flis_real *largest, d
     for (size_t key = 0; key < keys; key++) {
         flis_real *row = score + key * PANEL;
         for (int j = 0; j < PANEL; j++) {
-            flis_real e = (flis_real)exp_fast((double)row[j] - largest[j]);
+            flis_real e = (flis_real)exp_real((double)row[j] - largest[j]);
             row[j] = e;
             sum[j] += e;
         }
@@ -3015,7 +3048,7 @@ static void attention_tile(const attention_back *a, const attention_row *of, con
                 factor[j] = 0;
             }
         for (size_t j = 0; j < PANEL; j++) {
-            to[j] = (flis_real)(exp_fast(score[j] - largest) * over_sum);
+            to[j] = (flis_real)(exp_real(score[j] - largest) * over_sum);
             slope[j] = to[j] * (gv[i * PANEL + j] - dot) * factor[j];
         }
         for (size_t j = lanes; j < PANEL; j++) to[j] = slope[j] = 0;
@@ -3433,7 +3466,7 @@ static double log_variance(flis_real x, bool *is_free)
 /* L = 1/2 sum of (m^2 + e^l - 1 - l) / n; so d m += m / n, d l += (e^l - 1) / 2n. SPEC 14.6. */
 double flis_kl(flis_ctx *ctx, const flis_tensor *moments, double scale)
 {
-    if (!loss_ready(ctx, "KL", moments)) return 0;
+    if (!READY(ctx, "KL", moments) || !loss_ready(ctx, "KL", moments)) return 0;
     const size_t positions = moments->n * moments->h * moments->w, c = moments->c, z = c / 2;
     const double step = scale / (double)moments->n;
     double total = 0;
@@ -3503,6 +3536,7 @@ static size_t letter_size(const size_t *dims, char letter)
 bool flis_walk_keys(flis_ctx *ctx, flis_walk *walk, const char *module, const flis_key *keys, size_t count, void *base,
                     const size_t *dims)
 {
+    if (!READY(ctx, "list of weights", walk, module, keys, base, dims)) return false;
     for (size_t i = 0; i < count && flis_ok(ctx); i++) {
         char name[sizeof walk->prefix + 256];
         flis_param *param = (flis_param *)(void *)((unsigned char *)base + keys[i].offset);

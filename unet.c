@@ -28,7 +28,14 @@ static const double RESBLOCK_EPS = 1e-5, TRANSFORMER_EPS = 1e-6;
    scale is masked in every cell. attention_FLIS.py:203-226. SPEC 4.3. */
 bool flis_rca_mask(flis_ctx *ctx, const flis_rca *rca, size_t h, size_t w, uint8_t *mask)
 {
-    if (!flis_ok(ctx)) return false;
+    if (!flis_given(ctx, rca, "mask: the layout") || !flis_given(ctx, rca->label, "mask: the label map") ||
+        !flis_given(ctx, mask, "mask: where it goes"))
+        return false;
+    if (rca->classes && !rca->class_ids) return flis_fail(ctx, "mask: the tokens' classes: got NULL");
+    if (!rca->height || !rca->width || !h || !w || h > SIZE_MAX / FLIS_TOKENS / w)
+        return flis_fail(ctx,
+                         "mask: got a label map of %zu x %zu pixels and %zu x %zu cells, wanted sides of 1 or more",
+                         rca->width, rca->height, w, h);
     if (rca->classes > FLIS_PHRASE_TOKENS)
         return flis_fail(ctx, "the layout has classes for %zu tokens, wanted at most %d", rca->classes,
                          FLIS_PHRASE_TOKENS);
@@ -204,6 +211,7 @@ static bool walk_block(flis_ctx *ctx, flis_walk *walk, const char *list, size_t 
    SPEC 5.1. */
 bool flis_unet_walk(flis_ctx *ctx, flis_unet *unet, flis_visit *visit, void *user)
 {
+    if (!flis_given(ctx, unet, "U-Net")) return false;
     const flis_unet_config *config = &unet->config;
     const size_t dims[] = {'m', config->channels, 'e', 4 * config->channels, 'i', config->in, 'o', config->out, 0};
     flis_walk walk = {visit, user, PREFIX};
@@ -275,6 +283,7 @@ static bool set_groups(flis_ctx *ctx, void *groups, const char *name, flis_param
    SPEC 5.1. */
 flis_unet *flis_unet_new(flis_ctx *ctx, const flis_unet_config *config)
 {
+    if (!flis_given(ctx, config, "U-Net: its configuration")) return NULL;
     const size_t most = 1 << 16, groups = config->groups ? config->groups : 32;
     bool sane = config->levels >= 1 && config->levels <= FLIS_MAX_LEVELS && config->blocks >= 1 &&
                 (config->blocks + 1) * config->levels <= MAX_BLOCKS && config->channels <= most && config->heads >= 1 &&
@@ -298,7 +307,7 @@ flis_unet *flis_unet_new(flis_ctx *ctx, const flis_unet_config *config)
     return unet;
 }
 
-/* Frees all weights. SPEC 5.1. */
+/* The walk knows every weight that was loaded, so that none is forgotten. SPEC 5.1. */
 void flis_unet_free(flis_unet *unet)
 {
     if (!unet) return;
@@ -310,7 +319,7 @@ void flis_unet_free(flis_unet *unet)
 /* The configuration that the network was made with. SPEC 5.1. */
 const flis_unet_config *flis_unet_get_config(const flis_unet *unet)
 {
-    return &unet->config;
+    return unet ? &unet->config : NULL;
 }
 
 static bool any(const flis_file *file, const char *format, size_t index)
@@ -372,7 +381,7 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, flis_unet_config *
 flis_unet *flis_unet_load(flis_ctx *ctx, flis_file *file)
 {
     flis_unet_config config = {0};
-    if (!flis_ok(ctx) || !config_read(ctx, file, &config)) return NULL;
+    if (!flis_given(ctx, file, "U-Net: its file") || !config_read(ctx, file, &config)) return NULL;
     flis_unet *unet = flis_unet_new(ctx, &config);
     if (!unet) return flis_fail_in(ctx, file->path), NULL;
     flis_loader loader = {.file = file};
@@ -626,6 +635,7 @@ static bool inputs_fit(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *
     const size_t unit = (size_t)1 << (unet->config.levels - 1);
     if (x->c != unet->config.in)
         return flis_fail(ctx, "U-Net: got %zu latent channels, wanted %zu", x->c, unet->config.in);
+    if (!x->n) return flis_fail(ctx, "U-Net: got 0 samples, wanted 1 or more");
     if (x->h % unit || x->w % unit || !x->h || !x->w)
         return flis_fail(ctx, "U-Net: got latents of %zu x %zu, wanted multiples of %zu", x->h, x->w, unit);
     if (context->n != x->n || context->h != FLIS_TOKENS || context->c != unet->config.context)
@@ -638,7 +648,10 @@ static bool inputs_fit(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *
 flis_tensor *flis_unet_eps(flis_ctx *ctx, const flis_unet *unet, const flis_tensor *x, const double *t,
                            const flis_tensor *context, const flis_rca *const *rca)
 {
-    if (!x || !context || !flis_ok(ctx) || !inputs_fit(ctx, unet, x, context)) return NULL;
+    if (!flis_given(ctx, unet, "U-Net") || !flis_given(ctx, x, "U-Net: the latents") ||
+        !flis_given(ctx, t, "U-Net: the timesteps") || !flis_given(ctx, context, "U-Net: the text features") ||
+        !inputs_fit(ctx, unet, x, context))
+        return NULL;
     flis_dry dry;
     if (flis_dry_begin(ctx, &dry)) {
         forward(ctx, unet, x, t, context, rca);

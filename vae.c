@@ -149,6 +149,7 @@ static bool walk_coder(flis_ctx *ctx, flis_walk *walk, coder *c, size_t levels)
    SPEC 6.1. */
 bool flis_vae_walk(flis_ctx *ctx, flis_vae *vae, flis_visit *visit, void *user)
 {
+    if (!flis_given(ctx, vae, "autoencoder")) return false;
     const flis_vae_config *config = &vae->config;
     const size_t dims[] = {'q', 2 * config->embed, 'p', 2 * config->z, 'z', config->z, 'e', config->embed, 0};
     flis_walk walk = {visit, user, PREFIX};
@@ -198,13 +199,14 @@ static bool set_groups(flis_ctx *ctx, void *groups, const char *name, flis_param
 /* The configuration that the network was made with. SPEC 6.1. */
 const flis_vae_config *flis_vae_get_config(const flis_vae *vae)
 {
-    return &vae->config;
+    return vae ? &vae->config : NULL;
 }
 
 /* Refuses a configuration that the authors' code could not build, then lays out both halves, without weights.
    SPEC 6.1. */
 flis_vae *flis_vae_new(flis_ctx *ctx, const flis_vae_config *config, bool decoder, bool encoder)
 {
+    if (!flis_given(ctx, config, "autoencoder: its configuration")) return NULL;
     const size_t most = 1 << 16, groups = config->groups ? config->groups : 32;
     bool sane = config->levels == 4 && config->blocks >= 1 && config->blocks < MAX_RESNETS && config->z >= 1 &&
                 config->embed >= 1 && config->z <= most && config->embed <= most && config->channels <= most;
@@ -229,7 +231,7 @@ flis_vae *flis_vae_new(flis_ctx *ctx, const flis_vae_config *config, bool decode
     return vae;
 }
 
-/* Frees all weights. SPEC 6.1. */
+/* The walk knows every weight that was loaded, so that none is forgotten. SPEC 6.1. */
 void flis_vae_free(flis_vae *vae)
 {
     if (!vae) return;
@@ -286,7 +288,7 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, bool decoder, flis
 flis_vae *flis_vae_load(flis_ctx *ctx, flis_file *file, bool decoder, bool encoder)
 {
     flis_vae_config config = {0};
-    if (!flis_ok(ctx) || !config_read(ctx, file, decoder, &config)) return NULL;
+    if (!flis_given(ctx, file, "autoencoder: its file") || !config_read(ctx, file, decoder, &config)) return NULL;
     flis_vae *vae = flis_vae_new(ctx, &config, decoder, encoder);
     if (!vae) return flis_fail_in(ctx, file->path), NULL;
     flis_loader loader = {.file = file};
@@ -409,8 +411,8 @@ static flis_tensor *encode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor
    memory. SPEC 6.3. */
 flis_tensor *flis_vae_decode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *z)
 {
-    if (!z || !flis_ok(ctx)) return NULL;
-    if (!vae->has_decoder || z->c != vae->config.embed || !z->h || !z->w) {
+    if (!flis_given(ctx, vae, "decode: the autoencoder") || !flis_given(ctx, z, "decode: the latents")) return NULL;
+    if (!vae->has_decoder || z->c != vae->config.embed || !z->n || !z->h || !z->w) {
         flis_fail(ctx, "decode: got latents [%zu,%zu,%zu,%zu], wanted [n,%zu,h,w]%s", z->n, z->c, z->h, z->w,
                   vae->config.embed, vae->has_decoder ? "" : " and a decoder, which was not loaded");
         return NULL;
@@ -426,9 +428,9 @@ flis_tensor *flis_vae_decode(flis_ctx *ctx, const flis_vae *vae, const flis_tens
 /* A picture [n][H][W][3] to moments [n][H/8][W/8][2 embed]. A dry run first measures the memory. SPEC 6.4. */
 flis_tensor *flis_vae_encode(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *image)
 {
-    if (!image || !flis_ok(ctx)) return NULL;
-    if (!vae->has_encoder || image->c != 3 || image->h % FLIS_FACTOR || image->w % FLIS_FACTOR || !image->h ||
-        !image->w) {
+    if (!flis_given(ctx, vae, "encode: the autoencoder") || !flis_given(ctx, image, "encode: the picture")) return NULL;
+    if (!vae->has_encoder || image->c != 3 || image->h % FLIS_FACTOR || image->w % FLIS_FACTOR || !image->n ||
+        !image->h || !image->w) {
         flis_fail(ctx, "encode: got a picture [%zu,%zu,%zu,%zu], wanted [n,3,H,W], H and W multiples of %d%s", image->n,
                   image->c, image->h, image->w, FLIS_FACTOR,
                   vae->has_encoder ? "" : ", and an encoder, which was not loaded");

@@ -312,6 +312,9 @@ enum {
     NOISE_SHORT,
     NOISE_NAN,
     NOISE_TWICE,
+    KIND_7,
+    GENERATOR_9,
+    PRECISION_9,
     ROWS
 };
 
@@ -339,6 +342,9 @@ static const char *const SENTENCE[ROWS] = {
     [NOISE_SHORT] = "noise: got an array of 255 values, wanted 256: [4,8,8]",
     [NOISE_NAN] = "noise: value 3 is not finite",
     [NOISE_TWICE] = "noise: got a file and an array, wanted one of them",
+    [KIND_7] = "sampler: got kind 7, wanted FLIS_PLMS (0) or FLIS_DDIM (1)",
+    [GENERATOR_9] = "options: got a generator of kind 9, wanted FLIS_RNG_CPU (0) or FLIS_RNG_CUDA (1)",
+    [PRECISION_9] = "context: got precision 9, wanted one from FLIS_EXACT (0) to FLIS_AS_BF16 (4)",
 };
 
 static void spoil(call *c, int row, flis_layout *layout, flis_phrase *phrase, flis_real *noise)
@@ -363,7 +369,10 @@ static void spoil(call *c, int row, flis_layout *layout, flis_phrase *phrase, fl
     if (row == LABEL_RGB) layout->label.channels = 3;
     if (row == LABEL_NULL) layout->label.pixels = NULL;
     if (row == LABEL_FLAT) layout->label.height = 0;
-    if (row >= NOISE_SHORT) {
+    if (row == KIND_7) o->sampling.kind = (flis_sampler_kind)7;
+    if (row == GENERATOR_9) o->rng = (flis_rng_kind)9;
+    c->ctx->precision = row == PRECISION_9 ? (flis_precision)9 : FLIS_EXACT;
+    if (row >= NOISE_SHORT && row <= NOISE_TWICE) {
         o->noise_values = noise;
         o->noise_count = row == NOISE_SHORT ? 255 : 256;
         noise[3] = row == NOISE_NAN ? (flis_real)NAN : 0;
@@ -400,6 +409,7 @@ void test_library_refuses(void)
               "row %d: the error is not sticky", row);
         flis_clear_error(&ctx);
         ctx.threads = 1;
+        ctx.precision = FLIS_EXACT;
         CHECK(ctx.arena.used == used && flis_ok(&ctx), "row %d: the arena has %zu bytes in use", row, ctx.arena.used);
     }
     flis_phrase phrase = {sea, 0};
@@ -465,6 +475,11 @@ void test_library_refuses_arguments(void)
     refused(&ctx, !flis_write_png(&ctx, "a.png", NULL, NULL), "PNG: the picture: got NULL");
     refused(&ctx, !flis_write_png(&ctx, "a.png", &picture, NULL), "PNG: the picture's pixels: got NULL");
     refused(&ctx, !flis_png_bytes(&ctx, &picture, NULL, NULL), "PNG: where its length goes: got NULL");
+    refused(&ctx, !flis_read_file(&ctx, "", 9, &length), "file: its path: got \"\", wanted a name");
+    refused(&ctx, !flis_vocab_read(&ctx, ""), "file: its path: got \"\", wanted a name");
+    refused(&ctx, !flis_file_open(&ctx, ""), "safetensors file: its path: got \"\", wanted a name");
+    refused(&ctx, !flis_output_open(&ctx, "", &out), "output: its path: got \"\", wanted a name");
+    refused(&ctx, !flis_model_load(&ctx, "", FLIS_PARTS_ALL), "model: its path: got \"\", wanted a name");
     refused(&ctx, !flis_read_file(&ctx, NULL, 9, &length), "file: its path: got NULL");
     refused(&ctx, !flis_json_parse(&ctx, "j", NULL, 0), "JSON: its text: got NULL");
     refused(&ctx, !flis_write_begin(&ctx, NULL), "safetensors file: its path: got NULL");
@@ -486,6 +501,134 @@ void test_library_refuses_arguments(void)
     flis_output_abort(NULL);
     flis_release(NULL);
     flis_layout_free(&layout);
+    flis_free(&ctx);
+}
+
+/* The same for text, the vocabulary and prompts. */
+void test_library_refuses_text(void)
+{
+    flis_ctx ctx;
+    flis_prompt prompt;
+    int32_t *ids;
+    char path[1024], sea[] = "sea";
+    const flis_phrase phrase[2] = {{sea, 1}, {NULL, 2}};
+    flis_vocab *vocab = begin(&ctx, path);
+    refused(&ctx, !flis_vocab_parse(&ctx, "merges.txt", NULL, 4), "vocabulary: its text: got NULL");
+    refused(&ctx, flis_tokenize(&ctx, NULL, sea, 3, &ids) < 0, "vocabulary: got NULL");
+    refused(&ctx, flis_tokenize(&ctx, vocab, NULL, 3, &ids) < 0, "text: got NULL");
+    refused(&ctx, flis_tokenize(&ctx, vocab, sea, 3, NULL) < 0, "text: where its tokens go: got NULL");
+    CHECK(flis_tokenize(&ctx, vocab, NULL, 0, &ids) == 0, "an empty text: %s", ctx.error);
+    free(ids);
+    refused(&ctx, !flis_prompt_make(&ctx, NULL, phrase, 1, &prompt), "vocabulary: got NULL");
+    refused(&ctx, !flis_prompt_make(&ctx, vocab, NULL, 1, &prompt), "prompt: its phrases: got NULL");
+    refused(&ctx, !flis_prompt_make(&ctx, vocab, phrase, 2, &prompt), "prompt: phrase 1: got NULL, wanted a text");
+    refused(&ctx, !flis_prompt_make(&ctx, vocab, phrase, 1, NULL), "prompt: where it goes: got NULL");
+    CHECK(flis_vocab_size(NULL) == 0 && flis_vocab_bos(NULL) == -1 && flis_vocab_eos(NULL) == -1, "no vocabulary");
+    flis_prompt_free(NULL);
+    flis_vocab_free(NULL);
+    flis_vocab_free(vocab);
+    flis_free(&ctx);
+}
+
+/* The same for the networks: NULLs, no samples, and sizes of 0. */
+void test_library_refuses_networks(void)
+{
+    flis_ctx ctx;
+    uint8_t label[1] = {0}, mask[FLIS_TOKENS];
+    const float class_ids[1] = {0};
+    const int32_t ids[FLIS_TOKENS] = {0};
+    const double t[1] = {1};
+    flis_rca rca = {label, 1, 1, class_ids, 1};
+    char path[1024];
+    flis_vocab_free(begin(&ctx, path));
+    flis_model *model = flis_model_load(&ctx, path, FLIS_PARTS_PAINT);
+    const flis_clip *clip = flis_model_clip(model);
+    const flis_unet *unet = flis_model_unet(model);
+    const flis_vae *vae = flis_model_vae(model);
+    flis_tensor *x = flis_image(&ctx, 1, 8, 8, 4), *none = flis_image(&ctx, 0, 8, 8, 4),
+                *text = flis_rows(&ctx, 1, FLIS_TOKENS, 1);
+    refused(&ctx, !flis_clip_encode(&ctx, NULL, ids, 1), "text encoder: got NULL");
+    refused(&ctx, !flis_clip_encode(&ctx, clip, NULL, 1), "text encoder: the tokens: got NULL");
+    refused(&ctx, !flis_clip_encode(&ctx, clip, ids, 0), "text encoder: got 0 prompts, wanted 1 or more");
+    refused(&ctx, !flis_unet_eps(&ctx, NULL, x, t, text, NULL), "U-Net: got NULL");
+    refused(&ctx, !flis_unet_eps(&ctx, unet, NULL, t, text, NULL), "U-Net: the latents: got NULL");
+    refused(&ctx, !flis_unet_eps(&ctx, unet, x, NULL, text, NULL), "U-Net: the timesteps: got NULL");
+    refused(&ctx, !flis_unet_eps(&ctx, unet, x, t, NULL, NULL), "U-Net: the text features: got NULL");
+    refused(&ctx, !flis_unet_eps(&ctx, unet, none, t, text, NULL), "U-Net: got 0 samples, wanted 1 or more");
+    refused(&ctx, !flis_vae_decode(&ctx, NULL, x), "decode: the autoencoder: got NULL");
+    refused(&ctx, !flis_vae_decode(&ctx, vae, NULL), "decode: the latents: got NULL");
+    refused(&ctx, !flis_vae_decode(&ctx, vae, none), "decode: got latents [0,4,8,8]");
+    refused(&ctx, !flis_vae_encode(&ctx, NULL, x), "encode: the autoencoder: got NULL");
+    refused(&ctx, !flis_vae_encode(&ctx, vae, NULL), "encode: the picture: got NULL");
+    refused(&ctx, !flis_rca_mask(&ctx, NULL, 1, 1, mask), "mask: the layout: got NULL");
+    refused(&ctx, !flis_rca_mask(&ctx, &rca, 1, 1, NULL), "mask: where it goes: got NULL");
+    refused(&ctx, !flis_rca_mask(&ctx, &rca, 0, 1, mask), "got a label map of 1 x 1 pixels and 1 x 0 cells");
+    rca.class_ids = NULL;
+    refused(&ctx, !flis_rca_mask(&ctx, &rca, 1, 1, mask), "mask: the tokens' classes: got NULL");
+    rca.label = NULL;
+    refused(&ctx, !flis_rca_mask(&ctx, &rca, 1, 1, mask), "mask: the label map: got NULL");
+    refused(&ctx, !flis_clip_new(&ctx, NULL), "text encoder: its configuration: got NULL");
+    refused(&ctx, !flis_unet_new(&ctx, NULL), "U-Net: its configuration: got NULL");
+    refused(&ctx, !flis_vae_new(&ctx, NULL, true, true), "autoencoder: its configuration: got NULL");
+    refused(&ctx, !flis_clip_load(&ctx, NULL), "text encoder: its file: got NULL");
+    refused(&ctx, !flis_unet_load(&ctx, NULL), "U-Net: its file: got NULL");
+    refused(&ctx, !flis_vae_load(&ctx, NULL, true, true), "autoencoder: its file: got NULL");
+    refused(&ctx, !flis_unet_walk(&ctx, NULL, flis_count_visit, NULL), "U-Net: got NULL");
+    flis_fail(&ctx, "first");
+    CHECK(!flis_clip_encode(&ctx, NULL, NULL, 0) && !flis_unet_eps(&ctx, NULL, NULL, NULL, NULL, NULL) &&
+              !flis_vae_decode(&ctx, NULL, NULL) && !strcmp(ctx.error, "first"),
+          "a failed context: \"%s\"", ctx.error);
+    CHECK(!flis_clip_get_config(NULL) && !flis_unet_get_config(NULL) && !flis_vae_get_config(NULL), "no network");
+    flis_model_free(&model);
+    flis_free(&ctx);
+}
+
+/* The same for the sampler, files of tensors, compressed data, and functions that have no context. */
+void test_library_refuses_workshop(void)
+{
+    flis_ctx ctx;
+    flis_rng rng;
+    int64_t integer = 7;
+    flis_steps steps;
+    flis_summary summary;
+    flis_sampling sampling = {FLIS_DDIM, 1, 0, 1};
+    const flis_model_fn no_eps = {NULL, NULL, NULL};
+    flis_schedule schedule;
+    flis_real x[1] = {0};
+    char path[1024], hex[65] = "x";
+    size_t length;
+    flis_vocab_free(begin(&ctx, path));
+    flis_schedule_make(&schedule);
+    refused(&ctx, !flis_steps_make(&ctx, NULL, FLIS_DDIM, 1, 0, &steps), "steps: the schedule: got NULL");
+    refused(&ctx, !flis_steps_make(&ctx, &schedule, FLIS_DDIM, 1, 0, NULL), "steps: where they go: got NULL");
+    refused(&ctx, !flis_steps_make(&ctx, &schedule, (flis_sampler_kind)7, 1, 0, &steps), "sampler: got kind 7");
+    refused(&ctx, !flis_sample(&ctx, NULL, 1, x, &no_eps), "sampler: the options: got NULL");
+    refused(&ctx, !flis_sample(&ctx, &sampling, 1, NULL, &no_eps), "sampler: the latents: got NULL");
+    refused(&ctx, !flis_sample(&ctx, &sampling, 1, x, NULL), "sampler: the model: got NULL");
+    refused(&ctx, !flis_sample(&ctx, &sampling, 1, x, &no_eps), "sampler: the model's eps: got NULL");
+    refused(&ctx, !flis_inflate(&ctx, "z", FLIS_ZLIB, NULL, 4, 9, &length), "compressed data: its bytes: got NULL");
+    refused(&ctx, !flis_inflate(&ctx, "z", FLIS_ZLIB, (const uint8_t *)"zzzz", 4, 9, NULL),
+            "where its length goes: got NULL");
+    refused(&ctx, !flis_inflate(&ctx, "z", (flis_stream_kind)7, (const uint8_t *)"zzzz", 4, 9, &length), "got kind 7");
+    refused(&ctx, !flis_write_end(&ctx, NULL), "safetensors file: its writer: got NULL");
+    flis_writer *writer = flis_write_begin(&ctx, test_scratch("bad.safetensors"));
+    const uint64_t shape[1] = {1};
+    refused(&ctx, !flis_write_declare(&ctx, writer, NULL, FLIS_F32, 1, shape), "tensor: its name: got NULL");
+    refused(&ctx, !flis_write_declare(&ctx, writer, "a", FLIS_F32, 9, shape), "got 9 dimensions, wanted 0 to 8");
+    refused(&ctx, !flis_write_declare(&ctx, writer, "a", (flis_dtype)99, 1, shape), "got dtype 99");
+    refused(&ctx, !flis_write_real(&ctx, writer, NULL, 1), "safetensors file: the values: got NULL");
+    flis_write_abort(writer);
+    CHECK(!flis_file_find(NULL, "a") && !flis_file_any(NULL, "a") && !flis_file_metadata(NULL, "a"), "no file");
+    flis_tensor_digest(NULL, hex);
+    flis_tensor_summary(NULL, &summary);
+    CHECK(!hex[0] && !summary.count && !summary.sha256[0], "no tensor");
+    flis_rng_seed(NULL, FLIS_RNG_CPU, 1);
+    flis_rng_seed(&rng, FLIS_RNG_CPU, 1);
+    flis_randint(&rng, &integer, 1, 0);
+    flis_randn(NULL, NULL, 1);
+    CHECK(flis_rng_u32(NULL) == 0 && integer == 0, "no generator");
+    CHECK(!flis_ok(NULL) && !flis_init(NULL) && !flis_alloc(NULL, 1, 1) && !flis_fail(NULL, "x"), "no context");
+    flis_free(NULL);
     flis_free(&ctx);
 }
 

@@ -199,7 +199,7 @@ void test_tensor_arguments(void)
     const int threads[] = {0, -3};
     for (int i = 0; i < 2; i++) {
         ctx->threads = threads[i];
-        refused(ctx, "threads", flis_linear(ctx, x, &w, &b, NULL), "threads in the context, wanted 1 or more");
+        refused(ctx, "threads", flis_linear(ctx, x, &w, &b, NULL), "threads, wanted 1 or more");
         refused(ctx, "threads", flis_conv(ctx, x, &kernel, &b, FLIS_SAME, NULL), "wanted 1 or more");
         refused(ctx, "threads", flis_group_norm(ctx, x, &b, &b, 1e-5, true), "wanted 1 or more");
         refused(ctx, "threads", flis_silu(ctx, x), "wanted 1 or more");
@@ -207,31 +207,36 @@ void test_tensor_arguments(void)
         refused(ctx, "threads", flis_mse(ctx, x, other->x, NULL, 1) != 0, "wanted 1 or more");
     }
     ctx->threads = 1;
-    refused(ctx, "NULL", flis_linear(ctx, NULL, &w, &b, NULL), "linear: argument 1 is NULL");
-    refused(ctx, "NULL", flis_linear(ctx, x, NULL, &b, NULL), "linear: argument 2 is NULL");
-    refused(ctx, "NULL", flis_conv(ctx, NULL, &kernel, &b, FLIS_SAME, NULL), "convolution: argument 1 is NULL");
-    refused(ctx, "NULL", flis_group_norm(ctx, x, &b, NULL, 1e-5, false), "group norm: argument 3 is NULL");
-    refused(ctx, "NULL", flis_layer_norm(ctx, x, NULL, &b), "layer norm: argument 2 is NULL");
-    refused(ctx, "NULL", flis_quick_gelu(ctx, NULL), "quick GELU: argument 1 is NULL");
-    refused(ctx, "NULL", flis_geglu(ctx, NULL), "GEGLU: argument 1 is NULL");
-    refused(ctx, "NULL", flis_add(ctx, x, NULL), "add: argument 2 is NULL");
-    refused(ctx, "NULL", flis_add_to_all(ctx, x, NULL), "add to all positions: argument 2 is NULL");
-    refused(ctx, "NULL", flis_scale(ctx, NULL, 2), "scale: argument 1 is NULL");
-    refused(ctx, "NULL", flis_concat(ctx, NULL, x), "concat: argument 1 is NULL");
-    refused(ctx, "NULL", flis_embed(ctx, NULL, 1, &table, &table), "embed: argument 1 is NULL");
-    refused(ctx, "NULL", flis_attention(ctx, x, x, NULL, 2, 1, (flis_mask){0}), "attention: argument 3 is NULL");
-    refused(ctx, "NULL", flis_mse(ctx, x, NULL, NULL, 1) != 0, "loss: argument 2 is NULL");
-    refused(ctx, "NULL", flis_cross_entropy(ctx, x, NULL, -1, 1) != 0, "cross entropy: argument 2 is NULL");
-    refused(ctx, "NULL", flis_posterior_sample(ctx, x, NULL), "posterior: argument 2 is NULL");
-    refused(ctx, "NULL", flis_as_rows(ctx, NULL), "as rows: argument 1 is NULL");
-    refused(ctx, "NULL", flis_from_nchw(ctx, NULL, 1, 1, 1, 1), "from NCHW: argument 1 is NULL");
-    refused(ctx, "NULL", flis_param_set(ctx, &w, NULL, false), "weight: argument 2 is NULL");
-    refused(ctx, "NULL", flis_tape_begin(ctx, NULL), "tape: argument 1 is NULL");
+    refused(ctx, "NULL", flis_linear(ctx, NULL, &w, &b, NULL), "linear: x: got NULL");
+    refused(ctx, "NULL", flis_linear(ctx, x, NULL, &b, NULL), "linear: w: got NULL");
+    refused(ctx, "NULL", flis_conv(ctx, NULL, &kernel, &b, FLIS_SAME, NULL), "convolution: x: got NULL");
+    refused(ctx, "NULL", flis_group_norm(ctx, x, &b, NULL, 1e-5, false), "group norm: bias: got NULL");
+    refused(ctx, "NULL", flis_layer_norm(ctx, x, NULL, &b), "layer norm: weight: got NULL");
+    refused(ctx, "NULL", flis_quick_gelu(ctx, NULL), "quick GELU: x: got NULL");
+    refused(ctx, "NULL", flis_geglu(ctx, NULL), "GEGLU: x: got NULL");
+    refused(ctx, "NULL", flis_add(ctx, x, NULL), "add: b: got NULL");
+    refused(ctx, "NULL", flis_add_to_all(ctx, x, NULL), "add to all positions: v: got NULL");
+    refused(ctx, "NULL", flis_scale(ctx, NULL, 2), "scale: x: got NULL");
+    refused(ctx, "NULL", flis_concat(ctx, NULL, x), "concat: a: got NULL");
+    refused(ctx, "NULL", flis_embed(ctx, NULL, 1, &table, &table), "embed: ids: got NULL");
+    refused(ctx, "NULL", flis_attention(ctx, x, x, NULL, 2, 1, (flis_mask){0}), "attention: v: got NULL");
+    refused(ctx, "NULL", flis_mse(ctx, x, NULL, NULL, 1) != 0, "loss: target: got NULL");
+    refused(ctx, "NULL", flis_cross_entropy(ctx, x, NULL, -1, 1) != 0, "cross entropy: label: got NULL");
+    refused(ctx, "NULL", flis_posterior_sample(ctx, x, NULL), "posterior: noise: got NULL");
+    refused(ctx, "NULL", flis_as_rows(ctx, NULL), "as rows: x: got NULL");
+    refused(ctx, "NULL", flis_from_nchw(ctx, NULL, 1, 1, 1, 1), "from NCHW: x: got NULL");
+    refused(ctx, "NULL", flis_param_set(ctx, &w, NULL, false), "weight: values: got NULL");
+    refused(ctx, "NULL", flis_tape_begin(ctx, NULL), "tape: tape: got NULL");
     refused(ctx, "shape", flis_linear(ctx, x, &wide, NULL, NULL), "linear: got 4 channels, wanted 3");
     refused(ctx, "shape", flis_linear(ctx, x, &kernel, NULL, NULL), "linear: got a 3 x 3 kernel, wanted 1 x 1");
     refused(ctx, "shape", flis_linear(ctx, x, &b, NULL, NULL), "linear: got weights of 1 dimensions, wanted 2 or 4");
     refused(ctx, "shape", flis_linear(ctx, x, &w, &few, NULL), "linear: got 3 biases, wanted 4");
     refused(ctx, "shape", flis_linear(ctx, x, &w, NULL, other), "the tensor to be added: got [1,3,5,4] and [1,5,3,4]");
+    refused(ctx, "kind", flis_conv(ctx, x, &kernel, NULL, (flis_conv_kind)9, NULL),
+            "convolution: got kind 9, wanted one");
+    ctx->precision = (flis_precision)9;
+    refused(ctx, "precision", flis_add(ctx, x, x), "context: got precision 9, wanted one from FLIS_EXACT (0)");
+    ctx->precision = FLIS_EXACT;
     refused(ctx, "shape", flis_conv(ctx, x, &large, NULL, FLIS_SAME, NULL), "wanted 1 x 1 or 3 x 3");
     refused(ctx, "rank", flis_conv(ctx, flis_as_rows(ctx, x), &kernel, NULL, FLIS_SAME, NULL),
             "convolution: got a tensor of 3 dimensions, wanted 4");
