@@ -657,13 +657,13 @@ bool flis_decode_picture(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *
 
 /* PyTorch's generators. The state is the caller's (ctx->rng, or one of its own); each call continues where
    the last one ended and writes out[count]. They cannot fail; with a generator or an array that is NULL they do nothing.
-   The CUDA kind has normal numbers only: the uniform ones and integers are mt19937's, of the same seed, for both kinds. */
-void flis_rng_seed(flis_rng *rng, flis_rng_kind kind, uint64_t seed); /* torch.manual_seed */
-uint32_t flis_rng_u32(flis_rng *rng);                                 /* mt19937's next word; 0 for NULL */
-void flis_rand(flis_rng *rng, float *out, size_t count);              /* torch.rand(count) */
-void flis_rand_f64(flis_rng *rng, double *out, size_t count);         /* the same with dtype=torch.float64 */
-void flis_randint(flis_rng *rng, int64_t *out, size_t count,
-                  uint32_t high);                         /* torch.randint(high, (count,)); high 0: zeros */
+   The CUDA kind has normal numbers only: the uniform ones and integers are mt19937's, of the same seed, for both kinds;
+   with high 0, integers are 0. */
+void flis_rng_seed(flis_rng *rng, flis_rng_kind kind, uint64_t seed);        /* torch.manual_seed */
+uint32_t flis_rng_u32(flis_rng *rng);                                        /* mt19937's next word; 0 for NULL */
+void flis_rand(flis_rng *rng, float *out, size_t count);                     /* torch.rand(count) */
+void flis_rand_f64(flis_rng *rng, double *out, size_t count);                /* the same with dtype=torch.float64 */
+void flis_randint(flis_rng *rng, int64_t *out, size_t count, uint32_t high); /* torch.randint(high, (count,)) */
 void flis_randn(flis_rng *rng, float *out, size_t count); /* torch.randn(count), to the bit for the CPU kind */
 void flis_randn_f64(flis_rng *rng, double *out, size_t count);
 

@@ -1603,6 +1603,7 @@ static void product_part(const product_job *job, size_t first_row, size_t first_
 static void product_parts(flis_ctx *ctx, const product_job *job)
 {
     const size_t band = TILES * ROWS, bands = (job->rows + band - 1) / band, panels = panels_of(job->outputs);
+    if (!bands) return; /* a tensor without positions */
     size_t wanted = (size_t)ctx->threads * 16, groups = (wanted + bands - 1) / bands;
     if (groups > panels) groups = panels;
     const size_t parts = bands * groups;
@@ -3183,6 +3184,8 @@ static bool attention_fits(flis_ctx *ctx, const flis_tensor *q, const flis_tenso
     if (k->c != q->c || v->c != q->c || k->n != q->n || v->n != q->n || k->h * k->w != v->h * v->w)
         return flis_fail(ctx, "attention: got keys [%zu,%zu,%zu] and values [%zu,%zu,%zu], wanted [%zu,t,%zu]", k->n,
                          k->h * k->w, k->c, v->n, v->h * v->w, v->c, q->n, q->c);
+    if (flis_count(q) && !flis_count(k)) /* a softmax over nothing is 0 / 0 */
+        return flis_fail(ctx, "attention: got 0 keys, wanted 1 or more");
     return true;
 }
 

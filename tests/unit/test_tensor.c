@@ -178,6 +178,34 @@ static flis_param weight_of(flis_ctx *ctx, int rank, size_t a, size_t b, size_t 
     return w;
 }
 
+/* Operations on tensors without values have results without values; attention needs keys. Wrong: a division by 0. */
+void test_tensor_empty(void)
+{
+    static const size_t sides[3][3] = {{0, 2, 2}, {1, 0, 2}, {1, 2, 0}};
+    for (int run = 0; run < 6; run++) {
+        flis_ctx ctx;
+        flis_init(&ctx);
+        ctx.naive = run % 2;
+        flis_param w = weight_of(&ctx, 2, 4, 4, 1), kernel = weight_of(&ctx, 4, 4, 4, 3),
+                   b = weight_of(&ctx, 1, 4, 1, 1);
+        b.groups = 2;
+        const size_t *side = sides[run / 2];
+        flis_tensor *x = flis_image(&ctx, side[0], side[1], side[2], 4), *rows = flis_as_rows(&ctx, x);
+        CHECK(flis_linear(&ctx, x, &w, &b, x), "%s", ctx.error);
+        for (int kind = FLIS_SAME; kind <= FLIS_UPSAMPLE2; kind++)
+            CHECK(flis_conv(&ctx, x, &kernel, &b, (flis_conv_kind)kind, NULL), "kind %d: %s", kind, ctx.error);
+        CHECK(flis_group_norm(&ctx, x, &b, &b, 1e-5, true) && flis_layer_norm(&ctx, x, &b, &b), "%s", ctx.error);
+        CHECK(flis_attention(&ctx, rows, rows, rows, 2, 1, (flis_mask){0}), "%s", ctx.error);
+        if (side[0])
+            refused(&ctx, "keys", flis_attention(&ctx, flis_rows(&ctx, 1, 3, 4), rows, rows, 2, 1, (flis_mask){0}),
+                    "attention: got 0 keys, wanted 1 or more");
+        flis_free_visit(&ctx, NULL, NULL, &w);
+        flis_free_visit(&ctx, NULL, NULL, &kernel);
+        flis_free_visit(&ctx, NULL, NULL, &b);
+        flis_free(&ctx);
+    }
+}
+
 /* Each invalid argument of an operation fails with a message. */
 void test_tensor_arguments(void)
 {
