@@ -227,8 +227,8 @@ bool flis_guided_eps(flis_ctx *ctx, void *guided, const flis_real *x, int64_t t,
 /* byte = (uint8)(255 clamp((y + 1) / 2, 0, 1)), y = decode(z float32(1 / scale factor)). FLIS.py:186-194. SPEC 9.1. */
 bool flis_decode_picture(flis_ctx *ctx, const flis_vae *vae, const flis_tensor *z, flis_picture *out)
 {
+    if (out) memset(out, 0, sizeof *out); /* on a failed context too: its owner may free it */
     if (!flis_given(ctx, out, "decode: the picture")) return false;
-    memset(out, 0, sizeof *out);
     if (!flis_given(ctx, z, "decode: the latents") || !flis_given(ctx, vae, "decode: the autoencoder")) return false;
     flis_mark mark = flis_here(ctx);
     const float factor = (float)(1.0 / flis_vae_get_config(vae)->scale_factor); /* torch multiplies by a float32 */
@@ -779,7 +779,7 @@ static const struct {
 #undef TYPE
 #undef MEMBER
 
-/* Sizes of types and places of members, as this library was compiled. SPEC 14.1. */
+/* Sizes of types and offsets of members, as this library was compiled. SPEC 14.1. */
 bool flis_abi(const char *name, size_t *offset, size_t *size)
 {
     for (size_t i = 0; name && i < COUNT(ABI); i++) {
@@ -1290,8 +1290,8 @@ static bool layout_from_json(flis_ctx *ctx, const char *path, const flis_json *j
 bool flis_layout_read(flis_ctx *ctx, const char *json_path, flis_layout *out)
 {
     size_t length;
+    if (out) memset(out, 0, sizeof *out); /* on a failed context too: its owner may free it */
     if (!flis_given(ctx, out, "layout: where it goes")) return false;
-    memset(out, 0, sizeof *out);
     char *text = flis_read_file(ctx, json_path, LARGEST_LAYOUT_FILE, &length);
     flis_json *json = text ? flis_json_parse(ctx, json_path, text, length) : NULL;
     bool ok = json && layout_from_json(ctx, json_path, json, out);
@@ -1305,8 +1305,8 @@ bool flis_layout_read(flis_ctx *ctx, const char *json_path, flis_layout *out)
 bool flis_layout_parse(flis_ctx *ctx, const char *name, const char *text, size_t length, const flis_picture *label,
                        flis_layout *out)
 {
+    if (out) memset(out, 0, sizeof *out); /* on a failed context too: its owner may free it */
     if (!flis_given(ctx, out, "layout: where it goes")) return false;
-    memset(out, 0, sizeof *out);
     if (!flis_given(ctx, text, "layout: its text")) return false;
     if (!name) name = "layout";
     flis_json *json = flis_json_parse(ctx, name, text, length);
@@ -1415,8 +1415,8 @@ bool flis_read_label_memory(flis_ctx *ctx, const char *name, const void *bytes, 
         {"GIF8", "a GIF picture", 4},     {"BM", "a BMP picture", 2},       {"II*\0", "a TIFF picture", 4},
         {"MM\0*", "a TIFF picture", 4},   {"RIFF", "a WebP picture", 4}};
     const uint8_t *in = bytes;
+    if (out) memset(out, 0, sizeof *out); /* on a failed context too: its owner may free it */
     if (!flis_given(ctx, out, "label map: where it goes")) return false;
-    memset(out, 0, sizeof *out);
     if (!flis_given(ctx, in, "label map: its bytes")) return false;
     if (!name) name = "label map";
     if (length >= 4 && memcmp(in + 1, PNG_SIGNATURE + 1, 3) == 0) read_png(ctx, name, in, length, out);
@@ -1436,8 +1436,8 @@ bool flis_read_label_memory(flis_ctx *ctx, const char *name, const void *bytes, 
 bool flis_read_label(flis_ctx *ctx, const char *path, flis_picture *out)
 {
     size_t length;
+    if (out) memset(out, 0, sizeof *out); /* on a failed context too: its owner may free it */
     if (!flis_given(ctx, out, "label map: where it goes")) return false;
-    memset(out, 0, sizeof *out);
     char *text = flis_read_file(ctx, path, LARGEST_PICTURE_FILE, &length);
     bool ok = text && flis_read_label_memory(ctx, path, text, length, out);
     free(text);

@@ -714,3 +714,27 @@ void test_library_output_links(void)
     flis_free(&ctx);
 }
 #endif
+
+/* A struct named `out` is all zero after a failure, on a context that had failed before too, so that it may be freed. */
+void test_library_out_is_zero(void)
+{
+    flis_ctx ctx;
+    flis_init(&ctx);
+    flis_fail(&ctx, "failed before");
+    for (int i = 0; i < 5; i++) {
+        flis_layout layout;
+        flis_picture picture;
+        memset(&layout, 0x55, sizeof layout);
+        memset(&picture, 0x55, sizeof picture);
+        if (i == 0) flis_layout_read(&ctx, "absent.json", &layout);
+        if (i == 1) flis_layout_parse(&ctx, "j", "{}", 2, NULL, &layout);
+        if (i == 2) flis_read_label(&ctx, "absent.png", &picture);
+        if (i == 3) flis_read_label_memory(&ctx, "p", "P5", 2, &picture);
+        if (i == 4) flis_decode_picture(&ctx, NULL, NULL, &picture);
+        if (i < 2)
+            CHECK(!layout.count && !layout.phrase && !layout.label.pixels, "function %d: the layout is not zero", i);
+        else CHECK(!picture.width && !picture.pixels, "function %d: the picture is not zero", i);
+    }
+    CHECK(strcmp(ctx.error, "failed before") == 0, "%s", ctx.error);
+    flis_free(&ctx);
+}
