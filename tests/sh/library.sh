@@ -1,6 +1,6 @@
 #!/bin/sh
 # library.sh [quick|full] - tests the installed library: found by pkg-config, used from C, C++ and Python.
-# quick: `make install` for this machine only, compiled with -O1; full: the default `make install`.
+# quick: `make install` for this machine only; full: the default `make install`.
 #
 # Installs into a temporary folder (make install DESTDIR=…), compiles the examples against it, static and shared, and runs
 # them: each picture must equal the command's. Also checks that float and double cannot be mixed, that two threads with a
@@ -47,7 +47,7 @@ finish() {
 
 install_it() {
     set -- DESTDIR="$dir" PREFIX=/usr/local
-    [ $level = full ] || set -- "$@" CFLAGS="-O1 $native"
+    [ $level = full ] || set -- "$@" CFLAGS="-O3 $native"
     (cd "$root" && "$MAKE" --no-print-directory -s install "$@")
 }
 check "make install" install_it
