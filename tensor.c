@@ -2244,7 +2244,7 @@ static void group_norm_fast(flis_ctx *ctx, const group_norm *a, const flis_tenso
     const size_t workers = size < 524288 ? x->n : 1; /* large samples are divided among threads by position instead */
     double *part = flis_scratch(ctx, workers * part_size, sizeof *part),
            *work = flis_scratch(ctx, workers * 4 * c, sizeof *work);
-    if (!idle(ctx)) {
+    if (!idle(ctx) && size) { /* an empty tensor has no scratch memory either */
         PARALLEL_FOR(workers > 1 ? x->n * size * 4 : 0)
         for (size_t n = 0; n < x->n; n++) {
             const size_t own = n % workers;

@@ -13,7 +13,7 @@ case $line in
 esac
 case $line in
 *' 0 failed') echo "ok   $(basename "$count" .count): $line" ;;
-*) cat "$count.log"
+*) grep -v '^ok ' "$count.log"
     echo "FAIL $(basename "$count" .count): $line (exit $status)" ;;
 esac
 echo "$line" >"$count"
