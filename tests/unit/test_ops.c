@@ -299,12 +299,34 @@ static void layer_norm_case(flis_ctx *ctx, size_t n, size_t t, size_t c)
     flis_rewind(ctx, mark);
 }
 
+/* eps is PyTorch's 1e-5, in both forms, worked out by hand: of (0.001, -0.001) the variance is 1e-6, so y = 0.001 / sqrt(1.1e-5).
+   Wrong: 1e-6 gives 0.7071. SPEC 15.7. */
+static void layer_norm_eps(flis_ctx *ctx, bool naive)
+{
+    const flis_real one[2] = {1, 1}, zero[2] = {0, 0};
+    flis_param w = {.rank = 1, .shape = {2}}, b = {.rank = 1, .shape = {2}};
+    flis_tensor *x = flis_rows(ctx, 1, 1, 2);
+    flis_param_set(ctx, &w, one, true);
+    flis_param_set(ctx, &b, zero, true);
+    x->x[0] = (flis_real)0.001;
+    x->x[1] = (flis_real)-0.001;
+    ctx->naive = naive;
+    const flis_tensor *y = flis_layer_norm(ctx, x, &w, &b);
+    CHECK(y && fabs(y->x[0] - 0.30151134) < 1e-6 && fabs(y->x[1] + 0.30151134) < 1e-6,
+          "naive %d: got %g, wanted 0.3015", naive, y ? (double)y->x[0] : 0);
+    ctx->naive = false;
+    flis_free_visit(ctx, NULL, NULL, &w);
+    flis_free_visit(ctx, NULL, NULL, &b);
+}
+
 void test_ops_layer_norm(void)
 {
     const size_t widths[] = {1, 2, 8, 15, 16, 17, 31, 32, 33, 48, 320, 333, 768};
     flis_ctx ctx;
     flis_init(&ctx);
     for (size_t s = 0; s < LENGTH(widths); s++) layer_norm_case(&ctx, 1 + s % 3, 7, widths[s]);
+    layer_norm_eps(&ctx, false);
+    layer_norm_eps(&ctx, true);
     flis_free(&ctx);
 }
 
