@@ -2331,6 +2331,148 @@ char *flis_read_file(flis_ctx *ctx, const char *path, size_t limit, size_t *leng
     return (char *)b.at;
 }
 
+/* ---- Kinds of files ---------------------------------------------------------------------------------------------- */
+
+/* The bytes at a fixed place that name a kind. */
+static const struct {
+    flis_kind kind;
+    size_t at;
+    const char *magic;
+    size_t length;
+} MAGIC[] = {
+#define BYTES(text) text, sizeof(text) - 1
+    {FLIS_KIND_LFS, 0, BYTES("version https://git-lfs")},
+    {FLIS_KIND_LFS, 0, BYTES("version https://hawser")}, /* the older name */
+    {FLIS_KIND_ZIP, 0, BYTES("PK\3\4")},
+    {FLIS_KIND_ZIP, 0, BYTES("PK\5\6")}, /* without entries */
+    {FLIS_KIND_GZIP, 0, BYTES("\x1F\x8B")},
+    {FLIS_KIND_ARCHIVE, 0, BYTES("7z\xBC\xAF\x27\x1C")},
+    {FLIS_KIND_ARCHIVE, 0, BYTES("Rar!\x1A\7")},
+    {FLIS_KIND_ARCHIVE, 0, BYTES("\xFD\x37zXZ\0")},
+    {FLIS_KIND_ARCHIVE, 0, BYTES("BZh")},
+    {FLIS_KIND_ARCHIVE, 0, BYTES("\x28\xB5\x2F\xFD")},
+    {FLIS_KIND_TAR, 257, BYTES("ustar")},
+    {FLIS_KIND_GGUF, 0, BYTES("GGUF")},
+    {FLIS_KIND_GGUF, 0, BYTES("ggjt")},
+    {FLIS_KIND_GGUF, 0, BYTES("lmgg")},
+    {FLIS_KIND_TFLITE, 4, BYTES("TFL3")},
+    {FLIS_KIND_HDF5, 0, BYTES("\x89HDF\r\n\x1A\n")},
+    {FLIS_KIND_NPY, 0, BYTES("\x93NUMPY")},
+    {FLIS_KIND_PNG, 0, BYTES("\x89PNG")},
+    {FLIS_KIND_JPEG, 0, BYTES("\xFF\xD8\xFF")},
+    {FLIS_KIND_PICTURE, 0, BYTES("GIF8")},
+    {FLIS_KIND_PICTURE, 0, BYTES("II*\0")},
+    {FLIS_KIND_PICTURE, 0, BYTES("MM\0*")},
+    {FLIS_KIND_PICTURE, 8, BYTES("WEBPVP8")},
+    {FLIS_KIND_PICTURE, 6, BYTES("\0\0\0\0")}, /* with "BM" before them: below */
+    {FLIS_KIND_PDF, 0, BYTES("%PDF-")},
+    {FLIS_KIND_PROGRAM, 0,
+     BYTES("\x7F"
+           "ELF")},
+    {FLIS_KIND_PROGRAM, 0, BYTES("MZ\x90\0")},
+    {FLIS_KIND_PROGRAM, 0, BYTES("\xCF\xFA\xED\xFE")},
+    {FLIS_KIND_UTF16, 0, BYTES("\xFF\xFE")},
+    {FLIS_KIND_UTF16, 0, BYTES("\xFE\xFF")},
+#undef BYTES
+};
+
+static const char *const KIND_TEXT[FLIS_KINDS] = {
+    [FLIS_KIND_EMPTY] = "an empty file",
+    [FLIS_KIND_SAFETENSORS] = "a safetensors file",
+    [FLIS_KIND_ZIP] = "a zip archive",
+    [FLIS_KIND_PICKLE] = "a Python pickle",
+    [FLIS_KIND_TAR] = "a tar archive",
+    [FLIS_KIND_GZIP] = "a gzip file",
+    [FLIS_KIND_ARCHIVE] = "a compressed archive (7z, RAR, xz, bzip2 or zstd)",
+    [FLIS_KIND_LFS] = "a Git LFS pointer, not the file itself (`git lfs pull` fetches the file)",
+    [FLIS_KIND_HTML] =
+        "an HTML page, not the file (a download that asks for a confirmation or a log-in stores such a page)",
+    [FLIS_KIND_XML] = "an XML text (perhaps a server's error message)",
+    [FLIS_KIND_JSON] = "a JSON text",
+    [FLIS_KIND_UTF16] = "text in UTF-16",
+    [FLIS_KIND_GGUF] = "a GGUF file (quantised weights, which flis does not read)",
+    [FLIS_KIND_ONNX] = "an ONNX file (a graph, which flis does not read)",
+    [FLIS_KIND_TFLITE] = "a TensorFlow Lite file",
+    [FLIS_KIND_HDF5] = "an HDF5 file (as Keras writes)",
+    [FLIS_KIND_NPY] = "a NumPy array",
+    [FLIS_KIND_PNG] = "a PNG picture",
+    [FLIS_KIND_JPEG] = "a JPEG picture",
+    [FLIS_KIND_PICTURE] = "a picture (GIF, BMP, TIFF or WebP)",
+    [FLIS_KIND_PDF] = "a PDF document",
+    [FLIS_KIND_PROGRAM] = "a program",
+};
+
+/* Whether text begins with the word, in any case. */
+static bool begins_with(const uint8_t *text, size_t length, const char *word)
+{
+    size_t i = 0;
+    for (; word[i]; i++) {
+        if (i >= length) return false;
+        const int c = text[i] >= 'A' && text[i] <= 'Z' ? text[i] - 'A' + 'a' : text[i];
+        if (c != word[i]) return false;
+    }
+    return true;
+}
+
+/* After a byte-order mark and blanks. */
+static flis_kind kind_of_text(const uint8_t *p, size_t length)
+{
+    static const char *const html[] = {"<!doctype html", "<html",  "<head", "<body", "<script",
+                                       "<meta",          "<title", "<!--",  "<style"};
+    size_t at = length >= 3 && memcmp(p, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+    while (at < length && (p[at] == ' ' || p[at] == '\t' || p[at] == '\r' || p[at] == '\n')) at++;
+    if (at == length) return FLIS_KIND_UNKNOWN;
+    for (size_t i = 0; i < COUNT(html); i++)
+        if (begins_with(p + at, length - at, html[i])) return FLIS_KIND_HTML;
+    if (begins_with(p + at, length - at, "<?xml")) return FLIS_KIND_XML;
+    return p[at] == '{' || p[at] == '[' ? FLIS_KIND_JSON : FLIS_KIND_UNKNOWN;
+}
+
+/* A protobuf message: field 1 (ir_version), a small number; then field 2 or 3, the name of the program that wrote the file. */
+static bool is_onnx(const uint8_t *p, size_t length)
+{
+    if (length < 8 || p[0] != 8 || p[1] == 0 || p[1] > 31 || (p[2] != 0x12 && p[2] != 0x1A)) return false;
+    const size_t name = p[3];
+    if (name < 2 || 4 + name > length) return false;
+    for (size_t i = 0; i < name; i++)
+        if (p[4 + i] < ' ' || p[4 + i] > '~') return false;
+    return true;
+}
+
+/* A table of marks, then what has none at a fixed place. SPEC 10.8. */
+flis_kind flis_kind_of(const void *bytes, size_t length)
+{
+    const uint8_t *p = bytes;
+    if (!p || !length) return FLIS_KIND_EMPTY;
+    for (size_t i = 0; i < COUNT(MAGIC); i++) {
+        if (MAGIC[i].at == 6 && (p[0] != 'B' || length < 2 || p[1] != 'M')) continue;
+        if (length >= MAGIC[i].at + MAGIC[i].length && memcmp(p + MAGIC[i].at, MAGIC[i].magic, MAGIC[i].length) == 0)
+            return MAGIC[i].kind;
+    }
+    if (length > 8 && p[8] == '{' && !p[4] && !p[5] && !p[6] && !p[7]) return FLIS_KIND_SAFETENSORS;
+    if (length > 2 && p[0] == 0x80 && p[1] >= 2 && p[1] <= 5) return FLIS_KIND_PICKLE;
+    return is_onnx(p, length) ? FLIS_KIND_ONNX : kind_of_text(p, length);
+}
+
+/* One phrase for each kind. SPEC 10.8. */
+const char *flis_kind_text(flis_kind kind)
+{
+    return (unsigned)kind < FLIS_KINDS ? KIND_TEXT[kind] : NULL;
+}
+
+/* The beginning of a file on disk. SPEC 10.8. */
+flis_kind flis_file_kind(const char *path)
+{
+    uint8_t head[FLIS_KIND_BYTES];
+    if (!path || is_folder(path) || is_special(path)) return FLIS_KIND_UNKNOWN;
+    FILE *file = fopen(path, "rb");
+    if (!file) return FLIS_KIND_UNKNOWN;
+    const size_t got = fread(head, 1, sizeof head, file);
+    const bool read = !ferror(file);
+    fclose(file);
+    return read ? flis_kind_of(head, got) : FLIS_KIND_UNKNOWN;
+}
+
 /* What a path stands for once symbolic links are followed, whether or not it exists yet; malloc'ed. Links are followed
    one by one because the last may point to a file that does not exist, for which realpath has no answer. SPEC 10.2. */
 static char *link_target(flis_ctx *ctx, const char *path)

@@ -145,6 +145,10 @@ typedef struct flis_ctx {
        is no error); the error sentence has room for the first ones only. May be NULL. */
     void (*report)(void *user, const char *line);
     void *report_user;
+    /* Called with one sentence (what, where) for what a person should look at although the work goes on: names that were
+       guessed, members that nobody knows, damage that changes nothing. May be NULL. */
+    void (*warn)(void *user, const char *sentence);
+    void *warn_user;
     /* Polled between operations; a non-zero value makes the context fail with "interrupted". May be NULL. */
     const volatile int *interrupted;
     struct flis_tape *tape; /* records operations for their backward; NULL: nothing is recorded */
@@ -228,7 +232,7 @@ bool flis_layout_add(flis_ctx *ctx, flis_layout *layout, const char *phrase, int
 bool flis_layout_set_label(flis_ctx *ctx, flis_layout *layout, const uint8_t *label, size_t width, size_t height);
 void flis_layout_free(flis_layout *layout);
 /* Warns for each phrase whose region has no cell at a scale of the U-Net (512/64/32/16/8 for a 512 picture): it has no
-   effect there. */
+   effect there. warn NULL: nothing happens. */
 void flis_layout_warnings(flis_ctx *ctx, const flis_layout *layout, size_t width, size_t height,
                           void (*warn)(void *user, const char *sentence), void *user);
 
@@ -253,7 +257,7 @@ typedef struct flis_options {
     const char *noise;
     const flis_real *noise_values;
     size_t noise_count;
-    void (*warn)(void *user, const char *sentence); /* may be NULL */
+    void (*warn)(void *user, const char *sentence); /* of phrases without a cell; may be NULL */
     void *warn_user;
     void (*step)(flis_ctx *ctx, void *user, const flis_step *step); /* after each sampler step; may be NULL */
     void *step_user;
@@ -305,6 +309,8 @@ bool flis_fail(flis_ctx *ctx, const char *format, ...);
 /* The check at the start of a function. True if work may begin in this context and `argument` is not NULL; else, unless the
    context has failed before, it fails with a sentence: "WHAT: got NULL", or what makes the context unusable. */
 bool flis_given(flis_ctx *ctx, const void *argument, const char *what);
+/* Passes a sentence, made printable, to ctx->warn. Nothing happens without one, or on a failed context. */
+void flis_warn(flis_ctx *ctx, const char *format, ...);
 /* Puts `where` and a colon before the sentence of a context that failed; true where none has. */
 bool flis_fail_in(flis_ctx *ctx, const char *where);
 /* Bytes of the printable UTF-8 character at the start of text; 0 where there is none (a control character, an end of
@@ -855,6 +861,41 @@ const char *flis_json_got(const flis_json *json);
 
 /* A whole file in memory with a NUL after it; fails above `limit` bytes. free() it. */
 char *flis_read_file(flis_ctx *ctx, const char *path, size_t limit, size_t *length);
+/* What a file is, judged by its first bytes (FLIS_KIND_BYTES of them, or all that there are), whatever its name says. */
+typedef enum {
+    FLIS_KIND_UNKNOWN, /* text without a mark, or anything else */
+    FLIS_KIND_EMPTY,
+    FLIS_KIND_SAFETENSORS,
+    FLIS_KIND_ZIP, /* what torch.save writes; also .npz, ONNX archives, … */
+    FLIS_KIND_PICKLE,
+    FLIS_KIND_TAR,
+    FLIS_KIND_GZIP,
+    FLIS_KIND_ARCHIVE, /* 7z, RAR, xz, bzip2, zstd */
+    FLIS_KIND_LFS,     /* a Git LFS pointer */
+    FLIS_KIND_HTML,
+    FLIS_KIND_XML,
+    FLIS_KIND_JSON, /* begins as an object or an array */
+    FLIS_KIND_UTF16,
+    FLIS_KIND_GGUF,
+    FLIS_KIND_ONNX,
+    FLIS_KIND_TFLITE,
+    FLIS_KIND_HDF5,
+    FLIS_KIND_NPY,
+    FLIS_KIND_PNG,
+    FLIS_KIND_JPEG,
+    FLIS_KIND_PICTURE, /* GIF, BMP, TIFF, WebP */
+    FLIS_KIND_PDF,
+    FLIS_KIND_PROGRAM, /* ELF, Windows, macOS */
+    FLIS_KINDS
+} flis_kind;
+enum { FLIS_KIND_BYTES = 512 };
+flis_kind flis_kind_of(const void *bytes, size_t length);
+/* For "X: is …, wanted …": "an HTML page (a download that …)"; NULL: FLIS_KIND_UNKNOWN. */
+const char *flis_kind_text(flis_kind kind);
+/* The kind of a file on disk; FLIS_KIND_UNKNOWN where it cannot be read. Only regular files are opened: a pipe can be read
+   once. */
+flis_kind flis_file_kind(const char *path);
+
 /* Raw deflate (RFC 1951), zlib (RFC 1950) and gzip (RFC 1952) streams; fails beyond `limit` output bytes. free() it. */
 typedef enum { FLIS_DEFLATE, FLIS_ZLIB, FLIS_GZIP } flis_stream_kind;
 uint8_t *flis_inflate(flis_ctx *ctx, const char *name, flis_stream_kind kind, const uint8_t *in, size_t length,

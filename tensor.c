@@ -98,6 +98,19 @@ bool flis_fail(flis_ctx *ctx, const char *format, ...)
     return false;
 }
 
+/* What a person should look at is passed on, never printed here. SPEC 14.1. */
+void flis_warn(flis_ctx *ctx, const char *format, ...)
+{
+    char sentence[sizeof ctx->error];
+    if (!flis_ok(ctx) || !ctx->warn) return;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(sentence, sizeof sentence, format, args);
+    va_end(args);
+    flis_make_printable(sentence);
+    ctx->warn(ctx->warn_user, sentence);
+}
+
 /* "open: no such file" becomes "model.safetensors: open: no such file". SPEC 14.1. */
 bool flis_fail_in(flis_ctx *ctx, const char *where)
 {

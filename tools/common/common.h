@@ -66,6 +66,13 @@ bool parse_whole(const char *text, uint64_t *out);
 bool parse_number(const char *text, double *out);
 /* "1,2,4" of whole numbers from min to max, at most `room` of them; false: not such a list. */
 bool parse_list(const char *text, uint64_t min, uint64_t max, uint64_t *out, size_t room, size_t *count);
+/* For ctx->warn, with a progress (may be NULL) as warn_user's line to end: prints "NAME: warning: sentence" on stderr. */
+typedef struct warnings {
+    const char *name; /* of the program */
+    struct progress *progress;
+    bool off; /* --no-warnings */
+} warnings;
+void print_warning(void *warnings, const char *sentence);
 /* The end of main: prints ctx->error (unless status is 2), checks that stdout was written, returns the exit status. */
 int finish(const char *name, const flis_ctx *ctx, int status);
 

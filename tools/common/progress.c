@@ -61,3 +61,11 @@ void progress_note(progress *p, const char *what, size_t done, size_t total, con
     va_end(args);
     show(p, what, done, total, note);
 }
+
+void print_warning(void *user, const char *sentence)
+{
+    const warnings *w = user;
+    if (w->off) return;
+    if (w->progress) progress_end(w->progress);
+    fprintf(stderr, "%s: warning: %s\n", w->name, sentence);
+}

@@ -30,7 +30,7 @@ typedef struct settings {
     int sampler, rng;              /* index of the word: plms, ddim; cpu, cuda */
     double eta, scale;
     size_t width, height;
-    bool no_layout, quiet, diffable;
+    bool no_layout, quiet, no_warnings, diffable;
 } settings;
 
 /* ---- Lists of tensors (tensors.c) ----------------------------------------------------------------------------------- */

@@ -88,8 +88,8 @@ static void warn_of_lost_phrases(job *j, const flis_layout *layout)
     }
     if (lost.length) {
         flis_make_printable(lost.at);
-        job_note(j, "warning", "no cell of the %zux%zu latent belongs to %s: masked everywhere",
-                 j->options.width / FLIS_FACTOR, j->options.height / FLIS_FACTOR, lost.at);
+        flis_warn(&j->ctx, "no cell of the %zux%zu latent belongs to %s: masked everywhere",
+                  j->options.width / FLIS_FACTOR, j->options.height / FLIS_FACTOR, lost.at);
     }
     free(lost.at);
 }

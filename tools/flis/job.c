@@ -65,8 +65,8 @@ bool job_check_steps(job *j)
         flis_schedule_make(schedule);
         if (flis_steps_make(&j->ctx, schedule, s->kind, s->steps, s->eta, steps)) j->step_count = steps->count;
         if (flis_ok(&j->ctx) && steps->count != (size_t)s->steps)
-            job_note(j, "warning", "%d does not divide 1000: there will be %zu steps, as in the authors' code",
-                     s->steps, steps->count);
+            flis_warn(&j->ctx, "%d does not divide 1000: there will be %zu steps, as in the authors' code", s->steps,
+                      steps->count);
     }
     free(schedule);
     free(steps);

@@ -65,11 +65,6 @@ static bool is_named(const flis_layout *layout, int id)
     return false;
 }
 
-static void warn(void *user, const char *sentence)
-{
-    job_note(user, "warning", "%s", sentence);
-}
-
 static void print_areas(job *j, const flis_layout *layout)
 {
     const size_t width = j->set.width, height = j->set.height;
@@ -90,7 +85,7 @@ static void print_areas(job *j, const flis_layout *layout)
         print_phrases_of(layout, id);
         printf("\n");
     }
-    flis_layout_warnings(&j->ctx, layout, width, height, warn, j);
+    flis_layout_warnings(&j->ctx, layout, width, height, j->ctx.warn, j->ctx.warn_user);
 }
 
 int run_layout(job *j)

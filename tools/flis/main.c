@@ -121,8 +121,10 @@ static const option OPTIONS[] = {
      .commands = CONFORMANCE},
     {"diffable", 0, OPTION_FLAG, FIELD(diffable), NULL, "leave out the position of each tensor in the file",
      .commands = INFO},
-    {"quiet", 'q', OPTION_FLAG, FIELD(quiet), NULL, "print nothing on stderr but errors",
+    {"quiet", 'q', OPTION_FLAG, FIELD(quiet), NULL, "print nothing on stderr but warnings and errors",
      .commands = SAMPLING | PRECISION},
+    {"no-warnings", 0, OPTION_FLAG, FIELD(no_warnings), NULL, "print no warnings",
+     .commands = SAMPLING | PRECISION | TOKENS | INFO | LAYOUT | DIGEST | CONFORMANCE},
 };
 
 /* ---- Commands ------------------------------------------------------------------------------------------------------- */
@@ -277,7 +279,11 @@ static int run_command(const command *which, int argc, char **argv)
     j.set = default_settings(which);
     int status = options_read(j.program, &j.set, argc - 1, argv + 1, &j.words);
     if (status >= 0) return finish(j.program->name, NULL, status);
-    status = flis_init(&j.ctx) ? which->run(&j) : 1;
+    const bool good = flis_init(&j.ctx);
+    warnings w = {.name = j.program->name, .progress = &j.progress, .off = j.set.no_warnings};
+    j.ctx.warn = print_warning;
+    j.ctx.warn_user = &w;
+    status = good ? which->run(&j) : 1;
     progress_end(&j.progress);
     free_tensors(&j.outputs);
     free_tensors(&j.traced);

@@ -259,7 +259,7 @@ void trace_begin(job *j)
 bool trace_end(job *j)
 {
     if (j->set.trace_match && !j->matches && flis_ok(&j->ctx))
-        job_note(j, "warning", "no intermediate matches '%s' (--trace-match)", j->set.trace_match);
+        flis_warn(&j->ctx, "no intermediate matches '%s' (--trace-match)", j->set.trace_match);
     const bool saved = j->set.trace && save_tensors(&j->ctx, j->set.trace, &j->traced, j->fact, j->facts);
     if (!digest_end(j) && saved) output_remove(j->set.trace);
     return flis_ok(&j->ctx);
