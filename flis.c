@@ -558,7 +558,8 @@ static bool paint(flis_ctx *ctx, const flis_model *model, const flis_vocab *voca
     memcpy(scope, ctx->scope, sizeof scope);
     bool ok = check_model(ctx, model->file, vocab) && check_layout(ctx, layout, g->options->no_layout) &&
               flis_prompt_make(ctx, vocab, layout->phrase, layout->count, &g->prompt) && make_negative(ctx, vocab, g) &&
-              make_rca(ctx, layout, g) && encode_prompts(ctx, model, g) && sample(ctx, model, g) && decode(ctx, model, g, out);
+              make_rca(ctx, layout, g) && encode_prompts(ctx, model, g) && sample(ctx, model, g) &&
+              decode(ctx, model, g, out);
     memcpy(ctx->scope, scope, sizeof scope);
     return ok;
 }

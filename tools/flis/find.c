@@ -36,6 +36,13 @@ bool find_model(job *j)
     return check_model(j);
 }
 
+bool find_good_model(job *j)
+{
+    flis_file *file = find_model(j) ? flis_model_open(&j->ctx, j->model_path) : NULL;
+    flis_file_close(file);
+    return file != NULL;
+}
+
 static bool vocab_in(job *j, const char *folder, size_t length)
 {
     static const char *const NAMES[] = {"vocab.txt", "merges.txt", "bpe_simple_vocab_16e6.txt",

@@ -46,23 +46,11 @@ void add_file_facts(job *j, const char *key, const char *digest_key, const char 
     add_fact(j, digest_key, "%s", hex);
 }
 
-/* The digest of a model is that of its files' bytes, one file after the other in the order of `flis info`: for a single file
-   what sha256sum prints. */
 static void add_model_facts(job *j)
 {
-    flis_sha256 sum;
-    char hex[65];
-    uint64_t done = 0, total = 0;
-    flis_file *file = flis_ok(&j->ctx) ? flis_model_open(&j->ctx, j->model_path) : NULL;
-    if (!file) return;
-    for (size_t i = 0; i < file->count; i++) total += file->entry[i].end - file->entry[i].begin;
-    flis_sha256_begin(&sum);
-    for (size_t i = 0; i < file->shards && flis_ok(&j->ctx); i++)
-        file_digest_add(&j->ctx, file->shard[i].path, &sum, &done, total);
-    flis_sha256_end(&sum, hex);
+    if (!model_digest(j)) return;
     add_fact(j, "model", "%s", base_name(j->model_path));
-    add_fact(j, "model.sha256", "%s", hex);
-    flis_file_close(file);
+    add_fact(j, "model.sha256", "%s", j->with.model_sha256);
 }
 
 void add_run_facts(job *j, const char *command, bool model)
@@ -89,13 +77,7 @@ static void add_phrases(job *j, const flis_layout *layout)
 {
     flis_ctx *ctx = &j->ctx;
     buffer phrases = {NULL, 0, 0};
-    buffer_put(ctx, &phrases, "[");
-    for (size_t i = 0; i < layout->count; i++) {
-        buffer_put(ctx, &phrases, i ? ", [" : "[");
-        buffer_json_string(ctx, &phrases, layout->phrase[i].text);
-        buffer_put(ctx, &phrases, ", %d]", layout->phrase[i].id);
-    }
-    buffer_put(ctx, &phrases, "]");
+    put_phrases(ctx, &phrases, layout);
     keep_fact(j, "phrases", &phrases);
 }
 
@@ -117,7 +99,7 @@ void add_layout_facts(job *j, const flis_vocab *vocab, const flis_layout *layout
     keep_fact(j, "ids", &ids);
     keep_fact(j, "class_ids", &classes);
     flis_prompt_free(&prompt);
-    add_fact(j, "layout", "%s", has_label ? base_name(j->set.layout) : "none");
+    add_fact(j, "layout", "%s", has_label ? j->with.layout : "none");
     if (!has_label) return;
     flis_sha256_begin(&sum);
     flis_sha256_add(&sum, layout->label.pixels, layout->label.width * layout->label.height);
