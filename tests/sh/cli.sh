@@ -123,7 +123,7 @@ wrong "unknown command" "unknown command 'paint'" "$flis" paint
 wrong "unknown first option" 'unknown option --paint' "$flis" --paint
 wrong "generate without -j" '-j' "$flis" generate -m model.safetensors -o out/p.png
 wrong "generate without -o" '-o' "$flis" generate -m model.safetensors -j layout.json
-wrong "generate with a word" 'unexpected argument .word.' "$flis" $g word
+wrong "generate with a word, a second layout" "2 layouts ('layout.json', 'word'...) need a folder" "$flis" $g word
 wrong "option without value" '--steps needs a value' "$flis" $g --steps
 wrong "flag with value" 'takes no value' "$flis" $g --quiet=1
 wrong "one dash, long name" 'unknown option -steps' "$flis" $g -steps 4
@@ -192,7 +192,8 @@ broken "a trace that fails later" 'absent.st' \
 broken "precision: no such model" 'absent.safetensors' "$flis" precision -m absent.safetensors --json out/n.json
 broken "precision: no such truth" 'none.st: cannot be opened' "$flis" precision -m small.safetensors --truth none.st
 broken "precision: an invalid file for --truth" 'in.context' "$flis" precision -m model.safetensors --size 64 --truth noise.st
-broken "output is a folder" 'is a folder' "$flis" generate -m model.safetensors -j layout.json -o "$dir"
+mkdir -p taken/layout.png
+broken "output is a folder" 'is a folder' "$flis" generate -m model.safetensors -j layout.json -o taken
 [ ! -c /dev/null ] ||
     broken "output is a device" 'not a regular file' "$flis" generate -m model.safetensors -j layout.json -o /dev/null
 head -c 100000 model.safetensors >cut.safetensors

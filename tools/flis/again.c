@@ -39,8 +39,11 @@ static bool not_ours(job *j, const char *path, const picture_text *t)
 static const char *needed(job *j, const char *path, const picture_text *t, const char *key)
 {
     const char *value = picture_text_get(t, key);
-    if (!value) flis_fail(&j->ctx, "%s: text \"%s\": missing", path, key);
-    return value;
+    size_t times = 0;
+    for (size_t i = 0; i < t->count; i++) times += strcmp(t->at[2 * i], key) == 0;
+    if (!times) flis_fail(&j->ctx, "%s: text \"%s\": missing", path, key);
+    if (times > 1) flis_fail(&j->ctx, "%s: text \"%s\": duplicated", path, key);
+    return times == 1 ? value : NULL;
 }
 
 /* The options that the picture was made with, as if they had been given on the command line. */
@@ -54,8 +57,8 @@ static bool take_options(job *j, const char *path, const picture_text *t, settin
         if (!option_set(j->program, s, KEYS[i], value, wanted, sizeof wanted))
             return flis_fail(&j->ctx, "%s: text \"%s\": got '%.80s', wanted %s", path, KEYS[i], value, wanted);
     }
-    s->negative = picture_text_get(t, "negative");
-    return true;
+    s->negative = picture_text_get(t, "negative") ? needed(j, path, t, "negative") : NULL;
+    return flis_ok(&j->ctx);
 }
 
 /* Whether this program computes what that one did. */
@@ -80,10 +83,11 @@ static bool check_arithmetic(job *j, const char *path, const picture_text *t)
 static bool take_layout(job *j, const char *path, const picture_text *t, flis_layout *out)
 {
     flis_ctx *ctx = &j->ctx;
-    const char *phrases = needed(j, path, t, "phrases"), *map = picture_text_get(t, "layout.map");
+    const char *phrases = needed(j, path, t, "phrases"), *map = NULL;
     flis_picture label = {0};
     buffer json = {NULL, 0, 0};
-    if (!phrases) return false;
+    if (strcmp(j->with.layout, "none") != 0) map = needed(j, path, t, "layout.map");
+    if (!phrases || !flis_ok(ctx)) return false;
     if (map) {
         size_t length = 0;
         uint8_t *bytes = base64_bytes(ctx, map, &length);
