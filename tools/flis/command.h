@@ -7,7 +7,8 @@
  *   find.c        default model, vocabulary, vectors        tensors.c     lists of tensors on their way to a file
  *   trace.c       traces, digests of traces, facts          batch.c       layouts and seeds: the pictures of a run
  *   record.c      what a PNG keeps of its making            again.c       --again: the way back, with picture_text.c
- *   foreign.c     other programs' options                   then one file per command
+ *   foreign.c     other programs' options                   outputs.c     no output over an input
+ *   then one file per command
  */
 #ifndef TOOLS_FLIS_COMMAND_H
 #define TOOLS_FLIS_COMMAND_H
@@ -144,7 +145,6 @@ void free_facts(job *j);
 
 /* Whether any option asks for a trace. */
 bool tracing(const job *j);
-bool trace_check_paths(job *j);
 /* Refuses --trace-steps beyond the sampler's last step. 0, or 2: a usage error was printed. */
 int trace_check_steps(const job *j);
 void trace_begin(job *j);
@@ -171,6 +171,13 @@ int batch_plan(job *j, batch *b);
 bool batch_make_folder(job *j, batch *b);
 /* Frees the lists; after a failure, says what is finished, and removes a new folder that stayed empty. */
 void batch_end(job *j, batch *b);
+
+/* ---- Outputs (outputs.c) ---------------------------------------------------------------------------------------------- */
+
+/* outputs_check of the command's files: -o or the pictures of a batch (may be NULL), --trace, --trace-digest, --json; and all that it
+   reads, as far as it has been found: once before files are read, once when the model, the vocabulary and the layouts' label maps are
+   known. */
+bool job_check_outputs(job *j, const batch *b);
 
 /* ---- What pictures keep (record.c, picture_text.c, again.c) --------------------------------------------------------------- */
 

@@ -37,15 +37,6 @@ static void warn_of_lost_phrases(job *j, const flis_layout *layout, const char *
     free(lost.at);
 }
 
-/* What is written must be possible before hours of work. */
-static bool check_files(job *j, batch *b)
-{
-    flis_ctx *ctx = &j->ctx;
-    if (!batch_make_folder(j, b)) return false;
-    for (size_t i = 0; i < b->count && flis_ok(ctx); i++) output_check(ctx, b->out[i]);
-    return flis_ok(ctx) && trace_check_paths(j) && (!j->set.noise || input_check(ctx, j->set.noise));
-}
-
 static int check_usage(const job *j)
 {
     const settings *s = &j->set;
@@ -144,8 +135,11 @@ int run_generate(job *j)
     status = plan(j, &b, &again);
     job_begin(j);
     if (!status && job_check_steps(j) && trace_check_steps(j)) status = 2;
-    if (!status && flis_ok(ctx) && check_files(j, &b) && find_good_model(j)) vocab = find_vocab(j);
-    if (vocab && read_layouts(j, &b, vocab) && find_digests(j) && (!j->set.again || again_check_files(j, &again))) {
+    if (!status && flis_ok(ctx) && batch_make_folder(j, &b) && job_check_outputs(j, &b) &&
+        (!j->set.noise || input_check(ctx, j->set.noise)) && find_good_model(j))
+        vocab = find_vocab(j);
+    if (vocab && read_layouts(j, &b, vocab) && job_check_outputs(j, &b) && find_digests(j) &&
+        (!j->set.again || again_check_files(j, &again))) {
         if (!j->set.again) j->with.layout = base_name(b.source[0]);
         if (tracing(j)) add_generate_facts(j, vocab, &b.layout[0]);
         trace_begin(j);
