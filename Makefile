@@ -118,7 +118,7 @@ demo: $(FLIS)
 # first; the last line is the total.
 LEVEL ?= quick
 JOBS  := $(shell nproc 2>/dev/null || echo 2)
-PARTS  = spec house replay digest train unit cli library naive mutants mistakes vectors $(if $(filter full,$(LEVEL)),double trained)
+PARTS  = spec house replay digest train unit cli field_cli library naive mutants mistakes vectors $(if $(filter full,$(LEVEL)),double trained)
 QUICK := $(if $(filter full,$(LEVEL)),,-q)
 part   = @sh tests/sh/part.sh $@
 
@@ -145,7 +145,8 @@ $(B)/house.count: FORCE
 	$(part) sh tests/sh/house.sh
 $(B)/cli.count: FORCE
 	$(part) sh tests/sh/cli.sh $(FLIS) $(O)bin/synth
-$(B)/train.count: FORCE
+$(B)/field_cli.count: FORCE
+	$(part) sh tests/sh/field_cli.sh $(FLIS) $(O)bin/synth
 	$(part) sh tests/sh/train.sh quick $(O)bin/train $(O)bin/world $(O)bin/evaluate $(FLIS)
 $(B)/digest.count: FORCE
 	$(part) sh -c '$(FLIS) digest | diff - tests/golden/digest.txt'

@@ -79,26 +79,44 @@ static bool check_arithmetic(job *j, const char *path, const picture_text *t)
     return true;
 }
 
+/* The phrases alone must be a list; then they are read as those of a layout. */
+static bool take_phrases(flis_ctx *ctx, const char *where, const char *phrases, const flis_picture *label,
+                         flis_layout *out)
+{
+    buffer text = {NULL, 0, 0};
+    flis_json *json = flis_json_parse(ctx, where, phrases, strlen(phrases));
+    if (json && json->type != FLIS_ARRAY) flis_fail(ctx, "%s: got %.40s, wanted an array", where, flis_json_got(json));
+    flis_json_free(json);
+    buffer_put(ctx, &text, "{\"text_label_mapping\": %s}", phrases);
+    if (flis_ok(ctx)) flis_layout_parse(ctx, where, text.at, text.length, label, out);
+    free(text.at);
+    return flis_ok(ctx);
+}
+
+/* A label map: base64 of a picture. */
+static bool take_map(flis_ctx *ctx, const char *where, const char *map, flis_picture *out)
+{
+    size_t length = 0;
+    uint8_t *bytes = base64_bytes(ctx, map, &length);
+    if (!bytes) flis_fail(ctx, "%s: is not base64", where);
+    if (bytes) flis_read_label_memory(ctx, where, bytes, length, out);
+    free(bytes);
+    return flis_ok(ctx);
+}
+
 /* The phrases and the label map. */
 static bool take_layout(job *j, const char *path, const picture_text *t, flis_layout *out)
 {
     flis_ctx *ctx = &j->ctx;
-    const char *phrases = needed(j, path, t, "phrases"), *map = NULL;
+    const bool has_map = strcmp(j->with.layout, "none") != 0;
+    const char *phrases = needed(j, path, t, "phrases"), *map = has_map ? needed(j, path, t, "layout.map") : NULL;
+    char *where = path_with(ctx, path, ": text \"phrases\""), *map_at = path_with(ctx, path, ": text \"layout.map\"");
     flis_picture label = {0};
-    buffer json = {NULL, 0, 0};
-    if (strcmp(j->with.layout, "none") != 0) map = needed(j, path, t, "layout.map");
-    if (!phrases || !flis_ok(ctx)) return false;
-    if (map) {
-        size_t length = 0;
-        uint8_t *bytes = base64_bytes(ctx, map, &length);
-        if (!bytes && flis_ok(ctx)) flis_fail(ctx, "%s: text \"layout.map\": is not base64", path);
-        if (bytes) flis_read_label_memory(ctx, path, bytes, length, &label);
-        free(bytes);
-    }
-    buffer_put(ctx, &json, "{\"text_label_mapping\": %s}", phrases);
-    if (flis_ok(ctx)) flis_layout_parse(ctx, path, json.at, json.length, map ? &label : NULL, out);
-    free(json.at);
+    if (flis_ok(ctx) && (!has_map || take_map(ctx, map_at, map, &label)))
+        take_phrases(ctx, where, phrases, has_map ? &label : NULL, out);
     flis_picture_free(&label);
+    free(where);
+    free(map_at);
     return flis_ok(ctx);
 }
 
