@@ -123,7 +123,7 @@ wrong "unknown command" "unknown command 'paint'" "$flis" paint
 wrong "unknown first option" 'unknown option --paint' "$flis" --paint
 wrong "generate without -j" '-j' "$flis" generate -m model.safetensors -o out/p.png
 wrong "generate without -o" '-o' "$flis" generate -m model.safetensors -j layout.json
-wrong "generate with a word, a second layout" "2 layouts ('layout.json', 'word'...) need a folder" "$flis" $g word
+wrong "generate with a word, a second layout" "2 layouts ('layout.json', 'word') need a folder" "$flis" $g word
 wrong "option without value" '--steps needs a value' "$flis" $g --steps
 wrong "flag with value" 'takes no value' "$flis" $g --quiet=1
 wrong "one dash, long name" 'unknown option -steps' "$flis" $g -steps 4

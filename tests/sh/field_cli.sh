@@ -130,7 +130,7 @@ stops
 mv out moved
 wait $child
 is "a failure in the middle: exit 1" test $? = 1
-is "a failure in the middle: why, and what is finished" has err '^flis generate: out/p-[0-9]*.png: cannot be written: .* (picture [0-9]* of 1000, out/p-[0-9]*.png; finished: out/p-42.png to '
+is "a failure in the middle: why, and what is finished" has err '^flis generate: out/p-[0-9]*.png: cannot be written.* (picture [0-9]* of 1000, out/p-[0-9]*.png; finished: out/p-42.png to '
 same "a failure in the middle: finished pictures stay" moved/p-43.png p43.png
 rm -rf moved
 clear
@@ -147,7 +147,7 @@ clear
 done_ok "one layout into a folder" "$flis" generate $m a.json -o out -q
 same "one layout into a folder: its stem" out/a.png p42.png
 clear
-wrong "two layouts into a file" '2 layouts (.a.json., .b.c.json....) need a folder for their pictures: -o DIR/' \
+wrong "two layouts into a file" '2 layouts (.a.json., .b.c.json.) need a folder for their pictures: -o DIR/' \
     "$flis" generate $m a.json b.c.json -o out/p.png
 wrong "two layouts of one stem" "layouts 'a.json' and 'sub/a.json' would both be painted to 'a.png': rename one" \
     "$flis" generate $m a.json sub/a.json -o out/
@@ -206,7 +206,10 @@ for pair in stpes:steps step:steps sede:seed Seed:seed no_layout:no-layout neg:n
     voacb:vocab trace_steps:trace-steps; do
     wrong "--${pair%%:*}" "unknown option --${pair%%:*}: did you mean --${pair#*:}?" "$flis" generate --"${pair%%:*}" 4
 done
+wrong "one dash, a letter that is an option" 'unknown option -output: did you mean --output?' "$flis" generate -output x
 wrong "one dash" 'unknown option -steps: did you mean --steps?' "$flis" generate -steps 4
+wrong "a value in the same word" 'unknown option -n4: did you mean -n 4?' "$flis" generate -n4 a.json
+wrong "a layout without a command" 'a command is missing: flis generate a.json' "$flis" a.json
 wrong "nothing similar" 'unknown option --frobnicate (see' "$flis" generate --frobnicate
 wrong "another command has no advice for it" 'unknown option --ddim_steps (see' "$flis" tokens --ddim_steps 4
 wrong "another program" '^synth: unknown option --haf: did you mean --half?' "$synth" --haf

@@ -167,15 +167,19 @@ static int unknown_option(const program *p, const char *text, int length)
     const size_t count = (size_t)(text + length - typed);
     const foreign_option *foreign = find_foreign(p->foreign, typed, count);
     size_t best = SIZE_MAX;
-    bool taken = false;
+    bool taken = false, attached = false;
     for (size_t i = 0; i < p->count; i++) {
         if (!takes(p, &p->options[i])) continue;
         const size_t distance = typed_distance(typed, count, p->options[i].name);
         if (distance < best) best = distance, meant = p->options[i].name;
+        if (text[1] == p->options[i].letter && count > 1 && p->options[i].value) attached = true;
         taken = taken || (foreign && strcmp(foreign->option, p->options[i].name) == 0);
     }
     if (taken) return usage_error(p, "unknown option %.*s: %s", length, text, foreign->advice);
     if (meant) return usage_error(p, "unknown option %.*s: did you mean --%s?", length, text, meant);
+    if (attached)
+        return usage_error(p, "unknown option %.*s: did you mean -%c %.*s?", length, text, text[1], (int)count - 1,
+                           typed + 1);
     return usage_error(p, "unknown option %.*s", length, text);
 }
 

@@ -73,8 +73,8 @@ static int check_names(const job *j, const batch *b)
         return usage_error(j->program, "invalid value '%s' for --output: pictures are PNG files here; wanted FILE.png",
                            s->out);
     if (b->sources > 1 && !b->folder)
-        return usage_error(j->program, "%zu layouts ('%s', '%s'...) need a folder for their pictures: -o DIR/",
-                           b->sources, b->source[0], b->source[1]);
+        return usage_error(j->program, "%zu layouts ('%s', '%s'%s) need a folder for their pictures: -o DIR/",
+                           b->sources, b->source[0], b->source[1], b->sources > 2 ? ", ..." : "");
     if (b->count > 1 && !b->folder && (strcmp(s->out, "-") == 0 || kind_of_file(s->out) == FILE_SPECIAL))
         return usage_error(j->program, "-o %s takes one picture, got %zu", s->out, b->count);
     if (b->count > 1 && tracing(j))

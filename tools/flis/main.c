@@ -258,6 +258,8 @@ static int unknown_command(const char *text)
 {
     const char *meant = NULL;
     size_t best = SIZE_MAX;
+    if (ends_in(text, ".json"))
+        return usage_error(&FLIS, "a command is missing: flis generate %s, or flis layout", text);
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         const size_t distance = typed_distance(text, strlen(text), COMMANDS[i].name);
         if (distance < best) best = distance, meant = COMMANDS[i].name;
