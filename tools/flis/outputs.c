@@ -9,24 +9,33 @@ static void add_name(job *j, names *in, const char *path)
     if (path && *path) names_add(&j->ctx, in, NULL, path, strlen(path));
 }
 
-/* A model's file; or the parts of a diffusers folder, where outputs_check looks for the files; and the shards of either, which may lie
-   elsewhere. */
+/* A model's file, or the parts of a diffusers folder, where outputs_check looks for the files. */
 static void add_model(job *j, names *in)
 {
     static const char *const PARTS[] = {"unet", "vae", "text_encoder", "tokenizer", "scheduler", "model_index.json"};
-    const bool folder = kind_of_file(j->model_path) == FILE_FOLDER;
     char path[PATH_ROOM];
-    if (!*j->model_path) return;
-    if (!folder) add_name(j, in, j->model_path);
-    for (size_t i = 0; folder && i < sizeof PARTS / sizeof *PARTS; i++)
-        if (snprintf(path, sizeof path, "%s/%s", j->model_path, PARTS[i]) < PATH_ROOM) add_name(j, in, path);
-    if (!folder && !ends_in(j->model_path, ".index.json")) return;
+    if (*j->model_path && kind_of_file(j->model_path) != FILE_FOLDER) add_name(j, in, j->model_path);
+    else if (*j->model_path)
+        for (size_t i = 0; i < sizeof PARTS / sizeof *PARTS; i++)
+            if (snprintf(path, sizeof path, "%s/%s", j->model_path, PARTS[i]) < PATH_ROOM) add_name(j, in, path);
+}
+
+/* The files of a model that has several: those that an index names, which may lie elsewhere. */
+static void add_shards(job *j, names *in)
+{
+    if (!*j->model_path || (kind_of_file(j->model_path) != FILE_FOLDER && !ends_in(j->model_path, ".index.json")))
+        return;
     void (*warn)(void *, const char *) = j->ctx.warn;
     j->ctx.warn = NULL; /* the model is opened again for the work, and warns then */
     flis_file *file = flis_model_open(&j->ctx, j->model_path);
     j->ctx.warn = warn;
     for (size_t i = 0; file && i < file->shards; i++) add_name(j, in, file->shard[i].path);
     flis_file_close(file);
+}
+
+static bool apart(job *j, const names *in, const names *out)
+{
+    return outputs_check(&j->ctx, (const char *const *)in->name, in->count, (const char *const *)out->name, out->count);
 }
 
 bool job_check_outputs(job *j, const batch *b)
@@ -39,14 +48,15 @@ bool job_check_outputs(job *j, const batch *b)
         add_name(j, &in, b->source[i]);
         if (b->layout) add_name(j, &in, b->layout[i].label_path);
     }
-    add_model(j, &in);
     for (size_t i = 0; b && b->out && i < b->count; i++) add_name(j, &out, b->out[i]);
     if (!b) add_name(j, &out, s->out);
     add_name(j, &out, s->trace);
-    add_name(j, &out, s->trace_digest);
+    for (size_t i = 0; i < out.count && flis_ok(&j->ctx); i++) binary_check(&j->ctx, out.name[i]);
+    add_name(j, &out, s->trace_digest); /* JSON may go to a terminal */
     add_name(j, &out, s->json);
-    if (flis_ok(&j->ctx))
-        outputs_check(&j->ctx, (const char *const *)in.name, in.count, (const char *const *)out.name, out.count);
+    add_model(j, &in);
+    if (flis_ok(&j->ctx) && apart(j, &in, &out)) add_shards(j, &in);
+    if (flis_ok(&j->ctx)) apart(j, &in, &out);
     names_free(&in);
     names_free(&out);
     return flis_ok(&j->ctx);
