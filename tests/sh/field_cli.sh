@@ -159,7 +159,7 @@ printf '{"text_label_mapping": {"%s": 7}}\n' "$words" >long.json
 broken "the second layout has too many tokens" '^flis generate: long.json: prompt: 76 tokens' "$flis" generate $m a.json long.json -o out/
 cp label.pgm sub/label.png
 printf '{"text_label_mapping": {"sea": 7}, "layout_path": "label.png"}\n' >sub/label.json
-broken "a picture over a label map" 'sub/label.png: is an input too' "$flis" generate $m a.json sub/label.json -o sub
+broken "a picture over a label map" 'sub/label.png: the output is the input' "$flis" generate $m a.json sub/label.json -o sub
 is "a picture over a label map: nothing was painted" test ! -e sub/a.png
 
 # ---- Which sentence comes first ---------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ broken "again: without the noise" 'pn.png: was made with a noise file, noise1.st
 broken "again: with another noise" 'pn.png: was made with the noise noise1.st of SHA-256 .*, got noise2.st' "$flis" $r pn.png --noise noise2.st
 wrong "again, with a layout" "'a.json' is one too many" "$flis" $r p42.png a.json
 wrong "again, --scale 1 over a negative prompt" 'no effect with --scale 1' sh -c '"$@" --negative fog --scale 1' sh "$flis" $r p42.png
-broken "again, over itself" 'p42.png: is an input' "$flis" generate -m model.safetensors --again p42.png -o p42.png
+broken "again, over itself" 'p42.png: the output is the input' "$flis" generate -m model.safetensors --again p42.png -o p42.png
 broken "again: no such picture" 'absent.png: cannot be opened' "$flis" $r absent.png
 printf '\377\330\377\340\000\020JFIF\000' >photo.png
 broken "again: a JPEG" 'photo.png: is a JPEG' "$flis" $r photo.png

@@ -105,6 +105,7 @@ typedef struct job {
     size_t matches;    /* tensors that --trace-match took */
     made_with with;
     uint64_t model_bytes; /* of the model's tensors (model_digest) */
+    bool outputs_checked; /* job_check_outputs has been called */
 } job;
 
 /* Threads, progress, signals, and the settings as flis_options. */
@@ -124,8 +125,8 @@ bool job_check_steps(job *j);
 
 /* j->model_path: the model that was given, or the default one. */
 bool find_model(job *j);
-/* The same, and its list of tensors is read: what is wrong with the file shows before anything else is looked for. */
-bool find_good_model(job *j);
+/* Reads its list of tensors: what is wrong with the file shows before anything else is looked for. */
+bool check_tensors(job *j);
 /* The vocabulary that was given, or the one beside the model, or (where no model was given) beside a default model. */
 flis_vocab *find_vocab(job *j);
 /* The folder of the conformance vectors, with its slash. */
@@ -175,7 +176,7 @@ void batch_end(job *j, batch *b);
 /* ---- Outputs (outputs.c) ---------------------------------------------------------------------------------------------- */
 
 /* outputs_check of the command's files: -o or the pictures of a batch (may be NULL), --trace, --trace-digest, --json; and all that it
-   reads, as far as it has been found: once before files are read, once when the model, the vocabulary and the layouts' label maps are
+   reads, as far as it has been found: before files are read, when the model is found, and when the vocabulary and the layouts' label maps are
    known. */
 bool job_check_outputs(job *j, const batch *b);
 

@@ -36,9 +36,9 @@ bool find_model(job *j)
     return check_model(j);
 }
 
-bool find_good_model(job *j)
+bool check_tensors(job *j)
 {
-    flis_file *file = find_model(j) ? flis_model_open(&j->ctx, j->model_path) : NULL;
+    flis_file *file = flis_model_open(&j->ctx, j->model_path);
     flis_file_close(file);
     return file != NULL;
 }

@@ -136,7 +136,8 @@ int run_generate(job *j)
     job_begin(j);
     if (!status && job_check_steps(j) && trace_check_steps(j)) status = 2;
     if (!status && flis_ok(ctx) && batch_make_folder(j, &b) && job_check_outputs(j, &b) &&
-        (!j->set.noise || input_check(ctx, j->set.noise)) && find_good_model(j))
+        (!j->set.noise || input_check(ctx, j->set.noise)) && find_model(j) && job_check_outputs(j, &b) &&
+        check_tensors(j))
         vocab = find_vocab(j);
     if (vocab && read_layouts(j, &b, vocab) && job_check_outputs(j, &b) && find_digests(j) &&
         (!j->set.again || again_check_files(j, &again))) {

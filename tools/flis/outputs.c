@@ -33,9 +33,13 @@ static void add_shards(job *j, names *in)
     flis_file_close(file);
 }
 
+/* Whether the outputs can be written is asked once. */
 static bool apart(job *j, const names *in, const names *out)
 {
-    return outputs_check(&j->ctx, (const char *const *)in->name, in->count, (const char *const *)out->name, out->count);
+    const char *const *from = (const char *const *)in->name, *const *to = (const char *const *)out->name;
+    const bool first = !j->outputs_checked;
+    j->outputs_checked = true;
+    return (first ? outputs_check : outputs_apart)(&j->ctx, from, in->count, to, out->count);
 }
 
 bool job_check_outputs(job *j, const batch *b)
