@@ -125,6 +125,9 @@ bool job_check_steps(job *j);
 
 /* j->model_path: the model that was given, or the default one. */
 bool find_model(job *j);
+/* Opens the model that find_model found; loads parts of it. */
+flis_file *open_model(job *j);
+flis_model *load_model(job *j, unsigned parts);
 /* Reads its list of tensors: what is wrong with the file shows before anything else is looked for. */
 bool check_tensors(job *j);
 /* The vocabulary that was given, or the one beside the model, or (where no model was given) beside a default model. */

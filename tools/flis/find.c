@@ -36,9 +36,19 @@ bool find_model(job *j)
     return check_model(j);
 }
 
+flis_file *open_model(job *j)
+{
+    return flis_model_open(&j->ctx, j->model_path);
+}
+
+flis_model *load_model(job *j, unsigned parts)
+{
+    return flis_model_load(&j->ctx, j->model_path, parts);
+}
+
 bool check_tensors(job *j)
 {
-    flis_file *file = flis_model_open(&j->ctx, j->model_path);
+    flis_file *file = open_model(j);
     flis_file_close(file);
     return file != NULL;
 }

@@ -118,7 +118,7 @@ static bool paint(job *j, batch *b, const flis_model *model, const flis_vocab *v
 
 static void paint_all(job *j, batch *b, const flis_vocab *vocab)
 {
-    flis_model *model = flis_model_load(&j->ctx, j->model_path, parts_to_keep(j, b));
+    flis_model *model = load_model(j, parts_to_keep(j, b));
     b->painting = model != NULL;
     while (model && b->finished < b->count && paint(j, b, model, vocab)) b->finished++;
     flis_model_free(&model);

@@ -27,7 +27,7 @@ static void add_shards(job *j, names *in)
         return;
     void (*warn)(void *, const char *) = j->ctx.warn;
     j->ctx.warn = NULL; /* the model is opened again for the work, and warns then */
-    flis_file *file = flis_model_open(&j->ctx, j->model_path);
+    flis_file *file = open_model(j);
     j->ctx.warn = warn;
     for (size_t i = 0; file && i < file->shards; i++) add_name(j, in, file->shard[i].path);
     flis_file_close(file);

@@ -29,7 +29,7 @@ bool model_digest(job *j)
     flis_sha256 sum;
     uint64_t done = 0, total = 0;
     if (*j->with.model_sha256 || !flis_ok(&j->ctx)) return flis_ok(&j->ctx);
-    flis_file *file = flis_model_open(&j->ctx, j->model_path);
+    flis_file *file = open_model(j);
     if (!file) return false;
     for (size_t i = 0; i < file->count; i++) total += file->entry[i].end - file->entry[i].begin;
     j->model_bytes = total;
