@@ -779,6 +779,8 @@ class Model(_Handle):
                                      ("no_layout", BOOL, no_layout)):
             options.set(member, ctype, value)
         if negative is not None:
+            if not isinstance(negative, (str, bytes)):
+                raise Error("generate: negative: got %s, wanted a text" % type(negative).__name__)
             text = ctypes.create_string_buffer(negative.encode() if isinstance(negative, str) else negative)
             options.set("negative", P, ctypes.addressof(text))
         if noise is not None:
