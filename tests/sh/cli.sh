@@ -358,8 +358,10 @@ broken "generate: a phrase without a region" 'warning: no cell of the 8x8 latent
 "$flis" $r >so 2>err
 is "generate: one warning" test "$(grep -c 'warning' err)" = 1
 is "generate: no warning about regions that the finest scale has" test "$(grep -c boat err)" = 0
-broken "generate -q: only the error" '^flis generate: ' "$flis" $r -q
-is "generate -q: no warning" test "$(grep -c 'warning' err)" = 0
+broken "generate -q: the warning and the error" '^flis generate: small' "$flis" $r -q
+is "generate -q: warnings stay" test "$(grep -c 'warning' err)" = 1
+broken "generate --no-warnings: the error alone" '^flis generate: small' "$flis" $r -q --no-warnings
+is "generate --no-warnings: no warning" test "$(grep -c 'warning' err)" = 0
 "$flis" layout regions.json --vocab merges.txt --size 64 >so 2>err
 is "layout: a warning for each of them" test "$(grep -c 'warning: phrase' err)" = 3
 # A full disk: the PNG is larger than the limit, and the signal that comes with it is ignored.

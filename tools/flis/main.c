@@ -153,7 +153,7 @@ typedef struct command {
 
 static const char GENERATE_DETAILS[] =
     "The seed is printed on stderr and stored in the PNG, with everything else that reproduces the picture: options, "
-    "phrases, label map, and the SHA-256 of model, vocabulary and noise (20 s for 4 GB). --again paints such a PNG "
+    "phrases, label map, and the SHA-256 of model, vocabulary and noise (15 s for 4 GB). --again paints such a PNG "
     "again, "
     "to the bit, and refuses other files. Ctrl-C stops between two operations and leaves no partial file; finished "
     "pictures of several stay.\n\nWith --count N, -o out.png writes out-42.png, out-43.png, ...; into a folder, -o "
@@ -163,7 +163,7 @@ static const char GENERATE_DETAILS[] =
     "first picture, and the model is loaded once if memory allows.\n\nTraced tensors have the names of the authors' "
     "modules, after the step and the pass, and are in PyTorch's order. They are kept in memory until the end; without "
     "--trace-match that is all of them, except attention scores and weights of more than 2^24 values. Traces and "
-    "digests also hold what reproduces the run, the SHA-256 of the model among it, which takes about 20 s for 4 GB.";
+    "digests also hold what reproduces the run.";
 
 static const char STAGE_DETAILS[] =
     "  clip    ids I32 [n,77]                                     -> last_hidden_state [n,77,d]\n"
