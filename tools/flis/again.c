@@ -79,7 +79,8 @@ static bool check_arithmetic(job *j, const char *path, const picture_text *t)
     return true;
 }
 
-/* The phrases alone must be a list; then they are read as those of a layout. */
+/* The phrases alone must be a list; then they are read as those of a layout. What was warned of when the picture was made is not
+   warned of again. */
 static bool take_phrases(flis_ctx *ctx, const char *where, const char *phrases, const flis_picture *label,
                          flis_layout *out)
 {
@@ -88,7 +89,10 @@ static bool take_phrases(flis_ctx *ctx, const char *where, const char *phrases, 
     if (json && json->type != FLIS_ARRAY) flis_fail(ctx, "%s: got %.40s, wanted an array", where, flis_json_got(json));
     flis_json_free(json);
     buffer_put(ctx, &text, "{\"text_label_mapping\": %s}", phrases);
+    void (*warn)(void *, const char *) = ctx->warn;
+    ctx->warn = NULL;
     if (flis_ok(ctx)) flis_layout_parse(ctx, where, text.at, text.length, label, out);
+    ctx->warn = warn;
     free(text.at);
     return flis_ok(ctx);
 }
