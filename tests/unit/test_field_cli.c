@@ -100,12 +100,15 @@ void test_field_cli_warnings(void)
     warnings w = {.name = "test", .off = true};
     print_warning(&w, "a");
     CHECK(w.count == 0, "a warning that is off is counted");
+    enum { ROOM = sizeof w.printed / sizeof *w.printed };
     w.off = false;
-    w.count = sizeof w.printed / sizeof *w.printed - 1;
-    fflush(stderr);
+    w.count = ROOM - 2;
     print_warning(&w, "(a warning of the tests, once)");
     print_warning(&w, "(a warning of the tests, once)");
-    CHECK(w.count == sizeof w.printed / sizeof *w.printed, "%zu sentences are remembered", w.count);
+    CHECK(w.count == ROOM - 1, "the same sentence is printed twice");
+    print_warning(&w, "(the last one that is remembered)");
+    print_warning(&w, "(one more)");
+    CHECK(w.count == ROOM, "%zu sentences are remembered, wanted %d", w.count, (int)ROOM);
 }
 
 /* ---- The negative prompt ------------------------------------------------------------------------------------------------ */
