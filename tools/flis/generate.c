@@ -74,6 +74,17 @@ static int plan(job *j, batch *b, picture_text *again)
     return status;
 }
 
+/* The library refuses too many tokens as well, but after the model's digest. */
+static bool check_negative(job *j, const flis_vocab *vocab)
+{
+    const char *text = j->options.negative ? j->options.negative : "";
+    int32_t *ids = NULL;
+    const long tokens = flis_tokenize(&j->ctx, vocab, text, strlen(text), &ids);
+    free(ids);
+    if (tokens <= FLIS_PHRASE_TOKENS) return flis_ok(&j->ctx);
+    return flis_fail(&j->ctx, "negative prompt: got %ld tokens, wanted at most %d", tokens, FLIS_PHRASE_TOKENS);
+}
+
 /* Reads every layout, so that a mistake in the last one shows before the first picture. */
 static bool read_layouts(job *j, batch *b, const flis_vocab *vocab)
 {
@@ -139,8 +150,8 @@ int run_generate(job *j)
         (!j->set.noise || input_check(ctx, j->set.noise)) && find_model(j) && job_check_outputs(j, &b) &&
         check_tensors(j))
         vocab = find_vocab(j);
-    if (vocab && read_layouts(j, &b, vocab) && job_check_outputs(j, &b) && find_digests(j) &&
-        (!j->set.again || again_check_files(j, &again))) {
+    if (vocab && check_negative(j, vocab) && read_layouts(j, &b, vocab) && job_check_outputs(j, &b) &&
+        find_digests(j) && (!j->set.again || again_check_files(j, &again))) {
         if (!j->set.again) j->with.layout = base_name(b.source[0]);
         if (tracing(j)) add_generate_facts(j, vocab, &b.layout[0]);
         trace_begin(j);
