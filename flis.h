@@ -819,9 +819,14 @@ void flis_write_abort(flis_writer *writer);              /* removes the temporar
 /* ---- Models on disk (flis.c) -------------------------------------------------------------------------------------- */
 
 /* A model as people have it: a safetensors file; a sharded one (…safetensors.index.json); or a diffusers folder (unet/,
-   vae/, text_encoder/), whose tensors get their checkpoint names and whose config.json files become metadata. A .ckpt is
-   refused with the line that converts it. */
+   vae/, text_encoder/), whose tensors get their checkpoint names and whose config.json files become metadata. What a
+   configuration says otherwise than flis computes fails with file, key, got, wanted (docs/models.md lists the keys); keys
+   that nobody knows are passed to ctx->warn. A .ckpt is refused with the line that converts it. */
 flis_file *flis_model_open(flis_ctx *ctx, const char *path);
+/* Fails with a sentence that names the model where the names and sizes of the tensors or the metadata show another one than
+   Stable Diffusion v1 or FreestyleNet: Stable Diffusion 2, XL, an inpainting model, one that predicts v… flis_model_open
+   checks this, except on a dry context, so that such a file can be listed. */
+bool flis_model_check(flis_ctx *ctx, const flis_file *file);
 /* diffusers' names of U-Net, autoencoder and text encoder weights, turned into the checkpoint's. For flis_file_append. */
 typedef struct flis_diffusers {
     size_t blocks, levels;
