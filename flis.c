@@ -2052,12 +2052,11 @@ static bool warn_of_extra_tensors(flis_ctx *ctx, flis_file *file)
     if (!flis_ok(ctx) || !ctx->warn || !flis_init(&dry)) return flis_ok(ctx);
     dry.dry = true;
     flis_clip_free(flis_clip_load(&dry, file));
-    flis_clear_error(&dry);
     flis_unet_free(flis_unet_load(&dry, file));
-    flis_clear_error(&dry);
     flis_vae_free(flis_vae_load(&dry, file, true, flis_file_any(file, "first_stage_model.encoder.")));
+    const bool complete = flis_ok(&dry);
     flis_free(&dry);
-    for (size_t i = 0; i < file->count; i++) {
+    for (size_t i = 0; complete && i < file->count; i++) { /* else loading will list what is wrong */
         if (file->entry[i].used || is_ordinary_extra(file->entry[i].name)) continue;
         extra_group(file->entry[i].name, name, sizeof name);
         size_t k = 0;

@@ -1613,7 +1613,7 @@ static void folder_rows(table *t, bytes *b)
         /* weights: 0 complete, 1 cut, 2 missing */
         {"folder", {"{}", "{}", "{}"}, {0, 0, 0}, true},
         {"folder with configurations",
-         {"{\"attention_head_dim\":[5,10,20,20],\"num_attention_heads\":null,\"layers_per_block\":2,\"up_block_types\":"
+         {"{\"attention_head_dim\":[8,8,8,8],\"num_attention_heads\":null,\"layers_per_block\":2,\"up_block_types\":"
           "[\"UpBlock2D\"]}",
           "{\"block_out_channels\":[32,64],\"scaling_factor\":0.18215,\"norm_num_groups\":16}",
           "{\"num_attention_heads\":2}"},
@@ -1635,6 +1635,7 @@ static void folder_rows(table *t, bytes *b)
         {"heads as text", {"{\"attention_head_dim\":\"8\"}", "{}", "{}"}, {0, 0, 0}, false},
         {"heads of nothing", {"{\"attention_head_dim\":[]}", "{}", "{}"}, {0, 0, 0}, false},
         {"heads a list of text", {"{\"attention_head_dim\":[\"8\"]}", "{}", "{}"}, {0, 0, 0}, false},
+        {"heads of several numbers", {"{\"attention_head_dim\":[5,10,20,20]}", "{}", "{}"}, {0, 0, 0}, false},
         {"heads 65537", {"{}", "{}", "{\"num_attention_heads\":65537}"}, {0, 0, 0}, false},
         {"heads true", {"{}", "{}", "{\"num_attention_heads\":true}"}, {0, 0, 0}, false},
         {"blocks 0", {"{\"layers_per_block\":0}", "{}", "{}"}, {0, 0, 0}, false},

@@ -223,13 +223,13 @@ void test_write_tiny_model(flis_ctx *ctx, const char *path, size_t vocab)
     flis_vae_free(vae);
 }
 
-static int warnings;
+static int warned;
 
 static void count_warning(void *user, const char *sentence)
 {
     (void)user;
     (void)sentence;
-    warnings++;
+    warned++;
 }
 
 /* From phrases and label map to pixels: the same bytes with any number of threads; the layout changes them; errors are
@@ -269,7 +269,7 @@ void test_pipeline_generate(void)
     }
     CHECK(digest[0] == digest[1], "the picture depends on the number of threads");
     CHECK(digest[0] != digest[2] && digest[0] != digest[3], "the layout or the random numbers change nothing");
-    CHECK(warnings > 0, "a boat of two pixels gives no warning");
+    CHECK(warned > 0, "a boat of two pixels gives no warning");
     const struct {
         size_t width;
         int steps;
