@@ -1717,6 +1717,79 @@ static bool check_index(flis_ctx *ctx, const char *folder)
     return flis_ok(ctx);
 }
 
+/* The special tokens of a folder's tokenizer, as strings or as {"content": string}: flis pads with the end token, as Stable
+   Diffusion v1 does; Stable Diffusion 2 pads with "!". */
+static bool check_special_tokens(flis_ctx *ctx, const char *folder)
+{
+    static const char *const files[] = {"tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json"};
+    static const config_key tokens[] = {
+        {"bos_token", CONFIG_MUST, "\"<|startoftext|>\"", NULL},
+        {"eos_token", CONFIG_MUST, "\"<|endoftext|>\"", NULL},
+        {"pad_token", CONFIG_MUST, "\"<|endoftext|>\"", NULL},
+    };
+    char path[PATH_ROOM];
+    for (size_t i = 0; i < COUNT(files) && flis_ok(ctx); i++) {
+        flis_json *json = read_config(ctx, folder, files[i], false);
+        path_in(path, folder, strlen(folder), files[i]);
+        for (size_t k = 0; json && flis_ok(ctx) && k < COUNT(tokens); k++) {
+            const flis_json *value = flis_json_get(json, tokens[k].key);
+            const flis_json *content = value && value->type == FLIS_OBJECT ? flis_json_get(value, "content") : NULL;
+            check_key(ctx, path, &tokens[k], content ? content : value);
+        }
+        flis_json_free(json);
+    }
+    return flis_ok(ctx);
+}
+
+/* The value of a key in the text of a .yaml, quotes and comments removed; false: the key is absent. */
+static bool yaml_value(const char *text, const char *key, char *out, size_t room)
+{
+    const size_t length = strlen(key);
+    for (const char *line = text; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        const char *at = line + strspn(line, " \t-");
+        if (strncmp(at, key, length) != 0 || at[length] != ':') {
+            if (!*line) break;
+            continue;
+        }
+        at += length + 1;
+        at += strspn(at, " \t\"'");
+        const size_t n = strcspn(at, " \t\r\n\"'#");
+        snprintf(out, room, "%.*s", (int)(n < room ? n : room - 1), at);
+        return true;
+    }
+    return false;
+}
+
+/* MODEL.yaml beside MODEL.safetensors: how the authors' code and others after it say what a checkpoint is. Only what tells
+   another model is looked at. */
+static bool check_yaml(flis_ctx *ctx, const char *model)
+{
+    static const char *const must[][2] = {{"parameterization", "eps"},
+                                          {"linear_start", "0.00085"},
+                                          {"linear_end", "0.012"},
+                                          {"timesteps", "1000"},
+                                          {"layer", "last"}};
+    char path[PATH_ROOM], got[64];
+    size_t length = 0;
+    const size_t stem = path_ends(model, ".safetensors") ? strlen(model) - strlen(".safetensors") : 0;
+    if (!flis_ok(ctx) || !stem || stem + 6 > sizeof path) return flis_ok(ctx);
+    snprintf(path, sizeof path, "%.*s.yaml", (int)stem, model);
+    char *text = readable(path) ? flis_read_file(ctx, path, LARGEST_CONFIG, &length) : NULL;
+    for (size_t i = 0; text && i < COUNT(must) && flis_ok(ctx); i++) {
+        if (!yaml_value(text, must[i][0], got, sizeof got)) continue;
+        flis_ctx quiet = FLIS_CTX_PLAIN;
+        flis_json *x = flis_json_parse(&quiet, path, got, strlen(got));
+        const bool equal = x && x->type == FLIS_NUMBER ? is_wanted(x, must[i][1]) : strcmp(got, must[i][1]) == 0;
+        flis_json_free(x);
+        if (!equal)
+            flis_fail(ctx, "%s: %s: got %s, wanted %s (flis computes %s)", path, must[i][0], got, must[i][1],
+                      WANTED_MODEL);
+    }
+    free(text);
+    return flis_ok(ctx);
+}
+
 /* What the configurations of a folder say: first what names another model, then every key. SPEC 10.3. */
 static bool check_configs(flis_ctx *ctx, const char *folder, const flis_json *unet, const flis_json *vae,
                           const flis_json *text)
@@ -1746,6 +1819,7 @@ static bool check_configs(flis_ctx *ctx, const char *folder, const flis_json *un
         check_config(ctx, folder, &CONFIG_TEXT, text);
         if (inner != text) check_config(ctx, folder, &CONFIG_TEXT, inner);
         check_config(ctx, folder, &CONFIG_SCHEDULER, scheduler);
+        check_special_tokens(ctx, folder);
     }
     flis_json_free(scheduler);
     return flis_ok(ctx);
@@ -1883,7 +1957,7 @@ flis_file *flis_model_open(flis_ctx *ctx, const char *path)
     else if (path_ends(path, ".index.json")) append_index(ctx, file, path, NULL, NULL);
     else flis_file_append(ctx, file, path, NULL, NULL);
     flis_file_ready(ctx, file);
-    if (!ctx->dry) flis_model_check(ctx, file);
+    if (!ctx->dry && flis_model_check(ctx, file) && !folder) check_yaml(ctx, path);
     if (flis_ok(ctx) && folder) check_folder_weights(ctx, file, path);
     if (flis_ok(ctx)) return file;
     flis_file_close(file);

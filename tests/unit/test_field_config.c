@@ -153,6 +153,7 @@ static const struct {
     {UNET_FILE, "in_channels", "6", "4"},
     {UNET_FILE, "out_channels", "8", "4"},
     {UNET_FILE, "time_cond_proj_dim", "256", "null"},
+    {UNET_FILE, "time_cond_proj_dim", "true", "null"},
     {UNET_FILE, "addition_embed_type", "\"text_time\"", "null"},
     {UNET_FILE, "class_embed_type", "\"timestep\"", "null"},
     {UNET_FILE, "num_class_embeds", "1000", "null"},
@@ -470,6 +471,59 @@ void test_field_config_marks(void)
     CHECK(file && !flis_model_check(&ctx, file) && strstr(ctx.error, "predicts v"), "dry: %s", ctx.error);
     flis_file_close(file);
     free(bytes);
+    flis_free(&ctx);
+}
+
+/* MODEL.yaml beside MODEL.safetensors, and the special tokens of a folder's tokenizer. */
+void test_field_config_beside(void)
+{
+    static const struct {
+        const char *text, *name; /* NULL: passes */
+    } row[] = {
+        {"", NULL},
+        {"model:\n  params:\n    linear_start: 0.00085\n    linear_end: 0.0120 # as v1\n    timesteps: 1000\n", NULL},
+        {"model:\r\n  params:\r\n    parameterization: \"eps\"\r\n", NULL},
+        {"    parameterization: \"v\"\n", "parameterization: got v, wanted eps"},
+        {"model:\n  params:\n    parameterization: v", "parameterization: got v, wanted eps"},
+        {"a: 1\n\n    linear_end: 0.02\n", "linear_end: got 0.02, wanted 0.012"},
+        {"    linear_start: 0.001\n", "linear_start: got 0.001, wanted 0.00085"},
+        {"    timesteps: 500\n", "timesteps: got 500, wanted 1000"},
+        {"      layer: penultimate\n", "layer: got penultimate, wanted last"},
+        {"# parameterization: v\nmy_parameterization: v\n", NULL},
+    };
+    static const struct {
+        const char *text, *name;
+    } tokens[] = {
+        {"{\"pad_token\": \"<|endoftext|>\", \"bos_token\": {\"content\": \"<|startoftext|>\"}}", NULL},
+        {"{\"pad_token\": \"!\"}", "pad_token: got \"!\", wanted \"<|endoftext|>\""},
+        {"{\"pad_token\": {\"content\": \"!\"}}", "pad_token: got \"!\""},
+        {"{\"bos_token\": \"<s>\"}", "bos_token: got \"<s>\""},
+        {"{\"eos_token\": \"</s>\"}", "eos_token: got \"</s>\""},
+    };
+    flis_ctx ctx;
+    flis_init(&ctx);
+    const shape list[] = {{"a", 1, {1}}};
+    make_folder(&ctx);
+    put_weights(&ctx, test_scratch("config/m.safetensors"), list, 1, NULL);
+    for (size_t i = 0; i < LENGTH(row); i++) {
+        put_file("m.yaml", "", row[i].text, "");
+        const char *error = open_folder("config/m.safetensors");
+        CHECK(row[i].name ? strstr(error, "m.yaml: ") && strstr(error, row[i].name) : !*error, "%s: \"%s\"",
+              row[i].text, error);
+    }
+    char command[1200];
+    snprintf(command, sizeof command, "mkdir -p '%s'", test_scratch("config/tokenizer"));
+    CHECK(system(command) == 0, "%s", command);
+    for (size_t i = 0; i < 2 * LENGTH(tokens); i++) {
+        const char *file = i % 2 ? "tokenizer/tokenizer_config.json" : "tokenizer/special_tokens_map.json";
+        char path[64];
+        snprintf(path, sizeof path, "config/%s", file);
+        put_file(file, "", tokens[i / 2].text, "");
+        const char *error = open_folder("config");
+        CHECK(tokens[i / 2].name ? strstr(error, file) && strstr(error, tokens[i / 2].name) : !*error, "%s: \"%s\"",
+              tokens[i / 2].text, error);
+        remove(test_scratch(path));
+    }
     flis_free(&ctx);
 }
 
