@@ -1013,7 +1013,7 @@ static const config_key UNET_KEYS[] = {
     {"only_cross_attention", CONFIG_LEVELS, "false", NULL},
     {"mid_block_only_cross_attention", CONFIG_MUST, "null or false", NULL},
     {"dual_cross_attention", CONFIG_MUST, "false", NULL},
-    {"cross_attention_norm", CONFIG_MUST, "null", NULL},
+    {"cross_attention_norm", CONFIG_MUST, "null or false", NULL},
     {"transformer_layers_per_block", CONFIG_LEVELS, "1", NULL},
     {"reverse_transformer_layers_per_block", CONFIG_LEVELS, "null or 1", NULL},
     {"resnet_time_scale_shift", CONFIG_MUST, "\"default\"", NULL},
@@ -1668,7 +1668,10 @@ bool flis_model_check(flis_ctx *ctx, const flis_file *file)
         return flis_fail(ctx, "%s: is %s, wanted %s (shape of %s)", file->path, OTHER_SIZES[i].kind, WANTED_MODEL,
                          e->name);
     }
-    for (size_t i = 0; i < file->metadata_count; i++)
+    /* An adapter alone is no model, whatever its metadata says of the model that it is for. */
+    const bool adapter =
+        flis_file_metadata(file, "ss_network_module") && !flis_file_any(file, "model.diffusion_model.");
+    for (size_t i = 0; i < file->metadata_count && !adapter; i++)
         if (!check_metadata(ctx, file->path, file->metadata[2 * i], file->metadata[2 * i + 1])) return false;
     return true;
 }

@@ -189,7 +189,7 @@ static const struct {
     {UNET_FILE, "only_cross_attention", "[false, true]", "false"},
     {UNET_FILE, "mid_block_only_cross_attention", "true", "null or false"},
     {UNET_FILE, "dual_cross_attention", "true", "false"},
-    {UNET_FILE, "cross_attention_norm", "\"layer_norm\"", "null"},
+    {UNET_FILE, "cross_attention_norm", "\"layer_norm\"", "null or false"},
     {UNET_FILE, "transformer_layers_per_block", "[1, 2]", "1"},
     {UNET_FILE, "reverse_transformer_layers_per_block", "[2, 1]", "null or 1"},
     {UNET_FILE, "resnet_time_scale_shift", "\"scale_shift\"", "\"default\""},
@@ -579,6 +579,11 @@ void test_field_config_metadata(void)
               row[i].value, error);
         CHECK(!*said == !(row[i].name && *row[i].name == '!'), "%s=%s: warned \"%s\"", row[i].key, row[i].value, said);
     }
+    const shape lora[] = {{"lora_unet_a.lora_up.weight", 1, {1}}};
+    const char *const adapter[] = {"ss_network_module", "networks.lora", "ss_v2", "True", NULL};
+    put_weights(&ctx, test_scratch("metadata.safetensors"), lora, 1, adapter);
+    const char *error = open_folder("metadata.safetensors");
+    CHECK(!strstr(error, "ss_v2"), "a LoRA alone: %s", error);
     flis_free(&ctx);
 }
 
