@@ -577,7 +577,7 @@ static void read_checkpoint(const bytes *b, char *error)
 static const float DATA[4];
 
 /* Pickles that need much stack depth, time or memory to read. */
-enum { TUPLES, MARKS, DOUBLES, LINE, MILLION, STORAGES, LARGE };
+enum { TUPLES, MARKS, DOUBLES, LINE, MILLIONS, STORAGES, LARGE };
 
 static void put_large(bytes *b, int kind)
 {
@@ -594,7 +594,8 @@ static void put_large(bytes *b, int kind)
     }
     if (kind == LINE) put(b, "c", 1);
     for (int i = 0; kind == LINE && i < 5000; i++) put(b, "a", 1);
-    for (int i = 0; kind == MILLION && i < 1000000; i++) put(b, ")", 1);
+    if (kind == MILLIONS) put(b, "N", 1);
+    for (int i = 0; kind == MILLIONS && i < 2000000; i++) put(b, "Q", 1);
     static const char before[] = "X\7\0\0\0storageq\0"
                                  "0ctorch\nFloatStorage\nq\1"
                                  "0X\3\0\0\0cpuq\2"
@@ -628,9 +629,12 @@ static void checkpoint_rows(table *t, bytes *b)
     }
     static bytes pickle;
     for (int i = 0; i < LARGE; i++) {
-        static const char *const large[LARGE] = {
-            "60000 tuples in one another", "60000 marks",      "lists of twice the one before, 100 deep",
-            "a line of 5000 characters",   "a million tuples", "65537 storages"};
+        static const char *const large[LARGE] = {"60000 tuples in one another",
+                                                 "60000 marks",
+                                                 "lists of twice the one before, 100 deep",
+                                                 "a line of 5000 characters",
+                                                 "two million persistent ids",
+                                                 "65537 storages"};
         put_large(&pickle, i);
         const part parts[2] = {{"a/data.pkl", pickle.at, pickle.count, 0}, {"a/data/0", DATA, sizeof DATA, 0}};
         put_zip(b, parts, 2);

@@ -25,9 +25,11 @@ bool read_storage(checkpoint *c, const storage *s, uint64_t offset, void *out, s
     const uint64_t size = storage_size(s);
     if (!s->packed) return read_at(c, s->at + offset, out, count);
     if (c->inflated != s) {
+        char name[256];
         free(c->inflated_bytes);
         c->inflated = NULL;
-        c->inflated_bytes = inflate_entry(c, s->key, s->at, s->packed, s->unpacked, s->crc);
+        snprintf(name, sizeof name, "data/%.200s", s->key);
+        c->inflated_bytes = inflate_entry(c, name, s->at, s->packed, s->unpacked, s->crc);
         if (!c->inflated_bytes) return false;
         c->inflated = s;
     }
@@ -42,9 +44,9 @@ static bool another_kind(checkpoint *c, flis_kind kind, const unsigned char *hea
 {
     if (kind == FLIS_KIND_SAFETENSORS)
         return flis_fail(c->ctx,
-                         "%s: is a safetensors file already, whatever its name: it needs no conversion "
-                         "(flis generate -m takes it as it is)",
-                         c->path);
+                         "%s: is a safetensors file already, whatever its name: it needs no conversion: "
+                         "flis generate -m %s",
+                         c->path, c->path);
     if (kind == FLIS_KIND_EMPTY || kind == FLIS_KIND_UNKNOWN || c->size < 4)
         return flis_fail(c->ctx, "%s: %s, wanted a checkpoint that torch.save wrote; got %llu bytes", c->path,
                          kind == FLIS_KIND_EMPTY ? "is an empty file" : "is not a file of a known kind",

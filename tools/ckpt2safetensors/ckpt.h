@@ -103,6 +103,8 @@ void *pool_grow(flis_ctx *ctx, pool *p, const void *old, size_t used, size_t siz
 const value *dict_get(const value *dict, const char *key);
 storage *storage_find(const storages *all, const char *key, size_t length);
 uint64_t storage_size(const storage *s); /* bytes; UINT64_MAX: more than 64 bits hold */
+/* For "values of …". */
+const char *storage_type(const storage *s);
 /* Text in the pool. */
 char *pool_text(flis_ctx *ctx, pool *p, const char *format, ...);
 

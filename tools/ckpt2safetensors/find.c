@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEEPEST = 32, MOST_MODULES = 1 << 17, MOST_SETS = 4096 };
+enum { DEEPEST = 32, DEEPEST_MODULE = 64, MOST_MODULES = 1 << 17, MOST_SETS = 4096 };
 
 /* The way from the root to a value. */
 typedef struct step {
@@ -111,13 +111,15 @@ static void add_module(finder *f, weight_set *s, const value *module, const char
 {
     static const char *const kinds[] = {"_parameters", "_buffers", "_modules"};
     const value *state = state_of(module);
-    if (++f->modules > MOST_MODULES) flis_fail(f->c->ctx, "%s: more than %d modules", f->c->path, MOST_MODULES);
+    if (++f->modules > MOST_MODULES || depth > DEEPEST_MODULE)
+        flis_fail(f->c->ctx, "%s: got more than %d modules, or modules more than %d deep", f->c->path, MOST_MODULES,
+                  DEEPEST_MODULE);
     for (int k = 0; k < 3; k++) {
         const value *members = list_of(dict_get(state, kinds[k]));
         for (size_t i = 0; members && flis_ok(f->c->ctx) && i + 1 < members->u.list.count; i += 2) {
             const value *key = members->u.list.item[i], *v = members->u.list.item[i + 1];
             if (key->kind != TEXT || (v->kind != TENSOR && v->kind != INERT)) continue;
-            if (k == 2 && (depth == DEEPEST || !is_module(v))) continue;
+            if (k == 2 && !is_module(v)) continue;
             const char *name =
                 pool_text(f->c->ctx, &f->c->pool, "%s%s%.200s", prefix, *prefix ? "." : "", key->u.text.bytes);
             if (!name) return;
@@ -295,12 +297,16 @@ static void say_choice(const finder *f, const conversion *o, const weight_set *t
         print_name(stderr, taken->path);
         fputs("'\n", stderr);
     }
+    size_t loose = 0;
     for (size_t i = 0; i < f->count; i++) {
-        if (&f->set[i] == taken || !f->set[i].dotted) continue;
+        if (&f->set[i] == taken) continue;
+        if (!f->set[i].dotted) loose += f->set[i].tensors;
+        if (!f->set[i].dotted) continue;
         fputs("ckpt2safetensors: left out the tensors under '", stderr);
         print_name(stderr, *f->set[i].path ? f->set[i].path : ".");
         fprintf(stderr, "' (%zu; --key takes them)\n", f->set[i].tensors);
     }
+    if (loose) fprintf(stderr, "ckpt2safetensors: left out %zu tensors beside the weights\n", loose);
 }
 
 static const weight_set *choose_set(const finder *f, const conversion *o, const weight_set **set)
@@ -340,13 +346,14 @@ const weight_set *find_weights(checkpoint *c, const conversion *o)
     search(&f, c->root, &root, 0);
     if (!flis_ok(c->ctx)) return NULL;
     if (!f.count) {
+        const char *by = v->kind == INERT ? v->u.object->name : v->kind == GLOBAL ? v->u.global.name : "";
         if (v->kind == DICT) flis_fail(c->ctx, "%s: no tensors in it%s", c->path, f.inert ? f.inert : "");
         else
             flis_fail(c->ctx, "%s: no dictionary of tensors in it: got %s%s%s", c->path, kinds[v->kind],
-                      v->kind == INERT || v->kind == GLOBAL ? " " : "",
-                      v->kind == INERT    ? v->u.object->name
-                      : v->kind == GLOBAL ? v->u.global.name
-                                          : "");
+                      v->kind == INERT ? " made by "
+                      : *by            ? " named "
+                                       : "",
+                      by);
         return NULL;
     }
     const weight_set **set = flis_alloc(c->ctx, f.count, sizeof *set);

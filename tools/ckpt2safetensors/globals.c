@@ -231,9 +231,8 @@ static const char *set_dtype(machine *m, tensor *t, const value *dtype)
         t->dtype = (flis_dtype)dtype->u.global.type;
         return NULL;
     }
-    return pool_text(m->ctx, m->pool, "has values of the type %s, wanted one that safetensors has here: %s",
-                     maker(dtype) ? maker(dtype) : "(no type)",
-                     "float32, float16, bfloat16 or another of PyTorch before 2.1");
+    return pool_text(m->ctx, m->pool, "has values of the type %s, wanted float32, float16 or bfloat16",
+                     maker(dtype) ? maker(dtype) : "(no type)");
 }
 
 /* _rebuild_tensor(storage, offset, size, stride), _v2: and requires_grad, hooks, metadata; _v3: a type before the metadata.

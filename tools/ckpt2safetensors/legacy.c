@@ -30,9 +30,8 @@ static bool next_storage(checkpoint *c, const value *key, uint64_t *at)
                          s->refused);
     if (s->numel > (c->size - *at) / s->size)
         return flis_fail(
-            c->ctx,
-            "%s: cut short: storage %.200s: got %llu bytes to the end of the file, wanted %llu values of %zu bytes",
-            c->path, s->key, (unsigned long long)(c->size - *at), (unsigned long long)s->numel, s->size);
+            c->ctx, "%s: cut short: storage %.200s: got %llu bytes to the end of the file, wanted %llu values of %s",
+            c->path, s->key, (unsigned long long)(c->size - *at), (unsigned long long)s->numel, storage_type(s));
     s->at = *at;
     *at += storage_size(s);
     return s->located = true;

@@ -6,7 +6,7 @@
 
 enum { POOL_PIECE = 1 << 16 };
 /* A checkpoint of 10,000 tensors takes about 10 MB; beside them there may be lists of file names and of losses. */
-static const size_t POOL_LIMIT = (size_t)256 << 20;
+static const size_t POOL_LIMIT = (size_t)160 << 20;
 
 void *pool_take(flis_ctx *ctx, pool *p, size_t size)
 {
@@ -112,4 +112,9 @@ bool storage_insert(flis_ctx *ctx, pool *p, storages *all, storage *s)
 uint64_t storage_size(const storage *s)
 {
     return s->size && s->numel > UINT64_MAX / s->size ? UINT64_MAX : s->numel * s->size;
+}
+
+const char *storage_type(const storage *s)
+{
+    return s->refused ? "another type" : flis_dtype_name(s->dtype);
 }

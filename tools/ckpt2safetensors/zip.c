@@ -10,6 +10,28 @@ typedef struct directory {
     uint64_t at, size, entries;
 } directory;
 
+/* An archive without its end. Its first entry, the pickle, says how many bytes of values there must be at least. */
+static bool cut_short(checkpoint *c)
+{
+    unsigned char header[30] = {0};
+    const uint64_t got = c->size;
+    uint64_t wanted = 0;
+    if (got > sizeof header && read_at(c, 0, header, sizeof header) && little_endian(header + 8, 2) == 0) {
+        const uint64_t at = sizeof header + little_endian(header + 26, 2) + little_endian(header + 28, 2);
+        pickle_bytes from = {c->in, NULL, got - (at < got ? at : got), got - (at < got ? at : got)};
+        if (from.size && file_seek(c->in, at) && unpickle(c->ctx, c->path, &from, &c->pool, &c->storages))
+            for (size_t i = 0; i < c->storages.count; i++) {
+                const uint64_t bytes = storage_size(c->storages.at[i]);
+                wanted = bytes > UINT64_MAX - wanted ? UINT64_MAX : wanted + bytes;
+            }
+        c->ctx->error[0] = 0; /* whatever is wrong with the pickle, the archive is cut short */
+    }
+    if (wanted > got)
+        return flis_fail(c->ctx, "%s: cut short (a download that broke off?): got %llu bytes, wanted at least %llu",
+                         c->path, (unsigned long long)got, (unsigned long long)wanted);
+    return flis_fail(c->ctx, "%s: a zip file without a directory at its end: cut short, or damaged", c->path);
+}
+
 /* Reads the end-of-central-directory record, in its 64-bit form where there is one. */
 static bool find_directory(checkpoint *c, directory *d)
 {
@@ -33,8 +55,7 @@ static bool find_directory(checkpoint *c, directory *d)
             }
     free(tail);
     if (!flis_ok(c->ctx)) return false;
-    if (!found)
-        return flis_fail(c->ctx, "%s: a zip file without a directory at its end: cut short, or damaged", c->path);
+    if (!found) return cut_short(c);
     if (d->at > c->size || d->size > c->size - d->at || d->entries > d->size / 46)
         return flis_fail(
             c->ctx, "%s: the zip file's directory: got %llu entries in %llu bytes from byte %llu, in a file of %llu",
@@ -199,13 +220,15 @@ static bool read_pickle(checkpoint *c, const zip_entry *e)
 {
     pickle_bytes from = {c->in, NULL, e->size, e->size};
     unsigned char *bytes = NULL;
+    char name[256];
     if (c->root) return entry_fail(c, e, "a second data.pkl");
     if (!locate(c, e, &c->pickle_at)) return false;
     c->folder = e->name;
     c->folder_length = folder_of(e);
     c->pickle_size = e->packed;
     if (e->method) {
-        from.at = bytes = inflate_entry(c, "data.pkl", c->pickle_at, e->packed, e->size, e->crc);
+        snprintf(name, sizeof name, "%.*s", (int)(e->name_length > 200 ? 200 : e->name_length), (const char *)e->name);
+        from.at = bytes = inflate_entry(c, name, c->pickle_at, e->packed, e->size, e->crc);
         if (!bytes) return false;
     } else if (!file_seek(c->in, c->pickle_at)) return flis_fail(c->ctx, "%s: cannot be read", c->path);
     c->root = unpickle(c->ctx, c->path, &from, &c->pool, &c->storages);
@@ -235,8 +258,8 @@ static bool find_storage(checkpoint *c, const zip_entry *e, size_t prefix)
     if (s->located) return entry_fail(c, e, "a second entry of that name");
     if (!locate(c, e, &s->at)) return false;
     if (s->size && s->numel > e->size / s->size)
-        return flis_fail(c->ctx, "%s: storage %.200s: got %llu bytes, wanted %llu values of %zu bytes", c->path, s->key,
-                         (unsigned long long)e->size, (unsigned long long)s->numel, s->size);
+        return flis_fail(c->ctx, "%s: storage %.200s: got %llu bytes, wanted %llu values of %s", c->path, s->key,
+                         (unsigned long long)e->size, (unsigned long long)s->numel, storage_type(s));
     if (e->method) {
         s->packed = e->packed;
         s->unpacked = e->size;
@@ -268,11 +291,18 @@ static bool walk_directory(checkpoint *c, const unsigned char *bytes, const dire
     return true;
 }
 
+static bool has_ending(const zip_entry *e, const char *ending)
+{
+    const size_t length = strlen(ending);
+    return e->name_length > length && memcmp(e->name + e->name_length - length, ending, length) == 0;
+}
+
 /* What the archive is instead of torch.save's, by its entries' names. NULL: nothing known. `first`: an entry that is no folder. */
 static const char *another_archive(checkpoint *c, const unsigned char *bytes, const directory *d, zip_entry *first)
 {
-    bool constants = false, pickle = false, model = false;
-    size_t at = 0, length = 0, arrays = 0;
+    static const char *const models[] = {".ckpt", ".safetensors", ".pt", ".pth", ".bin"};
+    bool constants = false, pickle = false, model = false, array = false;
+    size_t at = 0, length = 0;
     zip_entry e;
     for (uint64_t i = 0; i < d->entries && read_record(c, bytes + at, (size_t)d->size - at, &e, &length); i++) {
         at += length;
@@ -281,13 +311,12 @@ static const char *another_archive(checkpoint *c, const unsigned char *bytes, co
         if (!first->name_length) *first = e;
         constants = constants || ends_with(&e, "constants.pkl", folder);
         pickle = pickle || ends_with(&e, "data.pkl", folder);
-        arrays += e.name_length > 4 && memcmp(e.name + e.name_length - 4, ".npy", 4) == 0;
-        model = model || (e.name_length > 5 && memcmp(e.name + e.name_length - 5, ".ckpt", 5) == 0) ||
-                (e.name_length > 12 && memcmp(e.name + e.name_length - 12, ".safetensors", 12) == 0);
+        array = array || has_ending(&e, ".npy");
+        for (size_t k = 0; k < sizeof models / sizeof *models; k++) model = model || has_ending(&e, models[k]);
     }
     return constants ? "a TorchScript archive (torch.jit.save)"
            : pickle  ? NULL
-           : arrays  ? "an archive of NumPy arrays (.npz)"
+           : array   ? "an archive of NumPy arrays (.npz)"
            : model   ? "a zip archive with a model file in it, which must be unpacked first"
                      : "a zip archive without data.pkl";
 }
@@ -333,11 +362,13 @@ bool read_zip(checkpoint *c)
     unsigned char *bytes = flis_alloc(c->ctx, (size_t)d.size + 1, 1);
     bool done = bytes && read_at(c, d.at, bytes, (size_t)d.size);
     const char *other = done ? another_archive(c, bytes, &d, &first) : NULL;
-    if (other && flis_ok(c->ctx))
-        done = flis_fail(
-            c->ctx, "%s: is %s (%llu entries, the first is %.*s), wanted torch.save(model.state_dict(), PATH)", c->path,
-            other, (unsigned long long)d.entries, (int)(first.name_length > 200 ? 200 : first.name_length),
-            first.name_length ? (const char *)first.name : "");
+    if (other && flis_ok(c->ctx) && !first.name_length)
+        done = flis_fail(c->ctx, "%s: is a zip archive without files, wanted torch.save(model.state_dict(), PATH)",
+                         c->path);
+    else if (other && flis_ok(c->ctx))
+        done =
+            flis_fail(c->ctx, "%s: is %s (its first entry: %.*s), wanted torch.save(model.state_dict(), PATH)", c->path,
+                      other, (int)(first.name_length > 200 ? 200 : first.name_length), (const char *)first.name);
     done = done && flis_ok(c->ctx) && walk_directory(c, bytes, &d, false) && walk_directory(c, bytes, &d, true) &&
            check_overlaps(c, &d);
     free(bytes);
