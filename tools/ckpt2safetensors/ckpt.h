@@ -51,13 +51,19 @@ typedef struct tensor {
 /* What an unknown function or class would have made. Nothing was called: what was to be done with it is kept. */
 typedef struct object {
     const char *name; /* of the function or class: "os.system" */
-    const value *arguments, *state;
+    const value *arguments;
+    value *state;
     value *items; /* of a subclass of a dictionary: key, value, …; NULL: none */
 } object;
 
 struct value {
     value_kind kind;
     bool seen; /* by the search for weights */
+    enum {
+        MODULE_UNKNOWN,
+        MODULE_NO,
+        MODULE_YES
+    } module_state; /* DICT: whether it has what a module's has; asked once */
     union {
         int64_t integer;
         double number;

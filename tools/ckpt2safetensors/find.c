@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEEPEST = 32, DEEPEST_MODULE = 64, MOST_MODULES = 1 << 17, MOST_SETS = 4096 };
+enum { DEEPEST = 32, DEEPEST_MODULE = 64, MOST_ATTRIBUTES = 1 << 22, MOST_SETS = 4096 };
 
 /* The way from the root to a value. */
 typedef struct step {
@@ -17,27 +17,30 @@ typedef struct finder {
     checkpoint *c;
     weight_set *set; /* in the pool */
     size_t count, room;
-    size_t modules;
+    size_t attributes; /* of the modules seen so far */
     const char *inert; /* what made the first inert value that has a name like a weight's */
 } finder;
 
-static const value *list_of(const value *v)
+static value *list_of(value *v)
 {
     return v && v->kind == DICT ? v : v && v->kind == INERT ? v->u.object->items : NULL;
 }
 
 /* The attributes of an object: its state, or the first part of (state, slots). */
-static const value *state_of(const value *v)
+static value *state_of(const value *v)
 {
-    const value *state = v && v->kind == INERT ? v->u.object->state : NULL;
+    value *state = v && v->kind == INERT ? v->u.object->state : NULL;
     if (state && state->kind == TUPLE && state->u.list.count) state = state->u.list.item[0];
     return list_of(state);
 }
 
 static bool is_module(const value *v)
 {
-    const value *state = state_of(v);
-    return state && dict_get(state, "_parameters") && dict_get(state, "_modules");
+    value *state = state_of(v);
+    if (!state) return false;
+    if (state->module_state == MODULE_UNKNOWN)
+        state->module_state = dict_get(state, "_parameters") && dict_get(state, "_modules") ? MODULE_YES : MODULE_NO;
+    return state->module_state == MODULE_YES;
 }
 
 static void print_step(const step *s, char *out, size_t room)
@@ -111,11 +114,15 @@ static void add_module(finder *f, weight_set *s, const value *module, const char
 {
     static const char *const kinds[] = {"_parameters", "_buffers", "_modules"};
     const value *state = state_of(module);
-    if (++f->modules > MOST_MODULES || depth > DEEPEST_MODULE)
-        flis_fail(f->c->ctx, "%s: got more than %d modules, or modules more than %d deep", f->c->path, MOST_MODULES,
-                  DEEPEST_MODULE);
+    f->attributes += 3 + state->u.list.count;
+    if (f->attributes > MOST_ATTRIBUTES || depth > DEEPEST_MODULE)
+        flis_fail(f->c->ctx, "%s: got modules of more than %d attributes, or more than %d deep", f->c->path,
+                  MOST_ATTRIBUTES, DEEPEST_MODULE);
     for (int k = 0; k < 3; k++) {
-        const value *members = list_of(dict_get(state, kinds[k]));
+        const value *found = dict_get(state, kinds[k]),
+                    *members = found && found->kind == INERT ? found->u.object->items : found;
+        if (members && members->kind != DICT) continue;
+        if (members) f->attributes += members->u.list.count;
         for (size_t i = 0; members && flis_ok(f->c->ctx) && i + 1 < members->u.list.count; i += 2) {
             const value *key = members->u.list.item[i], *v = members->u.list.item[i + 1];
             if (key->kind != TEXT || (v->kind != TENSOR && v->kind != INERT)) continue;
@@ -192,12 +199,14 @@ static void search(finder *f, value *v, const step *where, int depth)
         if (s && s->tensors) f->count++;
         return;
     }
-    const value *dict = list_of(v), *state = state_of(v);
-    if (is_optimizer(dict) || is_optimizer(state)) return;
-    if (dict) add_dict(f, dict, where);
-    if (dict) search_items(f, dict, where, depth);
-    if (state) add_dict(f, state, where);
-    if (state) search_items(f, state, where, depth);
+    value *part[] = {list_of(v), state_of(v)};
+    for (int i = 0; i < 2; i++) {
+        if (!part[i] || (i && part[i]->seen)) continue;
+        part[i]->seen = true;
+        if (is_optimizer(part[i])) return;
+        add_dict(f, part[i], where);
+        search_items(f, part[i], where, depth);
+    }
     const value *given = v->kind == INERT ? v->u.object->arguments : NULL;
     for (size_t i = 0; given && given->kind == TUPLE && i < given->u.list.count; i++)
         if (given->u.list.item[i]->kind == DICT) search(f, given->u.list.item[i], where, depth + 1);

@@ -19,7 +19,8 @@ static bool starts(const char *text, const char *with)
 
 bool known_name(const char *name)
 {
-    for (const char *at = name; at; at = (at = strchr(at, '.')) ? at + 1 : NULL)
+    const char *at = name;
+    for (int part = 0; at && part < 8; part++, at = (at = strchr(at, '.')) ? at + 1 : NULL)
         for (size_t i = 0; i < sizeof KNOWN / sizeof *KNOWN; i++)
             if (starts(at, KNOWN[i])) return true;
     return false;

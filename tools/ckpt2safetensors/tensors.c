@@ -38,6 +38,8 @@ static bool left_out(const conversion *o, const char *name)
     return false;
 }
 
+enum { LONGEST_NAME = 1000 };
+
 /* Every tensor of the set, sorted by name. A duplicate is refused: Python would keep the last one. */
 static ckpt_tensor *list_tensors(checkpoint *c, const conversion *o, const weight_set *s, size_t *count)
 {
@@ -46,6 +48,9 @@ static ckpt_tensor *list_tensors(checkpoint *c, const conversion *o, const weigh
     ckpt_tensor *all = flis_alloc(c->ctx, s->count, sizeof *all);
     for (size_t i = 0; all && i < s->count; i++) {
         const bool weight = s->list[i].value->kind == TENSOR || in_place_of_weight(s, s->list[i].name);
+        if (weight && strlen(s->list[i].name) > LONGEST_NAME)
+            flis_fail(c->ctx, "%s: tensor %.200s…: got a name of more than %d bytes", c->path, s->list[i].name,
+                      LONGEST_NAME);
         if (weight) all[n++] = s->list[i];
         else if (!others++) other = s->list[i].name;
     }
@@ -54,7 +59,7 @@ static ckpt_tensor *list_tensors(checkpoint *c, const conversion *o, const weigh
         print_name(stderr, other);
         fputs(others > 1 ? ", …\n" : "\n", stderr);
     }
-    if (all && unwrap_names(c, o, all, n)) qsort(all, n, sizeof *all, by_name);
+    if (all && flis_ok(c->ctx) && unwrap_names(c, o, all, n)) qsort(all, n, sizeof *all, by_name);
     for (size_t i = 0; all && i < n; i++)
         if (!left_out(o, all[i].name)) all[kept++] = all[i];
     for (size_t i = 1; all && i < kept; i++)
