@@ -10,7 +10,7 @@
 
 #include <ctype.h>
 
-enum { ROOM = 1 << 16, STORAGES = 4, VALUES = 16 };
+enum { ROOM = 1 << 18, STORAGES = 4, VALUES = 16 };
 
 typedef struct bytes {
     uint8_t at[ROOM];
@@ -510,7 +510,7 @@ void test_field_checkpoints_instructions(void)
 void test_field_checkpoints_large(void)
 {
     static bytes b;
-    static uint8_t longest[ROOM / 2];
+    static uint8_t longest[100000];
     char error[4096], list[256];
     const char *text = "{'a.weight': T0}";
     b.count = 0;
@@ -561,7 +561,7 @@ void test_field_checkpoints_refused_where_written(void)
         {"torch._utils._rebuild_sparse_tensor(1, 2)", "b.weight|sparse|to_dense"},
         {"torch._utils._rebuild_nested_tensor(1, 2)", "b.weight|nested"},
         {"torch._utils._rebuild_qtensor(1, 2)", "b.weight|quantised"},
-        {"torch._utils._rebuild_of_the_future(1, 2)", "b.weight|_rebuild_of_the_future"},
+        {"torch._utils._rebuild_of_the_future(1, 2)", "b.weight|_rebuild_of_the_future|unknown kind"},
         {"torch._utils._rebuild_meta_tensor_no_storage(1, 2)", "b.weight|meta"},
         {"torch._utils._rebuild_device_tensor_from_numpy(1, 2)", "b.weight|NumPy"},
         {"torch._tensor._rebuild_from_type_v2(my.rebuild, my.Tensor, (1,), {})", "b.weight|my.rebuild"},
@@ -844,6 +844,10 @@ void test_field_checkpoints_kinds(void)
         {"a pickle of NumPy",
          CODE("\x80\x03"
               "cnumpy.core.multiarray\n_reconstruct\nq\0."),
+         "pickle|torch.save did not write"},
+        {"a pickle and what joblib writes after it",
+         CODE("\x80\x03"
+              "cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81\0\0"),
          "pickle|torch.save did not write"},
         {"an array of NumPy", CODE("\x93NUMPY\1\0v\0{'descr'"), "NumPy"},
         {"gzip", CODE("\x1f\x8b\x08\0\0\0\0\0"), "gzip"},
