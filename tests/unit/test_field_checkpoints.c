@@ -599,6 +599,8 @@ void test_field_checkpoints_refused_where_written(void)
     takes("{'state_dict': {'a.weight': T0, 'step': numpy.core.multiarray.scalar(1)}}", "a.weight:0");
 }
 
+#define TYPED "torch._tensor._rebuild_from_type_v2"
+
 /* Other ways to write a tensor whose values are known. */
 void test_field_checkpoints_tensors(void)
 {
@@ -609,11 +611,8 @@ void test_field_checkpoints_tensors(void)
         "torch._utils._rebuild_parameter_with_state(T1, True, {}, {'x': 1})",
         "torch.nn.parameter.Parameter!(T1, True)",
         "torch._utils._rebuild_device_tensor_from_cpu_tensor(T1, torch.float32, 'xla', False)",
-        "torch._tensor._rebuild_from_type_v2(torch._utils._rebuild_parameter, torch.nn.parameter.Parameter, (T1, True, "
-        "{}), "
-        "{'tag': my.Tag()})",
-        "torch._tensor._rebuild_from_type_v2(torch._tensor._rebuild_from_type_v2, my.T, "
-        "(torch._utils._rebuild_parameter, my.U, (T1, True, {}), {}), {})",
+        TYPED "(torch._utils._rebuild_parameter, my.Parameter, (T1, True, {}), {'tag': my.Tag()})",
+        TYPED "(" TYPED ", my.T, (torch._utils._rebuild_parameter, my.U, (T1, True, {}), {}), {})",
         "T1@{'attribute': my.Object()}",
     };
     char text[1024];

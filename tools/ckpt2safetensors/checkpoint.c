@@ -20,6 +20,19 @@ bool read_at(checkpoint *c, uint64_t offset, void *out, size_t count)
     return true;
 }
 
+void add_note(checkpoint *c, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    const char **grown = pool_grow(c->ctx, &c->pool, c->note, c->notes * sizeof *grown, (c->notes + 1) * sizeof *grown);
+    if (!grown) return;
+    c->note = grown;
+    if ((grown[c->notes] = pool_text(c->ctx, &c->pool, "%s", text))) c->notes++;
+}
+
 bool read_storage(checkpoint *c, const storage *s, uint64_t offset, void *out, size_t count)
 {
     const uint64_t size = storage_size(s);

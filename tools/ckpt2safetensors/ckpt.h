@@ -141,6 +141,8 @@ typedef struct checkpoint {
     uint64_t pickle_at, pickle_size; /* zip: position of data.pkl and its bytes in the file */
     const storage *inflated;         /* the deflated storage whose bytes are in memory */
     unsigned char *inflated_bytes;
+    const char **note; /* lines about what was done, for when it is done */
+    size_t notes;
     uint64_t unpacked; /* bytes that deflated storages hold beyond those in the file */
 } checkpoint;
 
@@ -149,6 +151,8 @@ bool read_at(checkpoint *c, uint64_t offset, void *out, size_t count);
 /* The part of checkpoint_read for each format: finds the pickle, runs it, locates the storages. */
 bool read_zip(checkpoint *c);
 bool read_legacy(checkpoint *c);
+/* Adds a line to the notes. */
+void add_note(checkpoint *c, const char *format, ...);
 /* Bytes of a storage, from its byte `offset` on. */
 bool read_storage(checkpoint *c, const storage *s, uint64_t offset, void *out, size_t count);
 /* zip: the bytes of a deflated entry, malloc'ed. */
@@ -191,7 +195,7 @@ typedef struct weight_set {
 /* The set to write (find.c): the only one, or the one that --key names. NULL: failed. */
 const weight_set *find_weights(checkpoint *c, const conversion *o);
 /* Removes what wrappers put before the names of a set (names.c). */
-bool unwrap_names(checkpoint *c, const conversion *o, ckpt_tensor *list, size_t count);
+bool unwrap_names(checkpoint *c, ckpt_tensor *list, size_t count);
 /* Whether the name is one of Stable Diffusion's parts, perhaps behind something (names.c). */
 bool known_name(const char *name);
 /* The tensors to write (tensors.c), sorted by name; free(). NULL: failed. */

@@ -135,7 +135,13 @@ static void write_tensors(checkpoint *c, const conversion *o)
         print_name(stderr, list[i].name);
         fprintf(stderr, ": %llu of its values are NaN or infinite\n", (unsigned long long)non_finite);
     }
-    if (writer && flis_write_end(c->ctx, writer) && !o->quiet) fprintf(stderr, "%s: %zu tensors\n", o->out, count);
+    const bool done = writer && flis_write_end(c->ctx, writer);
+    for (size_t i = 0; done && !o->quiet && i < c->notes; i++) {
+        fputs("ckpt2safetensors: ", stderr);
+        print_name(stderr, c->note[i]);
+        fputc('\n', stderr);
+    }
+    if (done && !o->quiet) fprintf(stderr, "%s: %zu tensors\n", o->out, count);
     free(list);
 }
 

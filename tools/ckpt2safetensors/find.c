@@ -297,25 +297,23 @@ static size_t keep_key(const weight_set **set, size_t count, const char *key)
     return 0;
 }
 
-/* Says which set was taken, and which others there are. */
-static void say_choice(const finder *f, const conversion *o, const weight_set *taken)
+/* Notes which set was taken, and which others there are. */
+static void note_choice(const finder *f, const weight_set *taken)
 {
-    if (o->quiet) return;
-    if (!taken->root && strcmp(taken->path, "state_dict") != 0) {
-        fputs("ckpt2safetensors: took the weights under '", stderr);
-        print_name(stderr, taken->path);
-        fputs("'\n", stderr);
-    }
-    size_t loose = 0;
+    enum { SHOWN = 12 };
+    size_t loose = 0, others = 0;
+    if (!taken->root && strcmp(taken->path, "state_dict") != 0)
+        add_note(f->c, "took the weights under '%.200s'", taken->path);
     for (size_t i = 0; i < f->count; i++) {
-        if (&f->set[i] == taken) continue;
-        if (!f->set[i].dotted) loose += f->set[i].tensors;
-        if (!f->set[i].dotted) continue;
-        fputs("ckpt2safetensors: left out the tensors under '", stderr);
-        print_name(stderr, *f->set[i].path ? f->set[i].path : ".");
-        fprintf(stderr, "' (%zu; --key takes them)\n", f->set[i].tensors);
+        const weight_set *s = &f->set[i];
+        if (s == taken) continue;
+        if (!s->dotted) loose += s->tensors;
+        else if (++others <= SHOWN)
+            add_note(f->c, "left out the tensors under '%.200s' (%zu; --key takes them)", *s->path ? s->path : ".",
+                     s->tensors);
     }
-    if (loose) fprintf(stderr, "ckpt2safetensors: left out %zu tensors beside the weights\n", loose);
+    if (others > SHOWN) add_note(f->c, "left out the tensors under %zu more keys", others - SHOWN);
+    if (loose) add_note(f->c, "left out %zu tensors beside the weights", loose);
 }
 
 static const weight_set *choose_set(const finder *f, const conversion *o, const weight_set **set)
@@ -368,6 +366,6 @@ const weight_set *find_weights(checkpoint *c, const conversion *o)
     const weight_set **set = flis_alloc(c->ctx, f.count, sizeof *set);
     const weight_set *taken = set ? choose_set(&f, o, set) : NULL;
     free(set);
-    if (taken) say_choice(&f, o, taken);
+    if (taken) note_choice(&f, taken);
     return taken;
 }

@@ -92,7 +92,7 @@ static size_t common_prefix(const ckpt_tensor *list, size_t count, const char **
 }
 
 /* SPEC 10.7. */
-bool unwrap_names(checkpoint *c, const conversion *o, ckpt_tensor *list, size_t count)
+bool unwrap_names(checkpoint *c, ckpt_tensor *list, size_t count)
 {
     const char *first;
     char prefix[256];
@@ -104,14 +104,7 @@ bool unwrap_names(checkpoint *c, const conversion *o, ckpt_tensor *list, size_t 
         if (behind(list[i].name, first, length)) list[i].name += length;
     for (size_t i = 0; i < count; i++) known += known_name(list[i].name);
     for (size_t i = 0; known && i < count; i++) inside += without_wrappers(c, &list[i].name);
-    if (o->quiet || !flis_ok(c->ctx)) return flis_ok(c->ctx);
-    if (length) {
-        fputs("ckpt2safetensors: removed the prefix '", stderr);
-        print_name(stderr, prefix);
-        fputs("' from all names\n", stderr);
-    }
-    if (inside)
-        fprintf(stderr, "ckpt2safetensors: removed the parts of wrappers (module., _orig_mod., …) from %zu names\n",
-                inside);
-    return true;
+    if (length) add_note(c, "removed the prefix '%s' from all names", prefix);
+    if (inside) add_note(c, "removed the parts of wrappers (module., _orig_mod., …) from %zu names", inside);
+    return flis_ok(c->ctx);
 }

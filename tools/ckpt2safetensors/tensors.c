@@ -54,12 +54,9 @@ static ckpt_tensor *list_tensors(checkpoint *c, const conversion *o, const weigh
         if (weight) all[n++] = s->list[i];
         else if (!others++) other = s->list[i].name;
     }
-    if (all && others && !o->quiet) {
-        fprintf(stderr, "ckpt2safetensors: left out %zu values that are not tensors: ", others);
-        print_name(stderr, other);
-        fputs(others > 1 ? ", …\n" : "\n", stderr);
-    }
-    if (all && flis_ok(c->ctx) && unwrap_names(c, o, all, n)) qsort(all, n, sizeof *all, by_name);
+    if (others)
+        add_note(c, "left out %zu values that are not tensors: %.200s%s", others, other, others > 1 ? ", …" : "");
+    if (all && flis_ok(c->ctx) && unwrap_names(c, all, n)) qsort(all, n, sizeof *all, by_name);
     for (size_t i = 0; all && i < n; i++)
         if (!left_out(o, all[i].name)) all[kept++] = all[i];
     for (size_t i = 1; all && i < kept; i++)
