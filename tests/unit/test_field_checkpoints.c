@@ -672,6 +672,9 @@ void test_field_checkpoints_where(void)
           "a.weight:0");
     takes("{'net': {'a.weight': T0}, 'hyper_parameters': {'net': {'b.weight': T1}}, 'callbacks': {'ema': {'c.d': T2}}}",
           "a.weight:0");
+    takes("{'net': {'a.weight': T0}, 'optimizer': {'m': {'a.weight': T1}}, 'x': {'exp_avg': {'a.weight': T2}}}",
+          "a.weight:0");
+    refuses("{'state': {0: {'exp_avg': T1}}, 'param_groups': []}", "no tensors|optimizer's state");
     takes("{'state_dict': {'a': T0}, 'rng': {'cpu': T1}}", "a:0");
     takes("{'state_dict': " SD0 ", 'critic': {'b.weight': T2}}", SD0_WRITTEN);
     refuses("{'state_dict': 3}", "no tensors");
@@ -840,6 +843,7 @@ void test_field_checkpoints_kinds(void)
         {"GGUF", CODE("GGUF\3\0\0\0\0\0\0\0"), "GGUF"},
         {"ONNX", CODE("\x08\x07\x12\x07pytorch\x1a\x04"), "ONNX"},
         {"a pickle", CODE("\x80\x04\x95\x0b\0\0\0\0\0\0\0}\x94\x8c\1a\x94K\1s."), "pickle|torch.save did not write"},
+        {"a pickle of protocol 0", CODE("(dp0\nVa\np1\nI1\ns."), "pickle|torch.save did not write"},
         {"a pickle of NumPy",
          CODE("\x80\x03"
               "cnumpy.core.multiarray\n_reconstruct\nq\0."),
@@ -849,7 +853,7 @@ void test_field_checkpoints_kinds(void)
               "cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81\0\0"),
          "pickle|torch.save did not write"},
         {"an array of NumPy", CODE("\x93NUMPY\1\0v\0{'descr'"), "NumPy"},
-        {"gzip", CODE("\x1f\x8b\x08\0\0\0\0\0"), "gzip"},
+        {"gzip", CODE("\x1f\x8b\x08\0\0\0\0\0"), "gzip|unpacked"},
         {"7z", CODE("7z\xbc\xaf\x27\x1c\0\4"), "7z"},
         {"RAR", CODE("Rar!\x1a\x07\1\0"), "RAR"},
         {"HDF5", CODE("\x89HDF\r\n\x1a\n"), "HDF5"},

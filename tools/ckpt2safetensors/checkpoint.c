@@ -73,14 +73,25 @@ static bool another_kind(checkpoint *c, flis_kind kind, const unsigned char *hea
                          "%s: is %s (perhaps a server's error message), wanted a checkpoint that torch.save wrote: %s",
                          c->path, flis_kind_text(kind), text);
     }
-    return flis_fail(c->ctx, "%s: is %s, wanted a checkpoint that torch.save wrote", c->path, flis_kind_text(kind));
+    const bool packed = kind == FLIS_KIND_GZIP || kind == FLIS_KIND_TAR || kind == FLIS_KIND_ARCHIVE;
+    return flis_fail(c->ctx, "%s: is %s%s, wanted a checkpoint that torch.save wrote", c->path, flis_kind_text(kind),
+                     packed ? ", which must be unpacked first" : "");
 }
 
-/* The magic number in a pickle of protocol 0 or 1, which has no mark of its own: "L", digits, a line feed and STOP. */
+/* Pickles of protocols 0 and 1 have no mark of their own: torch.save's magic number, and how others usually begin. */
 static bool old_pickle(const unsigned char *head, size_t length)
 {
-    static const char digits[] = "119547037146038801333356";
-    return length > sizeof digits && (*head == 'L' || *head == 'I') && memcmp(head + 1, digits, sizeof digits - 1) == 0;
+    static const char *const starts[] = {"L119547037146038801333356L\n",
+                                         "(dp0\n",
+                                         "(lp0\n",
+                                         "(dp1\n",
+                                         "(lp1\n",
+                                         "ccollections\n",
+                                         "ccopy_reg\n",
+                                         "cnumpy"};
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++)
+        if (length > strlen(starts[i]) && memcmp(head, starts[i], strlen(starts[i])) == 0) return true;
+    return length > 3 && memcmp(head, "}q\0", 3) == 0;
 }
 
 bool checkpoint_read(flis_ctx *ctx, checkpoint *c, const char *path)

@@ -179,6 +179,7 @@ typedef struct conversion {
 typedef struct ckpt_tensor {
     const char *name;
     const value *value;
+    bool nul; /* the name has a NUL character, and more after it */
 } ckpt_tensor;
 
 /* The tensors of a dictionary or module. value: a TENSOR, or an INERT object in the place of one. */

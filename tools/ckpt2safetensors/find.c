@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEEPEST = 32, DEEPEST_MODULE = 64, MOST_ATTRIBUTES = 1 << 22, MOST_SETS = 4096 };
+enum { DEEPEST = 32, DEEPEST_MODULE = 64, MOST_ATTRIBUTES = 1 << 22, MOST_SETS = 1 << 16 };
 
 /* The way from the root to a value. */
 typedef struct step {
@@ -18,6 +18,7 @@ typedef struct finder {
     weight_set *set; /* in the pool */
     size_t count, room;
     size_t attributes; /* of the modules seen so far */
+    bool optimizer;    /* the last dictionary seen is an optimizer's */
     const char *inert; /* what made the first inert value that has a name like a weight's */
 } finder;
 
@@ -53,33 +54,35 @@ static void print_step(const step *s, char *out, size_t room)
     else text_append(out, room, "%s%lld", dot, s->key->kind == INT ? (long long)s->key->u.integer : -1);
 }
 
-/* Keys under which Lightning and others keep what is not the model. */
+/* Keys under which Lightning and others keep what is not the model: what holds anything, and an optimizer's averages. */
+static bool beside_key(const value *key)
+{
+    static const char *const keys[] = {"hyper_parameters", "hparams",        "datamodule_hyper_parameters",
+                                       "callbacks",        "loops",          "lr_schedulers",
+                                       "lr_scheduler",     "scheduler",      "args",
+                                       "config",           "rng_states",     "opt",
+                                       "exp_avg",          "exp_avg_sq",     "max_exp_avg_sq",
+                                       "momentum",         "momentum_buffer"};
+    if (!key || key->kind != TEXT) return false;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strcmp(key->u.text.bytes, keys[i]) == 0) return true;
+    return strncmp(key->u.text.bytes, "optim", 5) == 0; /* optimizer, optimizer_states, optim_state_dict, … */
+}
+
 static bool beside(const step *s)
 {
-    static const char *const keys[] = {"hyper_parameters",
-                                       "hparams",
-                                       "callbacks",
-                                       "loops",
-                                       "optimizer_states",
-                                       "lr_schedulers",
-                                       "optimizers",
-                                       "lr_scheduler",
-                                       "scheduler",
-                                       "args",
-                                       "config",
-                                       "rng_states",
-                                       "datamodule_hyper_parameters"};
-    for (; s; s = s->up)
-        for (size_t i = 0; s->key && s->key->kind == TEXT && i < sizeof keys / sizeof *keys; i++)
-            if (strcmp(s->key->u.text.bytes, keys[i]) == 0) return true;
-    return false;
+    while (s && !beside_key(s->key)) s = s->up;
+    return s != NULL;
 }
 
 static weight_set *new_set(finder *f, const step *where)
 {
     pool *p = &f->c->pool;
     char path[1024] = "";
-    if (f->count == MOST_SETS) return NULL;
+    if (f->count == MOST_SETS) {
+        flis_fail(f->c->ctx, "%s: more than %d dictionaries of tensors", f->c->path, MOST_SETS);
+        return NULL;
+    }
     if (f->count == f->room) {
         const size_t room = f->room ? 2 * f->room : 16;
         weight_set *grown = pool_grow(f->c->ctx, p, f->set, f->count * sizeof *grown, room * sizeof *grown);
@@ -102,7 +105,7 @@ static void add_entry(finder *f, weight_set *s, const char *name, const value *v
         s->list = grown;
         s->room = room;
     }
-    s->list[s->count++] = (ckpt_tensor){name, v};
+    s->list[s->count++] = (ckpt_tensor){name, v, false};
     if (v->kind != TENSOR) return;
     s->tensors++;
     s->dotted = s->dotted || strchr(name, '.');
@@ -158,23 +161,24 @@ static void add_dict(finder *f, const value *dict, const step *where)
     for (size_t i = 0; i + 1 < dict->u.list.count; i += 2) {
         const value *key = dict->u.list.item[i], *v = dict->u.list.item[i + 1];
         if (key->kind != TEXT || (v->kind != TENSOR && (v->kind != INERT || is_module(v)))) continue;
-        if (v->kind == TENSOR && strlen(key->u.text.bytes) != key->u.text.length)
-            flis_fail(f->c->ctx, "%s: tensor %.200s: a NUL character in its name", f->c->path, key->u.text.bytes);
         add_entry(f, s, key->u.text.bytes, v);
+        if (s->count) s->list[s->count - 1].nul = strlen(key->u.text.bytes) != key->u.text.length;
     }
     f->count++;
 }
 
 static void search(finder *f, value *v, const step *where, int depth);
 
+/* What is beside the model comes last: of a module that is in both places, the place of the model counts. */
 static void search_items(finder *f, const value *items, const step *where, int depth)
 {
     const bool dict = items->kind == DICT;
     const size_t each = dict ? 2 : 1;
-    for (size_t i = 0; i + each <= items->u.list.count; i += each) {
-        const step next = {where, dict ? items->u.list.item[i] : NULL, i / each};
-        search(f, items->u.list.item[i + each - 1], &next, depth + 1);
-    }
+    for (int last = 0; last < 2; last++)
+        for (size_t i = 0; i + each <= items->u.list.count; i += each) {
+            const step next = {where, dict ? items->u.list.item[i] : NULL, i / each};
+            if (beside_key(next.key) == last) search(f, items->u.list.item[i + each - 1], &next, depth + 1);
+        }
 }
 
 /* An optimizer's state: its averages have the shapes of weights, and are none. */
@@ -203,7 +207,8 @@ static void search(finder *f, value *v, const step *where, int depth)
     for (int i = 0; i < 2; i++) {
         if (!part[i] || (i && part[i]->seen)) continue;
         part[i]->seen = true;
-        if (is_optimizer(part[i])) return;
+        f->optimizer = is_optimizer(part[i]);
+        if (f->optimizer) return;
         add_dict(f, part[i], where);
         search_items(f, part[i], where, depth);
     }
@@ -354,7 +359,11 @@ const weight_set *find_weights(checkpoint *c, const conversion *o)
     if (!flis_ok(c->ctx)) return NULL;
     if (!f.count) {
         const char *by = v->kind == INERT ? v->u.object->name : v->kind == GLOBAL ? v->u.global.name : "";
-        if (v->kind == DICT) flis_fail(c->ctx, "%s: no tensors in it%s", c->path, f.inert ? f.inert : "");
+        if (v->kind == DICT)
+            flis_fail(c->ctx, "%s: no tensors in it%s", c->path,
+                      f.inert       ? f.inert
+                      : f.optimizer ? ": an optimizer's state, wanted the model's"
+                                    : "");
         else
             flis_fail(c->ctx, "%s: no dictionary of tensors in it: got %s%s%s", c->path, kinds[v->kind],
                       v->kind == INERT ? " made by "

@@ -48,6 +48,8 @@ static ckpt_tensor *list_tensors(checkpoint *c, const conversion *o, const weigh
     ckpt_tensor *all = flis_alloc(c->ctx, s->count, sizeof *all);
     for (size_t i = 0; all && i < s->count; i++) {
         const bool weight = s->list[i].value->kind == TENSOR || in_place_of_weight(s, s->list[i].name);
+        if (weight && s->list[i].nul)
+            flis_fail(c->ctx, "%s: tensor %.200s: a NUL character in its name", c->path, s->list[i].name);
         if (weight && strlen(s->list[i].name) > LONGEST_NAME)
             flis_fail(c->ctx, "%s: tensor %.200s…: got a name of more than %d bytes", c->path, s->list[i].name,
                       LONGEST_NAME);
@@ -76,7 +78,7 @@ static ckpt_tensor *choose(checkpoint *c, const conversion *o, size_t *count)
         char name[512];
         if (!starts(all[i].name, "model.")) continue;
         ema_name(all[i].name, name, sizeof name);
-        const ckpt_tensor wanted = {name, NULL}, *average = bsearch(&wanted, all, n, sizeof *all, by_name);
+        const ckpt_tensor wanted = {name, NULL, false}, *average = bsearch(&wanted, all, n, sizeof *all, by_name);
         if (!average) continue;
         all[i].value = average->value;
         averaged++;
