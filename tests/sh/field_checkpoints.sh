@@ -37,14 +37,15 @@ says() {
     else passed=$((passed + 1)); fi
 }
 # old FILE OBJECT…: a checkpoint in PyTorch's older format: magic number, protocol, system information, the object, the keys of
-# storages, and storage 0 of one value
+# storages, and storage 0 of one value (of $value, if that is set)
 old() {
     file=$1
     shift
     {
         printf '\200\002\212\012l\374\234F\371\040j\250P\031.\200\002M\351\003.\200\002}.\200\002'
         printf "$@"
-        printf '.\200\002]X\001\000\000\0000a.\001\000\000\000\000\000\000\000\000\000\200\077'
+        printf '.\200\002]X\001\000\000\0000a.\001\000\000\000\000\000\000\000'
+        printf "${value:-\\000\\000\\200\\077}"
     } >"$file"
 }
 # The opcodes of pickles as printf's formats: text LENGTH (octal) TEXT, a tensor of storage 0.
@@ -55,6 +56,9 @@ old plain.ckpt "}(U\\005model}(U\\010module.a${tensor}U\\010module.b${tensor}uU\
 old two.ckpt "}(U\\011generator}(U\\003g.a${tensor}uU\\006critic}(U\\003c.a${tensor}uu"
 old inert.ckpt "}(U\\003x.a${tensor}U\\003x.b${object}U\\004args${object}u"
 
+value='\377\377\377\377' && old nan.ckpt "}(U\\003x.a${tensor}U\\003x.b${tensor}U\\003x.c${tensor}U\\003x.d${tensor}U\\003x.e${tensor}u" && value=
+
+says "values that are not numbers" 0 'warning: 2 more tensors' "$converter" nan.ckpt out.safetensors
 says "one set" 0 "took the weights under 'model'" "$converter" plain.ckpt out.safetensors
 says "a prefix" 0 "removed the prefix 'module.' from all names" "$converter" plain.ckpt out.safetensors
 says "several sets" 1 "'generator' (1 tensors.*'critic' (1 tensors" "$converter" two.ckpt out.safetensors

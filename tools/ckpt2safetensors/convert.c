@@ -119,7 +119,8 @@ static void write_metadata(checkpoint *c, flis_writer *writer, const conversion 
 
 static void write_tensors(checkpoint *c, const conversion *o)
 {
-    size_t count = 0;
+    enum { SHOWN = 3 };
+    size_t count = 0, warned = 0;
     ckpt_tensor *list = choose_tensors(c, o, &count);
     flis_writer *writer = list ? flis_write_begin(c->ctx, o->out) : NULL;
     if (writer) write_metadata(c, writer, o);
@@ -130,11 +131,14 @@ static void write_tensors(checkpoint *c, const conversion *o)
     for (size_t i = 0; writer && i < count; i++) {
         uint64_t non_finite = 0;
         if (!copy_values(c, writer, &list[i], narrows(o, list[i].value->u.tensor->dtype), &non_finite)) break;
-        if (!non_finite || o->quiet) continue;
+        if (!non_finite || o->quiet || ++warned > SHOWN) continue;
         fputs("ckpt2safetensors: warning: tensor ", stderr);
         print_name(stderr, list[i].name);
         fprintf(stderr, ": %llu of its values are NaN or infinite\n", (unsigned long long)non_finite);
     }
+    if (warned > SHOWN)
+        fprintf(stderr, "ckpt2safetensors: warning: %zu more tensors have values that are NaN or infinite\n",
+                warned - SHOWN);
     const bool done = writer && flis_write_end(c->ctx, writer);
     for (size_t i = 0; done && !o->quiet && i < c->notes; i++) {
         fputs("ckpt2safetensors: ", stderr);
