@@ -712,6 +712,10 @@ void test_field_checkpoints_key(void)
         "a.weight:1", NULL);
     try("{'net': {'a.weight': T0}, 'callbacks': {'ema': {'a.weight': T2}}}", (conversion){.key = "callbacks.ema"},
         "a.weight:2", NULL);
+    refuses("{'first_stage_model.b': T0, 'model_ema.diffusion_modela': T1}", "model_ema|--all");
+    try("{'a.b': T0, 'model_ema.a': T1}", (conversion){.ema = true}, NULL, "model_ema|--all");
+    try("{'first_stage_model.b': T0, 'model_ema.a': T1}", (conversion){.all = true},
+        "first_stage_model.b:0 model_ema.a:1", NULL);
     try("{'m': {'model.a': T0, 'model_ema.a': T1}, 'n': {'b.c': T2}}", (conversion){.key = "m", .ema = true},
         "model.a:1", NULL);
 }

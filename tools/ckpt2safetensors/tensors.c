@@ -68,12 +68,34 @@ static ckpt_tensor *list_tensors(checkpoint *c, const conversion *o, const weigh
     return all;
 }
 
+static size_t count_prefix(const ckpt_tensor *list, size_t count, const char *prefix)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++) found += starts(list[i].name, prefix);
+    return found;
+}
+
+/* Averages whose model is not there: their names have no dots, and only the model's names say where those were. */
+static bool averages_alone(const conversion *o, const ckpt_tensor *list, size_t count)
+{
+    const size_t averages = count_prefix(list, count, "model_ema.");
+    if (!averages || count_prefix(list, count, "model.")) return false;
+    return o->ema || (!o->all && (averages == count || count_prefix(list, count, "first_stage_model.") ||
+                                  count_prefix(list, count, "cond_stage_model.")));
+}
+
 /* The tensors that the options ask for. SPEC 10.7. */
 static ckpt_tensor *choose(checkpoint *c, const conversion *o, size_t *count)
 {
     size_t n = 0, averaged = 0, kept = 0;
     const weight_set *set = find_weights(c, o);
     ckpt_tensor *all = set ? list_tensors(c, o, set, &n) : NULL;
+    if (all && flis_ok(c->ctx) && averages_alone(o, all, n))
+        flis_fail(
+            c->ctx,
+            "%s: got the averages model_ema.* without the model.* that they are of, wanted both: the averages' names "
+            "alone do not say which weights they are (--all keeps them as they are)",
+            c->path);
     for (size_t i = 0; all && o->ema && i < n; i++) {
         char name[512];
         if (!starts(all[i].name, "model.")) continue;
