@@ -495,6 +495,7 @@ double flis_sin(double x); /* |x| up to 1e5 */
 double flis_cos(double x);
 double flis_erfc(double x);
 float flis_fma_soft(float a, float b, float c); /* fmaf to the bit from double arithmetic alone */
+double flis_fma(double a, double b, double c);  /* fma to the bit from integers alone: C libraries' own may be wrong */
 float flis_half_to_float(uint16_t bits);
 uint16_t flis_float_to_half(float x); /* to nearest, ties to even */
 float flis_bf16_to_float(uint16_t bits);
