@@ -155,8 +155,8 @@ typedef struct flis_ctx {
 } flis_ctx;
 
 /* Everything zero, threads = what OpenMP would use (1 without it). Checks once that this machine and build keep IEEE
-   arithmetic (no flush to zero, no excess precision, no contraction); fails with a sentence if not. Call it before
-   anything else: a context that was not initialised is refused. */
+   arithmetic (no flush to zero, no excess precision, no contraction; sqrt, floor and fma rounded exactly); fails with a
+   sentence if not. Call it before anything else: a context that was not initialised is refused. */
 bool flis_init(flis_ctx *ctx);
 /* Frees the arena. The error text stays readable. NULL is accepted. */
 void flis_free(flis_ctx *ctx);
@@ -495,6 +495,7 @@ double flis_sin(double x); /* |x| up to 1e5 */
 double flis_cos(double x);
 double flis_erfc(double x);
 float flis_fma_soft(float a, float b, float c); /* fmaf to the bit from double arithmetic alone */
+double flis_fma(double a, double b, double c);  /* fma to the bit from integers alone: C libraries' own may be wrong */
 float flis_half_to_float(uint16_t bits);
 uint16_t flis_float_to_half(float x); /* to nearest, ties to even */
 float flis_bf16_to_float(uint16_t bits);
