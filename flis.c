@@ -207,6 +207,7 @@ static bool bytes_reserve(flis_ctx *ctx, byte_buffer *b, size_t more);
 static bool size_fits(flis_ctx *ctx, const char *path, size_t width, size_t height);
 static void file_release(flis_file *file);
 static bool write_failed(flis_ctx *ctx, const char *path);
+static bool warn_of_extra_tensors(flis_ctx *ctx, flis_file *file);
 static void bytes_put_u8(flis_ctx *ctx, byte_buffer *b, unsigned value);
 static bool is_utf8(const char *text);
 static flis_entry *find_entry(const flis_file *file, const char *name);
@@ -698,7 +699,7 @@ bool flis_generate(flis_ctx *ctx, const char *path, const flis_vocab *vocab, con
         return false;
     bool ok = check_options(ctx, options, &g) && make_noise(ctx, &g) &&
               (model = flis_model_load(ctx, path, FLIS_PARTS_NONE)) != NULL &&
-              paint(ctx, model, vocab, layout, &g, out);
+              warn_of_extra_tensors(ctx, model->file) && paint(ctx, model, vocab, layout, &g, out);
     flis_model_free(&model);
     generation_free(&g);
     return ok;
@@ -720,7 +721,10 @@ static flis_model *model_of(flis_ctx *ctx, flis_file *file, unsigned parts)
     if (parts & FLIS_PART_TEXT) model->clip = flis_clip_load(ctx, file);
     if (parts & FLIS_PART_UNET) model->unet = flis_unet_load(ctx, file);
     if (decoder || encoder) model->vae = flis_vae_load(ctx, file, decoder, encoder);
-    if ((parts & FLIS_PARTS_PAINT) == FLIS_PARTS_PAINT) file_release(file);
+    if ((parts & FLIS_PARTS_PAINT) == FLIS_PARTS_PAINT) {
+        warn_of_extra_tensors(ctx, file);
+        file_release(file);
+    }
     if (!flis_ok(ctx)) flis_model_free(&model);
     return model;
 }
@@ -742,7 +746,12 @@ flis_model *flis_model_load(flis_ctx *ctx, const char *path, unsigned parts)
 flis_model *flis_model_load_memory(flis_ctx *ctx, const char *name, const void *bytes, size_t length, unsigned parts)
 {
     if (!flis_given(ctx, bytes, "model: its bytes") || !check_parts(ctx, parts)) return NULL;
-    return model_of(ctx, flis_file_open_memory(ctx, name, bytes, length), parts);
+    flis_file *file = flis_file_open_memory(ctx, name, bytes, length);
+    if (file && !flis_model_check(ctx, file)) {
+        flis_file_close(file);
+        return NULL;
+    }
+    return model_of(ctx, file, parts);
 }
 
 /* Sets the caller's pointer to NULL, so that a freed model is recognised. SPEC 8.7. */
@@ -1016,12 +1025,24 @@ static bool append_part(flis_ctx *ctx, flis_file *file, const char *folder, cons
         folder, part);
 }
 
-/* A member of part/config.json: absent and null (which diffusers writes) mean `otherwise`; of a list the first. */
+/* A member of part/config.json: absent and null (which diffusers writes) mean `otherwise`. A list has one item for each
+   level; flis computes the same at all levels, so they must be equal. */
 static double number_in(flis_ctx *ctx, const char *folder, const char *part, const flis_json *config, const char *key,
                         double otherwise)
 {
     const flis_json *value = flis_ok(ctx) ? flis_json_get(config, key) : NULL;
-    if (value && value->type == FLIS_ARRAY && value->count) value = &value->item[0];
+    if (value && value->type == FLIS_ARRAY && value->count) {
+        const flis_json *list = value;
+        value = &list->item[0];
+        for (size_t i = 1; i < list->count && value->type == FLIS_NUMBER; i++) {
+            if (list->item[i].type == FLIS_NUMBER && list->item[i].number == value->number) continue;
+            flis_fail(
+                ctx,
+                "%s/%s/config.json: %s: got %.40s at level 0 and %.40s at level %zu, wanted the same at all levels",
+                folder, part, key, value->literal, flis_json_got(&list->item[i]), i);
+            return otherwise;
+        }
+    }
     if (!value || value->type == FLIS_NULL) return otherwise;
     if (value->type != FLIS_NUMBER || !(value->number > 0 && value->number <= 65536))
         flis_fail(ctx, "%s/%s/config.json: %s: got %.40s, wanted a number above 0, at most 65536", folder, part, key,
@@ -1051,37 +1072,958 @@ static void set_number(flis_ctx *ctx, flis_file *file, const char *key, double n
     flis_file_set_metadata(ctx, file, key, text);
 }
 
+/* Compares all of the string, not only the part before a NUL. */
+static bool is_string(const flis_json *json, const char *text)
+{
+    return json->type == FLIS_STRING && json->length == strlen(text) && memcmp(json->string, text, json->length) == 0;
+}
+
+/* ---- Configurations of a diffusers folder ------------------------------------------------------------------------ */
+
+/* What each key of a configuration file is to flis. A key that can change a result is never ignored: it is read, compared
+   with the weights, or must have the value that flis computes. Names and defaults are those of diffusers 0.3x and
+   transformers 4 and 5. docs/models.md holds the same tables; tests/sh/field_config.sh compares them. SPEC 10.3. */
+typedef enum {
+    CONFIG_READ,    /* read, into metadata or into the tensors' names */
+    CONFIG_WEIGHTS, /* follows from the weights' shapes, which it must agree with */
+    CONFIG_MUST,    /* must have the value that flis computes; null counts as absent, as false where that is wanted */
+    CONFIG_LEVELS,  /* the same, or a list of that value for the levels */
+    CONFIG_EXACT,   /* the same, and null is a value of its own */
+    CONFIG_CLASS    /* the name of a Python class, one of those in `wanted` */
+} config_rule;
+typedef struct config_key {
+    const char *key;
+    config_rule rule;
+    const char *wanted; /* JSON, alternatives separated by " or "; WEIGHTS: what derive_config finds; CLASS: names */
+    const char *absent; /* what the class takes for an absent key, where that is not a wanted value */
+} config_key;
+
+static const config_key UNET_KEYS[] = {
+    {"_class_name", CONFIG_CLASS, "UNet2DConditionModel FlaxUNet2DConditionModel", NULL},
+    {"cross_attention_dim", CONFIG_WEIGHTS, "unet context", NULL},
+    {"in_channels", CONFIG_WEIGHTS, "1 of model.diffusion_model.input_blocks.0.0.weight", NULL},
+    {"out_channels", CONFIG_WEIGHTS, "0 of model.diffusion_model.out.2.weight", NULL},
+    {"time_cond_proj_dim", CONFIG_MUST, "null", NULL},
+    {"addition_embed_type", CONFIG_MUST, "null", NULL},
+    {"class_embed_type", CONFIG_MUST, "null", NULL},
+    {"num_class_embeds", CONFIG_MUST, "null", NULL},
+    {"encoder_hid_dim", CONFIG_MUST, "null", NULL},
+    {"encoder_hid_dim_type", CONFIG_MUST, "null", NULL},
+    {"use_linear_projection", CONFIG_MUST, "false", NULL},
+    {"attention_type", CONFIG_MUST, "\"default\"", NULL},
+    {"attention_head_dim", CONFIG_READ, NULL, NULL},
+    {"num_attention_heads", CONFIG_READ, NULL, NULL},
+    {"norm_num_groups", CONFIG_READ, NULL, NULL},
+    {"layers_per_block", CONFIG_READ, NULL, NULL},
+    {"block_out_channels", CONFIG_WEIGHTS, "unet widths", NULL},
+    {"down_block_types", CONFIG_WEIGHTS, "unet down", NULL},
+    {"up_block_types", CONFIG_WEIGHTS, "unet up", NULL},
+    {"mid_block_type", CONFIG_EXACT, "\"UNetMidBlock2DCrossAttn\"", NULL},
+    {"time_embedding_dim", CONFIG_WEIGHTS, "0 of model.diffusion_model.time_embed.0.weight", NULL},
+    {"act_fn", CONFIG_MUST, "\"silu\" or \"swish\"", NULL},
+    {"norm_eps", CONFIG_MUST, "1e-05", NULL},
+    {"flip_sin_to_cos", CONFIG_MUST, "true", NULL},
+    {"freq_shift", CONFIG_MUST, "0", NULL},
+    {"center_input_sample", CONFIG_MUST, "false", NULL},
+    {"only_cross_attention", CONFIG_LEVELS, "false", NULL},
+    {"mid_block_only_cross_attention", CONFIG_MUST, "null or false", NULL},
+    {"dual_cross_attention", CONFIG_MUST, "false", NULL},
+    {"cross_attention_norm", CONFIG_MUST, "null or false", NULL},
+    {"transformer_layers_per_block", CONFIG_LEVELS, "1", NULL},
+    {"reverse_transformer_layers_per_block", CONFIG_LEVELS, "null or 1", NULL},
+    {"resnet_time_scale_shift", CONFIG_MUST, "\"default\"", NULL},
+    {"resnet_skip_time_act", CONFIG_MUST, "false", NULL},
+    {"resnet_out_scale_factor", CONFIG_MUST, "1", NULL},
+    {"mid_block_scale_factor", CONFIG_MUST, "1", NULL},
+    {"downsample_padding", CONFIG_MUST, "1", NULL},
+    {"conv_in_kernel", CONFIG_MUST, "3", NULL},
+    {"conv_out_kernel", CONFIG_MUST, "3", NULL},
+    {"time_embedding_type", CONFIG_MUST, "\"positional\"", NULL},
+    {"time_embedding_act_fn", CONFIG_MUST, "null", NULL},
+    {"timestep_post_act", CONFIG_MUST, "null", NULL},
+    {"class_embeddings_concat", CONFIG_MUST, "false", NULL},
+    {"quantization_config", CONFIG_MUST, "null", NULL},
+};
+static const config_key VAE_KEYS[] = {
+    {"_class_name", CONFIG_CLASS, "AutoencoderKL FlaxAutoencoderKL", NULL},
+    {"latent_channels", CONFIG_WEIGHTS, "0 of first_stage_model.post_quant_conv.weight", NULL},
+    {"in_channels", CONFIG_WEIGHTS, "1 of first_stage_model.encoder.conv_in.weight", NULL},
+    {"out_channels", CONFIG_WEIGHTS, "0 of first_stage_model.decoder.conv_out.weight", NULL},
+    {"block_out_channels", CONFIG_WEIGHTS, "vae widths", NULL},
+    {"layers_per_block", CONFIG_WEIGHTS, "vae blocks", NULL},
+    {"norm_num_groups", CONFIG_READ, NULL, NULL},
+    {"scaling_factor", CONFIG_READ, NULL, NULL},
+    {"shift_factor", CONFIG_MUST, "null or 0", NULL},
+    {"latents_mean", CONFIG_MUST, "null", NULL},
+    {"latents_std", CONFIG_MUST, "null", NULL},
+    {"act_fn", CONFIG_MUST, "\"silu\" or \"swish\"", NULL},
+    {"down_block_types", CONFIG_LEVELS, "\"DownEncoderBlock2D\"", NULL},
+    {"up_block_types", CONFIG_LEVELS, "\"UpDecoderBlock2D\"", NULL},
+    {"use_quant_conv", CONFIG_MUST, "true", NULL},
+    {"use_post_quant_conv", CONFIG_MUST, "true", NULL},
+    {"mid_block_add_attention", CONFIG_MUST, "true", NULL},
+    {"quantization_config", CONFIG_MUST, "null", NULL},
+};
+static const config_key TEXT_KEYS[] = {
+    {"model_type", CONFIG_CLASS, "clip_text_model clip", NULL},
+    {"architectures", CONFIG_CLASS, "CLIPTextModel CLIPTextModelWithProjection CLIPModel FlaxCLIPTextModel", NULL},
+    {"hidden_size", CONFIG_WEIGHTS, "1 of cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",
+     NULL},
+    {"max_position_embeddings", CONFIG_WEIGHTS,
+     "0 of cond_stage_model.transformer.text_model.embeddings.position_embedding.weight", NULL},
+    {"intermediate_size", CONFIG_WEIGHTS,
+     "0 of cond_stage_model.transformer.text_model.encoder.layers.0.mlp.fc1.weight", NULL},
+    {"num_hidden_layers", CONFIG_WEIGHTS, "text layers", NULL},
+    {"num_attention_heads", CONFIG_READ, NULL, NULL},
+    {"hidden_act", CONFIG_MUST, "\"quick_gelu\"", NULL},
+    {"layer_norm_eps", CONFIG_MUST, "1e-05", NULL},
+    {"pruned_heads", CONFIG_MUST, "{} or null", NULL},
+    {"add_cross_attention", CONFIG_MUST, "false", NULL},
+    {"quantization_config", CONFIG_MUST, "null", NULL},
+};
+static const config_key SCHEDULER_KEYS[] = {
+    {"_class_name", CONFIG_CLASS,
+     "PNDMScheduler DDIMScheduler DDPMScheduler LMSDiscreteScheduler EulerDiscreteScheduler "
+     "EulerAncestralDiscreteScheduler HeunDiscreteScheduler DPMSolverMultistepScheduler DPMSolverSinglestepScheduler "
+     "DPMSolverSDEScheduler KDPM2DiscreteScheduler KDPM2AncestralDiscreteScheduler DEISMultistepScheduler "
+     "UniPCMultistepScheduler SASolverScheduler DDIMParallelScheduler DDPMParallelScheduler DDIMInverseScheduler "
+     "DPMSolverMultistepInverseScheduler FlaxPNDMScheduler FlaxDDIMScheduler FlaxDDPMScheduler "
+     "FlaxLMSDiscreteScheduler FlaxEulerDiscreteScheduler FlaxDPMSolverMultistepScheduler",
+     NULL},
+    {"prediction_type", CONFIG_MUST, "\"epsilon\"", NULL},
+    {"predict_epsilon", CONFIG_MUST, "true", NULL},
+    {"beta_schedule", CONFIG_MUST, "\"scaled_linear\"", "\"linear\""},
+    {"beta_start", CONFIG_MUST, "0.00085", "0.0001"},
+    {"beta_end", CONFIG_MUST, "0.012", "0.02"},
+    {"num_train_timesteps", CONFIG_MUST, "1000", NULL},
+    {"trained_betas", CONFIG_MUST, "null", NULL},
+    {"rescale_betas_zero_snr", CONFIG_MUST, "false", NULL},
+    {"snr_shift_scale", CONFIG_MUST, "1", NULL},
+    {"thresholding", CONFIG_MUST, "false", NULL},
+    {"variance_type", CONFIG_MUST,
+     "null or \"fixed_small\" or \"fixed_small_log\" or \"fixed_large\" or \"fixed_large_log\"", NULL},
+    {"timestep_type", CONFIG_MUST, "\"discrete\"", NULL},
+    {"sigma_min", CONFIG_MUST, "null", NULL},
+    {"sigma_max", CONFIG_MUST, "null", NULL},
+    {"sigma_data", CONFIG_MUST, "null", NULL},
+    {"use_flow_sigmas", CONFIG_MUST, "false", NULL},
+};
+
+/* The rows of a file, and the keys that change nothing that flis computes: sizes and sampling that are options of `flis
+   generate`, training, storage, and what transformers writes about generating text. */
+typedef struct config_file {
+    const char *path;
+    const config_key *key;
+    size_t keys;
+    const char *harmless;
+} config_file;
+static const config_file CONFIG_UNET = {
+    "unet/config.json", UNET_KEYS, COUNT(UNET_KEYS),
+    "sample_size dropout upcast_attention addition_embed_type_num_heads addition_time_embed_dim "
+    "projection_class_embeddings_input_dim decay inv_gamma min_decay optimization_step power update_after_step "
+    "use_ema_warmup dtype torch_dtype"};
+static const config_file CONFIG_VAE = {"vae/config.json", VAE_KEYS, COUNT(VAE_KEYS),
+                                       "sample_size force_upcast dropout dtype torch_dtype"};
+static const config_file CONFIG_TEXT = {
+    "text_encoder/config.json", TEXT_KEYS, COUNT(TEXT_KEYS),
+    "vocab_size bos_token_id eos_token_id pad_token_id sep_token_id projection_dim attention_dropout dropout "
+    "initializer_factor initializer_range gradient_checkpointing use_cache transformers_version torch_dtype dtype "
+    "logit_scale_init_value text_config text_config_dict vision_config vision_config_dict bad_words_ids "
+    "begin_suppress_tokens chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id "
+    "diversity_penalty do_sample early_stopping encoder_no_repeat_ngram_size exponential_decay_length_penalty "
+    "finetuning_task forced_bos_token_id forced_eos_token_id id2label is_decoder is_encoder_decoder label2id "
+    "length_penalty max_length min_length no_repeat_ngram_size num_beam_groups num_beams num_labels "
+    "num_return_sequences output_attentions output_hidden_states output_scores prefix problem_type "
+    "remove_invalid_values repetition_penalty return_dict return_dict_in_generate suppress_tokens "
+    "task_specific_params temperature tf_legacy_loss tie_encoder_decoder tie_word_embeddings tokenizer_class top_k "
+    "top_p torchscript typical_p use_bfloat16 attn_implementation experts_implementation name_or_path"};
+static const config_file CONFIG_SCHEDULER = {
+    "scheduler/scheduler_config.json", SCHEDULER_KEYS, COUNT(SCHEDULER_KEYS),
+    "set_alpha_to_one steps_offset skip_prk_steps timestep_spacing clip_sample clip_sample_range "
+    "dynamic_thresholding_ratio sample_max_value interpolation_type use_karras_sigmas use_exponential_sigmas "
+    "use_beta_sigmas use_lu_lambdas final_sigmas_type euler_at_final lower_order_final lambda_min_clipped solver_order "
+    "solver_type solver_p algorithm_type predict_x0 disable_corrector predictor_order corrector_order tau_func rho "
+    "flow_shift use_dynamic_shifting time_shift_type noise_sampler_seed timestep_values tensor_format dtype"};
+
+/* Names of classes and of components that belong to other models, by their beginnings. */
+static const struct {
+    const char *name, *kind;
+} OTHER_CLASSES[] = {
+    {"StableDiffusionXL", "Stable Diffusion XL"},
+    {"StableDiffusion3", "Stable Diffusion 3"},
+    {"StableDiffusionInstructPix2Pix", "InstructPix2Pix"},
+    {"StableDiffusionDepth2Img", "the depth-to-image model of Stable Diffusion 2"},
+    {"StableDiffusionUpscale", "Stable Diffusion's upscaler"},
+    {"StableDiffusionLatentUpscale", "the latent upscaler"},
+    {"StableDiffusionImageVariation", "an image variations model, conditioned on pictures"},
+    {"StableDiffusionGLIGEN", "GLIGEN"},
+    {"StableDiffusionLDM3D", "LDM3D"},
+    {"StableUnCLIP", "unCLIP"},
+    {"UnCLIP", "unCLIP"},
+    {"StableVideo", "Stable Video Diffusion"},
+    {"StableCascade", "Stable Cascade"},
+    {"Wuerstchen", "Wuerstchen"},
+    {"LatentConsistencyModel", "a latent consistency model (LCM)"},
+    {"LCM", "a latent consistency model (LCM)"},
+    {"TCD", "a trajectory consistency model (TCD)"},
+    {"CMStochastic", "a consistency model"},
+    {"ConsistencyModel", "a consistency model"},
+    {"ConsistencyDecoder", "a consistency decoder"},
+    {"FlowMatch", "a flow matching model (Stable Diffusion 3, FLUX)"},
+    {"Flux", "FLUX"},
+    {"EDM", "an EDM model"},
+    {"PixArt", "PixArt"},
+    {"Kandinsky", "Kandinsky"},
+    {"AnimateDiff", "AnimateDiff, a video model"},
+    {"TextToVideo", "a video model"},
+    {"UNet3D", "a video model"},
+    {"UNetMotion", "AnimateDiff, a video model"},
+    {"UNetSpatioTemporal", "Stable Video Diffusion"},
+    {"AltDiffusion", "AltDiffusion"},
+    {"RobertaSeries", "AltDiffusion"},
+    {"VersatileDiffusion", "Versatile Diffusion"},
+    {"LDMTextToImage", "the latent diffusion model before Stable Diffusion"},
+    {"LDMBert", "the latent diffusion model before Stable Diffusion"},
+    {"IFPipeline", "DeepFloyd IF"},
+    {"AutoencoderTiny", "the tiny autoencoder (TAESD)"},
+    {"AsymmetricAutoencoder", "the asymmetric autoencoder"},
+    {"AutoencoderKLTemporal", "Stable Video Diffusion"},
+    {"VQModel", "a VQ autoencoder"},
+    {"ControlNet", "a ControlNet"},
+    {"T5", "a T5 text encoder"},
+    {"t5", "a T5 text encoder"},
+    {"CLIPVision", "a vision encoder"},
+    {"clip_vision", "a vision encoder"},
+};
+static const struct {
+    const char *name, *kind;
+} OTHER_COMPONENTS[] = {
+    {"transformer", "a diffusion transformer (Stable Diffusion 3, FLUX, PixArt)"},
+    {"text_encoder_2", "Stable Diffusion XL or 3, with more than one text encoder"},
+    {"text_encoder_3", "Stable Diffusion 3"},
+    {"motion_adapter", "AnimateDiff, a video model"},
+    {"depth_estimator", "the depth-to-image model of Stable Diffusion 2"},
+    {"low_res_scheduler", "Stable Diffusion's upscaler"},
+    {"image_normalizer", "unCLIP"},
+    {"prior", "a model with a prior (unCLIP, Kandinsky, Stable Cascade)"},
+    {"vqvae", "the latent diffusion model before Stable Diffusion"},
+    {"bert", "the latent diffusion model before Stable Diffusion"},
+};
+static const char WANTED_MODEL[] = "Stable Diffusion v1 or FreestyleNet";
+
+/* A value as JSON, cut where it does not fit. */
+static size_t json_text(const flis_json *json, char *out, size_t room)
+{
+    size_t used = 0;
+    if (!room) return 0;
+    if (json && json->type == FLIS_STRING) used = (size_t)snprintf(out, room, "\"%.60s\"", json->string);
+    else if (json && json->type == FLIS_OBJECT && !json->count) used = (size_t)snprintf(out, room, "{}");
+    else if (!json || json->type != FLIS_ARRAY) used = (size_t)snprintf(out, room, "%.40s", flis_json_got(json));
+    else {
+        used = (size_t)snprintf(out, room, "[");
+        for (size_t i = 0; i < json->count && used + 8 < room; i++) {
+            if (i) used += (size_t)snprintf(out + used, room - used, ", ");
+            used += json_text(&json->item[i], out + used, room - used);
+        }
+        if (used < room) used += (size_t)snprintf(out + used, room - used, "]");
+    }
+    return used < room ? used : room - 1;
+}
+
+/* Whether a value is what a wanted one means: numbers are compared as numbers, in float32 (a file may hold the float32's
+   digits); true is 1 and false is 0, as in Python, where null is false as well. */
+static bool json_equal(const flis_json *value, const flis_json *wanted)
+{
+    const bool number = value->type == FLIS_NUMBER || value->type == FLIS_TRUE || value->type == FLIS_FALSE;
+    const double x = value->type == FLIS_NUMBER ? value->number : value->type == FLIS_TRUE;
+    switch (wanted->type) {
+    case FLIS_NULL: return value->type == FLIS_NULL;
+    case FLIS_TRUE: return number && x == 1;
+    case FLIS_FALSE: return value->type == FLIS_NULL || (number && x == 0);
+    case FLIS_NUMBER: return number && fabs(x) < 3e38 && (float)x == (float)wanted->number;
+    case FLIS_STRING:
+        return value->type == FLIS_STRING && value->length == wanted->length &&
+               memcmp(value->string, wanted->string, wanted->length) == 0;
+    default: break;
+    }
+    if (value->type != wanted->type || value->count != wanted->count) return false;
+    for (size_t i = 0; i < value->count; i++)
+        if (value->type == FLIS_OBJECT || !json_equal(&value->item[i], &wanted->item[i])) return false;
+    return true;
+}
+
+/* One of the alternatives in `wanted`. */
+static bool is_wanted(const flis_json *value, const char *wanted)
+{
+    bool found = false;
+    for (const char *next, *at = wanted; at && !found; at = next ? next + 4 : NULL) {
+        flis_ctx quiet = FLIS_CTX_PLAIN;
+        next = strstr(at, " or ");
+        flis_json *json = flis_json_parse(&quiet, "wanted", at, next ? (size_t)(next - at) : strlen(at));
+        found = json && json_equal(value, json);
+        flis_json_free(json);
+    }
+    return found;
+}
+
+/* A value, or lists of it, which are not empty. */
+static bool is_wanted_everywhere(const flis_json *value, const char *wanted)
+{
+    if (value->type != FLIS_ARRAY || !value->count) return is_wanted(value, wanted);
+    for (size_t i = 0; i < value->count; i++)
+        if (!is_wanted_everywhere(&value->item[i], wanted)) return false;
+    return true;
+}
+
+static bool is_word_of(const char *words, const char *word, size_t length)
+{
+    if (!length || strchr(word, ' ')) return false;
+    for (const char *at = words; (at = strstr(at, word)) != NULL; at++)
+        if ((at == words || at[-1] == ' ') && (at[length] == ' ' || !at[length])) return true;
+    return false;
+}
+
+/* The kind of another model that a class' name belongs to; NULL: none that flis knows. */
+static const char *kind_of_class(const char *name)
+{
+    if (strncmp(name, "Flax", 4) == 0 || strncmp(name, "Onnx", 4) == 0) name += 4;
+    for (size_t i = 0; i < COUNT(OTHER_CLASSES); i++)
+        if (strncmp(name, OTHER_CLASSES[i].name, strlen(OTHER_CLASSES[i].name)) == 0) return OTHER_CLASSES[i].kind;
+    return NULL;
+}
+
+/* A class' name, or a list of them, must be among `names`; the sentence lists the first. */
+static bool check_class(flis_ctx *ctx, const char *path, const char *key, const flis_json *value, const char *names)
+{
+    char got[128];
+    if (value->type == FLIS_ARRAY) {
+        for (size_t i = 0; i < value->count; i++)
+            if (!check_class(ctx, path, key, &value->item[i], names)) return false;
+        return true;
+    }
+    if (value->type == FLIS_NULL) return true;
+    const bool text = value->type == FLIS_STRING && strlen(value->string) == value->length;
+    if (text && is_word_of(names, value->string, value->length)) return true;
+    const char *kind = text ? kind_of_class(value->string) : NULL;
+    json_text(value, got, sizeof got);
+    return flis_fail(ctx, "%s: %s: got %s%s%s, wanted \"%.*s\"%s", path, key, got, kind ? ", the class of " : "",
+                     kind ? kind : "", (int)strcspn(names, " "), names,
+                     strstr(names, "DDIM") ? " or another scheduler of the same noise" : "");
+}
+
+/* One key of a file against its row; `value` is NULL where it is absent. */
+static bool check_key(flis_ctx *ctx, const char *path, const config_key *row, const flis_json *value)
+{
+    char got[160];
+    if (row->rule == CONFIG_CLASS) return !value || check_class(ctx, path, row->key, value, row->wanted);
+    if (row->rule == CONFIG_READ || row->rule == CONFIG_WEIGHTS) return true;
+    const bool boolean = strstr(row->wanted, "true") || strstr(row->wanted, "false");
+    const bool absent = !value || (value->type == FLIS_NULL && !boolean && row->rule != CONFIG_EXACT);
+    if (absent && !row->absent) return true;
+    if (absent)
+        return flis_fail(ctx, "%s: %s: got nothing, which means %s to diffusers, wanted %s", path, row->key,
+                         row->absent, row->wanted);
+    if (row->rule == CONFIG_LEVELS ? is_wanted_everywhere(value, row->wanted) : is_wanted(value, row->wanted))
+        return true;
+    json_text(value, got, sizeof got);
+    return flis_fail(ctx, "%s: %s: got %s, wanted %s", path, row->key, got, row->wanted);
+}
+
+/* The keys that no row and no list names, in one warning. Those that begin with _ are diffusers' own notes. */
+static void warn_of_unknown_keys(flis_ctx *ctx, const char *path, const config_file *file, const flis_json *config)
+{
+    char list[512] = "";
+    size_t used = 0, more = 0;
+    for (size_t i = 0; i < config->count; i++) {
+        const flis_json *key = &config->key[i];
+        bool known = key->string[0] == '_' || is_word_of(file->harmless, key->string, key->length) ||
+                     flis_json_get(config, key->string) != &config->item[i];
+        for (size_t k = 0; k < file->keys && !known; k++) known = is_string(key, file->key[k].key);
+        if (known) continue;
+        if (used + key->length + 3 >= sizeof list) more++;
+        else used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", key->string);
+    }
+    if (used && more) flis_warn(ctx, "%s: keys that flis does not know, ignored: %s and %zu more", path, list, more);
+    else if (used) flis_warn(ctx, "%s: keys that flis does not know, ignored: %s", path, list);
+    else if (more) flis_warn(ctx, "%s: %zu keys that flis does not know, ignored", path, more);
+}
+
+/* Every key of one configuration file. SPEC 10.3. */
+static bool check_config(flis_ctx *ctx, const char *folder, const config_file *file, const flis_json *config)
+{
+    char path[PATH_ROOM];
+    path_in(path, folder, strlen(folder), file->path);
+    for (size_t i = 0; config && i < file->keys; i++)
+        if (!check_key(ctx, path, &file->key[i], flis_json_get(config, file->key[i].key))) return false;
+    if (config) warn_of_unknown_keys(ctx, path, file, config);
+    return flis_ok(ctx);
+}
+
+/* The levels of a U-Net, as its tensors show them. */
+typedef struct unet_levels {
+    size_t levels, blocks, width[FLIS_MAX_LEVELS];
+    bool down[FLIS_MAX_LEVELS], up[FLIS_MAX_LEVELS]; /* with attention; up_blocks from the coarsest level on */
+} unet_levels;
+
+static void find_levels(const flis_file *file, unet_levels *u)
+{
+    static const char blocks[] = "model.diffusion_model.input_blocks";
+    char name[96];
+    size_t level = 0, count = 0;
+    memset(u, 0, sizeof *u);
+    for (size_t i = 1; level < FLIS_MAX_LEVELS; i++) {
+        snprintf(name, sizeof name, "%s.%zu.0.in_layers.2.weight", blocks, i);
+        const flis_entry *res = flis_file_find(file, name);
+        snprintf(name, sizeof name, "%s.%zu.0.op.", blocks, i);
+        if (!res && !flis_file_any(file, name)) break;
+        if (!res) {
+            level++;
+            count = 0;
+            continue;
+        }
+        if (!u->width[level]) u->width[level] = (size_t)res->shape[0];
+        if (++count > u->blocks) u->blocks = count;
+        u->levels = level + 1;
+        snprintf(name, sizeof name, "%s.%zu.1.transformer_blocks.", blocks, i);
+        if (flis_file_any(file, name)) u->down[level] = true;
+    }
+    for (size_t i = 0; i < u->levels; i++) {
+        snprintf(name, sizeof name, "model.diffusion_model.output_blocks.%zu.1.transformer_blocks.",
+                 i * (u->blocks + 1));
+        u->up[i] = flis_file_any(file, name);
+    }
+}
+
+/* The value of a key of rule WEIGHTS, as JSON; false: the weights that determine it are not there. */
+static bool derive_config(const flis_file *file, const char *what, char *out, size_t room)
+{
+    unet_levels u;
+    char name[128];
+    size_t used = 0, count = 0, items = 0;
+    const bool names = strcmp(what, "unet down") == 0 || strcmp(what, "unet up") == 0;
+    if (strncmp(what + 1, " of ", 4) == 0 || strcmp(what, "unet context") == 0) {
+        const bool context = what[0] == 'u';
+        const int dimension = context ? 1 : what[0] - '0';
+        const flis_entry *e = flis_file_find(
+            file, context ? "model.diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight" : what + 5);
+        if (!e || e->rank <= dimension) return false;
+        return snprintf(out, room, "%llu", (unsigned long long)e->shape[dimension]) > 0;
+    }
+    if (strcmp(what, "text layers") == 0 || strcmp(what, "vae blocks") == 0) {
+        const bool text = what[0] == 't';
+        for (;; count++) {
+            snprintf(name, sizeof name, "%s.%zu.",
+                     text ? "cond_stage_model.transformer.text_model.encoder.layers"
+                          : "first_stage_model.decoder.up.0.block",
+                     count);
+            if (!flis_file_any(file, name)) break;
+        }
+        if (count < (text ? 1 : 2)) return false;
+        return snprintf(out, room, "%zu", text ? count : count - 1) > 0;
+    }
+    find_levels(file, &u);
+    out[used++] = '[';
+    for (; items < FLIS_MAX_LEVELS && used + 32 < room; items++) {
+        snprintf(name, sizeof name, "first_stage_model.decoder.up.%zu.block.0.norm2.weight", items);
+        const flis_entry *e = what[0] == 'v' ? flis_file_find(file, name) : NULL;
+        if (what[0] == 'v' ? !e : items >= u.levels) break;
+        used += (size_t)snprintf(out + used, room - used, "%s", items ? ", " : "");
+        if (names) {
+            const bool down = what[5] == 'd';
+            used += (size_t)snprintf(out + used, room - used, "\"%s%sBlock2D\"",
+                                     (down ? u.down : u.up)[items] ? "CrossAttn" : "", down ? "Down" : "Up");
+        } else
+            used += (size_t)snprintf(out + used, room - used, "%llu",
+                                     e ? (unsigned long long)e->shape[0] : (unsigned long long)u.width[items]);
+    }
+    snprintf(out + used, room - used, "]");
+    return items > 0;
+}
+
+/* A configuration says of the weights what they show: a file that asks for 11 layers of a text encoder that has 12 (to
+   skip the last) changes the result. */
+static bool check_against_weights(flis_ctx *ctx, const flis_file *file, const char *path, const config_file *rows,
+                                  const flis_json *config)
+{
+    char wanted[320], got[320];
+    for (size_t i = 0; i < rows->keys; i++) {
+        const config_key *row = &rows->key[i];
+        const flis_json *value = row->rule == CONFIG_WEIGHTS ? flis_json_get(config, row->key) : NULL;
+        if (!value || value->type == FLIS_NULL || !derive_config(file, row->wanted, wanted, sizeof wanted) ||
+            (wanted[0] == '[' ? is_wanted : is_wanted_everywhere)(value, wanted))
+            continue;
+        json_text(value, got, sizeof got);
+        return flis_fail(ctx, "%s: %s: got %s, wanted %s, which the weights have", path, row->key, got, wanted);
+    }
+    return true;
+}
+
+/* json.dumps of Python writes -Infinity (lambda_min_clipped of DPM-Solver), Infinity and NaN, which are no JSON: in quotes
+   they are, and equal no number. malloc'ed. */
+static char *quote_pythons_numbers(flis_ctx *ctx, const char *text, size_t *length)
+{
+    static const char *const words[] = {"-Infinity", "Infinity", "NaN"};
+    char *out = flis_alloc(ctx, *length + 1, 2);
+    bool quoted = false;
+    size_t used = 0;
+    for (size_t i = 0; out && i < *length; i++) {
+        size_t k = quoted ? COUNT(words) : 0;
+        while (k < COUNT(words) && strncmp(text + i, words[k], strlen(words[k])) != 0) k++;
+        if (k < COUNT(words)) {
+            used += (size_t)sprintf(out + used, "\"%s\"", words[k]);
+            i += strlen(words[k]) - 1;
+            continue;
+        }
+        if (text[i] == '"') quoted = !quoted;
+        out[used++] = text[i];
+        if (quoted && text[i] == '\\' && i + 1 < *length) out[used++] = text[++i];
+    }
+    *length = used;
+    return out;
+}
+
+/* A configuration file: an object, as Python writes it. NULL: failed, or it is absent and may be. */
+static flis_json *read_config(flis_ctx *ctx, const char *folder, const char *name, bool required)
+{
+    char path[PATH_ROOM];
+    size_t length = 0;
+    if (!flis_ok(ctx) || (!readable(path_in(path, folder, strlen(folder), name)) && !required)) return NULL;
+    char *text = flis_read_file(ctx, path, LARGEST_CONFIG, &length);
+    char *quoted = text ? quote_pythons_numbers(ctx, text, &length) : NULL;
+    flis_json *json = quoted ? flis_json_parse(ctx, path, quoted, length) : NULL;
+    free(quoted);
+    free(text);
+    if (json && json->type != FLIS_OBJECT)
+        flis_fail(ctx, "%s:%d:%d: got %.40s, wanted an object", path, json->line, json->column, flis_json_got(json));
+    return json;
+}
+
+/* transformers' CLIPConfig has the text encoder's keys in text_config. */
+static const flis_json *text_config_in(const flis_json *config)
+{
+    const flis_json *inner = config ? flis_json_get(config, "text_config") : NULL;
+    return inner && inner->type == FLIS_OBJECT && !flis_json_get(config, "hidden_size") ? inner : config;
+}
+
+/* A size that belongs to another model, in its configuration or in its weights. */
+static const struct {
+    const config_file *file;
+    const char *key, *tensor;
+    int dimension;
+    uint64_t value;
+    const char *kind;
+} OTHER_SIZES[] = {
+#define UNET "model.diffusion_model."
+#define TEXT "cond_stage_model.transformer.text_model.embeddings."
+#define CONTEXT "cross_attention_dim", UNET "middle_block.1.transformer_blocks.0.attn2.to_k.weight", 1
+#define INPUT "in_channels", UNET "input_blocks.0.0.weight", 1
+    {&CONFIG_UNET, INPUT, 9, "an inpainting model (9 input channels)"},
+    {&CONFIG_UNET, CONTEXT, 1024, "Stable Diffusion 2 (text features 1024 wide)"},
+    {&CONFIG_UNET, CONTEXT, 2048, "Stable Diffusion XL (text features 2048 wide)"},
+    {&CONFIG_UNET, CONTEXT, 1280,
+     "Stable Diffusion XL's refiner, or a latent diffusion model before Stable Diffusion (text features 1280 wide)"},
+    {&CONFIG_UNET, INPUT, 8, "InstructPix2Pix, or the latent upscaler (8 input channels)"},
+    {&CONFIG_UNET, INPUT, 7, "Stable Diffusion's upscaler (7 input channels)"},
+    {&CONFIG_UNET, INPUT, 5, "the depth-to-image model (5 input channels)"},
+    {&CONFIG_UNET, INPUT, 16, "Stable Diffusion 3 or a model like it (16 input channels)"},
+    {&CONFIG_TEXT, "hidden_size", TEXT "token_embedding.weight", 1, 1024, "Stable Diffusion 2 (OpenCLIP ViT-H)"},
+    {&CONFIG_TEXT, "hidden_size", TEXT "token_embedding.weight", 1, 1280, "Stable Diffusion XL (OpenCLIP ViT-bigG)"},
+    {&CONFIG_TEXT, "max_position_embeddings", TEXT "position_embedding.weight", 0, 248,
+     "a model with Long-CLIP's text encoder (248 positions, not 77)"},
+#undef CONTEXT
+#undef INPUT
+#undef TEXT
+};
+
+/* Tensors that other models have: a beginning of their names, or with * a piece of them. */
+static const struct {
+    const char *name, *kind;
+} OTHER_TENSORS[] = {
+    {"conditioner.embedders.", "Stable Diffusion XL"},
+    {"add_embedding.", "Stable Diffusion XL, or another model with added conditions"},
+    {"text_encoders.", "Stable Diffusion 3 or FLUX"},
+    {UNET "joint_blocks.", "Stable Diffusion 3"},
+    {"joint_blocks.", "Stable Diffusion 3"},
+    {UNET "double_blocks.", "FLUX"},
+    {"double_blocks.", "FLUX"},
+    {"single_transformer_blocks.", "FLUX"},
+    {UNET "adaln_single.", "PixArt"},
+    {"adaln_single.", "PixArt"},
+    {UNET "clip_txt_mapper.", "Stable Cascade"},
+    {"clip_txt_mapper.", "Stable Cascade"},
+    {UNET "clip_txt_pooled_mapper.", "Stable Cascade"},
+    {"clip_txt_pooled_mapper.", "Stable Cascade"},
+    {UNET "effnet_mapper.", "Stable Cascade"},
+    {"encoder_hid_proj.", "Kandinsky, DeepFloyd IF, or another model with projected conditions"},
+    {UNET "time_embed.cond_proj.", "a latent consistency model (LCM)"},
+    {UNET "time_embedding.cond_proj.", "a latent consistency model (LCM)"},
+    {"time_embedding.cond_proj.", "a latent consistency model (LCM)"},
+    {"embedder.model.visual.", "unCLIP"},
+    {UNET "label_emb.", "a model with class or size embeddings (Stable Diffusion XL, an upscaler, unCLIP)"},
+    {"class_embedding.", "a model with class embeddings (an upscaler, unCLIP)"},
+    {"cond_stage_model.model.visual.", "an image variations model, conditioned on pictures"},
+    {"cond_stage_model.model.", "Stable Diffusion 2 (its text encoder is OpenCLIP's)"},
+    {"cond_stage_model.transformer.token_emb.", "the latent diffusion model before Stable Diffusion"},
+    {"brushnet.", "BrushNet"},
+    {"conv_in_condition.", "BrushNet"},
+    {"*motion_modules.", "AnimateDiff, a video model"},
+    {"*.time_stack.", "Stable Video Diffusion"},
+    {"*.temporal_transformer_block", "Stable Video Diffusion"},
+    {"*.temp_convs.", "a video model"},
+    {"*.fuser.", "GLIGEN"},
+    {"position_net.", "GLIGEN"},
+    {"*positional_embedding_res", "a model with Long-CLIP's text encoder"},
+    {"*position_embedding_res", "a model with Long-CLIP's text encoder"},
+    {"v_pred", "a model that predicts v, not the noise (prediction_type v, not epsilon)"},
+    {"ztsnr", "a model trained with zero terminal SNR, another noise schedule"},
+    {"edm_mean", "an EDM model, with another noise schedule"},
+    {"edm_std", "an EDM model, with another noise schedule"},
+    {"edm_vpred.", "an EDM model that predicts v, not the noise"},
+#undef UNET
+};
+
+/* Metadata of a file: what each key must say, in lower case, one of several words. A key that ends with * needs a value
+   that only begins so. Keys of modelspec (kohya, ComfyUI, InvokeAI), of kohya's training (ss_), of other programs. */
+static const struct {
+    const char *key, *wanted;
+} METADATA_MUST[] = {
+    {"modelspec.prediction_type", "epsilon eps"},
+    {"modelspec.predict_key", "epsilon eps"},
+    {"modelspec.predict_type", "epsilon eps"},
+    {"prediction_type", "epsilon eps"},
+    {"ss_v2", "false 0 none"},
+    {"ss_v_parameterization", "false 0 none"},
+    {"ss_zero_terminal_snr", "false 0 none"},
+    {"v_pred", "false 0 none"},
+    {"ztsnr", "false 0 none"},
+    {"ss_base_model_version", "sd_v1 sd_1.5 sd_1 sd1 sd15 sd_v1.5 sd_v1-5 none"},
+};
+
+/* The other model that modelspec.architecture names, in lower case. */
+static const struct {
+    const char *piece, *kind;
+} ARCHITECTURES[] = {
+    {"/lora", "a LoRA"},
+    {"lycoris", "a LoRA"},
+    {"/textual-inversion", "an embedding"},
+    {"control", "a ControlNet"},
+    {"-xl", "Stable Diffusion XL"},
+    {"sdxl", "Stable Diffusion XL"},
+    {"inpaint", "an inpainting model"},
+    {"unclip", "unCLIP"},
+    {"video", "Stable Video Diffusion"},
+    {"cascade", "Stable Cascade"},
+    {"diffusion-v2", "Stable Diffusion 2"},
+    {"diffusion-2", "Stable Diffusion 2"},
+    {"sd2", "Stable Diffusion 2"},
+    {"diffusion-v3", "Stable Diffusion 3"},
+    {"diffusion-3", "Stable Diffusion 3"},
+    {"sd3", "Stable Diffusion 3"},
+    {"flux", "FLUX"},
+};
+
+/* "stable-diffusion-v1", "stable-diffusion-v1-5", "sd1.5"…, without an adapter's "/lora". */
+static bool is_v1_architecture(const char *lower)
+{
+    static const char *const begins[] = {"stable-diffusion-v1", "stable-diffusion-1", "sd-v1", "sd1", "sd_v1"};
+    if (!*lower) return true;
+    if (strchr(lower, '/') || strstr(lower, "inpaint")) return false;
+    for (size_t i = 0; i < COUNT(begins); i++) {
+        const char *rest = lower + strlen(begins[i]);
+        if (strncmp(lower, begins[i], strlen(begins[i])) == 0 && (!*rest || strchr(".-_5", *rest))) return true;
+    }
+    return false;
+}
+
+/* One pair of metadata. Settings for which a model was made but with which it can be run otherwise are warned of. */
+static bool check_metadata(flis_ctx *ctx, const char *path, const char *key, const char *value)
+{
+    char lower[96];
+    size_t n = 0;
+    for (; value[n] && n + 1 < sizeof lower; n++)
+        lower[n] = value[n] >= 'A' && value[n] <= 'Z' ? (char)(value[n] + 'a' - 'A') : value[n];
+    lower[n] = 0;
+    for (size_t i = 0; i < COUNT(METADATA_MUST); i++)
+        if (strcmp(key, METADATA_MUST[i].key) == 0 && n && !is_word_of(METADATA_MUST[i].wanted, lower, n))
+            return flis_fail(ctx, "%s: metadata %s: got \"%.60s\", wanted \"%.*s\" (flis computes %s)", path, key,
+                             value, (int)strcspn(METADATA_MUST[i].wanted, " "), METADATA_MUST[i].wanted, WANTED_MODEL);
+    if (strcmp(key, "modelspec.architecture") == 0 && !is_v1_architecture(lower)) {
+        const char *kind = NULL;
+        for (size_t i = 0; i < COUNT(ARCHITECTURES) && !kind; i++)
+            if (strstr(lower, ARCHITECTURES[i].piece)) kind = ARCHITECTURES[i].kind;
+        return flis_fail(ctx, "%s: metadata %s: got \"%.60s\"%s%s%s, wanted \"stable-diffusion-v1\" (flis computes %s)",
+                         path, key, value, kind ? " (" : "", kind ? kind : "", kind ? ")" : "", WANTED_MODEL);
+    }
+    if ((strcmp(key, "modelspec.encoder_layer") == 0 || strcmp(key, "ss_clip_skip") == 0) && n &&
+        !is_word_of("1 none 0", lower, n))
+        flis_warn(ctx,
+                  "%s: metadata %s: \"%.20s\": the model was trained on an earlier layer of its text encoder; "
+                  "flis uses the last one",
+                  path, key, value);
+    return true;
+}
+
+/* Refuses a model of another kind, by the names and sizes of its tensors and by its metadata. SPEC 10.3. */
+bool flis_model_check(flis_ctx *ctx, const flis_file *file)
+{
+    if (!flis_given(ctx, file, "model: its file")) return false;
+    for (size_t i = 0; i < COUNT(OTHER_TENSORS); i++) {
+        const char *name = OTHER_TENSORS[i].name, *found = NULL;
+        const bool piece = *name == '*', whole = !strchr(name, '.');
+        for (size_t k = 0; piece && k < file->count && !found; k++)
+            if (strstr(file->entry[k].name, name + 1)) found = file->entry[k].name;
+        if (piece ? !found : whole ? !flis_file_find(file, name) : !flis_file_any(file, name)) continue;
+        return flis_fail(ctx, "%s: is %s, wanted %s (it has the tensor%s %.200s%s)", file->path, OTHER_TENSORS[i].kind,
+                         WANTED_MODEL, piece || whole ? "" : "s", found ? found : name, piece || whole ? "" : "*");
+    }
+    for (size_t i = 0; i < COUNT(OTHER_SIZES); i++) {
+        const flis_entry *e = flis_file_find(file, OTHER_SIZES[i].tensor);
+        const int d = OTHER_SIZES[i].dimension;
+        if (!e || e->rank <= d || e->shape[d] != OTHER_SIZES[i].value) continue;
+        return flis_fail(ctx, "%s: is %s, wanted %s (shape of %s)", file->path, OTHER_SIZES[i].kind, WANTED_MODEL,
+                         e->name);
+    }
+    /* An adapter alone is no model, whatever its metadata says of the model that it is for. */
+    const bool adapter =
+        flis_file_metadata(file, "ss_network_module") && !flis_file_any(file, "model.diffusion_model.");
+    for (size_t i = 0; i < file->metadata_count && !adapter; i++)
+        if (!check_metadata(ctx, file->path, file->metadata[2 * i], file->metadata[2 * i + 1])) return false;
+    return true;
+}
+
+/* model_index.json: the pipeline's class and those of the components, [library, class] each; [null, null] is none. */
+static bool check_index(flis_ctx *ctx, const char *folder)
+{
+    static const char harmless[] = "_class_name safety_checker feature_extractor tokenizer image_encoder "
+                                   "requires_safety_checker force_zeros_for_empty_prompt";
+    static const struct {
+        const char *key;
+        const config_file *file;
+    } parts[] = {
+        {"unet", &CONFIG_UNET}, {"vae", &CONFIG_VAE}, {"text_encoder", &CONFIG_TEXT}, {"scheduler", &CONFIG_SCHEDULER}};
+    char path[PATH_ROOM];
+    flis_json *index = read_config(ctx, folder, "model_index.json", false);
+    path_in(path, folder, strlen(folder), "model_index.json");
+    const flis_json *name = index && flis_ok(ctx) ? flis_json_get(index, "_class_name") : NULL;
+    if (name && name->type == FLIS_ARRAY && name->count) name = &name->item[name->count - 1]; /* [file, class] */
+    const char *text = name && name->type == FLIS_STRING ? name->string : "";
+    const char *kind = kind_of_class(text);
+    if (kind)
+        flis_fail(ctx, "%s: _class_name: got \"%.60s\", the pipeline of %s, wanted %s", path, text, kind, WANTED_MODEL);
+    if (*text && !strstr(text, "StableDiffusion"))
+        flis_warn(ctx, "%s: _class_name: \"%.60s\" a pipeline that flis does not know; read as %s", path, text,
+                  WANTED_MODEL);
+    for (size_t i = 0; index && flis_ok(ctx) && i < index->count; i++) {
+        const flis_json *key = &index->key[i], *value = &index->item[i];
+        const bool pair = value->type == FLIS_ARRAY && value->count == 2;
+        if (pair) value = &value->item[1];
+        bool known =
+            value->type == FLIS_NULL || key->string[0] == '_' || is_word_of(harmless, key->string, key->length);
+        for (size_t k = 0; k < COUNT(OTHER_COMPONENTS) && !known; k++)
+            if (is_string(key, OTHER_COMPONENTS[k].name))
+                flis_fail(ctx, "%s: %s: the folder holds %s, wanted %s", path, key->string, OTHER_COMPONENTS[k].kind,
+                          WANTED_MODEL);
+        for (size_t k = 0; k < COUNT(parts) && !known; k++)
+            if (is_string(key, parts[k].key)) {
+                const config_key *row = &parts[k].file->key[parts[k].file == &CONFIG_TEXT]; /* of text: architectures */
+                known = true;
+                if (pair) check_class(ctx, path, key->string, value, row->wanted);
+            }
+        if (!known) flis_warn(ctx, "%s: %.60s: a component that flis does not know, ignored", path, key->string);
+    }
+    flis_json_free(index);
+    return flis_ok(ctx);
+}
+
+/* The special tokens of a folder's tokenizer, as strings or as {"content": string}: flis pads with the end token, as Stable
+   Diffusion v1 does; Stable Diffusion 2 pads with "!". */
+static bool check_special_tokens(flis_ctx *ctx, const char *folder)
+{
+    static const char *const files[] = {"tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json"};
+    static const config_key tokens[] = {
+        {"bos_token", CONFIG_MUST, "\"<|startoftext|>\"", NULL},
+        {"eos_token", CONFIG_MUST, "\"<|endoftext|>\"", NULL},
+        {"pad_token", CONFIG_MUST, "\"<|endoftext|>\"", NULL},
+    };
+    char path[PATH_ROOM];
+    for (size_t i = 0; i < COUNT(files) && flis_ok(ctx); i++) {
+        flis_json *json = read_config(ctx, folder, files[i], false);
+        path_in(path, folder, strlen(folder), files[i]);
+        for (size_t k = 0; json && flis_ok(ctx) && k < COUNT(tokens); k++) {
+            const flis_json *value = flis_json_get(json, tokens[k].key);
+            const flis_json *content = value && value->type == FLIS_OBJECT ? flis_json_get(value, "content") : NULL;
+            check_key(ctx, path, &tokens[k], content ? content : value);
+        }
+        flis_json_free(json);
+    }
+    return flis_ok(ctx);
+}
+
+/* The value of a key in the text of a .yaml, quotes and comments removed; false: the key is absent. */
+static bool yaml_value(const char *text, const char *key, char *out, size_t room)
+{
+    const size_t length = strlen(key);
+    for (const char *line = text; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        const char *at = line + strspn(line, " \t-");
+        if (strncmp(at, key, length) != 0 || at[length] != ':') {
+            if (!*line) break;
+            continue;
+        }
+        at += length + 1;
+        at += strspn(at, " \t\"'");
+        const size_t n = strcspn(at, " \t\r\n\"'#");
+        snprintf(out, room, "%.*s", (int)(n < room ? n : room - 1), at);
+        return true;
+    }
+    return false;
+}
+
+/* MODEL.yaml beside MODEL.safetensors: how the authors' code and others after it say what a checkpoint is. Only what tells
+   another model is looked at. */
+static bool check_yaml(flis_ctx *ctx, const char *model)
+{
+    static const char *const must[][2] = {{"parameterization", "eps"},
+                                          {"linear_start", "0.00085"},
+                                          {"linear_end", "0.012"},
+                                          {"timesteps", "1000"},
+                                          {"layer", "last"}};
+    char path[PATH_ROOM], got[64];
+    size_t length = 0;
+    const size_t stem = path_ends(model, ".safetensors") ? strlen(model) - strlen(".safetensors") : 0;
+    if (!flis_ok(ctx) || !stem || stem + 6 > sizeof path) return flis_ok(ctx);
+    snprintf(path, sizeof path, "%.*s.yaml", (int)stem, model);
+    char *text = readable(path) ? flis_read_file(ctx, path, LARGEST_CONFIG, &length) : NULL;
+    for (size_t i = 0; text && i < COUNT(must) && flis_ok(ctx); i++) {
+        if (!yaml_value(text, must[i][0], got, sizeof got)) continue;
+        flis_ctx quiet = FLIS_CTX_PLAIN;
+        flis_json *x = flis_json_parse(&quiet, path, got, strlen(got));
+        const bool equal = x && x->type == FLIS_NUMBER ? is_wanted(x, must[i][1]) : strcmp(got, must[i][1]) == 0;
+        flis_json_free(x);
+        if (!equal)
+            flis_fail(ctx, "%s: %s: got %s, wanted %s (flis computes %s)", path, must[i][0], got, must[i][1],
+                      WANTED_MODEL);
+    }
+    free(text);
+    return flis_ok(ctx);
+}
+
+/* What the configurations of a folder say: first what names another model, then every key. SPEC 10.3. */
+static bool check_configs(flis_ctx *ctx, const char *folder, const flis_json *unet, const flis_json *vae,
+                          const flis_json *text)
+{
+    char path[PATH_ROOM];
+    const size_t length = strlen(folder);
+    if (!flis_ok(ctx)) return false;
+    flis_json *scheduler = read_config(ctx, folder, CONFIG_SCHEDULER.path, false);
+    const flis_json *inner = text_config_in(text);
+    for (size_t i = 0; i < COUNT(OTHER_SIZES) && flis_ok(ctx); i++) {
+        const flis_json *value = flis_json_get(OTHER_SIZES[i].file == &CONFIG_UNET ? unet : inner, OTHER_SIZES[i].key);
+        if (value && value->type == FLIS_ARRAY && value->count) value = &value->item[0];
+        if (!value || value->type != FLIS_NUMBER || value->number != (double)OTHER_SIZES[i].value) continue;
+        flis_fail(ctx, "%s: %s: got %.40s: it is %s, wanted %s",
+                  path_in(path, folder, length, OTHER_SIZES[i].file->path), OTHER_SIZES[i].key, value->literal,
+                  OTHER_SIZES[i].kind, WANTED_MODEL);
+    }
+    const flis_json *guidance = flis_json_get(unet, "time_cond_proj_dim");
+    if (guidance && guidance->type == FLIS_NUMBER && flis_ok(ctx))
+        flis_fail(ctx,
+                  "%s: time_cond_proj_dim: got %.40s, wanted null: it is a latent consistency model (LCM), whose U-Net "
+                  "takes the guidance scale as an input, not %s",
+                  path_in(path, folder, length, CONFIG_UNET.path), guidance->literal, WANTED_MODEL);
+    if (flis_ok(ctx)) {
+        check_config(ctx, folder, &CONFIG_UNET, unet);
+        check_config(ctx, folder, &CONFIG_VAE, vae);
+        check_config(ctx, folder, &CONFIG_TEXT, text);
+        if (inner != text) check_config(ctx, folder, &CONFIG_TEXT, inner);
+        check_config(ctx, folder, &CONFIG_SCHEDULER, scheduler);
+        check_special_tokens(ctx, folder);
+    }
+    flis_json_free(scheduler);
+    return flis_ok(ctx);
+}
+
+/* After the weights are listed: the keys that they determine. */
+static bool check_folder_weights(flis_ctx *ctx, const flis_file *file, const char *folder)
+{
+    static const config_file *const files[] = {&CONFIG_UNET, &CONFIG_VAE, &CONFIG_TEXT};
+    char path[PATH_ROOM];
+    for (size_t i = 0; i < COUNT(files) && flis_ok(ctx); i++) {
+        flis_json *config = read_config(ctx, folder, files[i]->path, true);
+        path_in(path, folder, strlen(folder), files[i]->path);
+        if (flis_ok(ctx)) check_against_weights(ctx, file, path, files[i], i == 2 ? text_config_in(config) : config);
+        flis_json_free(config);
+    }
+    return flis_ok(ctx);
+}
+
+/* The names of a part's tensors, and how many blocks diffusers' own names have: a configuration with another number would
+   give the tensors the names of others. */
+typedef struct counted_names {
+    flis_diffusers names;
+    flis_rename *rename_tensor;
+    const char *prefix[2]; /* one of them stands before the number that is counted */
+    size_t found;          /* one more than the largest */
+} counted_names;
+
+static bool rename_and_count(void *user, const char *name, char *out, size_t room)
+{
+    counted_names *n = user;
+    for (int i = 0; i < 2; i++) {
+        const size_t length = n->prefix[i] ? strlen(n->prefix[i]) : 0;
+        if (!length || strncmp(name, n->prefix[i], length) != 0) continue;
+        const unsigned long number = strtoul(name + length, NULL, 10);
+        if (number < 1000 && number >= n->found) n->found = number + 1;
+    }
+    return n->rename_tensor(&n->names, name, out, room);
+}
+
+/* The tensors of a part whose names depend on `key`, a number or the length of a list, which `expected` is. */
+static bool append_counted(flis_ctx *ctx, flis_file *file, const char *folder, const char *part, const char *key,
+                           size_t expected, counted_names *names)
+{
+    if (!append_part(ctx, file, folder, part, rename_and_count, names)) return false;
+    return !names->found || names->found == expected ||
+           flis_fail(ctx, "%s%s%s/config.json: %s: got %zu%s, wanted %zu, which the weights have", folder,
+                     path_ends(folder, "/") ? "" : "/", part, key, expected,
+                     strcmp(key, "block_out_channels") == 0 ? " levels" : "", names->found);
+}
+
 /* unet/, vae/ and text_encoder/ with their config.json: what shapes do not determine becomes metadata. diffusers calls the
    number of heads attention_head_dim. SPEC 10.3. */
 static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder)
 {
-    char path[PATH_ROOM];
-    const size_t length = strlen(folder);
-    flis_json *unet = read_json(ctx, path_in(path, folder, length, "unet/config.json"));
-    flis_json *vae = flis_ok(ctx) ? read_json(ctx, path_in(path, folder, length, "vae/config.json")) : NULL;
-    flis_json *text = flis_ok(ctx) ? read_json(ctx, path_in(path, folder, length, "text_encoder/config.json")) : NULL;
-    flis_diffusers unet_names = {.blocks = 2}, vae_names = {.levels = 4};
+    check_index(ctx, folder);
+    flis_json *unet = read_config(ctx, folder, CONFIG_UNET.path, true);
+    flis_json *vae = read_config(ctx, folder, CONFIG_VAE.path, true);
+    flis_json *text = read_config(ctx, folder, CONFIG_TEXT.path, true);
+    check_configs(ctx, folder, unet, vae, text);
+    counted_names unet_names = {{.blocks = 2}, flis_unet_rename, {"down_blocks.0.resnets.", NULL}, 0};
+    counted_names vae_names = {{.levels = 4}, flis_vae_rename, {"decoder.up_blocks.", "encoder.down_blocks."}, 0};
     const double blocks = number_in(ctx, folder, "unet", unet, "layers_per_block", 2);
     if (flis_ok(ctx) && !(blocks >= 1 && blocks <= 64 && floor(blocks) == blocks))
         flis_fail(ctx, "%s/unet/config.json: layers_per_block: got %g, wanted a whole number from 1 to 64", folder,
                   blocks);
-    if (flis_ok(ctx)) unet_names.blocks = (size_t)blocks;
+    if (flis_ok(ctx)) unet_names.names.blocks = (size_t)blocks;
     const flis_json *up = list_in(ctx, folder, "unet", unet, "up_block_types", FLIS_STRING);
     for (size_t i = 0; i < FLIS_MAX_LEVELS; i++) /* Stable Diffusion v1: all but the first */
-        unet_names.up_attention[i] = up && i < up->count ? strncmp(up->item[i].string, "CrossAttn", 9) == 0 : i > 0;
+        unet_names.names.up_attention[i] =
+            up && i < up->count ? strncmp(up->item[i].string, "CrossAttn", 9) == 0 : i > 0;
     const flis_json *widths = list_in(ctx, folder, "vae", vae, "block_out_channels", FLIS_NUMBER);
-    if (widths) vae_names.levels = widths->count;
+    if (widths) vae_names.names.levels = widths->count;
     const double heads = number_in(ctx, folder, "unet", unet, "attention_head_dim", 8);
     set_number(ctx, file, "unet.num_heads", number_in(ctx, folder, "unet", unet, "num_attention_heads", heads));
     set_number(ctx, file, "unet.norm_num_groups", number_in(ctx, folder, "unet", unet, "norm_num_groups", 32));
     set_number(ctx, file, "vae.norm_num_groups", number_in(ctx, folder, "vae", vae, "norm_num_groups", 32));
     set_number(ctx, file, "vae.scale_factor", number_in(ctx, folder, "vae", vae, "scaling_factor", 0.18215));
-    set_number(ctx, file, "clip.num_heads", number_in(ctx, folder, "text_encoder", text, "num_attention_heads", 12));
+    set_number(ctx, file, "clip.num_heads",
+               number_in(ctx, folder, "text_encoder", text_config_in(text), "num_attention_heads", 8));
     flis_json_free(unet);
     flis_json_free(vae);
     flis_json_free(text);
-    return flis_ok(ctx) && append_part(ctx, file, folder, "unet", flis_unet_rename, &unet_names) &&
-           append_part(ctx, file, folder, "vae", flis_vae_rename, &vae_names) &&
+    return flis_ok(ctx) &&
+           append_counted(ctx, file, folder, "unet", "layers_per_block", unet_names.names.blocks, &unet_names) &&
+           append_counted(ctx, file, folder, "vae", "block_out_channels", vae_names.names.levels, &vae_names) &&
            append_part(ctx, file, folder, "text_encoder", flis_clip_rename, NULL);
 }
 
@@ -1125,13 +2067,17 @@ flis_file *flis_model_open(flis_ctx *ctx, const char *path)
     }
     flis_file *file = flis_file_new(ctx, path);
     if (!file) return NULL;
-    if (path_ends(path, ".index.json")) append_index(ctx, file, path, NULL, NULL);
-    else if (readable(path_in(config, path, strlen(path), "unet/config.json")) ||
-             readable(path_in(config, path, strlen(path), "vae/config.json")) ||
-             readable(path_in(config, path, strlen(path), "text_encoder/config.json")))
-        append_folder(ctx, file, path);
+    const bool folder =
+        !path_ends(path, ".index.json") && (readable(path_in(config, path, strlen(path), "unet/config.json")) ||
+                                            readable(path_in(config, path, strlen(path), "vae/config.json")) ||
+                                            readable(path_in(config, path, strlen(path), "text_encoder/config.json")));
+    if (folder) append_folder(ctx, file, path);
+    else if (path_ends(path, ".index.json")) append_index(ctx, file, path, NULL, NULL);
     else flis_file_append(ctx, file, path, NULL, NULL);
-    if (flis_file_ready(ctx, file)) return file;
+    flis_file_ready(ctx, file);
+    if (!ctx->dry && flis_model_check(ctx, file) && !folder) check_yaml(ctx, path);
+    if (flis_ok(ctx) && folder) check_folder_weights(ctx, file, path);
+    if (flis_ok(ctx)) return file;
     flis_file_close(file);
     return NULL;
 }
@@ -1250,6 +2196,74 @@ bool flis_load_finish(flis_ctx *ctx, flis_loader *loader, const char *prefix)
     const size_t used = strlen(ctx->error);
     snprintf(ctx->error + used, sizeof ctx->error - used, "%s%s", loader->problems, more);
     return false;
+}
+
+/* ---- What a model file holds beyond the model ---------------------------------------------------------------------- */
+
+/* What every checkpoint of Stable Diffusion v1 holds beside the weights that are computed with: buffers of the schedule,
+   positions, the loss of the autoencoder, CLIP's projection. */
+static bool is_ordinary_extra(const char *name)
+{
+    static const char schedule[] =
+        "betas alphas_cumprod alphas_cumprod_prev sqrt_alphas_cumprod sqrt_one_minus_alphas_cumprod "
+        "log_one_minus_alphas_cumprod sqrt_recip_alphas_cumprod sqrt_recipm1_alphas_cumprod posterior_variance "
+        "posterior_log_variance_clipped posterior_mean_coef1 posterior_mean_coef2 logvar lvlb_weights scale_factor";
+    static const char *const ends[] = {"position_ids", "logit_scale", "text_projection", "text_projection.weight"};
+    if (is_word_of(schedule, name, strlen(name)) || strncmp(name, "first_stage_model.loss.", 23) == 0) return true;
+    for (size_t i = 0; i < COUNT(ends); i++)
+        if (path_ends(name, ends[i])) return true;
+    return false;
+}
+
+/* The group of a name: its first part, all of the model's own prefix, or LoRA wherever such weights are. */
+static void extra_group(const char *name, char *out, size_t room)
+{
+    static const char *const prefixes[] = {"model.diffusion_model.", "cond_stage_model.transformer.vision_model.",
+                                           "cond_stage_model.transformer.", "first_stage_model."};
+    if (strstr(name, "lora_") || strstr(name, ".lora.")) {
+        snprintf(out, room, "LoRA");
+        return;
+    }
+    for (size_t i = 0; i < COUNT(prefixes); i++)
+        if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0) {
+            snprintf(out, room, "%s*", prefixes[i]);
+            return;
+        }
+    const size_t length = strcspn(name, ".");
+    snprintf(out, room, "%.*s%s", (int)(length < 60 ? length : 60), name, name[length] ? ".*" : "");
+}
+
+/* One warning for all tensors that no part asks for, in groups. Which ones the parts ask for is found by loading them dry.
+   SPEC 10.3. */
+static bool warn_of_extra_tensors(flis_ctx *ctx, flis_file *file)
+{
+    enum { MOST_GROUPS = 8 };
+    char group[MOST_GROUPS][72], name[72], list[MOST_GROUPS * 96] = "";
+    size_t in[MOST_GROUPS + 1] = {0}, groups = 0, extra = 0, used = 0;
+    flis_ctx dry;
+    if (!flis_ok(ctx) || !ctx->warn || !flis_init(&dry)) return flis_ok(ctx);
+    dry.dry = true;
+    flis_clip_free(flis_clip_load(&dry, file));
+    flis_unet_free(flis_unet_load(&dry, file));
+    flis_vae_free(flis_vae_load(&dry, file, true, flis_file_any(file, "first_stage_model.encoder.")));
+    const bool complete = flis_ok(&dry);
+    flis_free(&dry);
+    for (size_t i = 0; complete && i < file->count; i++) { /* else loading will list what is wrong */
+        if (file->entry[i].used || is_ordinary_extra(file->entry[i].name)) continue;
+        extra_group(file->entry[i].name, name, sizeof name);
+        size_t k = 0;
+        while (k < groups && strcmp(group[k], name) != 0) k++;
+        if (k == groups && groups < MOST_GROUPS) snprintf(group[groups++], sizeof *group, "%s", name);
+        in[k]++;
+        extra++;
+    }
+    for (size_t k = 0; k < groups; k++)
+        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s (%zu)", k ? ", " : "", group[k], in[k]);
+    if (in[MOST_GROUPS]) snprintf(list + used, sizeof list - used, ", others (%zu)", in[MOST_GROUPS]);
+    if (extra)
+        flis_warn(ctx, "%s: %zu tensor%s of the file %s not used: %s", file->path, extra, extra == 1 ? "" : "s",
+                  extra == 1 ? "is" : "are", list);
+    return flis_ok(ctx);
 }
 
 /* ---- Layouts ----------------------------------------------------------------------------------------------------- */
@@ -1621,12 +2635,6 @@ static char *copy_string(flis_ctx *ctx, const char *path, const flis_json *json)
         return NULL;
     }
     return copy_text(ctx, json->string, json->length);
-}
-
-/* Compares all of the string, not only the part before a NUL. */
-static bool is_string(const flis_json *json, const char *text)
-{
-    return json->type == FLIS_STRING && json->length == strlen(text) && memcmp(json->string, text, json->length) == 0;
 }
 
 /* One pair more; what comes first wins when it is looked up. SPEC 10.1. */

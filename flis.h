@@ -157,8 +157,8 @@ typedef struct flis_ctx {
 } flis_ctx;
 
 /* Everything zero, threads = what OpenMP would use (1 without it). Checks once that this machine and build keep IEEE
-   arithmetic (no flush to zero, no excess precision, no contraction); fails with a sentence if not. Call it before
-   anything else: a context that was not initialised is refused. */
+   arithmetic (no flush to zero, no excess precision, no contraction; sqrt, floor and fma rounded exactly); fails with a
+   sentence if not. Call it before anything else: a context that was not initialised is refused. */
 bool flis_init(flis_ctx *ctx);
 /* Frees the arena. The error text stays readable. NULL is accepted. */
 void flis_free(flis_ctx *ctx);
@@ -501,6 +501,7 @@ double flis_sin(double x); /* |x| up to 1e5 */
 double flis_cos(double x);
 double flis_erfc(double x);
 float flis_fma_soft(float a, float b, float c); /* fmaf to the bit from double arithmetic alone */
+double flis_fma(double a, double b, double c);  /* fma to the bit from integers alone: C libraries' own may be wrong */
 float flis_half_to_float(uint16_t bits);
 uint16_t flis_float_to_half(float x); /* to nearest, ties to even */
 float flis_bf16_to_float(uint16_t bits);
@@ -825,9 +826,14 @@ void flis_write_abort(flis_writer *writer);              /* removes the temporar
 /* ---- Models on disk (flis.c) -------------------------------------------------------------------------------------- */
 
 /* A model as people have it: a safetensors file; a sharded one (…safetensors.index.json); or a diffusers folder (unet/,
-   vae/, text_encoder/), whose tensors get their checkpoint names and whose config.json files become metadata. A .ckpt is
-   refused with the line that converts it. */
+   vae/, text_encoder/), whose tensors get their checkpoint names and whose config.json files become metadata. What a
+   configuration says otherwise than flis computes fails with file, key, got, wanted (docs/models.md lists the keys); keys
+   that nobody knows are passed to ctx->warn. A .ckpt is refused with the line that converts it. */
 flis_file *flis_model_open(flis_ctx *ctx, const char *path);
+/* Fails with a sentence that names the model where the names and sizes of the tensors or the metadata show another one than
+   Stable Diffusion v1 or FreestyleNet: Stable Diffusion 2, XL, an inpainting model, one that predicts v… flis_model_open
+   checks this, except on a dry context, so that such a file can be listed. */
+bool flis_model_check(flis_ctx *ctx, const flis_file *file);
 /* diffusers' names of U-Net, autoencoder and text encoder weights, turned into the checkpoint's. For flis_file_append. */
 typedef struct flis_diffusers {
     size_t blocks, levels;

@@ -209,23 +209,13 @@ static double normal_scalar(flis_rng *rng)
         rng->has_next_normal = false;
         return rng->next_normal;
     }
-    double u[2], sine, cosine;
+    double u[2] = {0, 0}, sine, cosine;
     flis_rand_f64(rng, u, 2);
     double radius = sqrt(-2.0 * log_rounded(1.0 - u[1]));
     sin_cos_rounded(TWO_PI * u[0], &sine, &cosine);
     rng->next_normal = radius * sine;
     rng->has_next_normal = true;
     return radius * cosine;
-}
-
-/* a b + c rounded once; without hardware fma by flis_fma_soft. SPEC 7.4. */
-static float fused(float a, float b, float c)
-{
-#if defined(FP_FAST_FMAF) || defined(__FMA__)
-    return fmaf(a, b, c);
-#else
-    return flis_fma_soft(a, b, c);
-#endif
 }
 
 /* Cephes' logf as in PyTorch's AVX2 kernels, contracted to fma where their compiler did. SPEC 7.4. */
@@ -242,12 +232,12 @@ static float log_avx2(float x)
         x = (x - 1) + x;
     } else x = x - 1;
     float z = x * x, y = p[0];
-    for (int i = 1; i < 9; i++) y = fused(y, x, p[i]);
+    for (int i = 1; i < 9; i++) y = flis_fma_soft(y, x, p[i]);
     y = y * x;
-    y = fused(y, z, e * -2.12194440e-4f);
-    y = fused(-z, 0.5f, y);
+    y = flis_fma_soft(y, z, e * -2.12194440e-4f);
+    y = flis_fma_soft(-z, 0.5f, y);
     x = x + y;
-    return fused(e, 0.693359375f, x);
+    return flis_fma_soft(e, 0.693359375f, x);
 }
 
 /* Cephes' sinf and cosf likewise, x >= 0. SPEC 7.4. */
@@ -255,17 +245,17 @@ static void sin_cos_avx2(float x, float *sine, float *cosine)
 {
     int j = ((int)(x * 1.27323954473516f) + 1) & ~1;
     float y = (float)j;
-    x = fused(y, -0.78515625f, x);
-    x = fused(y, -2.4187564849853515625e-4f, x);
-    x = fused(y, -3.77489497744594108e-8f, x);
+    x = flis_fma_soft(y, -0.78515625f, x);
+    x = flis_fma_soft(y, -2.4187564849853515625e-4f, x);
+    x = flis_fma_soft(y, -3.77489497744594108e-8f, x);
     float z = x * x;
-    float c = fused(fused(2.443315711809948e-5f, z, -1.388731625493765e-3f), z, 4.166664568298827e-2f);
+    float c = flis_fma_soft(flis_fma_soft(2.443315711809948e-5f, z, -1.388731625493765e-3f), z, 4.166664568298827e-2f);
     c = c * z;
-    c = fused(c, z, -(z * 0.5f));
+    c = flis_fma_soft(c, z, -(z * 0.5f));
     c = c + 1;
-    float s = fused(fused(-1.9515295891e-4f, z, 8.3321608736e-3f), z, -1.6666654611e-1f);
+    float s = flis_fma_soft(flis_fma_soft(-1.9515295891e-4f, z, 8.3321608736e-3f), z, -1.6666654611e-1f);
     s = s * z;
-    s = fused(s, x, x);
+    s = flis_fma_soft(s, x, x);
     bool swap = j & 2;
     float from_sine = swap ? c : s, from_cosine = swap ? s : c;
     *sine = j & 4 ? -from_sine : from_sine;
@@ -377,7 +367,8 @@ void flis_schedule_make(flis_schedule *schedule)
     double product = 1;
     for (int t = 0; schedule && t < FLIS_TIMESTEPS; t++) {
         const int four = t / 4 * 4;
-        double base = four < FLIS_TIMESTEPS / 2 ? fma(step, four, first) : fma(-step, FLIS_TIMESTEPS - four - 1, last);
+        double base =
+            four < FLIS_TIMESTEPS / 2 ? flis_fma(step, four, first) : flis_fma(-step, FLIS_TIMESTEPS - four - 1, last);
         double root = base + (t - four) * step;
         schedule->beta[t] = root * root;
         product *= 1 - schedule->beta[t];

@@ -167,6 +167,8 @@ void *flis_alloc(flis_ctx *ctx, size_t count, size_t size)
     return p;
 }
 
+static bool libm_is_exact(flis_ctx *ctx); /* below, beside fma */
+
 /* Compilers and start-up code (one library that was linked with -Ofast) can take IEEE arithmetic away. One product of
    each kind shows it; volatile keeps the compiler from computing it with its own arithmetic. SPEC 1.1. */
 static bool arithmetic_is_ieee(flis_ctx *ctx)
@@ -195,7 +197,7 @@ bool flis_init(flis_ctx *ctx)
 #ifdef _OPENMP
     ctx->threads = omp_get_max_threads();
 #endif
-    return arithmetic_is_ieee(ctx);
+    return arithmetic_is_ieee(ctx) && libm_is_exact(ctx);
 }
 
 /* A signal handler may only set a flag; the failure happens here, between two operations. SPEC 14.1. */
@@ -1033,17 +1035,178 @@ float flis_fma_soft(float a, float b, float c)
     return fma_soft(a, b, c);
 }
 
-/* fma(a, b, c) = a b + c, rounded once: the hardware's where there is one; C libraries' own are far slower than ours.
-   SPEC 1.1. */
+/* An unsigned number of 128 bits. */
+typedef struct uint128 {
+    uint64_t high, low;
+} uint128;
+
+static uint128 product_of(uint64_t a, uint64_t b)
+{
+    const uint64_t ones = 0xffffffffu, ah = a >> 32, al = a & ones, bh = b >> 32, bl = b & ones;
+    const uint64_t low = al * bl, middle = ah * bl + (low >> 32), other = al * bh + (middle & ones);
+    return (uint128){ah * bh + (middle >> 32) + (other >> 32), other << 32 | (low & ones)};
+}
+
+/* a 2^-n for a < 2^127, n >= 0. The last bit is also set where a digit is lost: the sum then still lies on the same side of
+   every tie. */
+static uint128 shifted_down(uint128 a, int n)
+{
+    if (n > 127) n = 127;
+    if (n >= 64) {
+        a = (uint128){0, a.high | (a.low != 0)};
+        n -= 64;
+    }
+    if (n == 0) return a;
+    const bool lost = a.low << (64 - n) != 0;
+    return (uint128){a.high >> n, a.low >> n | a.high << (64 - n) | lost};
+}
+
+/* m of |x| = m 2^exponent, 2^52 <= m < 2^53, for a finite x that is not 0. */
+static uint64_t significand_of(double x, int *exponent)
+{
+    const uint64_t u = bits_of(x), one = (uint64_t)1 << 52;
+    const int field = (int)(u >> 52 & 0x7ff);
+    uint64_t m = (u & (one - 1)) | (field ? one : 0);
+    *exponent = (field ? field : 1) - 1075;
+    for (; m < one; m <<= 1) --*exponent; /* subnormals */
+    return m;
+}
+
+/* +-m 2^exponent, 0 < m < 2^127, rounded to the nearest double, ties to even; subnormals are multiples of 2^-1074. */
+static double nearest_double(bool negative, uint128 m, int exponent)
+{
+    while (m.high < (uint64_t)1 << 62) {
+        m = (uint128){m.high << 1 | m.low >> 63, m.low << 1};
+        exponent--;
+    }
+    const uint64_t digits = m.high | (m.low != 0), sign = (uint64_t)negative << 63; /* 63 digits of weight 2^exponent */
+    exponent += 64;
+    const int drop = exponent + 10 >= -1074 ? 10 : -1074 - exponent;
+    if (drop > 63) return from_bits(sign); /* less than half of the smallest subnormal */
+    uint64_t kept = digits >> drop;
+    const uint64_t rest = digits - (kept << drop), half = (uint64_t)1 << (drop - 1);
+    kept += rest > half || (rest == half && (kept & 1));
+    const int field = exponent + drop + 1074; /* the leading digit of kept, 2^52, adds 1; no such digit: subnormal */
+    const uint64_t u = ((uint64_t)field << 52) + kept, infinite = (uint64_t)0x7ff << 52;
+    return from_bits(sign | (u < infinite ? u : infinite));
+}
+
+/* The product is exact in 128 bits. Of product and c, the one with the smaller unit is shifted to the other's; digits are
+   lost only where the other is so much larger that the sum keeps at least 124 digits. Integers alone, because some C
+   libraries' fma is wrong: see libm_is_exact. SPEC 1.1. */
+double flis_fma(double a, double b, double c)
+{
+    if (!isfinite(a) || !isfinite(b) || a == 0 || b == 0) return a * b + c; /* the product is exact, or no number */
+    if (!isfinite(c)) return c + c;
+    int ea, eb, ec;
+    const uint64_t ma = significand_of(a, &ea), mb = significand_of(b, &eb);
+    uint128 p = product_of(ma << 10, mb << 10), q = {0, 0}; /* 2^124 <= p < 2^126, 2^125 <= q < 2^126 */
+    int unit = ea + eb - 20;
+    bool negative = (a < 0) != (b < 0);
+    if (c != 0) {
+        q.high = significand_of(c, &ec) << 9;
+        const int apart = unit - (ec - 73);
+        if (apart > 0) q = shifted_down(q, apart);
+        else p = shifted_down(p, -apart);
+        if (apart < 0) unit = ec - 73;
+    }
+    if (negative == (c < 0)) {
+        const uint64_t low = p.low + q.low;
+        p = (uint128){p.high + q.high + (low < q.low), low};
+        return nearest_double(negative, p, unit);
+    }
+    if (p.high == q.high && p.low == q.low) return 0;
+    if (p.high < q.high || (p.high == q.high && p.low < q.low)) {
+        const uint128 swap = p;
+        p = q;
+        q = swap;
+        negative = !negative;
+    }
+    p = (uint128){p.high - q.high - (p.low < q.low), p.low - q.low};
+    return nearest_double(negative, p, unit);
+}
+
+/* FUSED: where fma is the processor's instruction; and in double also glibc's function for x86-64, which runs that
+   instruction, or else an exact emulation. A builtin, because without optimisation gcc calls the C library for the others. */
+#ifdef __GNUC__
+#define BUILTIN(name) __builtin_##name
+#else
+#define BUILTIN(name) name
+#endif
+#if defined(FLIS_SOFT_FMA)
+#elif defined(FLIS_DOUBLE)
+#if defined(FP_FAST_FMA) || defined(__FMA__) || defined(__aarch64__) || (defined(__GLIBC__) && defined(__x86_64__))
+#define FUSED BUILTIN(fma)
+#endif
+#elif defined(FP_FAST_FMAF) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define FUSED BUILTIN(fmaf)
+#endif
+
+/* fma(a, b, c) = a b + c, rounded once: the hardware's where there is one; C libraries' own are far slower than ours, or
+   wrong. SPEC 1.1. */
 static inline flis_real fused(flis_real a, flis_real b, flis_real c)
 {
-#if defined(FLIS_DOUBLE)
-    return fma(a, b, c);
-#elif (defined(FP_FAST_FMAF) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)) && !defined(FLIS_SOFT_FMA)
-    return fmaf(a, b, c);
+#if defined(FUSED)
+    return FUSED(a, b, c);
+#elif defined(FLIS_DOUBLE)
+    return flis_fma(a, b, c);
 #else
     return fma_soft(a, b, c);
 #endif
+}
+
+static bool rounds_to(flis_ctx *ctx, const char *name, double got, double wanted, const char *advice)
+{
+    if (got == wanted) return true;
+    return flis_fail(
+        ctx, "this build's %s is not rounded as IEEE 754 requires (got %a, wanted %a): results would differ; %s", name,
+        got, wanted, advice);
+}
+
+/* What is used of libm's rounded functions, on operands where known C libraries are wrong. mingw's fma and sqrt compute in
+   x87 registers and round twice; glibc's fma for mips64el breaks ties wrongly (seen under qemu); others add after rounding
+   the product. SPEC 1.1. */
+static bool libm_is_exact(flis_ctx *ctx)
+{
+    static const struct {
+        double x, root;
+        float x32, root32;
+    } roots[] = {{2435, 0x1.8ac40868f92c1p+5, 0x1.000002p+0f, 1},
+                 {10809, 0x1.9fdd886b151a7p+6, 0x1.fffffep-1f, 0x1.fffffep-1f},
+                 {0x1p-1074, 0x1p-537, 3, 0x1.bb67aep+0f}};
+    static const struct {
+        flis_real a, b, c, sum;
+    } sums[] = {
+#ifdef FLIS_DOUBLE
+        {1, 1, 0x1p-53, 1},
+        {0x1.0000000000001p+0, 1, 0x1p-53, 0x1.0000000000002p+0},
+        {0x1.0000000000001p+0, 0x1.0000000000001p+0, -0x1.0000000000002p+0, 0x1p-104},
+        {0x1.0000002p+0, 0x1.ffffffcp-1, -0x1p-200, 0x1.fffffffffffffp-1},
+        {0x1p-600, 0x1.0000000000001p-475, 0, 0x1p-1074},
+#else
+        {1, 1, 0x1p-24f, 1},
+        {0x1.000002p+0f, 1, 0x1p-24f, 0x1.000004p+0f},
+        {0x1.000002p+0f, 0x1.000002p+0f, -0x1.000004p+0f, 0x1p-46f},
+        {4097, 4099, -0x1p-60f, 16793602},
+        {0x1p-75f, 0x1.000002p-75f, 0, 0x1p-149f},
+#endif
+        {REAL_MAX, 2, -REAL_MAX, REAL_MAX}};
+    static const char BY_PROCESSOR[] =
+        "compile with optimisation, which replaces the C library's function by an instruction";
+    bool ok = true;
+    for (size_t i = 0; ok && i < sizeof roots / sizeof *roots; i++) {
+        volatile double x = roots[i].x;
+        volatile float x32 = roots[i].x32;
+        ok = rounds_to(ctx, "sqrt", sqrt(x), roots[i].root, BY_PROCESSOR) &&
+             rounds_to(ctx, "sqrtf", (double)sqrtf(x32), (double)roots[i].root32, BY_PROCESSOR);
+    }
+    for (size_t i = 0; ok && i < sizeof sums / sizeof *sums; i++) {
+        volatile flis_real a = sums[i].a, b = sums[i].b, c = sums[i].c;
+        ok = rounds_to(ctx, "fma", (double)fused(a, b, c), (double)sums[i].sum, "compile with -DFLIS_SOFT_FMA");
+    }
+    volatile double below = -0x1p-1074, large = 0x1.fffffffffffffp+51;
+    return ok && rounds_to(ctx, "floor", floor(below), -1, BY_PROCESSOR) &&
+           rounds_to(ctx, "floor", floor(large), 0x1.ffffffffffffep+51, BY_PROCESSOR);
 }
 
 /* (-1)^sign 2^(exponent - 15) 1.fraction; exponent 0: fraction 2^-24; exponent 31: infinity or NaN. Exact. SPEC 1.12. */

@@ -64,7 +64,12 @@ static void fuzz_safetensors(flis_ctx *ctx, const uint8_t *data, size_t size)
 
 static void fuzz_pickle(flis_ctx *ctx, const uint8_t *data, size_t size)
 {
-    conversion o = {.all = true, .quiet = true, .in = in_file("in.ckpt", data, size)};
+    static const char *const without[] = {"*a*"};
+    conversion o = {.quiet = true, .in = in_file("in.ckpt", data, size), .without = without};
+    o.all = size % 5 > 0; /* each option for a part of the inputs */
+    o.ema = size % 5 == 1;
+    o.key = size % 5 == 2 ? "." : size % 5 == 3 ? "a" : NULL;
+    o.withouts = size % 5 == 4;
     o.out = scratch("out.safetensors");
     convert_checkpoint(ctx, &o);
     if (flis_ok(ctx)) remove(o.out);

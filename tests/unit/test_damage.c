@@ -577,7 +577,7 @@ static void read_checkpoint(const bytes *b, char *error)
 static const float DATA[4];
 
 /* Pickles that need much stack depth, time or memory to read. */
-enum { TUPLES, MARKS, DOUBLES, LINE, MILLION, STORAGES, LARGE };
+enum { TUPLES, MARKS, DOUBLES, LINE, MILLIONS, STORAGES, LARGE };
 
 static void put_large(bytes *b, int kind)
 {
@@ -594,7 +594,8 @@ static void put_large(bytes *b, int kind)
     }
     if (kind == LINE) put(b, "c", 1);
     for (int i = 0; kind == LINE && i < 5000; i++) put(b, "a", 1);
-    for (int i = 0; kind == MILLION && i < 1000000; i++) put(b, ")", 1);
+    if (kind == MILLIONS) put(b, "N", 1);
+    for (int i = 0; kind == MILLIONS && i < 2000000; i++) put(b, "Q", 1);
     static const char before[] = "X\7\0\0\0storageq\0"
                                  "0ctorch\nFloatStorage\nq\1"
                                  "0X\3\0\0\0cpuq\2"
@@ -628,9 +629,12 @@ static void checkpoint_rows(table *t, bytes *b)
     }
     static bytes pickle;
     for (int i = 0; i < LARGE; i++) {
-        static const char *const large[LARGE] = {
-            "60000 tuples in one another", "60000 marks",      "lists of twice the one before, 100 deep",
-            "a line of 5000 characters",   "a million tuples", "65537 storages"};
+        static const char *const large[LARGE] = {"60000 tuples in one another",
+                                                 "60000 marks",
+                                                 "lists of twice the one before, 100 deep",
+                                                 "a line of 5000 characters",
+                                                 "two million persistent ids",
+                                                 "65537 storages"};
         put_large(&pickle, i);
         const part parts[2] = {{"a/data.pkl", pickle.at, pickle.count, 0}, {"a/data/0", DATA, sizeof DATA, 0}};
         put_zip(b, parts, 2);
@@ -1613,7 +1617,7 @@ static void folder_rows(table *t, bytes *b)
         /* weights: 0 complete, 1 cut, 2 missing */
         {"folder", {"{}", "{}", "{}"}, {0, 0, 0}, true},
         {"folder with configurations",
-         {"{\"attention_head_dim\":[5,10,20,20],\"num_attention_heads\":null,\"layers_per_block\":2,\"up_block_types\":"
+         {"{\"attention_head_dim\":[8,8,8,8],\"num_attention_heads\":null,\"layers_per_block\":2,\"up_block_types\":"
           "[\"UpBlock2D\"]}",
           "{\"block_out_channels\":[32,64],\"scaling_factor\":0.18215,\"norm_num_groups\":16}",
           "{\"num_attention_heads\":2}"},
@@ -1635,6 +1639,7 @@ static void folder_rows(table *t, bytes *b)
         {"heads as text", {"{\"attention_head_dim\":\"8\"}", "{}", "{}"}, {0, 0, 0}, false},
         {"heads of nothing", {"{\"attention_head_dim\":[]}", "{}", "{}"}, {0, 0, 0}, false},
         {"heads a list of text", {"{\"attention_head_dim\":[\"8\"]}", "{}", "{}"}, {0, 0, 0}, false},
+        {"heads of several numbers", {"{\"attention_head_dim\":[5,10,20,20]}", "{}", "{}"}, {0, 0, 0}, false},
         {"heads 65537", {"{}", "{}", "{\"num_attention_heads\":65537}"}, {0, 0, 0}, false},
         {"heads true", {"{}", "{}", "{\"num_attention_heads\":true}"}, {0, 0, 0}, false},
         {"blocks 0", {"{\"layers_per_block\":0}", "{}", "{}"}, {0, 0, 0}, false},

@@ -5,23 +5,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Where a tensor's values are read: in the file, or in a part of it that is in memory. */
+/* Where a tensor's values are read: in its storage, or in a part of it that is in memory. */
 typedef struct window {
-    uint64_t at;
+    uint64_t at; /* byte of the storage */
     unsigned char *bytes;
 } window;
 
 /* Loads the part of the storage that a tensor which is not contiguous spans, if that is not much more than the tensor: without
    it, a transposed matrix needs a read for each value. */
-static bool window_open(checkpoint *c, const value *v, uint64_t count, window *w)
+static bool window_open(checkpoint *c, const tensor *t, uint64_t count, window *w)
 {
-    const uint64_t most = (uint64_t)128 << 20, size = flis_dtype_size(v->u.tensor.storage->dtype);
+    const uint64_t most = (uint64_t)128 << 20, size = flis_dtype_size(t->dtype);
     uint64_t extent = 1;
-    *w = (window){v->u.tensor.storage->at + v->u.tensor.offset * size, NULL};
-    for (int i = 0; i < v->u.tensor.rank; i++) extent += (v->u.tensor.shape[i] - 1) * v->u.tensor.stride[i];
+    *w = (window){t->offset * size, NULL};
+    for (int i = 0; i < t->rank; i++) extent += (t->shape[i] - 1) * t->stride[i];
     if (extent * size > most || extent > 4 * count + 65536) return true;
     w->bytes = flis_alloc(c->ctx, (size_t)(extent * size), 1);
-    return w->bytes && read_at(c, w->at, w->bytes, (size_t)(extent * size));
+    return w->bytes && read_storage(c, t->storage, w->at, w->bytes, (size_t)(extent * size));
 }
 
 static double float_at(const unsigned char *bytes, flis_dtype dtype)
@@ -46,7 +46,7 @@ enum { PIECE = 8192 };
 static bool put_values(checkpoint *c, flis_writer *writer, const ckpt_tensor *of, const unsigned char *bytes,
                        size_t now, bool to_half, uint64_t *non_finite)
 {
-    const flis_dtype dtype = of->tensor->u.tensor.storage->dtype;
+    const flis_dtype dtype = of->value->u.tensor->dtype;
     const size_t size = flis_dtype_size(dtype);
     double values[PIECE];
     if (dtype > FLIS_BF16) return flis_write_raw(c->ctx, writer, bytes, now);
@@ -66,24 +66,23 @@ static bool put_values(checkpoint *c, flis_writer *writer, const ckpt_tensor *of
 static bool copy_values(checkpoint *c, flis_writer *writer, const ckpt_tensor *of, bool to_half, uint64_t *non_finite)
 {
     unsigned char bytes[8 * PIECE];
-    const value *v = of->tensor;
-    const size_t size = flis_dtype_size(v->u.tensor.storage->dtype);
+    const tensor *t = of->value->u.tensor;
+    const size_t size = flis_dtype_size(t->dtype);
     uint64_t index[FLIS_MAX_DIMS] = {0}, count = 1, run = 1;
-    int inner = v->u.tensor.rank; /* dimensions inner..rank-1 are one contiguous run */
-    window w = {v->u.tensor.storage->at + v->u.tensor.offset * size, NULL};
+    int inner = t->rank; /* dimensions inner..rank-1 are one contiguous run */
+    window w = {t->offset * size, NULL};
     size_t kept = 0; /* values in `bytes`, not written yet */
     bool good = true;
-    for (int i = 0; i < v->u.tensor.rank; i++) count *= v->u.tensor.shape[i];
-    while (inner > 0 && (v->u.tensor.shape[inner - 1] == 1 || v->u.tensor.stride[inner - 1] == run))
-        run *= v->u.tensor.shape[--inner];
-    if (count && inner > 0) good = window_open(c, v, count, &w);
+    for (int i = 0; i < t->rank; i++) count *= t->shape[i];
+    while (inner > 0 && (t->shape[inner - 1] == 1 || t->stride[inner - 1] == run)) run *= t->shape[--inner];
+    if (count && inner > 0) good = window_open(c, t, count, &w);
     for (uint64_t done = 0; good && done < count; done += run) {
         uint64_t from = 0;
-        for (int i = 0; i < inner; i++) from += index[i] * v->u.tensor.stride[i];
+        for (int i = 0; i < inner; i++) from += index[i] * t->stride[i];
         for (uint64_t part = 0; good && part < run;) {
             const size_t now = run - part < PIECE - kept ? (size_t)(run - part) : PIECE - kept;
             if (w.bytes) memcpy(bytes + kept * size, w.bytes + (from + part) * size, now * size);
-            else good = read_at(c, w.at + (from + part) * size, bytes + kept * size, now * size);
+            else good = read_storage(c, t->storage, w.at + (from + part) * size, bytes + kept * size, now * size);
             part += now;
             kept += now;
             if (kept < PIECE) continue;
@@ -91,7 +90,7 @@ static bool copy_values(checkpoint *c, flis_writer *writer, const ckpt_tensor *o
             kept = 0;
         }
         for (int i = inner; i-- > 0;) {
-            if (++index[i] < v->u.tensor.shape[i]) break;
+            if (++index[i] < t->shape[i]) break;
             index[i] = 0;
         }
     }
@@ -120,25 +119,33 @@ static void write_metadata(checkpoint *c, flis_writer *writer, const conversion 
 
 static void write_tensors(checkpoint *c, const conversion *o)
 {
-    size_t count = 0;
+    enum { SHOWN = 3 };
+    size_t count = 0, warned = 0;
     ckpt_tensor *list = choose_tensors(c, o, &count);
     flis_writer *writer = list ? flis_write_begin(c->ctx, o->out) : NULL;
     if (writer) write_metadata(c, writer, o);
     for (size_t i = 0; writer && i < count; i++) {
-        const value *v = list[i].tensor;
-        flis_dtype dtype = v->u.tensor.storage->dtype;
-        flis_write_declare(c->ctx, writer, list[i].name, narrows(o, dtype) ? FLIS_F16 : dtype, v->u.tensor.rank,
-                           v->u.tensor.shape);
+        const tensor *t = list[i].value->u.tensor;
+        flis_write_declare(c->ctx, writer, list[i].name, narrows(o, t->dtype) ? FLIS_F16 : t->dtype, t->rank, t->shape);
     }
     for (size_t i = 0; writer && i < count; i++) {
         uint64_t non_finite = 0;
-        if (!copy_values(c, writer, &list[i], narrows(o, list[i].tensor->u.tensor.storage->dtype), &non_finite)) break;
-        if (!non_finite || o->quiet) continue;
+        if (!copy_values(c, writer, &list[i], narrows(o, list[i].value->u.tensor->dtype), &non_finite)) break;
+        if (!non_finite || o->quiet || ++warned > SHOWN) continue;
         fputs("ckpt2safetensors: warning: tensor ", stderr);
         print_name(stderr, list[i].name);
         fprintf(stderr, ": %llu of its values are NaN or infinite\n", (unsigned long long)non_finite);
     }
-    if (writer && flis_write_end(c->ctx, writer) && !o->quiet) fprintf(stderr, "%s: %zu tensors\n", o->out, count);
+    if (warned > SHOWN)
+        fprintf(stderr, "ckpt2safetensors: warning: %zu more tensors have values that are NaN or infinite\n",
+                warned - SHOWN);
+    const bool done = writer && flis_write_end(c->ctx, writer);
+    for (size_t i = 0; done && !o->quiet && i < c->notes; i++) {
+        fputs("ckpt2safetensors: ", stderr);
+        print_name(stderr, c->note[i]);
+        fputc('\n', stderr);
+    }
+    if (done && !o->quiet) fprintf(stderr, "%s: %zu tensors\n", o->out, count);
     free(list);
 }
 

@@ -5,7 +5,10 @@
 
 static value *next_pickle(checkpoint *c, uint64_t *left)
 {
-    return unpickle(c->ctx, c->path, c->in, c->size, left, &c->pool, &c->storages);
+    pickle_bytes from = {c->in, NULL, c->size, *left};
+    value *v = unpickle(c->ctx, c->path, &from, &c->pool, &c->storages);
+    *left = from.left;
+    return v;
 }
 
 /* Locates the next storage: its number of values in 8 bytes, then the values. */
@@ -22,13 +25,24 @@ static bool next_storage(checkpoint *c, const value *key, uint64_t *at)
     if (little_endian(bytes, 8) != s->numel)
         return flis_fail(c->ctx, "%s: storage %.200s: got %llu values, wanted %llu", c->path, s->key,
                          (unsigned long long)little_endian(bytes, 8), (unsigned long long)s->numel);
-    if (s->numel > (c->size - *at) / flis_dtype_size(s->dtype))
-        return flis_fail(c->ctx, "%s: storage %.200s: got %llu bytes to the end of the file, wanted %llu values of %s",
-                         c->path, s->key, (unsigned long long)(c->size - *at), (unsigned long long)s->numel,
-                         flis_dtype_name(s->dtype));
+    if (!s->size)
+        return flis_fail(c->ctx, "%s: storage %.200s %s, and what follows it cannot be found", c->path, s->key,
+                         s->refused);
+    if (s->numel > (c->size - *at) / s->size)
+        return flis_fail(
+            c->ctx, "%s: cut short: storage %.200s: got %llu bytes to the end of the file, wanted %llu values of %s",
+            c->path, s->key, (unsigned long long)(c->size - *at), (unsigned long long)s->numel, storage_type(s));
     s->at = *at;
     *at += storage_size(s);
     return s->located = true;
+}
+
+/* 0x1950a86a20f9469cfc6c, in binary or (protocols 0 and 1) as text. */
+static bool is_magic(const value *v)
+{
+    static const char binary[] = "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", text[] = "119547037146038801333356L";
+    if (!v || v->kind != TEXT) return false;
+    return (v->u.text.length == 10 && memcmp(v->u.text.bytes, binary, 10) == 0) || strcmp(v->u.text.bytes, text) == 0;
 }
 
 /* The old format: pickles of a magic number, a protocol number, system information and the object; a list of storage keys;
@@ -38,10 +52,12 @@ bool read_legacy(checkpoint *c)
     uint64_t left = c->size;
     rewind(c->in);
     const value *magic = next_pickle(c, &left);
-    if (!magic || magic->kind != TEXT || magic->u.text.length != 10 ||
-        memcmp(magic->u.text.bytes, "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 10) != 0) {
-        c->ctx->error[0] = 0; /* an error of the machine only means that this is not a pickle */
-        return flis_fail(c->ctx, "%s: neither a zip file nor an old torch.save file", c->path);
+    if (!is_magic(magic)) {
+        c->ctx->error[0] = 0; /* an error of the machine only means that this is another pickle */
+        return flis_fail(c->ctx,
+                         "%s: is a Python pickle that torch.save did not write (pickle.dump and joblib.dump write such "
+                         "files), wanted torch.save(model.state_dict(), PATH)",
+                         c->path);
     }
     next_pickle(c, &left); /* the protocol's number */
     const value *system = next_pickle(c, &left), *little = dict_get(system, "little_endian");

@@ -1,9 +1,9 @@
 /* ckpt2safetensors - turns a PyTorch checkpoint (.ckpt, .pt) into a safetensors file, without PyTorch and without ever
  * executing the pickle in it.
  *
- * A pickle is a program for a stack machine that may call anything. This program interprets the part of that machine that torch.save
- * needs. What may be called is a fixed list: OrderedDict, tensors and parameters from storages, and a few inert classes that PyTorch
- * Lightning stores beside the weights. Any other global is refused by name. This is not a general pickle reader.
+ * A pickle is a program for a stack machine that may call anything. This program interprets the machine and calls nothing: a few
+ * functions of PyTorch describe dictionaries and tensors, and whatever any other function or class would have made is an inert
+ * value. Only a tensor that depends on an inert value is refused, and only where it would be written.
  *
  * Formats: torch.save's zip archive (zip.c) and the stream of pickles before it (legacy.c).
  */
@@ -14,8 +14,16 @@
 
 typedef struct options {
     conversion c;
-    const char **set; /* room for every argument */
+    const char **set, **without; /* room for every argument */
 } options;
+
+static bool add_without(void *user, const char *text)
+{
+    options *o = user;
+    if (!*text) return false;
+    o->without[o->c.withouts++] = text;
+    return true;
+}
 
 /* KEY=VALUE: a key that was not given before, and a number above 0 where flis reads a number. */
 static bool add_metadata(void *user, const char *text)
@@ -49,6 +57,17 @@ static const option OPTIONS[] = {
      .kind = OPTION_FLAG,
      .offset = offsetof(options, c.all),
      .help = "keep model_ema.* too; default: they are left out"},
+    {.name = "key",
+     .kind = OPTION_TEXT,
+     .value = "NAME",
+     .offset = offsetof(options, c.key),
+     .help = "take the weights under this key (a.b: key b in a; \".\": the top); default: the only ones"},
+    {.name = "without",
+     .kind = OPTION_CALL,
+     .value = "PATTERN",
+     .parse = add_without,
+     .wanted = "a name, or a pattern with *",
+     .help = "leave out the tensors of these names; may be repeated"},
     {.name = "set",
      .kind = OPTION_CALL,
      .value = "KEY=VALUE",
@@ -76,6 +95,7 @@ static int run(options *o, int argc, char **argv)
     o->c.in = argv[0];
     o->c.out = argv[1];
     o->c.set = o->set;
+    o->c.without = o->without;
     if (flis_init(&ctx)) {
         ctx.interrupted = catch_signals();
         if (input_check(&ctx, o->c.in)) convert_checkpoint(&ctx, &o->c);
@@ -86,9 +106,10 @@ static int run(options *o, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    options o = {.set = calloc((size_t)argc + 1, sizeof *o.set)};
-    if (!o.set) return 1;
-    const int status = run(&o, argc, argv);
+    options o = {.set = calloc((size_t)argc + 1, sizeof *o.set),
+                 .without = calloc((size_t)argc + 1, sizeof *o.without)};
+    const int status = o.set && o.without ? run(&o, argc, argv) : 1;
     free(o.set);
+    free(o.without);
     return status;
 }

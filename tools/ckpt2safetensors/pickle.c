@@ -1,5 +1,5 @@
-/* pickle.c - the stack machine that runs a pickle: instructions, stack and memo (Python's Lib/pickletools.py). The globals that a
- * pickle may call are in globals.c.
+/* pickle.c - the stack machine that runs a pickle: instructions, stack and memo (Python's Lib/pickletools.py, protocols 0 to 5).
+ * What a call would make is decided in globals.c. No call is made.
  */
 #include "tools/ckpt2safetensors/pickle.h"
 
@@ -8,6 +8,8 @@
 #include <string.h>
 
 static const size_t MOST_MEMO = (size_t)1 << 22;
+/* Nothing reads more of a text: names and keys are short, and what is longer (an array of NumPy, say) is no weight. */
+enum { TEXT_KEPT = 1 << 16 };
 
 bool bad_pickle(machine *m, const char *what)
 {
@@ -17,9 +19,14 @@ bool bad_pickle(machine *m, const char *what)
 
 static bool get_bytes(machine *m, void *out, size_t count)
 {
+    pickle_bytes *from = m->from;
     if (!flis_ok(m->ctx)) return false;
-    if (count > m->left || fread(out, 1, count, m->in) != count) return bad_pickle(m, "the pickle ended early");
-    m->left -= count;
+    if (count > from->left) return bad_pickle(m, "the pickle ended early");
+    if (from->at) {
+        memcpy(out, from->at, count);
+        from->at += count;
+    } else if (fread(out, 1, count, from->in) != count) return bad_pickle(m, "the pickle ended early");
+    from->left -= count;
     return true;
 }
 
@@ -117,24 +124,36 @@ static value *last_values(machine *m, size_t count, value_kind kind)
 
 static value *get_text(machine *m, uint64_t length)
 {
+    const size_t kept = length < TEXT_KEPT ? (size_t)length : TEXT_KEPT;
     value *v = new_value(m, TEXT);
-    if (length > m->left) {
+    if (length > m->from->left) {
         bad_pickle(m, "a string is longer than the pickle");
         return NULL;
     }
-    if (!v || !(v->u.text.bytes = pool_take(m->ctx, m->pool, (size_t)length + 1))) return NULL;
-    v->u.text.length = (size_t)length;
-    v->u.text.bytes[length] = 0;
-    return get_bytes(m, v->u.text.bytes, (size_t)length) ? v : NULL;
+    if (!v || !(v->u.text.bytes = pool_take(m->ctx, m->pool, kept + 1))) return NULL;
+    v->u.text.length = kept;
+    v->u.text.bytes[kept] = 0;
+    if (!get_bytes(m, v->u.text.bytes, kept)) return NULL;
+    for (length -= kept; length;) {
+        unsigned char skipped[4096];
+        const size_t now = length < sizeof skipped ? (size_t)length : sizeof skipped;
+        if (!get_bytes(m, skipped, now)) return NULL;
+        length -= now;
+    }
+    return v;
 }
 
 /* A line without its line feed; for the text instructions of protocol 0. */
 static value *get_line(machine *m)
 {
-    char line[4096];
-    size_t length = 0;
-    while (length < sizeof line && get_bytes(m, line + length, 1) && line[length] != '\n') length++;
-    if (!flis_ok(m->ctx) || length == sizeof line) {
+    char first[256], *line = first;
+    size_t length = 0, room = sizeof first;
+    while (get_bytes(m, line + length, 1) && line[length] != '\n' && ++length < TEXT_KEPT) {
+        if (length < room) continue;
+        line = pool_grow(m->ctx, m->pool, line, length, room *= 2);
+        if (!line) return NULL;
+    }
+    if (!flis_ok(m->ctx) || length == TEXT_KEPT) {
         bad_pickle(m, "a line is too long");
         return NULL;
     }
@@ -143,6 +162,20 @@ static value *get_line(machine *m)
     memcpy(v->u.text.bytes, line, length);
     v->u.text.bytes[length] = 0;
     v->u.text.length = length;
+    return v;
+}
+
+/* STRING: a line in quotes. */
+static value *get_quoted(machine *m)
+{
+    value *v = get_line(m);
+    if (!v) return NULL;
+    char *text = v->u.text.bytes;
+    const size_t length = v->u.text.length;
+    if (length < 2 || (*text != '\'' && *text != '"') || text[length - 1] != *text) return v;
+    v->u.text.length = length - 2;
+    memmove(text, text + 1, length - 2);
+    text[length - 2] = 0;
     return v;
 }
 
@@ -175,13 +208,16 @@ static void recall(machine *m, uint64_t index)
 
 static value *integer(machine *m, int64_t number)
 {
+    const bool small = number >= 0 && number < 256;
+    if (small && m->small[number]) return m->small[number];
     value *v = new_value(m, INT);
     if (v) v->u.integer = number;
+    if (small) m->small[number] = v;
     return v;
 }
 
-/* LONG1, LONG4: little-endian two's complement of `length` bytes. A number of more than 8 bytes becomes a text: only torch's
-   magic number is that long, and nothing computes with it. */
+/* LONG1, LONG4: little-endian two's complement of `length` bytes. A number of more than 8 bytes becomes a text: nothing computes
+   with torch's magic number or with the state of a random generator. */
 static value *get_long(machine *m, uint64_t length)
 {
     if (length > 8) return get_text(m, length);
@@ -203,9 +239,9 @@ static value *get_double(machine *m)
 
 static value *truth(machine *m, bool is)
 {
-    value *v = new_value(m, BOOL);
-    if (v) v->u.integer = is;
-    return v;
+    value **kept = &m->truth[is];
+    if (!*kept && (*kept = new_value(m, BOOL))) (*kept)->u.integer = is;
+    return *kept;
 }
 
 static value *text_number(machine *m, bool floating)
@@ -219,18 +255,21 @@ static value *text_number(machine *m, bool floating)
     errno = 0;
     const int64_t whole = floating ? 0 : strtoll(line->u.text.bytes, &end, 10);
     if (end == line->u.text.bytes || (*end && strcmp(end, "L"))) bad_pickle(m, "a line that is not a number");
-    else if (!floating && errno == ERANGE) bad_pickle(m, "a line with a number beyond 64 bits");
+    if (!floating && errno == ERANGE) return line; /* beyond 64 bits: nothing computes with it */
     if (!floating) return integer(m, whole);
     value *v = new_value(m, FLOAT);
     if (v) v->u.number = number;
     return v;
 }
 
-/* BUILD: the state is dropped. torch sets an OrderedDict's _metadata this way, and nothing reads that. */
+/* BUILD: the state of an inert object is kept, because weights may be in it; any other is dropped. torch sets an OrderedDict's
+   _metadata this way, and nothing reads that. */
 static void build(machine *m)
 {
-    value *state = pop(m), *object = top(m);
-    if (state && object && object->kind != DICT && object->kind != INERT && object->kind != TENSOR)
+    value *state = pop(m), *target = top(m);
+    if (!state || !target) return;
+    if (target->kind == INERT) target->u.object->state = state;
+    else if (target->kind != DICT && target->kind != TENSOR && target->kind != GLOBAL)
         bad_pickle(m, "it sets the state of a value that has none");
 }
 
@@ -242,9 +281,14 @@ static void set_items(machine *m, bool marked)
     if (!pairs || !dict || !flis_ok(m->ctx)) return;
     if ((dict->kind != DICT && dict->kind != INERT) || pairs->u.list.count % 2)
         bad_pickle(m, "it sets an item of a value that is not a dictionary");
-    for (size_t i = 0; dict->kind == DICT && i < pairs->u.list.count; i++) append_value(m, dict, pairs->u.list.item[i]);
+    if (dict->kind == INERT) {
+        if (!dict->u.object->items) dict->u.object->items = new_value(m, DICT);
+        dict = dict->u.object->items;
+    }
+    for (size_t i = 0; i < pairs->u.list.count; i++) append_value(m, dict, pairs->u.list.item[i]);
 }
 
+/* What is appended to an inert object is dropped: weights have names. */
 static void append_items(machine *m, bool marked)
 {
     value *items = marked ? new_value(m, TUPLE) : last_values(m, 1, TUPLE);
@@ -253,6 +297,25 @@ static void append_items(machine *m, bool marked)
     if (!items || !list || !flis_ok(m->ctx)) return;
     if (list->kind != LIST && list->kind != INERT) bad_pickle(m, "it appends to a value that is not a list");
     for (size_t i = 0; list->kind == LIST && i < items->u.list.count; i++) append_value(m, list, items->u.list.item[i]);
+}
+
+/* The values above the mark as arguments; class: the first of them is what they are given to (OBJ), else a global (INST). */
+static void call_marked(machine *m, value *class)
+{
+    value *arguments = new_value(m, TUPLE);
+    take_marked(m, arguments);
+    if (!arguments || !flis_ok(m->ctx)) return;
+    if (!class) {
+        if (!arguments->u.list.count) {
+            bad_pickle(m, "an object without a class");
+            return;
+        }
+        class = arguments->u.list.item[0];
+        arguments->u.list.item++;
+        arguments->u.list.count--;
+        arguments->u.list.room--;
+    }
+    push(m, call_global(m, class, arguments));
 }
 
 static void marked(machine *m, value_kind kind)
@@ -267,7 +330,10 @@ static void marked(machine *m, value_kind kind)
 static bool step_constant(machine *m, unsigned char op)
 {
     switch (op) {
-    case 'N': push(m, new_value(m, NONE)); return true;
+    case 'N':
+        if (!m->none) m->none = new_value(m, NONE);
+        push(m, m->none);
+        return true;
     case 0x88:
     case 0x89: push(m, truth(m, op == 0x88)); return true;                           /* NEWTRUE, NEWFALSE */
     case 'J': push(m, integer(m, (int32_t)(uint32_t)get_number(m, 4))); return true; /* BININT */
@@ -286,8 +352,9 @@ static bool step_constant(machine *m, unsigned char op)
     case 'U':
     case 'C': push(m, get_text(m, get_number(m, 1))); return true;
     case 0x8d:
-    case 0x8e: push(m, get_text(m, get_number(m, 8))); return true;
-    case 'S':
+    case 0x8e:
+    case 0x96: push(m, get_text(m, get_number(m, 8))); return true; /* BINUNICODE8, BINBYTES8, BYTEARRAY8 */
+    case 'S': push(m, get_quoted(m)); return true;
     case 'V': push(m, get_line(m)); return true;
     case '}': push(m, new_value(m, DICT)); return true;
     case ']':
@@ -301,9 +368,12 @@ static bool step_constant(machine *m, unsigned char op)
 /* Instructions that combine values on the stack. False: `op` is not one of them. */
 static bool step_stack(machine *m, unsigned char op)
 {
-    value *a, *b;
+    value *a;
     switch (op) {
-    case '0': pop(m); return true;
+    case '0':
+        if (m->depth && m->stack[m->depth - 1]->kind == MARK) m->depth--;
+        else pop(m);
+        return true;
     case '1':
         a = new_value(m, TUPLE);
         take_marked(m, a);
@@ -321,27 +391,59 @@ static bool step_stack(machine *m, unsigned char op)
     case 0x90: append_items(m, true); return true; /* APPENDS, ADDITEMS */
     case 's': set_items(m, false); return true;
     case 'u': set_items(m, true); return true;
+    case 'b': build(m); return true;
+    default: return false;
+    }
+}
+
+/* EXT1, EXT2, EXT4: a global by its number in a table of the program that wrote the file. */
+static value *extension(machine *m, uint64_t code)
+{
+    value *v = new_value(m, GLOBAL);
+    if (!v) return NULL;
+    v->u.global.call = G_INERT;
+    v->u.global.name = pool_text(m->ctx, m->pool, "extension code %llu", (unsigned long long)code);
+    return v;
+}
+
+/* Instructions that name something, or that would call it. False: `op` is not one of them. */
+static bool step_object(machine *m, unsigned char op)
+{
+    value *a, *b;
+    switch (op) {
+    case 0x92:
+        pop(m); /* NEWOBJ_EX: the keywords; then as NEWOBJ */
+    /* fall through */
     case 'R':
-    case 0x81:
+    case 0x81: /* REDUCE, NEWOBJ */
         b = pop(m);
         a = pop(m);
         push(m, call_global(m, a, b));
-        return true; /* REDUCE, NEWOBJ */
-    case 'b': build(m); return true;
+        return true;
+    case 'o': call_marked(m, NULL); return true; /* OBJ */
     case 'c':
+    case 'i':
         a = get_line(m);
         b = get_line(m);
-        push(m, find_global(m, a, b));
+        a = find_global(m, a, b);
+        if (op == 'c') push(m, a);
+        else if (a) call_marked(m, a); /* INST */
         return true;
     case 0x93:
         b = pop(m);
         a = pop(m);
         push(m, find_global(m, a, b));
         return true; /* STACK_GLOBAL */
-    case 'Q':
-        a = pop(m);
+    case 0x82: push(m, extension(m, get_number(m, 1))); return true;
+    case 0x83: push(m, extension(m, get_number(m, 2))); return true;
+    case 0x84: push(m, extension(m, get_number(m, 4))); return true;
+    case 'P':
+    case 'Q': /* PERSID, BINPERSID */
+        a = op == 'P' ? get_line(m) : pop(m);
         if (a) push(m, make_storage(m, a));
-        return true; /* BINPERSID */
+        return true;
+    case 0x97: push(m, make_object(m, "a buffer outside the pickle", NULL)); return true; /* NEXT_BUFFER */
+    case 0x98: top(m); return true;                                                       /* READONLY_BUFFER */
     default: return false;
     }
 }
@@ -387,24 +489,19 @@ static bool step_memo(machine *m, unsigned char op)
 }
 
 /* SPEC 10.7. */
-value *unpickle(flis_ctx *ctx, const char *path, FILE *in, uint64_t size, uint64_t *left, pool *p, storages *known)
+value *unpickle(flis_ctx *ctx, const char *path, pickle_bytes *from, pool *p, storages *known)
 {
-    machine m = {.ctx = ctx, .path = path, .in = in, .left = *left, .size = size, .pool = p, .storages = known};
-    value *result = NULL;
+    machine m = {.ctx = ctx, .path = path, .from = from, .pool = p, .storages = known};
     uint64_t memoized = 0;
     while (flis_ok(ctx)) {
         unsigned char op = 0;
-        m.at = m.size - m.left;
+        m.at = from->size - from->left;
         if (!get_bytes(&m, &op, 1)) break;
-        if (op == '.') {
-            result = pop(&m);
-            break;
-        }
+        if (op == '.') return pop(&m);
         if (op == 0x94) remember(&m, memoized++, top(&m)); /* MEMOIZE */
-        else if (!step_constant(&m, op) && !step_stack(&m, op) && !step_memo(&m, op))
+        else if (!step_constant(&m, op) && !step_stack(&m, op) && !step_object(&m, op) && !step_memo(&m, op))
             flis_fail(ctx, "%s: not a checkpoint that torch.save wrote: at byte %llu of its pickle: instruction 0x%02x",
                       path, (unsigned long long)m.at, op);
     }
-    *left = m.left;
-    return flis_ok(ctx) ? result : NULL;
+    return NULL;
 }

@@ -5,7 +5,8 @@
 #include <string.h>
 
 enum { POOL_PIECE = 1 << 16 };
-static const size_t POOL_LIMIT = (size_t)96 << 20; /* a checkpoint of 10,000 tensors takes about 10 MB */
+/* A checkpoint of 10,000 tensors takes about 10 MB; beside them there may be lists of file names and of losses. */
+static const size_t POOL_LIMIT = (size_t)160 << 20;
 
 void *pool_take(flis_ctx *ctx, pool *p, size_t size)
 {
@@ -45,6 +46,17 @@ void pool_free(pool *p)
         free(p->pieces);
         p->pieces = next;
     }
+}
+
+char *pool_text(flis_ctx *ctx, pool *p, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    char *kept = pool_take(ctx, p, strlen(text) + 1);
+    return kept ? strcpy(kept, text) : NULL;
 }
 
 const value *dict_get(const value *dict, const char *key)
@@ -99,5 +111,10 @@ bool storage_insert(flis_ctx *ctx, pool *p, storages *all, storage *s)
 
 uint64_t storage_size(const storage *s)
 {
-    return s->numel * flis_dtype_size(s->dtype);
+    return s->size && s->numel > UINT64_MAX / s->size ? UINT64_MAX : s->numel * s->size;
+}
+
+const char *storage_type(const storage *s)
+{
+    return s->refused ? "another type" : flis_dtype_name(s->dtype);
 }

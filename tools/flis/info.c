@@ -139,7 +139,9 @@ int run_info(job *j)
     if (!j->words) return missing_argument(j->program, "MODEL");
     if (j->words > 1) return unexpected_argument(j->program, j->word[1]);
     j->set.model = j->word[0];
+    ctx->dry = true; /* a model of another kind is listed as well, before it is named */
     flis_file *file = find_model(j) ? flis_model_open(ctx, j->model_path) : NULL;
+    ctx->dry = false;
     if (!file) return 1;
     for (size_t i = 0; i < file->count; i++) {
         int part = part_of(file->entry[i].name);
@@ -166,6 +168,7 @@ int run_info(job *j)
         if (j->set.diffable) printf("]\n");
         else printf("] %zu:%llu-%llu\n", e->shard, (unsigned long long)e->begin, (unsigned long long)e->end);
     }
+    if (flis_ok(ctx)) flis_model_check(ctx, file);
     flis_file_close(file);
     return job_status(j);
 }
