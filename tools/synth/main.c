@@ -19,7 +19,7 @@ static const option OPTIONS[] = {
     {.name = "half",
      .kind = OPTION_FLAG,
      .offset = offsetof(options, half),
-     .help = "store F16: each value rounded to nearest"},
+     .help = "store F16 in place of F32: each value rounded to nearest"},
 };
 
 static const program SYNTH = {
@@ -44,7 +44,12 @@ int main(int argc, char **argv)
     const preset *p = preset_find(argv[0]);
     if (!p) return usage_error(&SYNTH, "unknown preset '%s': wanted tinyA, tinyB or sd14", argv[0]);
     preset made = *p;
-    if (o.tokens) made.clip.vocab = (size_t)o.tokens;
+    char name[64];
+    if (o.tokens && o.tokens != p->clip.vocab) { /* no longer the preset that ports know by its name */
+        snprintf(name, sizeof name, "%s --tokens %llu", p->name, (unsigned long long)o.tokens);
+        made.name = name;
+        made.clip.vocab = (size_t)o.tokens;
+    }
     if (flis_init(&ctx)) {
         ctx.interrupted = catch_signals();
         preset_write(&ctx, &made, argv[1], o.half ? FLIS_F16 : FLIS_F32, true);

@@ -45,15 +45,17 @@ static bool read_captions(flis_ctx *ctx, photos *f)
 /* classes.txt, and how many tokens each name adds to a prompt. */
 static bool read_classes(flis_ctx *ctx, photos *f, const flis_vocab *vocab)
 {
-    char path[PATH_ROOM];
+    char path[PATH_ROOM + 32];
     flis_prompt prompt;
-    snprintf(path, sizeof path, "%s/classes.txt", f->path);
+    snprintf(path, PATH_ROOM, "%s/classes.txt", f->path);
     if (!classes_read(ctx, path, &f->classes)) return false;
     for (int label = 0; label < CLASS_LABELS; label++) {
         const flis_phrase phrase = {f->classes.name[label], label};
         if (!phrase.text) continue;
-        if (!flis_prompt_make(ctx, vocab, &phrase, 1, &prompt))
-            return flis_fail_in(ctx, phrase.text), flis_fail_in(ctx, path);
+        if (!flis_prompt_make(ctx, vocab, &phrase, 1, &prompt)) {
+            snprintf(path + strlen(path), 32, ": label %d", label);
+            return flis_fail_in(ctx, path);
+        }
         f->tokens[label] = prompt.classes > prompt.tokens ? prompt.classes : prompt.tokens;
         flis_prompt_free(&prompt);
     }

@@ -45,22 +45,28 @@ static void fingerprint(const options *o, char *out, size_t room)
              o->things ? " things" : "", o->stage == SEGMENTER && o->model ? " through an autoencoder" : "", later);
 }
 
-/* Where two texts of options differ first: the length of what is equal before the name of that option. */
-static size_t first_difference(const char *a, const char *b)
+/* True if a text of options begins with a name and a value, "seed 1", not with a flag. */
+static bool has_value(const char *text)
 {
-    size_t at = 0, word = 0, before = 0;
-    for (; a[at] && a[at] == b[at]; at++)
-        if (a[at] == ' ') before = word, word = at + 1;
-    const bool value = (a[word] >= '0' && a[word] <= '9') || (b[word] >= '0' && b[word] <= '9');
-    return value ? before : word;
+    const size_t name = strcspn(text, " ");
+    return strncmp(text, "set ", 4) == 0 || (text[name] && text[name + 1] >= '0' && text[name + 1] <= '9');
 }
 
-/* The first word or two of a text: "seed 1". */
+/* Where two texts of options differ first: at which option. */
+static size_t first_difference(const char *a, const char *b)
+{
+    size_t i = 0, word = 0, before = 0;
+    for (; a[i] && a[i] == b[i]; i++)
+        if (a[i] == ' ') before = word, word = i + 1;
+    if ((!a[i] && b[i] == ' ') || (!b[i] && a[i] == ' ')) return i; /* one has more options */
+    return has_value(a + before) ? before : word;
+}
+
+/* Of the option at the start of a text. */
 static int option_length(const char *text)
 {
     const size_t name = strcspn(text, " ");
-    return (int)(text[name] && text[name + 1] >= '0' && text[name + 1] <= '9' ? name + 1 + strcspn(text + name + 1, " ")
-                                                                              : name);
+    return (int)(has_value(text) ? name + 1 + strcspn(text + name + 1, " ") : name);
 }
 
 static bool check_options(job *j, const flis_file *file)
@@ -70,9 +76,11 @@ static bool check_options(job *j, const flis_file *file)
     fingerprint(&j->o, now, sizeof now);
     if (!saved) return flis_fail(&j->ctx, "%s: is not the state of a training: it names no options", path);
     if (strcmp(saved, now) == 0) return true;
-    const size_t at = first_difference(saved, now);
+    const char *was = saved + first_difference(saved, now), *is = now + (was - saved);
+    was += *was == ' ';
+    is += *is == ' ';
     return flis_fail(&j->ctx, "%s: its options were \"%s\", wanted \"%s\": \"%.*s\" is not \"%.*s\"", path, saved, now,
-                     option_length(saved + at), saved + at, option_length(now + at), now + at);
+                     option_length(was), was, option_length(is), is);
 }
 
 /* ---- Origins ----------------------------------------------------------------------------------------------------- */
@@ -164,9 +172,10 @@ static bool check_origins(job *j, const flis_file *file)
 bool state_check(job *j)
 {
     if (!j->o.resume) {
-        if (kind_of_file(j->o.state) == FILE_REGULAR)
-            job_warn(j, "%s: is the state of an earlier training, and will be replaced (--resume would continue it)",
-                     j->o.state);
+        if (kind_of_file(j->o.state) == FILE_REGULAR && kind_of_file(j->o.out) == FILE_ABSENT)
+            job_warn(
+                j, "%s: is the state of a training that is not finished, and will be replaced (--resume continues it)",
+                j->o.state);
         return flis_ok(&j->ctx);
     }
     flis_file *file = flis_file_open(&j->ctx, j->o.state);
