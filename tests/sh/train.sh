@@ -123,6 +123,9 @@ field() {
     mv $map map.png
     fails "a picture without a label map" 1 'data/labels/000002.png: cannot be opened' "$train" $layout -o x.safetensors
     mv map.png $map
+    mv $first picture.png && ln -s /dev/null $first
+    fails "a picture that is no file" 1 'data/pictures/000001.png: is not a regular file' "$train" $layout -o x.safetensors
+    mv picture.png $first
     fails "the log over a picture" 1 'data/pictures/000001.png: is an input too' "$train" $layout -o x.safetensors --log $first
     head -200 "$vocab" >other.txt
     fails "a vocabulary of another size" 1 'other.txt: got a vocabulary of [0-9]* tokens, wanted 1000, as many as the text encoder of t.safetensors has' \
@@ -151,6 +154,13 @@ field() {
     fails "resuming with another vocabulary" 1 'its training had another --vocab: got copy.txt with SHA-256' \
         "$train" layout --model t.safetensors --vocab copy.txt --data data --size 64 --batch 1 -o r.safetensors --steps 9 --resume
     ok "resuming with its own" "$train" $layout -o r.safetensors --steps 9 --resume -q
+    # A step of this takes far longer than a second. It is left in the middle, or the weights are not made yet.
+    "$train" vae -o s0.safetensors --batch 64 --crop 128 --steps 2 2>stopped &
+    running=$!
+    sleep 1
+    kill -TERM $running
+    wait $running
+    ok "a signal does not wait for the end of a step" grep -q 'stopped at step 0; --resume continues$\|interrupted$' stopped
 }
 
 # ---- Refusals ----------------------------------------------------------------------------------------------------

@@ -49,6 +49,16 @@ static void one_sample(flis_ctx *ctx, const flis_vocab *vocab, latents *l)
     for (size_t i = 0; i < 2 * 3; i++) l->label[i] = (uint8_t)(250 + i);
 }
 
+/* The type that tokens have in a file of latents. */
+static flis_dtype type_in_file(flis_ctx *ctx, const char *path)
+{
+    flis_file *file = flis_file_open(ctx, path);
+    const flis_entry *ids = file ? flis_file_find(file, "ids") : NULL;
+    const flis_dtype type = ids ? ids->dtype : FLIS_BOOL;
+    flis_file_close(file);
+    return type;
+}
+
 /* Ids above 32767 reach the file and the batch. */
 void test_field_tokens(void)
 {
@@ -69,6 +79,9 @@ void test_field_tokens(void)
               back.moments[47] == 0x3C00 + 47 && back.label[5] == 255,
           "a file of latents does not keep its values");
     CHECK(latents_check(&ctx, path, &back, vocab), "%s", ctx.error);
+    CHECK(type_in_file(&ctx, path) == FLIS_I32, "large tokens are not I32");
+    for (int i = 0; i < FLIS_TOKENS; i++) l.ids[i] = INT16_MAX;
+    CHECK(latents_write(&ctx, path, &l) && type_in_file(&ctx, path) == FLIS_I16, "small tokens are not I16, as ever");
     int32_t ids[FLIS_TOKENS], empty[2] = {last - 1, last};
     float class_ids[FLIS_TOKENS];
     size_t n = 0;
