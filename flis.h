@@ -155,8 +155,8 @@ typedef struct flis_ctx {
 } flis_ctx;
 
 /* Everything zero, threads = what OpenMP would use (1 without it). Checks once that this machine and build keep IEEE
-   arithmetic (no flush to zero, no excess precision, no contraction); fails with a sentence if not. Call it before
-   anything else: a context that was not initialised is refused. */
+   arithmetic (no flush to zero, no excess precision, no contraction; sqrt, floor and fma rounded exactly); fails with a
+   sentence if not. Call it before anything else: a context that was not initialised is refused. */
 bool flis_init(flis_ctx *ctx);
 /* Frees the arena. The error text stays readable. NULL is accepted. */
 void flis_free(flis_ctx *ctx);

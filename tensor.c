@@ -1062,7 +1062,7 @@ static uint128 shifted_down(uint128 a, int n)
 }
 
 /* m of |x| = m 2^exponent, 2^52 <= m < 2^53, for a finite x that is not 0. */
-static uint64_t significand(double x, int *exponent)
+static uint64_t significand_of(double x, int *exponent)
 {
     const uint64_t u = bits_of(x), one = (uint64_t)1 << 52;
     const int field = (int)(u >> 52 & 0x7ff);
@@ -1073,7 +1073,7 @@ static uint64_t significand(double x, int *exponent)
 }
 
 /* +-m 2^exponent, 0 < m < 2^127, rounded to the nearest double, ties to even; subnormals are multiples of 2^-1074. */
-static double nearest(bool negative, uint128 m, int exponent)
+static double nearest_double(bool negative, uint128 m, int exponent)
 {
     while (m.high < (uint64_t)1 << 62) {
         m = (uint128){m.high << 1 | m.low >> 63, m.low << 1};
@@ -1087,7 +1087,7 @@ static double nearest(bool negative, uint128 m, int exponent)
     const uint64_t rest = digits - (kept << drop), half = (uint64_t)1 << (drop - 1);
     kept += rest > half || (rest == half && (kept & 1));
     const int field = exponent + drop + 1074; /* the leading digit of kept, 2^52, adds 1; no such digit: subnormal */
-    const uint64_t infinite = (uint64_t)0x7ff << 52, u = field > 0x7fe ? infinite : ((uint64_t)field << 52) + kept;
+    const uint64_t u = ((uint64_t)field << 52) + kept, infinite = (uint64_t)0x7ff << 52;
     return from_bits(sign | (u < infinite ? u : infinite));
 }
 
@@ -1099,12 +1099,12 @@ double flis_fma(double a, double b, double c)
     if (!isfinite(a) || !isfinite(b) || a == 0 || b == 0) return a * b + c; /* the product is exact, or no number */
     if (!isfinite(c)) return c + c;
     int ea, eb, ec;
-    const uint64_t ma = significand(a, &ea), mb = significand(b, &eb);
+    const uint64_t ma = significand_of(a, &ea), mb = significand_of(b, &eb);
     uint128 p = product_of(ma << 10, mb << 10), q = {0, 0}; /* 2^124 <= p < 2^126, 2^125 <= q < 2^126 */
     int unit = ea + eb - 20;
     bool negative = (a < 0) != (b < 0);
     if (c != 0) {
-        q.high = significand(c, &ec) << 9;
+        q.high = significand_of(c, &ec) << 9;
         const int apart = unit - (ec - 73);
         if (apart > 0) q = shifted_down(q, apart);
         else p = shifted_down(p, -apart);
@@ -1113,7 +1113,7 @@ double flis_fma(double a, double b, double c)
     if (negative == (c < 0)) {
         const uint64_t low = p.low + q.low;
         p = (uint128){p.high + q.high + (low < q.low), low};
-        return nearest(negative, p, unit);
+        return nearest_double(negative, p, unit);
     }
     if (p.high == q.high && p.low == q.low) return 0;
     if (p.high < q.high || (p.high == q.high && p.low < q.low)) {
@@ -1123,11 +1123,11 @@ double flis_fma(double a, double b, double c)
         negative = !negative;
     }
     p = (uint128){p.high - q.high - (p.low < q.low), p.low - q.low};
-    return nearest(negative, p, unit);
+    return nearest_double(negative, p, unit);
 }
 
-/* FUSED: where fma is the processor's instruction; and in double also glibc's function for x86-64, which runs that
-   instruction, or else an exact emulation. A builtin, because without optimisation gcc calls the C library for the others. */
+/* FUSED: where fma is the processor's instruction; and in double also glibc's function for x86, which is exact (it runs that
+   instruction where the processor has one). A builtin, because without optimisation gcc calls the C library for the others. */
 #ifdef __GNUC__
 #define BUILTIN(name) __builtin_##name
 #else
@@ -1135,7 +1135,8 @@ double flis_fma(double a, double b, double c)
 #endif
 #if defined(FLIS_SOFT_FMA)
 #elif defined(FLIS_DOUBLE)
-#if defined(FP_FAST_FMA) || defined(__FMA__) || defined(__aarch64__) || (defined(__GLIBC__) && defined(__x86_64__))
+#if defined(FP_FAST_FMA) || defined(__FMA__) || defined(__aarch64__) || \
+    (defined(__GLIBC__) && (defined(__x86_64__) || defined(__i386__)))
 #define FUSED BUILTIN(fma)
 #endif
 #elif defined(FP_FAST_FMAF) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
@@ -1170,8 +1171,10 @@ static bool libm_is_exact(flis_ctx *ctx)
 {
     static const struct {
         double x, root;
-    } roots[] = {{2435, 0x1.8ac40868f92c1p+5}, {10809, 0x1.9fdd886b151a7p+6}, {0x1p-1074, 0x1p-537}},
-      roots32[] = {{0x1.000002p+0, 1}, {0x1.fffffep-1, 0x1.fffffep-1}, {3, 0x1.bb67aep+0}};
+        float x32, root32;
+    } roots[] = {{2435, 0x1.8ac40868f92c1p+5, 0x1.000002p+0f, 1},
+                 {10809, 0x1.9fdd886b151a7p+6, 0x1.fffffep-1f, 0x1.fffffep-1f},
+                 {0x1p-1074, 0x1p-537, 3, 0x1.bb67aep+0f}};
     static const struct {
         flis_real a, b, c, sum;
     } sums[] = {
@@ -1194,9 +1197,9 @@ static bool libm_is_exact(flis_ctx *ctx)
     bool ok = true;
     for (size_t i = 0; ok && i < sizeof roots / sizeof *roots; i++) {
         volatile double x = roots[i].x;
-        volatile float x32 = (float)roots32[i].x;
+        volatile float x32 = roots[i].x32;
         ok = rounds_to(ctx, "sqrt", sqrt(x), roots[i].root, BY_PROCESSOR) &&
-             rounds_to(ctx, "sqrtf", sqrtf(x32), roots32[i].root, BY_PROCESSOR);
+             rounds_to(ctx, "sqrtf", (double)sqrtf(x32), (double)roots[i].root32, BY_PROCESSOR);
     }
     for (size_t i = 0; ok && i < sizeof sums / sizeof *sums; i++) {
         volatile flis_real a = sums[i].a, b = sums[i].b, c = sums[i].c;

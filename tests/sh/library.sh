@@ -67,6 +67,34 @@ check "every program, library and header is installed" everything
 version() { [ "$("$prefix/bin/flis" --version | grep -o '[0-9.]*' | head -n 1)" = "$(sed -n 's/^#define FLIS_VERSION "\(.*\)"/\1/p' "$prefix/include/flis.h")" ]; }
 check "the installed command runs" version
 
+# ---- Start
+
+# flis_init on a C library whose functions round wrongly, imitated by macros: it must fail and name the function.
+refused() { # MESSAGE MACROS...
+    wanted=$1
+    shift
+    cat >"$dir/start.c" <<'END'
+#include "flis.h"
+#include <stdio.h>
+int main(void)
+{
+    flis_ctx ctx;
+    puts(flis_init(&ctx) ? "accepted" : ctx.error);
+    return 0;
+}
+END
+    echo '#include <math.h>' >"$dir/wrong.h"
+    printf '#define %s\n' "$@" >>"$dir/wrong.h"
+    $CC -std=c99 -ffp-contract=off -fno-math-errno -I"$root" -include "$dir/wrong.h" "$dir/start.c" "$root/tensor.c" -o "$dir/start" -lm &&
+        "$dir/start" | grep -e "$wanted"
+}
+check "correct functions are accepted at start" refused '^accepted$' 'NOTHING'
+check "a wrong sqrt is refused at start" refused 'sqrt is not rounded as IEEE 754' 'sqrt(x) (sqrt(x) * 1.0000000000000002)'
+check "a wrong sqrtf is refused at start" refused 'sqrtf is not rounded as IEEE 754' 'sqrtf(x) (float)(sqrtf(x) * 1.00000006)'
+check "a wrong floor is refused at start" refused 'floor is not rounded as IEEE 754' 'floor(x) floor((x) + 0x1p-53)'
+check "a wrong fma is refused at start" refused 'fma is not rounded as IEEE 754' 'FP_FAST_FMAF' \
+    '__builtin_fmaf(a, b, c) ((a) * (b) + (c))' 'fmaf(a, b, c) ((a) * (b) + (c))'
+
 # ---- Symbols
 
 names() { nm "$1" 2>/dev/null | sed -n 's/^[0-9a-f]* [TDBRC] //p' | sort -u; }

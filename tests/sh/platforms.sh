@@ -16,7 +16,9 @@ jobs=$(nproc 2>/dev/null || echo 2)
 
 # name|compiler|CFLAGS (empty: the Makefile's, -O3 -march=native)|make's arguments|emulator|digest's arguments|packages
 # A name ending in -64 is the double-precision build. A row whose compiler is =NAME runs that row's binary. "x87" must be
-# refused. Three kinds of rows do not run the digest: golden-… write the conformance vectors with another row's objects, and the
+# refused by the compiler, refused-… at start: these call functions of the C library that round wrongly (mingw's sqrt without
+# optimisation; mingw's fma and fmaf, and mips64el's fma, which the macros declare to be the processor's). Windows programs run
+# under wine, in a prefix of their own. Three kinds of rows do not run the digest: golden-… write the conformance vectors with another row's objects, and the
 # files must equal tests/golden; checks-… run the checks of tests/unit/test_ops.c, every operation against its naive loop, with
 # the tiles of the target; fma compares 10^8 cases of the emulated fma with the processor's or the C library's.
 table() {
@@ -46,11 +48,14 @@ riscv64|riscv64-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-riscv64||gcc-riscv64-linu
 ppc64le|powerpc64le-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-ppc64le||gcc-powerpc64le-linux-gnu libc6-dev-ppc64el-cross qemu-user
 s390x|s390x-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-s390x||gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user
 mips|mips-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-mips||gcc-mips-linux-gnu libc6-dev-mips-cross qemu-user
+mips64el|mips64el-linux-gnuabi64-gcc|-O2|LDFLAGS=-static|qemu-mips64el||gcc-mips64el-linux-gnuabi64 libc6-dev-mips64el-cross qemu-user
+windows|x86_64-w64-mingw32-gcc|-O2|LDFLAGS=-static|wine||gcc-mingw-w64-x86-64 wine wine64
 s390x-file|=s390x|||qemu-s390x|-m build/tinyA.safetensors|
 golden-sse2|=gcc-sse2|||||
 golden-m32|=gcc-m32|||||
 golden-s390x|=s390x|||qemu-s390x||
 golden-mips|=mips|||qemu-mips||
+golden-windows|=windows|||wine||
 checks-v3|gcc|-O3 -march=x86-64-v3||||gcc libc6-dev
 checks-sse2|gcc|-O3 -march=x86-64||||gcc libc6-dev
 checks-aarch64|aarch64-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-aarch64|-q|gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
@@ -59,6 +64,11 @@ gcc-native-64|gcc|||||gcc libc6-dev
 gcc-m32-64|i686-linux-gnu-gcc|-O2 -msse2 -mfpmath=sse|OPENMP=0 LDFLAGS=-static|||gcc-i686-linux-gnu libc6-dev-i386-cross
 aarch64-64|aarch64-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-aarch64||gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 s390x-64|s390x-linux-gnu-gcc|-O2|LDFLAGS=-static|qemu-s390x||gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user
+windows-64|x86_64-w64-mingw32-gcc|-O2|LDFLAGS=-static|wine||gcc-mingw-w64-x86-64 wine wine64
+refused-sqrt|x86_64-w64-mingw32-gcc|-O0|LDFLAGS=-static|wine||gcc-mingw-w64-x86-64 wine wine64
+refused-fma|x86_64-w64-mingw32-gcc|-O2 -DFP_FAST_FMAF|LDFLAGS=-static|wine||gcc-mingw-w64-x86-64 wine wine64
+refused-fma-64|x86_64-w64-mingw32-gcc|-O2 -DFP_FAST_FMA|LDFLAGS=-static|wine||gcc-mingw-w64-x86-64 wine wine64
+refused-mips-64|mips64el-linux-gnuabi64-gcc|-O2 -DFP_FAST_FMA|LDFLAGS=-static|qemu-mips64el||gcc-mips64el-linux-gnuabi64 libc6-dev-mips64el-cross qemu-user
 END
 }
 
@@ -69,6 +79,19 @@ fi
 for wanted; do
     table | cut -d'|' -f1 | grep -qxF -e "$wanted" || { echo "platforms.sh: no platform $wanted; -l lists them" >&2; exit 2; }
 done
+
+# Without a display, messages and questions; nothing of the user's own prefix is touched.
+WINEPREFIX=$PWD/build/wine WINEDEBUG=-all WINEDLLOVERRIDES='mscoree=;mshtml='
+export WINEPREFIX WINEDEBUG WINEDLLOVERRIDES
+# 700 MB, made in 10 seconds; wine's server writes to it for a few seconds after the last program.
+remove_prefix() {
+    for _ in 1 2 3 4 5 6 7 8; do
+        rm -rf build/wine 2>/dev/null && return
+        sleep 1
+    done
+}
+trap remove_prefix EXIT
+trap 'exit 1' HUP INT TERM
 
 # ---- Packages ---------------------------------------------------------------------------------------------------
 
@@ -99,9 +122,9 @@ END
     link=
     case $options in *-static*) link=-static ;; esac
     # shellcheck disable=SC2086
-    $compiler $flags build/usable.c -o build/usable $link 2>/dev/null && $emulator build/usable >/dev/null 2>&1
+    $compiler $flags build/usable.c -o build/usable.exe $link 2>/dev/null && $emulator build/usable.exe >/dev/null 2>&1
     works=$?
-    rm -f build/usable build/usable.c
+    rm -f build/usable.exe build/usable.c
     return $works
 }
 
@@ -131,7 +154,8 @@ build() {
     [ -z "$flags" ] || set -- "$@" "CFLAGS=$flags"
     case $of in *-64) set -- "$@" CPPFLAGS=-DFLIS_DOUBLE ;; esac
     # shellcheck disable=SC2086
-    $MAKE --no-print-directory -s -j"$jobs" "$@" $options "$program" >"build/platform-$of/log" 2>&1
+    $MAKE --no-print-directory -s -j"$jobs" "$@" $options "$program" >"build/platform-$of/log" 2>&1 || return 1
+    case $compiler in *-mingw32-*) program=$program.exe ;; esac
 }
 
 # A platform without IEEE arithmetic must be refused with this error message.
@@ -141,6 +165,18 @@ must_refuse() {
         say "$name" "$what" - refused "as required: $(echo "$sentence" | head -n 1)"
         refused=$((refused + 1))
     else differs - "refused, but not with the expected message: see build/platform-$name/log"; fi
+}
+
+# A program whose C library rounds wrongly must be refused at start, with this error message.
+must_refuse_at_start() {
+    build || { differs - "does not build: $(grep -m 1 -i error "build/platform-$of/log")"; return; }
+    $emulator "$program" digest >"build/platform-$name/digest.txt" 2>"build/platform-$name/err"
+    status=$?
+    sentence=$(grep -o "this build's [a-z]* is not rounded as IEEE 754 requires" "build/platform-$name/err")
+    if [ $status = 1 ] && [ -n "$sentence" ] && [ ! -s "build/platform-$name/digest.txt" ]; then
+        say "$name" "$what" - refused "as required: $sentence"
+        refused=$((refused + 1))
+    else differs - "exit $status, but must be refused with the expected message: see build/platform-$name/err"; fi
 }
 
 # Runs the digest and compares it; names the first stage that differs.
@@ -183,6 +219,7 @@ END
     case $name in
     golden-*) golden; return ;;
     x87) must_refuse; return ;;
+    refused-*) must_refuse_at_start; return ;;
     fma) check "${FMA_CASES:-100000000}" 'fma_*'; return ;;
     checks-*) check 100000 'ops_*'; return ;;
     esac

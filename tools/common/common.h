@@ -79,6 +79,7 @@ int finish(const char *name, const flis_ctx *ctx, int status);
 /* ---- The machine (machine.c): everything outside C99, with fallbacks ---------------------------------------------- */
 
 double seconds_now(void); /* since an arbitrary moment; monotonic where the system has such a clock */
+void binary_stdout(void); /* Windows: data on stdout is the same bytes as elsewhere, lines end in LF alone */
 bool is_terminal(FILE *stream);
 bool wants_color(FILE *stream); /* a terminal, and NO_COLOR is not set */
 /* The first Ctrl-C (or SIGTERM, SIGHUP) sets the flag, for ctx->interrupted; the second ends the program. Ignored signals stay

@@ -10,6 +10,10 @@
 #else
 #define HAVE_POSIX 0
 #endif
+#ifdef _WIN32
+#include <fcntl.h>
+#include <io.h>
+#endif
 
 #include "tools/common/common.h"
 
@@ -34,6 +38,13 @@ double seconds_now(void)
     return omp_get_wtime();
 #else
     return (double)time(NULL);
+#endif
+}
+
+void binary_stdout(void)
+{
+#ifdef _WIN32
+    _setmode(_fileno(stdout), _O_BINARY);
 #endif
 }
 

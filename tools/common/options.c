@@ -179,6 +179,7 @@ static int read_one(const program *p, void *options, int argc, char **argv, int 
 int options_read(const program *p, void *options, int argc, char **argv, int *words)
 {
     bool over = false;
+    binary_stdout();
     *words = 0;
     for (int i = 1; i < argc; i++) {
         char *text = argv[i];
