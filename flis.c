@@ -2294,10 +2294,8 @@ static bool layout_from_json(flis_ctx *ctx, const char *path, const flis_json *j
         return layout_fail(ctx, path, picture, "layout_path: got %.40s, wanted the name of a file",
                            picture->type == FLIS_STRING ? "an empty string or a NUL character"
                                                         : flis_json_got(picture));
-    char *picture_path = layout_find(ctx, path, picture);
-    bool ok = picture_path && flis_read_label(ctx, picture_path, &out->label);
-    free(picture_path);
-    return ok;
+    out->label_path = layout_find(ctx, path, picture);
+    return out->label_path && flis_read_label(ctx, out->label_path, &out->label);
 }
 
 /* A layout from the disk: its JSON, and the label map beside it. SPEC 10.9. */
@@ -2366,6 +2364,8 @@ bool flis_layout_set_label(flis_ctx *ctx, flis_layout *layout, const uint8_t *la
     if (!copy) return false;
     memcpy(copy, label, height * width);
     free(layout->label.pixels);
+    free(layout->label_path); /* the map is no longer that file's */
+    layout->label_path = NULL;
     layout->label = (flis_picture){width, height, 1, copy};
     return true;
 }
@@ -2377,6 +2377,7 @@ void flis_layout_free(flis_layout *layout)
     for (size_t i = 0; i < layout->count; i++) free(layout->phrase[i].text);
     free(layout->phrase);
     free(layout->label.pixels);
+    free(layout->label_path);
     memset(layout, 0, sizeof *layout);
 }
 

@@ -217,6 +217,7 @@ typedef struct flis_layout {
     size_t count;
     flis_phrase *phrase; /* in the order of the prompt */
     flis_picture label; /* 1 channel, one class id per pixel, of any size; width 0: no layout, plain Stable Diffusion */
+    char *label_path;   /* the file that flis_layout_read took the label map from; NULL: none. malloc'ed */
 } flis_layout;
 /* {"text_label_mapping": {"phrase": id, …} or [["phrase", id], …], "layout_path": "file"}. A relative layout_path is
    looked for beside the JSON, then (as the authors write "examples/x.png") its base name beside the JSON, then as given

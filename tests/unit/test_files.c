@@ -1185,7 +1185,7 @@ void test_layout_warnings(void)
     uint8_t pixels[64 * 64] = {0};
     char got[2048] = "";
     flis_phrase phrases[] = {{"sky", 0}, {"boat", 5}, {"style", -1}, {"rock", 9}, {"sun", 6}};
-    flis_layout layout = {5, phrases, {64, 64, 1, pixels}};
+    flis_layout layout = {5, phrases, {64, 64, 1, pixels}, NULL};
     flis_ctx ctx;
     flis_init(&ctx);
     for (int i = 0; i < 64 * 64; i++)

@@ -395,7 +395,7 @@ void test_library_refuses(void)
     const size_t used = ctx.arena.used;
     for (int row = 0; row < ROWS; row++) {
         flis_phrase phrase = {sea, 0};
-        flis_layout layout = {1, &phrase, {4, 4, 1, pixels}};
+        flis_layout layout = {1, &phrase, {4, 4, 1, pixels}, NULL};
         call c = {&ctx, model, vocab, &layout, small_options(), NULL, {7, 7, 7, pixels}, NULL};
         c.options_at = &c.options;
         c.out = &c.picture;
@@ -413,7 +413,7 @@ void test_library_refuses(void)
         CHECK(ctx.arena.used == used && flis_ok(&ctx), "row %d: the arena has %zu bytes in use", row, ctx.arena.used);
     }
     flis_phrase phrase = {sea, 0};
-    flis_layout layout = {1, &phrase, {4, 4, 1, pixels}};
+    flis_layout layout = {1, &phrase, {4, 4, 1, pixels}, NULL};
     flis_options options = small_options();
     flis_picture before, after;
     CHECK(flis_model_generate(&ctx, model, vocab, &layout, &options, &before), "%s", ctx.error);
