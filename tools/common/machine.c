@@ -3,6 +3,7 @@
 #define _FILE_OFFSET_BITS 64
 #define _XOPEN_SOURCE 700
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -140,6 +141,49 @@ bool same_file(const char *a, const char *b)
     char first[KEY_ROOM], second[KEY_ROOM];
     return kind_of_file(a) != FILE_ABSENT && kind_of_file(b) != FILE_ABSENT && file_key(a, first) &&
            file_key(b, second) && strcmp(first, second) == 0;
+}
+
+bool is_pipe(const char *path)
+{
+#if HAVE_POSIX
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISFIFO(s.st_mode);
+#else
+    return !path;
+#endif
+}
+
+bool leads_to_terminal(const char *path)
+{
+    if (strcmp(path, "-") == 0) return is_terminal(stdout);
+#if HAVE_POSIX
+    struct stat s;
+    if (stat(path, &s) != 0 || !S_ISCHR(s.st_mode)) return false;
+    const int file = open(path, O_WRONLY | O_NOCTTY | O_NONBLOCK);
+    const bool terminal = file >= 0 && isatty(file);
+    if (file >= 0) close(file);
+    return terminal;
+#else
+    return false;
+#endif
+}
+
+bool leads_to_stdout(const char *path)
+{
+    if (strcmp(path, "-") == 0) return true;
+#if HAVE_POSIX
+    struct stat s, t;
+    return stat(path, &s) == 0 && fstat(STDOUT_FILENO, &t) == 0 && s.st_dev == t.st_dev && s.st_ino == t.st_ino;
+#else
+    return false;
+#endif
+}
+
+void ignore_broken_pipes(void)
+{
+#ifdef SIGPIPE
+    signal(SIGPIPE, SIG_IGN);
+#endif
 }
 
 bool make_folder(flis_ctx *ctx, const char *path)

@@ -1,29 +1,58 @@
 /* outputs.c - files that programs write: completely or not at all, and never over what is read. */
 #include "tools/common/common.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-bool output_check(flis_ctx *ctx, const char *path)
+/* Opens the output for a moment. A pipe is not opened: its reader would take the close for the end of the data. */
+static bool try_output(flis_ctx *ctx, const char *path, char **partial)
 {
     flis_output o;
+    *partial = NULL;
+    if (strcmp(path, "-") != 0 && is_pipe(path)) {
+        ignore_broken_pipes();
+        return flis_ok(ctx);
+    }
     const bool good = flis_output_open(ctx, path, &o) != NULL;
+    if (good && o.partial) *partial = path_with(ctx, o.partial, "");
+    else if (good) ignore_broken_pipes(); /* a sentence in place of a silent end */
     flis_output_abort(&o);
+    return good && flis_ok(ctx);
+}
+
+bool output_check(flis_ctx *ctx, const char *path)
+{
+    char *partial;
+    const bool good = try_output(ctx, path, &partial);
+    free(partial);
     return good;
+}
+
+bool binary_check(flis_ctx *ctx, const char *path)
+{
+    if (!path || !leads_to_terminal(path)) return flis_ok(ctx);
+    return flis_fail(ctx, "%s: is a terminal, and binary data would go to it; wanted a file or a pipe", path);
 }
 
 bool output_write(flis_ctx *ctx, const char *path, const void *bytes, size_t length)
 {
     flis_output o;
     FILE *stream = flis_output_open(ctx, path, &o);
-    if (stream) fwrite(bytes, 1, length, stream);
+    errno = 0;
+    if (stream && fwrite(bytes, 1, length, stream) != length)
+        flis_fail(ctx, "%s: cannot be written: %s", path, errno ? strerror(errno) : "the disk may be full");
     return flis_output_close(ctx, &o);
 }
 
 bool output_remove(const char *path)
 {
-    char target[PATH_ROOM];
-    return resolve_links(path, target) && kind_of_file(target) == FILE_REGULAR && remove(target) == 0;
+    flis_ctx ctx = FLIS_CTX_PLAIN;
+    char *partial, target[PATH_ROOM];
+    const bool kept = kind_of_file(path) == FILE_REGULAR && try_output(&ctx, path, &partial) && partial;
+    if (!kept) return false; /* a pipe, a device, a redirected standard output */
+    free(partial);
+    return resolve_links(path, target) && remove(target) == 0;
 }
 
 /* ---- No output over an input --------------------------------------------------------------------------------------- */
@@ -55,18 +84,17 @@ static const target *find_target(const targets *t, const char *key)
 static void add_target(targets *t, const char *path)
 {
     target *next = &t->at[t->count];
+    const bool standard = strcmp(path, "-") == 0;
     next->path = path;
-    if (file_key(path, next->key)) t->count++;
+    if (file_key(standard ? "/dev/stdout" : path, next->key)) t->count++;
+    else if (standard) strcpy(t->at[t->count++].key, "-");
 }
 
 /* The name that the bytes of an output have until they are complete must not be that of another output. */
 static bool check_partial(const targets *t, const target *one)
 {
-    char key[KEY_ROOM];
-    flis_output o;
-    flis_output_open(t->ctx, one->path, &o);
-    char *partial = o.partial ? path_with(t->ctx, o.partial, "") : NULL;
-    flis_output_abort(&o);
+    char key[KEY_ROOM], *partial;
+    try_output(t->ctx, one->path, &partial);
     const target *other = partial && file_key(partial, key) ? find_target(t, key) : NULL;
     if (other)
         flis_fail(t->ctx, "%s: is where %s is kept until it is complete; wanted another name", other->path, one->path);

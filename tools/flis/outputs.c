@@ -38,7 +38,8 @@ bool job_check_outputs(job *j, const flis_layout *layout)
     for (size_t i = 0; i < sizeof given / sizeof *given; i++) add_input(j, &in, given[i]);
     if (layout) add_input(j, &in, layout->label_path);
     add_model(j, &in);
-    if (flis_ok(&j->ctx)) outputs_check(&j->ctx, (const char *const *)in.name, in.count, out, sizeof out / sizeof *out);
+    if (binary_check(&j->ctx, s->out) && binary_check(&j->ctx, s->trace))
+        outputs_check(&j->ctx, (const char *const *)in.name, in.count, out, sizeof out / sizeof *out);
     names_free(&in);
     return flis_ok(&j->ctx);
 }
