@@ -67,6 +67,7 @@ typedef struct targets {
     flis_ctx *ctx;
     target *at; /* sorted by key */
     size_t count;
+    bool exist; /* any of them: otherwise no folder needs a search */
 } targets;
 
 static int by_key(const void *a, const void *b)
@@ -86,6 +87,7 @@ static void add_target(targets *t, const char *path)
     target *next = &t->at[t->count];
     const bool standard = strcmp(path, "-") == 0;
     next->path = path;
+    t->exist = t->exist || kind_of_file(path) != FILE_ABSENT;
     if (file_key(standard ? "/dev/stdout" : path, next->key)) t->count++;
     else if (standard) strcpy(t->at[t->count++].key, "-");
 }
@@ -119,8 +121,8 @@ static bool check_input(const targets *t, const char *path)
     const target *same = file_key(path, key) ? find_target(t, key) : NULL;
     if (!same) return true;
     if (strcmp(same->path, path) == 0)
-        return flis_fail(t->ctx, "%s: is an input too; wanted another file for the output", path);
-    return flis_fail(t->ctx, "%s: is the input %s; wanted another file for the output", same->path, path);
+        return flis_fail(t->ctx, "%s: the output is the input; wanted another file", path);
+    return flis_fail(t->ctx, "%s: the output is the input %s; wanted another file", same->path, path);
 }
 
 /* A folder that is being searched for targets. */
@@ -149,7 +151,7 @@ static void search_folder(const targets *t, const char *folder, int depth)
 {
     enum { DEEPEST = 3 };
     search s = {t, folder, depth};
-    if (depth < DEEPEST) each_entry(folder, search_entry, &s);
+    if (t->exist && depth < DEEPEST) each_entry(folder, search_entry, &s);
 }
 
 static bool check_targets(targets *t, const char *const *in, size_t inputs, const char *const *out, size_t outputs)

@@ -444,7 +444,7 @@ int run_precision(job *j)
     progress_end(&j->progress);
     if (s->trace && flis_ok(ctx)) precision_save(&p);
     if (s->json && flis_ok(ctx)) precision_json(&p);
-    if (flis_ok(ctx)) print_table(&p);
+    if (flis_ok(ctx) && !(s->json && leads_to_stdout(s->json))) print_table(&p);
     free_comparison(&p);
     return job_status(j);
 }
