@@ -245,6 +245,8 @@ static bool check_files(flis_ctx *ctx, const options *o)
                       *in[4 + 5] = {o->model, o->start, o->vocab, o->latents};
     const size_t outputs = o->stage == LATENTS ? 1 : 4;
     char *data[5] = {NULL};
+    if (outputs > 1 && strcmp(o->out, "-") == 0)
+        return flis_fail(ctx, "-o -: training writes files beside the model; wanted a file name");
     for (size_t k = 1; k < 4; k++) /* a model may be a folder */
         if (in[k] && kind_of_file(in[k]) == FILE_FOLDER) return input_check(ctx, in[k]);
     if (o->data && !folder_check(ctx, o->data)) return false;
