@@ -393,7 +393,8 @@ static bool check_outputs(run *p, const names *pictures)
     char path[PATH_ROOM];
     names out = {0, 0, NULL};
     if (p->o->features) names_add(&p->ctx, &out, NULL, p->o->features, strlen(p->o->features));
-    for (size_t i = 0; p->o->out && i < pictures->count && map_path(p, pictures->name[i], path); i++)
+    const bool maps = p->o->out && kind_of_file(p->o->out) == FILE_FOLDER; /* otherwise it is made later */
+    for (size_t i = 0; maps && i < pictures->count && map_path(p, pictures->name[i], path); i++)
         if (!names_add(&p->ctx, &out, NULL, path, strlen(path))) break;
     const char *const *written = (const char *const *)out.name;
     if (flis_ok(&p->ctx) && out.count && outputs_apart(&p->ctx, read, pictures->count, written, out.count) &&
@@ -423,11 +424,11 @@ static bool run_segment(run *p)
 {
     names files = {0, 0, NULL};
     bool is_folder,
-        good = (!p->o->features || output_check(&p->ctx, p->o->features)) && binary_check(&p->ctx, p->o->features);
-    good = good && (!p->o->out || folder_check(&p->ctx, p->o->out)) && input_check(&p->ctx, p->o->file[0]);
+        good = (!p->o->features || output_check(&p->ctx, p->o->features)) && binary_check(&p->ctx, p->o->features) &&
+               (!p->o->out || folder_check(&p->ctx, p->o->out)) && input_check(&p->ctx, p->o->file[0]) &&
+               list_files(&p->ctx, p->o->pictures, ".png", ".ppm", &files, &is_folder) && check_outputs(p, &files);
     flis_unet *segmenter = good ? segmenter_load(&p->ctx, p->o->file[0]) : NULL;
-    good = segmenter && list_files(&p->ctx, p->o->pictures, ".png", ".ppm", &files, &is_folder) &&
-           (!p->o->out || make_folder(&p->ctx, p->o->out)) && check_outputs(p, &files);
+    good = segmenter && (!p->o->out || (make_folder(&p->ctx, p->o->out) && check_outputs(p, &files)));
     const size_t d = good ? segmenter_features(segmenter) : 0;
     flis_real *features = good ? flis_alloc(&p->ctx, files.count, d * sizeof *features) : NULL;
     for (size_t i = 0; features && i < files.count && segment_one(p, segmenter, files.name[i], features + i * d); i++)
