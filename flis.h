@@ -916,9 +916,9 @@ uint8_t *flis_inflate(flis_ctx *ctx, const char *name, flis_stream_kind kind, co
    and so does an open descriptor: "-" or /dev/stdout is standard output, /dev/fd/3 is descriptor 3. A file named "-" is
    "./-". Folders, sockets and block devices are refused. The library writes every file this way. */
 typedef struct flis_output {
-    FILE *stream; /* NULL: not open */
-    char *path;   /* as the caller gave it, for sentences */
-    char *target; /* path with symbolic links followed */
+    FILE *stream;  /* NULL: not open */
+    char *path;    /* as the caller gave it, for sentences */
+    char *target;  /* path with symbolic links followed */
     char *partial; /* where the bytes are until close; NULL: they go straight to a pipe, a device or a descriptor */
 } flis_output;
 FILE *flis_output_open(flis_ctx *ctx, const char *path, flis_output *out); /* NULL when failed */

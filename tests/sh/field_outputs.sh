@@ -108,12 +108,12 @@ for input in seg.st plain.st m.safetensors merges.txt; do
 done
 over m.safetensors $bin/train latents -q --model m.safetensors -o OUT
 for option in -o '-o x.st --state' '-o x.st --log' '-o x.st --plot'; do
-    over start.st $bin/train vae -q --start start.st $option OUT
-    over data/pictures/0.ppm $bin/train text2image -q --model m.safetensors --vocab merges.txt --data data $option OUT
+    over start.st $bin/train vae -q --steps 1 --start start.st $option OUT
+    over data/pictures/0.ppm $bin/train text2image -q --steps 1 --model m.safetensors --vocab merges.txt --data data $option OUT
 done
-over data/captions.txt $bin/train text2image -q --model m.safetensors --vocab merges.txt --data data -o x.st --log OUT
-over lat.st $bin/train layout -q --model m.safetensors --vocab merges.txt --latents lat.st -o OUT
-over merges.txt $bin/train layout -q --model m.safetensors --vocab merges.txt --latents lat.st -o OUT
+over data/captions.txt $bin/train text2image -q --steps 1 --model m.safetensors --vocab merges.txt --data data -o x.st --log OUT
+over lat.st $bin/train layout -q --steps 1 --model m.safetensors --vocab merges.txt --latents lat.st -o OUT
+over merges.txt $bin/train layout -q --steps 1 --model m.safetensors --vocab merges.txt --latents lat.st -o OUT
 
 for input in seg.st list.txt data/pictures/0.ppm; do
     over $input $bin/evaluate segment -q seg.st --pictures list.txt --features OUT
@@ -157,7 +157,7 @@ twice() {
 twice 'named for two outputs' $g -m m.safetensors -o OUT --trace OTHER
 twice 'named for two outputs' $g -m m.safetensors -o p.png --trace OUT --trace-digest OTHER
 twice 'named for two outputs' $flis precision -m m.safetensors --trace OUT --json OTHER
-twice 'named for two outputs' $bin/train vae -q -o x.st --log OUT --plot OTHER
+twice 'named for two outputs' $bin/train vae -q --steps 1 -o x.st --log OUT --plot OTHER
 refuses "an output where another is kept" l.json 'until it is complete' \
     $g -m m.safetensors -o p.png --trace p.png.partial
 refuses "two outputs on standard output" l.json 'two outputs' $g -m m.safetensors -o - --trace-digest -
@@ -172,7 +172,7 @@ long=$(printf '%0300d' 0)
 refuses "a name too long" l.json 'cannot be written' $g -m m.safetensors -o "$long"
 ln -s nowhere/p.png dangling
 refuses "a link to a folder that is missing" l.json 'there is no folder nowhere/' $g -m m.safetensors -o dangling
-refuses "training to standard output" l.json 'wanted a file name' $bin/train vae -q -o -
+refuses "training to standard output" l.json 'wanted a file name' $bin/train vae -q --steps 1 -o -
 
 # ---- Pipes, devices, links: the same bytes -------------------------------------------------------------------------
 paint="$g -m m.safetensors"
