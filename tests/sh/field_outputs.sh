@@ -42,6 +42,12 @@ echo unet >diff/unet/diffusion_pytorch_model.safetensors
 echo '{}' >diff/unet/config.json
 ln -s ../../blobs/vae diff/unet/linked.safetensors
 echo blob >blobs/vae
+{
+    printf '\126\000\000\000\000\000\000\000'
+    printf '%s' '{"model.diffusion_model.out.2.bias":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}'
+    head -c 16 /dev/zero
+} >part.st
+echo '{"weight_map": {"model.diffusion_model.out.2.bias": "part.st"}}' >x.safetensors.index.json
 printf 'P6\n8 8\n255\n' >data/pictures/0.ppm
 head -c 192 /dev/zero >>data/pictures/0.ppm
 cp data/pictures/0.ppm data/pictures/0.png
@@ -94,6 +100,8 @@ over map.pgm $g -m m.safetensors -o p.png --trace-digest OUT
 over m.safetensors $g -m m.safetensors -o p.png --trace-digest OUT
 over diff/unet/diffusion_pytorch_model.safetensors $g -m diff --vocab merges.txt -o OUT
 over blobs/vae $g -m diff --vocab merges.txt -o OUT
+over part.st $g -m x.safetensors.index.json --vocab merges.txt -o OUT
+over x.safetensors.index.json $g -m x.safetensors.index.json --vocab merges.txt -o OUT
 s="$flis stage -q -m m.safetensors -i in.st decode"
 for option in -o '-o out.st --trace' '-o out.st --trace-digest'; do
     over in.st $s $option OUT
