@@ -118,7 +118,7 @@ demo: $(FLIS)
 # first; the last line is the total.
 LEVEL ?= quick
 JOBS  := $(shell nproc 2>/dev/null || echo 2)
-PARTS  = spec house replay digest train unit cli library naive mutants mistakes vectors $(if $(filter full,$(LEVEL)),double trained)
+PARTS  = spec house replay digest train unit cli library outputs naive mutants mistakes vectors $(if $(filter full,$(LEVEL)),double trained)
 QUICK := $(if $(filter full,$(LEVEL)),,-q)
 part   = @sh tests/sh/part.sh $@
 
@@ -145,6 +145,8 @@ $(B)/house.count: FORCE
 	$(part) sh tests/sh/house.sh
 $(B)/cli.count: FORCE
 	$(part) sh tests/sh/cli.sh $(FLIS) $(O)bin/synth
+$(B)/outputs.count: FORCE
+	$(part) sh tests/sh/field_outputs.sh $(FLIS) $(O)bin
 $(B)/train.count: FORCE
 	$(part) sh tests/sh/train.sh quick $(O)bin/train $(O)bin/world $(O)bin/evaluate $(FLIS)
 $(B)/digest.count: FORCE

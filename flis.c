@@ -25,17 +25,23 @@
 
 /* Everything that C99 leaves to the system is in this block, each with a fallback: what rename does where the new name
    exists (POSIX replaces in one step; elsewhere the old file must be removed first), which paths are absolute, offsets
-   beyond 2 GiB, symbolic links, kinds of files, flushing to the disk. */
+   beyond 2 GiB, symbolic links, kinds of files, new files, file descriptors, flushing to the disk. */
 #ifdef _WIN32
+#include <fcntl.h>
+#include <io.h>
+#include <sys/stat.h>
+#define HAVE_WINDOWS 1
 #define REPLACE(from, to) (remove(to), rename(from, to))
 #define IS_SEPARATOR(c) ((c) == '/' || (c) == '\\')
 #define IS_ABSOLUTE(path) (IS_SEPARATOR((path)[0]) || ((path)[0] && (path)[1] == ':'))
 #else
+#define HAVE_WINDOWS 0
 #define REPLACE(from, to) rename(from, to)
 #define IS_SEPARATOR(c) ((c) == '/')
 #define IS_ABSOLUTE(path) ((path)[0] == '/')
 #endif
 #if defined(__unix__) || defined(__APPLE__)
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -48,8 +54,11 @@
 #define TELL64(stream) ((int64_t)ftell(stream))
 #endif
 
-/* Symbolic links, kinds of files, flushing to the disk. Elsewhere there are no links, everything can be replaced, and
-   fflush is all that there is. */
+/* How the attempt to make a file that did not exist ended. */
+typedef enum { MADE, EXISTED, NAME_TOO_LONG, NOT_MADE } made;
+
+/* Symbolic links, kinds of files, new files, descriptors, flushing to the disk. Elsewhere there are no links, everything can be
+   replaced, and fflush is all that there is. */
 #if HAVE_POSIX
 static ptrdiff_t link_text(const char *path, char *out, size_t room)
 {
@@ -68,6 +77,52 @@ static bool is_special(const char *path)
     return stat(path, &info) == 0 && !S_ISREG(info.st_mode);
 }
 
+/* Bytes can be sent to a pipe or a character device, not to a disk's own device or a socket. */
+static bool is_sink(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && (S_ISFIFO(info.st_mode) || S_ISCHR(info.st_mode));
+}
+
+static bool is_protected(const char *path)
+{
+    return access(path, F_OK) == 0 && access(path, W_OK) != 0;
+}
+
+/* The new file gets the permissions of the file that it will replace, if there is one. */
+static made make_new(const char *path, const char *replaced, FILE **stream)
+{
+    struct stat info;
+    const bool replaces = stat(replaced, &info) == 0;
+    const mode_t mode = replaces ? info.st_mode & 0777 : 0666;
+    if (!replaces && errno == ENAMETOOLONG) return NOT_MADE;
+    const int file = open(path, O_WRONLY | O_CREAT | O_EXCL, mode);
+    if (file < 0) return errno == EEXIST ? EXISTED : errno == ENAMETOOLONG ? NAME_TOO_LONG : NOT_MADE;
+    if (replaces && fchmod(file, mode) != 0) errno = 0; /* some file systems have no permissions */
+    *stream = fdopen(file, "wb");
+    if (!*stream) close(file);
+    return *stream ? MADE : NOT_MADE;
+}
+
+/* An open descriptor, or (-1) a pipe or device by its name, as a stream. */
+static FILE *open_sink(int descriptor, const char *path)
+{
+    const int file = descriptor < 0 ? open(path, O_WRONLY | O_NOCTTY) : dup(descriptor);
+    FILE *stream = file < 0 ? NULL : fdopen(file, "wb");
+    if (file >= 0 && !stream) close(file);
+    return stream;
+}
+
+/* Whether the first `length` bytes of a path name that folder. */
+static bool is_that_folder(const char *path, size_t length, const char *folder)
+{
+    char copy[4096];
+    struct stat a, b;
+    if (length >= sizeof copy || stat(folder, &b) != 0) return false;
+    memcpy(copy, path, length);
+    copy[length] = 0;
+    return stat(copy, &a) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
 static bool flush_to_disk(FILE *stream)
 {
     if (fflush(stream) != 0) return false;
@@ -89,9 +144,52 @@ static bool is_special(const char *path)
     return !path;
 }
 
+static bool is_sink(const char *path)
+{
+    return !path;
+}
+
+static bool is_protected(const char *path)
+{
+    return !path;
+}
+
+static bool is_that_folder(const char *path, size_t length, const char *folder)
+{
+    return !path && !folder && !length;
+}
+
 static bool flush_to_disk(FILE *stream)
 {
     return fflush(stream) == 0;
+}
+
+static made make_new(const char *path, const char *replaced, FILE **stream)
+{
+    FILE *there = fopen(path, "rb");
+    (void)replaced;
+    if (there) fclose(there);
+    if (there) return EXISTED;
+#if HAVE_WINDOWS
+    const int file = _open(path, _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY, _S_IREAD | _S_IWRITE);
+    *stream = file < 0 ? NULL : _fdopen(file, "wb");
+    if (file >= 0 && !*stream) _close(file);
+#else
+    *stream = fopen(path, "wb");
+#endif
+    return *stream ? MADE : NOT_MADE;
+}
+
+static FILE *open_sink(int descriptor, const char *path)
+{
+#if HAVE_WINDOWS
+    const int file = descriptor < 0 ? -1 : _dup(descriptor);
+    FILE *stream = file < 0 || _setmode(file, _O_BINARY) < 0 ? NULL : _fdopen(file, "wb");
+    if (file >= 0 && !stream) _close(file);
+    return path ? stream : NULL;
+#else
+    return path && descriptor < -1 ? fopen(path, "wb") : NULL; /* C99 has no binary standard output */
+#endif
 }
 #endif
 
@@ -117,6 +215,7 @@ static bool bytes_reserve(flis_ctx *ctx, byte_buffer *b, size_t more);
 static bool size_fits(flis_ctx *ctx, const char *path, size_t width, size_t height);
 static void file_release(flis_file *file);
 static bool warn_of_extra_tensors(flis_ctx *ctx, flis_file *file);
+static bool write_failed(flis_ctx *ctx, const char *path);
 static void bytes_put_u8(flis_ctx *ctx, byte_buffer *b, unsigned value);
 static bool is_utf8(const char *text);
 static flis_entry *find_entry(const flis_file *file, const char *name);
@@ -2765,10 +2864,8 @@ static bool layout_from_json(flis_ctx *ctx, const char *path, const flis_json *j
     if (map && !layout_members(ctx, path, json, true)) return false;
     const flis_json *picture = flis_json_get(json, "layout_path");
     if (!picture || !map) return true;
-    char *picture_path = layout_find(ctx, path, "layout_path", picture);
-    bool ok = picture_path && layout_colors(ctx, path, json, true, out) && layout_picture(ctx, picture_path, out);
-    free(picture_path);
-    return ok;
+    out->label_path = layout_find(ctx, path, "layout_path", picture);
+    return out->label_path && layout_colors(ctx, path, json, true, out) && layout_picture(ctx, out->label_path, out);
 }
 
 /* The JSON of a layout; with its map unless that is not wanted. SPEC 10.9. */
@@ -2871,6 +2968,8 @@ bool flis_layout_set_label(flis_ctx *ctx, flis_layout *layout, const uint8_t *la
     if (!copy) return false;
     memcpy(copy, label, height * width);
     free(layout->label.pixels);
+    free(layout->label_path); /* the map is no longer that file's */
+    layout->label_path = NULL;
     layout->label = (flis_picture){width, height, 1, copy};
     return true;
 }
@@ -2883,6 +2982,7 @@ void flis_layout_free(flis_layout *layout)
     colors_free(layout);
     free(layout->phrase);
     free(layout->label.pixels);
+    free(layout->label_path);
     memset(layout, 0, sizeof *layout);
 }
 
@@ -3919,7 +4019,7 @@ static bool header_out(flis_ctx *ctx, flis_writer *writer)
     write_header(writer, writer->stream);
     for (size_t i = length; i < padded; i++) putc(' ', writer->stream);
     writer->header_written = true;
-    if (ferror(writer->stream)) return flis_fail(ctx, "%s: cannot be written: the disk may be full", writer->path);
+    if (ferror(writer->stream)) return write_failed(ctx, writer->path);
     return true;
 }
 
@@ -3962,8 +4062,7 @@ static bool write_pieces(flis_ctx *ctx, flis_writer *writer, const void *x, size
         if (now > count - done) now = count - done;
         if (now > left) now = (size_t)left;
         fill(bytes, x, done, now, entry->dtype);
-        if (fwrite(bytes, size, now, writer->stream) != now)
-            return flis_fail(ctx, "%s: cannot be written: the disk may be full", writer->path);
+        if (fwrite(bytes, size, now, writer->stream) != now) return write_failed(ctx, writer->path);
         done += now;
         writer->values += now;
     }
@@ -4218,14 +4317,29 @@ flis_kind flis_file_kind(const char *path)
     return read ? flis_kind_of(head, got) : FLIS_KIND_UNKNOWN;
 }
 
+/* The descriptor that a path names; -1: none. "-" is standard output; /dev/fd/3, /proc/self/fd/3 and the like, however they are
+   spelled, are entries of the folder of this process's descriptors. SPEC 10.2. */
+static int descriptor_of(const char *path)
+{
+    const char *name = base_name(path);
+    const size_t folder = (size_t)(name - path), digits = strspn(name, "0123456789");
+    if (strcmp(path, "-") == 0 || strcmp(path, "/dev/stdout") == 0) return 1;
+    if (strcmp(path, "/dev/stderr") == 0) return 2;
+    if (!folder || !digits || digits > 6 || name[digits]) return -1;
+    if (!is_that_folder(path, folder, "/proc/self/fd") && !is_that_folder(path, folder, "/dev/fd")) return -1;
+    return (int)strtol(name, NULL, 10);
+}
+
 /* What a path stands for once symbolic links are followed, whether or not it exists yet; malloc'ed. Links are followed
-   one by one because the last may point to a file that does not exist, for which realpath has no answer. SPEC 10.2. */
-static char *link_target(flis_ctx *ctx, const char *path)
+   one by one because the last may point to a file that does not exist, for which realpath has no answer, and because one
+   on the way may name a descriptor of this process (*descriptor; -1: none). SPEC 10.2. */
+static char *link_target(flis_ctx *ctx, const char *path, int *descriptor)
 {
     enum { LONGEST_LINK = 4096, MOST_LINKS = 40 };
     char *target = copy_text(ctx, path, strlen(path)), next[LONGEST_LINK];
     for (int links = 0; target; links++) {
-        const ptrdiff_t length = link_text(target, next, sizeof next);
+        *descriptor = descriptor_of(target);
+        const ptrdiff_t length = *descriptor < 0 && !is_sink(path) ? link_text(target, next, sizeof next) : -1;
         if (length < 0) return target;
         const size_t folder = IS_ABSOLUTE(next) ? 0 : (size_t)(base_name(target) - target);
         char *joined = NULL;
@@ -4246,26 +4360,71 @@ static char *link_target(flis_ctx *ctx, const char *path)
 static bool replaceable(flis_ctx *ctx, const char *path, const char *target)
 {
     if (is_folder(target)) return flis_fail(ctx, "%s: is a folder, wanted a file name", path);
+    if (!*base_name(target)) return flis_fail(ctx, "%s: got the name of a folder, wanted a file name", path);
     if (is_special(target)) return flis_fail(ctx, "%s: is not a regular file, and only those are replaced", path);
+    if (is_protected(target)) return flis_fail(ctx, "%s: cannot be written: the file is write-protected", path);
     return flis_ok(ctx);
 }
 
-/* The bytes go to a temporary name beside the target. SPEC 10.2. */
+/* What the system says of a write that failed. SPEC 10.2. */
+static bool write_failed(flis_ctx *ctx, const char *path)
+{
+    return flis_fail(ctx, "%s: cannot be written: %s", path, errno ? strerror(errno) : "the disk may be full");
+}
+
+/* Why no temporary file could be made beside the target. SPEC 10.2. */
+static void no_partial(flis_ctx *ctx, const flis_output *out, made how)
+{
+    const char *reason = strerror(errno);
+    const size_t folder = (size_t)(base_name(out->target) - out->target);
+    char *name = flis_alloc(ctx, folder + 1, 1);
+    if (name) memcpy(name, out->target, folder);
+    if (!name) return;
+    if (how == EXISTED)
+        flis_fail(ctx, "%s: cannot be written: there are too many unfinished files (%s) beside it", out->path,
+                  out->partial);
+    else if (HAVE_POSIX && folder && !is_folder(name))
+        flis_fail(ctx, "%s: cannot be written: there is no folder %s", out->path, name);
+    else flis_fail(ctx, "%s: cannot be written: %s", out->path, reason);
+    free(name);
+}
+
+/* Makes the file that has the bytes until they are complete: TARGET.partial or, where a file of that name is somebody else's,
+   TARGET.2.partial and so on; a target whose name is almost too long has flis.partial beside it. SPEC 10.2. */
+static FILE *make_partial(flis_ctx *ctx, flis_output *out)
+{
+    enum { MOST = 100, ROOM = 32 };
+    const size_t folder = (size_t)(base_name(out->target) - out->target), room = strlen(out->target) + ROOM;
+    bool brief = false;
+    made how = EXISTED;
+    out->partial = flis_alloc(ctx, room, 1);
+    for (int i = 1; out->partial && i <= MOST && (how == EXISTED || (how == NAME_TOO_LONG && !brief)); i++) {
+        if (how == NAME_TOO_LONG) brief = true, i = 1;
+        const int start = snprintf(out->partial, room, "%.*s%s", brief ? (int)folder : (int)strlen(out->target),
+                                   out->target, brief ? "flis" : "");
+        snprintf(out->partial + start, room - (size_t)start, i > 1 ? ".%d.partial" : ".partial", i);
+        how = make_new(out->partial, out->target, &out->stream);
+    }
+    if (out->partial && how != MADE) no_partial(ctx, out, how);
+    return out->stream;
+}
+
+/* The bytes go to a temporary name beside the target; those for a pipe or a device go straight to it. SPEC 10.2. */
 FILE *flis_output_open(flis_ctx *ctx, const char *path, flis_output *out)
 {
-    static const char suffix[] = ".partial";
+    int descriptor = -1;
     if (out) memset(out, 0, sizeof *out); /* first: whoever closes it after a failure must find it empty */
     if (!flis_given(ctx, out, "output: its record") || !named(ctx, path, "output: its path")) return NULL;
     out->path = copy_text(ctx, path, strlen(path));
-    out->target = link_target(ctx, path);
-    if (out->target && replaceable(ctx, path, out->target)) {
-        out->partial = flis_alloc(ctx, strlen(out->target) + sizeof suffix, 1);
-        if (out->partial) out->stream = fopen(strcat(strcpy(out->partial, out->target), suffix), "wb");
-        if (out->stream) return out->stream;
-        flis_fail(ctx, "%s: cannot be written: %s", path, strerror(errno));
-    }
-    flis_output_abort(out);
-    return NULL;
+    out->target = link_target(ctx, path, &descriptor);
+    if (out->target && (descriptor >= 0 || is_sink(out->target))) {
+        fflush(NULL); /* what was written to the same descriptor before comes first */
+        errno = 0;
+        out->stream = open_sink(descriptor, out->target);
+        if (!out->stream) write_failed(ctx, path);
+    } else if (out->target && replaceable(ctx, path, out->target)) make_partial(ctx, out);
+    if (!out->stream) flis_output_abort(out);
+    return out->stream;
 }
 
 /* The file appears under its name only when every byte of it is on the disk. SPEC 10.2. */
@@ -4273,13 +4432,17 @@ bool flis_output_close(flis_ctx *ctx, flis_output *out)
 {
     if (!ctx || !out) return false;
     if (flis_ok(ctx) && out->stream) {
-        bool written = !ferror(out->stream) && flush_to_disk(out->stream);
+        bool written = !ferror(out->stream);
+        errno = 0;
+        if (written && !flush_to_disk(out->stream)) written = false;
+        const int reason = written ? 0 : errno;
         written = fclose(out->stream) == 0 && written;
         out->stream = NULL;
-        if (!written) flis_fail(ctx, "%s: cannot be written: the disk may be full", out->path);
-        else if (replaceable(ctx, out->path, out->target) && REPLACE(out->partial, out->target) != 0)
-            flis_fail(ctx, "%s: cannot be written", out->path);
-        if (!flis_ok(ctx)) remove(out->partial);
+        if (reason) errno = reason;
+        if (!written) write_failed(ctx, out->path);
+        else if (out->partial && replaceable(ctx, out->path, out->target) && REPLACE(out->partial, out->target) != 0)
+            write_failed(ctx, out->path);
+        if (!flis_ok(ctx) && out->partial) remove(out->partial);
     }
     flis_output_abort(out);
     return flis_ok(ctx);
@@ -4291,7 +4454,7 @@ void flis_output_abort(flis_output *out)
     if (!out) return;
     if (out->stream) {
         fclose(out->stream);
-        remove(out->partial);
+        if (out->partial) remove(out->partial);
     }
     free(out->path);
     free(out->target);
@@ -4305,8 +4468,7 @@ static bool write_file(flis_ctx *ctx, const char *path, const byte_buffer *b)
     flis_output out;
     FILE *stream = flis_output_open(ctx, path, &out);
     if (!stream) return false;
-    if (fwrite(b->at, 1, b->count, stream) != b->count)
-        flis_fail(ctx, "%s: cannot be written: the disk may be full", path);
+    if (fwrite(b->at, 1, b->count, stream) != b->count) write_failed(ctx, path);
     return flis_output_close(ctx, &out);
 }
 

@@ -224,6 +224,7 @@ typedef struct flis_layout {
     flis_picture label; /* 1 channel, one class id per pixel, of any size; width 0: no layout, plain Stable Diffusion */
     size_t colors;
     flis_color *color; /* the table that gave the label map its ids; colors 0: the map had ids */
+    char *label_path;  /* the file that flis_layout_read took the label map from; NULL: none. malloc'ed */
 } flis_layout;
 /* {"text_label_mapping": {"phrase": id, …} or [["phrase", id], …], "layout_path": "file"}. A relative layout_path is
    looked for beside the JSON, then (as the authors write "examples/x.png") its last part beside the JSON, then as given
@@ -931,13 +932,16 @@ uint8_t *flis_inflate(flis_ctx *ctx, const char *name, flis_stream_kind kind, co
 
 /* Writing a file so that it appears under its name only when every byte is on the disk: write to the stream that open
    returns, then close, which flushes and renames; or abort, which removes what was written. The bytes go to PATH.partial
-   beside the target. A symbolic link is followed: what it points to is replaced, the link stays. Nothing but a regular
-   file is ever replaced: a device, a folder, a pipe are refused. The library writes every file this way. */
+   beside the target, or where a file of that name exists to PATH.2.partial, and so on. A symbolic link is followed: what
+   it points to is replaced, the link stays; the new file has the permissions of the one that it replaces. Nothing but a
+   regular file is ever replaced: a pipe or a character device gets the bytes as they are written (partial is NULL then),
+   and so does an open descriptor: "-" or /dev/stdout is standard output, /dev/fd/3 is descriptor 3. A file named "-" is
+   "./-". Folders, sockets and block devices are refused. The library writes every file this way. */
 typedef struct flis_output {
-    FILE *stream; /* NULL: not open */
-    char *path;   /* as the caller gave it, for sentences */
-    char *target; /* path with symbolic links followed */
-    char *partial;
+    FILE *stream;  /* NULL: not open */
+    char *path;    /* as the caller gave it, for sentences */
+    char *target;  /* path with symbolic links followed */
+    char *partial; /* where the bytes are until close; NULL: they go straight to a pipe, a device or a descriptor */
 } flis_output;
 FILE *flis_output_open(flis_ctx *ctx, const char *path, flis_output *out); /* NULL when failed */
 bool flis_output_close(flis_ctx *ctx, flis_output *out); /* on a failed context: aborts, false; closed already: fine */

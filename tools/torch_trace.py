@@ -19,6 +19,7 @@ On the command line, for a model that a function without arguments returns, with
     torch_trace.py [options] MODULE:FUNCTION INPUTS.safetensors OUT
 """
 import argparse
+import contextlib
 import fnmatch
 import hashlib
 import importlib
@@ -152,6 +153,29 @@ def raw(tensor):
     return name, tensor.numpy().astype(kind, copy=False)
 
 
+@contextlib.contextmanager
+def output(path, mode, **options):
+    """A file that gets its name when it is complete, as flis writes files: what a link points to is replaced, a pipe or device
+    gets the bytes, and no other file of the user is touched."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        if os.path.isdir(path):
+            raise IsADirectoryError(f"{path}: is a folder, wanted a file name")
+        with open(path, mode, **options) as file:
+            yield file
+        return
+    target, count = os.path.realpath(path), 1
+    while os.path.lexists(partial := f"{target}{f'.{count}' if count > 1 else ''}.partial"):
+        count += 1
+    try:
+        with open(partial, mode.replace("w", "x"), **options) as file:
+            yield file
+        os.replace(partial, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(partial)
+        raise
+
+
 def write_safetensors(path, tensors, metadata):
     """tensors: name -> CPU tensor, written in that order."""
     header, at = {"__metadata__": metadata}, 0
@@ -161,11 +185,10 @@ def write_safetensors(path, tensors, metadata):
         at += size
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    with open(path + ".partial", "wb") as file:
+    with output(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for tensor in tensors.values():
             file.write(raw(tensor)[1].tobytes())
-    os.replace(path + ".partial", path)
 
 
 def read_safetensors(path):
@@ -207,11 +230,10 @@ def digest(name, tensor):
 
 
 def write_digest(path, lines, metadata):
-    with open(path + ".partial", "w", encoding="utf-8") as file:
+    with output(path, "w", encoding="utf-8") as file:
         file.write('{"metadata": ' + json.dumps(metadata, ensure_ascii=False) + ',\n"tensors": [')
         file.write(",".join("\n" + json.dumps(line, ensure_ascii=False) for line in lines))
         file.write("\n]}\n")
-    os.replace(path + ".partial", path)
 
 
 # ---- Hooks -----------------------------------------------------------------------------------------------------------
@@ -452,6 +474,8 @@ def main():
     parser.add_argument("--prefix", default="", help="added in front of every name")
     parser.add_argument("--double", action="store_true", help="run in float64")
     args = parser.parse_args()
+    if os.path.exists(args.out) and os.path.samefile(args.inputs, args.out):
+        parser.error(f"{args.out}: the output is the input; wanted another file")
     module, _, function = args.model.partition(":")
     if not function:
         parser.error(f"got {args.model}, wanted MODULE:FUNCTION")

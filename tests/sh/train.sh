@@ -194,9 +194,9 @@ refusals() {
     fails "a folder that does not exist" 1 'cannot be written' "$train" vae -o nowhere/x.safetensors
     fails "a folder as input" 1 'is a folder, wanted a file' "$train" vae -o x.safetensors --start "$dir"
     fails "a folder as output" 1 'is a folder' "$train" vae -o x.safetensors --log "$dir"
-    fails "two results with one file name" 1 'is named for two results' "$train" vae -o x.safetensors --log x.safetensors
+    fails "two results with one file name" 1 'is named for two outputs' "$train" vae -o x.safetensors --log x.safetensors
     echo input >m.safetensors
-    fails "a result over an input" 1 'is an input too' "$train" latents --model m.safetensors -o m.safetensors
+    fails "a result over an input" 1 'the output is the input' "$train" latents --model m.safetensors -o m.safetensors
     ok "the input is unchanged" grep -q '^input$' m.safetensors
     mkdir x.safetensors.tsv.partial
     fails "a log that cannot be written" 1 'x.safetensors.tsv: cannot be written' "$train" vae -o x.safetensors

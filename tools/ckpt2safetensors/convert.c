@@ -152,10 +152,7 @@ static void write_tensors(checkpoint *c, const conversion *o)
 void convert_checkpoint(flis_ctx *ctx, const conversion *o)
 {
     checkpoint c;
-    if (same_file(o->in, o->out)) {
-        flis_fail(ctx, "%s: the output is the input; wanted another file", o->out);
-        return;
-    }
+    if (!outputs_check(ctx, &o->in, 1, &o->out, 1) || !binary_check(ctx, o->out)) return;
     if (checkpoint_read(ctx, &c, o->in)) write_tensors(&c, o);
     checkpoint_close(&c);
 }

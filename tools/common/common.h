@@ -90,6 +90,15 @@ const volatile int *catch_signals(void);
 typedef enum { FILE_ABSENT, FILE_REGULAR, FILE_FOLDER, FILE_SPECIAL } file_kind;
 file_kind kind_of_file(const char *path);     /* links are followed */
 bool same_file(const char *a, const char *b); /* both exist and are the same file; links and hard links are followed */
+enum { KEY_ROOM = PATH_ROOM + 64 };
+/* A text that two paths have in common if and only if they lead to one file, through links and hard links, also to a file that
+   does not exist yet. False: the folder does not exist, or the path is a device such as /dev/null. */
+bool file_key(const char *path, char out[KEY_ROOM]);
+bool is_pipe(const char *path); /* a named pipe, or a process substitution of the shell */
+/* Outputs: "-" is standard output, also below its names /dev/stdout and /dev/fd/1. */
+bool leads_to_terminal(const char *path);
+bool leads_to_stdout(const char *path);
+void ignore_broken_pipes(void); /* a write to a pipe that nobody reads fails; it does not end the program */
 bool make_folder(flis_ctx *ctx, const char *path); /* makes the folder if it does not exist; its parent must exist */
 /* Calls add for each entry of a folder; false: no such folder, or the system cannot list it. */
 bool each_entry(const char *path, void (*add)(void *user, const char *name), void *user);
@@ -124,15 +133,26 @@ void progress_note(progress *p, const char *what, size_t done, size_t total, con
 /* Ends a line that is being redrawn. Must be called before any other output to stderr. */
 void progress_end(progress *p);
 
-/* ---- Files (files.c) ----------------------------------------------------------------------------------------------- */
+/* ---- Outputs (outputs.c) ------------------------------------------------------------------------------------------- */
 
-/* Every program writes files with flis_output_open: completely or not at all. */
+/* Every program writes files with flis_output_open: completely or not at all. "-", pipes and devices get the bytes directly. */
 /* Writes a whole file. */
 bool output_write(flis_ctx *ctx, const char *path, const void *bytes, size_t length);
-/* Returns true if flis_output_open will succeed; to be called before hours of work. Refuses a folder, a special file,
-   and a name in a folder that is not writable. */
+/* Returns true if flis_output_open will succeed; to be called before hours of work. Refuses a folder, and a name in a folder that
+   does not exist or is not writable. */
 bool output_check(flis_ctx *ctx, const char *path);
-bool output_remove(const char *path); /* removes a regular file that the program wrote; links are followed */
+bool binary_check(flis_ctx *ctx, const char *path); /* refuses a terminal; NULL is fine */
+/* Removes a regular file that the program wrote; links are followed. */
+bool output_remove(const char *path);
+/* To be called before any work, with everything that a program reads and writes. Fails if an output cannot be written
+   (output_check), if it is an input or a file inside a folder that is an input, if two outputs are one file, or if one is the
+   other's temporary name. NULLs are skipped. */
+bool outputs_check(flis_ctx *ctx, const char *const *in, size_t inputs, const char *const *out, size_t outputs);
+/* The same without output_check: for thousands of files in a folder that output_check has passed. */
+bool outputs_apart(flis_ctx *ctx, const char *const *in, size_t inputs, const char *const *out, size_t outputs);
+
+/* ---- Files (files.c) ----------------------------------------------------------------------------------------------- */
+
 /* Opens a file for reading; fails with an error message. */
 FILE *input_open(flis_ctx *ctx, const char *path);
 /* Returns true if the file can be opened; to be called before hours of work. Refuses a folder. Special files are not opened: a pipe

@@ -30,28 +30,6 @@ char *path_with(flis_ctx *ctx, const char *path, const char *end)
     return out;
 }
 
-bool output_check(flis_ctx *ctx, const char *path)
-{
-    flis_output o;
-    const bool good = flis_output_open(ctx, path, &o) != NULL;
-    flis_output_abort(&o);
-    return good;
-}
-
-bool output_write(flis_ctx *ctx, const char *path, const void *bytes, size_t length)
-{
-    flis_output o;
-    FILE *stream = flis_output_open(ctx, path, &o);
-    if (stream) fwrite(bytes, 1, length, stream);
-    return flis_output_close(ctx, &o);
-}
-
-bool output_remove(const char *path)
-{
-    char target[PATH_ROOM];
-    return resolve_links(path, target) && kind_of_file(target) == FILE_REGULAR && remove(target) == 0;
-}
-
 FILE *input_open(flis_ctx *ctx, const char *path)
 {
     FILE *file = flis_ok(ctx) ? fopen(path, "rb") : NULL;

@@ -3,6 +3,7 @@
 #define _FILE_OFFSET_BITS 64
 #define _XOPEN_SOURCE 700
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -102,13 +103,86 @@ file_kind kind_of_file(const char *path)
 #endif
 }
 
+#if HAVE_POSIX
+bool file_key(const char *path, char out[KEY_ROOM])
+{
+    struct stat s;
+    char target[PATH_ROOM], folder[PATH_ROOM] = ".";
+    if (stat(path, &s) == 0) {
+        snprintf(out, KEY_ROOM, "%llu:%llu", (unsigned long long)s.st_dev, (unsigned long long)s.st_ino);
+        return !S_ISCHR(s.st_mode); /* bytes sent to a device from two sides replace nothing */
+    }
+    if (!resolve_links(path, target)) return false;
+    const size_t length = folder_length(target);
+    if (length) memcpy(folder, target, length), folder[length] = 0;
+    if (stat(folder, &s) != 0) return false;
+    snprintf(out, KEY_ROOM, "%llu:%llu/%s", (unsigned long long)s.st_dev, (unsigned long long)s.st_ino,
+             target + length);
+    return true;
+}
+#else
+bool file_key(const char *path, char out[KEY_ROOM])
+{
+    if (strlen(path) >= PATH_ROOM) return false;
+#ifdef _WIN32
+    if (!_fullpath(out, path, PATH_ROOM)) return false; /* absolute, without "." and ".." */
+    for (char *c = out; *c; c++)
+        if (*c >= 'A' && *c <= 'Z') *c = (char)(*c - 'A' + 'a');
+#else
+    while (path[0] == '.' && is_separator(path[1])) path += 2;
+    strcpy(out, path);
+#endif
+    return true;
+}
+#endif
+
 bool same_file(const char *a, const char *b)
 {
+    char first[KEY_ROOM], second[KEY_ROOM];
+    return kind_of_file(a) != FILE_ABSENT && kind_of_file(b) != FILE_ABSENT && file_key(a, first) &&
+           file_key(b, second) && strcmp(first, second) == 0;
+}
+
+bool is_pipe(const char *path)
+{
+#if HAVE_POSIX
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISFIFO(s.st_mode);
+#else
+    return !path;
+#endif
+}
+
+bool leads_to_terminal(const char *path)
+{
+    if (strcmp(path, "-") == 0) return is_terminal(stdout);
+#if HAVE_POSIX
+    struct stat s;
+    if (stat(path, &s) != 0 || !S_ISCHR(s.st_mode)) return false;
+    const int file = open(path, O_WRONLY | O_NOCTTY | O_NONBLOCK);
+    const bool terminal = file >= 0 && isatty(file);
+    if (file >= 0) close(file);
+    return terminal;
+#else
+    return false;
+#endif
+}
+
+bool leads_to_stdout(const char *path)
+{
+    if (strcmp(path, "-") == 0) return true;
 #if HAVE_POSIX
     struct stat s, t;
-    return stat(a, &s) == 0 && stat(b, &t) == 0 && s.st_dev == t.st_dev && s.st_ino == t.st_ino;
+    return stat(path, &s) == 0 && fstat(STDOUT_FILENO, &t) == 0 && s.st_dev == t.st_dev && s.st_ino == t.st_ino;
 #else
-    return strcmp(a, b) == 0 && kind_of_file(a) != FILE_ABSENT;
+    return false;
+#endif
+}
+
+void ignore_broken_pipes(void)
+{
+#ifdef SIGPIPE
+    signal(SIGPIPE, SIG_IGN);
 #endif
 }
 

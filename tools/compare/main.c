@@ -101,9 +101,13 @@ static void comparison_free(comparison *c)
     flis_free(&c->ctx);
 }
 
-static bool html_is_an_input(const options *o)
+/* The page must be none of the inputs. */
+static bool check_files(flis_ctx *ctx, const options *o)
 {
-    return o->html && (same_file(o->html, o->path[0]) || same_file(o->html, o->path[1]));
+    const char *const in[] = {o->path[0], o->path[1], o->map}, *const out[] = {o->html};
+    for (size_t i = 0; i < sizeof in / sizeof *in; i++)
+        if (in[i] && !input_check(ctx, in[i])) return false;
+    return outputs_check(ctx, in, sizeof in / sizeof *in, out, 1);
 }
 
 int main(int argc, char **argv)
@@ -116,13 +120,13 @@ int main(int argc, char **argv)
     if (words < 2) return missing_argument(&COMPARE, words ? "OTHER.safetensors" : "REF.safetensors");
     if (words > 2) return unexpected_argument(&COMPARE, argv[2]);
     for (int i = 0; i < 2; i++) o->path[i] = argv[i];
-    if (html_is_an_input(o)) return usage_error(&COMPARE, "--html %s is one of the files to compare", o->html);
-    if (flis_init(&c.ctx) && input_check(&c.ctx, o->path[0]) && input_check(&c.ctx, o->path[1]) &&
-        (!o->html || output_check(&c.ctx, o->html)) && pairs_make(&c) && measure_all(&c)) {
+    const bool page_alone = o->html && leads_to_stdout(o->html);
+    if (page_alone && o->json) return usage_error(&COMPARE, "--json and --html %s: both are standard output", o->html);
+    if (flis_init(&c.ctx) && check_files(&c.ctx, o) && pairs_make(&c) && measure_all(&c)) {
         if (c.first && (!o->quiet || o->html)) diagnose(&c);
         if (o->html) write_html(&c);
     }
-    if (flis_ok(&c.ctx) && !o->quiet) {
+    if (flis_ok(&c.ctx) && !o->quiet && !page_alone) {
         if (o->json) print_json(&c);
         else print_table(&c);
     }

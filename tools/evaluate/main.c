@@ -361,15 +361,34 @@ static bool write_features(flis_ctx *ctx, const char *path, const flis_real *fea
 }
 
 /* DIR/STEM.png. */
-static bool write_map(run *p, const char *picture_path, const flis_picture *map)
+static bool map_path(run *p, const char *picture_path, char path[PATH_ROOM])
 {
-    char path[PATH_ROOM];
     const char *start;
     size_t length;
     name_stem(picture_path, &start, &length);
-    if (length >= PATH_ROOM || snprintf(path, sizeof path, "%s/%.*s.png", p->o->out, (int)length, start) >= PATH_ROOM)
+    if (length >= PATH_ROOM || snprintf(path, PATH_ROOM, "%s/%.*s.png", p->o->out, (int)length, start) >= PATH_ROOM)
         return flis_fail(&p->ctx, "%.100s: the name is too long", picture_path);
-    return flis_write_png(&p->ctx, path, map, NULL);
+    return true;
+}
+
+/* Neither the features nor a label map takes the place of a picture; pictures of one name in two folders, or with two endings,
+   have no two label maps. */
+static bool check_outputs(run *p, const names *pictures)
+{
+    const char *const in[] = {p->o->file[0], p->o->pictures};
+    const char *const *read = (const char *const *)pictures->name;
+    char path[PATH_ROOM];
+    names out = {0, 0, NULL};
+    if (p->o->features) names_add(&p->ctx, &out, NULL, p->o->features, strlen(p->o->features));
+    const bool maps = p->o->out && kind_of_file(p->o->out) == FILE_FOLDER; /* otherwise it is made later */
+    for (size_t i = 0; maps && i < pictures->count && map_path(p, pictures->name[i], path); i++)
+        if (!names_add(&p->ctx, &out, NULL, path, strlen(path))) break;
+    const char *const *written = (const char *const *)out.name;
+    if (flis_ok(&p->ctx) && out.count && outputs_apart(&p->ctx, read, pictures->count, written, out.count) &&
+        (kind_of_file(p->o->pictures) == FILE_FOLDER || outputs_apart(&p->ctx, in, 2, written, out.count)))
+        outputs_check(&p->ctx, in, 1, written, out.count < 2 ? out.count : 2);
+    names_free(&out);
+    return flis_ok(&p->ctx);
 }
 
 static bool segment_one(run *p, const flis_unet *segmenter, const char *path, flis_real *features)
@@ -381,7 +400,8 @@ static bool segment_one(run *p, const flis_unet *segmenter, const char *path, fl
     bool good =
         label && (segmenter_run(&p->ctx, segmenter, picture.pixels, picture.width, picture.height, label, features) ||
                   flis_fail_in(&p->ctx, path));
-    if (good && p->o->out) good = write_map(p, path, &map);
+    char to[PATH_ROOM];
+    if (good && p->o->out) good = map_path(p, path, to) && flis_write_png(&p->ctx, to, &map, NULL);
     free(label);
     free(picture.pixels);
     return good;
@@ -390,11 +410,12 @@ static bool segment_one(run *p, const flis_unet *segmenter, const char *path, fl
 static bool run_segment(run *p)
 {
     names files = {0, 0, NULL};
-    bool is_folder, good = !p->o->features || output_check(&p->ctx, p->o->features);
-    good = good && (!p->o->out || folder_check(&p->ctx, p->o->out)) && input_check(&p->ctx, p->o->file[0]);
+    bool is_folder,
+        good = (!p->o->features || output_check(&p->ctx, p->o->features)) && binary_check(&p->ctx, p->o->features) &&
+               (!p->o->out || folder_check(&p->ctx, p->o->out)) && input_check(&p->ctx, p->o->file[0]) &&
+               list_files(&p->ctx, p->o->pictures, ".png", ".ppm", &files, &is_folder) && check_outputs(p, &files);
     flis_unet *segmenter = good ? segmenter_load(&p->ctx, p->o->file[0]) : NULL;
-    good = segmenter && list_files(&p->ctx, p->o->pictures, ".png", ".ppm", &files, &is_folder) &&
-           (!p->o->out || make_folder(&p->ctx, p->o->out));
+    good = segmenter && (!p->o->out || (make_folder(&p->ctx, p->o->out) && check_outputs(p, &files)));
     const size_t d = good ? segmenter_features(segmenter) : 0;
     flis_real *features = good ? flis_alloc(&p->ctx, files.count, d * sizeof *features) : NULL;
     for (size_t i = 0; features && i < files.count && segment_one(p, segmenter, files.name[i], features + i * d); i++)

@@ -5,7 +5,8 @@
  *
  *   main.c        the tables of commands and options        job.c         what long commands share
  *   find.c        default model, vocabulary, vectors        tensors.c     lists of tensors on their way to a file
- *   trace.c       traces, digests of traces, facts          then one file per command
+ *   trace.c       traces, digests of traces, facts          outputs.c     no output over an input
+ *   then one file per command
  */
 #ifndef TOOLS_FLIS_COMMAND_H
 #define TOOLS_FLIS_COMMAND_H
@@ -111,6 +112,12 @@ flis_vocab *find_vocab(job *j);
 /* The folder of the conformance vectors, with its slash. */
 bool find_manifest(job *j, char folder[PATH_ROOM]);
 
+/* ---- Outputs (outputs.c) ---------------------------------------------------------------------------------------------- */
+
+/* outputs_check of the command's files: -o, --trace, --trace-digest, --json; and all that it reads, as far as it has been found:
+   once before files are read, once when the model, the vocabulary and the layout's label map (layout may be NULL) are known. */
+bool job_check_outputs(job *j, const flis_layout *layout);
+
 /* ---- Traces (trace.c) ------------------------------------------------------------------------------------------------- */
 
 void add_fact(job *j, const char *key, const char *format, ...);
@@ -125,7 +132,6 @@ void free_facts(job *j);
 
 /* Whether any option asks for a trace. */
 bool tracing(const job *j);
-bool trace_check_paths(job *j);
 /* Refuses --trace-steps beyond the sampler's last step. 0, or 2: a usage error was printed. */
 int trace_check_steps(const job *j);
 void trace_begin(job *j);

@@ -114,10 +114,11 @@ int run_generate(job *j)
     if (check_usage(j)) return 2;
     job_begin(j);
     if (job_check_steps(j) && trace_check_steps(j)) return 2;
-    if (flis_ok(ctx) && output_check(ctx, j->set.out) && trace_check_paths(j) && find_model(j) &&
-        input_check(ctx, j->set.layout) && (!j->set.noise || input_check(ctx, j->set.noise)) &&
+    if (flis_ok(ctx) && job_check_outputs(j, NULL) && find_model(j) && input_check(ctx, j->set.layout) &&
+        (!j->set.noise || input_check(ctx, j->set.noise)) &&
         (j->options.no_layout ? flis_layout_read_phrases : flis_layout_read)(ctx, j->set.layout, &layout))
         vocab = find_vocab(j);
+    if (vocab) job_check_outputs(j, &layout);
     if (vocab && tracing(j)) add_generate_facts(j, vocab, &layout);
     if (vocab) warn_of_lost_phrases(j, &layout);
     if (vocab) trace_begin(j);

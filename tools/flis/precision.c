@@ -428,8 +428,8 @@ int run_precision(job *j)
         return usage_error(j->program,
                            "--trace and --truth exclude each other: --trace writes the reference, which --truth reads");
     job_begin(j);
-    if ((!s->json || output_check(ctx, s->json)) && (!s->trace || output_check(ctx, s->trace)) &&
-        (!s->truth || input_check(ctx, s->truth)) && find_model(j))
+    if (job_check_outputs(j, NULL) && (!s->truth || input_check(ctx, s->truth)) && find_model(j) &&
+        job_check_outputs(j, NULL))
         p.model = flis_model_open(ctx, j->model_path);
     if (p.model && (s->json || s->trace || s->truth)) add_precision_facts(j);
     if (p.model && s->truth) p.truth = flis_file_open(ctx, s->truth);
@@ -444,7 +444,7 @@ int run_precision(job *j)
     progress_end(&j->progress);
     if (s->trace && flis_ok(ctx)) precision_save(&p);
     if (s->json && flis_ok(ctx)) precision_json(&p);
-    if (flis_ok(ctx)) print_table(&p);
+    if (flis_ok(ctx) && !(s->json && leads_to_stdout(s->json))) print_table(&p);
     free_comparison(&p);
     return job_status(j);
 }

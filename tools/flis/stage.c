@@ -242,8 +242,9 @@ int run_stage(job *j)
     const stage_kind *kind = find_stage(j->word[0]);
     job_begin(j);
     if (kind->run == stage_sample && job_check_steps(j) && trace_check_steps(j)) return 2;
-    if (flis_ok(ctx) && output_check(ctx, j->set.out) && trace_check_paths(j) && input_check(ctx, j->set.in) &&
-        (!kind->model || (find_model(j) && (s.model = flis_model_open(ctx, j->model_path)))))
+    if (flis_ok(ctx) && job_check_outputs(j, NULL) && input_check(ctx, j->set.in) &&
+        (!kind->model ||
+         (find_model(j) && job_check_outputs(j, NULL) && (s.model = flis_model_open(ctx, j->model_path)))))
         s.in = flis_file_open(ctx, j->set.in);
     if (s.in && tracing(j)) add_stage_facts(j, kind);
     if (s.in) trace_begin(j);

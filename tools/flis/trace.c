@@ -230,12 +230,6 @@ bool tracing(const job *j)
     return j->set.trace || j->set.trace_match || j->set.trace_digest;
 }
 
-bool trace_check_paths(job *j)
-{
-    return (!j->set.trace || output_check(&j->ctx, j->set.trace)) &&
-           (!j->set.trace_digest || output_check(&j->ctx, j->set.trace_digest));
-}
-
 int trace_check_steps(const job *j)
 {
     for (size_t i = 0; i < j->set.trace_steps; i++) {

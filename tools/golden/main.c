@@ -48,6 +48,14 @@ static void make_path(golden *g, const char *folder, const char *name, char out[
         flis_fail(&g->all, "%.200s: the name is too long", *folder ? folder : name);
 }
 
+/* The layouts of some vectors are in a file for the time being, which must not be another's. */
+static bool check_files(golden *g, const char *const *out, size_t count, const char *scratch)
+{
+    if (kind_of_file(scratch) != FILE_ABSENT)
+        return flis_fail(&g->all, "%s: exists already, and a file of that name is made and removed here", scratch);
+    return outputs_check(&g->all, NULL, 0, out, count);
+}
+
 /* manifest.json and its two files of tensors. */
 static void write_vectors(golden *g, const char *folder)
 {
@@ -56,7 +64,8 @@ static void write_vectors(golden *g, const char *folder)
     make_path(g, folder, "inputs.safetensors", inputs);
     make_path(g, folder, "outputs.safetensors", outputs);
     make_path(g, folder, "layout.scratch", scratch);
-    if (!flis_ok(&g->all) || !folder_check(&g->all, folder)) return;
+    const char *const out[] = {manifest, inputs, outputs, scratch};
+    if (!flis_ok(&g->all) || !folder_check(&g->all, folder) || !check_files(g, out, 4, scratch)) return;
     make_vectors(g, scratch);
     if (g->failed) flis_fail(&g->all, "%zu vectors failed; nothing was written", g->failed);
     write_list(g, &g->inputs, inputs);
@@ -69,7 +78,10 @@ static void write_answers(golden *g, const char *path)
     char scratch[PATH_ROOM];
     make_path(g, "", path, scratch);
     if (!flis_ok(&g->all)) return;
+    if (strcmp(path, "-") == 0) strcpy(scratch, "flis-answers"); /* standard output */
     strcat(scratch, ".layout");
+    const char *const out[] = {path, scratch};
+    if (!binary_check(&g->all, path) || !check_files(g, out, 2, scratch)) return;
     make_vectors(g, scratch);
     write_list(g, &g->outputs, path);
     if (g->failed) flis_fail(&g->all, "%zu vectors failed; their answers are missing", g->failed);

@@ -104,7 +104,7 @@ static bool prepare(paper *p)
 {
     flis_ctx *ctx = &p->ctx;
     const char *const in[] = {p->o.vocab, p->o.model, p->o.plain, p->o.segmenter};
-    if (!output_check(ctx, p->o.out)) return false; /* now rather than after hours */
+    if (!outputs_check(ctx, in, sizeof in / sizeof *in, &p->o.out, 1)) return false; /* now rather than after hours */
     for (size_t i = 0; i < sizeof in / sizeof *in; i++)
         if (!input_check(ctx, in[i])) return false;
     p->caption = flis_alloc(ctx, QUESTIONS + 1, sizeof *p->caption);
@@ -121,7 +121,7 @@ static bool run(paper *p)
     progress_end(&p->progress);
     good = good && run_table(p);
     for (question q = 0; good && q < QUESTIONS; q++) good = run_question(p, q);
-    if (good) print_results(p);
+    if (good && !leads_to_stdout(p->o.out)) print_results(p);
     return good && write_page(p);
 }
 

@@ -52,7 +52,8 @@ int main(int argc, char **argv)
     }
     if (flis_init(&ctx)) {
         ctx.interrupted = catch_signals();
-        preset_write(&ctx, &made, argv[1], o.half ? FLIS_F16 : FLIS_F32, true);
+        if (outputs_check(&ctx, NULL, 0, (const char *const *)&argv[1], 1) && binary_check(&ctx, argv[1]))
+            preset_write(&ctx, &made, argv[1], o.half ? FLIS_F16 : FLIS_F32, true);
     }
     flis_free(&ctx);
     return finish("synth", &ctx, 0);

@@ -221,21 +221,20 @@ static int check_options(const program *p, const options *o)
 /* Before hours of work: no result is a folder or cannot be written, no two have the same name, and none is an input. */
 static bool check_files(flis_ctx *ctx, const options *o)
 {
-    const char *out[] = {o->out, o->state, o->log, o->plot}, *in[] = {o->model, o->start, o->vocab, o->latents};
+    static const char *const SETS[] = {"/pictures", "/labels", "/layouts", "/captions.txt", "/classes.txt"};
+    const char *const out[] = {o->out, o->state, o->log, o->plot},
+                      *in[4 + 5] = {o->model, o->start, o->vocab, o->latents};
     const size_t outputs = o->stage == LATENTS ? 1 : 4;
-    for (size_t k = 1; k < sizeof in / sizeof *in; k++) /* a model may be a folder */
+    char *data[5] = {NULL};
+    if (outputs > 1 && strcmp(o->out, "-") == 0)
+        return flis_fail(ctx, "-o -: training writes files beside the model; wanted a file name");
+    for (size_t k = 1; k < 4; k++) /* a model may be a folder */
         if (in[k] && kind_of_file(in[k]) == FILE_FOLDER) return input_check(ctx, in[k]);
     if (o->data && !folder_check(ctx, o->data)) return false;
-    for (size_t i = 0; i < outputs; i++) {
-        for (size_t k = 0; k < sizeof in / sizeof *in; k++)
-            if (in[k] && same_file(out[i], in[k]))
-                return flis_fail(ctx, "%s: is an input too, wanted another file for the result", out[i]);
-        for (size_t k = 0; k < i; k++)
-            if (strcmp(out[i], out[k]) == 0 || same_file(out[i], out[k]))
-                return flis_fail(ctx, "%s: is named for two results", out[i]);
-        if (!output_check(ctx, out[i])) return false;
-    }
-    return true;
+    for (size_t i = 0; o->data && i < 5; i++) in[4 + i] = data[i] = path_with(ctx, o->data, SETS[i]);
+    if (binary_check(ctx, o->out)) outputs_check(ctx, in, sizeof in / sizeof *in, out, outputs);
+    for (size_t i = 0; i < 5; i++) free(data[i]);
+    return flis_ok(ctx);
 }
 
 /* ---- Main -------------------------------------------------------------------------------------------------------- */

@@ -176,7 +176,8 @@ static bool write_sheet(painter *p)
     const size_t count = p->o->count ? (size_t)p->o->count : 16;
     const size_t columns = count < COLUMNS ? count : COLUMNS, rows = (count + COLUMNS - 1) / COLUMNS;
     flis_picture sheet = {columns * PAIR, rows * ROW, 3, NULL};
-    if (!output_check(&p->ctx, p->o->sheet)) return false; /* before the scenes are drawn */
+    if (!output_check(&p->ctx, p->o->sheet) || !binary_check(&p->ctx, p->o->sheet))
+        return false; /* before the scenes are drawn */
     sheet.pixels = flis_alloc(&p->ctx, sheet.width * sheet.height, 3);
     if (!sheet.pixels) return false;
     memset(sheet.pixels, 255, sheet.width * sheet.height * 3);
