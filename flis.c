@@ -203,17 +203,34 @@ typedef struct byte_buffer {
     size_t count, room;
 } byte_buffer;
 
+/* The picture of a label map before its pixels are ids. */
+typedef struct label_file {
+    flis_picture picture;  /* 1 channel: gray values or indices of a palette; 3: RGB */
+    bool palette, bilevel; /* bilevel: gray of 1 bit, whose 1 is white */
+    size_t colors;         /* of the palette */
+    uint8_t color[256][3];
+} label_file;
+
 static bool bytes_reserve(flis_ctx *ctx, byte_buffer *b, size_t more);
 static bool size_fits(flis_ctx *ctx, const char *path, size_t width, size_t height);
 static void file_release(flis_file *file);
-static bool write_failed(flis_ctx *ctx, const char *path);
 static bool warn_of_extra_tensors(flis_ctx *ctx, flis_file *file);
+static bool write_failed(flis_ctx *ctx, const char *path);
 static void bytes_put_u8(flis_ctx *ctx, byte_buffer *b, unsigned value);
 static bool is_utf8(const char *text);
 static flis_entry *find_entry(const flis_file *file, const char *name);
-static bool read_png(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, flis_picture *out);
+static bool begins_with(const uint8_t *text, size_t length, const char *word);
+static char *copy_text(flis_ctx *ctx, const char *text, size_t length);
+static bool label_read(flis_ctx *ctx, const char *path, label_file *out);
+static bool label_ids(flis_ctx *ctx, const char *path, label_file *file, flis_layout *layout);
+static bool table_suits(flis_ctx *ctx, const label_file *file, const flis_layout *layout);
+static bool read_png(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, label_file *out);
 static bool read_pgm(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, flis_picture *out);
 static bool deflate_zlib(flis_ctx *ctx, const uint8_t *in, size_t length, byte_buffer *out);
+/* How the bytes that were wanted of a zlib stream ended: with the stream; the stream goes on; it is cut behind them. */
+typedef enum { INFLATE_WHOLE, INFLATE_MORE, INFLATE_CUT } inflate_end;
+static uint8_t *inflate_prefix(flis_ctx *ctx, const char *name, const byte_buffer *in, size_t wanted, size_t *got,
+                               inflate_end *end, size_t *spare);
 static uint32_t crc32(uint32_t crc, const uint8_t *p, size_t count);
 static uint32_t adler32(const uint8_t *p, size_t count);
 
@@ -2268,7 +2285,7 @@ static bool warn_of_extra_tensors(flis_ctx *ctx, flis_file *file)
 
 /* ---- Layouts ----------------------------------------------------------------------------------------------------- */
 
-enum { LARGEST_LAYOUT_FILE = 1 << 20, MOST_PHRASES = 1000 };
+enum { LARGEST_LAYOUT_FILE = 1 << 20, MOST_PHRASES = 1000, MOST_COLORS = 4096 };
 
 /* A sentence about a place in a JSON file. */
 static bool layout_fail(flis_ctx *ctx, const char *path, const flis_json *where, const char *format, ...)
@@ -2281,22 +2298,32 @@ static bool layout_fail(flis_ctx *ctx, const char *path, const flis_json *where,
     return flis_fail(ctx, "%s:%d:%d: %s", path, where->line, where->column, what);
 }
 
-/* -1: the phrase acts everywhere (a style). 0..255: a class of the label map, whose pixels are bytes. SPEC 10.9. */
+/* A class id: a whole number from `least` to 255, since a label map's pixels are bytes. 1.0 and 1e0 are 1, as for Python.
+   SPEC 10.9. */
+static bool class_id(flis_ctx *ctx, const char *path, const char *what, const flis_json *json, int least, int *id)
+{
+    if (json->type == FLIS_STRING)
+        return layout_fail(ctx, path, json, "%s: got \"%.40s\" in quotes, wanted a class id: an integer from %d to 255",
+                           what, json->string, least);
+    if (json->type != FLIS_NUMBER)
+        return layout_fail(ctx, path, json, "%s: got %.40s, wanted a class id: an integer from %d to 255", what,
+                           flis_json_got(json), least);
+    if (floor(json->number) != json->number || json->number < least || json->number > 255)
+        return layout_fail(ctx, path, json, "%s: an id out of range: got %.40s, wanted an integer from %d to 255", what,
+                           json->literal, least);
+    *id = (int)json->number;
+    return true;
+}
+
+/* -1: the phrase acts everywhere (a style). 0..255: a class of the label map. SPEC 10.9. */
 static bool phrase_id(flis_ctx *ctx, const char *path, const char *phrase, const flis_json *json, int *id)
 {
-    uint64_t value;
-    if (json->type != FLIS_NUMBER)
-        return layout_fail(ctx, path, json,
-                           "phrase \"%.200s\": got %.40s, wanted a class id: an integer from -1 to 255", phrase,
-                           flis_json_got(json));
-    *id = -1;
-    if (strcmp(json->literal, "-1") == 0) return true;
-    if (!flis_json_u64(json, &value) || value > 255)
-        return layout_fail(ctx, path, json,
-                           "phrase \"%.200s\": an id out of range: got %.40s, wanted an integer from -1 to 255", phrase,
-                           json->literal);
-    *id = (int)value;
-    return true;
+    char what[256];
+    snprintf(what, sizeof what, "phrase \"%.200s\"", phrase);
+    if (json->type == FLIS_STRING && *phrase && strspn(phrase, "0123456789") == strlen(phrase))
+        return layout_fail(ctx, path, json, "%s: got \"%.40s\": id and phrase are exchanged, wanted \"%.40s\": %s",
+                           what, json->string, json->string, phrase);
+    return class_id(ctx, path, what, json, -1, id);
 }
 
 static bool phrase_add(flis_ctx *ctx, const char *path, const flis_json *text, const flis_json *id, flis_layout *out)
@@ -2339,11 +2366,363 @@ static bool layout_phrases(flis_ctx *ctx, const char *path, const flis_json *map
         size_t k = 0;
         while (k < out->count && (strcmp(out->phrase[k].text, key->string) != 0 || strlen(key->string) != key->length))
             k++;
-        if (k == out->count) phrase_add(ctx, path, key, item, out);
-        else phrase_id(ctx, path, key->string, item, &out->phrase[k].id);
+        if (k == out->count) {
+            phrase_add(ctx, path, key, item, out);
+            continue;
+        }
+        const int before = out->phrase[k].id;
+        if (phrase_id(ctx, path, key->string, item, &out->phrase[k].id) && before != out->phrase[k].id)
+            flis_warn(
+                ctx,
+                "%s:%d:%d: phrase \"%.200s\" occurs twice in an object: its last id, %d, replaces %d, as in Python "
+                "(a list of pairs [\"phrase\", id] keeps both)",
+                path, key->line, key->column, key->string, out->phrase[k].id, before);
     }
     return flis_ok(ctx);
 }
+
+/* ---- Members of a layout's JSON, and what is written in their place ---- */
+
+static const char *const LAYOUT_MEMBERS[] = {"text_label_mapping", "layout_path", "colors", "labelmap"};
+enum { IS_MAPPING, IS_PATH, IS_COLORS, IS_LABELMAP, LONGEST_NAME = 48 };
+
+/* A name's letters and digits in lower case: layoutPath, layout-path and Layout_Path are the same. False: too long. */
+static bool plain_name(const flis_json *key, char out[LONGEST_NAME])
+{
+    size_t used = 0;
+    for (size_t i = 0; i < key->length; i++) {
+        const char c = key->string[i];
+        const bool upper = c >= 'A' && c <= 'Z';
+        if (!upper && !(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9')) continue;
+        if (used + 1 == LONGEST_NAME) return false;
+        out[used++] = (char)(upper ? c - 'A' + 'a' : c);
+    }
+    out[used] = 0;
+    return true;
+}
+
+/* Letters to insert, remove or change, to make one of the other (Levenshtein). */
+static size_t edits(const char *a, const char *b)
+{
+    size_t row[LONGEST_NAME + 1];
+    const size_t n = strlen(b);
+    for (size_t k = 0; k <= n; k++) row[k] = k;
+    for (size_t i = 0; a[i]; i++) {
+        size_t corner = row[0];
+        row[0] = i + 1;
+        for (size_t k = 0; k < n; k++) {
+            const size_t change = corner + (a[i] != b[k]), insert = row[k] + 1, removal = row[k + 1] + 1;
+            corner = row[k + 1];
+            row[k + 1] = change < insert ? change : insert;
+            if (removal < row[k + 1]) row[k + 1] = removal;
+        }
+    }
+    return row[n];
+}
+
+/* The member that a name resembles: at most a third of its letters differ. -1: none. */
+static int similar_member(const flis_json *key)
+{
+    char name[LONGEST_NAME], member[LONGEST_NAME];
+    int best = -1;
+    size_t least = SIZE_MAX;
+    if (!plain_name(key, name)) return -1;
+    for (size_t i = 0; i < COUNT(LAYOUT_MEMBERS); i++) {
+        flis_json known = {.string = (char *)LAYOUT_MEMBERS[i], .length = strlen(LAYOUT_MEMBERS[i])};
+        plain_name(&known, member);
+        const size_t distance = edits(name, member);
+        if (distance > strlen(member) / 3 || distance >= least) continue;
+        least = distance;
+        best = (int)i;
+    }
+    return best;
+}
+
+/* True where one of the words of a name (layout, file of layout_file; image of imagePath) may mean the label map. */
+static bool names_picture(const flis_json *key)
+{
+    static const char words[] =
+        " layout layouts path paths label labels labelmap map maps mask masks image images img picture "
+        "pictures pic segmentation seg segmap semantic file files filename png annotation ";
+    char word[LONGEST_NAME + 2] = " ";
+    size_t used = 1;
+    for (size_t i = 0; i <= key->length; i++) {
+        const char c = i < key->length ? key->string[i] : 0;
+        const bool upper = c >= 'A' && c <= 'Z', letter = upper || (c >= 'a' && c <= 'z');
+        if (!letter || (upper && i && key->string[i - 1] >= 'a')) {
+            word[used] = ' ';
+            word[used + 1] = 0;
+            if (used > 1 && strstr(words, word)) return true;
+            used = 1;
+        }
+        if (letter && used < LONGEST_NAME) word[used++] = (char)(upper ? c - 'A' + 'a' : c);
+    }
+    return false;
+}
+
+static bool ends_as_picture(const flis_json *value)
+{
+    static const char *const ends[] = {".png",  ".pgm", ".jpg",  ".jpeg", ".bmp", ".tif",
+                                       ".tiff", ".gif", ".webp", ".ppm",  ".npy"};
+    for (size_t i = 0; i < COUNT(ends); i++) {
+        const size_t n = strlen(ends[i]);
+        if (value->length > n && begins_with((const uint8_t *)value->string + value->length - n, n, ends[i]))
+            return true;
+    }
+    return false;
+}
+
+/* Which member an unknown one was meant to be so surely that the picture would be another without it; -1: none.
+   needs_map: the layout has no label map otherwise. */
+static int meant_member(const flis_json *json, size_t i, bool needs_map)
+{
+    const flis_json *key = &json->key[i], *value = &json->item[i];
+    const int similar = similar_member(key);
+    const bool table = value->type == FLIS_OBJECT && value->count && value->key[0].string[0] == '#';
+    const bool text = value->type == FLIS_STRING && value->length;
+    const bool holds = text || ((value->type == FLIS_OBJECT || value->type == FLIS_ARRAY) && value->count);
+    if (needs_map && (similar == IS_PATH || (holds && names_picture(key)) || (text && ends_as_picture(value))))
+        return IS_PATH;
+    if (flis_json_get(json, "colors") || flis_json_get(json, "labelmap")) return -1;
+    if (table || (similar == IS_COLORS && (value->type == FLIS_OBJECT || value->type == FLIS_ARRAY))) return IS_COLORS;
+    return similar == IS_LABELMAP && text ? IS_LABELMAP : -1;
+}
+
+/* Members that say nothing to flis, but are meant to be there: bin/world's caption, and what people use as comments. */
+static bool is_remark(const flis_json *key)
+{
+    static const char *const remarks[] = {"caption", "comment", "comments", "note", "notes", "description"};
+    for (size_t i = 0; i < COUNT(remarks); i++)
+        if (strcmp(key->string, remarks[i]) == 0) return true;
+    return key->string[0] == '_' || key->string[0] == '$' || key->string[0] == '/' || key->string[0] == '#';
+}
+
+static int known_member(const flis_json *key)
+{
+    for (size_t i = 0; i < COUNT(LAYOUT_MEMBERS); i++)
+        if (strcmp(key->string, LAYOUT_MEMBERS[i]) == 0 && strlen(key->string) == key->length) return (int)i;
+    return -1;
+}
+
+/* Refuses a member whose name hides what the picture depends on; warns of others that nobody knows. SPEC 10.9. */
+static bool layout_members(flis_ctx *ctx, const char *path, const flis_json *json, bool needs_map)
+{
+    enum { MOST_WARNINGS = 8 };
+    size_t unknown = 0;
+    const bool lacks_map = needs_map && !flis_json_get(json, "layout_path");
+    for (size_t i = 0; i < json->count; i++) {
+        const flis_json *key = &json->key[i];
+        const int known = known_member(key);
+        if (known >= 0) {
+            if (flis_json_get(json, LAYOUT_MEMBERS[known]) != &json->item[i])
+                flis_warn(ctx, "%s:%d:%d: %s occurs twice: the last one counts, as in Python", path, key->line,
+                          key->column, LAYOUT_MEMBERS[known]);
+            continue;
+        }
+        const int meant = meant_member(json, i, lacks_map), similar = similar_member(key);
+        if (meant >= 0)
+            return layout_fail(ctx, path, key,
+                               "\"%.60s\": a layout has no such member, and the picture depends on it: "
+                               "wanted \"%s\"%s",
+                               key->string, LAYOUT_MEMBERS[meant],
+                               meant == IS_PATH ? " (or --no-layout for plain Stable Diffusion)" : "");
+        if (is_remark(key) || ++unknown > MOST_WARNINGS) continue;
+        flis_warn(ctx, "%s:%d:%d: \"%.60s\" is ignored: a layout has no such member%s%s%s", path, key->line,
+                  key->column, key->string, similar < 0 ? "" : " (did you mean \"",
+                  similar < 0 ? "" : LAYOUT_MEMBERS[similar], similar < 0 ? "" : "\"?)");
+    }
+    if (unknown > MOST_WARNINGS)
+        flis_warn(ctx, "%s: %zu more members that a layout does not have", path, unknown - MOST_WARNINGS);
+    for (int i = IS_COLORS; lacks_map && i <= IS_LABELMAP; i++) {
+        const flis_json *table = flis_json_get(json, LAYOUT_MEMBERS[i]);
+        if (table)
+            return layout_fail(ctx, path, table,
+                               "%s, the ids of a label map's colours, but no layout_path that names the map",
+                               LAYOUT_MEMBERS[i]);
+    }
+    if (lacks_map)
+        flis_warn(ctx, "%s: it has no layout_path: every phrase acts everywhere, as in plain Stable Diffusion", path);
+    return flis_ok(ctx);
+}
+
+/* What a JSON text without text_label_mapping is. SPEC 10.9. */
+static bool no_mapping(flis_ctx *ctx, const char *path, const flis_json *json)
+{
+    static const struct {
+        const char *member, *kind;
+    } others[] = {{"shapes", "an annotation of labelme"},
+                  {"annotations", "an annotation file (COCO)"},
+                  {"_via_img_metadata", "a project of the VGG image annotator"},
+                  {"objects", "an annotation of Supervisely or Cityscapes"},
+                  {"weight_map", "the index of a model in shards"},
+                  {"_class_name", "a configuration of diffusers"}};
+    for (size_t i = 0; i < COUNT(others); i++)
+        if (flis_json_get(json, others[i].member))
+            return layout_fail(ctx, path, json,
+                               "text_label_mapping is missing: this looks like %s (\"%s\"), wanted phrases with their "
+                               "class ids and layout_path, a label map",
+                               others[i].kind, others[i].member);
+    for (size_t i = 0; i < json->count; i++)
+        if (similar_member(&json->key[i]) == IS_MAPPING)
+            return layout_fail(ctx, path, &json->key[i], "text_label_mapping is missing: got \"%.60s\"",
+                               json->key[i].string);
+    return layout_fail(ctx, path, json, "text_label_mapping is missing");
+}
+
+/* The phrases of a layout's JSON. SPEC 10.9. */
+static bool layout_mapping(flis_ctx *ctx, const char *path, const flis_json *json, flis_layout *out)
+{
+    if (json->type == FLIS_ARRAY && json->count && json->item[0].type == FLIS_OBJECT)
+        return layout_fail(ctx, path, json, "got a list of %zu objects, wanted one layout: a file has one",
+                           json->count);
+    if (json->type != FLIS_OBJECT)
+        return layout_fail(ctx, path, json, "got %.40s, wanted an object with text_label_mapping and layout_path",
+                           flis_json_got(json));
+    const flis_json *mapping = flis_json_get(json, "text_label_mapping");
+    return mapping ? layout_phrases(ctx, path, mapping, out) : no_mapping(ctx, path, json);
+}
+
+/* ---- Colours that stand for ids ---- */
+
+static void colors_free(flis_layout *layout)
+{
+    for (size_t i = 0; i < layout->colors; i++) free(layout->color[i].name);
+    free(layout->color);
+    layout->color = NULL;
+    layout->colors = 0;
+}
+
+/* One colour more. It may come twice with the same id. SPEC 10.9. */
+static bool color_add(flis_ctx *ctx, flis_layout *out, const uint8_t rgb[3], int id, const char *name, size_t length)
+{
+    for (size_t i = 0; i < out->colors; i++) {
+        const flis_color *c = &out->color[i];
+        if (c->red != rgb[0] || c->green != rgb[1] || c->blue != rgb[2]) continue;
+        return c->id == id ||
+               flis_fail(ctx, "colour #%02x%02x%02x has two ids, %d and %d", rgb[0], rgb[1], rgb[2], c->id, id);
+    }
+    if (out->colors == MOST_COLORS) return flis_fail(ctx, "got more than %d colours", MOST_COLORS);
+    if (!(out->colors & (out->colors - 1))) { /* the room is the next power of two */
+        flis_color *grown = realloc(out->color, (out->colors ? 2 * out->colors : 1) * sizeof *grown);
+        if (!grown) return flis_fail(ctx, "out of memory: %zu colours", out->colors + 1);
+        out->color = grown;
+    }
+    char *copy = name ? copy_text(ctx, name, length) : NULL;
+    if (name && !copy) return false;
+    out->color[out->colors++] = (flis_color){rgb[0], rgb[1], rgb[2], (uint8_t)id, 0, copy};
+    return true;
+}
+
+/* "#rrggbb", or [red, green, blue] where it stands in a list. SPEC 10.9. */
+static bool color_value(flis_ctx *ctx, const char *path, const flis_json *json, uint8_t rgb[3])
+{
+    uint64_t value = 0;
+    bool good = json->type == FLIS_ARRAY && json->count == 3;
+    for (size_t i = 0; good && i < 3; i++) {
+        good = flis_json_u64(&json->item[i], &value) && value <= 255;
+        rgb[i] = (uint8_t)value;
+    }
+    if (json->type == FLIS_STRING && json->length == 7 && json->string[0] == '#' &&
+        strspn(json->string + 1, "0123456789abcdefABCDEF") == 6) {
+        const unsigned long number = strtoul(json->string + 1, NULL, 16);
+        for (int i = 0; i < 3; i++) rgb[i] = (uint8_t)(number >> (16 - 8 * i));
+        good = true;
+    }
+    return good || layout_fail(ctx, path, json,
+                               "colors: got %s%.40s%s, wanted a colour: \"#rrggbb\", six hexadecimal "
+                               "digits, or in a list [red, green, blue]",
+                               json->type == FLIS_STRING ? "\"" : "",
+                               json->type == FLIS_STRING ? json->string : flis_json_got(json),
+                               json->type == FLIS_STRING ? "\"" : "");
+}
+
+/* {"#rrggbb": id, …} or [[colour, id], …]. SPEC 10.9. */
+static bool colors_member(flis_ctx *ctx, const char *path, const flis_json *colors, flis_layout *out)
+{
+    if (colors->type != FLIS_OBJECT && colors->type != FLIS_ARRAY)
+        return layout_fail(ctx, path, colors, "colors: got %.40s, wanted {\"#rrggbb\": id, ...}",
+                           flis_json_got(colors));
+    if (!colors->count) return layout_fail(ctx, path, colors, "colors: got none, wanted {\"#rrggbb\": id, ...}");
+    for (size_t i = 0; i < colors->count; i++) {
+        const flis_json *color = colors->type == FLIS_OBJECT ? &colors->key[i] : NULL, *id = &colors->item[i];
+        uint8_t rgb[3] = {0};
+        int number = 0;
+        if (!color && (id->type != FLIS_ARRAY || id->count != 2))
+            return layout_fail(ctx, path, id, "colors: got %.40s, wanted a pair [\"#rrggbb\", id]", flis_json_got(id));
+        if (!color) color = &id->item[0], id = &id->item[1];
+        if (!color_value(ctx, path, color, rgb) || !class_id(ctx, path, "colors", id, 0, &number)) return false;
+        if (color_add(ctx, out, rgb, number, NULL, 0)) continue;
+        char why[128];
+        snprintf(why, sizeof why, "%.100s", ctx->error);
+        flis_clear_error(ctx);
+        return layout_fail(ctx, path, color, "colors: %s", why);
+    }
+    return true;
+}
+
+/* "name:red,green,blue", then perhaps ":parts:actions", from *at to end. Moves *at behind the colour. */
+static bool labelmap_color(const char *at, const char *end, uint8_t rgb[3])
+{
+    for (int i = 0; i < 3; i++) {
+        unsigned value = 0, digits = 0;
+        while (at < end && *at == ' ') at++;
+        for (; at < end && *at >= '0' && *at <= '9' && digits < 4; at++, digits++)
+            value = value * 10 + (unsigned)(*at - '0');
+        while (at < end && *at == ' ') at++;
+        if (!digits || value > 255 || (i < 2 && (at == end || *at++ != ','))) return false;
+        rgb[i] = (uint8_t)value;
+    }
+    return at == end || *at == ':';
+}
+
+/* CVAT's table of a mask's colours (its format "Segmentation mask", after Pascal VOC): a line for each label,
+   name:red,green,blue:parts:actions; # begins a comment. The ids are the labels' numbers in this order, from 0, as CVAT and
+   VOC count them. SPEC 10.9. */
+static bool labelmap_parse(flis_ctx *ctx, const char *path, const char *text, flis_layout *out)
+{
+    int id = 0, line = 1;
+    if (strncmp(text, "\xEF\xBB\xBF", 3) == 0) text += 3;
+    for (const char *next; *text && flis_ok(ctx); text = next, line++) {
+        const char *end = text + strcspn(text, "\r\n"), *colon = memchr(text, ':', (size_t)(end - text));
+        uint8_t rgb[3];
+        next = end + (*end == '\r') + (end[*end == '\r'] == '\n');
+        if (text[strspn(text, " \t")] == '#' || text + strspn(text, " \t") >= end) continue;
+        if (!colon || !labelmap_color(colon + 1, end, rgb))
+            return flis_fail(ctx, "%s:%d: got \"%.*s\", wanted name:red,green,blue:parts:actions, as CVAT writes it",
+                             path, line, (int)(end - text < 60 ? end - text : 60), text);
+        if (id > 255) return flis_fail(ctx, "%s:%d: got more than 256 labels", path, line);
+        if (!color_add(ctx, out, rgb, id++, text, (size_t)(colon - text))) return flis_fail_in(ctx, path);
+    }
+    return out->colors || flis_fail(ctx, "%s: got no labels, wanted lines name:red,green,blue:parts:actions", path);
+}
+
+static bool labelmap_read(flis_ctx *ctx, const char *path, flis_layout *out)
+{
+    size_t length;
+    char *text = flis_read_file(ctx, path, LARGEST_LAYOUT_FILE, &length);
+    if (!text) return false;
+    const char *kind = flis_kind_text(flis_kind_of(text, length));
+    bool ok = !kind || flis_fail(ctx, "%s: is %s, wanted lines name:red,green,blue:parts:actions", path, kind);
+    if (ok && strlen(text) != length) ok = flis_fail(ctx, "%s: has a NUL character in it", path);
+    ok = ok && labelmap_parse(ctx, path, text, out);
+    free(text);
+    return ok;
+}
+
+/* A phrase may be meant for the label of its name: its id should be that label's. */
+static void warn_of_names(flis_ctx *ctx, const char *path, const flis_layout *layout)
+{
+    for (size_t i = 0; i < layout->count; i++)
+        for (size_t k = 0; k < layout->colors; k++) {
+            const flis_phrase *phrase = &layout->phrase[i];
+            const flis_color *c = &layout->color[k];
+            if (c->name && strcmp(c->name, phrase->text) == 0 && c->id != phrase->id)
+                flis_warn(ctx, "phrase \"%.100s\" has id %d, but the label of this name in %s has id %d", phrase->text,
+                          phrase->id, path, c->id);
+        }
+}
+
+/* ---- Files that a layout names ---- */
 
 /* A directory can be opened, but not read. */
 static bool can_be_read(const char *path)
@@ -2364,68 +2743,195 @@ static const char *base_name(const char *path)
     return base;
 }
 
-/* The layout's picture: beside the JSON, then its base name beside the JSON (the authors write "examples/x.png" in
-   examples/x.json), then from the working directory. malloc'ed. SPEC 10.9. */
-static char *layout_find(flis_ctx *ctx, const char *json_path, const flis_json *where)
+/* The last part of a path that was written on any system. */
+static const char *last_part(const char *path)
 {
-    const char *given = where->string;
+    const char *last = path;
+    for (; *path; path++)
+        if (*path == '/' || *path == '\\') last = path + 1;
+    return last;
+}
+
+/* Begins at the root of some system: /, \\server, C:\, or the shell's ~. */
+static bool is_rooted(const char *path)
+{
+    const char c = (char)(path[0] | 0x20);
+    return path[0] == '/' || path[0] == '\\' ||
+           (c >= 'a' && c <= 'z' && path[1] == ':' && (path[2] == '/' || path[2] == '\\')) ||
+           (path[0] == '~' && (path[1] == '/' || path[1] == '\\'));
+}
+
+/* A name that is no path, or one that JSON has changed. SPEC 10.9. */
+static bool check_file_name(flis_ctx *ctx, const char *path, const char *member, const flis_json *where)
+{
+    static const char *const schemes[] = {"http://", "https://", "file:", "data:", "s3://", "gs://", "ftp://"};
+    if (where->type != FLIS_STRING || !where->length || strlen(where->string) != where->length)
+        return layout_fail(ctx, path, where, "%s: got %.40s, wanted the name of a file", member,
+                           where->type == FLIS_STRING ? "an empty string or a NUL character" : flis_json_got(where));
+    for (size_t i = 0; i < COUNT(schemes); i++)
+        if (begins_with((const uint8_t *)where->string, where->length, schemes[i]))
+            return layout_fail(ctx, path, where,
+                               "%s: got the URL \"%.80s\", wanted the path of a file: no URL is opened", member,
+                               where->string);
+    for (size_t i = 0; i < where->length; i++)
+        if ((uint8_t)where->string[i] < ' ')
+            return layout_fail(ctx, path, where,
+                               "%s: a control character, 0x%02X: in JSON each backslash of a path is written twice "
+                               "(C:\\\\maps\\\\x.png), or as /",
+                               member, (uint8_t)where->string[i]);
+    return true;
+}
+
+/* A file that the JSON names: beside the JSON, then its last part beside the JSON (the authors write "examples/x.png" in
+   examples/x.json; others bring paths of another machine), then from the working directory. Backslashes separate too.
+   malloc'ed. SPEC 10.9. */
+static char *layout_find(flis_ctx *ctx, const char *json_path, const char *member, const flis_json *where)
+{
+    if (!check_file_name(ctx, json_path, member, where)) return NULL;
+    const char *given = where->string, *last = last_part(given);
     const size_t folder = (size_t)(base_name(json_path) - json_path);
-    const size_t prefix[3] = {folder, folder, 0};
-    const char *rest[3] = {given, base_name(given), given};
-    char *path = flis_alloc(ctx, folder + where->length + 1, 1);
-    for (int i = IS_ABSOLUTE(given) ? 2 : 0; path && i < 3; i++) {
+    const size_t prefix[] = {0, folder, folder, folder, 0, 0};
+    char *path = flis_alloc(ctx, folder + where->length + 1, 1), *turned = copy_text(ctx, given, where->length);
+    const char *const rest[] = {given, given, turned, last, given, turned};
+    for (char *c = turned; c && *c; c++)
+        if (*c == '\\') *c = '/';
+    const bool rooted = is_rooted(given); /* then only the path itself and its last part are tried */
+    for (int i = IS_ABSOLUTE(given) ? 0 : 1; path && turned && i < 6; i++) {
+        if (!*rest[i] || (rooted && i > 0 && i != 3) || (!rooted && i == 2 && strcmp(turned, given) == 0)) continue;
         memcpy(path, json_path, prefix[i]);
         strcpy(path + prefix[i], rest[i]);
-        if (can_be_read(path)) return path;
+        if (!can_be_read(path)) continue;
+        if (rooted && i == 3)
+            flis_warn(ctx, "%s:%d:%d: %s: \"%.400s\" cannot be read: \"%.200s\" beside the JSON is taken", json_path,
+                      where->line, where->column, member, given, last);
+        free(turned);
+        return path;
     }
-    if (path && IS_ABSOLUTE(given)) layout_fail(ctx, json_path, where, "layout_path: \"%.400s\" cannot be read", given);
-    else if (path)
+    if (path && turned && rooted)
+        layout_fail(ctx, json_path, where, "%s: \"%.400s\" cannot be read, and no \"%.200s\" beside the JSON%s", member,
+                    given, last, given[0] == '~' ? " (~ is the shell's, and no folder)" : "");
+    else if (path && turned)
         layout_fail(ctx, json_path, where,
-                    "layout_path: \"%.400s\" cannot be read, neither beside the JSON nor from the working "
+                    "%s: \"%.400s\" cannot be read, neither beside the JSON nor from the working "
                     "directory, and no \"%.200s\" beside the JSON",
-                    given, base_name(given));
+                    member, given, last);
+    free(turned);
     free(path);
     return NULL;
 }
 
-/* The phrases of a layout's JSON. SPEC 10.9. */
-static bool layout_mapping(flis_ctx *ctx, const char *path, const flis_json *json, flis_layout *out)
+/* CVAT puts labelmap.txt beside the folder of the pictures; it may have been moved to them. malloc'ed; NULL: none. */
+static char *labelmap_beside(flis_ctx *ctx, const char *picture_path)
 {
-    if (json->type != FLIS_OBJECT)
-        return layout_fail(ctx, path, json, "got %.40s, wanted an object with text_label_mapping and layout_path",
-                           flis_json_got(json));
-    const flis_json *mapping = flis_json_get(json, "text_label_mapping");
-    if (!mapping) return layout_fail(ctx, path, json, "text_label_mapping is missing");
-    return layout_phrases(ctx, path, mapping, out);
+    static const char *const names[] = {"labelmap.txt", "../labelmap.txt"};
+    const size_t folder = (size_t)(base_name(picture_path) - picture_path);
+    char *path = flis_alloc(ctx, folder + strlen(names[1]) + 1, 1);
+    for (size_t i = 0; path && i < COUNT(names); i++) {
+        memcpy(path, picture_path, folder);
+        strcpy(path + folder, names[i]);
+        if (can_be_read(path)) return path;
+    }
+    free(path);
+    return NULL;
+}
+
+/* The table of the JSON: colors, or the file that labelmap names. SPEC 10.9. */
+static bool layout_colors(flis_ctx *ctx, const char *path, const flis_json *json, bool may_open, flis_layout *out)
+{
+    const flis_json *colors = flis_json_get(json, "colors"), *labelmap = flis_json_get(json, "labelmap");
+    if (colors && labelmap) return layout_fail(ctx, path, labelmap, "got colors and labelmap, wanted one of them");
+    if (colors) return colors_member(ctx, path, colors, out);
+    if (!labelmap) return true;
+    if (!may_open)
+        return layout_fail(ctx, path, labelmap,
+                           "labelmap: a layout in memory opens no file: write its table as colors");
+    char *file = layout_find(ctx, path, "labelmap", labelmap);
+    const bool ok = file && labelmap_read(ctx, file, out);
+    if (ok) warn_of_names(ctx, file, out);
+    free(file);
+    return ok;
+}
+
+/* The label map of a file: ids, or colours that a table turns into ids. A map in colours without a table has its
+   labelmap.txt, where there is one. SPEC 10.9. */
+static bool layout_picture(flis_ctx *ctx, const char *path, flis_layout *out)
+{
+    label_file file = {0};
+    if (!label_read(ctx, path, &file)) return false;
+    char *beside = file.picture.channels == 3 && !out->colors ? labelmap_beside(ctx, path) : NULL;
+    if (beside && labelmap_read(ctx, beside, out) && !table_suits(ctx, &file, out)) colors_free(out);
+    else if (beside && flis_ok(ctx)) {
+        flis_warn(ctx,
+                  "%s: its colours have the ids of %s, the number of their line there from 0 (\"labelmap\" or "
+                  "\"colors\" in the JSON says which)",
+                  path, beside);
+        warn_of_names(ctx, beside, out);
+    }
+    free(beside);
+    if (flis_ok(ctx) && label_ids(ctx, path, &file, out)) out->label = file.picture;
+    else flis_picture_free(&file.picture);
+    return flis_ok(ctx);
 }
 
 /* The phrases, then the label map that layout_path names. SPEC 10.9. */
-static bool layout_from_json(flis_ctx *ctx, const char *path, const flis_json *json, flis_layout *out)
+static bool layout_from_json(flis_ctx *ctx, const char *path, const flis_json *json, bool map, flis_layout *out)
 {
     if (!layout_mapping(ctx, path, json, out)) return false;
+    if (map && !layout_members(ctx, path, json, true)) return false;
     const flis_json *picture = flis_json_get(json, "layout_path");
-    if (!picture) return true;
-    if (picture->type != FLIS_STRING || !picture->length || strlen(picture->string) != picture->length)
-        return layout_fail(ctx, path, picture, "layout_path: got %.40s, wanted the name of a file",
-                           picture->type == FLIS_STRING ? "an empty string or a NUL character"
-                                                        : flis_json_got(picture));
-    out->label_path = layout_find(ctx, path, picture);
-    return out->label_path && flis_read_label(ctx, out->label_path, &out->label);
+    if (!picture || !map) return true;
+    out->label_path = layout_find(ctx, path, "layout_path", picture);
+    return out->label_path && layout_colors(ctx, path, json, true, out) && layout_picture(ctx, out->label_path, out);
+}
+
+/* The JSON of a layout; with its map unless that is not wanted. SPEC 10.9. */
+static bool layout_read(flis_ctx *ctx, const char *json_path, bool map, flis_layout *out)
+{
+    size_t length;
+    if (out) memset(out, 0, sizeof *out); /* on a failed context too: its owner may free it */
+    if (!flis_given(ctx, out, "layout: where it goes") || !named(ctx, json_path, "file: its path")) return false;
+    const flis_kind kind = flis_file_kind(json_path);
+    if (flis_ok(ctx) && kind > FLIS_KIND_EMPTY && kind != FLIS_KIND_JSON && kind != FLIS_KIND_UTF16)
+        flis_fail(ctx, "%s: is %s, wanted the JSON of a layout, which names its label map as layout_path", json_path,
+                  flis_kind_text(kind));
+    char *text = flis_ok(ctx) ? flis_read_file(ctx, json_path, LARGEST_LAYOUT_FILE, &length) : NULL;
+    flis_json *json = text ? flis_json_parse(ctx, json_path, text, length) : NULL;
+    bool ok = json && layout_from_json(ctx, json_path, json, map, out);
+    flis_json_free(json);
+    free(text);
+    if (!ok) flis_layout_free(out);
+    return ok;
 }
 
 /* A layout from the disk: its JSON, and the label map beside it. SPEC 10.9. */
 bool flis_layout_read(flis_ctx *ctx, const char *json_path, flis_layout *out)
 {
-    size_t length;
-    if (out) memset(out, 0, sizeof *out); /* on a failed context too: its owner may free it */
-    if (!flis_given(ctx, out, "layout: where it goes")) return false;
-    char *text = flis_read_file(ctx, json_path, LARGEST_LAYOUT_FILE, &length);
-    flis_json *json = text ? flis_json_parse(ctx, json_path, text, length) : NULL;
-    bool ok = json && layout_from_json(ctx, json_path, json, out);
-    flis_json_free(json);
-    free(text);
-    if (!ok) flis_layout_free(out);
-    return ok;
+    return layout_read(ctx, json_path, true, out);
+}
+
+/* The same without a map. SPEC 10.9. */
+bool flis_layout_read_phrases(flis_ctx *ctx, const char *json_path, flis_layout *out)
+{
+    return layout_read(ctx, json_path, false, out);
+}
+
+/* A caller's map: ids, or colours. */
+static bool layout_take(flis_ctx *ctx, const char *name, const flis_picture *label, flis_layout *out)
+{
+    label_file file = {0};
+    if (label->channels != 3 && out->colors)
+        return flis_fail(ctx, "%s: got colors and a label map of %zu channels, wanted 3: red, green, blue", name,
+                         label->channels);
+    if (label->channels != 3)
+        return check_label(ctx, name, label) &&
+               flis_layout_set_label(ctx, out, label->pixels, label->width, label->height);
+    if (!flis_given(ctx, label->pixels, "label map: its pixels") || !size_fits(ctx, name, label->width, label->height))
+        return false;
+    file.picture = (flis_picture){label->width, label->height, 3, flis_alloc(ctx, label->width * 3, label->height)};
+    if (file.picture.pixels) memcpy(file.picture.pixels, label->pixels, label->width * label->height * 3);
+    if (file.picture.pixels && label_ids(ctx, name, &file, out)) out->label = file.picture;
+    else flis_picture_free(&file.picture);
+    return flis_ok(ctx);
 }
 
 /* A layout from memory. A file is never opened, so a layout_path needs the map beside it as an argument. SPEC 10.9. */
@@ -2437,13 +2943,12 @@ bool flis_layout_parse(flis_ctx *ctx, const char *name, const char *text, size_t
     if (!flis_given(ctx, text, "layout: its text")) return false;
     if (!name) name = "layout";
     flis_json *json = flis_json_parse(ctx, name, text, length);
-    if (json && layout_mapping(ctx, name, json, out)) {
+    if (json && layout_mapping(ctx, name, json, out) && layout_members(ctx, name, json, !label)) {
         const flis_json *path = flis_json_get(json, "layout_path");
         if (!label && path)
             layout_fail(ctx, name, path,
                         "layout_path: a layout in memory opens no file: pass its label map as an array");
-        else if (label && check_label(ctx, name, label))
-            flis_layout_set_label(ctx, out, label->pixels, label->width, label->height);
+        else if (label && layout_colors(ctx, name, json, false, out)) layout_take(ctx, name, label, out);
     }
     flis_json_free(json);
     if (!flis_ok(ctx)) flis_layout_free(out);
@@ -2490,6 +2995,7 @@ void flis_layout_free(flis_layout *layout)
 {
     if (!layout) return;
     for (size_t i = 0; i < layout->count; i++) free(layout->phrase[i].text);
+    colors_free(layout);
     free(layout->phrase);
     free(layout->label.pixels);
     free(layout->label_path);
@@ -2533,45 +3039,274 @@ void flis_label_torch(const uint8_t *in, size_t h, size_t w, uint8_t *out, size_
 enum { LARGEST_SIDE = 16384, MOST_PIXELS = 1 << 26, LARGEST_PICTURE_FILE = 1 << 28 };
 static const uint8_t PNG_SIGNATURE[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
 
-/* A label map from the bytes of a file, whose kind its first bytes show. SPEC 10.10. */
-bool flis_read_label_memory(flis_ctx *ctx, const char *name, const void *bytes, size_t length, flis_picture *out)
+/* The picture in the bytes of a file, whose kind its first bytes show. SPEC 10.10. */
+static bool label_bytes(flis_ctx *ctx, const char *name, const uint8_t *in, size_t length, label_file *out)
 {
     static const struct {
         const char *start, *name;
         size_t length;
-    } others[] = {
-        {"P1", "a PBM bitmap", 2},        {"P3", "a PPM picture (RGB)", 2}, {"P4", "a PBM bitmap", 2},
-        {"P6", "a PPM picture (RGB)", 2}, {"P7", "a PAM picture", 2},       {"\xFF\xD8\xFF", "a JPEG picture", 3},
-        {"GIF8", "a GIF picture", 4},     {"BM", "a BMP picture", 2},       {"II*\0", "a TIFF picture", 4},
-        {"MM\0*", "a TIFF picture", 4},   {"RIFF", "a WebP picture", 4}};
-    const uint8_t *in = bytes;
+    } others[] = {{"P1", "a PBM bitmap", 2},
+                  {"P3", "a PPM picture (RGB)", 2},
+                  {"P4", "a PBM bitmap", 2},
+                  {"P6", "a PPM picture (RGB)", 2},
+                  {"P7", "a PAM picture", 2},
+                  {"\xFF\xD8\xFF", "a JPEG picture, whose compression changes ids at every edge", 3},
+                  {"GIF8", "a GIF picture", 4},
+                  {"BM", "a BMP picture", 2},
+                  {"II*\0", "a TIFF picture", 4},
+                  {"MM\0*", "a TIFF picture", 4},
+                  {"RIFF", "a WebP picture", 4}};
+    if (length >= 4 && memcmp(in + 1, PNG_SIGNATURE + 1, 3) == 0) return read_png(ctx, name, in, length, out);
+    if (length >= 2 && in[0] == 'P' && (in[1] == '2' || in[1] == '5'))
+        return read_pgm(ctx, name, in, length, &out->picture);
+    const char *kind = length ? flis_kind_text(flis_kind_of(in, length)) : "an empty file";
+    for (size_t i = 0; i < COUNT(others); i++)
+        if (length >= others[i].length && memcmp(in, others[i].start, others[i].length) == 0) kind = others[i].name;
+    return flis_fail(ctx, "%s: got %s, wanted a label map: a PNG, or a PGM", name,
+                     kind ? kind : "a file of another kind");
+}
+
+/* The same from the disk. SPEC 10.10. */
+static bool label_read(flis_ctx *ctx, const char *path, label_file *out)
+{
+    size_t length;
+    char *text = flis_read_file(ctx, path, LARGEST_PICTURE_FILE, &length);
+    bool ok = text && label_bytes(ctx, path, (const uint8_t *)text, length, out);
+    free(text);
+    if (!ok) flis_picture_free(&out->picture);
+    return ok;
+}
+
+/* Optimisers make a palette of a gray map, so that the values become other indices. The indices are the ids, as for the
+   authors' code. SPEC 10.10. */
+static void warn_of_gray_palette(flis_ctx *ctx, const char *path, const label_file *file)
+{
+    char indices[64] = "", values[64] = "";
+    bool seen[256] = {false}, flat = true;
+    const size_t count = file->picture.width * file->picture.height;
+    for (size_t i = 0; i < file->colors; i++) {
+        const uint8_t *c = file->color[i];
+        if (c[0] != c[1] || c[1] != c[2]) return;
+        flat = flat && c[0] == file->color[0][0];
+    }
+    if (flat) return; /* no colours at all */
+    for (size_t i = 0; i < count; i++) seen[file->picture.pixels[i]] = true;
+    for (size_t i = 0, some = 0; i < file->colors && some < 4; i++) {
+        if (!seen[i] || file->color[i][0] == i) continue;
+        snprintf(indices + strlen(indices), sizeof indices - strlen(indices), "%s%zu", some ? ", " : "", i);
+        snprintf(values + strlen(values), sizeof values - strlen(values), "%s%d", some++ ? ", " : "",
+                 file->color[i][0]);
+    }
+    if (*indices)
+        flis_warn(ctx,
+                  "%s: its palette is gray: the class ids are its indices (%s), not its gray values (%s); if those are "
+                  "the ids, save the map as gray, without a palette",
+                  path, indices, values);
+}
+
+/* The picture in RGB: a palette's colours, gray v as (v, v, v). SPEC 10.9. */
+static bool label_colors(flis_ctx *ctx, const char *path, label_file *file)
+{
+    flis_picture *picture = &file->picture;
+    if (picture->channels == 3) return true;
+    uint8_t *rgb = flis_alloc(ctx, picture->width * 3, picture->height);
+    for (size_t i = 0; rgb && i < picture->width * picture->height; i++) {
+        const unsigned v = picture->pixels[i];
+        if (file->palette && v >= file->colors) {
+            free(rgb);
+            return flis_fail(ctx, "%s: got index %u at pixel (%zu, %zu), wanted one of the %zu colours of its palette",
+                             path, v, i % picture->width, i / picture->width, file->colors);
+        }
+        for (size_t c = 0; c < 3; c++)
+            rgb[3 * i + c] = file->palette ? file->color[v][c] : (uint8_t)(file->bilevel ? 255 * v : v);
+    }
+    if (!rgb) return false;
+    free(picture->pixels);
+    picture->pixels = rgb;
+    picture->channels = 3;
+    return true;
+}
+
+/* Colours that have no id, in the order of their first pixels. */
+typedef struct strangers {
+    size_t count, last;
+    bool more; /* than the array holds; then the counts are of a part */
+    struct {
+        const uint8_t *rgb;
+        size_t pixels;
+    } at[65];
+} strangers;
+
+static void strangers_add(strangers *s, const uint8_t *rgb)
+{
+    if (!s->count || memcmp(s->at[s->last].rgb, rgb, 3) != 0)
+        for (s->last = 0; s->last < s->count && memcmp(s->at[s->last].rgb, rgb, 3) != 0;) s->last++;
+    if (s->last == s->count) {
+        if (s->count == COUNT(s->at)) {
+            s->more = true;
+            s->last = 0;
+            return;
+        }
+        s->at[s->count].rgb = rgb;
+        s->at[s->count++].pixels = 0;
+    }
+    s->at[s->last].pixels++;
+}
+
+/* Names the first such colour, its place, how many pixels have it, and some of the others. SPEC 10.9. */
+static bool strangers_fail(flis_ctx *ctx, const char *path, const label_file *file, const strangers *s, size_t colors)
+{
+    enum { SOME = 4, MANY = 16 };
+    static const char edges[] =
+        "; so many colours come from smoothed edges or lossy compression: a label map has neither";
+    char others[160] = "", wanted[192] = "a colour that has an id";
+    const uint8_t *rgb = s->at[0].rgb;
+    const size_t first = (size_t)(rgb - file->picture.pixels) / 3, width = file->picture.width;
+    if (s->count > 1)
+        snprintf(others, sizeof others, ", and %s%zu other colour%s:", s->more ? "more than " : "", s->count - 1,
+                 s->count > 2 ? "s" : "");
+    for (size_t i = 1; i < s->count && i <= SOME; i++)
+        snprintf(others + strlen(others), sizeof others - strlen(others), " #%02x%02x%02x", s->at[i].rgb[0],
+                 s->at[i].rgb[1], s->at[i].rgb[2]);
+    if (s->count > 1 + SOME) strcat(others, " ...");
+    if (!colors)
+        snprintf(wanted, sizeof wanted,
+                 "gray (R = G = B is the id), or \"colors\": {\"#%02x%02x%02x\": id, ...} in the layout's JSON, or a "
+                 "labelmap.txt",
+                 rgb[0], rgb[1], rgb[2]);
+    return flis_fail(ctx, "%s: got colour #%02x%02x%02x at pixel (%zu, %zu) (%s%zu pixel%s of it%s), wanted %s%s", path,
+                     rgb[0], rgb[1], rgb[2], first % width, first / width, s->more ? "at least " : "", s->at[0].pixels,
+                     s->at[0].pixels == 1 ? "" : "s", others, wanted, s->count > MANY ? edges : "");
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* The table, sorted: red, green, blue, then the number of the entry. */
+static uint64_t *color_keys(flis_ctx *ctx, const flis_layout *layout)
+{
+    uint64_t *key = flis_alloc(ctx, layout->colors, sizeof *key);
+    for (size_t i = 0; key && i < layout->colors; i++) {
+        const flis_color *c = &layout->color[i];
+        key[i] = ((uint64_t)c->red << 16 | (uint64_t)c->green << 8 | c->blue) << 16 | i;
+    }
+    if (key) qsort(key, layout->colors, sizeof *key, compare_keys);
+    return key;
+}
+
+/* The entry of a colour; layout->colors: none. */
+static size_t color_find(const uint64_t *key, size_t count, const uint8_t *rgb)
+{
+    const uint64_t wanted = (uint64_t)rgb[0] << 16 | (uint64_t)rgb[1] << 8 | rgb[2];
+    size_t low = 0, high = count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (key[middle] >> 16 < wanted) low = middle + 1;
+        else high = middle;
+    }
+    return low < count && key[low] >> 16 == wanted ? (size_t)(key[low] & 0xFFFF) : count;
+}
+
+/* Whether a table that the JSON does not name is this map's: it has colours, or all its grays are in the table. Other gray maps
+   have ids already. SPEC 10.9. */
+static bool table_suits(flis_ctx *ctx, const label_file *file, const flis_layout *layout)
+{
+    const size_t count = file->picture.width * file->picture.height;
+    uint64_t *key = color_keys(ctx, layout);
+    bool gray = true, covered = true;
+    for (size_t i = 0; key && gray && i < count; i++) {
+        const uint8_t *rgb = file->picture.pixels + 3 * i;
+        gray = rgb[0] == rgb[1] && rgb[1] == rgb[2];
+        covered = covered && color_find(key, layout->colors, rgb) < layout->colors;
+    }
+    free(key);
+    return !gray || covered;
+}
+
+/* Three channels to one: the table's id, or without a table the gray value. SPEC 10.9. */
+static bool colors_to_ids(flis_ctx *ctx, const char *path, label_file *file, flis_layout *layout)
+{
+    flis_picture *picture = &file->picture;
+    const size_t count = picture->width * picture->height, colors = layout ? layout->colors : 0;
+    uint64_t *key = colors ? color_keys(ctx, layout) : NULL;
+    uint8_t *ids = flis_alloc(ctx, picture->width, picture->height);
+    strangers s = {0};
+    size_t last = colors;
+    for (size_t i = 0; ids && (key || !colors) && i < count && !s.more; i++) {
+        const uint8_t *rgb = picture->pixels + 3 * i;
+        if (!colors && rgb[0] == rgb[1] && rgb[1] == rgb[2]) ids[i] = rgb[0];
+        else if (!colors) strangers_add(&s, rgb);
+        else {
+            if (!i || memcmp(rgb, rgb - 3, 3) != 0) last = color_find(key, colors, rgb);
+            if (last == colors) strangers_add(&s, rgb);
+            else ids[i] = layout->color[last].id, layout->color[last].pixels++;
+        }
+    }
+    free(key);
+    if (s.count) strangers_fail(ctx, path, file, &s, colors);
+    if (!flis_ok(ctx)) {
+        free(ids);
+        return false;
+    }
+    free(picture->pixels);
+    picture->pixels = ids;
+    picture->channels = 1;
+    return true;
+}
+
+/* One id for each pixel. A table (layout->colors) applies to the colours of any picture; without one the ids are gray
+   values, palette indices, and R = G = B. layout NULL: no table. SPEC 10.9. */
+static bool label_ids(flis_ctx *ctx, const char *path, label_file *file, flis_layout *layout)
+{
+    if (layout && layout->colors) return label_colors(ctx, path, file) && colors_to_ids(ctx, path, file, layout);
+    if (file->palette) warn_of_gray_palette(ctx, path, file);
+    return file->picture.channels == 1 || colors_to_ids(ctx, path, file, NULL);
+}
+
+/* A label map from the bytes of a file. SPEC 10.10. */
+bool flis_read_label_memory(flis_ctx *ctx, const char *name, const void *bytes, size_t length, flis_picture *out)
+{
+    label_file file = {0};
     if (out) memset(out, 0, sizeof *out); /* on a failed context too: its owner may free it */
     if (!flis_given(ctx, out, "label map: where it goes")) return false;
-    if (!flis_given(ctx, in, "label map: its bytes")) return false;
+    if (!flis_given(ctx, bytes, "label map: its bytes")) return false;
     if (!name) name = "label map";
-    if (length >= 4 && memcmp(in + 1, PNG_SIGNATURE + 1, 3) == 0) read_png(ctx, name, in, length, out);
-    else if (length >= 2 && in[0] == 'P' && (in[1] == '2' || in[1] == '5')) read_pgm(ctx, name, in, length, out);
-    else {
-        const char *kind = length ? "a file of another kind" : "an empty file";
-        for (size_t i = 0; i < COUNT(others); i++)
-            if (length >= others[i].length && memcmp(in, others[i].start, others[i].length) == 0) kind = others[i].name;
-        flis_fail(ctx, "%s: got %s, wanted a label map: a gray or palette PNG, or a PGM", name, kind);
-    }
+    if (label_bytes(ctx, name, bytes, length, &file)) label_ids(ctx, name, &file, NULL);
+    *out = file.picture;
     if (flis_ok(ctx)) return true;
     flis_picture_free(out);
     return false;
 }
 
-/* The same from the disk. SPEC 10.10. */
-bool flis_read_label(flis_ctx *ctx, const char *path, flis_picture *out)
+/* The colours, for a layout with a table of them. SPEC 10.10. */
+bool flis_read_label_colors(flis_ctx *ctx, const char *name, const void *bytes, size_t length, flis_picture *out)
 {
-    size_t length;
+    label_file file = {0};
     if (out) memset(out, 0, sizeof *out); /* on a failed context too: its owner may free it */
     if (!flis_given(ctx, out, "label map: where it goes")) return false;
-    char *text = flis_read_file(ctx, path, LARGEST_PICTURE_FILE, &length);
-    bool ok = text && flis_read_label_memory(ctx, path, text, length, out);
-    free(text);
-    return ok;
+    if (!flis_given(ctx, bytes, "label map: its bytes")) return false;
+    if (!name) name = "label map";
+    if (label_bytes(ctx, name, bytes, length, &file)) label_colors(ctx, name, &file);
+    *out = file.picture;
+    if (flis_ok(ctx)) return true;
+    flis_picture_free(out);
+    return false;
+}
+
+/* The ids of a file on disk. SPEC 10.10. */
+bool flis_read_label(flis_ctx *ctx, const char *path, flis_picture *out)
+{
+    label_file file = {0};
+    if (out) memset(out, 0, sizeof *out); /* on a failed context too: its owner may free it */
+    if (!flis_given(ctx, out, "label map: where it goes")) return false;
+    if (label_read(ctx, path, &file)) label_ids(ctx, path, &file, NULL);
+    *out = file.picture;
+    if (flis_ok(ctx)) return true;
+    flis_picture_free(out);
+    return false;
 }
 
 /* Frees the pixels and leaves a picture of zeros. SPEC 10.10. */
@@ -2777,6 +3512,8 @@ static bool read_header(flis_ctx *ctx, flis_file *file, const char *path, const 
 {
     const size_t first = file->count;
     bool described = false;
+    if (length && (uint8_t)*text == 0xEF) /* a text file may have a byte order mark, a header not */
+        return flis_fail(ctx, "%s: its header:1:1: got byte 0xEF, wanted a value", path);
     flis_json *json = flis_json_parse(ctx, "its header", text, length);
     if (!json) return flis_fail_in(ctx, path);
     if (json->type != FLIS_OBJECT)
@@ -3532,7 +4269,7 @@ static bool begins_with(const uint8_t *text, size_t length, const char *word)
     for (; word[i]; i++) {
         if (i >= length) return false;
         const int c = text[i] >= 'A' && text[i] <= 'Z' ? text[i] - 'A' + 'a' : text[i];
-        if (c != word[i]) return false;
+        if (c != (uint8_t)word[i]) return false;
     }
     return true;
 }
@@ -3850,7 +4587,7 @@ static bool json_value(json_reader *r, flis_json *out);
 
 static bool json_fail(const json_reader *r, const char *format, ...)
 {
-    char sentence[160];
+    char sentence[256];
     va_list args;
     va_start(args, format);
     vsnprintf(sentence, sizeof sentence, format, args);
@@ -3858,13 +4595,45 @@ static bool json_fail(const json_reader *r, const char *format, ...)
     return flis_fail(r->ctx, "%s:%d:%d: %s", r->name, r->line, r->column, sentence);
 }
 
+/* What other formats have here and JSON has not; "": nothing that is known. */
+static const char *json_hint(const json_reader *r)
+{
+    static const struct {
+        const char *start, *hint;
+    } hints[] = {{"//", " (JSON has no comments)"},
+                 {"/*", " (JSON has no comments)"},
+                 {"#", " (JSON has no comments)"},
+                 {"--", " (JSON has no comments)"},
+                 {"\x27", " (JSON has only double quotes)"},
+                 {"\x60", " (JSON has only double quotes)"},
+                 {"\xE2\x80\x9C", " (JSON has only straight quotes)"},
+                 {"\xE2\x80\x9D", " (JSON has only straight quotes)"},
+                 {"\xE2\x80\x98", " (JSON has only straight double quotes)"},
+                 {"\xE2\x80\x99", " (JSON has only straight double quotes)"},
+                 {"\xC2\xA0", " (a non-breaking space)"},
+                 {"nan", " (JSON has no NaN)"},
+                 {"inf", " (JSON has no Infinity)"},
+                 {"-inf", " (JSON has no Infinity)"},
+                 {"true", " (JSON writes true in lower case)"},
+                 {"false", " (JSON writes false in lower case)"},
+                 {"none", " (JSON has null instead)"},
+                 {"undefined", " (JSON has null instead)"}};
+    for (size_t i = 0; i < COUNT(hints); i++)
+        if (begins_with(r->at, (size_t)(r->end - r->at), hints[i].start)) return hints[i].hint;
+    return "";
+}
+
 /* "got X, wanted …", where X is what stands here. */
 static bool json_unexpected(const json_reader *r, const char *wanted)
 {
     if (r->at == r->end) return json_fail(r, "got the end of the text, wanted %s", wanted);
+    const char *hint = json_hint(r);
     if (*r->at == '\n' || *r->at == '\r') return json_fail(r, "got the end of the line, wanted %s", wanted);
-    if (*r->at > ' ' && *r->at < 0x7F) return json_fail(r, "got '%c', wanted %s", *r->at, wanted);
-    return json_fail(r, "got byte 0x%02X, wanted %s", *r->at, wanted);
+    if (*r->at > ' ' && *r->at < 0x7F) return json_fail(r, "got '%c', wanted %s%s", *r->at, wanted, hint);
+    size_t length;
+    const long point = utf8_next(r->at, r->end, &length);
+    if (point < 0x80) return json_fail(r, "got byte 0x%02X, wanted %s", *r->at, wanted);
+    return json_fail(r, "got character U+%04lX, wanted %s%s", (unsigned long)point, wanted, hint);
 }
 
 /* Moves past one character of `length` bytes. */
@@ -3893,6 +4662,8 @@ static bool json_accept(json_reader *r, char c)
 /* value = "null" / "false" / "true" */
 static bool json_word(json_reader *r, const char *word, flis_json_type type, flis_json *out)
 {
+    const size_t left = (size_t)(r->end - r->at);
+    if (begins_with(r->at, left, "nan") || begins_with(r->at, left, "none")) return json_unexpected(r, "a value");
     for (const char *c = word; *c; c++)
         if (!json_accept(r, *c)) return json_unexpected(r, "null, true, false or another value");
     out->type = type;
@@ -3928,6 +4699,7 @@ static double number_value(flis_ctx *ctx, const char *literal)
 static bool json_number(json_reader *r, flis_json *out)
 {
     const json_reader start = *r;
+    if (*json_hint(r)) return json_unexpected(r, "a value"); /* -Infinity, or -- */
     json_accept(r, '-');
     if (!json_accept(r, '0') && !json_digits(r)) return false;
     if (json_accept(r, '.') && !json_digits(r)) return false;
@@ -3978,7 +4750,7 @@ static long json_escape(json_reader *r)
         return to[found - from];
     }
     if (!json_accept(r, 'u')) {
-        json_unexpected(r, "one of \" \\ / b f n r t u after a backslash");
+        json_unexpected(r, "one of \" \\ / b f n r t u after a backslash (a backslash of a path is written twice)");
         return -1;
     }
     long high = json_hex(r), low = 0;
@@ -4077,8 +4849,11 @@ static bool json_group(json_reader *r, flis_json_type type, flis_json *out)
     r->depth++;
     json_step(r, 1);
     json_space(r);
-    bool more = !json_accept(r, close);
-    while (more) {
+    bool more = !json_accept(r, close), first = true;
+    for (; more; first = false) {
+        if (!first && r->at < r->end && *r->at == (uint8_t)close)
+            return json_fail(r, "got '%c', wanted %s (JSON has no trailing commas)", close,
+                             type == FLIS_OBJECT ? "a name in quotes" : "a value");
         if (!(type == FLIS_OBJECT ? json_member(r, out) : json_element(r, out))) return false;
         json_space(r);
         more = json_accept(r, ',');
@@ -4135,6 +4910,19 @@ void flis_json_free(flis_json *json)
     free(json);
 }
 
+/* The encoding of a text that is not UTF-8: by its byte order mark, or by the zeros of its first characters, which are ASCII
+   in JSON; NULL: neither. */
+static const char *other_encoding(const uint8_t *p, size_t length)
+{
+    if (length < 2) return NULL;
+    const bool quad = length >= 4;
+    if (quad && ((!p[0] && !p[1] && p[2] == 0xFE && p[3] == 0xFF) || (p[0] == 0xFF && p[1] == 0xFE && !p[2] && !p[3]) ||
+                 (!p[0] && !p[1] && !p[2] && p[3]) || (p[0] && !p[1] && !p[2] && !p[3])))
+        return "UTF-32";
+    if ((p[0] == 0xFF && p[1] == 0xFE) || (p[0] == 0xFE && p[1] == 0xFF)) return "UTF-16";
+    return quad && ((!p[0] && p[1] && !p[2] && p[3]) || (p[0] && !p[1] && p[2] && !p[3])) ? "UTF-16" : NULL;
+}
+
 /* text = space value space. SPEC 10.8. */
 flis_json *flis_json_parse(flis_ctx *ctx, const char *name, const char *text, size_t length)
 {
@@ -4144,12 +4932,20 @@ flis_json *flis_json_parse(flis_ctx *ctx, const char *name, const char *text, si
         flis_fail(ctx, "%s: got %zu bytes of JSON, wanted at most %d", name, length, INT_MAX);
         return NULL;
     }
+    const char *encoding = other_encoding(r.at, length);
+    if (encoding) {
+        flis_fail(ctx, "%s: is text in %s, wanted UTF-8: save the file as UTF-8", r.name, encoding);
+        return NULL;
+    }
     flis_json *json = flis_alloc(ctx, 1, sizeof *json);
     if (!json) return NULL;
+    if (length >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) r.at += 3; /* as RFC 8259, section 8.1, allows */
     json_space(&r);
     bool ok = json_value(&r, json);
     json_space(&r);
-    if (ok && r.at < r.end) ok = json_unexpected(&r, "nothing after the value");
+    if (ok && r.at < r.end)
+        ok = json_unexpected(&r, *r.at == '{' || *r.at == '[' ? "nothing after the value (one JSON text has one value)"
+                                                              : "nothing after the value");
     if (ok) return json;
     flis_json_free(json);
     return NULL;
@@ -4192,7 +4988,7 @@ const char *flis_json_got(const flis_json *json)
 /* Where the pixels of a pass are: x0, y0, dx, dy. The last is the only pass of a picture that is not interlaced. */
 static const uint8_t PNG_PASS[8][4] = {{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4},
                                        {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}, {0, 0, 1, 1}};
-enum { PNG_GRAY = 0, PNG_PALETTE = 3 };
+enum { PNG_GRAY = 0, PNG_RGB = 2, PNG_PALETTE = 3, PNG_GRAY_ALPHA = 4, PNG_RGB_ALPHA = 6 };
 
 typedef struct png {
     flis_ctx *ctx;
@@ -4200,14 +4996,18 @@ typedef struct png {
     const uint8_t *in;
     size_t length, at;
     size_t width, height;
-    unsigned depth, color;
+    unsigned depth, color, samples; /* samples of a pixel */
     bool interlaced, has_palette;
-    byte_buffer data; /* of all IDAT chunks */
+    byte_buffer data; /* of the IDAT chunks that follow each other */
+    char ignored[4];  /* the first ancillary chunk that is damaged */
+    size_t ignored_at, ignored_count;
+    label_file *out;
 } png;
 
 typedef struct png_chunk {
     const uint8_t *type, *data;
-    size_t length;
+    size_t length, at; /* at: of its first byte in the file */
+    bool damaged;      /* an ancillary chunk whose CRC differs */
 } png_chunk;
 
 static bool png_fail(const png *p, const char *format, ...)
@@ -4225,12 +5025,13 @@ static bool is_type(const png_chunk *c, const char *type)
     return memcmp(c->type, type, 4) == 0;
 }
 
-/* length, type, data, CRC of type and data */
+/* length, type, data, CRC of type and data. A wrong CRC is damage, except in a chunk that the pixels do not depend on. */
 static bool png_next(png *p, png_chunk *c)
 {
     const size_t left = p->length - p->at;
     if (left < 12) return png_fail(p, "it is cut short at byte %zu, before its IEND chunk", p->length);
     const uint8_t *head = p->in + p->at;
+    c->at = p->at;
     c->length = big_endian(head);
     c->type = head + 4;
     c->data = head + 8;
@@ -4241,7 +5042,8 @@ static bool png_next(png *p, png_chunk *c)
         return png_fail(p, "chunk %.4s at byte %zu is cut short: got %zu bytes, wanted %zu", (const char *)c->type,
                         p->at, left - 12, c->length);
     const uint32_t got = crc32(0, c->type, c->length + 4), wanted = big_endian(c->data + c->length);
-    if (got != wanted)
+    c->damaged = got != wanted;
+    if (c->damaged && !(c->type[0] & 0x20))
         return png_fail(p, "chunk %.4s at byte %zu: got CRC %08lx, wanted %08lx", (const char *)c->type, p->at,
                         (unsigned long)got, (unsigned long)wanted);
     p->at += 12 + c->length;
@@ -4260,6 +5062,7 @@ static bool size_fits(flis_ctx *ctx, const char *path, size_t width, size_t heig
 /* IHDR: width, height, bit depth, colour type, compression, filter, interlace (ISO/IEC 15948, 11.2.2). SPEC 10.10. */
 static bool png_header(png *p, const png_chunk *c)
 {
+    static const uint8_t samples[7] = {1, 0, 3, 1, 2, 0, 4};
     static const char *const kinds[7] = {
         NULL, NULL, "RGB pixels", NULL, "gray pixels with alpha", NULL, "RGB pixels with alpha"};
     if (!is_type(c, "IHDR")) return png_fail(p, "got chunk %.4s first, wanted IHDR", (const char *)c->type);
@@ -4269,55 +5072,109 @@ static bool png_header(png *p, const png_chunk *c)
     p->depth = c->data[8];
     p->color = c->data[9];
     p->interlaced = c->data[12] == 1;
-    if (p->color < 7 && kinds[p->color])
-        return flis_fail(p->ctx, "%s: got a PNG of %s, wanted one class number per pixel: gray or palette", p->path,
-                         kinds[p->color]);
     const bool power = p->depth == 1 || p->depth == 2 || p->depth == 4 || p->depth == 8;
-    if (!(p->color == PNG_PALETTE && power) && !(p->color == PNG_GRAY && (power || p->depth == 16)))
+    const bool wide = p->color < 7 && kinds[p->color];
+    if (p->depth == 16 && wide)
+        return flis_fail(p->ctx, "%s: got a PNG of %s with 16 bits, wanted a label map of 8 bits or less", p->path,
+                         kinds[p->color]);
+    if (!(p->color == PNG_PALETTE && power) && !(p->color == PNG_GRAY && (power || p->depth == 16)) &&
+        !(wide && p->depth == 8))
         return png_fail(p, "colour type %u with %u bits does not exist", p->color, p->depth);
     if (c->data[10] || c->data[11] || c->data[12] > 1)
         return png_fail(p, "compression %u, filter method %u, interlace %u do not exist", c->data[10], c->data[11],
                         c->data[12]);
+    p->samples = samples[p->color];
     return size_fits(p->ctx, p->path, p->width, p->height);
 }
 
+/* The palette names colours; the ids are its indices, so a picture without palette has ids too. SPEC 10.10. */
 static bool png_palette(png *p, const png_chunk *c)
 {
-    if (p->color == PNG_GRAY) return png_fail(p, "a palette in a gray picture");
+    const size_t most = (size_t)1 << (p->depth > 8 ? 8 : p->depth), got = c->length / 3;
+    if (p->color != PNG_PALETTE) {
+        if (p->color == PNG_GRAY || p->color == PNG_GRAY_ALPHA)
+            flis_warn(p->ctx, "%s: a palette in a gray picture is ignored", p->path);
+        return true; /* in RGB: colours that a screen of few colours should show */
+    }
     if (p->has_palette) return png_fail(p, "a second palette");
-    if (!c->length || c->length % 3 || c->length / 3 > (size_t)1 << p->depth)
-        return png_fail(p, "got a palette of %zu bytes, wanted 3 for each of 1 to %u colours", c->length,
-                        1u << p->depth);
-    p->has_palette = true; /* its colours do not matter, nor how many: the index is the label */
+    if (!got || c->length % 3 || got > 256)
+        return png_fail(p, "got a palette of %zu bytes, wanted 3 for each of 1 to %zu colours", c->length, most);
+    if (got > most)
+        flis_warn(p->ctx, "%s: %zu colours of its palette are ignored: pixels of %u bits have %zu", p->path, got - most,
+                  p->depth, most);
+    p->has_palette = true;
+    p->out->colors = got < most ? got : most;
+    memcpy(p->out->color, c->data, 3 * p->out->colors);
     return true;
 }
 
-/* All chunks up to IEND; what follows it is ignored. SPEC 10.10. */
+/* True where an ancillary chunk has the form that its type demands; unknown types have any (ISO/IEC 15948, 11.3). */
+static bool png_is_sound(const png_chunk *c)
+{
+    static const struct {
+        char type[5];
+        size_t length;
+    } fixed[] = {{"gAMA", 4}, {"cHRM", 32}, {"sRGB", 1}, {"pHYs", 9}, {"tIME", 7}, {"acTL", 8}};
+    if (c->damaged) return false;
+    for (size_t i = 0; i < COUNT(fixed); i++)
+        if (is_type(c, fixed[i].type)) return c->length == fixed[i].length;
+    if (!is_type(c, "tEXt") && !is_type(c, "zTXt") && !is_type(c, "iTXt") && !is_type(c, "iCCP")) return true;
+    const uint8_t *end = c->length ? memchr(c->data, 0, c->length < 80 ? c->length : 80) : NULL;
+    return end && end > c->data; /* a keyword of 1 to 79 bytes */
+}
+
+/* Over a chunk that is no IHDR, IDAT or IEND. */
+static bool png_other(png *p, const png_chunk *c)
+{
+    if (is_type(c, "IHDR")) return png_fail(p, "a second IHDR chunk");
+    if (is_type(c, "PLTE")) return png_palette(p, c);
+    if (!(c->type[0] & 0x20))
+        return png_fail(p, "unknown chunk %.4s, which must not be skipped", (const char *)c->type);
+    if (is_type(c, "acTL") && !c->damaged)
+        flis_warn(p->ctx, "%s: an animated PNG: its first picture is the label map", p->path);
+    if (png_is_sound(c) || p->ignored_count++) return true;
+    memcpy(p->ignored, c->type, 4);
+    p->ignored_at = c->at;
+    return true;
+}
+
+/* Pixels that are complete count, whatever follows them: the rest is only looked through. Nothing there is a failure. */
+static void png_rest(png *p)
+{
+    flis_ctx quiet = FLIS_CTX_PLAIN, *ctx = p->ctx;
+    png_chunk c = {.type = (const uint8_t *)"IDAT"};
+    size_t at = p->at;
+    bool sound = true, apart = false;
+    p->ctx = &quiet;
+    for (; sound && !is_type(&c, "IEND"); at = sound ? p->at : at) {
+        sound = png_next(p, &c);
+        if (sound && is_type(&c, "IDAT")) apart = true;
+        else if (sound && !is_type(&c, "IEND")) sound = c.type[0] & 0x20 && png_other(p, &c);
+    }
+    p->ctx = ctx;
+    if (!sound && at == p->length) flis_warn(ctx, "%s: its end is missing, the IEND chunk", p->path);
+    else if (!sound)
+        flis_warn(ctx, "%s: what is behind its pixels is damaged, and ignored from byte %zu on", p->path, at);
+    else if (c.length || p->at < p->length)
+        flis_warn(ctx, "%s: %zu bytes behind its end are ignored", p->path, c.length + p->length - p->at);
+    if (apart) flis_warn(ctx, "%s: IDAT chunks that do not follow the others are ignored", p->path);
+}
+
+/* All chunks up to the last IDAT of the first run of them. SPEC 10.10. */
 static bool png_chunks(png *p)
 {
     png_chunk c;
-    bool data = false, behind = false;
     if (!png_next(p, &c) || !png_header(p, &c)) return false;
-    for (;;) {
+    do {
         if (!png_next(p, &c)) return false;
-        if (is_type(&c, "IDAT")) {
-            if (behind) return png_fail(p, "its IDAT chunks do not follow each other");
-            if (p->color == PNG_PALETTE && !p->has_palette) return png_fail(p, "no palette before the pixels");
-            data = true;
-            bytes_put(p->ctx, &p->data, c.data, c.length);
-            continue;
-        }
-        behind = data;
-        if (is_type(&c, "IEND")) {
-            if (c.length) return png_fail(p, "got an IEND chunk of %zu bytes, wanted 0", c.length);
-            return data || png_fail(p, "no IDAT chunk");
-        }
-        if (is_type(&c, "IHDR")) return png_fail(p, "a second IHDR chunk");
-        if (is_type(&c, "PLTE")) {
-            if (!png_palette(p, &c)) return false;
-        } else if (!(c.type[0] & 0x20))
-            return png_fail(p, "unknown chunk %.4s, which must not be skipped", (const char *)c.type);
-    }
+        if (is_type(&c, "IEND")) return png_fail(p, "no IDAT chunk");
+        if (!is_type(&c, "IDAT") && !png_other(p, &c)) return false;
+    } while (!is_type(&c, "IDAT"));
+    do {
+        bytes_put(p->ctx, &p->data, c.data, c.length);
+        if (p->length - p->at < 12 || memcmp(p->in + p->at + 4, "IDAT", 4) != 0) return flis_ok(p->ctx);
+    } while (png_next(p, &c));
+    return false;
 }
 
 /* What a filter predicts, from the bytes one pixel to the left, above, and above left (ISO/IEC 15948, 9.2). SPEC 9.2. */
@@ -4352,7 +5209,13 @@ static size_t pass_size(size_t size, unsigned first, unsigned step)
     return size > first ? (size - first + step - 1) / step : 0;
 }
 
-/* Pixel i of a row: 1 to 8 bits from the high end of a byte, or 16 bits, high byte first. SPEC 10.10. */
+/* Bytes of a row of w pixels. */
+static size_t png_row(const png *p, size_t w)
+{
+    return (w * p->samples * p->depth + 7) / 8;
+}
+
+/* Sample i of a row: 1 to 8 bits from the high end of a byte, or 16 bits, high byte first. SPEC 10.10. */
 static unsigned png_sample(const uint8_t *row, size_t i, unsigned depth)
 {
     if (depth == 16) return (unsigned)row[2 * i] << 8 | row[2 * i + 1];
@@ -4367,60 +5230,120 @@ static bool label_fits(flis_ctx *ctx, const char *path, unsigned long value, siz
     return flis_fail(ctx, "%s: got %lu at pixel (%zu, %zu), wanted class numbers up to 255", path, value, x, y);
 }
 
+/* Pixel i of a row to (x, y). Gray of 2 and 4 bits is what PIL's mode L makes of it, which the authors' code reads: times 85
+   and 17, so that white is 255; of 1 bit (mode 1) it is 0 and 1. SPEC 10.10. */
+static bool png_pixel(const png *p, const uint8_t *row, size_t i, size_t x, size_t y)
+{
+    const size_t channels = p->out->picture.channels;
+    uint8_t *to = p->out->picture.pixels + (y * p->width + x) * channels;
+    if (p->samples == 1) {
+        const unsigned scale = p->color == PNG_GRAY && p->depth == 2   ? 85
+                               : p->color == PNG_GRAY && p->depth == 4 ? 17
+                                                                       : 1;
+        const unsigned value = png_sample(row, i, p->depth) * scale;
+        *to = (uint8_t)value;
+        return label_fits(p->ctx, p->path, value, x, y);
+    }
+    const uint8_t *from = row + i * p->samples;
+    memcpy(to, from, channels);
+    if (channels == p->samples || from[channels] == 255) return true;
+    return flis_fail(p->ctx, "%s: got alpha %u at pixel (%zu, %zu), wanted 255: a class id is not transparent", p->path,
+                     from[channels], x, y);
+}
+
 /* One pass: filtered rows of a smaller picture. Moves *data over it. SPEC 10.10. */
-static bool png_pass(const png *p, const uint8_t *pass, uint8_t **data, uint8_t *pixels)
+static bool png_pass(const png *p, const uint8_t *pass, uint8_t **data)
 {
     const size_t w = pass_size(p->width, pass[0], pass[2]), h = pass_size(p->height, pass[1], pass[3]);
-    const size_t row_bytes = (w * p->depth + 7) / 8;
+    const size_t row_bytes = png_row(p, w), pixel = p->samples * p->depth / 8;
     const uint8_t *above = NULL;
     if (!w) return true;
     for (size_t j = 0; j < h; j++, *data += row_bytes + 1) {
         uint8_t *row = *data + 1;
         const size_t y = pass[1] + j * pass[3];
         if (**data > 4) return png_fail(p, "filter %u in row %zu does not exist", **data, y);
-        png_unfilter(**data, row, above, row_bytes, p->depth == 16 ? 2 : 1);
+        png_unfilter(**data, row, above, row_bytes, pixel ? pixel : 1);
         above = row;
-        for (size_t i = 0; i < w; i++) {
-            const unsigned value = png_sample(row, i, p->depth);
-            const size_t x = pass[0] + i * pass[2];
-            if (!label_fits(p->ctx, p->path, value, x, y)) return false;
-            pixels[y * p->width + x] = (uint8_t)value;
-        }
+        for (size_t i = 0; i < w; i++)
+            if (!png_pixel(p, row, i, pass[0] + i * pass[2], y)) return false;
     }
     return true;
 }
 
-/* Inflates the data, and undoes the filters pass by pass (seven where the picture is interlaced). SPEC 10.10. */
-static bool png_pixels(png *p, flis_picture *out)
+/* True where more IDAT chunks come after another chunk. */
+static bool png_apart(const png *p)
+{
+    flis_ctx quiet = FLIS_CTX_PLAIN;
+    png rest = *p;
+    png_chunk c = {.type = NULL};
+    rest.ctx = &quiet;
+    while (png_next(&rest, &c))
+        if (is_type(&c, "IDAT")) return true;
+    return false;
+}
+
+/* The bytes of all rows, inflated. What the stream has behind them is no pixel. SPEC 10.10. */
+static uint8_t *png_rows(png *p, size_t wanted)
+{
+    size_t got = 0, spare = 0;
+    inflate_end end = INFLATE_WHOLE;
+    uint8_t *data = inflate_prefix(p->ctx, p->path, &p->data, wanted, &got, &end, &spare);
+    if (data && got == wanted) {
+        if (end == INFLATE_MORE) flis_warn(p->ctx, "%s: more pixels than its size says: those are ignored", p->path);
+        if (end == INFLATE_CUT)
+            flis_warn(p->ctx, "%s: its compressed pixels are complete, but cut before their checksum", p->path);
+        if (end == INFLATE_WHOLE && spare)
+            flis_warn(p->ctx, "%s: %zu bytes behind its compressed pixels are ignored", p->path, spare);
+        return data;
+    }
+    free(data);
+    if (png_apart(p)) {
+        p->ctx->error[0] = 0;
+        png_fail(p, "its IDAT chunks do not follow each other");
+    }
+    png_fail(p, "got %zu bytes of pixels, wanted %zu", got, wanted);
+    return NULL;
+}
+
+/* Undoes the filters pass by pass (seven where the picture is interlaced). SPEC 10.10. */
+static bool png_pixels(png *p)
 {
     const unsigned first = p->interlaced ? 0 : 7, stop = p->interlaced ? 7 : 8;
-    size_t wanted = 0, got; /* below 2^28: sides and pixels are bounded */
+    flis_picture *picture = &p->out->picture;
+    size_t wanted = 0; /* below 2^29: sides and pixels are bounded */
     for (unsigned i = first; i < stop; i++) {
         const size_t w = pass_size(p->width, PNG_PASS[i][0], PNG_PASS[i][2]);
-        if (w) wanted += (1 + (w * p->depth + 7) / 8) * pass_size(p->height, PNG_PASS[i][1], PNG_PASS[i][3]);
+        if (w) wanted += (1 + png_row(p, w)) * pass_size(p->height, PNG_PASS[i][1], PNG_PASS[i][3]);
     }
-    uint8_t *data = flis_inflate(p->ctx, p->path, FLIS_ZLIB, p->data.at, p->data.count, wanted, &got);
+    uint8_t *data = png_rows(p, wanted), *at = data;
     if (!data) return false;
-    if (got != wanted) png_fail(p, "got %zu bytes of pixels, wanted %zu", got, wanted);
-    out->width = p->width;
-    out->height = p->height;
-    out->channels = 1;
-    out->pixels = flis_alloc(p->ctx, p->width, p->height);
-    uint8_t *at = data;
-    for (unsigned i = first; i < stop && flis_ok(p->ctx); i++) png_pass(p, PNG_PASS[i], &at, out->pixels);
+    picture->width = p->width;
+    picture->height = p->height;
+    picture->channels = p->color == PNG_RGB || p->color == PNG_RGB_ALPHA ? 3 : 1;
+    picture->pixels = flis_alloc(p->ctx, p->width * picture->channels, p->height);
+    for (unsigned i = first; i < stop && flis_ok(p->ctx); i++) png_pass(p, PNG_PASS[i], &at);
     free(data);
     return flis_ok(p->ctx);
 }
 
-/* A gray or palette PNG as a label map. SPEC 10.10. */
-static bool read_png(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, flis_picture *out)
+/* A PNG as a label map, as PIL and libpng read it: damage that no pixel depends on is a warning. SPEC 10.10. */
+static bool read_png(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, label_file *out)
 {
-    png p = {.ctx = ctx, .path = path, .in = in, .length = length, .at = sizeof PNG_SIGNATURE};
+    png p = {.ctx = ctx, .path = path, .in = in, .length = length, .at = sizeof PNG_SIGNATURE, .out = out};
     if (length < sizeof PNG_SIGNATURE || memcmp(in, PNG_SIGNATURE, sizeof PNG_SIGNATURE) != 0)
         return png_fail(&p, "its first 8 bytes were changed, as by a transfer in text mode");
-    bool ok = png_chunks(&p) && png_pixels(&p, out);
+    if (png_chunks(&p) && png_pixels(&p)) png_rest(&p);
     free(p.data.at);
-    return ok;
+    out->palette = p.color == PNG_PALETTE;
+    out->bilevel = p.color == PNG_GRAY && p.depth == 1;
+    if (flis_ok(ctx) && out->palette && !p.has_palette)
+        flis_warn(ctx, "%s: a palette picture without a palette: the class ids are the indices", path);
+    if (p.ignored_count == 1)
+        flis_warn(ctx, "%s: its damaged chunk %.4s at byte %zu is ignored", path, p.ignored, p.ignored_at);
+    else if (p.ignored_count)
+        flis_warn(ctx, "%s: %zu damaged chunks are ignored, the first is %.4s at byte %zu", path, p.ignored_count,
+                  p.ignored, p.ignored_at);
+    return flis_ok(ctx);
 }
 
 /* ---- PGM: label maps in (netpbm's P2 and P5) --------------------------------------------------------------------- */
@@ -4483,6 +5406,9 @@ static bool pgm_binary(pgm *p, unsigned long largest, size_t count, flis_picture
                          each * count);
     const uint8_t *pixel = p->in + p->at + 1; /* one white space behind the maximum */
     if (!is_space(pixel[-1])) return flis_fail(p->ctx, "%s: damaged PGM: no white space before the pixels", p->path);
+    if (pixel[-1] == '\r' && *pixel == '\n' && left == each * count + 2) /* read on, all pixels would move by one */
+        return flis_fail(p->ctx, "%s: damaged PGM: CR LF before the pixels, wanted one white space: saved as text",
+                         p->path);
     for (size_t i = 0; i < count; i++, pixel += each)
         if (!pgm_pixel(p, each == 2 ? (unsigned long)pixel[0] << 8 | pixel[1] : pixel[0], largest, i, out))
             return false;
@@ -4490,7 +5416,8 @@ static bool pgm_binary(pgm *p, unsigned long largest, size_t count, flis_picture
     return true;
 }
 
-/* A PGM as a label map: P2 with decimal numbers, P5 with bytes. SPEC 10.10. */
+/* A PGM as a label map: P2 with decimal numbers, P5 with bytes. The values are the ids whatever the maximum is, as for Pillow
+   9.0.1, which the authors use; 9.1 and later scale them so that the maximum is white. SPEC 10.10. */
 static bool read_pgm(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, flis_picture *out)
 {
     pgm p = {ctx, path, in, length, 2};
@@ -4511,7 +5438,8 @@ static bool read_pgm(flis_ctx *ctx, const char *path, const uint8_t *in, size_t 
     for (size_t i = 0; in[1] == '2' && i < count; i++)
         if (!pgm_number(&p, "next pixel", &value) || !pgm_pixel(&p, value, largest, i, out)) return false;
     while (p.at < length && is_space(in[p.at])) p.at++;
-    return p.at == length || flis_fail(ctx, "%s: damaged PGM: %zu bytes behind its last pixel", path, length - p.at);
+    if (p.at < length) flis_warn(ctx, "%s: %zu bytes behind its last pixel are ignored", path, length - p.at);
+    return true;
 }
 
 /* ---- PNG: pictures out ------------------------------------------------------------------------------------------- */
@@ -4695,12 +5623,27 @@ typedef struct inflater {
     unsigned held;
     byte_buffer out;
     size_t begin, limit; /* where this stream's output begins: no match reaches before it */
+    bool prefix;         /* the first `limit` bytes are wanted, whatever follows them */
+    inflate_end end;     /* how a prefix ended early; INFLATE_WHOLE: not yet */
     huffman literal, distance;
 } inflater;
 
 static bool inflate_fail(const inflater *z, const char *what)
 {
     return flis_fail(z->ctx, "%s: damaged compressed data: %s (at byte %zu of %zu)", z->name, what, z->at, z->length);
+}
+
+/* No input is left: a failure, unless all bytes that are wanted are there. */
+static bool inflate_cut(inflater *z)
+{
+    if (!z->prefix || z->out.count < z->limit) return inflate_fail(z, "cut short");
+    z->end = INFLATE_CUT;
+    return false;
+}
+
+static bool inflate_on(const inflater *z)
+{
+    return flis_ok(z->ctx) && z->end == INFLATE_WHOLE;
 }
 
 static void refill(inflater *z, unsigned wanted)
@@ -4712,7 +5655,7 @@ static unsigned take(inflater *z, unsigned count)
 {
     refill(z, count);
     if (z->held < count) {
-        inflate_fail(z, "cut short");
+        inflate_cut(z);
         return 0;
     }
     const unsigned value = z->hold & ((1u << count) - 1);
@@ -4783,48 +5726,57 @@ static int decode_symbol(inflater *z, const huffman *h)
         z->held -= n;
         return h->symbol[h->start[n] + (code - h->first[n])];
     }
-    inflate_fail(z, z->held < LONGEST ? "cut short" : "a code that stands for nothing");
+    if (z->held < LONGEST) inflate_cut(z);
+    else inflate_fail(z, "a code that stands for nothing");
     return -1;
 }
 
-static bool inflate_room(inflater *z, size_t more)
+/* How many of `more` bytes may be put out: all of them, or fewer where the stream goes on behind a prefix; 0: failed. */
+static size_t inflate_room(inflater *z, size_t more)
 {
-    if (more <= z->limit - z->out.count) return bytes_reserve(z->ctx, &z->out, more);
-    return flis_fail(z->ctx, "%s: unpacks to more than the %zu bytes that are allowed", z->name, z->limit);
+    const size_t fits = z->limit - z->out.count;
+    if (more > fits && !z->prefix) {
+        flis_fail(z->ctx, "%s: unpacks to more than the %zu bytes that are allowed", z->name, z->limit);
+        return 0;
+    }
+    if (more > fits) z->end = INFLATE_MORE;
+    const size_t count = more > fits ? fits : more;
+    return bytes_reserve(z->ctx, &z->out, count) ? count : 0;
 }
 
 static bool inflate_stored(inflater *z)
 {
     to_byte_boundary(z);
-    if (z->length - z->at < 4) return inflate_fail(z, "cut short");
+    if (z->length - z->at < 4) return inflate_cut(z);
     const uint8_t *p = z->in + z->at;
     const unsigned count = p[0] | (unsigned)p[1] << 8, check = p[2] | (unsigned)p[3] << 8;
     if (count != (check ^ 0xFFFF)) return inflate_fail(z, "a stored block whose length and its complement differ");
     z->at += 4;
-    if (z->length - z->at < count) return inflate_fail(z, "cut short");
-    if (!inflate_room(z, count)) return false;
-    bytes_put(z->ctx, &z->out, z->in + z->at, count);
+    const size_t left = z->length - z->at, there = count < left ? count : left;
+    bytes_put(z->ctx, &z->out, z->in + z->at, inflate_room(z, there));
+    if (there < count) return inflate_on(z) && inflate_cut(z);
     z->at += count;
-    return true;
+    return inflate_on(z);
 }
 
 /* Copies a match; it may overlap what it makes. */
 static bool inflate_match(inflater *z, unsigned symbol)
 {
     if (symbol >= COUNT(LENGTH_BASE)) return inflate_fail(z, "a length that does not exist");
-    const size_t count = LENGTH_BASE[symbol] + take(z, LENGTH_BITS[symbol]);
-    const int which = flis_ok(z->ctx) ? decode_symbol(z, &z->distance) : -1;
+    size_t count = LENGTH_BASE[symbol] + take(z, LENGTH_BITS[symbol]);
+    const int which = inflate_on(z) ? decode_symbol(z, &z->distance) : -1;
     if (which < 0) return false;
     if (which >= (int)COUNT(DISTANCE_BASE)) return inflate_fail(z, "a distance that does not exist");
     const size_t distance = DISTANCE_BASE[which] + take(z, DISTANCE_BITS[which]);
-    if (!flis_ok(z->ctx)) return false;
+    if (!inflate_on(z)) return false;
     if (distance > z->out.count - z->begin) return inflate_fail(z, "a distance to before the beginning");
-    if (!inflate_room(z, count)) return false;
+    count = inflate_room(z, count);
+    if (!count) return false;
     uint8_t *to = z->out.at + z->out.count;
     const uint8_t *from = to - distance;
     for (size_t i = 0; i < count; i++) to[i] = from[i];
     z->out.count += count;
-    return true;
+    return inflate_on(z);
 }
 
 static bool inflate_codes(inflater *z)
@@ -4865,7 +5817,7 @@ static bool read_lengths(inflater *z, uint8_t *length, size_t total)
         if (symbol == 16 && !i) return inflate_fail(z, "a repeated code length with none before it");
         const uint8_t value = symbol == 16 ? length[i - 1] : 0;
         const size_t count = symbol == 16 ? 3 + take(z, 2) : symbol == 17 ? 3 + take(z, 3) : 11 + take(z, 7);
-        if (!flis_ok(z->ctx)) return false;
+        if (!inflate_on(z)) return false;
         if (count > total - i) return inflate_fail(z, "more code lengths than were announced");
         memset(length + i, value, count);
         i += count;
@@ -4887,7 +5839,7 @@ static bool dynamic_codes(inflater *z)
     const size_t literals = 257 + take(z, 5), distances = 1 + take(z, 5), order = 4 + take(z, 4);
     if (literals > 286 || distances > 30) return inflate_fail(z, "more symbols than exist");
     for (size_t i = 0; i < order; i++) length[LENGTHS_ORDER[i]] = (uint8_t)take(z, 3);
-    if (!flis_ok(z->ctx)) return false;
+    if (!inflate_on(z)) return false;
     if (huffman_make(&z->literal, length, 19) != 0)
         return inflate_fail(z, "a code of code lengths that is no complete code");
     memset(length, 0, sizeof length);
@@ -4906,7 +5858,7 @@ static bool inflate_blocks(inflater *z)
     for (bool last = false; !last;) {
         last = take(z, 1);
         const unsigned kind = take(z, 2);
-        if (!flis_ok(z->ctx)) return false;
+        if (!inflate_on(z)) return false;
         if (kind == 3) return inflate_fail(z, "a kind of block that does not exist");
         if (kind == 1) fixed_codes(z);
         if (kind == 2 && !dynamic_codes(z)) return false;
@@ -4925,7 +5877,7 @@ static bool inflate_zlib(inflater *z)
     if (p[1] & 0x20) return inflate_fail(z, "it needs a preset dictionary");
     z->at = 2;
     if (!inflate_blocks(z)) return false;
-    if (z->length - z->at < 4) return inflate_fail(z, "cut short");
+    if (z->length - z->at < 4) return inflate_cut(z);
     if (big_endian(p + z->at) != adler32(z->out.at, z->out.count)) return inflate_fail(z, "the checksum differs");
     z->at += 4;
     return true;
@@ -4979,6 +5931,32 @@ static bool inflate_gzip(inflater *z)
         z->at += 8;
     } while (z->at < z->length);
     return true;
+}
+
+/* The first `wanted` bytes of a zlib stream, for a picture: its rows are what counts, as for PIL and libpng. *end says what
+   is wrong behind them; *spare how many bytes follow the stream. Damage before they are complete, a wrong checksum and a
+   broken code behind them are failures. SPEC 10.11. */
+static uint8_t *inflate_prefix(flis_ctx *ctx, const char *name, const byte_buffer *in, size_t wanted, size_t *got,
+                               inflate_end *end, size_t *spare)
+{
+    inflater *z = flis_alloc(ctx, 1, sizeof *z);
+    if (!z) return NULL;
+    z->ctx = ctx;
+    z->name = name;
+    z->in = in->at;
+    z->length = in->count;
+    z->limit = wanted;
+    z->prefix = true;
+    inflate_zlib(z);
+    byte_buffer out = z->out;
+    *end = z->end;
+    *spare = z->length - z->at;
+    *got = out.count;
+    free(z);
+    bytes_put_u8(ctx, &out, 0); /* so that nothing unpacked is not NULL */
+    if (flis_ok(ctx)) return out.at;
+    free(out.at);
+    return NULL;
 }
 
 /* Any of the three containers, whole. SPEC 10.11. */

@@ -215,18 +215,35 @@ typedef struct flis_phrase {
     char *text; /* UTF-8; it may have several words */
     int id;     /* 0..255: the class in the label map where the phrase acts; -1: everywhere */
 } flis_phrase;
+typedef struct flis_color { /* a colour of the label map that stands for an id */
+    uint8_t red, green, blue, id;
+    size_t pixels; /* of the label map that have it */
+    char *name;    /* the label in a labelmap.txt; NULL: none */
+} flis_color;
 typedef struct flis_layout {
     size_t count;
     flis_phrase *phrase; /* in the order of the prompt */
     flis_picture label; /* 1 channel, one class id per pixel, of any size; width 0: no layout, plain Stable Diffusion */
-    char *label_path;   /* the file that flis_layout_read took the label map from; NULL: none. malloc'ed */
+    size_t colors;
+    flis_color *color; /* the table that gave the label map its ids; colors 0: the map had ids */
+    char *label_path;  /* the file that flis_layout_read took the label map from; NULL: none. malloc'ed */
 } flis_layout;
 /* {"text_label_mapping": {"phrase": id, …} or [["phrase", id], …], "layout_path": "file"}. A relative layout_path is
-   looked for beside the JSON, then (as the authors write "examples/x.png") its base name beside the JSON, then as given
-   from the working directory. FreestyleNet@5dcb8b8 scripts/FLIS.py load_data. */
+   looked for beside the JSON, then (as the authors write "examples/x.png") its last part beside the JSON, then as given
+   from the working directory. Of an absolute path that is not there, and of a path of another system (C:\\maps\\x.png), the
+   last part beside the JSON is taken. FreestyleNet@5dcb8b8 scripts/FLIS.py load_data.
+   A label map in colours needs a table of ids: "colors": {"#rrggbb": id, …} or [["#rrggbb" or [r, g, b], id], …]; or
+   "labelmap": "file", CVAT's labelmap.txt, whose labels have the ids 0, 1, 2… in the order of their lines. With a table the
+   colours of any map count, a palette's and gray ones too; without one an RGB map whose pixels are not R = G = B takes the
+   labelmap.txt of its folder or of the folder above. A colour without an id is an error.
+   A member that resembles layout_path, colors or labelmap where that is missing is an error; other unknown members, and no
+   layout_path at all, are warnings. */
 bool flis_layout_read(flis_ctx *ctx, const char *json_path, flis_layout *out);
-/* The same from memory, opening no file: the JSON's text (`name` is used in sentences), and the label map as a picture of
-   1 channel, which is copied. label NULL: no map; then a layout_path in the text is refused. */
+/* The phrases alone, for flis_options.no_layout: the label map is not looked for. */
+bool flis_layout_read_phrases(flis_ctx *ctx, const char *json_path, flis_layout *out);
+/* The same as flis_layout_read from memory, opening no file: the JSON's text (`name` is used in sentences), and the label map
+   as a picture, which is copied: 1 channel of ids; or 3, R = G = B or colours of the JSON's "colors". label NULL: no map; then
+   a layout_path in the text is refused. */
 bool flis_layout_parse(flis_ctx *ctx, const char *name, const char *text, size_t length, const flis_picture *label,
                        flis_layout *out);
 /* Or piece by piece, from a layout of zeros: adds a phrase (copied) with its id, -1 to 255; copies a label map
@@ -289,11 +306,15 @@ bool flis_generate(flis_ctx *ctx, const char *path, const flis_vocab *vocab, con
 bool flis_write_png(flis_ctx *ctx, const char *path, const flis_picture *picture, const char *const *text);
 /* The same bytes in memory; free() them. */
 uint8_t *flis_png_bytes(flis_ctx *ctx, const flis_picture *picture, const char *const *text, size_t *length);
-/* A label map: PNG (gray 1, 2, 4, 8, 16 bits, or palette, whose *index* is the label; interlaced too) or PGM (P2, P5).
-   16-bit values above 255, RGB and alpha pictures are refused by name. */
+/* A label map: PNG, interlaced too, or PGM (P2, P5). The ids are what the authors' code (PIL) reads: the gray value of 8 and 16
+   bits, 0 and 1 of 1 bit, 85 and 17 times the value of 2 and 4 bits; the *index* of a palette; and R of RGB where R = G = B
+   everywhere. Values above 255, other RGB, RGB of 16 bits, and alpha other than 255 are refused. A gray palette, and damage
+   that no pixel depends on, are warnings. */
 bool flis_read_label(flis_ctx *ctx, const char *path, flis_picture *out);
 /* The same from the bytes of such a file; `name` is used in sentences. */
 bool flis_read_label_memory(flis_ctx *ctx, const char *name, const void *bytes, size_t length, flis_picture *out);
+/* The colours of such a file, 3 channels, for flis_layout_parse with "colors": RGB, a palette's colours, gray v as (v, v, v). */
+bool flis_read_label_colors(flis_ctx *ctx, const char *name, const void *bytes, size_t length, flis_picture *out);
 /* Frees the pixels and sets everything to zero. */
 void flis_picture_free(flis_picture *picture);
 
@@ -863,7 +884,8 @@ typedef struct flis_json {
     struct flis_json *key;  /* OBJECT: strings; duplicates are kept, the reader decides */
     int line, column;       /* where it began, from 1 */
 } flis_json;
-/* Strict RFC 8259, at most 64 levels deep. `name` is used in error sentences ("name:line:column: …"). */
+/* Strict RFC 8259, at most 64 levels deep; a byte order mark is skipped. `name` is used in error sentences
+   ("name:line:column: …"). */
 flis_json *flis_json_parse(flis_ctx *ctx, const char *name, const char *text, size_t length);
 void flis_json_free(flis_json *json);
 const flis_json *flis_json_get(const flis_json *object, const char *key); /* last of that name, NULL: absent */
@@ -921,9 +943,9 @@ uint8_t *flis_inflate(flis_ctx *ctx, const char *name, flis_stream_kind kind, co
    and so does an open descriptor: "-" or /dev/stdout is standard output, /dev/fd/3 is descriptor 3. A file named "-" is
    "./-". Folders, sockets and block devices are refused. The library writes every file this way. */
 typedef struct flis_output {
-    FILE *stream; /* NULL: not open */
-    char *path;   /* as the caller gave it, for sentences */
-    char *target; /* path with symbolic links followed */
+    FILE *stream;  /* NULL: not open */
+    char *path;    /* as the caller gave it, for sentences */
+    char *target;  /* path with symbolic links followed */
     char *partial; /* where the bytes are until close; NULL: they go straight to a pipe, a device or a descriptor */
 } flis_output;
 FILE *flis_output_open(flis_ctx *ctx, const char *path, flis_output *out); /* NULL when failed */

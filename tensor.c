@@ -1126,8 +1126,8 @@ double flis_fma(double a, double b, double c)
     return nearest_double(negative, p, unit);
 }
 
-/* FUSED: where fma is the processor's instruction; and in double also glibc's function for x86-64, which runs that
-   instruction, or else an exact emulation. A builtin, because without optimisation gcc calls the C library for the others. */
+/* FUSED: where fma is the processor's instruction; and in double also glibc's function for x86, which is exact (it runs that
+   instruction where the processor has one). A builtin, because without optimisation gcc calls the C library for the others. */
 #ifdef __GNUC__
 #define BUILTIN(name) __builtin_##name
 #else
@@ -1135,7 +1135,8 @@ double flis_fma(double a, double b, double c)
 #endif
 #if defined(FLIS_SOFT_FMA)
 #elif defined(FLIS_DOUBLE)
-#if defined(FP_FAST_FMA) || defined(__FMA__) || defined(__aarch64__) || (defined(__GLIBC__) && defined(__x86_64__))
+#if defined(FP_FAST_FMA) || defined(__FMA__) || defined(__aarch64__) || \
+    (defined(__GLIBC__) && (defined(__x86_64__) || defined(__i386__)))
 #define FUSED BUILTIN(fma)
 #endif
 #elif defined(FP_FAST_FMAF) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)

@@ -81,6 +81,9 @@ static void fuzz_label(flis_ctx *ctx, const uint8_t *data, size_t size)
     flis_picture picture = {0};
     judge(ctx, flis_read_label(ctx, in_file("in.png", data, size), &picture));
     free(picture.pixels);
+    ctx->error[0] = 0;
+    judge(ctx, flis_read_label_colors(ctx, "fuzz", data, size, &picture));
+    free(picture.pixels);
 }
 
 /* ISO/IEC 15948 annex D. */
@@ -141,8 +144,25 @@ static void fuzz_json(flis_ctx *ctx, const uint8_t *data, size_t size)
 
 static void fuzz_layout(flis_ctx *ctx, const uint8_t *data, size_t size)
 {
+    uint8_t pixels[12] = {139, 0, 0, 0, 128, 0, 7, 7, 7, 0, 0, 1};
+    const flis_picture map = {2, 2, 3, pixels};
     flis_layout layout = {0};
     judge(ctx, flis_layout_read(ctx, in_file("in.json", data, size), &layout));
+    flis_layout_free(&layout);
+    ctx->error[0] = 0; /* without files: this reaches the table of colours */
+    judge(ctx, flis_layout_parse(ctx, "fuzz", (const char *)data, size, &map, &layout));
+    flis_layout_free(&layout);
+}
+
+/* A table of labels, named by a layout. The layout names itself as its map, which comes after the table. */
+static void fuzz_labelmap(flis_ctx *ctx, const uint8_t *data, size_t size)
+{
+    char json[512];
+    flis_layout layout = {0};
+    const char *table = strrchr(in_file("in.txt", data, size), '/') + 1, *own = strrchr(scratch("in.json"), '/') + 1;
+    snprintf(json, sizeof json, "{\"text_label_mapping\": {\"sea\": 1}, \"layout_path\": \"%s\", \"labelmap\": \"%s\"}",
+             own, table);
+    judge(ctx, flis_layout_read(ctx, in_file("in.json", (const uint8_t *)json, strlen(json)), &layout));
     flis_layout_free(&layout);
 }
 
@@ -181,8 +201,15 @@ static const struct {
     const char *name;
     void (*run)(flis_ctx *ctx, const uint8_t *data, size_t size);
 } TARGETS[] = {
-    {"safetensors", fuzz_safetensors}, {"pickle", fuzz_pickle}, {"png", fuzz_png},       {"pgm", fuzz_label},
-    {"inflate", fuzz_inflate},         {"json", fuzz_json},     {"layout", fuzz_layout}, {"vocab", fuzz_vocab},
+    {"safetensors", fuzz_safetensors},
+    {"pickle", fuzz_pickle},
+    {"png", fuzz_png},
+    {"pgm", fuzz_label},
+    {"inflate", fuzz_inflate},
+    {"json", fuzz_json},
+    {"layout", fuzz_layout},
+    {"labelmap", fuzz_labelmap},
+    {"vocab", fuzz_vocab},
     {"tokens", fuzz_tokens},
 };
 

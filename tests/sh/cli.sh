@@ -78,6 +78,8 @@ tensors() {
 # Both have 1000 tokens: 512 for bytes, 486 merges, BOS 998, EOS 999.
 done_ok "synth tinyA" "$synth" tinyA model.safetensors
 done_ok "synth tinyB" "$synth" tinyB tinyB.safetensors
+done_ok "synth tinyA with CLIP's vocabulary" "$synth" tinyA clip.safetensors --tokens 49408
+done_ok "has a row for each token" sh -c '"$0" info clip.safetensors | grep -q "token_embedding.weight F32 .49408,32"; s=$?; rm clip.safetensors; exit $s' "$flis"
 awk 'BEGIN { print "#version: 0.2"; s = "abcdefghijklmnopqrstuvwxyz"
     for (n = i = 1; i <= 26; i++) for (k = 1; k <= 26 && n <= 486; k++) if (i != k) { n++
         print substr(s, i, 1) " " substr(s, k, 1) } }' >merges.txt

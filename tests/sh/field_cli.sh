@@ -155,7 +155,7 @@ wrong "a layout given twice" "layout 'a.json' is given twice" "$flis" generate $
 wrong "--json with an empty name" "invalid value '' for --json" "$flis" generate $m --json= -o out/p.png
 broken "the second layout is wrong" 'bad.json:1:' "$flis" generate $m a.json bad.json -o out/new/
 broken "a folder in a missing folder" 'out/no/new: the folder cannot be made' "$flis" generate $m a.json b.c.json -o out/no/new/
-printf '{"text_label_mapping": {"%s": 7}}\n' "$words" >long.json
+printf '{"text_label_mapping": {"%s": 7}, "layout_path": "label.pgm"}\n' "$words" >long.json
 broken "the second layout has too many tokens" '^flis generate: long.json: prompt: 76 tokens' "$flis" generate $m a.json long.json -o out/
 cp label.pgm sub/label.png
 printf '{"text_label_mapping": {"sea": 7}, "layout_path": "label.png"}\n' >sub/label.json

@@ -42,6 +42,12 @@ echo unet >diff/unet/diffusion_pytorch_model.safetensors
 echo '{}' >diff/unet/config.json
 ln -s ../../blobs/vae diff/unet/linked.safetensors
 echo blob >blobs/vae
+{
+    printf '\126\000\000\000\000\000\000\000'
+    printf '%s' '{"model.diffusion_model.out.2.bias":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}'
+    head -c 16 /dev/zero
+} >part.st
+echo '{"weight_map": {"model.diffusion_model.out.2.bias": "part.st"}}' >x.safetensors.index.json
 printf 'P6\n8 8\n255\n' >data/pictures/0.ppm
 head -c 192 /dev/zero >>data/pictures/0.ppm
 cp data/pictures/0.ppm data/pictures/0.png
@@ -94,6 +100,8 @@ over map.pgm $g -m m.safetensors -o p.png --trace-digest OUT
 over m.safetensors $g -m m.safetensors -o p.png --trace-digest OUT
 over diff/unet/diffusion_pytorch_model.safetensors $g -m diff --vocab merges.txt -o OUT
 over blobs/vae $g -m diff --vocab merges.txt -o OUT
+over part.st $g -m x.safetensors.index.json --vocab merges.txt -o OUT
+over x.safetensors.index.json $g -m x.safetensors.index.json --vocab merges.txt -o OUT
 s="$flis stage -q -m m.safetensors -i in.st decode"
 for option in -o '-o out.st --trace' '-o out.st --trace-digest'; do
     over in.st $s $option OUT
@@ -108,12 +116,12 @@ for input in seg.st plain.st m.safetensors merges.txt; do
 done
 over m.safetensors $bin/train latents -q --model m.safetensors -o OUT
 for option in -o '-o x.st --state' '-o x.st --log' '-o x.st --plot'; do
-    over start.st $bin/train vae -q --start start.st $option OUT
-    over data/pictures/0.ppm $bin/train text2image -q --model m.safetensors --vocab merges.txt --data data $option OUT
+    over start.st $bin/train vae -q --steps 1 --start start.st $option OUT
+    over data/pictures/0.ppm $bin/train text2image -q --steps 1 --model m.safetensors --vocab merges.txt --data data $option OUT
 done
-over data/captions.txt $bin/train text2image -q --model m.safetensors --vocab merges.txt --data data -o x.st --log OUT
-over lat.st $bin/train layout -q --model m.safetensors --vocab merges.txt --latents lat.st -o OUT
-over merges.txt $bin/train layout -q --model m.safetensors --vocab merges.txt --latents lat.st -o OUT
+over data/captions.txt $bin/train text2image -q --steps 1 --model m.safetensors --vocab merges.txt --data data -o x.st --log OUT
+over lat.st $bin/train layout -q --steps 1 --model m.safetensors --vocab merges.txt --latents lat.st -o OUT
+over merges.txt $bin/train layout -q --steps 1 --model m.safetensors --vocab merges.txt --latents lat.st -o OUT
 
 for input in seg.st list.txt data/pictures/0.ppm; do
     over $input $bin/evaluate segment -q seg.st --pictures list.txt --features OUT
@@ -157,7 +165,7 @@ twice() {
 twice 'named for two outputs' $g -m m.safetensors -o OUT --trace OTHER
 twice 'named for two outputs' $g -m m.safetensors -o p.png --trace OUT --trace-digest OTHER
 twice 'named for two outputs' $flis precision -m m.safetensors --trace OUT --json OTHER
-twice 'named for two outputs' $bin/train vae -q -o x.st --log OUT --plot OTHER
+twice 'named for two outputs' $bin/train vae -q --steps 1 -o x.st --log OUT --plot OTHER
 refuses "an output where another is kept" l.json 'until it is complete' \
     $g -m m.safetensors -o p.png --trace p.png.partial
 refuses "two outputs on standard output" l.json 'two outputs' $g -m m.safetensors -o - --trace-digest -
@@ -172,7 +180,7 @@ long=$(printf '%0300d' 0)
 refuses "a name too long" l.json 'cannot be written' $g -m m.safetensors -o "$long"
 ln -s nowhere/p.png dangling
 refuses "a link to a folder that is missing" l.json 'there is no folder nowhere/' $g -m m.safetensors -o dangling
-refuses "training to standard output" l.json 'wanted a file name' $bin/train vae -q -o -
+refuses "training to standard output" l.json 'wanted a file name' $bin/train vae -q --steps 1 -o -
 
 # ---- Pipes, devices, links: the same bytes -------------------------------------------------------------------------
 paint="$g -m m.safetensors"

@@ -680,7 +680,7 @@ void test_field_config_extra(void)
     flis_vocab *vocab = flis_vocab_read(&ctx, test_path("vocab.txt"));
     char sky[] = "sky";
     flis_phrase phrase = {sky, 1};
-    flis_layout layout = {1, &phrase, {0, 0, 0, NULL}};
+    flis_layout layout = {.count = 1, .phrase = &phrase};
     flis_picture picture;
     flis_options options;
     flis_options_default(&options);

@@ -120,6 +120,12 @@ static unsigned label_at(size_t x, size_t y, unsigned depth)
     return mixed & (depth >= 8 ? 255u : (1u << depth) - 1);
 }
 
+/* What PIL makes of a gray value of 2 or 4 bits: white is 255. */
+static unsigned scale_of(unsigned depth, unsigned color)
+{
+    return color == 0 && depth == 2 ? 85 : color == 0 && depth == 4 ? 17 : 1;
+}
+
 /* The filtered rows of one pass: filter 0..4, or 5 for the row number modulo 5. */
 static void put_pass(buffer *b, size_t x0, size_t y0, size_t dx, size_t dy, size_t w, size_t h, unsigned depth,
                      unsigned filter)
@@ -191,7 +197,8 @@ static void label_fails(const char *what, const void *bytes, size_t count, const
     flis_free(&ctx);
 }
 
-static void label_reads(const char *what, const void *bytes, size_t count, size_t w, size_t h, unsigned depth)
+static void label_reads(const char *what, const void *bytes, size_t count, size_t w, size_t h, unsigned depth,
+                        unsigned color)
 {
     flis_ctx ctx;
     flis_picture picture;
@@ -201,7 +208,8 @@ static void label_reads(const char *what, const void *bytes, size_t count, size_
     CHECK(ok, "%s: %s", what, ctx.error);
     CHECK(!ok || (picture.width == w && picture.height == h && picture.channels == 1), "%s: got %zu x %zu", what,
           picture.width, picture.height);
-    for (size_t i = 0; ok && i < w * h; i++) wrong += picture.pixels[i] != label_at(i % w, i / w, depth);
+    for (size_t i = 0; ok && i < w * h; i++)
+        wrong += picture.pixels[i] != label_at(i % w, i / w, depth) * scale_of(depth, color);
     CHECK(!wrong, "%s: %zu pixels differ", what, wrong);
     free(picture.pixels);
     flis_free(&ctx);
@@ -263,7 +271,7 @@ void test_json_refuses(void)
         {"", "x:1:1: got the end of the text, wanted a value"},
         {" \n ", "x:2:2: got the end of the text, wanted a value"},
         {"nul", "x:1:4: got the end of the text, wanted null, true, false or another value"},
-        {"NaN", "x:1:1: got 'N', wanted a value"},
+        {"NaN", "x:1:1: got 'N', wanted a value (JSON has no NaN)"},
         {"01", "x:1:2: got '1', wanted nothing after the value"},
         {"-", "x:1:2: got the end of the text, wanted a digit"},
         {"+1", "x:1:1: got '+', wanted a value"},
@@ -274,22 +282,23 @@ void test_json_refuses(void)
         {"1e+", "x:1:4: got the end of the text, wanted a digit"},
         {"0x10", "x:1:2: got 'x', wanted nothing after the value"},
         {"[1e999]", "x:1:2: a number is larger than a double can hold"},
-        {"[1,]", "x:1:4: got ']', wanted a value"},
+        {"[1,]", "x:1:4: got ']', wanted a value (JSON has no trailing commas)"},
         {"[1 2]", "x:1:4: got '2', wanted ',' or ']'"},
         {"[1,\n2", "x:2:2: got the end of the text, wanted ',' or ']'"},
         {"[", "x:1:2: got the end of the text, wanted a value"},
         {"]", "x:1:1: got ']', wanted a value"},
         {"{\"a\" 1}", "x:1:6: got '1', wanted ':'"},
         {"{\"a\":}", "x:1:6: got '}', wanted a value"},
-        {"{\"a\":1,}", "x:1:8: got '}', wanted a name in quotes"},
+        {"{\"a\":1,}", "x:1:8: got '}', wanted a name in quotes (JSON has no trailing commas)"},
         {"{a:1}", "x:1:2: got 'a', wanted a name in quotes"},
         {"{\"a\":1", "x:1:7: got the end of the text, wanted ',' or '}'"},
-        {"'a'", "x:1:1: got ''', wanted a value"},
+        {"'a'", "x:1:1: got ''', wanted a value (JSON has only double quotes)"},
         {"\"abc", "x:1:1: a string has no closing quote"},
         {"\"abc\\\"", "x:1:1: a string has no closing quote"},
         {"\"a\nb\"", "x:1:3: a string has a control character, 0x0A, wanted an escape"},
         {"\"\xC3\xA9\tb\"", "x:1:3: a string has a control character, 0x09, wanted an escape"},
-        {"\"\\x41\"", "x:1:3: got 'x', wanted one of \" \\ / b f n r t u after a backslash"},
+        {"\"\\x41\"", "x:1:3: got 'x', wanted one of \" \\ / b f n r t u after a backslash (a backslash of a path is "
+                      "written twice)"},
         {"\"\\u12G4\"", "x:1:6: got 'G', wanted a hexadecimal digit"},
         {"\"\\uD800\"", "x:1:2: half of a surrogate pair: \\uD800"},
         {"\"\\uDC00\"", "x:1:2: half of a surrogate pair: \\uDC00"},
@@ -301,8 +310,8 @@ void test_json_refuses(void)
         {"\"\xED\xA0\x80\"", "x:1:2: a string has a byte that is not UTF-8, 0xED"},
         {"\"\xF4\x90\x80\x80\"", "x:1:2: a string has a byte that is not UTF-8, 0xF4"},
         {"\"\xF0\x9F\x98\"", "x:1:2: a string has a byte that is not UTF-8, 0xF0"},
-        {"\xEF\xBB\xBF{}", "x:1:1: got byte 0xEF, wanted a value"},
-        {"{} // no", "x:1:4: got '/', wanted nothing after the value"},
+        {"\xEF\xBB\xBF", "x:1:1: got the end of the text, wanted a value"},
+        {"{} // no", "x:1:4: got '/', wanted nothing after the value (JSON has no comments)"},
         {"[1]\n]", "x:2:1: got ']', wanted nothing after the value"},
     };
     flis_ctx ctx;
@@ -632,7 +641,7 @@ void test_png_every_kind(void)
                     snprintf(what, sizeof what, "colour type %u, %u bits, interlaced %u, filter %u", color, depths[d],
                              interlaced, filter);
                     put_picture(&b, 19, 13, depths[d], color, interlaced, filter);
-                    label_reads(what, b.at, b.count, 19, 13, depths[d]);
+                    label_reads(what, b.at, b.count, 19, 13, depths[d], color);
                 }
 }
 
@@ -645,7 +654,7 @@ void test_png_every_size(void)
         for (size_t w = 1; w <= 9; w++) {
             snprintf(what, sizeof what, "interlaced, %zu x %zu", w, h);
             put_picture(&b, w, h, (w + h) % 2 ? 1 : 2, 0, true, 5);
-            label_reads(what, b.at, b.count, w, h, (w + h) % 2 ? 1 : 2);
+            label_reads(what, b.at, b.count, w, h, (w + h) % 2 ? 1 : 2, 0);
         }
 }
 
@@ -681,9 +690,10 @@ void test_png_refuses(void)
     static const struct {
         unsigned depth, color;
         const char *wanted;
-    } kinds[] = {{8, 2, "got a PNG of RGB pixels, wanted one class number per pixel: gray or palette"},
-                 {16, 4, "got a PNG of gray pixels with alpha, wanted"},
-                 {8, 6, "got a PNG of RGB pixels with alpha, wanted"},
+    } kinds[] = {{16, 2, "got a PNG of RGB pixels with 16 bits, wanted a label map of 8 bits or less"},
+                 {16, 4, "got a PNG of gray pixels with alpha with 16 bits, wanted"},
+                 {16, 6, "got a PNG of RGB pixels with alpha with 16 bits, wanted"},
+                 {4, 2, "colour type 2 with 4 bits does not exist"},
                  {3, 0, "colour type 0 with 3 bits does not exist"},
                  {16, 3, "colour type 3 with 16 bits does not exist"},
                  {8, 1, "colour type 1 with 8 bits does not exist"},
@@ -697,7 +707,7 @@ void test_png_refuses(void)
                  {"P4\n", "got a PBM bitmap"},
                  {"BM1234", "got a BMP picture"},
                  {"RIFFxxxxWEBP", "got a WebP picture"},
-                 {"hello", "got a file of another kind, wanted a label map: a gray or palette PNG, or a PGM"}};
+                 {"hello", "got a file of another kind, wanted a label map: a PNG, or a PGM"}};
     static buffer b;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         put_header(&b, 3, 3, kinds[i].depth, kinds[i].color, 0);
@@ -732,12 +742,13 @@ void test_png_damaged(void)
     put_header(&good, 3, 2, 8, 0, 0); /* chunks at 8, 33, 64; IEND at the end */
     put_idat(&good, rows, 8);
     put_chunk(&good, "IEND", "", 0);
-    for (size_t n = 1; n < good.count; n++)
+    const size_t end = good.count - 12; /* behind the pixels damage is a warning: test_field_layouts.c */
+    for (size_t n = 1; n < end; n++)
         label_fails("cut short", good.at, n,
                     n < 4   ? "a file of another kind"
                     : n < 8 ? "its first 8 bytes"
                             : "cut short");
-    for (size_t i = 0; i < good.count; i++) {
+    for (size_t i = 0; i < end; i++) {
         b = good;
         b.at[i] ^= 1;
         label_fails("one bit", b.at, b.count, "");
@@ -760,14 +771,9 @@ void test_png_damaged(void)
         NO_DATA,
         UNKNOWN,
         APART,
-        GRAY_PALETTE,
-        NO_PALETTE,
         TWO_PALETTES,
         ODD_PALETTE,
-        MANY_COLOURS,
-        LONG_END,
         SHORT_ROWS,
-        LONG_ROWS,
         FILTER,
         NOT_ZLIB,
         CASES
@@ -777,35 +783,29 @@ void test_png_damaged(void)
                                               "no IDAT chunk",
                                               "unknown chunk ABcD, which must not be skipped",
                                               "its IDAT chunks do not follow each other",
-                                              "a palette in a gray picture",
-                                              "no palette before the pixels",
                                               "a second palette",
                                               "got a palette of 4 bytes, wanted 3 for each of 1 to 256 colours",
-                                              "got a palette of 9 bytes, wanted 3 for each of 1 to 2 colours",
-                                              "got an IEND chunk of 1 bytes, wanted 0",
                                               "got 7 bytes of pixels, wanted 8",
-                                              "unpacks to more than the 8 bytes",
                                               "filter 5 in row 1 does not exist",
                                               "no zlib header"};
     for (int i = 0; i < CASES; i++) {
-        const unsigned color = i > GRAY_PALETTE && i <= MANY_COLOURS ? 3 : 0;
-        uint8_t data[9] = {0, 1, 2, 3, 0, 4, 5, 6, 0};
+        const unsigned color = i == TWO_PALETTES || i == ODD_PALETTE ? 3 : 0;
+        uint8_t data[8] = {0, 1, 2, 3, 0, 4, 5, 6};
         if (i == FILTER) data[4] = 5;
-        put_header(&b, 3, 2, i == MANY_COLOURS ? 1 : 8, color, 0);
+        put_header(&b, 3, 2, 8, color, 0);
         if (i == NO_HEADER) b.count = 8;
         if (i == TWO_HEADERS) put_chunk(&b, "IHDR", "0123456789012", 13);
         if (i == UNKNOWN) put_chunk(&b, "ABcD", "", 0);
-        if (i == GRAY_PALETTE || i == TWO_PALETTES) put_chunk(&b, "PLTE", "123", 3);
+        if (i == TWO_PALETTES) put_chunk(&b, "PLTE", "123", 3);
         if (i == TWO_PALETTES) put_chunk(&b, "PLTE", "123", 3);
         if (i == ODD_PALETTE) put_chunk(&b, "PLTE", "1234", 4);
-        if (i == MANY_COLOURS) put_chunk(&b, "PLTE", "123456789", 9);
         if (i == NOT_ZLIB) put_chunk(&b, "IDAT", "hello", 5);
-        else if (i != NO_DATA) put_idat(&b, data, i == SHORT_ROWS ? 7 : i == LONG_ROWS ? 9 : 8);
+        else if (i != NO_DATA) put_idat(&b, data, i == SHORT_ROWS || i == APART ? 7 : 8);
         if (i == APART) {
             put_chunk(&b, "tEXt", "a", 1);
             put_chunk(&b, "IDAT", "", 0);
         }
-        put_chunk(&b, "IEND", "x", i == LONG_END);
+        put_chunk(&b, "IEND", "", 0);
         label_fails(wanted[i], b.at, b.count, wanted[i]);
     }
     for (int i = 10; i < 13; i++) { /* compression, filter method, interlace of IHDR */
@@ -861,9 +861,8 @@ void test_pgm_refuses(void)
                {"P2 2 2 255 1 2 3      ", 0, "cut short, wanted its next pixel"},
                {"P2 2 2 9 1 2 10 3", 0, "got 10 at pixel (0, 1), wanted at most its own maximum, 9"},
                {"P2 2 2 999 1 2 3 256", 0, "got 256 at pixel (1, 1), wanted class numbers up to 255"},
-               {"P2 2 2 255 1 2 3 4 5", 0, "1 bytes behind its last pixel"},
                {"P5\n2 2\n255\n123", 0, "got 3 bytes of pixels, wanted 4"},
-               {"P5\n2 2\n255\n12345", 0, "1 bytes behind its last pixel"},
+               {"P5\n2 2\n255\r\n1234", 0, "CR LF before the pixels, wanted one white space"},
                {"P5\n2 2\n300\n\0\1\0\2\0\3", 17, "got 6 bytes of pixels, wanted 8"},
                {"P5\n2 2\n300\n\0\1\0\2\0\3\1\1", 19, "got 257 at pixel (1, 1), wanted class numbers"},
                {"P5\n2 2\n100\n123\x65", 0, "got 101 at pixel (1, 1), wanted at most its own maximum, 100"},
@@ -1126,12 +1125,12 @@ void test_layout_refuses(void)
         {"{\"text_label_mapping\": {\n  \"sea\": 256}}",
          ".json:2:10: phrase \"sea\": an id out of range: got 256, wanted an integer from -1 to 255"},
         {"{\"text_label_mapping\": {\"sea\": -2}}", "an id out of range: got -2, wanted"},
-        {"{\"text_label_mapping\": {\"sea\": 1.5}}", "an id out of range: got 1.5, wanted"},
-        {"{\"text_label_mapping\": {\"sea\": 1e2}}", "an id out of range: got 1e2, wanted"},
+        {"{\"text_label_mapping\": {\"sea\": 1.5}}", "an id out of range: got 1.5, wanted an integer from -1"},
+        {"{\"text_label_mapping\": {\"sea\": 1e3}}", "an id out of range: got 1e3, wanted"},
         {"{\"text_label_mapping\": {\"sea\": 18446744073709551617}}",
          "an id out of range: got 18446744073709551617, wanted"},
         {"{\"text_label_mapping\": {\"sea\": \"7\"}}",
-         "phrase \"sea\": got a string, wanted a class id: an integer from -1 to 255"},
+         "phrase \"sea\": got \"7\" in quotes, wanted a class id: an integer from -1 to 255"},
         {"{\"text_label_mapping\": {\"sea\": 1, \"sea\": 300}}", "1:42: phrase \"sea\": an id out of range: got 300"},
         {"{\"text_label_mapping\": [[\"sea\", 1], \"sky\"]}", "1:37: got a string, wanted a pair [\"phrase\", id]"},
         {"{\"text_label_mapping\": [[\"sea\", 1, 2]]}", "1:25: got an array of another length, wanted a pair"},
@@ -1148,7 +1147,7 @@ void test_layout_refuses(void)
          "\"absent.png\" beside the JSON"},
         {"{\"text_label_mapping\": {\"sea\" 7}}", ".json:1:31: got '7', wanted ':'"},
         {"{\"text_label_mapping\": {}, \"layout_path\": \"layout.json\"}",
-         "layout.json: got a file of another kind, wanted a label map"},
+         "layout.json: got a JSON text, wanted a label map"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         flis_ctx ctx;
@@ -1185,7 +1184,7 @@ void test_layout_warnings(void)
     uint8_t pixels[64 * 64] = {0};
     char got[2048] = "";
     flis_phrase phrases[] = {{"sky", 0}, {"boat", 5}, {"style", -1}, {"rock", 9}, {"sun", 6}};
-    flis_layout layout = {5, phrases, {64, 64, 1, pixels}, NULL};
+    flis_layout layout = {.count = 5, .phrase = phrases, .label = {64, 64, 1, pixels}};
     flis_ctx ctx;
     flis_init(&ctx);
     for (int i = 0; i < 64 * 64; i++)

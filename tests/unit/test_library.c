@@ -395,7 +395,7 @@ void test_library_refuses(void)
     const size_t used = ctx.arena.used;
     for (int row = 0; row < ROWS; row++) {
         flis_phrase phrase = {sea, 0};
-        flis_layout layout = {1, &phrase, {4, 4, 1, pixels}, NULL};
+        flis_layout layout = {.count = 1, .phrase = &phrase, .label = {4, 4, 1, pixels}};
         call c = {&ctx, model, vocab, &layout, small_options(), NULL, {7, 7, 7, pixels}, NULL};
         c.options_at = &c.options;
         c.out = &c.picture;
@@ -413,7 +413,7 @@ void test_library_refuses(void)
         CHECK(ctx.arena.used == used && flis_ok(&ctx), "row %d: the arena has %zu bytes in use", row, ctx.arena.used);
     }
     flis_phrase phrase = {sea, 0};
-    flis_layout layout = {1, &phrase, {4, 4, 1, pixels}, NULL};
+    flis_layout layout = {.count = 1, .phrase = &phrase, .label = {4, 4, 1, pixels}};
     flis_options options = small_options();
     flis_picture before, after;
     CHECK(flis_model_generate(&ctx, model, vocab, &layout, &options, &before), "%s", ctx.error);
@@ -470,6 +470,9 @@ void test_library_refuses_arguments(void)
     refused(&ctx, !flis_layout_set_label(&ctx, &layout, NULL, 1, 1), "layout: its label map: got NULL");
     refused(&ctx, !flis_layout_set_label(&ctx, &layout, &pixel, 0, 1), "got a picture of 0 x 1 pixels");
     refused(&ctx, !flis_read_label(&ctx, NULL, &picture), "file: its path: got NULL");
+    refused(&ctx, !flis_read_label_colors(&ctx, NULL, NULL, 9, &picture), "label map: its bytes: got NULL");
+    refused(&ctx, !flis_read_label_colors(&ctx, NULL, "P5", 2, NULL), "label map: where it goes: got NULL");
+    refused(&ctx, !flis_layout_read_phrases(&ctx, NULL, &layout), "file: its path: got NULL");
     refused(&ctx, !flis_read_label_memory(&ctx, NULL, "P6", 2, &picture), "label map: got a PPM picture (RGB)");
     refused(&ctx, !flis_write_png(&ctx, NULL, &picture, NULL), "PNG: its path: got NULL");
     refused(&ctx, !flis_write_png(&ctx, "a.png", NULL, NULL), "PNG: the picture: got NULL");

@@ -248,7 +248,7 @@ void test_pipeline_generate(void)
     for (int i = 0; i < 64 * 128; i++) label[i] = i < 20 * 128 ? 1 : i % 128 < 2 && i / 128 == 40 ? 3 : 2;
     char sky[] = "sky", sea[] = "blue sea", boat[] = "boat";
     flis_phrase phrases[] = {{sky, 1}, {sea, 2}, {boat, 3}};
-    flis_layout layout = {3, phrases, {128, 64, 1, label}, NULL};
+    flis_layout layout = {.count = 3, .phrase = phrases, .label = {128, 64, 1, label}};
     flis_options options;
     flis_options_default(&options);
     options.width = 128;

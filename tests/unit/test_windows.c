@@ -30,7 +30,7 @@ void test_windows_words(void)
     latents l = {0};
     CHECK(flis_init(&ctx) && latents_new(&ctx, &l, 1, T_SIDE, T_SIDE), "no room");
     two_things(&l);
-    const int16_t empty[2] = {T_BOS, T_EOS};
+    const int32_t empty[2] = {T_BOS, T_EOS};
     /* the upper left quarter and the lower right one, where 2 cells of boat are too few */
     for (int part = 0; part < 2; part++) {
         uint8_t label[64];
@@ -62,7 +62,7 @@ void test_windows_alone(void)
     latents l = {0};
     CHECK(flis_init(&ctx) && latents_new(&ctx, &l, 1, T_SIDE, T_SIDE), "no room");
     two_things(&l);
-    const int16_t empty[2] = {T_BOS, T_EOS};
+    const int32_t empty[2] = {T_BOS, T_EOS};
     for (int which = 0; which < 3; which++) {
         int32_t ids[FLIS_TOKENS];
         float class_ids[FLIS_TOKENS];

@@ -69,14 +69,15 @@ static const option OPTIONS[] = {
      .value = "N",
      .min = 1,
      .max = MAX_RUNS,
-     .help = "each line is the median of N runs, after one run that is not counted; default 3"},
+     .help = "each line is the median of N runs, after one run that is not counted; default "},
     {.name = "sizes",
      .kind = OPTION_CALL,
      .value = "[=LIST]",
      .optional = true,
      .parse = set_sizes,
      .wanted = "multiples of 64 up to 8192, like 256,512",
-     .help = "U-Net and decoder at these picture sizes, multiples of 64 (without LIST: 256,384,512,768)"},
+     .help = "U-Net and decoder at these picture sizes, multiples of 64 (without LIST: 256,384,512,768); "
+             "default: 512, for small networks 128"},
     {.name = "full",
      .kind = OPTION_FLAG,
      .offset = offsetof(bench, full),
@@ -91,12 +92,14 @@ static const option OPTIONS[] = {
      .offset = offsetof(bench, model),
      .value = "FILE",
      .help = "measure this model instead of one with formula weights; without it, `load` writes a temporary file (4.1 "
-             "GB for --full, in the folder that TMPDIR names) and removes it"},
+             "GB for --full, in the folder that TMPDIR names) and removes it; default: none"},
     {.name = "json",
      .kind = OPTION_FLAG,
      .offset = offsetof(bench, json),
      .help = "print one JSON object: results in order, then memory; seconds, rates per second, bytes"},
 };
+
+static const bench DEFAULTS = {.runs = 3, .only = EVERYTHING};
 
 static const program BENCH = {
     .name = "bench",
@@ -107,6 +110,7 @@ static const program BENCH = {
         "each.",
     .options = OPTIONS,
     .count = sizeof OPTIONS / sizeof *OPTIONS,
+    .defaults = &DEFAULTS,
 };
 
 static void choose_defaults(bench *b)
@@ -150,7 +154,7 @@ static void bench_all(bench *b)
 
 int main(int argc, char **argv)
 {
-    bench b = {.runs = 3, .only = EVERYTHING};
+    bench b = DEFAULTS;
     int words;
     const int status = options_read(&BENCH, &b, argc, argv, &words);
     if (status >= 0) return finish("bench", NULL, status);

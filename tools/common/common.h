@@ -22,7 +22,8 @@ typedef enum {
 } option_kind;
 
 /* One row of a table of options. value: the placeholder in the help ("N", "FILE"); wanted: what a CALL accepts, for the
-   error message. The help text states the default. `commands` says which of a program's commands take the option. */
+   error message. The help text states the default: where it ends in "default ", options_help adds the value that the field has
+   in the program's `defaults`. `commands` says which of a program's commands take the option. */
 typedef struct option {
     const char *name; /* without dashes; "" if there is only a letter */
     char letter;      /* -x, or 0 */
@@ -54,7 +55,8 @@ typedef struct program {
     size_t count;
     unsigned command; /* bit of the command that runs; 0: the program has no commands */
     const char *const
-        *command_names; /* by bit, NULL-terminated: the help names the commands of each option; NULL: it does not */
+        *command_names;   /* by bit, NULL-terminated: the help names the commands of each option; NULL: it does not */
+    const void *defaults; /* the struct of options before any is read, for the help; not the one that is being filled */
     const foreign_option *foreign; /* NULL: none */
 } program;
 
@@ -249,6 +251,21 @@ void name_stem(const char *path, const char **start, size_t *length);
 /* The partner of file i of `of` in `in`: with the same stem if either list came from a folder, else on the same
    line. */
 const char *name_partner(flis_ctx *ctx, const names *of, size_t i, const names *in, bool folders, const char *where);
+
+/* ---- Lists of classes (classes.c) ------------------------------------------------------------------------------------ */
+
+/* Lines of label (0 to 255), tab, name; further columns, empty lines and lines that begin with # are skipped. Any other line, and
+   a label that is given twice, is refused with its number. */
+enum { CLASS_LABELS = 256 };
+typedef struct class_names {
+    char *name[CLASS_LABELS]; /* UTF-8; NULL: the list does not have the label */
+    size_t count;
+} class_names;
+bool classes_read(flis_ctx *ctx, const char *path, class_names *out);
+bool classes_parse(flis_ctx *ctx, const char *path, const char *text, size_t length, class_names *out);
+void classes_free(class_names *c);
+/* Of a text file in memory: skips a byte order mark; refuses UTF-16 and NUL bytes. */
+bool text_check(flis_ctx *ctx, const char *path, const char **text, size_t *length);
 
 /* ---- Presets (presets.c): shapes of models with formula weights ----------------------------------------------------- */
 

@@ -253,6 +253,23 @@ static void print_wrapped(const char *text, size_t left, size_t width)
     }
 }
 
+/* A help text that ends in "default " is completed with the value that the field has before options are read. */
+static void name_default(const program *p, const option *o, char *out, size_t room)
+{
+    static const char end[] = "default ";
+    const size_t length = strlen(out);
+    if (!p->defaults || length < sizeof end - 1 || strcmp(out + length - (sizeof end - 1), end) != 0) return;
+    const void *field = (const char *)p->defaults + o->offset;
+    const char *text = o->kind == OPTION_TEXT ? *(const char *const *)field : NULL;
+    switch (o->kind) {
+    case OPTION_WHOLE: text_append(out, room, "%llu", (unsigned long long)*(const uint64_t *)field); break;
+    case OPTION_NUMBER: text_append(out, room, "%.10g", *(const double *)field); break;
+    case OPTION_WORD: text_append(out, room, "%s", o->words[*(const int *)field]); break;
+    case OPTION_FLAG: text_append(out, room, "%s", *(const bool *)field ? "on" : "off"); break;
+    default: text_append(out, room, "%s", text ? text : "none"); break;
+    }
+}
+
 /* "miou, segment: ": the commands that take an option, in a help text for all commands. */
 static void name_commands(const program *p, const option *o, char *out, size_t room)
 {
@@ -283,6 +300,7 @@ void options_help(const program *p)
         if (strlen(left) > HELP_LEFT) printf("\n%*s", HELP_LEFT + 3, "");
         name_commands(p, o, help, sizeof help);
         text_append(help, sizeof help, "%s", o->help);
+        name_default(p, o, help, sizeof help);
         print_wrapped(help, HELP_LEFT + 3, HELP_WIDTH);
     }
     printf("  %-*s this text\n  %-*s the version\n", HELP_LEFT, "-h, --help", HELP_LEFT, "    --version");

@@ -45,16 +45,31 @@ static bool gather_data(flis_ctx *ctx, const char *path, uint8_t *in, size_t len
     return flis_fail(ctx, "%s: damaged PNG: it ends early", path);
 }
 
+/* What a file is that was to be an 8-bit RGB PNG; NULL: one that is. */
+static const char *other_picture(const uint8_t *in, size_t length, char text[64])
+{
+    static const char *const kind[] = {"gray", NULL, "RGB", "palette", "gray with alpha", NULL, "RGB with alpha"};
+    enum { HEAD = 29, KINDS = sizeof kind / sizeof *kind };
+    if (!length) return "an empty file";
+    if (length < 8 || memcmp(in, "\x89PNG\r\n\x1a\n", 8) != 0) return "a file that is no PNG";
+    if (length < HEAD || memcmp(in + 12, "IHDR", 4) != 0) return "a PNG without a header";
+    const unsigned bits = in[24], type = in[25];
+    if (bits == 8 && type == 2 && !in[28]) return NULL;
+    snprintf(text, 64, "a PNG: %u-bit %s%s", bits, type < KINDS && kind[type] ? kind[type] : "pixels of no known kind",
+             in[28] ? ", interlaced" : "");
+    return text;
+}
+
 /* An 8-bit RGB PNG, as flis, tools/world and most programs write pictures. */
 static bool read_png(flis_ctx *ctx, const char *path, flis_picture *out)
 {
-    enum { LIMIT = 1 << 28, HEAD = 29 };
+    enum { LIMIT = 1 << 28 };
+    char text[64];
     size_t length = 0, data = 0, got = 0;
     uint8_t *in = (uint8_t *)flis_read_file(ctx, path, LIMIT, &length), *raw = NULL, *above = NULL;
     memset(out, 0, sizeof *out);
-    if (in && (length < HEAD || memcmp(in, "\x89PNG\r\n\x1a\n", 8) != 0 || memcmp(in + 12, "IHDR", 4) != 0 ||
-               in[24] != 8 || in[25] != 2 || in[28]))
-        flis_fail(ctx, "%s: wanted a picture: an 8-bit RGB PNG that is not interlaced", path);
+    const char *other = in ? other_picture(in, length, text) : NULL;
+    if (other) flis_fail(ctx, "%s: got %s, wanted a picture: an 8-bit RGB PNG that is not interlaced", path, other);
     if (flis_ok(ctx)) out->width = big_endian(in + 16), out->height = big_endian(in + 20), out->channels = 3;
     if (flis_ok(ctx) && (!out->width || !out->height || out->width > 16384 || out->height > 16384 ||
                          out->width * out->height > LIMIT / 4))

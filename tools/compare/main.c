@@ -29,7 +29,7 @@ static const option OPTIONS[] = {
      .value = "NAME",
      .offset = FIELD(profile),
      .words = PROFILE_NAMES,
-     .help = "tolerances of a correct port in f32, tf32, fp16 or bf16; default f32"},
+     .help = "tolerances of a correct port in f32, tf32, fp16 or bf16; default "},
     {.name = "tolerance",
      .kind = OPTION_NUMBER,
      .value = "ABS",
@@ -51,17 +51,18 @@ static const option OPTIONS[] = {
      .kind = OPTION_CALL,
      .value = "TEXT",
      .parse = set_ref_prefix,
-     .help = "only REF's tensors whose names start with TEXT, which is removed"},
+     .help = "only REF's tensors whose names start with TEXT, which is removed; default: all"},
     {.name = "other-prefix",
      .kind = OPTION_CALL,
      .value = "TEXT",
      .parse = set_other_prefix,
-     .help = "the same for OTHER's"},
+     .help = "the same for OTHER's; default: all"},
     {.name = "map",
      .kind = OPTION_TEXT,
      .value = "FILE",
      .offset = FIELD(map),
-     .help = "lines \"other ref\": OTHER's names of REF's tensors; one * in each stands for the same text"},
+     .help =
+         "lines \"other ref\": OTHER's names of REF's tensors; one * in each stands for the same text; default: none"},
     {.name = "allow-missing",
      .kind = OPTION_FLAG,
      .offset = FIELD(allow_missing),
@@ -72,9 +73,11 @@ static const option OPTIONS[] = {
      .kind = OPTION_TEXT,
      .value = "FILE",
      .offset = FIELD(html),
-     .help = "the result as one page, with a plot of the error by layer"},
+     .help = "the result as one page, with a plot of the error by layer; default: none"},
     {.name = "quiet", .letter = 'q', .kind = OPTION_FLAG, .offset = FIELD(quiet), .help = "exit status alone"},
 };
+
+static const options DEFAULTS = {.absolute = -1, .relative = -1};
 
 static const program COMPARE = {
     .name = "compare",
@@ -87,6 +90,7 @@ static const program COMPARE = {
     .exit_status = "0 the same within tolerance, 1 different, 2 failed or wrong usage (one sentence on stderr)",
     .options = OPTIONS,
     .count = sizeof OPTIONS / sizeof *OPTIONS,
+    .defaults = &DEFAULTS,
 };
 
 static void comparison_free(comparison *c)
@@ -108,7 +112,7 @@ static bool check_files(flis_ctx *ctx, const options *o)
 
 int main(int argc, char **argv)
 {
-    comparison c = {.o = {.absolute = -1, .relative = -1}};
+    comparison c = {.o = DEFAULTS};
     options *o = &c.o;
     int words;
     int status = options_read(&COMPARE, o, argc, argv, &words);

@@ -37,11 +37,11 @@ typedef struct options {
 static const option OPTIONS[] = {
     TEXT("truth", truth, "FILES", MIOU, "label maps of the ground truth (PNG gray or palette, PGM)"),
     TEXT("predicted", predicted, "FILES", MIOU, "label maps of the same names or in the same order, and sizes"),
-    NUMBER("first", first, "F", 0, 255, MIOU, "the first class (ADE20K and the small world: 1); default 0"),
+    NUMBER("first", first, "F", 0, 255, MIOU, "the first class (ADE20K and the small world: 1); default "),
     NUMBER("classes", classes, "N", 1, 256, MIOU,
            "number of classes; default: up to the largest label of the ground truth"),
     NUMBER("void", void_label, "L", 0, 255, MIOU,
-           "the label whose pixels in the ground truth are not counted; default 255"),
+           "the label whose pixels in the ground truth are not counted; default "),
     NUMBER("modulo", modulo, "M", 1, 255, MIOU,
            "take labels modulo M (100 for the small world's second phrases); default: labels as they are"),
     TEXT("names", names, "FILE", MIOU,
@@ -68,11 +68,13 @@ static const char DETAILS[] =
 /* By bit. */
 static const char *const COMMAND_NAMES[] = {"miou", "frechet", "segment", "attributes", NULL};
 
+static const options DEFAULTS = {.void_label = 255};
+
 #define PROGRAM(full_name, command_bit, usage, text) \
     { \
         .name = full_name, .arguments = usage, .summary = text, .details = (command_bit) == FRECHET ? NULL : DETAILS, \
         .options = OPTIONS, .count = sizeof OPTIONS / sizeof *OPTIONS, .command = command_bit, \
-        .command_names = (command_bit) ? NULL : COMMAND_NAMES \
+        .command_names = (command_bit) ? NULL : COMMAND_NAMES, .defaults = &DEFAULTS \
     }
 
 static const program EVALUATE =
@@ -149,20 +151,6 @@ static bool take_confusion(run *p, void *user, const char *name, const flis_pict
     return confusion_add(&p->ctx, user, name, truth->pixels, predicted->pixels, truth->width * truth->height);
 }
 
-/* Name of a class in the --names file; "" where there is none. */
-static void class_name(const char *text, int class, char *out, size_t room)
-{
-    char head[16];
-    size_t n = (size_t)snprintf(head, sizeof head, "%d\t", class);
-    *out = 0;
-    for (const char *line = text; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
-        if (strncmp(line, head, n) == 0) {
-            size_t length = strcspn(line + n, "\t\r\n");
-            snprintf(out, room, "%.*s", (int)(length < room ? length : room - 1), line + n);
-            return;
-        }
-}
-
 static void print_iou_json(const confusion *c, const iou_score *s)
 {
     const char *comma = "";
@@ -178,14 +166,13 @@ static void print_iou_json(const confusion *c, const iou_score *s)
     printf("}}\n");
 }
 
-static void print_iou(const confusion *c, const iou_score *s, const char *class_names)
+static void print_iou(const confusion *c, const iou_score *s, const class_names *named)
 {
-    char name[64];
     for (int i = 0; i < c->classes; i++) {
         if (s->iou[i] < 0) continue;
-        class_name(class_names, i + c->first, name, sizeof name);
+        const char *name = named->name[i + c->first];
         printf("%3d  %.4f  %10llu  %10llu  %s\n", i + c->first, s->iou[i], (unsigned long long)s->truth[i],
-               (unsigned long long)s->predicted[i], name);
+               (unsigned long long)s->predicted[i], name ? name : "");
     }
     printf("mIoU %.4f over the %d classes present, %.4f over all %d; pixel accuracy %.4f, mean accuracy %.4f; %llu "
            "images\n",
@@ -199,9 +186,9 @@ static bool run_miou(run *p)
     bool folder[2] = {false, false};
     confusion c = {.count = NULL};
     iou_score *score = flis_alloc(&p->ctx, 1, sizeof *score);
-    size_t length;
-    char *text = p->o->names ? flis_read_file(&p->ctx, p->o->names, 1u << 20, &length) : NULL;
-    bool good = flis_ok(&p->ctx) && list_files(&p->ctx, p->o->truth, ".png", ".pgm", &truth, &folder[0]) &&
+    class_names named = {.count = 0};
+    bool good = (!p->o->names || classes_read(&p->ctx, p->o->names, &named)) && flis_ok(&p->ctx) &&
+                list_files(&p->ctx, p->o->truth, ".png", ".pgm", &truth, &folder[0]) &&
                 list_files(&p->ctx, p->o->predicted, ".png", ".pgm", &predicted, &folder[1]);
     int largest = p->first;
     for (size_t i = 0; good && !p->classes && i < truth.count; i++)
@@ -216,12 +203,12 @@ static bool run_miou(run *p)
     good = good && confusion_score(&p->ctx, &c, score);
     progress_end(&p->progress);
     if (good && p->o->json) print_iou_json(&c, score);
-    else if (good) print_iou(&c, score, text);
+    else if (good) print_iou(&c, score, &named);
     names_free(&truth);
     names_free(&predicted);
     free(c.count);
     free(score);
-    free(text);
+    classes_free(&named);
     return good;
 }
 
@@ -481,7 +468,7 @@ static void run_command(run *p, unsigned command)
 int main(int argc, char **argv)
 {
     static const int FILES_OF[COMMAND_COUNT] = {0, 2, 1, 0};
-    options o = {.void_label = 255};
+    options o = DEFAULTS;
     int words, chosen = 0;
     if (argc < 2 || argv[1][0] == '-') { /* no command: --help, --version or an error */
         const int status = options_read(&EVALUATE, &o, argc, argv, &words);

@@ -85,14 +85,19 @@ static bool check_negative(job *j, const flis_vocab *vocab)
     return flis_fail(&j->ctx, "negative prompt: got %ld tokens, wanted at most %d", tokens, FLIS_PHRASE_TOKENS);
 }
 
+static bool read_layout(job *j, const char *path, flis_layout *out)
+{
+    return input_check(&j->ctx, path) &&
+           (j->options.no_layout ? flis_layout_read_phrases : flis_layout_read)(&j->ctx, path, out);
+}
+
 /* Reads every layout, so that a mistake in the last one shows before the first picture. */
 static bool read_layouts(job *j, batch *b, const flis_vocab *vocab)
 {
     flis_ctx *ctx = &j->ctx;
     for (size_t i = 0; i < b->sources && flis_ok(ctx); i++) {
         flis_prompt prompt = {0};
-        if (!j->set.again && !(input_check(ctx, b->source[i]) && flis_layout_read(ctx, b->source[i], &b->layout[i])))
-            return false;
+        if (!j->set.again && !read_layout(j, b->source[i], &b->layout[i])) return false;
         if (!flis_prompt_make(ctx, vocab, b->layout[i].phrase, b->layout[i].count, &prompt))
             return flis_fail_in(ctx, b->source[i]);
         flis_prompt_free(&prompt);

@@ -88,6 +88,20 @@ static void print_areas(job *j, const flis_layout *layout)
     flis_layout_warnings(&j->ctx, layout, width, height, j->ctx.warn, j->ctx.warn_user);
 }
 
+/* The table that gave the map its ids: pixels of the map itself, before it is brought to the picture's size. */
+static void print_colors(const flis_layout *layout)
+{
+    if (!layout->colors) return;
+    printf("\ncolour\tid\tpixels\tlabel\n");
+    for (size_t i = 0; i < layout->colors; i++) {
+        const flis_color *c = &layout->color[i];
+        printf("#%02x%02x%02x\t%d\t%zu\t", c->red, c->green, c->blue, c->id, c->pixels);
+        if (c->name) print_name(stdout, c->name);
+        else putchar('-');
+        putchar('\n');
+    }
+}
+
 int run_layout(job *j)
 {
     flis_ctx *ctx = &j->ctx;
@@ -108,6 +122,7 @@ int run_layout(job *j)
         print_name(stdout, layout.phrase[i].text);
         printf("\t%d\n", layout.phrase[i].id);
     }
+    print_colors(&layout);
     print_prompt_tokens(j, &layout);
     if (flis_ok(ctx) && layout.label.width) print_areas(j, &layout);
     flis_layout_free(&layout);

@@ -18,7 +18,7 @@ static const option OPTIONS[] = {
      .kind = OPTION_TEXT,
      .value = "FILE",
      .offset = offsetof(options, answers),
-     .help = "write flis' own answers alone, as a port would give them to `flis conformance`"},
+     .help = "write flis' own answers alone, as a port would give them to `flis conformance`; default: none"},
 };
 
 static const program GOLDEN = {

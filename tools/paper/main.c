@@ -8,7 +8,7 @@ static const option OPTIONS[] = {
      .kind = OPTION_TEXT,
      .offset = offsetof(options, model),
      .value = "FILE",
-     .help = "model fine-tuned to layouts (train layout); default models/flis-small.safetensors"},
+     .help = "model fine-tuned to layouts (train layout); default "},
     {.name = "plain",
      .kind = OPTION_TEXT,
      .offset = offsetof(options, plain),
@@ -23,7 +23,7 @@ static const option OPTIONS[] = {
      .kind = OPTION_TEXT,
      .offset = offsetof(options, vocab),
      .value = "FILE",
-     .help = "vocabulary; default models/vocab.txt"},
+     .help = "vocabulary; default "},
     {.name = "output",
      .letter = 'o',
      .kind = OPTION_TEXT,
@@ -36,34 +36,34 @@ static const option OPTIONS[] = {
      .value = "N",
      .min = 2,
      .max = 1 << 20,
-     .help = "layouts of the table; default 500"},
+     .help = "layouts of the table; default "},
     {.name = "trials",
      .kind = OPTION_WHOLE,
      .offset = offsetof(options, trials),
      .value = "N",
      .min = 1,
      .max = 1 << 20,
-     .help = "layouts of each other experiment; default 50"},
+     .help = "layouts of each other experiment; default "},
     {.name = "steps",
      .kind = OPTION_WHOLE,
      .offset = offsetof(options, steps),
      .value = "N",
      .min = 1,
      .max = 1000,
-     .help = "steps of PLMS; default 50"},
+     .help = "steps of PLMS; default "},
     {.name = "scale",
      .kind = OPTION_NUMBER,
      .offset = offsetof(options, scale),
      .value = "S",
      .min = 0,
      .max = 1000,
-     .help = "guidance scale; default 2"},
+     .help = "guidance scale; default "},
     {.name = "seed",
      .kind = OPTION_WHOLE,
      .offset = offsetof(options, seed),
      .value = "S",
      .max = 0x1p60,
-     .help = "seed of the first scene; default 1000000"},
+     .help = "seed of the first scene; default "},
     {.name = "workers",
      .kind = OPTION_WHOLE,
      .offset = offsetof(options, workers),
@@ -81,6 +81,15 @@ static const option OPTIONS[] = {
     {.name = "quiet", .letter = 'q', .kind = OPTION_FLAG, .offset = offsetof(options, quiet), .help = "no progress"},
 };
 
+/* Model and vocabulary are looked for in the folders of data_file. */
+static const options DEFAULTS = {.model = "models/flis-small.safetensors",
+                                 .vocab = "models/vocab.txt",
+                                 .count = 500,
+                                 .trials = 50,
+                                 .steps = 50,
+                                 .seed = 1000000,
+                                 .scale = 2};
+
 static const program PAPER = {
     .name = "paper",
     .arguments = "--plain FILE --segmenter FILE [--model FILE] -o PAGE.html [options]",
@@ -88,6 +97,7 @@ static const program PAPER = {
                "The results are also printed.",
     .options = OPTIONS,
     .count = sizeof OPTIONS / sizeof *OPTIONS,
+    .defaults = &DEFAULTS,
 };
 
 static bool prepare(paper *p)
@@ -131,7 +141,7 @@ static void clean_up(paper *p)
 
 int main(int argc, char **argv)
 {
-    paper p = {.o = {.count = 500, .trials = 50, .steps = 50, .seed = 1000000, .scale = 2}};
+    paper p = {.o = DEFAULTS};
     char default_model[PATH_ROOM], default_vocab[PATH_ROOM];
     const char *self = argv[0]; /* options_read puts other arguments there */
     int words;
@@ -141,8 +151,8 @@ int main(int argc, char **argv)
     if (!p.o.plain) return missing_argument(&PAPER, "--plain FILE");
     if (!p.o.segmenter) return missing_argument(&PAPER, "--segmenter FILE");
     if (!p.o.out) return missing_argument(&PAPER, "-o PAGE.html");
-    if (!p.o.model) data_file(self, "flis-small.safetensors", default_model), p.o.model = default_model;
-    if (!p.o.vocab) data_file(self, "vocab.txt", default_vocab), p.o.vocab = default_vocab;
+    if (p.o.model == DEFAULTS.model) data_file(self, base_name(p.o.model), default_model), p.o.model = default_model;
+    if (p.o.vocab == DEFAULTS.vocab) data_file(self, base_name(p.o.vocab), default_vocab), p.o.vocab = default_vocab;
     p.progress = (progress){.quiet = p.o.quiet, .unit = "scene"};
     if (flis_init(&p.ctx)) {
         p.ctx.interrupted = catch_signals();

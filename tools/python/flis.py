@@ -526,7 +526,7 @@ class Flis:
         return self._resize("label_torch", label, h, w)
 
     def read_label(self, path):
-        """A label map from a gray or palette PNG, or a PGM: [H,W]."""
+        """A label map from a PNG (gray values, palette indices, or R where R = G = B) or a PGM: [H,W]."""
         return self._read("read_label", path)
 
     def _read(self, name, path):

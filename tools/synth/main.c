@@ -4,14 +4,22 @@
 #include "tools/common/common.h"
 
 typedef struct options {
+    uint64_t tokens;
     bool half;
 } options;
 
 static const option OPTIONS[] = {
+    {.name = "tokens",
+     .kind = OPTION_WHOLE,
+     .offset = offsetof(options, tokens),
+     .value = "N",
+     .min = 514,
+     .max = 1 << 20,
+     .help = "size of the vocabulary: 49408 is CLIP's; default: the preset's (tinyA and tinyB 1000, sd14 49408)"},
     {.name = "half",
      .kind = OPTION_FLAG,
      .offset = offsetof(options, half),
-     .help = "store F16: each value rounded to nearest"},
+     .help = "store F16 in place of F32: each value rounded to nearest"},
 };
 
 static const program SYNTH = {
@@ -26,7 +34,7 @@ static const program SYNTH = {
 
 int main(int argc, char **argv)
 {
-    options o = {false};
+    options o = {0, false};
     flis_ctx ctx;
     int words;
     const int status = options_read(&SYNTH, &o, argc, argv, &words);
@@ -35,10 +43,17 @@ int main(int argc, char **argv)
     if (words > 2) return unexpected_argument(&SYNTH, argv[2]);
     const preset *p = preset_find(argv[0]);
     if (!p) return usage_error(&SYNTH, "unknown preset '%s': wanted tinyA, tinyB or sd14", argv[0]);
+    preset made = *p;
+    char name[64];
+    if (o.tokens && o.tokens != p->clip.vocab) { /* no longer the preset that ports know by its name */
+        snprintf(name, sizeof name, "%s --tokens %llu", p->name, (unsigned long long)o.tokens);
+        made.name = name;
+        made.clip.vocab = (size_t)o.tokens;
+    }
     if (flis_init(&ctx)) {
         ctx.interrupted = catch_signals();
         if (outputs_check(&ctx, NULL, 0, (const char *const *)&argv[1], 1) && binary_check(&ctx, argv[1]))
-            preset_write(&ctx, p, argv[1], o.half ? FLIS_F16 : FLIS_F32, true);
+            preset_write(&ctx, &made, argv[1], o.half ? FLIS_F16 : FLIS_F32, true);
     }
     flis_free(&ctx);
     return finish("synth", &ctx, 0);

@@ -50,7 +50,7 @@ bool training_visit(flis_ctx *ctx, void *user, const char *name, flis_param *par
 {
     training *t = user;
     const size_t count = flis_param_count(param);
-    if (!flis_param_train(ctx, param, t->workers)) return false;
+    if (!flis_poll(ctx) || !flis_param_train(ctx, param, t->workers)) return false;
     if (t->count == t->room) {
         const size_t room = t->room ? 2 * t->room : 256;
         trained_weight *grown = realloc(t->item, room * sizeof *grown);
@@ -301,6 +301,7 @@ bool training_read(flis_ctx *ctx, flis_file *file, training *t)
                          step);
     for (size_t i = 0; i < t->count; i++) {
         flis_param *p = t->item[i].param;
+        if (!flis_poll(ctx)) return false;
         for (int which = 0; which < STATES; which++) {
             snprintf(name, sizeof name, "%s%s", STATE_PREFIX[which], t->item[i].name);
             if (state_of(&t->item[i], which) && !state_read(ctx, file, name, p, state_of(&t->item[i], which)))

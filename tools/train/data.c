@@ -1,4 +1,4 @@
-/* data.c - what is learned from: random numbers, files of latents, prompts, folders of pictures. */
+/* data.c - what is learned from: random numbers, files of latents, prompts. */
 #include "tools/train/train.h"
 
 #include <stdlib.h>
@@ -47,14 +47,15 @@ bool latents_new(flis_ctx *ctx, latents *l, size_t count, size_t h, size_t w)
     return flis_ok(ctx);
 }
 
-enum { TENSORS = 5 };
+enum { MOMENTS, LABEL, IDS, CLASS_IDS, CLASSES, TENSORS };
 static const struct {
     const char *name;
-    flis_dtype dtype;
+    flis_dtype dtype, other; /* either is read */
     int rank;
 } TENSOR[TENSORS] = {
-    {"moments", FLIS_F16, 4},   {"label", FLIS_U8, 3},    {"ids", FLIS_I16, 2},
-    {"class_ids", FLIS_I16, 2}, {"classes", FLIS_I16, 1},
+    [MOMENTS] = {"moments", FLIS_F16, FLIS_F16, 4}, [LABEL] = {"label", FLIS_U8, FLIS_U8, 3},
+    [IDS] = {"ids", FLIS_I16, FLIS_I32, 2},         [CLASS_IDS] = {"class_ids", FLIS_I16, FLIS_I16, 2},
+    [CLASSES] = {"classes", FLIS_I16, FLIS_I16, 1},
 };
 
 static void little_endian(uint16_t *x, size_t count)
@@ -65,38 +66,91 @@ static void little_endian(uint16_t *x, size_t count)
     }
 }
 
+/* The shape of each tensor of `l`. */
+static void shapes_of(const latents *l, uint64_t shape[TENSORS][4])
+{
+    const uint64_t n = l->count, of[TENSORS][4] = {[MOMENTS] = {n, l->h, l->w, 8},
+                                                   [LABEL] = {n, l->h, l->w},
+                                                   [IDS] = {n, FLIS_TOKENS},
+                                                   [CLASS_IDS] = {n, FLIS_TOKENS},
+                                                   [CLASSES] = {n}};
+    memcpy(shape, of, sizeof of);
+}
+
+/* Tokens are I16, as they always were, where that holds them, else I32: CLIP has 49408. */
+static flis_dtype type_of_ids(const latents *l)
+{
+    for (size_t i = 0; i < l->count * FLIS_TOKENS; i++)
+        if (l->ids[i] > INT16_MAX) return TENSOR[IDS].other;
+    return TENSOR[IDS].dtype;
+}
+
+/* Whole numbers of sample i: of ids, of class_ids, or the one of classes. */
+static size_t sample_numbers(const latents *l, int tensor, size_t i, int64_t out[FLIS_TOKENS])
+{
+    if (tensor == CLASSES) return out[0] = l->classes[i], 1;
+    for (size_t k = 0, at = i * FLIS_TOKENS; k < FLIS_TOKENS; k++, at++)
+        out[k] = tensor == IDS ? l->ids[at] : l->class_ids[at];
+    return FLIS_TOKENS;
+}
+
 bool latents_write(flis_ctx *ctx, const char *path, latents *l)
 {
-    const uint64_t n = l->count,
-                   sizes[TENSORS][4] = {{n, l->h, l->w, 8}, {n, l->h, l->w}, {n, FLIS_TOKENS}, {n, FLIS_TOKENS}, {n}};
-    void *const values[TENSORS] = {l->moments, l->label, l->ids, l->class_ids, l->classes};
+    uint64_t shape[TENSORS][4];
+    int64_t numbers[FLIS_TOKENS];
+    const size_t cells = l->count * l->h * l->w;
     flis_writer *writer = flis_write_begin(ctx, path);
-    for (int i = 0; writer && i < TENSORS; i++)
-        flis_write_declare(ctx, writer, TENSOR[i].name, TENSOR[i].dtype, TENSOR[i].rank, sizes[i]);
-    for (int i = 0; writer && i < TENSORS; i++) {
-        size_t count = 1;
-        for (int k = 0; k < TENSOR[i].rank; k++) count *= (size_t)sizes[i][k];
-        if (flis_dtype_size(TENSOR[i].dtype) == 2) little_endian(values[i], count);
-        flis_write_raw(ctx, writer, values[i], count);
-    }
-    return writer && flis_write_end(ctx, writer);
+    if (!writer) return false;
+    shapes_of(l, shape);
+    for (int t = 0; t < TENSORS; t++)
+        flis_write_declare(ctx, writer, TENSOR[t].name, t == IDS ? type_of_ids(l) : TENSOR[t].dtype, TENSOR[t].rank,
+                           shape[t]);
+    little_endian(l->moments, cells * 8);
+    flis_write_raw(ctx, writer, (const unsigned char *)l->moments, cells * 8);
+    flis_write_raw(ctx, writer, l->label, cells);
+    for (int t = IDS; t < TENSORS; t++)
+        for (size_t i = 0; i < l->count && flis_ok(ctx); i++) {
+            const size_t count = sample_numbers(l, t, i, numbers);
+            flis_write_i64(ctx, writer, numbers, count);
+        }
+    return flis_write_end(ctx, writer);
 }
 
 static const flis_entry *latents_entry(flis_ctx *ctx, const flis_file *file, int i)
 {
     const flis_entry *e = flis_file_find(file, TENSOR[i].name);
-    if (e && e->dtype == TENSOR[i].dtype && e->rank == TENSOR[i].rank) return e;
+    if (e && (e->dtype == TENSOR[i].dtype || e->dtype == TENSOR[i].other) && e->rank == TENSOR[i].rank) return e;
     flis_fail(ctx, "%s: wanted a file of latents: a tensor %s of %s with %d dimensions", file->path, TENSOR[i].name,
               flis_dtype_name(TENSOR[i].dtype), TENSOR[i].rank);
     return NULL;
 }
 
-static bool read_i16(flis_ctx *ctx, flis_file *file, const flis_entry *e, int16_t *out)
+/* The sizes that the other tensors must have are those of moments. */
+static bool check_shapes(flis_ctx *ctx, const flis_file *file, const flis_entry *const e[TENSORS])
+{
+    const uint64_t *m = e[MOMENTS]->shape;
+    const latents sizes = {.count = (size_t)m[0], .h = (size_t)m[1], .w = (size_t)m[2]};
+    uint64_t shape[TENSORS][4];
+    if (!m[0] || !m[1] || !m[2]) return flis_fail(ctx, "%s: moments: got no values", file->path);
+    shapes_of(&sizes, shape);
+    for (int t = 0; t < TENSORS; t++)
+        for (int k = 0; k < TENSOR[t].rank; k++)
+            if (e[t]->shape[k] != shape[t][k])
+                return flis_fail(ctx, "%s: %s: got size %llu in dimension %d, wanted %llu", file->path, TENSOR[t].name,
+                                 (unsigned long long)e[t]->shape[k], k, (unsigned long long)shape[t][k]);
+    return true;
+}
+
+/* Negative tokens in I16 are those above 32767, which older versions wrote less 65536. */
+static bool read_numbers(flis_ctx *ctx, flis_file *file, const flis_entry *e, int tensor, latents *l)
 {
     const size_t count = (size_t)flis_entry_count(e);
     int64_t *wide = flis_alloc(ctx, count, sizeof *wide);
     bool good = wide && flis_file_read_i64(ctx, file, e, wide);
-    for (size_t i = 0; good && i < count; i++) out[i] = (int16_t)wide[i];
+    for (size_t i = 0; good && i < count; i++) {
+        if (tensor == IDS) l->ids[i] = (int32_t)(wide[i] < 0 && e->dtype == FLIS_I16 ? wide[i] + 65536 : wide[i]);
+        else (tensor == CLASSES ? l->classes : l->class_ids)[i] = (int16_t)wide[i];
+    }
     free(wide);
     return good;
 }
@@ -107,26 +161,54 @@ bool latents_read(flis_ctx *ctx, const char *path, latents *l)
     flis_file *file = flis_file_open(ctx, path);
     bool good = file != NULL;
     for (int i = 0; good && i < TENSORS; i++) good = (e[i] = latents_entry(ctx, file, i)) != NULL;
-    for (int i = 1; good && i < TENSORS; i++)
-        if (e[i]->shape[0] != e[0]->shape[0] || ((i == 2 || i == 3) && e[i]->shape[1] != FLIS_TOKENS))
-            good = flis_fail(ctx, "%s: %s has another number of samples or tokens than moments", path, TENSOR[i].name);
-    good = good && latents_new(ctx, l, (size_t)e[0]->shape[0], (size_t)e[0]->shape[1], (size_t)e[0]->shape[2]);
-    good = good && flis_file_read_u16(ctx, file, e[0], l->moments) && flis_file_read_u8(ctx, file, e[1], l->label) &&
-           read_i16(ctx, file, e[2], l->ids) && read_i16(ctx, file, e[3], l->class_ids) &&
-           read_i16(ctx, file, e[4], l->classes);
+    good =
+        good && check_shapes(ctx, file, e) &&
+        latents_new(ctx, l, (size_t)e[MOMENTS]->shape[0], (size_t)e[MOMENTS]->shape[1], (size_t)e[MOMENTS]->shape[2]) &&
+        flis_file_read_u16(ctx, file, e[MOMENTS], l->moments) && flis_file_read_u8(ctx, file, e[LABEL], l->label);
+    for (int t = IDS; good && t < TENSORS; t++) good = flis_poll(ctx) && read_numbers(ctx, file, e[t], t, l);
     flis_file_close(file);
     return good;
 }
 
+/* Sample i: its tokens are a prompt of this vocabulary. */
+static bool check_tokens(flis_ctx *ctx, const char *path, const latents *l, size_t i, const flis_vocab *vocab)
+{
+    const int32_t *ids = l->ids + i * FLIS_TOKENS, bos = flis_vocab_bos(vocab), eos = flis_vocab_eos(vocab);
+    const int16_t *of = l->class_ids + i * FLIS_TOKENS;
+    if (ids[0] != bos || ids[FLIS_TOKENS - 1] != eos)
+        return flis_fail(ctx,
+                         "%s: sample %zu: its tokens begin with %ld and end with %ld, wanted %ld and %ld: the latents "
+                         "were made with a vocabulary of another size than --vocab",
+                         path, i, (long)ids[0], (long)ids[FLIS_TOKENS - 1], (long)bos, (long)eos);
+    for (size_t k = 0; k < FLIS_TOKENS; k++)
+        if (ids[k] < 0 || ids[k] > eos || of[k] < -1 || of[k] > 255)
+            return flis_fail(ctx, "%s: sample %zu: got token %ld of class %d, wanted 0 to %ld and -1 to 255", path, i,
+                             (long)ids[k], of[k], (long)eos);
+    return (l->classes[i] >= 0 && l->classes[i] <= FLIS_PHRASE_TOKENS) ||
+           flis_fail(ctx, "%s: sample %zu: got %d words, wanted 0 to %d", path, i, l->classes[i], FLIS_PHRASE_TOKENS);
+}
+
+bool latents_check(flis_ctx *ctx, const char *path, const latents *l, const flis_vocab *vocab)
+{
+    const size_t values = l->h * l->w * 8;
+    for (size_t i = 0; i < l->count && flis_poll(ctx); i++) {
+        if (!check_tokens(ctx, path, l, i, vocab)) return false;
+        for (size_t k = i * values; k < (i + 1) * values; k++)
+            if ((l->moments[k] & 0x7C00) == 0x7C00)
+                return flis_fail(ctx, "%s: sample %zu: its moments have a value that is not finite", path, i);
+    }
+    return flis_ok(ctx);
+}
+
 /* ---- Prompts ----------------------------------------------------------------------------------------------------- */
 
-bool put_prompt(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase *phrase, size_t count, int16_t *ids,
+bool put_prompt(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase *phrase, size_t count, int32_t *ids,
                 int16_t *class_ids, int16_t *classes)
 {
     flis_prompt prompt;
     if (!flis_prompt_make(ctx, vocab, phrase, count, &prompt)) return false;
     for (size_t i = 0; i < FLIS_TOKENS; i++) {
-        ids[i] = (int16_t)prompt.ids[i];
+        ids[i] = prompt.ids[i];
         class_ids[i] = (int16_t)(i < prompt.classes ? prompt.class_ids[i] : -1);
     }
     *classes = (int16_t)prompt.classes;
@@ -134,7 +216,7 @@ bool put_prompt(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase *phras
     return true;
 }
 
-bool put_scene_prompt(flis_ctx *ctx, const flis_vocab *vocab, const world_scene *s, bool plain, int16_t *ids,
+bool put_scene_prompt(flis_ctx *ctx, const flis_vocab *vocab, const world_scene *s, bool plain, int32_t *ids,
                       int16_t *class_ids, int16_t *classes)
 {
     flis_phrase phrase[WORLD_PHRASES];
@@ -149,149 +231,4 @@ bool put_scene_prompt(flis_ctx *ctx, const flis_vocab *vocab, const world_scene 
         phrase[i] = (flis_phrase){text[i], s->phrase[i].id};
     }
     return put_prompt(ctx, vocab, phrase, (size_t)s->phrases, ids, class_ids, classes);
-}
-
-/* ---- Folders of pictures ----------------------------------------------------------------------------------------- */
-
-void photos_close(photos *f)
-{
-    names_free(&f->files);
-    free(f->path);
-    free(f->classes);
-    free(f->captions);
-    memset(f, 0, sizeof *f);
-}
-
-static char *read_text(flis_ctx *ctx, const char *where, const char *file)
-{
-    char path[PATH_ROOM];
-    size_t length;
-    snprintf(path, sizeof path, "%s/%s", where, file);
-    return flis_read_file(ctx, path, (size_t)256 << 20, &length);
-}
-
-bool photos_open(flis_ctx *ctx, const char *path, bool layouts, photos *out)
-{
-    char pictures[PATH_ROOM];
-    *out = (photos){.layouts = layouts};
-    if (strlen(path) > 3000) return flis_fail(ctx, "%.100s…: the name is too long", path);
-    snprintf(pictures, sizeof pictures, "%s/pictures", path);
-    if (!(out->path = path_with(ctx, path, ""))) return false;
-    if (!list_folder(ctx, pictures, ".png", ".ppm", &out->files))
-        return flis_fail(ctx, "%s: there is no such folder", pictures);
-    if (layouts) out->classes = read_text(ctx, path, "classes.txt");
-    else out->captions = read_text(ctx, path, "captions.txt");
-    return flis_ok(ctx);
-}
-
-/* Line `at` of a text; NULL: it has fewer. */
-static const char *line_at(const char *text, size_t at, size_t *length)
-{
-    for (; text && at; at--) text = (text = strchr(text, '\n')) ? text + 1 : NULL;
-    if (!text || !*text) return NULL;
-    *length = strcspn(text, "\r\n");
-    return text;
-}
-
-/* The name after "label<TAB>" (up to the next tab); NULL: the list does not have the label, so its pixels are void. */
-static const char *class_name(const char *classes, int label, size_t *length)
-{
-    for (const char *line = classes; line && *line; line = (line = strchr(line, '\n')) ? line + 1 : NULL) {
-        char *end;
-        const long number = strtol(line, &end, 10);
-        if (end == line || *end != '\t' || number != label) continue;
-        *length = strcspn(end + 1, "\t\r\n");
-        return end + 1;
-    }
-    return NULL;
-}
-
-static bool phrase_add(flis_ctx *ctx, flis_phrase **phrase, size_t *count, const char *text, size_t length, int id)
-{
-    char *copy = flis_alloc(ctx, length + 1, 1);
-    if (!copy) return false;
-    memcpy(copy, text, length);
-    (*phrase)[(*count)++] = (flis_phrase){copy, id};
-    return true;
-}
-
-void phrases_free(flis_phrase *phrase, size_t count)
-{
-    for (size_t i = 0; i < count; i++) free(phrase[i].text);
-    free(phrase);
-}
-
-/* The classes of a map in the order of their labels: the MOST_PHRASES largest, so that the prompt stays below 75 tokens. */
-enum { MOST_PHRASES = 18 };
-static bool label_phrases(flis_ctx *ctx, const photos *f, const uint8_t *label, size_t count, flis_phrase **phrase,
-                          size_t *phrases)
-{
-    size_t area[256] = {0}, least = 1, length;
-    for (size_t i = 0; i < count; i++) area[label[i]]++;
-    for (int present = 256; present > MOST_PHRASES; least++) {
-        present = 0;
-        for (int l = 0; l < 256; l++) present += area[l] >= least && class_name(f->classes, l, &length);
-        if (present <= MOST_PHRASES) break;
-    }
-    *phrase = flis_alloc(ctx, MOST_PHRASES, sizeof **phrase);
-    *phrases = 0;
-    for (int l = 0; *phrase && l < 256; l++) {
-        const char *name = area[l] >= least ? class_name(f->classes, l, &length) : NULL;
-        if (name) phrase_add(ctx, phrase, phrases, name, length, l);
-    }
-    return flis_ok(ctx);
-}
-
-/* labels/STEM.pgm, else labels/STEM.png. */
-static bool read_labels(flis_ctx *ctx, const photos *f, const char *picture, flis_picture *out)
-{
-    const char *start;
-    char path[PATH_ROOM];
-    size_t length;
-    name_stem(picture, &start, &length);
-    if (length > 900) return flis_fail(ctx, "%.100s…: the name is too long", start);
-    snprintf(path, sizeof path, "%s/labels/%.*s.pgm", f->path, (int)length, start);
-    if (kind_of_file(path) == FILE_ABSENT)
-        snprintf(path, sizeof path, "%s/labels/%.*s.png", f->path, (int)length, start);
-    return flis_read_label(ctx, path, out);
-}
-
-static void mirror_sample(size_t side, flis_real *pixels, uint8_t *label)
-{
-    for (size_t y = 0; y < side; y++)
-        for (size_t x = 0; x < side / 2; x++) {
-            const size_t a = y * side + x, b = y * side + side - 1 - x;
-            const uint8_t l = label[a];
-            label[a] = label[b], label[b] = l;
-            for (size_t c = 0; c < 3; c++) {
-                const flis_real p = pixels[a * 3 + c];
-                pixels[a * 3 + c] = pixels[b * 3 + c], pixels[b * 3 + c] = p;
-            }
-        }
-}
-
-bool photos_sample(flis_ctx *ctx, const photos *f, size_t at, size_t side, bool mirror, flis_real *pixels,
-                   uint8_t *label, flis_phrase **phrase, size_t *phrases)
-{
-    const char *path = f->files.name[at];
-    flis_picture picture = {0, 0, 0, NULL}, map = {0, 0, 0, NULL};
-    size_t length = 0;
-    bool good = read_picture(ctx, path, &picture) && resize_picture(ctx, &picture, side, pixels);
-    memset(label, 0, side * side);
-    if (good && f->layouts) {
-        good = read_labels(ctx, f, path, &map);
-        if (good) flis_label_pil(map.pixels, map.height, map.width, label, side, side);
-        good = good && label_phrases(ctx, f, label, side * side, phrase, phrases);
-    } else if (good) {
-        const char *caption = line_at(f->captions, at, &length);
-        *phrases = 0;
-        *phrase = flis_alloc(ctx, 1, sizeof **phrase);
-        good = caption ||
-               flis_fail(ctx, "%s/captions.txt: line %zu is missing, wanted the caption of %s", f->path, at + 1, path);
-        good = good && *phrase && phrase_add(ctx, phrase, phrases, caption, length, -1);
-    }
-    if (good && mirror) mirror_sample(side, pixels, label);
-    free(picture.pixels);
-    free(map.pixels);
-    return good;
 }

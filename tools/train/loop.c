@@ -1,63 +1,8 @@
-/* loop.c - the training loop: steps, workers, the state in a file.
- *
- * A state holds all that changes, so a training that was stopped and resumed gives the same file as one that was not, on any
- * number of threads.
- */
+/* loop.c - the training loop: steps, workers, stopping. */
 #include "tools/train/train.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- State ------------------------------------------------------------------------------------------------------- */
-
-/* What must be equal when a training is resumed: everything that the bits of a step depend on. Options that are newer than this
-   text appear only where they are used, so that older states can still be resumed. */
-static void fingerprint(const options *o, char *out, size_t room)
-{
-    char later[96] = "";
-    size_t at = 0;
-    if (o->workers > 1) at += (size_t)snprintf(later, sizeof later, " workers %llu", (unsigned long long)o->workers);
-    if (o->alone > 0) at += (size_t)snprintf(later + at, sizeof later - at, " alone %.9g", o->alone);
-    if (o->things_weight != 1) snprintf(later + at, sizeof later - at, " things weight %.9g", o->things_weight);
-    snprintf(out, room,
-             "%s seed %llu batch %llu warmup %llu rate %.9g decay %.9g ema %.9g clip %.9g dropout %.9g kl %.9g edges "
-             "%.9g colours %.9g "
-             "size %llu crop %llu window %llu set %s%s%s%s%s%s",
-             STAGE[o->stage], (unsigned long long)o->seed, (unsigned long long)o->batch, (unsigned long long)o->warmup,
-             o->rate, o->decay, o->ema, o->clip, o->dropout, o->kl, o->edges, o->colours, (unsigned long long)o->size,
-             (unsigned long long)o->crop, (unsigned long long)o->window, o->data ? "" : o->set,
-             o->frozen_text ? " frozen text" : "", o->frozen_encoder ? " frozen encoder" : "",
-             o->things ? " things" : "", o->stage == SEGMENTER && o->model ? " through an autoencoder" : "", later);
-}
-
-/* The metadata of a model is there too, so that `flis info` can describe a state. */
-static bool state_write(job *j)
-{
-    char text[400];
-    flis_writer *writer = flis_write_begin(&j->ctx, j->o.state);
-    if (!writer) return false;
-    fingerprint(&j->o, text, sizeof text);
-    flis_write_metadata(&j->ctx, writer, "train.options", text);
-    model_metadata(&j->ctx, writer, &j->m, j->m.vae ? flis_vae_get_config(j->m.vae)->scale_factor : 1);
-    training_declare(&j->ctx, writer, &j->training);
-    training_write(&j->ctx, writer, &j->training);
-    return flis_write_end(&j->ctx, writer) && log_write(j);
-}
-
-static bool state_read(job *j)
-{
-    char text[400];
-    flis_file *file = flis_file_open(&j->ctx, j->o.state);
-    if (!file) return false;
-    const char *saved = flis_file_metadata(file, "train.options");
-    fingerprint(&j->o, text, sizeof text);
-    bool good = saved && strcmp(saved, text) == 0;
-    if (!good)
-        flis_fail(&j->ctx, "%s: its options were \"%s\", wanted \"%s\"", j->o.state, saved ? saved : "none", text);
-    good = good && training_read(&j->ctx, file, &j->training);
-    flis_file_close(file);
-    return good && log_read(j);
-}
 
 /* ---- Workers ----------------------------------------------------------------------------------------------------- */
 
@@ -84,6 +29,7 @@ static bool workers_make(job *j)
         j->workers = i + 1;
         if (!flis_init(&own->ctx)) return flis_fail(&j->ctx, "%s", own->ctx.error);
         own->ctx.threads = 1;
+        own->ctx.interrupted = j->stop;
     }
     return true;
 }
@@ -134,36 +80,54 @@ static void show(job *j, double loss)
                   loss, j->training.norm);
 }
 
+/* True after Ctrl-C. What the context failed with then is forgotten: the step that was cut short changed no weight, and a resumed
+   training does it again. From now on nothing is interrupted, for the state must be written. */
+static bool stopped(job *j)
+{
+    if (!*j->stop) return false;
+    flis_clear_error(&j->ctx);
+    j->ctx.interrupted = NULL;
+    return true;
+}
+
+/* One step, and its line of the log where one is due. */
+static bool step(job *j)
+{
+    j->training.rate = rate_at(&j->o, j->training.step);
+    const double loss = batch_loss(j);
+    if (!flis_ok(&j->ctx) || !training_step(&j->ctx, &j->training)) return false;
+    j->sum += loss;
+    j->summed++;
+    show(j, j->sum / (double)j->summed);
+    if (j->training.step % LOG_EVERY && j->training.step != j->o.steps) return true;
+    if (!log_add(j, j->training.step, j->sum / (double)j->summed, j->training.norm)) return false;
+    j->sum = 0;
+    j->summed = 0;
+    return true;
+}
+
 /* Trains until all steps are done (*finished), the time is over or a signal arrives. Either way the state is saved. */
 static bool loop(job *j, bool *finished)
 {
     const double began = seconds_now();
-    double sum = 0, saved = began;
-    uint64_t summed = 0;
-    *finished = true;
+    double saved = began;
+    uint64_t saved_step = UINT64_MAX;
+    bool last = false;
     progress_show(&j->progress, STAGE[j->o.stage], (size_t)j->training.step, (size_t)j->o.steps);
-    while (j->training.step < j->o.steps) {
-        j->training.rate = rate_at(&j->o, j->training.step);
-        const double loss = batch_loss(j);
-        if (!flis_ok(&j->ctx) || !training_step(&j->ctx, &j->training)) return false;
-        sum += loss;
-        summed++;
-        show(j, sum / (double)summed);
-        if (j->training.step % LOG_EVERY && j->training.step != j->o.steps) continue;
-        if (!log_add(j, j->training.step, sum / (double)summed, j->training.norm)) return false;
-        sum = 0;
-        summed = 0;
+    while (j->training.step < j->o.steps && !last) {
+        const bool done = step(j);
+        last = stopped(j);
+        if (!done && !last) return false;
         const double now = seconds_now();
-        const bool last = *j->stop || (j->o.minutes > 0 && now - began > 60 * j->o.minutes);
-        if (last || (j->o.every > 0 && now - saved >= 60 * j->o.every)) {
-            if (!state_write(j) || !plot_write(j)) return false;
-            saved = now;
-        }
-        if (!last) continue;
-        *finished = j->training.step >= j->o.steps;
-        break;
+        last = last || (j->o.minutes > 0 && now - began > 60 * j->o.minutes);
+        if (last || j->o.every <= 0 || now - saved < 60 * j->o.every) continue;
+        if (!state_write(j) || !plot_write(j)) return false;
+        saved = now;
+        saved_step = j->training.step;
     }
-    return state_write(j) && plot_write(j);
+    *finished = j->training.step >= j->o.steps;
+    progress_end(&j->progress);
+    return saved_step == j->training.step || (state_write(j) && plot_write(j));
 }
 
 bool train(job *j)
@@ -176,15 +140,16 @@ bool train(job *j)
     j->training.clip = j->o.clip;
     j->training.workers = (size_t)j->o.workers;
     j->tape.checkpoint = j->o.less_memory;
-    if (!prepare(j) || !workers_make(j) || (j->o.resume && !state_read(j))) return false;
+    if (!state_check(j) || !prepare(j) || !workers_make(j) || !origins_find(j) || (j->o.resume && !state_read(j)))
+        return false;
     const bool good = loop(j, &finished);
     progress_end(&j->progress);
     if (!good) return false;
-    if (finished) return write_result(j);
-    if (!j->o.quiet)
+    if (finished && !write_result(j)) finished = !stopped(j);
+    if (!finished && flis_ok(&j->ctx) && !j->o.quiet)
         fprintf(stderr, "train %s: stopped at step %llu; --resume continues\n", STAGE[j->o.stage],
                 (unsigned long long)j->training.step);
-    return true;
+    return flis_ok(&j->ctx);
 }
 
 void job_free(job *j)

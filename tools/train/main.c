@@ -34,7 +34,6 @@ enum {
 #define NUMBER(name) OPTION_NUMBER, FIELD(name)
 #define FLAG(name) OPTION_FLAG, FIELD(name), NULL
 
-/* A help text that ends in "default " gets the value that the stage begins with. */
 static const option OPTIONS[] = {
     {"output", 'o', TEXT(out), "FILE", "the safetensors file to write", .commands = 0},
     {"model", 0, TEXT(model), "FILE", "the file with the autoencoder, from train vae", .commands = E | T},
@@ -113,7 +112,7 @@ static const option OPTIONS[] = {
      .commands = 0},
     {"quiet", 'q', FLAG(quiet), "print nothing on stderr but errors", .commands = 0},
 };
-enum { OPTION_COUNT = sizeof OPTIONS / sizeof *OPTIONS, HELP_ROOM = 320 };
+enum { OPTION_COUNT = sizeof OPTIONS / sizeof *OPTIONS };
 
 static const struct stage_row {
     const char *arguments, *summary;
@@ -138,8 +137,8 @@ static const struct stage_row {
 
 static const char DETAILS[] =
     "Progress on stderr: one line that is redrawn on a terminal, elsewhere a line every 50th step. The log has a line\n"
-    "every 25th step. Ctrl-C stops at the next of those, with a state (exit status 0); a second Ctrl-C stops at "
-    "once.\n";
+    "every 25th step. Ctrl-C stops at once with a state of the last whole step (exit status 0), from which --resume\n"
+    "continues; a second Ctrl-C ends the program without one.\n";
 
 static const program TRAIN = {
     .name = "train",
@@ -179,24 +178,6 @@ static void set_defaults(options *o, stage s)
                    .crop = 64,
                    .set = "text2image",
                    .vocab = DEFAULT_VOCAB};
-}
-
-/* The table with the defaults in its help texts. */
-static void put_defaults(const options *o, option *table, char text[][HELP_ROOM])
-{
-    static const char end[] = "default ";
-    memcpy(table, OPTIONS, sizeof OPTIONS);
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        const void *field = (const char *)o + table[i].offset;
-        char number[32] = "";
-        const char *value = number;
-        if (!name_ends(table[i].help, end)) continue;
-        if (table[i].kind == OPTION_TEXT) value = *(const char *const *)field;
-        else if (table[i].kind == OPTION_NUMBER) snprintf(number, sizeof number, "%.10g", *(const double *)field);
-        else snprintf(number, sizeof number, "%llu", (unsigned long long)*(const uint64_t *)field);
-        snprintf(text[i], HELP_ROOM, "%s%s", table[i].help, value);
-        table[i].help = text[i];
-    }
 }
 
 /* ---- Conditions -------------------------------------------------------------------------------------------------- */
@@ -270,7 +251,7 @@ static int run(const char *name, options *o)
     char *made[3] = {NULL, NULL, NULL};
     if (flis_init(&j.ctx)) {
         if (o->threads) j.ctx.threads = (int)o->threads;
-        j.stop = catch_signals();
+        j.ctx.interrupted = j.stop = catch_signals();
         j.o.state = beside(&j.ctx, o->state, o->out, ".state", &made[0]);
         j.o.log = beside(&j.ctx, o->log, o->out, ".tsv", &made[1]);
         j.o.plot = beside(&j.ctx, o->plot, o->out, ".svg", &made[2]);
@@ -286,9 +267,8 @@ static int run(const char *name, options *o)
 int main(int argc, char **argv)
 {
     static const char stages[] = "vae, latents, text2image, layout or segmenter";
-    options o;
-    option table[OPTION_COUNT];
-    char text[OPTION_COUNT][HELP_ROOM], name[32], vocab[PATH_ROOM];
+    options o, defaults;
+    char name[32], vocab[PATH_ROOM];
     int s = VAE, words, status;
     if (argc < 2) return usage_error(&TRAIN, "a stage is missing: %s", stages);
     if (argv[1][0] == '-') {
@@ -298,15 +278,16 @@ int main(int argc, char **argv)
     while (s < STAGES && strcmp(argv[1], STAGE[s]) != 0) s++;
     if (s == STAGES) return usage_error(&TRAIN, "unknown stage '%s': wanted %s", argv[1], stages);
     set_defaults(&o, (stage)s);
-    put_defaults(&o, table, text);
+    defaults = o;
     snprintf(name, sizeof name, "train %s", STAGE[s]);
     const program p = {.name = name,
                        .arguments = STAGE_ROW[s].arguments,
                        .summary = STAGE_ROW[s].summary,
                        .details = s == LATENTS ? NULL : DETAILS,
-                       .options = table,
+                       .options = OPTIONS,
                        .count = OPTION_COUNT,
-                       .command = 1u << s};
+                       .command = 1u << s,
+                       .defaults = &defaults};
     status = options_read(&p, &o, argc - 1, argv + 1, &words);
     if (status < 0 && words) status = unexpected_argument(&p, argv[1]);
     if (status < 0) status = check_values(&p, &o);

@@ -50,9 +50,10 @@ enum { FEWEST_CELLS = 3 };
    and of what acts everywhere, without gaps, then end and padding. all: of all phrases. only: of the regions' phrases this
    class alone; -1: all. */
 void put_window_prompt(const latents *l, size_t at, const uint8_t *label, size_t cells, bool all, int only,
-                       const int16_t *empty, int32_t *ids, float *class_ids, size_t *classes)
+                       const int32_t *empty, int32_t *ids, float *class_ids, size_t *classes)
 {
-    const int16_t *from = l->ids + at * FLIS_TOKENS, *class = l->class_ids + at * FLIS_TOKENS;
+    const int32_t *from = l->ids + at * FLIS_TOKENS;
+    const int16_t *class = l->class_ids + at * FLIS_TOKENS;
     const size_t words = (size_t)l->classes[at];
     size_t n = 0;
     ids[0] = empty[0];
@@ -129,7 +130,8 @@ bool sample_photos(job *j, batch *b, size_t k, double scale, dice *d)
     uint8_t *label = flis_scratch(ctx, side * side, 1);
     flis_phrase *phrase = NULL;
     size_t phrases = 0;
-    int16_t ids[FLIS_TOKENS], class_ids[FLIS_TOKENS], classes = 0;
+    int32_t ids[FLIS_TOKENS];
+    int16_t class_ids[FLIS_TOKENS], classes = 0;
     bool good = pixels && label && photos_sample(ctx, &j->folder, at, side, mirror, pixels, label, &phrase, &phrases) &&
                 (put_prompt(ctx, j->vocab, phrase, phrases, ids, class_ids, &classes) ||
                  flis_fail_in(ctx, j->folder.files.name[at]));

@@ -216,8 +216,10 @@ static bool open_vocab(job *j)
 
 static bool prepare_data(job *j)
 {
-    if (j->o.data) return photos_open(&j->ctx, j->o.data, j->o.stage == LAYOUT, &j->folder);
-    if (!latents_read(&j->ctx, j->o.latents, &j->data)) return false;
+    if (j->o.data)
+        return photos_open(&j->ctx, j->o.data, j->o.stage == LAYOUT, j->vocab, &j->folder) && photos_check(j);
+    if (!latents_read(&j->ctx, j->o.latents, &j->data) || !latents_check(&j->ctx, j->o.latents, &j->data, j->vocab))
+        return false;
     if (j->o.alone > 0 && j->o.window >= j->data.h && j->o.window >= j->data.w)
         return flis_fail(&j->ctx, "%s: --alone needs windows smaller than its %zu x %zu", j->o.latents, j->data.h,
                          j->data.w);
@@ -328,7 +330,6 @@ bool make_latents(job *j)
     const world_rules *rules = world_set(j->o.set);
     flis_ctx *ctx = &j->ctx;
     latents *l = &j->data;
-    ctx->interrupted = j->stop;
     if (!open_vocab(j) || !models_load(j, false, false, false) || !scenes_make(j, BATCH)) return false;
     if (!latents_new(ctx, l, (size_t)j->o.count, SIDE, SIDE)) return false;
     for (size_t first = 0; first < l->count && flis_poll(ctx); first += BATCH) {

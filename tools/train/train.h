@@ -1,8 +1,9 @@
 /* train.h - what the files of train share.
  *
- *   main.c      options and help          data.c      latents, tokens, folders of pictures
- *   stages.c    losses, preparation       samples.c   one sample of a batch: window, words, noise
- *   loop.c      steps, state, workers     weights.c   new weights, models in files
+ *   main.c      options and help          data.c      latents, tokens
+ *   stages.c    losses, preparation       photos.c    folders of pictures, and checking them
+ *   loop.c      steps, workers            samples.c   one sample of a batch: window, words, noise
+ *   state.c     the state in a file       weights.c   new weights, models in files
  *   plot.c      log and its plot          adamw.c     the optimiser
  *
  * Letters of shapes: n samples, h and w latent cells (8 pixels each), 77 tokens.
@@ -29,7 +30,7 @@ typedef struct options {
 
 enum {
     MAX_BATCH = 256,
-    LOG_EVERY = 25,  /* steps; a state is saved at such a step only, so that no line's mean is cut in two */
+    LOG_EVERY = 25,  /* steps between two lines of the log */
     LINE_EVERY = 50, /* steps between two lines of progress where stderr is not a terminal */
     CROPS = 2,       /* of each scene, for the autoencoder */
     SEGMENTER_SIDE = 64,
@@ -47,16 +48,24 @@ typedef struct latents {
     size_t count, h, w;
     uint16_t *moments; /* F16 [count][h][w][8]: 4 means, 4 log variances */
     uint8_t *label; /* [count][h][w]: every 8th pixel, which is PyTorch's nearest rule for this and the next scales */
-    int16_t *ids, *class_ids; /* [count][77]; class -1: the word acts everywhere */
-    int16_t *classes;         /* [count]: entries of class_ids that are in use */
+    int32_t *ids;   /* [count][77] */
+    int16_t *class_ids; /* [count][77]; -1: the word acts everywhere */
+    int16_t *classes;   /* [count]: entries of class_ids that are in use */
 } latents;
 
 /* FOLDER/pictures, FOLDER/labels with files of the same names, FOLDER/classes.txt; or FOLDER/captions.txt. */
 typedef struct photos {
-    names files;
-    char *path, *classes, *captions;
+    names files; /* the pictures, by name */
+    char *path;
     bool layouts;
+    class_names classes;
+    size_t tokens[CLASS_LABELS]; /* that a class adds to a prompt, at most */
+    names captions;              /* one per picture */
+    char digest[65];             /* of all that is learned from, by photos_check */
 } photos;
+
+/* What a training depends on beside its options: digests of the files, "none" for those that were not given. */
+enum { OF_MODEL, OF_START, OF_VOCAB, OF_LATENTS, OF_DATA, ORIGINS };
 
 /* One batch of text2image and layout. */
 typedef struct batch {
@@ -87,7 +96,8 @@ typedef struct job {
     world_scene **scene; /* [scenes]: room for drawing a batch */
     size_t scenes;
     flis_param edges, colours;  /* [6][3][3][3], [2][3][3][3] */
-    int16_t empty[FLIS_TOKENS]; /* tokens of "" */
+    int32_t empty[FLIS_TOKENS]; /* tokens of "" */
+    char origin[ORIGINS][65];
     /* The loss of this worker's share of step training.step; its gradients accumulate. -1: failed. */
     double (*loss)(struct job *job);
     struct job *worker; /* [workers]: copies, each with a context, a tape and a share of the batch; NULL: not split */
@@ -95,6 +105,8 @@ typedef struct job {
     double share, share_loss;     /* units / all units; a worker's last loss */
     log_line *line;
     size_t lines, room;
+    double sum; /* of the losses of `summed` steps since the last line of the log */
+    uint64_t summed;
     progress progress;
     const volatile int *stop; /* set by Ctrl-C */
 } job;
@@ -108,18 +120,25 @@ void fill_normal(dice *d, flis_real *out, size_t count);
 
 bool latents_new(flis_ctx *ctx, latents *l, size_t count, size_t h, size_t w);
 bool latents_read(flis_ctx *ctx, const char *path, latents *l);
+/* Fails unless every sample is a prompt of this vocabulary with finite moments. */
+bool latents_check(flis_ctx *ctx, const char *path, const latents *l, const flis_vocab *vocab);
 /* Leaves l in the file's byte order: free it next. */
 bool latents_write(flis_ctx *ctx, const char *path, latents *l);
 void latents_free(latents *l);
 
 /* Tokens and classes of a prompt, as latents hold them. */
-bool put_prompt(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase *phrase, size_t count, int16_t *ids,
+bool put_prompt(flis_ctx *ctx, const flis_vocab *vocab, const flis_phrase *phrase, size_t count, int32_t *ids,
                 int16_t *class_ids, int16_t *classes);
 /* The prompt of a scene: its phrases with their labels where the set is plain, else its caption. */
-bool put_scene_prompt(flis_ctx *ctx, const flis_vocab *vocab, const world_scene *s, bool plain, int16_t *ids,
+bool put_scene_prompt(flis_ctx *ctx, const flis_vocab *vocab, const world_scene *s, bool plain, int32_t *ids,
                       int16_t *class_ids, int16_t *classes);
 
-bool photos_open(flis_ctx *ctx, const char *path, bool layouts, photos *out);
+/* ---- photos.c ---------------------------------------------------------------------------------------------------- */
+
+bool photos_open(flis_ctx *ctx, const char *path, bool layouts, const flis_vocab *vocab, photos *out);
+/* Reads every file of j->folder and does what a step does with it, but for resizing and the networks; warns of what is not
+   used; sets the digest. To be called before the first step. */
+bool photos_check(job *j);
 /* Sample `at`: pixels [side][side][3] in -1..1, label [side][side], and phrases (phrases_free). mirror: left to right. */
 bool photos_sample(flis_ctx *ctx, const photos *f, size_t at, size_t side, bool mirror, flis_real *pixels,
                    uint8_t *label, flis_phrase **phrase, size_t *phrases);
@@ -132,7 +151,7 @@ void photos_close(photos *f);
 size_t window_side(const job *j, size_t side);
 int choose_window(const latents *l, size_t at, size_t side, bool things, dice *d, size_t *top, size_t *left);
 void put_window_prompt(const latents *l, size_t at, const uint8_t *label, size_t cells, bool all, int only,
-                       const int16_t *empty, int32_t *ids, float *class_ids, size_t *classes);
+                       const int32_t *empty, int32_t *ids, float *class_ids, size_t *classes);
 /* Sample k of a batch. `scale` is the autoencoder's scale factor. */
 bool sample_latents(job *j, batch *b, size_t k, double scale, dice *d);
 bool sample_photos(job *j, batch *b, size_t k, double scale, dice *d);
@@ -149,6 +168,8 @@ void models_free(models *m);
 bool models_walk(flis_ctx *ctx, const models *m, flis_visit *visit, void *user);
 void model_metadata(flis_ctx *ctx, flis_writer *writer, const models *m, double scale_factor);
 bool models_write(flis_ctx *ctx, const options *o, const models *m, double scale_factor); /* F16 */
+/* Fails unless the vocabulary is one for a text encoder with `rows` token embeddings, which `path` has. */
+bool vocab_fits(flis_ctx *ctx, const char *path, size_t rows, const char *vocab_path, const flis_vocab *vocab);
 /* The parts of --model that a stage needs. */
 bool models_load(job *j, bool clip, bool unet, bool decoder);
 /* The parts that are trained: those of --start, else new ones. A config that is NULL: not that part. */
@@ -171,6 +192,17 @@ bool prepare(job *j);
 /* The model file, from the weights' averages. */
 bool write_result(job *j);
 bool make_latents(job *j);
+
+/* ---- state.c ----------------------------------------------------------------------------------------------------- */
+
+/* "train STAGE: warning: …" on stderr, unless --quiet. */
+void job_warn(job *j, const char *format, ...);
+/* Digests of the job's files, into j->origin. The folder of --data was checked before. */
+bool origins_find(job *j);
+/* The state of a training and its log. state_check: what can be known before anything is loaded. */
+bool state_check(job *j);
+bool state_read(job *j);
+bool state_write(job *j);
 
 /* ---- loop.c ------------------------------------------------------------------------------------------------------ */
 

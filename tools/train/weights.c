@@ -206,6 +206,18 @@ bool models_write(flis_ctx *ctx, const options *o, const models *m, double scale
     return flis_write_end(ctx, writer);
 }
 
+/* The last two tokens of a vocabulary are "begin" and "end of text", so that with another size every prompt is wrong. Rows beyond
+   CLIP's own 49408 are tokens that were added to it. */
+bool vocab_fits(flis_ctx *ctx, const char *path, size_t rows, const char *vocab_path, const flis_vocab *vocab)
+{
+    enum { CLIP_TOKENS = 49408 };
+    const size_t tokens = flis_vocab_size(vocab);
+    if (rows == tokens || (tokens == CLIP_TOKENS && rows > tokens)) return true;
+    return flis_fail(ctx,
+                     "%s: got a vocabulary of %zu tokens, wanted %zu, as many as the text encoder of %s has (--vocab)",
+                     vocab_path, tokens, rows, path);
+}
+
 bool models_load(job *j, bool clip, bool unet, bool decoder)
 {
     flis_file *file = flis_model_open(&j->ctx, j->o.model);
@@ -214,9 +226,8 @@ bool models_load(job *j, bool clip, bool unet, bool decoder)
     if (good && clip) good = (j->m.clip = flis_clip_load(&j->ctx, file)) != NULL;
     if (good && unet) good = (j->m.unet = flis_unet_load(&j->ctx, file)) != NULL;
     flis_file_close(file);
-    if (good && clip && flis_clip_get_config(j->m.clip)->vocab < flis_vocab_size(j->vocab))
-        good = flis_fail(&j->ctx, "%s: its text encoder has %zu tokens, wanted at least the vocabulary's %zu",
-                         j->o.model, flis_clip_get_config(j->m.clip)->vocab, flis_vocab_size(j->vocab));
+    if (good && clip)
+        good = vocab_fits(&j->ctx, j->o.model, flis_clip_get_config(j->m.clip)->vocab, j->o.vocab, j->vocab);
     return good;
 }
 
@@ -236,6 +247,8 @@ bool models_begin(job *j, const flis_vae_config *vae, const flis_clip_config *cl
     if (clip) begun.clip = j->m.clip = file ? flis_clip_load(&j->ctx, file) : flis_clip_new(&j->ctx, clip);
     if (unet) begun.unet = j->m.unet = file ? flis_unet_load(&j->ctx, file) : flis_unet_new(&j->ctx, unet);
     flis_file_close(file);
+    if (begun.clip && !vocab_fits(&j->ctx, j->o.start, flis_clip_get_config(begun.clip)->vocab, j->o.vocab, j->vocab))
+        return false;
     if (flis_ok(&j->ctx) && !file) models_walk(&j->ctx, &begun, new_weights, &j->o);
     if (j->o.frozen_text) begun.clip = NULL;
     return flis_ok(&j->ctx) &&

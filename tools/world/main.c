@@ -22,12 +22,12 @@ static const option OPTIONS[] = {
      .offset = offsetof(options, set),
      .value = "NAME",
      .words = SET_NAMES,
-     .help = "which scenes, see below; default text2image"},
+     .help = "which scenes, see below; default "},
     {.name = "seed",
      .kind = OPTION_WHOLE,
      .offset = offsetof(options, seed),
      .value = "S",
-     .help = "seed of the first scene; scene i has seed S + i; default 0"},
+     .help = "seed of the first scene; scene i has seed S + i; default "},
     {.name = "count",
      .kind = OPTION_WHOLE,
      .offset = offsetof(options, count),
@@ -60,6 +60,8 @@ static const option OPTIONS[] = {
     {.name = "quiet", .letter = 'q', .kind = OPTION_FLAG, .offset = offsetof(options, quiet), .help = "no progress"},
 };
 
+static const options DEFAULTS = {NULL, NULL, 0, 0, 0, 0, false, false};
+
 static const program WORLD = {
     .name = "world",
     .arguments = "-o DIR [options]\n"
@@ -69,6 +71,7 @@ static const program WORLD = {
     .summary = "Draws 128 x 128 scenes of a small world, with label maps, layouts and captions.",
     .options = OPTIONS,
     .count = sizeof OPTIONS / sizeof *OPTIONS,
+    .defaults = &DEFAULTS,
     .details =
         "Sets for training:\n"
         "  text2image      every class, colour, pattern and style\n"
@@ -208,7 +211,7 @@ static void print_classes(void)
 
 int main(int argc, char **argv)
 {
-    options o = {NULL, NULL, 0, 0, 0, 0, false, false};
+    options o = DEFAULTS;
     int words;
     const int status = options_read(&WORLD, &o, argc, argv, &words);
     if (status >= 0) return finish("world", NULL, status);
