@@ -139,6 +139,11 @@ field() {
     ok "files that are not used are named" prints 'train layout: warning: data/pictures: 1 file is not used, .*: a.jpg$' \
         sh -c 'train=$1 && shift && : >data/pictures/a.jpg && "$train" "$@"' sh "$train" $layout -o r.safetensors --steps 1 --minutes 0.00001 --resume
     rm data/pictures/a.jpg r.safetensors
+    cp $map map.png && echo >>$map && cp data/labels/000000.png other.png && echo >>data/labels/000000.png
+    ok "a warning of label maps is one line" prints '000000.png: 1 bytes behind its end are ignored (the first of 2 samples with a warning)$' \
+        "$train" $layout -o w.safetensors
+    ok "also while it trains" [ "$(grep -c warning printed)" = 1 ]
+    mv map.png $map && mv other.png data/labels/000000.png
     ok "an unfinished state is not replaced without a word" prints 'r.safetensors.state: is the state of a training that is not finished' \
         "$train" $layout -o r.safetensors --steps 9 --minutes 0.00001
     ok "other --steps are named" prints 'warning: r.safetensors.state: its training had --steps 9, now it is 8' \
