@@ -25,6 +25,7 @@ typedef struct settings {
     const char *trace, *trace_digest, *trace_match;
     const char *truth, *json;      /* precision */
     const char *manifest, *match;  /* conformance */
+    const char *variant, *vae;     /* of the model's weights */
     range trace_step[MAX_RANGES];  /* --trace-steps */
     size_t trace_steps;            /* ranges; 0: every step */
     uint64_t steps, seed, threads; /* threads 0: as many as there are */
@@ -107,7 +108,11 @@ bool job_check_steps(job *j);
 
 /* j->model_path: the model that was given, or the default one. */
 bool find_model(job *j);
-/* The vocabulary that was given, or the one beside the model, or (where no model was given) beside a default model. */
+/* --variant and --vae as the library takes them. */
+flis_choice model_choice(const job *j);
+/* Opens the model that find_model found, with that choice. */
+flis_file *open_model(job *j);
+/* The vocabulary that was given (a file or a folder), the one in the model's folder, or the one beside the model, or (where no model was given) beside a default model. */
 flis_vocab *find_vocab(job *j);
 /* The folder of the conformance vectors, with its slash. */
 bool find_manifest(job *j, char folder[PATH_ROOM]);

@@ -51,6 +51,8 @@ static bool write_picture(job *j, const flis_picture *picture, const flis_layout
     keep_text(&text, "rng", o->rng == FLIS_RNG_CPU ? "cpu" : "cuda");
     keep_text(&text, "size", size);
     keep_text(&text, "model", base_name(j->model_path));
+    if (j->set.variant) keep_text(&text, "variant", j->set.variant);
+    if (j->set.vae) keep_text(&text, "vae", base_name(j->set.vae));
     keep_text(&text, "prompt", prompt);
     keep_text(&text, "layout", o->no_layout || !layout->label.width ? "none" : base_name(j->set.layout));
     if (o->noise) keep_text(&text, "noise", base_name(o->noise));
@@ -124,7 +126,10 @@ int run_generate(job *j)
     if (vocab) trace_begin(j);
     if (vocab && flis_ok(ctx)) {
         job_print_seed(j);
-        flis_generate(ctx, j->model_path, vocab, &layout, &j->options, &picture);
+        const flis_choice choice = model_choice(j);
+        flis_model *model = flis_model_load_with(ctx, j->model_path, &choice, FLIS_PARTS_NONE);
+        if (model) flis_model_generate(ctx, model, vocab, &layout, &j->options, &picture);
+        flis_model_free(&model);
         progress_end(&j->progress);
     }
     if (trace_end(j) && !write_picture(j, &picture, &layout)) trace_remove(j); /* all or nothing */

@@ -20,14 +20,14 @@ static void add_model(job *j, names *in)
             if (snprintf(path, sizeof path, "%s/%s", j->model_path, PARTS[i]) < PATH_ROOM) add_input(j, in, path);
 }
 
-/* The files of a model that has several: those that an index names, which may lie elsewhere. */
+/* The files of a model that has several: those that an index names, which may lie elsewhere, and those of --vae. */
 static void add_shards(job *j, names *in)
 {
-    if (!*j->model_path || (kind_of_file(j->model_path) != FILE_FOLDER && !ends_in(j->model_path, ".index.json")))
-        return;
+    const bool several = kind_of_file(j->model_path) == FILE_FOLDER || strstr(j->model_path, ".index.") || j->set.vae;
+    if (!*j->model_path || !several) return;
     void (*warn)(void *, const char *) = j->ctx.warn;
     j->ctx.warn = NULL; /* the model is opened again for the work, and warns then */
-    flis_file *file = flis_model_open(&j->ctx, j->model_path);
+    flis_file *file = open_model(j);
     j->ctx.warn = warn;
     for (size_t i = 0; file && i < file->shards; i++) add_input(j, in, file->shard[i].path);
     flis_file_close(file);
@@ -44,7 +44,7 @@ static bool apart(job *j, const names *in)
 bool job_check_outputs(job *j, const flis_layout *layout)
 {
     const settings *s = &j->set;
-    const char *const given[] = {s->layout, s->in, s->noise, s->truth, s->vocab, j->vocab_path};
+    const char *const given[] = {s->layout, s->in, s->noise, s->truth, s->vocab, s->vae, j->vocab_path};
     names in = {0, 0, NULL};
     for (size_t i = 0; i < sizeof given / sizeof *given; i++) add_input(j, &in, given[i]);
     if (layout) add_input(j, &in, layout->label_path);

@@ -48,21 +48,35 @@ void add_file_facts(job *j, const char *key, const char *digest_key, const char 
 
 /* The digest of a model is that of its files' bytes, one file after the other in the order of `flis info`: for a single file
    what sha256sum prints. */
-static void add_model_facts(job *j)
+static void add_shards_facts(job *j, flis_file *file, const char *key, const char *digest_key, const char *path)
 {
     flis_sha256 sum;
     char hex[65];
     uint64_t done = 0, total = 0;
-    flis_file *file = flis_ok(&j->ctx) ? flis_model_open(&j->ctx, j->model_path) : NULL;
     if (!file) return;
     for (size_t i = 0; i < file->count; i++) total += file->entry[i].end - file->entry[i].begin;
     flis_sha256_begin(&sum);
     for (size_t i = 0; i < file->shards && flis_ok(&j->ctx); i++)
         file_digest_add(&j->ctx, file->shard[i].path, &sum, &done, total);
     flis_sha256_end(&sum, hex);
-    add_fact(j, "model", "%s", base_name(j->model_path));
-    add_fact(j, "model.sha256", "%s", hex);
+    add_fact(j, key, "%s", base_name(path));
+    add_fact(j, digest_key, "%s", hex);
     flis_file_close(file);
+}
+
+/* The model's own files, then those of --vae. What there is to warn of is said when the model is opened for its work. */
+static void add_model_facts(job *j)
+{
+    flis_ctx *ctx = &j->ctx;
+    const flis_choice choice = {.variant = j->set.variant};
+    void (*warn)(void *user, const char *sentence) = ctx->warn;
+    ctx->warn = NULL;
+    if (flis_ok(ctx))
+        add_shards_facts(j, flis_model_open_with(ctx, j->model_path, &choice), "model", "model.sha256", j->model_path);
+    if (j->set.variant) add_fact(j, "variant", "%s", j->set.variant);
+    if (j->set.vae && flis_ok(ctx))
+        add_shards_facts(j, flis_vae_open(ctx, j->set.vae), "vae", "vae.sha256", j->set.vae);
+    ctx->warn = warn;
 }
 
 void add_run_facts(job *j, const char *command, bool model)
