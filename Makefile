@@ -118,7 +118,7 @@ demo: $(FLIS)
 # first; the last line is the total.
 LEVEL ?= quick
 JOBS  := $(shell nproc 2>/dev/null || echo 2)
-PARTS  = spec house replay digest train unit cli field_cli library outputs naive mutants mistakes vectors $(if $(filter full,$(LEVEL)),double trained)
+PARTS  = spec house replay digest train unit cli field_cli field_names library outputs naive mutants mistakes vectors $(if $(filter full,$(LEVEL)),double trained)
 QUICK := $(if $(filter full,$(LEVEL)),,-q)
 part   = @sh tests/sh/part.sh $@
 
@@ -149,6 +149,8 @@ $(B)/field_cli.count: FORCE
 	$(part) sh tests/sh/field_cli.sh $(FLIS) $(O)bin/synth
 $(B)/outputs.count: FORCE
 	$(part) sh tests/sh/field_outputs.sh $(FLIS) $(O)bin
+$(B)/field_names.count: FORCE
+	$(part) sh tests/sh/field_names.sh $(FLIS) $(O)bin/synth
 $(B)/train.count: FORCE
 	$(part) sh tests/sh/train.sh quick $(O)bin/train $(O)bin/world $(O)bin/evaluate $(FLIS)
 $(B)/digest.count: FORCE

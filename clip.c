@@ -110,6 +110,10 @@ static int32_t merge_of(const flis_vocab *vocab, int32_t left, int32_t right)
     return vocab->pair[slot] ? vocab->merged[slot] : -1;
 }
 
+static const char bos_text[] = "<|startoftext|>", eos_text[] = "<|endoftext|>";
+
+enum { LONGEST_TOKEN = 1024 }; /* that is looked up; a merge may make longer ones */
+
 /* While reading: the bytes of each symbol, by which the two halves of a line are found among the symbols before it. */
 typedef struct symbol {
     size_t at, length;
@@ -126,7 +130,7 @@ typedef struct reader {
     int32_t count;
     int32_t *slots; /* [mask + 1] symbol + 1; 0: empty */
     size_t mask;
-    uint8_t *pool; /* bytes of all symbols */
+    uint8_t *pool; /* bytes of all symbols, and LONGEST_TOKEN more */
     size_t used;
 } reader;
 
@@ -201,6 +205,10 @@ static bool read_half(reader *r, const uint8_t *s, size_t n, symbol *out)
         int b = byte_of_code(c);
         if (c == REPLACEMENT) return bad_line(r, "is not UTF-8");
         if (b < 0) return bad_line(r, "has a character that stands for no byte; is this a merges file?");
+        if (b == ' ')
+            return bad_line(r,
+                            "has U+0120, which stands for a blank: this is GPT-2's vocabulary or one like it, wanted "
+                            "CLIP's");
         r->pool[r->used++] = (uint8_t)b;
     }
     out->length = r->used - out->at;
@@ -233,6 +241,7 @@ static bool read_merge(reader *r, const uint8_t *s, size_t n)
 /* file := [header with "#version"] {merge '\n'}; lines after the 48894th merge are ignored. SPEC 2.8. */
 static bool read_lines(reader *r, const uint8_t *s, size_t n)
 {
+    if (n >= 3 && memcmp(s, "\xEF\xBB\xBF", 3) == 0) s += 3, n -= 3; /* a byte-order mark */
     while (n && (s[n - 1] == '\n' || s[n - 1] == '\r')) n--;
     for (size_t i = 0; i < n && r->vocab->merges < MOST_MERGES; i++) {
         const uint8_t *newline = memchr(s + i, '\n', n - i);
@@ -269,7 +278,7 @@ static bool read_symbols(reader *r, const uint8_t *s, size_t n)
     r->mask = table_size(n) - 1;
     r->symbols = flis_alloc(r->ctx, BYTES * 2 + merges_in(n), sizeof *r->symbols);
     r->slots = flis_alloc(r->ctx, r->mask + 1, sizeof *r->slots);
-    r->pool = flis_alloc(r->ctx, n + BYTES * 2, 1);
+    r->pool = flis_alloc(r->ctx, n + BYTES * 2 + LONGEST_TOKEN, 1);
     for (unsigned end = 0; end < 2 && flis_ok(r->ctx); end++) {
         size_t base = r->used;
         for (unsigned b = 0; b < BYTES; b++) r->pool[base + (size_t)symbol_of_byte(b)] = (uint8_t)b;
@@ -279,20 +288,79 @@ static bool read_symbols(reader *r, const uint8_t *s, size_t n)
     return flis_ok(r->ctx) && (!s || read_lines(r, s, n));
 }
 
-/* A vocabulary file as text, inflated if it is gzipped. SPEC 2.8. */
-static uint8_t *read_plain(flis_ctx *ctx, const char *path, size_t *length)
+/* The symbol that a token's text stands for, -1: none that the merges make. */
+static int32_t symbol_of_text(reader *r, const char *text, size_t n)
 {
-    const size_t limit = 64u << 20;
-    uint8_t *bytes = (uint8_t *)flis_read_file(ctx, path, limit, length);
-    if (!bytes || *length < 2 || bytes[0] != 0x1F || bytes[1] != 0x8B) return bytes;
-    uint8_t *plain = flis_inflate(ctx, path, FLIS_GZIP, bytes, *length, limit, length);
-    free(bytes);
-    return plain;
+    const uint8_t *s = (const uint8_t *)text;
+    symbol token = {r->used, 0, n > 4 && memcmp(text + n - 4, "</w>", 4) == 0};
+    if (token.end) n -= 4;
+    if (n > LONGEST_TOKEN) return -1;
+    for (size_t i = 0, used; i < n; i += used) {
+        const int b = byte_of_code(decode(s + i, n - i, &used));
+        if (b < 0) return -1;
+        r->pool[token.at + token.length++] = (uint8_t)b;
+    }
+    return r->slots[symbol_slot(r, token)] - 1;
 }
 
-/* Builds the table of merges from the text of a file; without a text there are only the 512 symbols of bytes.
-   SPEC 2.8. */
-static flis_vocab *vocab_of(flis_ctx *ctx, const char *name, const uint8_t *bytes, size_t length)
+/* What an id stands for when the merges alone say it: -1 for a text that they do not make. */
+static int32_t id_of_text(reader *r, const char *text, size_t n)
+{
+    if (n == strlen(bos_text) && memcmp(text, bos_text, n) == 0) return r->count;
+    if (n == strlen(eos_text) && memcmp(text, eos_text, n) == 0) return r->count + 1;
+    return symbol_of_text(r, text, n);
+}
+
+/* Every token of tokenizer.json must have the id that its merges give; tokens that were added have ids above. SPEC 2.8. */
+static bool check_ids(reader *r, const flis_json *vocab)
+{
+    size_t found = 0;
+    for (size_t i = 0; vocab && i < vocab->count; i++) {
+        const flis_json *key = &vocab->key[i];
+        const int32_t wanted = id_of_text(r, key->string, key->length);
+        uint64_t id;
+        if (!flis_json_u64(&vocab->item[i], &id))
+            return flis_fail(r->ctx, "%s: model.vocab: \"%.60s\": got %.40s, wanted an id", r->path, key->string,
+                             flis_json_got(&vocab->item[i]));
+        if (wanted >= 0 && id != (uint64_t)wanted)
+            return flis_fail(r->ctx, "%s: model.vocab: \"%.60s\": got id %llu, wanted %ld, which its merges give",
+                             r->path, key->string, (unsigned long long)id, (long)wanted);
+        if (wanted < 0 && id < (uint64_t)r->count + 2)
+            return flis_fail(r->ctx, "%s: model.vocab: \"%.60s\": got id %llu, wanted %ld or more: no merge makes it",
+                             r->path, key->string, (unsigned long long)id, (long)r->count + 2);
+        found += wanted >= 0 && wanted < r->count;
+    }
+    if (!vocab || !vocab->count || found >= (size_t)r->count) return true;
+    return flis_fail(r->ctx, "%s: model.vocab: got %zu of the %ld tokens that the merges make", r->path, found,
+                     (long)r->count);
+}
+
+/* "<|startoftext|>" and "<|endoftext|>" have the ids after the merges; other added tokens, which no text becomes here, have
+   ids above. (An added "!" with id 0 is Stable Diffusion 2's padding.) SPEC 2.8. */
+static bool check_added(reader *r, const flis_json *added)
+{
+    for (size_t i = 0; added && added->type == FLIS_ARRAY && i < added->count; i++) {
+        const flis_json *id = flis_json_get(&added->item[i], "id"), *text = flis_json_get(&added->item[i], "content");
+        uint64_t number;
+        if (!id || !text || text->type != FLIS_STRING || !flis_json_u64(id, &number))
+            return flis_fail(r->ctx, "%s: added_tokens: entry %zu: wanted an object with id and content", r->path, i);
+        const int32_t wanted = id_of_text(r, text->string, text->length);
+        const bool special = wanted >= r->count;
+        if (special && number == (uint64_t)wanted) continue;
+        if (special || number < (uint64_t)r->count + 2)
+            return flis_fail(r->ctx, "%s: added_tokens: \"%.60s\": got id %llu, wanted %ld%s", r->path, text->string,
+                             (unsigned long long)number, special ? (long)wanted : (long)r->count + 2,
+                             special ? "" : " or more (Stable Diffusion 2 pads with \"!\", v1 does not)");
+        flis_warn(r->ctx, "%s: the added token \"%.60s\" (id %llu) is not used: its text is split as any other",
+                  r->path, text->string, (unsigned long long)number);
+    }
+    return true;
+}
+
+/* Builds the table of merges from the text of a file; without a text there are only the 512 symbols of bytes. tokenizer:
+   the tokenizer.json that the merges come from, whose ids are checked, or NULL. SPEC 2.8. */
+static flis_vocab *vocab_of(flis_ctx *ctx, const char *name, const uint8_t *bytes, size_t length,
+                            const flis_json *tokenizer)
 {
     flis_vocab *vocab = flis_alloc(ctx, 1, sizeof *vocab);
     if (vocab) {
@@ -301,6 +369,9 @@ static flis_vocab *vocab_of(flis_ctx *ctx, const char *name, const uint8_t *byte
         vocab->pair = flis_alloc(ctx, vocab->mask + 1, sizeof *vocab->pair);
         vocab->merged = flis_alloc(ctx, vocab->mask + 1, sizeof *vocab->merged);
         bool good = flis_ok(ctx) && read_symbols(&r, bytes, length);
+        if (good && tokenizer)
+            good = check_ids(&r, flis_json_get(flis_json_get(tokenizer, "model"), "vocab")) &&
+                   check_added(&r, flis_json_get(tokenizer, "added_tokens"));
         free(r.symbols);
         free(r.slots);
         free(r.pool);
@@ -312,12 +383,217 @@ static flis_vocab *vocab_of(flis_ctx *ctx, const char *name, const uint8_t *byte
     return vocab;
 }
 
-/* Reads a vocabulary file; path NULL: no merges. SPEC 2.8. */
+/* ---- tokenizer.json ---------------------------------------------------------------------------------------------- */
+
+static const char WANTED_VOCAB[] = "a vocabulary: bpe_simple_vocab_16e6.txt[.gz], merges.txt, or CLIP's tokenizer.json";
+
+/* The text of a string, else "". */
+static const char *text_of(const flis_json *json)
+{
+    return json && json->type == FLIS_STRING ? json->string : "";
+}
+
+static bool is_null(const flis_json *json)
+{
+    return !json || json->type == FLIS_NULL || json->type == FLIS_FALSE ||
+           (json->type == FLIS_STRING && !json->length) || (json->type == FLIS_NUMBER && json->number == 0);
+}
+
+/* A normalizer or pre-tokenizer and those inside its sequence must be among `types`; *seen gets their bits. SPEC 2.8. */
+static bool check_steps(flis_ctx *ctx, const char *name, const char *member, const flis_json *step,
+                        const char *const *types, size_t count, unsigned *seen)
+{
+    const char *type = text_of(flis_json_get(step, "type"));
+    if (is_null(step)) return true;
+    if (strcmp(type, "Sequence") == 0) {
+        const flis_json *list = flis_json_get(step, "normalizers");
+        if (!list) list = flis_json_get(step, "pretokenizers");
+        for (size_t i = 0; list && list->type == FLIS_ARRAY && i < list->count; i++) {
+            if (strcmp(text_of(flis_json_get(&list->item[i], "type")), "Sequence") == 0) break;
+            if (!check_steps(ctx, name, member, &list->item[i], types, count, seen)) return false;
+        }
+        return true;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(type, types[i]) == 0) {
+            *seen |= 1u << i;
+            return true;
+        }
+    return flis_fail(ctx, "%s: is another tokenizer than CLIP's: got the %s %.40s, wanted %s%s%s%s%s", name, member,
+                     type, types[0], count > 1 ? ", " : "", count > 1 ? types[1] : "", count > 2 ? ", " : "",
+                     count > 2 ? types[2] : "");
+}
+
+/* The words' pattern, which Split holds: CLIP's, perhaps after its special tokens. */
+static bool check_pattern(flis_ctx *ctx, const char *name, const flis_json *pre)
+{
+    static const char clip[] = "'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+";
+    const flis_json *list = flis_json_get(pre, "pretokenizers");
+    for (size_t i = 0; list && list->type == FLIS_ARRAY && i < list->count; i++) {
+        if (strcmp(text_of(flis_json_get(&list->item[i], "type")), "Split") != 0) continue;
+        const char *regex = text_of(flis_json_get(flis_json_get(&list->item[i], "pattern"), "Regex"));
+        if (strstr(regex, clip)) continue;
+        return flis_fail(ctx, "%s: is another tokenizer than CLIP's: got the pattern %.100s, wanted %s", name, regex,
+                         clip);
+    }
+    return true;
+}
+
+/* What a tokenizer.json says beside its merges must be what CLIP's says, as far as it says anything. SPEC 2.8. */
+static bool check_tokenizer(flis_ctx *ctx, const char *name, const flis_json *json)
+{
+    static const char *const normalizers[] = {"NFC", "Replace", "Lowercase"}, *const splits[] = {"Split", "ByteLevel"},
+                             *const changes[] = {"dropout", "continuing_subword_prefix", "byte_fallback",
+                                                 "ignore_merges"};
+    const flis_json *model = flis_json_get(json, "model"), *end = flis_json_get(model, "end_of_word_suffix");
+    const flis_json *type = flis_json_get(model, "type"), *merges = flis_json_get(model, "merges");
+    const flis_json *normalizer = flis_json_get(json, "normalizer"), *pre = flis_json_get(json, "pre_tokenizer");
+    unsigned steps = 0, pieces = 0;
+    if (type ? strcmp(text_of(type), "BPE") != 0 : !merges)
+        return flis_fail(ctx, "%s: is another tokenizer than CLIP's: model.type: got %.40s, wanted BPE", name,
+                         type && type->type == FLIS_STRING ? type->string : flis_json_got(type));
+    if (end && strcmp(text_of(end), "</w>") != 0)
+        return flis_fail(ctx,
+                         "%s: is another tokenizer than CLIP's (GPT-2's?): model.end_of_word_suffix: got %.40s, "
+                         "wanted </w>",
+                         name, end->type == FLIS_STRING ? "another text" : flis_json_got(end));
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++)
+        if (!is_null(flis_json_get(model, changes[i])))
+            return flis_fail(ctx, "%s: is another tokenizer than CLIP's: model.%s: got %.40s, wanted none", name,
+                             changes[i], flis_json_got(flis_json_get(model, changes[i])));
+    if (!merges || merges->type != FLIS_ARRAY)
+        return flis_fail(ctx, "%s: model.merges: got %.40s, wanted an array", name, flis_json_got(merges));
+    if (!check_steps(ctx, name, "normalizer", normalizer, normalizers, 3, &steps) ||
+        !check_steps(ctx, name, "pre_tokenizer", pre, splits, 2, &pieces))
+        return false;
+    if (!is_null(normalizer) && !(steps & 4))
+        return flis_fail(ctx, "%s: is another tokenizer than CLIP's: its normalizer does not lower the case", name);
+    if (!is_null(pre) && !(pieces & 1))
+        return flis_fail(ctx, "%s: is another tokenizer than CLIP's (GPT-2's?): its pre_tokenizer has no Split", name);
+    return check_pattern(ctx, name, pre);
+}
+
+/* One merge: "a b", or ["a", "b"], as newer versions of tokenizers write it. */
+static bool merge_halves(const flis_json *merge, const flis_json **left, const flis_json **right)
+{
+    const bool pair = merge->type == FLIS_ARRAY && merge->count == 2;
+    *left = pair ? &merge->item[0] : merge;
+    *right = pair ? &merge->item[1] : NULL;
+    for (int i = 0; i < 1 + pair; i++) {
+        const flis_json *half = i ? *right : *left;
+        if (half->type != FLIS_STRING || strlen(half->string) != half->length || strpbrk(half->string, "\r\n"))
+            return false;
+        if (pair && strchr(half->string, ' ')) return false;
+    }
+    return true;
+}
+
+/* The merges as the lines of a merges.txt; free() them. SPEC 2.8. */
+static char *merges_text(flis_ctx *ctx, const char *name, const flis_json *merges, size_t *length)
+{
+    const flis_json *left, *right;
+    size_t room = 16;
+    for (size_t i = 0; i < merges->count; i++) {
+        if (!merge_halves(&merges->item[i], &left, &right)) {
+            flis_fail(ctx, "%s:%d:%d: model.merges: got %.40s, wanted \"a b\" or [\"a\", \"b\"]", name,
+                      merges->item[i].line, merges->item[i].column, flis_json_got(&merges->item[i]));
+            return NULL;
+        }
+        room += left->length + (right ? right->length : 0) + 2;
+    }
+    char *text = flis_alloc(ctx, room, 1);
+    *length = 0;
+    for (size_t i = 0; text && i < merges->count; i++) {
+        merge_halves(&merges->item[i], &left, &right);
+        *length += (size_t)snprintf(text + *length, room - *length, "%s%s%s\n", left->string, right ? " " : "",
+                                    right ? right->string : "");
+    }
+    return text;
+}
+
+/* JSON that is no tokenizer.json: what it is. */
+static bool fail_other_json(flis_ctx *ctx, const char *name, const flis_json *json)
+{
+    if (flis_json_get(json, "text_label_mapping"))
+        return flis_fail(ctx, "%s: is a layout, wanted %s", name, WANTED_VOCAB);
+    if (flis_json_get(json, "tokenizer_class") || flis_json_get(json, "bos_token"))
+        return flis_fail(ctx, "%s: is a tokenizer's configuration, wanted merges.txt or tokenizer.json beside it",
+                         name);
+    if (json->type == FLIS_OBJECT && json->count && json->item[0].type == FLIS_NUMBER)
+        return flis_fail(ctx,
+                         "%s: is a vocab.json, the tokens' ids without the merges: wanted merges.txt, which belongs "
+                         "beside it",
+                         name);
+    return flis_fail(ctx, "%s: is a JSON text, wanted %s", name, WANTED_VOCAB);
+}
+
+/* A vocabulary from tokenizer.json. SPEC 2.8. */
+static flis_vocab *vocab_of_json(flis_ctx *ctx, const char *name, const uint8_t *bytes, size_t length)
+{
+    flis_vocab *vocab = NULL;
+    char *text = NULL;
+    size_t count = 0;
+    flis_json *json = flis_json_parse(ctx, name, (const char *)bytes, length);
+    const flis_json *model = json ? flis_json_get(json, "model") : NULL;
+    if (json && (!model || model->type != FLIS_OBJECT)) fail_other_json(ctx, name, json);
+    else if (json && check_tokenizer(ctx, name, json))
+        text = merges_text(ctx, name, flis_json_get(model, "merges"), &count);
+    if (text && count) vocab = vocab_of(ctx, name, (const uint8_t *)text, count, json);
+    else if (text) flis_fail(ctx, "%s: model.merges: got none, wanted some", name);
+    free(text);
+    flis_json_free(json);
+    return vocab;
+}
+
+/* ---- Vocabulary files -------------------------------------------------------------------------------------------- */
+
+/* Whether a text begins as JSON does: a merge may begin with a brace too, but not with a member after it. */
+static bool begins_as_json(const uint8_t *s, size_t n)
+{
+    if (flis_kind_of(s, n) != FLIS_KIND_JSON) return false;
+    size_t i = 0;
+    while (s[i] != '{' && s[i] != '[') i++;
+    const bool object = s[i++] == '{';
+    while (i < n && (s[i] == ' ' || s[i] == '\t' || s[i] == '\r' || s[i] == '\n')) i++;
+    return i < n && strchr(object ? "\"}" : "\"{[]0123456789", s[i]) != NULL;
+}
+
+/* A vocabulary from the bytes of a file of any kind that has one. SPEC 2.8. */
+static flis_vocab *vocab_of_bytes(flis_ctx *ctx, const char *name, const uint8_t *bytes, size_t length)
+{
+    const flis_kind what = flis_kind_of(bytes, length);
+    const size_t bom = length >= 3 && memcmp(bytes, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+    if (what == FLIS_KIND_UNKNOWN || what == FLIS_KIND_EMPTY) return vocab_of(ctx, name, bytes, length, NULL);
+    if (begins_as_json(bytes, length)) return vocab_of_json(ctx, name, bytes + bom, length - bom);
+    if (what == FLIS_KIND_JSON) return vocab_of(ctx, name, bytes, length, NULL);
+    flis_fail(ctx, "%s: is %s, wanted %s", name, flis_kind_text(what), WANTED_VOCAB);
+    return NULL;
+}
+
+/* A vocabulary file as text, inflated if it is gzipped. SPEC 2.8. */
+static uint8_t *read_plain(flis_ctx *ctx, const char *path, size_t *length)
+{
+    const size_t limit = 64u << 20;
+    const flis_kind what = flis_file_kind(path); /* a model of gigabytes is not read whole to say so */
+    if (what != FLIS_KIND_UNKNOWN && what != FLIS_KIND_EMPTY && what != FLIS_KIND_JSON && what != FLIS_KIND_GZIP)
+        return flis_fail(ctx, "%s: is %s, wanted %s", path, flis_kind_text(what), WANTED_VOCAB), NULL;
+    uint8_t *bytes = (uint8_t *)flis_read_file(ctx, path, limit, length);
+    if (!bytes || *length < 2 || bytes[0] != 0x1F || bytes[1] != 0x8B) return bytes;
+    uint8_t *plain = flis_inflate(ctx, path, FLIS_GZIP, bytes, *length, limit, length);
+    free(bytes);
+    return plain;
+}
+
+/* Reads a vocabulary file, or that of a folder; path NULL: no merges. SPEC 2.8. */
 flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path)
 {
+    enum { PATH_ROOM = 4096 };
+    char found[PATH_ROOM];
     size_t length = 0;
-    uint8_t *bytes = path && flis_ok(ctx) ? read_plain(ctx, path, &length) : NULL;
-    flis_vocab *vocab = path && !bytes ? NULL : vocab_of(ctx, path, bytes, length);
+    if (!path) return vocab_of(ctx, NULL, NULL, 0, NULL);
+    if (flis_ok(ctx) && flis_vocab_find(path, found, sizeof found)) path = found;
+    uint8_t *bytes = flis_ok(ctx) ? read_plain(ctx, path, &length) : NULL;
+    flis_vocab *vocab = bytes ? vocab_of_bytes(ctx, path, bytes, length) : NULL;
     free(bytes);
     return vocab;
 }
@@ -326,7 +602,7 @@ flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path)
 flis_vocab *flis_vocab_parse(flis_ctx *ctx, const char *name, const char *text, size_t length)
 {
     if (!flis_given(ctx, text, "vocabulary: its text")) return NULL;
-    return vocab_of(ctx, name ? name : "vocabulary", (const uint8_t *)text, length);
+    return vocab_of_bytes(ctx, name ? name : "vocabulary", (const uint8_t *)text, length);
 }
 
 /* Frees a vocabulary; NULL is allowed. SPEC 2.8. */
@@ -809,8 +1085,6 @@ static void encode_word(encoder *e, const uint32_t *s, size_t n)
 
 /* ---- Steps 2 and 5: special tokens, words ------------------------------------------------------------------------ */
 
-static const char bos_text[] = "<|startoftext|>", eos_text[] = "<|endoftext|>";
-
 /* The length of the literal if s begins with it, else 0. `loose` is for the pattern of step 5, which ignores case and
    matches ſ as s. SPEC 2.3. */
 static size_t literal_at(const uint32_t *s, size_t n, const char *literal, bool loose)
@@ -1119,8 +1393,7 @@ static bool clip_config_read(flis_ctx *ctx, const flis_file *file, flis_clip_con
     const flis_entry *token = flis_file_find(file, TEXT_PREFIX "embeddings.token_embedding.weight");
     const flis_entry *position = flis_file_find(file, TEXT_PREFIX "embeddings.position_embedding.weight");
     if (!token || token->rank != 2)
-        return flis_fail(ctx, "%s: no text encoder in it: " TEXT_PREFIX "embeddings.token_embedding.weight is missing",
-                         file->path);
+        return flis_fail_no_part(ctx, file, "text encoder", TEXT_PREFIX "embeddings.token_embedding.weight");
     config->vocab = (size_t)token->shape[0];
     config->width = (size_t)token->shape[1];
     config->positions = position && position->rank == 2 ? (size_t)position->shape[0] : FLIS_TOKENS;
@@ -1137,6 +1410,32 @@ static bool clip_config_read(flis_ctx *ctx, const flis_file *file, flis_clip_con
     return flis_ok(ctx);
 }
 
+/* Positions are 0 to 76 here. A file may hold them as a tensor, which programs that merge or halve models have rounded
+   (AUTOMATIC1111's pull request 6728): programs that load it then paint another picture. SPEC 3.1. */
+static void check_positions(flis_ctx *ctx, flis_file *file)
+{
+    static const char name[] = TEXT_PREFIX "embeddings.position_ids";
+    const flis_entry *e = flis_file_find(file, name);
+    double position[FLIS_TOKENS];
+    if (!e || !flis_ok(ctx)) return;
+    if (flis_entry_count(e) != FLIS_TOKENS || e->dtype == FLIS_OTHER) {
+        flis_warn(ctx,
+                  "%s: tensor \"%s\": got %llu values of type %.40s, wanted the positions 0 to 76, which flis "
+                  "computes with",
+                  file->path, name, (unsigned long long)flis_entry_count(e), flis_entry_dtype(e));
+        return;
+    }
+    if (!flis_file_read_f64(ctx, file, e, position)) return;
+    for (int i = 0; i < FLIS_TOKENS; i++) {
+        if (position[i] == i) continue;
+        flis_warn(ctx,
+                  "%s: tensor \"%s\": value %d: got %g, wanted %d: flis computes with the positions 0 to 76; programs "
+                  "that load this tensor paint another picture",
+                  file->path, name, i, position[i], i);
+        return;
+    }
+}
+
 /* Reads the configuration and all weights; missing, misshaped and non-finite tensors are listed. SPEC 3.1. */
 flis_clip *flis_clip_load(flis_ctx *ctx, flis_file *file)
 {
@@ -1144,6 +1443,7 @@ flis_clip *flis_clip_load(flis_ctx *ctx, flis_file *file)
     if (!flis_given(ctx, file, "text encoder: its file") || !clip_config_read(ctx, file, &config)) return NULL;
     flis_clip *clip = flis_clip_new(ctx, &config);
     if (!clip) return flis_fail_in(ctx, file->path), NULL;
+    check_positions(ctx, file);
     flis_loader loader = {.file = file};
     flis_clip_walk(ctx, clip, flis_count_visit, &loader.total);
     flis_clip_walk(ctx, clip, flis_load_visit, &loader);
@@ -1198,12 +1498,16 @@ flis_tensor *flis_clip_encode(flis_ctx *ctx, const flis_clip *clip, const int32_
     return flis_keep(ctx, mark, x);
 }
 
-/* Hugging Face's name, prefixed by the module path of the checkpoint. SPEC 10.4. */
+/* Hugging Face's name, prefixed by the module path of the checkpoint. transformers 5.6 and newer write it without
+   text_model. SPEC 10.4. */
 bool flis_clip_rename(void *unused, const char *name, char *out, size_t room)
 {
+    static const char *const modules[] = {"embeddings.", "encoder.layers.", "final_layer_norm."};
     (void)unused;
-    if (strncmp(name, "text_model.", 11) != 0) return false;
-    return snprintf(out, room, TEXT_PREFIX "%s", name + 11) > 0;
+    if (strncmp(name, "text_model.", 11) == 0) return snprintf(out, room, TEXT_PREFIX "%s", name + 11) > 0;
+    for (size_t i = 0; i < sizeof modules / sizeof *modules; i++)
+        if (strncmp(name, modules[i], strlen(modules[i])) == 0) return snprintf(out, room, TEXT_PREFIX "%s", name) > 0;
+    return false;
 }
 
 /* ---- Tables, printed by tools/unicode_tables.py ------------------------------------------------------------------ */

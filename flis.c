@@ -25,7 +25,7 @@
 
 /* Everything that C99 leaves to the system is in this block, each with a fallback: what rename does where the new name
    exists (POSIX replaces in one step; elsewhere the old file must be removed first), which paths are absolute, offsets
-   beyond 2 GiB, symbolic links, kinds of files, new files, file descriptors, flushing to the disk. */
+   beyond 2 GiB, symbolic links, kinds of files, listing a folder, new files, file descriptors, flushing to the disk. */
 #ifdef _WIN32
 #include <fcntl.h>
 #include <io.h>
@@ -41,6 +41,7 @@
 #define IS_ABSOLUTE(path) ((path)[0] == '/')
 #endif
 #if defined(__unix__) || defined(__APPLE__)
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -57,8 +58,8 @@
 /* How the attempt to make a file that did not exist ended. */
 typedef enum { MADE, EXISTED, NAME_TOO_LONG, NOT_MADE } made;
 
-/* Symbolic links, kinds of files, new files, descriptors, flushing to the disk. Elsewhere there are no links, everything can be
-   replaced, and fflush is all that there is. */
+/* Symbolic links, kinds of files, listing a folder, new files, descriptors, flushing to the disk. Elsewhere there are no links,
+   everything can be replaced, no folder can be listed, and fflush is all that there is. */
 #if HAVE_POSIX
 static ptrdiff_t link_text(const char *path, char *out, size_t room)
 {
@@ -123,6 +124,17 @@ static bool is_that_folder(const char *path, size_t length, const char *folder)
     copy[length] = 0;
     return stat(copy, &a) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
+/* Calls each for every name in a folder; false: it cannot be listed. */
+static bool each_name(const char *path, void (*each)(void *user, const char *name), void *user)
+{
+    DIR *folder = opendir(path);
+    if (!folder) return false;
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) each(user, entry->d_name);
+    closedir(folder);
+    return true;
+}
+
 static bool flush_to_disk(FILE *stream)
 {
     if (fflush(stream) != 0) return false;
@@ -157,6 +169,11 @@ static bool is_protected(const char *path)
 static bool is_that_folder(const char *path, size_t length, const char *folder)
 {
     return !path && !folder && !length;
+}
+
+static bool each_name(const char *path, void (*each)(void *user, const char *name), void *user)
+{
+    return !path && !each && !user;
 }
 
 static bool flush_to_disk(FILE *stream)
@@ -216,7 +233,10 @@ static bool size_fits(flis_ctx *ctx, const char *path, size_t width, size_t heig
 static void file_release(flis_file *file);
 static bool warn_of_extra_tensors(flis_ctx *ctx, flis_file *file);
 static bool write_failed(flis_ctx *ctx, const char *path);
+static bool checkpoint_names(flis_ctx *ctx, flis_file *file);
+static void bytes_put(flis_ctx *ctx, byte_buffer *b, const void *from, size_t count);
 static void bytes_put_u8(flis_ctx *ctx, byte_buffer *b, unsigned value);
+static const char *shell_word(const char *path, char *out, size_t room);
 static bool is_utf8(const char *text);
 static flis_entry *find_entry(const flis_file *file, const char *name);
 static bool begins_with(const uint8_t *text, size_t length, const char *word);
@@ -225,6 +245,7 @@ static bool label_read(flis_ctx *ctx, const char *path, label_file *out);
 static bool label_ids(flis_ctx *ctx, const char *path, label_file *file, flis_layout *layout);
 static bool table_suits(flis_ctx *ctx, const label_file *file, const flis_layout *layout);
 static bool read_png(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, label_file *out);
+static bool fail_kind(flis_ctx *ctx, const char *path, const void *head, size_t length, const char *wanted);
 static bool read_pgm(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, flis_picture *out);
 static bool deflate_zlib(flis_ctx *ctx, const uint8_t *in, size_t length, byte_buffer *out);
 /* How the bytes that were wanted of a zlib stream ended: with the stream; the stream goes on; it is cut behind them. */
@@ -424,7 +445,7 @@ static bool noise_fails(flis_ctx *ctx, const char *path, const flis_entry *e, co
         used += snprintf(shape + used, sizeof shape - (size_t)used, "%s%llu", i ? "," : "",
                          (unsigned long long)e->shape[i]);
     return flis_fail(ctx, "%s: tensor \"%.200s\": got %s [%s], wanted F32 [1,4,%zu,%zu]", path, e->name,
-                     flis_dtype_name(e->dtype), shape, g->h, g->w);
+                     flis_entry_dtype(e), shape, g->h, g->w);
 }
 
 /* x_T from a safetensors file: its tensor x_T, or its only one. SPEC 8.7. */
@@ -517,14 +538,38 @@ static bool check_layout(flis_ctx *ctx, const flis_layout *layout, bool no_layou
     return no_layout || !layout->label.width || check_label(ctx, "layout", &layout->label);
 }
 
+/* The vocabulary's tokens are the rows of the text encoder's table. The rows that textual inversion added after CLIP's own
+   are never looked up. With another vocabulary, a few rows more are taken for such ones and named in a warning, because a
+   vocabulary that lost its last lines would look the same. SPEC 13.2. */
+static bool check_tokens(flis_ctx *ctx, const flis_file *file, const flis_vocab *vocab)
+{
+    static const char table[] = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight";
+    enum { CLIP_TOKENS = 49408, MOST_ADDED = 64 };
+    const size_t tokens = flis_vocab_size(vocab);
+    const flis_entry *e = flis_file_find(file, table);
+    const uint64_t rows = e && e->rank > 0 ? e->shape[0] : 0;
+    const bool clip = tokens == CLIP_TOKENS, other = rows < CLIP_TOKENS && rows <= tokens + MOST_ADDED;
+    if (rows <= tokens || !(clip || other))
+        return check_dimension(ctx, file, table, 0, tokens, "the size of the vocabulary");
+    flis_warn(ctx,
+              "%s: the text encoder has %llu token embeddings, the vocabulary %zu tokens: the last %llu are taken for "
+              "added tokens, which no text becomes here",
+              file->path, (unsigned long long)rows, tokens, (unsigned long long)(rows - tokens));
+    return flis_ok(ctx);
+}
+
 /* The parts must fit each other, and the vocabulary the text encoder. SPEC 13.2. */
 static bool check_model(flis_ctx *ctx, const flis_file *file, const flis_vocab *vocab)
 {
     static const char table[] = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight";
     static const char unet[] = "model.diffusion_model.", keys[] = ".attn2.to_k.weight";
     const flis_entry *e = flis_file_find(file, table);
+    const char *lacks = flis_model_lacks(file);
     if (!flis_given(ctx, vocab, "vocabulary")) return false;
-    if (!check_dimension(ctx, file, table, 0, flis_vocab_size(vocab), "the size of the vocabulary") ||
+    if (lacks)
+        return flis_fail(ctx, "%s: is %s, wanted a whole model: text encoder, U-Net and autoencoder", file->path,
+                         lacks);
+    if (!check_tokens(ctx, file, vocab) ||
         !check_dimension(ctx, file, "model.diffusion_model.input_blocks.0.0.weight", 1, 4,
                          "the channels of a latent") ||
         !check_dimension(ctx, file, "model.diffusion_model.out.2.weight", 0, 4, "the channels of a latent") ||
@@ -755,8 +800,14 @@ static bool check_parts(flis_ctx *ctx, unsigned parts)
 /* Opens the model and loads those of its parts that are wanted; the rest stays on disk. SPEC 8.7. */
 flis_model *flis_model_load(flis_ctx *ctx, const char *path, unsigned parts)
 {
+    return flis_model_load_with(ctx, path, NULL, parts);
+}
+
+/* The same with a variant, or another file's autoencoder. SPEC 8.7. */
+flis_model *flis_model_load_with(flis_ctx *ctx, const char *path, const flis_choice *choice, unsigned parts)
+{
     if (!named(ctx, path, "model: its path") || !check_parts(ctx, parts)) return NULL;
-    return model_of(ctx, flis_model_open(ctx, path), parts);
+    return model_of(ctx, flis_model_open_with(ctx, path, choice), parts);
 }
 
 /* The same from bytes in memory. SPEC 8.7. */
@@ -764,11 +815,9 @@ flis_model *flis_model_load_memory(flis_ctx *ctx, const char *name, const void *
 {
     if (!flis_given(ctx, bytes, "model: its bytes") || !check_parts(ctx, parts)) return NULL;
     flis_file *file = flis_file_open_memory(ctx, name, bytes, length);
-    if (file && !flis_model_check(ctx, file)) {
-        flis_file_close(file);
-        return NULL;
-    }
-    return model_of(ctx, file, parts);
+    if (file && checkpoint_names(ctx, file) && flis_model_check(ctx, file)) return model_of(ctx, file, parts);
+    flis_file_close(file);
+    return NULL;
 }
 
 /* Sets the caller's pointer to NULL, so that a freed model is recognised. SPEC 8.7. */
@@ -1016,30 +1065,261 @@ static bool append_index(flis_ctx *ctx, flis_file *file, const char *index, flis
     return flis_ok(ctx);
 }
 
-/* A part of a diffusers folder: its weights under any of the names that diffusers gives them. SPEC 10.3. */
-static bool append_part(flis_ctx *ctx, flis_file *file, const char *folder, const char *part,
+/* ---- Parts of a diffusers folder: variants, shards, what else lies there ------------------------------------------ */
+
+/* What the names in a part's folder show. */
+enum { WORD_ROOM = 48, MOST_WORDS = 12, NAME_ROOM = 256 };
+typedef struct part_list {
+    char word[MOST_WORDS][WORD_ROOM]; /* variants: fp16, non_ema… */
+    size_t words;
+    char shard[NAME_ROOM];  /* the first of several files, "…-00001-of-00002.safetensors" */
+    char pickle[NAME_ROOM]; /* the first file of PyTorch's, preferring the plain one */
+    size_t names;
+} part_list;
+
+/* The names that diffusers and transformers give weights: BASE, the variant between these two, and PyTorch's. */
+static const char *const PART_BASE[] = {"diffusion_pytorch_model", "model"};
+static const char *const PLAIN_END[] = {".safetensors", ".safetensors.index.json"};
+static const struct {
+    const char *before, *after;
+} VARIANT[] = {{".", ".safetensors"}, {".safetensors.index.", ".json"}, {".", ".safetensors.index.json"}};
+
+static bool ends(const char *text, size_t length, const char *tail)
+{
+    const size_t end = strlen(tail);
+    return length >= end && memcmp(text + length - end, tail, end) == 0;
+}
+
+/* folder/part/name; part "": folder/name. */
+static const char *part_file(char *out, const char *folder, const char *part, const char *name)
+{
+    char inner[NAME_ROOM + 32];
+    snprintf(inner, sizeof inner, "%s%s%s", part, *part && *name ? "/" : "", name);
+    return path_in(out, folder, strlen(folder), inner);
+}
+
+/* The weights of a part in a variant ("": the plain ones), as one file or an index: true, and their path, where they
+   are. SPEC 10.3. */
+static bool find_part(char *path, const char *folder, const char *part, const char *word)
+{
+    char name[NAME_ROOM];
+    const size_t forms = *word ? COUNT(VARIANT) : COUNT(PLAIN_END);
+    for (size_t form = 0; form < forms; form++)
+        for (size_t base = 0; base < COUNT(PART_BASE); base++) {
+            if (*word)
+                snprintf(name, sizeof name, "%s%s%.64s%s", PART_BASE[base], VARIANT[form].before, word,
+                         VARIANT[form].after);
+            else snprintf(name, sizeof name, "%s%s", PART_BASE[base], PLAIN_END[form]);
+            if (readable(part_file(path, folder, part, name))) return true;
+        }
+    return false;
+}
+
+static bool is_word(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (!strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-", text[i])) return false;
+    return length && length < WORD_ROOM;
+}
+
+static void add_word(part_list *list, const char *text, size_t length)
+{
+    for (size_t i = 0; i < list->words; i++)
+        if (strlen(list->word[i]) == length && memcmp(list->word[i], text, length) == 0) return;
+    if (list->words == MOST_WORDS || !is_word(text, length)) return;
+    memcpy(list->word[list->words], text, length);
+    list->word[list->words++][length] = 0;
+}
+
+/* One name of a part's folder: a variant, a shard, or a file of PyTorch's. SPEC 10.3. */
+static void see_name(void *user, const char *name)
+{
+    part_list *list = user;
+    const size_t length = strlen(name);
+    list->names++;
+    if (length >= NAME_ROOM) return;
+    const bool pickle = strncmp(name, "diffusion_pytorch_model", 23) == 0 || strncmp(name, "pytorch_model", 13) == 0;
+    if (pickle && ends(name, length, ".bin") &&
+        (!*list->pickle || strlen(list->pickle) > length ||
+         (strlen(list->pickle) == length && strcmp(name, list->pickle) < 0)))
+        strcpy(list->pickle, name);
+    for (size_t base = 0; base < COUNT(PART_BASE); base++) {
+        const size_t start = strlen(PART_BASE[base]);
+        if (strncmp(name, PART_BASE[base], start) != 0) continue;
+        if (strstr(name, "-00001-of-") && ends(name, length, ".safetensors") &&
+            (!*list->shard || strcmp(name, list->shard) < 0))
+            strcpy(list->shard, name);
+        for (size_t form = 0; form < COUNT(VARIANT); form++) {
+            const size_t before = strlen(VARIANT[form].before), after = strlen(VARIANT[form].after);
+            if (length > start + before + after && strncmp(name + start, VARIANT[form].before, before) == 0 &&
+                ends(name, length, VARIANT[form].after) && !strstr(name, "-of-"))
+                add_word(list, name + start + before, length - start - before - after);
+        }
+    }
+}
+
+/* Where a folder cannot be listed, the usual names are tried. */
+static void list_part(part_list *list, const char *folder, const char *part)
+{
+    static const char *const usual[] = {"fp32", "fp16", "bf16", "non_ema", "ema"};
+    static const char *const pickles[] = {"diffusion_pytorch_model.bin", "pytorch_model.bin"};
+    char path[PATH_ROOM];
+    memset(list, 0, sizeof *list);
+    if (each_name(part_file(path, folder, part, ""), see_name, list)) return;
+    for (size_t i = 0; i < COUNT(usual); i++)
+        if (find_part(path, folder, part, usual[i])) add_word(list, usual[i], strlen(usual[i]));
+    for (size_t i = 0; i < COUNT(pickles); i++)
+        if (readable(part_file(path, folder, part, pickles[i]))) see_name(list, pickles[i]);
+}
+
+/* "fp16, non_ema" */
+static void words_text(const part_list *list, char *out, size_t room)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < list->words && used < room; i++)
+        used += (size_t)snprintf(out + used, room - used, "%s%s", i ? ", " : "", list->word[i]);
+}
+
+/* The only variant; or, where all are roundings of the same weights, the most precise of them. Others (ema, non_ema) are
+   different weights, which nobody but the user can choose between. SPEC 10.3. */
+static const char *only_word(const part_list *list)
+{
+    static const char *const precise[] = {"fp32", "fp16", "bf16"}; /* 23, 10 and 7 bits of mantissa */
+    size_t known = 0;
+    const char *best = NULL;
+    if (list->words == 1) return list->word[0];
+    for (size_t k = 0; k < COUNT(precise); k++)
+        for (size_t i = 0; i < list->words; i++) {
+            if (strcmp(list->word[i], precise[k]) != 0) continue;
+            if (!best) best = list->word[i];
+            known++;
+        }
+    return known == list->words ? best : NULL;
+}
+
+/* A path on a line of its own, made printable. */
+static void put_words(flis_ctx *ctx, byte_buffer *b, const char *before, const char *path)
+{
+    char word[PATH_ROOM], printable[PATH_ROOM];
+    snprintf(printable, sizeof printable, "%s", shell_word(path, word, sizeof word));
+    flis_make_printable(printable);
+    bytes_put(ctx, b, before, strlen(before));
+    bytes_put(ctx, b, printable, strlen(printable));
+}
+
+/* The line that converts a file of PyTorch's: "diffusion_pytorch_model.fp16.bin" becomes ….fp16.safetensors, and
+   "pytorch_model.bin" model.safetensors. Appends it to the sentence. */
+static void put_line(flis_ctx *ctx, byte_buffer *b, const char *folder, const char *part, const char *name)
+{
+    char from[PATH_ROOM], to[PATH_ROOM], target[NAME_ROOM + 16];
+    const char *stem = strncmp(name, "pytorch_model", 13) == 0 ? name + 8 : name;
+    snprintf(target, sizeof target, "%.*s.safetensors", (int)(strlen(stem) - 4), stem);
+    put_words(ctx, b, "\n  bin/ckpt2safetensors ", part_file(from, folder, part, name));
+    put_words(ctx, b, " ", part_file(to, folder, part, target));
+}
+
+/* A folder whose weights are PyTorch's files: every part's lines at once. Of shards, a line for each. SPEC 10.3. */
+static bool fail_pickles(flis_ctx *ctx, const char *folder)
+{
+    static const char *const parts[] = {"unet", "vae", "text_encoder"};
+    char path[PATH_ROOM], name[NAME_ROOM];
+    byte_buffer b = {0};
+    part_list list;
+    for (size_t i = 0; i < COUNT(parts); i++) {
+        unsigned count = 0;
+        list_part(&list, folder, parts[i]);
+        if (!*list.pickle || list.words || *list.shard || find_part(path, folder, parts[i], "")) continue;
+        char *of = strstr(list.pickle, "-00001-of-");
+        if (!of || sscanf(of, "-00001-of-%5u", &count) != 1 || count > 99) {
+            put_line(ctx, &b, folder, parts[i], list.pickle);
+            continue;
+        }
+        for (unsigned k = 1; k <= count; k++) {
+            snprintf(name, sizeof name, "%.*s-%05u%s", (int)(of - list.pickle), list.pickle, k, of + 6);
+            put_line(ctx, &b, folder, parts[i], name);
+        }
+    }
+    bytes_put_u8(ctx, &b, 0);
+    if (flis_ok(ctx)) {
+        flis_fail(ctx, "%s: holds PyTorch's files (.bin), which must be converted first:", folder);
+        const size_t used = strlen(ctx->error); /* the lines keep their ends */
+        snprintf(ctx->error + used, sizeof ctx->error - used, "%s", (const char *)b.at);
+    }
+    free(b.at);
+    return false;
+}
+
+/* Why a part has no weights that can be taken. SPEC 10.3. */
+static bool fail_part(flis_ctx *ctx, const char *folder, const char *part, const part_list *list)
+{
+    char words[MOST_WORDS * (WORD_ROOM + 2)] = "", path[PATH_ROOM];
+    const char *where = part_file(path, folder, part, "");
+    words_text(list, words, sizeof words);
+    if (list->words)
+        return flis_fail(ctx,
+                         "%s: no plain weights, but several variants: %s: choose one (--variant %s), because they may "
+                         "be different weights",
+                         where, words, list->word[0]);
+    if (*list->pickle) return fail_pickles(ctx, folder);
+    return flis_fail(ctx,
+                     "%s: no weights: wanted diffusion_pytorch_model.safetensors or model.safetensors there (of .bin "
+                     "files, bin/ckpt2safetensors makes them)",
+                     where);
+}
+
+/* All of "…-00001-of-0000N.safetensors", which no index lists. SPEC 10.3. */
+static bool append_shards(flis_ctx *ctx, flis_file *file, const char *first, flis_rename *rename_tensor, void *user)
+{
+    char path[PATH_ROOM];
+    unsigned count = 0;
+    const char *of = strstr(first, "-00001-of-");
+    if (!of || sscanf(of, "-00001-of-%5u", &count) != 1 || !count)
+        return flis_fail(ctx, "%s: got no number of shards in its name", first);
+    for (unsigned i = 1; i <= count && flis_ok(ctx); i++) {
+        snprintf(path, sizeof path, "%.*s-%05u%s", (int)(of - first), first, i, of + 6);
+        flis_file_append(ctx, file, path, rename_tensor, user);
+    }
+    return flis_ok(ctx);
+}
+
+/* A part of a diffusers folder: the variant that was chosen, the plain weights, or the only variant, which is said.
+   SPEC 10.3. */
+static bool append_part(flis_ctx *ctx, flis_file *file, const char *folder, const char *part, const char *variant,
                         flis_rename *rename_tensor, void *user)
 {
-    static const char *const names[] = {
-        "diffusion_pytorch_model.safetensors",
-        "model.safetensors",
-        "diffusion_pytorch_model.safetensors.index.json",
-        "model.safetensors.index.json",
-        "diffusion_pytorch_model.fp16.safetensors",
-        "model.fp16.safetensors",
-    };
-    char path[PATH_ROOM], name[96];
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        snprintf(name, sizeof name, "%s/%s", part, names[i]);
-        if (!readable(path_in(path, folder, strlen(folder), name))) continue;
-        return path_ends(path, ".json") ? append_index(ctx, file, path, rename_tensor, user)
-                                        : flis_file_append(ctx, file, path, rename_tensor, user);
+    char path[PATH_ROOM], where[PATH_ROOM];
+    part_list list;
+    if (!(variant && find_part(path, folder, part, variant)) && !find_part(path, folder, part, "")) {
+        list_part(&list, folder, part);
+        const char *word = only_word(&list);
+        if (!word && *list.shard && !list.words)
+            return append_shards(ctx, file, part_file(path, folder, part, list.shard), rename_tensor, user);
+        if (!word || !find_part(path, folder, part, word)) return fail_part(ctx, folder, part, &list);
+        flis_warn(ctx, "%s: no %s: took %s", part_file(where, folder, part, ""),
+                  strcmp(part, "text_encoder") == 0 ? "model.safetensors" : "diffusion_pytorch_model.safetensors",
+                  strrchr(path, '/') + 1);
     }
-    return flis_fail(
-        ctx,
-        "%s: %s: no weights: wanted diffusion_pytorch_model.safetensors or model.safetensors there (of .bin "
-        "files, bin/ckpt2safetensors makes them)",
-        folder, part);
+    return path_ends(path, ".json") ? append_index(ctx, file, path, rename_tensor, user)
+                                    : flis_file_append(ctx, file, path, rename_tensor, user);
+}
+
+/* A variant that was asked for must be there, in some part. SPEC 10.3. */
+static bool check_variant(flis_ctx *ctx, const char *folder, const char *variant)
+{
+    static const char *const parts[] = {"unet", "vae", "text_encoder"};
+    char path[PATH_ROOM], words[MOST_WORDS * (WORD_ROOM + 2)] = "";
+    part_list all = {{{0}}, 0, "", "", 0}, list;
+    if (!variant) return true;
+    if (!is_word(variant, strlen(variant)))
+        return flis_fail(ctx, "variant \"%.60s\": wanted a word like fp16, bf16 or non_ema", variant);
+    for (size_t i = 0; i < COUNT(parts); i++) {
+        if (find_part(path, folder, parts[i], variant)) return true;
+        list_part(&list, folder, parts[i]);
+        for (size_t k = 0; k < list.words; k++) add_word(&all, list.word[k], strlen(list.word[k]));
+    }
+    words_text(&all, words, sizeof words);
+    return flis_fail(ctx, "%s: variant %s: no part has it%s%s", folder, variant,
+                     all.words ? ": there are " : ": there are only plain weights", words);
 }
 
 /* A member of part/config.json: absent and null (which diffusers writes) mean `otherwise`. A list has one item for each
@@ -1996,10 +2276,10 @@ static bool rename_and_count(void *user, const char *name, char *out, size_t roo
 }
 
 /* The tensors of a part whose names depend on `key`, a number or the length of a list, which `expected` is. */
-static bool append_counted(flis_ctx *ctx, flis_file *file, const char *folder, const char *part, const char *key,
-                           size_t expected, counted_names *names)
+static bool append_counted(flis_ctx *ctx, flis_file *file, const char *folder, const char *part, const char *variant,
+                           const char *key, size_t expected, counted_names *names)
 {
-    if (!append_part(ctx, file, folder, part, rename_and_count, names)) return false;
+    if (!append_part(ctx, file, folder, part, variant, rename_and_count, names)) return false;
     return !names->found || names->found == expected ||
            flis_fail(ctx, "%s%s%s/config.json: %s: got %zu%s, wanted %zu, which the weights have", folder,
                      path_ends(folder, "/") ? "" : "/", part, key, expected,
@@ -2008,7 +2288,7 @@ static bool append_counted(flis_ctx *ctx, flis_file *file, const char *folder, c
 
 /* unet/, vae/ and text_encoder/ with their config.json: what shapes do not determine becomes metadata. diffusers calls the
    number of heads attention_head_dim. SPEC 10.3. */
-static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder)
+static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder, const char *variant)
 {
     check_index(ctx, folder);
     flis_json *unet = read_config(ctx, folder, CONFIG_UNET.path, true);
@@ -2039,20 +2319,21 @@ static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder)
     flis_json_free(vae);
     flis_json_free(text);
     return flis_ok(ctx) &&
-           append_counted(ctx, file, folder, "unet", "layers_per_block", unet_names.names.blocks, &unet_names) &&
-           append_counted(ctx, file, folder, "vae", "block_out_channels", vae_names.names.levels, &vae_names) &&
-           append_part(ctx, file, folder, "text_encoder", flis_clip_rename, NULL);
+           append_counted(ctx, file, folder, "unet", variant, "layers_per_block", unet_names.names.blocks,
+                          &unet_names) &&
+           append_counted(ctx, file, folder, "vae", variant, "block_out_channels", vae_names.names.levels,
+                          &vae_names) &&
+           append_part(ctx, file, folder, "text_encoder", variant, flis_clip_rename, NULL);
 }
 
-/* What torch.save writes, whatever its name: a zip file, or (before 1.6) a pickle of a ten-byte number. */
+/* What torch.save writes, whatever its name: a zip file, a pickle, or a tar archive. A name alone counts where the bytes
+   say nothing. */
 static bool is_checkpoint(const char *path)
 {
-    char head[4] = {0};
-    FILE *stream = fopen(path, "rb");
-    const bool read = stream && fread(head, 1, 4, stream) == 4;
-    if (stream) fclose(stream);
-    return path_ends(path, ".ckpt") || path_ends(path, ".pt") || path_ends(path, ".pth") || path_ends(path, ".bin") ||
-           (read && (memcmp(head, "PK\3\4", 4) == 0 || memcmp(head, "\x80\2\x8a\n", 4) == 0));
+    const flis_kind kind = flis_file_kind(path);
+    if (kind == FLIS_KIND_ZIP || kind == FLIS_KIND_PICKLE || kind == FLIS_KIND_TAR) return true;
+    return kind == FLIS_KIND_UNKNOWN && !is_folder(path) &&
+           (path_ends(path, ".ckpt") || path_ends(path, ".pt") || path_ends(path, ".pth") || path_ends(path, ".bin"));
 }
 
 /* A path as a shell takes it: quoted where it holds more than letters, digits and ._-/. */
@@ -2071,30 +2352,608 @@ static const char *shell_word(const char *path, char *out, size_t room)
     return out;
 }
 
-/* Which form a model has is decided by its name and by the files that are there, then its tensors are listed as one file's.
+/* ---- Names of other programs ------------------------------------------------------------------------------------- */
+
+#define UNET_PREFIX "model.diffusion_model."
+#define VAE_PREFIX "first_stage_model."
+#define TEXT_PREFIX "cond_stage_model.transformer.text_model."
+
+/* prefix + rest. */
+static bool any_below(const flis_file *file, const char *prefix, const char *rest)
+{
+    char name[128];
+    snprintf(name, sizeof name, "%s%s", prefix, rest);
+    return flis_file_any(file, name);
+}
+
+/* Whether a weight or bias is below the prefix: traces have the names of modules alone. */
+static bool has_weights(const flis_file *file, const char *prefix)
+{
+    for (size_t i = 0; i < file->count; i++) {
+        const char *name = file->entry[i].name;
+        if (strncmp(name, prefix, strlen(prefix)) == 0 && (path_ends(name, ".weight") || path_ends(name, ".bias")))
+            return true;
+    }
+    return false;
+}
+
+/* Gives the tensors under `prefix` the names that rename_tensor makes of the rest, or (NULL) `to` and the rest. */
+static bool move_names(flis_ctx *ctx, flis_file *file, const char *prefix, const char *to, flis_rename *rename_tensor,
+                       void *user)
+{
+    const size_t length = strlen(prefix);
+    for (size_t i = 0; i < file->count && flis_ok(ctx); i++) {
+        flis_entry *e = &file->entry[i];
+        char name[512];
+        if (strncmp(e->name, prefix, length) != 0) continue;
+        if (!rename_tensor) snprintf(name, sizeof name, "%s%.400s", to, e->name + length);
+        else if (!rename_tensor(user, e->name + length, name, sizeof name)) continue;
+        char *copy = copy_text(ctx, name, strlen(name));
+        if (!copy) return false;
+        free(e->name);
+        e->name = copy;
+    }
+    return flis_file_ready(ctx, file);
+}
+
+/* What diffusers' configuration would say, read from the names. */
+static void derive_diffusers(const flis_file *file, const char *prefix, flis_diffusers *d)
+{
+    char rest[64];
+    memset(d, 0, sizeof *d);
+    for (size_t i = 0; i < 64; i++) {
+        snprintf(rest, sizeof rest, "down_blocks.0.resnets.%zu.", i);
+        if (any_below(file, prefix, rest)) d->blocks = i + 1;
+    }
+    for (size_t i = 0; i < FLIS_MAX_LEVELS; i++) {
+        snprintf(rest, sizeof rest, "up_blocks.%zu.attentions.", i);
+        d->up_attention[i] = any_below(file, prefix, rest);
+        snprintf(rest, sizeof rest, "decoder.up_blocks.%zu.", i);
+        if (any_below(file, prefix, rest)) d->levels = i + 1;
+        snprintf(rest, sizeof rest, "encoder.down_blocks.%zu.", i);
+        if (any_below(file, prefix, rest)) d->levels = i + 1;
+    }
+}
+
+/* The U-Net under a prefix, in the checkpoint's names or in diffusers'. A ControlNet has no up_blocks. SPEC 10.4. */
+static bool take_unet(flis_ctx *ctx, flis_file *file, const char *prefix)
+{
+    flis_diffusers names;
+    if (any_below(file, prefix, "down_blocks.") && any_below(file, prefix, "up_blocks.")) {
+        derive_diffusers(file, prefix, &names);
+        return move_names(ctx, file, prefix, NULL, flis_unet_rename, &names);
+    }
+    if (!any_below(file, prefix, "input_blocks.") || !any_below(file, prefix, "output_blocks.")) return false;
+    return !*prefix || strcmp(prefix, UNET_PREFIX) == 0 || move_names(ctx, file, prefix, UNET_PREFIX, NULL, NULL);
+}
+
+/* A bare name of an autoencoder's, or not. */
+static bool rename_bare_vae(void *names, const char *name, char *out, size_t room)
+{
+    static const char *const starts[] = {"encoder.", "decoder.", "quant_conv.", "post_quant_conv."};
+    for (size_t i = 0; i < COUNT(starts) && strlen(name) < 200; i++)
+        if (strncmp(name, starts[i], strlen(starts[i])) == 0) return flis_vae_rename(names, name, out, room);
+    return false;
+}
+
+/* The autoencoder under a prefix; its attention is called q, to_q or query. SPEC 10.4. */
+static bool take_vae(flis_ctx *ctx, flis_file *file, const char *prefix)
+{
+    flis_diffusers names;
+    if (!any_below(file, prefix, "decoder.mid") && !any_below(file, prefix, "encoder.mid")) return false;
+    derive_diffusers(file, prefix, &names);
+    return move_names(ctx, file, prefix, NULL, rename_bare_vae, &names);
+}
+
+/* The text encoder under a prefix, with or without "text_model.". SPEC 10.4. */
+static bool take_text(flis_ctx *ctx, flis_file *file, const char *prefix)
+{
+    if (!any_below(file, prefix, "text_model.embeddings.") && !any_below(file, prefix, "embeddings.token_embedding."))
+        return false;
+    return move_names(ctx, file, prefix, NULL, flis_clip_rename, NULL);
+}
+
+/* A bare U-Net in the checkpoint's names. */
+static bool rename_bare_unet(void *unused, const char *name, char *out, size_t room)
+{
+    static const char *const starts[] = {"time_embed.", "input_blocks.", "middle_block.", "output_blocks.", "out."};
+    (void)unused;
+    for (size_t i = 0; i < COUNT(starts); i++)
+        if (strncmp(name, starts[i], strlen(starts[i])) == 0)
+            return snprintf(out, room, "%s%.400s", UNET_PREFIX, name) > 0;
+    return false;
+}
+
+/* "module." and "_orig_mod." are what PyTorch's wrappers put before every name. */
+static bool drop_wrappers(flis_ctx *ctx, flis_file *file)
+{
+    static const char *const wrappers[] = {"module.", "_orig_mod.", "state_dict."};
+    for (size_t i = 0, rounds = 0; i < COUNT(wrappers) && rounds < 4; i++) {
+        const size_t length = strlen(wrappers[i]);
+        size_t with = 0;
+        while (with < file->count && strncmp(file->entry[with].name, wrappers[i], length) == 0) with++;
+        if (!with || with < file->count) continue;
+        if (!move_names(ctx, file, wrappers[i], "", NULL, NULL)) return false;
+        i = (size_t)-1; /* one may wrap another */
+        rounds++;
+    }
+    return true;
+}
+
+/* The first prefix that has the part. */
+static bool take_part(flis_ctx *ctx, flis_file *file, bool (*take)(flis_ctx *ctx, flis_file *file, const char *prefix),
+                      const char *const *prefixes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (take(ctx, file, prefixes[i])) return true;
+    return false;
+}
+
+/* Gives the tensors of one file the checkpoint's names, where it has those of another program: of each part the first
+   prefix that has it. A name without any prefix counts only in a file of one part. SPEC 10.4. */
+static bool checkpoint_names(flis_ctx *ctx, flis_file *file)
+{
+    static const char *const unet[] = {"model.diffusion_model.", "diffusion_model.", "unet."};
+    static const char *const vae[] = {"first_stage_model.", "vae."};
+    static const char *const text[] = {"cond_stage_model.transformer.",
+                                       "cond_stage_model.clip_l.transformer.",
+                                       "text_encoders.clip_l.transformer.",
+                                       "clip_l.transformer.",
+                                       "clip_l.",
+                                       "text_encoder.",
+                                       "te."};
+    if (!drop_wrappers(ctx, file)) return false;
+    const bool has_unet = take_part(ctx, file, take_unet, unet, COUNT(unet)),
+               has_vae = take_part(ctx, file, take_vae, vae, COUNT(vae)),
+               has_text = take_part(ctx, file, take_text, text, COUNT(text));
+    if (has_unet || has_vae || has_text || !flis_ok(ctx)) return flis_ok(ctx);
+    if ((has_weights(file, "input_blocks.") || has_weights(file, "down_blocks.")) && take_unet(ctx, file, ""))
+        move_names(ctx, file, "", NULL, rename_bare_unet, NULL);
+    else if (!((has_weights(file, "decoder.") || has_weights(file, "encoder.")) && take_vae(ctx, file, "")))
+        take_text(ctx, file, "");
+    return flis_ok(ctx);
+}
+
+/* ---- What a file of tensors is ----------------------------------------------------------------------------------- */
+
+/* A tensor whose name starts and contains so shows what the file is; the first row that fits counts. */
+static const struct {
+    const char *start, *piece, *what;
+} TENSOR_MARKS[] = {
+#define LORA "low-rank changes to another model's weights, which flis does not apply)"
+    {"", ".dora_scale", "a DoRA (" LORA},
+    {"", ".hada_w1", "a LoHa of LyCORIS (" LORA},
+    {"", ".lokr_w", "a LoKr of LyCORIS (" LORA},
+    {"", ".oft_", "an OFT adapter (changes to another model's weights, which flis does not apply)"},
+    {"lora_", "", "a LoRA (" LORA},
+    {"", "lora_A.", "a LoRA (" LORA},
+    {"", "lora_B.", "a LoRA (" LORA},
+    {"", "lora_up.", "a LoRA (" LORA},
+    {"", "lora_down.", "a LoRA (" LORA},
+    {"", "lora.up.", "a LoRA (" LORA},
+    {"", "lora.down.", "a LoRA (" LORA},
+    {"", "lora_linear_layer.", "a LoRA (" LORA},
+    {"lycoris_", "", "a LyCORIS adapter (" LORA},
+#undef LORA
+    {"lllite_", "", "a ControlNet-LLLite"},
+    {"control_model.", "", "a ControlNet"},
+    {"control_", "input_hint_block.", "a ControlNet"},
+    {"", "input_hint_block.", "a ControlNet"},
+    {"", "controlnet_cond_embedding.", "a ControlNet"},
+    {"", "controlnet_down_blocks.", "a ControlNet"},
+    {"zero_convs.", "", "a ControlNet"},
+    {"adapter.", "", "a T2I-Adapter"},
+    {"body.0.block", "", "a T2I-Adapter"},
+    {"body.0.in_conv", "", "a T2I-Adapter"},
+    {"image_proj.", "", "an IP-Adapter"},
+    {"ip_adapter.", "", "an IP-Adapter"},
+    {"", "motion_modules.", "a motion module of AnimateDiff"},
+    {"emb_params", "", "a textual-inversion embedding (a word's features, not a model)"},
+    {"string_to_param", "", "a textual-inversion embedding (a word's features, not a model)"},
+    {"320.", ".linear", "a hypernetwork"},
+    {"640.", ".linear", "a hypernetwork"},
+    {"768.", ".linear", "a hypernetwork"},
+    {"1280.", ".linear", "a hypernetwork"},
+    {"concept_embeds", "", "the safety checker of Stable Diffusion"},
+    {"special_care_embeds", "", "the safety checker of Stable Diffusion"},
+    {"vision_model.", "", "CLIP's image encoder"},
+    {"visual.", "", "an OpenCLIP model"},
+    {"conv_first.", "", "an upscaler (ESRGAN)"},
+    {"model.0.weight", "", "an upscaler (ESRGAN)"},
+    {"model.1.sub.", "", "an upscaler (ESRGAN)"},
+    {"RRDB_trunk.", "", "an upscaler (ESRGAN)"},
+    {"decoder.layers.", "", "a tiny autoencoder (TAESD), which flis does not compute"},
+    {"taesd_", "", "a tiny autoencoder (TAESD), which flis does not compute"},
+    {"shared.weight", "", "a T5 text encoder"},
+    {"encoder.block.0.layer.", "", "a T5 text encoder"},
+    {"conditioner.embedders.", "", "Stable Diffusion XL"},
+    {"cond_stage_model.model.", "", "Stable Diffusion 2"},
+    {"step.", "", "a trace of flis"},
+};
+
+static const char *mark_of(const flis_file *file)
+{
+    for (size_t row = 0; row < COUNT(TENSOR_MARKS); row++)
+        for (size_t i = 0; i < file->count; i++) {
+            const char *name = file->entry[i].name;
+            if (strncmp(name, TENSOR_MARKS[row].start, strlen(TENSOR_MARKS[row].start)) == 0 &&
+                strstr(name, TENSOR_MARKS[row].piece))
+                return TENSOR_MARKS[row].what;
+        }
+    return NULL;
+}
+
+/* diffusers' embeddings are a single tensor under the word's name; those for Stable Diffusion XL are clip_l and clip_g. */
+static bool is_embedding(const flis_file *file)
+{
+    const flis_entry *e = file->count ? &file->entry[0] : NULL;
+    if (flis_file_find(file, "clip_l") || flis_file_find(file, "clip_g")) return file->count <= 2;
+    if (file->count != 1 || e->rank < 1 || e->rank > 2 || !strcmp(e->name, "x_T")) return false;
+    const uint64_t width = e->shape[e->rank - 1];
+    return width == 768 || width == 1024 || width == 1280;
+}
+
+/* Judged by the names of tensors. SPEC 13.2. */
+const char *flis_model_lacks(const flis_file *file)
+{
+    static const char *const lacks[8] = {
+        "no model that flis knows",
+        "a text encoder alone",
+        "a U-Net alone",
+        "a text encoder and a U-Net without an autoencoder (--vae takes one from another file)",
+        "an autoencoder alone (--vae takes it in place of a model's own)",
+        "a text encoder and an autoencoder without a U-Net",
+        "a U-Net and an autoencoder without a text encoder",
+        NULL, /* all */
+    };
+    static const char ema[] =
+        "the averaged weights alone (model_ema.*) of a checkpoint, which bin/ckpt2safetensors --ema "
+        "takes";
+    if (!file) return NULL;
+    if (!file->count) return "a file without tensors";
+    const bool text = flis_file_any(file, TEXT_PREFIX), unet = flis_file_any(file, UNET_PREFIX),
+               vae = flis_file_any(file, VAE_PREFIX);
+    if (!unet && flis_file_any(file, "model_ema.")) return ema;
+    const char *trained = flis_file_metadata(file, "flis.trained");
+    if (unet && !text && !vae && trained && strcmp(trained, "segmenter") == 0) return "a segmenter of bin/train";
+    if (text + unet + vae == 3) return NULL;
+    const char *mark = mark_of(file);
+    if (mark) return mark;
+    if (is_embedding(file)) return "a textual-inversion embedding (a word's features, not a model)";
+    return lacks[text + 2 * unet + 4 * vae];
+}
+
+/* The sentence of a loader that finds nothing of its part. SPEC 13.2. */
+bool flis_fail_no_part(flis_ctx *ctx, const flis_file *file, const char *part, const char *tensor)
+{
+    static const char *const prefixes[] = {UNET_PREFIX, VAE_PREFIX, TEXT_PREFIX};
+    const char *lacks = flis_model_lacks(file);
+    for (size_t i = 0; i < COUNT(prefixes); i++) /* of a part that is there in pieces nothing more is known */
+        if (strncmp(tensor, prefixes[i], strlen(prefixes[i])) == 0 && flis_file_any(file, prefixes[i])) lacks = NULL;
+    return flis_fail(ctx, "%s: no %s in it: %s is missing%s%s", file->path, part, tensor, lacks ? "; the file is " : "",
+                     lacks ? lacks : "");
+}
+
+/* ---- Opening a model --------------------------------------------------------------------------------------------- */
+
+/* Whether a word occurs in bytes that no NUL ends. */
+static bool has_word(const unsigned char *bytes, size_t length, const char *word)
+{
+    const size_t n = strlen(word);
+    for (size_t i = 0; i + n <= length; i++)
+        if (memcmp(bytes + i, word, n) == 0) return true;
+    return false;
+}
+
+/* What a text in place of weights is: by its ending, by a word in it, or because all of its beginning prints. */
+static const char *text_kind(const char *path, const unsigned char *head, size_t length)
+{
+    if (has_word(head, length, "text_label_mapping")) return "a layout";
+    if (has_word(head, length < 64 ? length : 64, "#version")) return "a vocabulary";
+    if (length > 2 && head[0] == 'P' && head[1] >= '1' && head[1] <= '6' && (head[2] == '\n' || head[2] == ' '))
+        return "a PGM or PPM picture";
+    if (path_ends(path, ".yaml") || path_ends(path, ".yml"))
+        return "a YAML configuration (the weights are in another file)";
+    for (size_t i = 0; i < length; i++)
+        if ((head[i] < ' ' && head[i] != '\t' && head[i] != '\r' && head[i] != '\n') || head[i] == 0x7F) return NULL;
+    return length ? "a text file" : NULL;
+}
+
+/* "X: is …, wanted …", of a file whose first bytes show what it is; false also where they do not. */
+static bool fail_kind(flis_ctx *ctx, const char *path, const void *head, size_t length, const char *wanted)
+{
+    const flis_kind kind = flis_kind_of(head, length);
+    const char *text = kind == FLIS_KIND_JSON || kind == FLIS_KIND_UNKNOWN ? text_kind(path, head, length) : NULL;
+    const char *what = kind == FLIS_KIND_JSON && text && strcmp(text, "a layout") != 0 ? flis_kind_text(kind) : text;
+    char word[PATH_ROOM], json[80] = "";
+    if (kind == FLIS_KIND_SAFETENSORS || kind == FLIS_KIND_EMPTY) return false;
+    if (kind == FLIS_KIND_ZIP || kind == FLIS_KIND_PICKLE || kind == FLIS_KIND_TAR)
+        return flis_fail(ctx,
+                         "%s: a PyTorch checkpoint must be converted first: bin/ckpt2safetensors %s OUT.safetensors",
+                         path, shell_word(path, word, sizeof word));
+    if (kind == FLIS_KIND_JSON && what != text)
+        snprintf(json, sizeof json, ": %.*s%s", (int)(length < 60 ? length : 60), (const char *)head,
+                 length < 60 ? "" : "...");
+    for (char *at = json; *at; at++)
+        if (*at == '\n' || *at == '\r' || *at == '\t') *at = ' ';
+    if (!what) what = flis_kind_text(kind);
+    if (what) flis_fail(ctx, "%s: is %s%s, wanted %s", path, what, json, wanted);
+    return what != NULL;
+}
+
+/* The folder of a Hugging Face cache, models--OWNER--NAME, has the commits of a model in snapshots/ and the name of the
+   current one in refs/main. out: the folder to open. SPEC 10.3. */
+static bool hub_snapshot(flis_ctx *ctx, const char *path, char *out)
+{
+    char refs[PATH_ROOM], snapshots[PATH_ROOM], commit[64] = "";
+    FILE *file = NULL;
+    if (readable(path_in(refs, path, strlen(path), "refs/main"))) file = fopen(refs, "rb");
+    size_t length = file ? fread(commit, 1, sizeof commit - 1, file) : 0;
+    if (file) fclose(file);
+    while (length && strchr(" \r\n", commit[length - 1])) commit[--length] = 0;
+    path_in(snapshots, path, strlen(path), "snapshots");
+    if (!is_word(commit, length)) {
+        if (is_folder(snapshots))
+            flis_fail(ctx, "%s: is a folder of the Hugging Face cache without refs/main: give one of the folders in %s",
+                      path, snapshots);
+        return false;
+    }
+    path_in(out, snapshots, strlen(snapshots), commit);
+    if (HAVE_POSIX && !is_folder(out)) {
+        flis_fail(ctx, "%s: is a folder of the Hugging Face cache, whose refs/main names %s, which is not there", path,
+                  out);
+        return false;
+    }
+    return true;
+}
+
+/* The first of the names that vocabularies have. SPEC 2.8. */
+bool flis_vocab_find(const char *folder, char *out, size_t room)
+{
+    static const char *const names[] = {"merges.txt", "tokenizer.json", "vocab.txt", "bpe_simple_vocab_16e6.txt",
+                                        "bpe_simple_vocab_16e6.txt.gz"};
+    flis_ctx quiet = FLIS_CTX_PLAIN;
+    char snapshot[PATH_ROOM], path[PATH_ROOM];
+    if (!folder || !*folder || !out) return false;
+    if (hub_snapshot(&quiet, folder, snapshot)) folder = snapshot;
+    for (int below = 0; below < 2; below++)
+        for (size_t i = 0; i < COUNT(names); i++) {
+            part_file(path, folder, below ? "tokenizer" : "", names[i]);
+            if (!readable(path) || is_folder(path) || strlen(path) >= room) continue;
+            strcpy(out, path);
+            return true;
+        }
+    return false;
+}
+
+static bool has_part(const char *folder, const char *part)
+{
+    char path[PATH_ROOM];
+    return readable(part_file(path, folder, part, "config.json"));
+}
+
+/* What a folder that is no diffusers folder is. */
+static void fail_folder(flis_ctx *ctx, const char *path)
+{
+    char config[PATH_ROOM];
+    part_list list;
+    memset(&list, 0, sizeof list);
+    each_name(path, see_name, &list);
+    if (!list.names) flis_fail(ctx, "%s: is an empty folder, wanted a model", path);
+    else if (readable(path_in(config, path, strlen(path), "model_index.json")))
+        flis_fail(ctx,
+                  "%s: is a diffusers folder without unet/, vae/ and text_encoder/ (a download of some files only?)",
+                  path);
+    else if (readable(path_in(config, path, strlen(path), "config.json")))
+        flis_fail(ctx, "%s: is one part of a diffusers folder, wanted the folder above it, or the weights' file", path);
+    else
+        flis_fail(
+            ctx,
+            "%s: is a folder without unet/, vae/ or text_encoder/, wanted a diffusers folder or the file of a model",
+            path);
+}
+
+/* A folder that lacks a part altogether. */
+static bool check_folder(flis_ctx *ctx, const char *folder)
+{
+    static const char *const parts[] = {"unet", "vae", "text_encoder"};
+    for (size_t i = 0; i < COUNT(parts); i++)
+        if (!has_part(folder, parts[i]))
+            return flis_fail(ctx,
+                             "%s: has no %s/config.json, wanted a diffusers folder with unet/, vae/ and text_encoder/",
+                             folder, parts[i]);
+    return true;
+}
+
+/* JSON in place of a model: what it belongs to. False: it is no JSON. */
+static bool fail_json(flis_ctx *ctx, const char *path)
+{
+    if (flis_file_kind(path) != FLIS_KIND_JSON) return false;
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const int folder = slash ? (int)(slash - path) : 0;
+    if (strcmp(name, "model_index.json") == 0)
+        return flis_fail(ctx, "%s: is the index of a diffusers folder, wanted the folder: %.*s", path,
+                         slash ? folder : 1, slash ? path : "."),
+               true;
+    if (strcmp(name, "config.json") == 0)
+        return flis_fail(ctx,
+                         "%s: is a configuration, wanted the model that it belongs to: the weights' file, or the "
+                         "diffusers folder",
+                         path),
+               true;
+    return false;
+}
+
+/* An index of shards, in either spelling of a variant. */
+static bool is_index(const char *path)
+{
+    return path_ends(path, ".index.json") || (path_ends(path, ".json") && strstr(path, ".safetensors.index."));
+}
+
+/* Which form a model has is decided by its bytes and by the files that are there, then its tensors are listed as one file's.
    SPEC 10.3. */
 flis_file *flis_model_open(flis_ctx *ctx, const char *path)
 {
-    char config[PATH_ROOM], word[PATH_ROOM];
-    if (!named(ctx, path, "model: its path")) return NULL;
-    if (is_checkpoint(path)) {
-        flis_fail(ctx, "%s: a PyTorch checkpoint must be converted first: bin/ckpt2safetensors %s OUT.safetensors",
-                  path, shell_word(path, word, sizeof word));
-        return NULL;
+    return flis_model_open_with(ctx, path, NULL);
+}
+
+/* Appends the tensors of a model, whatever its form. *folder: it is a diffusers folder. */
+static bool append_model(flis_ctx *ctx, flis_file *file, const char *path, const char *variant, bool *folder)
+{
+    char word[PATH_ROOM];
+    if (is_checkpoint(path))
+        return flis_fail(ctx,
+                         "%s: a PyTorch checkpoint must be converted first: bin/ckpt2safetensors %s OUT.safetensors",
+                         path, shell_word(path, word, sizeof word));
+    *folder = has_part(path, "unet") || has_part(path, "vae") || has_part(path, "text_encoder");
+    if (*folder)
+        return check_folder(ctx, path) && check_variant(ctx, path, variant) &&
+               append_folder(ctx, file, path, variant) && flis_file_ready(ctx, file);
+    if (is_folder(path)) {
+        if (flis_ok(ctx)) fail_folder(ctx, path);
+        return false;
     }
-    flis_file *file = flis_file_new(ctx, path);
-    if (!file) return NULL;
-    const bool folder =
-        !path_ends(path, ".index.json") && (readable(path_in(config, path, strlen(path), "unet/config.json")) ||
-                                            readable(path_in(config, path, strlen(path), "vae/config.json")) ||
-                                            readable(path_in(config, path, strlen(path), "text_encoder/config.json")));
-    if (folder) append_folder(ctx, file, path);
-    else if (path_ends(path, ".index.json")) append_index(ctx, file, path, NULL, NULL);
-    else flis_file_append(ctx, file, path, NULL, NULL);
-    flis_file_ready(ctx, file);
+    if (variant) return flis_fail(ctx, "%s: is one file, which has no variants: got the variant %.60s", path, variant);
+    if (is_index(path)) append_index(ctx, file, path, NULL, NULL);
+    else if (!fail_json(ctx, path)) flis_file_append(ctx, file, path, NULL, NULL);
+    return flis_ok(ctx) && flis_file_ready(ctx, file) && checkpoint_names(ctx, file);
+}
+
+/* Drops the tensors under a prefix. The files that hold them stay open. */
+static void drop_tensors(flis_file *file, const char *prefix, bool others)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < file->count; i++) {
+        const bool below = strncmp(file->entry[i].name, prefix, strlen(prefix)) == 0;
+        if (below != others) {
+            free(file->entry[i].name);
+            free(file->entry[i].other);
+        } else file->entry[kept++] = file->entry[i];
+    }
+    file->count = kept;
+}
+
+/* The autoencoder's tensors and metadata of `from` in place of those of `file`; from is closed. SPEC 10.3. */
+static bool replace_vae(flis_ctx *ctx, flis_file *file, flis_file *from)
+{
+    static const char *const keys[] = {"vae.scale_factor", "vae.norm_num_groups"};
+    flis_entry *entries = realloc(file->entry, (file->count + from->count + 1) * sizeof *entries);
+    if (entries) file->entry = entries;
+    flis_shard *shards = realloc(file->shard, (file->shards + from->shards + 1) * sizeof *shards);
+    if (shards) file->shard = shards;
+    if (!entries || !shards) flis_fail(ctx, "out of memory: %zu tensors", file->count + from->count);
+    for (size_t k = 0; k < COUNT(keys) && flis_ok(ctx); k++) {
+        const char *value = flis_file_metadata(from, keys[k]), *own = flis_file_metadata(file, keys[k]);
+        if (value && k == 0 &&
+            flis_file_number(ctx, from, keys[0], false, 0) != flis_file_number(ctx, file, keys[0], false, 0.18215))
+            flis_warn(ctx, "%s: vae.scale_factor %.40s, the model's is %.40s: its own is taken", from->path, value,
+                      own ? own : "0.18215");
+        for (size_t i = 0; value && i < file->metadata_count; i++)
+            if (strcmp(file->metadata[2 * i], keys[k]) == 0) {
+                char *copy = copy_text(ctx, value, strlen(value));
+                free(file->metadata[2 * i + 1]);
+                file->metadata[2 * i + 1] = copy ? copy : copy_text(ctx, "", 0);
+                value = NULL;
+            }
+        if (value) flis_file_set_metadata(ctx, file, keys[k], value);
+    }
+    if (flis_ok(ctx)) {
+        drop_tensors(file, VAE_PREFIX, false);
+        for (size_t i = 0; i < from->count; i++) {
+            from->entry[i].shard += file->shards;
+            file->entry[file->count++] = from->entry[i];
+        }
+        if (from->shards) memcpy(file->shard + file->shards, from->shard, from->shards * sizeof *from->shard);
+        file->shards += from->shards;
+        from->count = from->shards = 0; /* they belong to `file` now */
+    }
+    flis_file_close(from);
+    return flis_ok(ctx) && flis_file_ready(ctx, file);
+}
+
+/* What the file says of itself, and what lies beside it, must be a model that is computed here. */
+static bool check_opened(flis_ctx *ctx, const flis_file *file, const char *path, bool folder)
+{
     if (!ctx->dry && flis_model_check(ctx, file) && !folder) check_yaml(ctx, path);
-    if (flis_ok(ctx) && folder) check_folder_weights(ctx, file, path);
-    if (flis_ok(ctx)) return file;
+    return flis_ok(ctx) && (!folder || check_folder_weights(ctx, file, path));
+}
+
+/* Which form a model has is decided by its bytes and by the files that are there, then its tensors are listed as one
+   file's; another file's autoencoder comes last. SPEC 10.3. */
+flis_file *flis_model_open_with(flis_ctx *ctx, const char *path, const flis_choice *choice)
+{
+    char snapshot[PATH_ROOM];
+    const char *variant = choice ? choice->variant : NULL, *vae = choice ? choice->vae : NULL;
+    if (!named(ctx, path, "model: its path")) return NULL;
+    bool folder = false;
+    const char *from = hub_snapshot(ctx, path, snapshot) ? snapshot : path;
+    flis_file *file = flis_file_new(ctx, path), *other = NULL;
+    if (file && append_model(ctx, file, from, variant, &folder) && check_opened(ctx, file, from, folder)) {
+        if (!vae || ((other = flis_vae_open(ctx, vae)) != NULL && replace_vae(ctx, file, other))) return file;
+    }
+    flis_file_close(file);
+    return NULL;
+}
+
+/* The autoencoder's folder of diffusers: "" within a vae/, or "vae" within the folder of a whole model. */
+static bool append_vae_folder(flis_ctx *ctx, flis_file *file, const char *folder, const char *part)
+{
+    const char *where = *part ? part : "."; /* within sentences */
+    config_file rows = CONFIG_VAE;
+    char path[PATH_ROOM];
+    flis_diffusers names = {.levels = 4};
+    if (!*part) rows.path = "config.json";
+    part_file(path, folder, part, "config.json");
+    flis_json *json = read_config(ctx, folder, rows.path, true);
+    const flis_json *widths = list_in(ctx, folder, where, json, "block_out_channels", FLIS_NUMBER);
+    if (widths) names.levels = widths->count;
+    if (json && flis_json_get(json, "scaling_factor"))
+        set_number(ctx, file, "vae.scale_factor", number_in(ctx, folder, where, json, "scaling_factor", 0.18215));
+    if (json && flis_json_get(json, "norm_num_groups"))
+        set_number(ctx, file, "vae.norm_num_groups", number_in(ctx, folder, where, json, "norm_num_groups", 32));
+    if (flis_ok(ctx) && check_config(ctx, folder, &rows, json) &&
+        append_part(ctx, file, folder, part, NULL, rename_bare_vae, &names) && flis_file_ready(ctx, file))
+        check_against_weights(ctx, file, path, &rows, json);
+    flis_json_free(json);
+    return flis_ok(ctx);
+}
+
+/* Stable Diffusion XL's autoencoder has the shapes of v1's, but other latents. */
+static bool check_vae(flis_ctx *ctx, const flis_file *file, const char *path)
+{
+    const double factor = flis_file_number(ctx, file, "vae.scale_factor", false, 0.18215);
+    const char *lacks = flis_model_lacks(file);
+    if (!flis_file_any(file, VAE_PREFIX))
+        return flis_fail(ctx, "%s: is %s, wanted an autoencoder", path,
+                         lacks ? lacks : "a file without an autoencoder");
+    if (flis_file_any(file, "conditioner.embedders."))
+        return flis_fail(ctx,
+                         "%s: is Stable Diffusion XL, whose latents are others; wanted the autoencoder of Stable "
+                         "Diffusion v1",
+                         path);
+    if (fabs(factor - 0.13025) > 1e-9) return flis_ok(ctx);
+    return flis_fail(ctx,
+                     "%s: scale factor 0.13025: is the autoencoder of Stable Diffusion XL, whose latents are others; "
+                     "wanted one of Stable Diffusion v1",
+                     path);
+}
+
+/* A whole model's autoencoder, or one alone, from a file or a folder. SPEC 10.3. */
+flis_file *flis_vae_open(flis_ctx *ctx, const char *path)
+{
+    char snapshot[PATH_ROOM], config[PATH_ROOM];
+    if (!named(ctx, path, "autoencoder: its path")) return NULL;
+    const char *from = hub_snapshot(ctx, path, snapshot) ? snapshot : path;
+    flis_file *file = flis_file_new(ctx, path);
+    bool ok = false, folder = false;
+    if (file && has_part(from, "vae")) ok = append_vae_folder(ctx, file, from, "vae");
+    else if (file && is_folder(from) && readable(path_in(config, from, strlen(from), "config.json")))
+        ok = append_vae_folder(ctx, file, from, "");
+    else if (file) ok = append_model(ctx, file, from, NULL, &folder);
+    if (ok && check_vae(ctx, file, path)) {
+        drop_tensors(file, VAE_PREFIX, true);
+        return file;
+    }
     flis_file_close(file);
     return NULL;
 }
@@ -2183,7 +3042,7 @@ bool flis_load_visit(flis_ctx *ctx, void *user, const char *name, flis_param *pa
         return true;
     }
     if (entry->dtype > FLIS_BF16) {
-        problem(ctx, loader, "%s: got dtype %s, wanted F64, F32, F16 or BF16", name, flis_dtype_name(entry->dtype));
+        problem(ctx, loader, "%s: got dtype %.40s, wanted F64, F32, F16 or BF16", name, flis_entry_dtype(entry));
         return true;
     }
     if (loader->bad > loader->nonfinite || ctx->dry)
@@ -3346,6 +4205,28 @@ const char *flis_dtype_name(flis_dtype dtype)
     return (unsigned)dtype < COUNT(DTYPES) ? DTYPES[dtype].name : "?";
 }
 
+/* The name of an entry's type, known or not. SPEC 10.1. */
+const char *flis_entry_dtype(const flis_entry *entry)
+{
+    return !entry ? "?" : entry->other ? entry->other : flis_dtype_name(entry->dtype);
+}
+
+/* Bits of one value of the format's types that flis does not compute with. */
+static const struct {
+    const char *name;
+    unsigned bits;
+} OTHER_DTYPES[] = {{"F8_E4M3", 8},     {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8},
+                    {"F8_E5M2FNUZ", 8}, {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6},
+                    {"U16", 16},        {"U32", 32},    {"U64", 64},    {"C64", 64}};
+
+/* Bits of one value; 0: nobody knows the type. */
+static unsigned bits_of(const flis_entry *entry)
+{
+    for (size_t i = 0; entry->other && i < COUNT(OTHER_DTYPES); i++)
+        if (strcmp(entry->other, OTHER_DTYPES[i].name) == 0) return OTHER_DTYPES[i].bits;
+    return 8 * (unsigned)flis_dtype_size(entry->dtype);
+}
+
 /* Number of values: the product of the shape, 1 for a scalar. SPEC 10.1. */
 uint64_t flis_entry_count(const flis_entry *entry)
 {
@@ -3425,7 +4306,8 @@ static bool read_shape(flis_ctx *ctx, const char *path, const flis_json *json, f
     if (shape->count > FLIS_MAX_DIMS)
         return flis_fail(ctx, "%s: tensor \"%.200s\": got %zu dimensions, wanted at most %d", path, entry->name,
                          shape->count, FLIS_MAX_DIMS);
-    uint64_t bytes = flis_dtype_size(entry->dtype);
+    const unsigned bits = bits_of(entry);
+    uint64_t bytes = bits % 8 ? 1 : bits / 8; /* of less than a byte: values, until the end */
     entry->rank = (int)shape->count;
     for (size_t i = 0; i < shape->count; i++) {
         if (!flis_json_u64(&shape->item[i], &entry->shape[i]))
@@ -3436,7 +4318,8 @@ static bool read_shape(flis_ctx *ctx, const char *path, const flis_json *json, f
                              path, entry->name, (unsigned long long)(entry->end - entry->begin));
         bytes *= entry->shape[i];
     }
-    if (entry->end < entry->begin || entry->end - entry->begin != bytes)
+    if (bits % 8) bytes = bytes / 8 * bits + (bytes % 8 * bits + 7) / 8;
+    if (entry->end < entry->begin || (bits && entry->end - entry->begin != bytes))
         return flis_fail(ctx, "%s: tensor \"%.200s\": got data_offsets [%llu, %llu], wanted a range of %llu bytes",
                          path, entry->name, (unsigned long long)entry->begin, (unsigned long long)entry->end,
                          (unsigned long long)bytes);
@@ -3458,14 +4341,11 @@ static bool read_entry(flis_ctx *ctx, const char *path, const flis_json *key, co
     const flis_json *dtype = flis_json_get(json, "dtype"), *offsets = flis_json_get(json, "data_offsets");
     int type = 0;
     while (type < DTYPE_COUNT && !(dtype && is_string(dtype, DTYPES[type].name))) type++;
-    if (type == DTYPE_COUNT)
-        return flis_fail(
-            ctx, "%s: tensor \"%.200s\": got dtype %.40s, wanted one of F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL", path,
-            entry->name,
-            !dtype || dtype->type != FLIS_STRING     ? flis_json_got(dtype)
-            : strlen(dtype->string) != dtype->length ? "with a NUL character"
-                                                     : dtype->string);
-    entry->dtype = (flis_dtype)type;
+    if (!dtype || dtype->type != FLIS_STRING || strlen(dtype->string) != dtype->length)
+        return flis_fail(ctx, "%s: tensor \"%.200s\": got dtype %.40s, wanted a name like F32", path, entry->name,
+                         dtype && dtype->type == FLIS_STRING ? "with a NUL character" : flis_json_got(dtype));
+    if (type == DTYPE_COUNT && !(entry->other = copy_text(ctx, dtype->string, dtype->length))) return false;
+    entry->dtype = type == DTYPE_COUNT ? FLIS_OTHER : (flis_dtype)type; /* refused only where it is read */
     if (!offsets || offsets->type != FLIS_ARRAY || offsets->count != 2 ||
         !flis_json_u64(&offsets->item[0], &entry->begin) || !flis_json_u64(&offsets->item[1], &entry->end))
         return flis_fail(ctx, "%s: tensor \"%.200s\": data_offsets: got %.40s%s, wanted two non-negative integers",
@@ -3546,12 +4426,17 @@ static uint64_t little_endian(const unsigned char *bytes, int count)
     return value;
 }
 
-/* The length of the header that a file of `size` bytes begins with, checked. SPEC 10.1. */
-static bool header_length(flis_ctx *ctx, const char *path, const unsigned char head[8], uint64_t size, uint64_t *length)
+/* The length of the header that a file of `size` bytes begins with, checked; head: its first bytes, 8 or more. SPEC 10.1. */
+static bool header_length(flis_ctx *ctx, const char *path, const unsigned char *head, size_t got, uint64_t size,
+                          uint64_t *length)
 {
     const uint64_t left = size - 8;
     *length = little_endian(head, 8);
     if (*length <= LARGEST_HEADER && *length <= left) return true;
+    if (*length > left && *length <= LARGEST_HEADER && flis_kind_of(head, got) == FLIS_KIND_SAFETENSORS)
+        return flis_fail(ctx, "%s: cut short: got %llu bytes, wanted %llu for its header alone", path,
+                         (unsigned long long)size, (unsigned long long)*length + 8);
+    if (fail_kind(ctx, path, head, got, "a safetensors file") || !flis_ok(ctx)) return false;
     return flis_fail(ctx, "%s: not a safetensors file: its header would be %llu bytes, %s", path,
                      (unsigned long long)*length,
                      *length > left ? "more than the file has" : "wanted at most 100000000");
@@ -3560,18 +4445,19 @@ static bool header_length(flis_ctx *ctx, const char *path, const unsigned char h
 /* Opens one file and appends what its header lists. SPEC 10.1. */
 static bool read_shard(flis_ctx *ctx, flis_file *file, flis_shard *shard)
 {
-    unsigned char head[8];
+    unsigned char head[FLIS_KIND_BYTES];
     uint64_t length;
     const char *path = shard->path;
+    if (is_folder(path)) return flis_fail(ctx, "%s: is a folder, wanted a safetensors file", path);
     if (!(shard->stream = fopen(path, "rb"))) return flis_fail(ctx, "%s: cannot be opened", path);
-    const size_t got = fread(head, 1, 8, shard->stream);
+    const size_t got = fread(head, 1, sizeof head, shard->stream);
     if (ferror(shard->stream))
         return flis_fail(ctx, "%s: cannot be read: is it a folder?", path); /* which can be opened */
     if (SEEK64(shard->stream, 0, SEEK_END) != 0) return flis_fail(ctx, "%s: cannot be read from any place", path);
     int64_t size = TELL64(shard->stream);
     if (got < 8 || size < 8 || SEEK64(shard->stream, 8, SEEK_SET) != 0)
         return flis_fail(ctx, "%s: not a safetensors file: got %lld bytes, wanted 8 and more", path, (long long)size);
-    if (!header_length(ctx, path, head, (uint64_t)size, &length)) return false;
+    if (!header_length(ctx, path, head, got, (uint64_t)size, &length)) return false;
     char *text = flis_alloc(ctx, (size_t)length + 1, 1);
     if (text && fread(text, 1, (size_t)length, shard->stream) != length) flis_fail(ctx, "%s: cannot be read", path);
     shard->data = 8 + length;
@@ -3587,7 +4473,9 @@ static bool read_memory(flis_ctx *ctx, flis_file *file, flis_shard *shard)
     if (file->length < 8)
         return flis_fail(ctx, "%s: not a safetensors file: got %zu bytes, wanted 8 and more", shard->path,
                          file->length);
-    if (!header_length(ctx, shard->path, file->bytes, file->length, &length)) return false;
+    if (!header_length(ctx, shard->path, file->bytes, file->length < FLIS_KIND_BYTES ? file->length : FLIS_KIND_BYTES,
+                       file->length, &length))
+        return false;
     shard->data = 8 + length;
     return read_header(ctx, file, shard->path, (const char *)file->bytes + 8, (size_t)length,
                        file->length - 8 - length);
@@ -3688,7 +4576,10 @@ void flis_file_close(flis_file *file)
     if (!file) return;
     file_release(file);
     for (size_t i = 0; i < file->shards; i++) free(file->shard[i].path);
-    for (size_t i = 0; i < file->count; i++) free(file->entry[i].name);
+    for (size_t i = 0; i < file->count; i++) {
+        free(file->entry[i].name);
+        free(file->entry[i].other);
+    }
     for (size_t i = 0; i < 2 * file->metadata_count; i++) free(file->metadata[i]);
     free(file->metadata);
     free(file->entry);
@@ -3772,6 +4663,7 @@ static double value_from(const unsigned char *bytes, flis_dtype dtype)
     case FLIS_I8: return (double)(int8_t)u;
     case FLIS_U8:
     case FLIS_BOOL: return (double)u;
+    case FLIS_OTHER: break; /* read_pieces refuses it */
     }
     return 0;
 }
@@ -3788,6 +4680,10 @@ static bool read_pieces(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
         return false;
     const flis_shard *shard = &file->shard[entry->shard];
     const size_t size = flis_dtype_size(entry->dtype);
+    if (!size)
+        return flis_fail(
+            ctx, "%s: tensor \"%.200s\": got dtype %.40s, wanted one of F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL",
+            shard->path, entry->name, flis_entry_dtype(entry));
     const uint64_t at = shard->data + entry->begin;
     if (!file->bytes && !shard->stream) return flis_fail(ctx, "%s: its data was released", shard->path);
     if (!file->bytes && SEEK64(shard->stream, at, SEEK_SET) != 0)
@@ -3862,7 +4758,7 @@ bool flis_file_read_i64(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
 {
     if (entry->dtype == FLIS_F64 || entry->dtype == FLIS_F32 || entry->dtype == FLIS_F16 || entry->dtype == FLIS_BF16)
         return flis_fail(ctx, "%s: tensor \"%.200s\": got %s, wanted integers", file->path, entry->name,
-                         flis_dtype_name(entry->dtype));
+                         flis_entry_dtype(entry));
     return read_pieces(ctx, file, entry, take_i64, out);
 }
 
@@ -3871,7 +4767,7 @@ bool flis_file_read_u16(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
 {
     if (entry->dtype != FLIS_F16 && entry->dtype != FLIS_BF16)
         return flis_fail(ctx, "%s: tensor \"%.200s\": got %s, wanted F16 or BF16", file->path, entry->name,
-                         flis_dtype_name(entry->dtype));
+                         flis_entry_dtype(entry));
     return read_pieces(ctx, file, entry, take_u16, out);
 }
 
@@ -3880,7 +4776,7 @@ bool flis_file_read_u8(flis_ctx *ctx, flis_file *file, const flis_entry *entry, 
 {
     if (entry->dtype != FLIS_U8 && entry->dtype != FLIS_BOOL)
         return flis_fail(ctx, "%s: tensor \"%.200s\": got %s, wanted U8", file->path, entry->name,
-                         flis_dtype_name(entry->dtype));
+                         flis_entry_dtype(entry));
     return read_pieces(ctx, file, entry, take_u8, out);
 }
 

@@ -175,6 +175,18 @@ void flis_release(void *memory);
    (…safetensors.index.json); a diffusers folder (unet/, vae/, text_encoder/). Weights keep the type they have in the file
    where they are multiplied (F16 and BF16 stay 2 bytes), so a Stable Diffusion file of 2 GB takes 2 GB. */
 typedef struct flis_model flis_model;
+/* Which weights are taken where there is a choice. All NULL (or no flis_choice): none is made. The strings are borrowed for
+   the call. */
+typedef struct flis_choice {
+    /* Of a diffusers folder: "fp16" takes diffusion_pytorch_model.fp16.safetensors and model.fp16.safetensors (or their
+       shards) in every part that has them. An error where no part has them, and with a model of one file. NULL: the plain
+       files; where a part has none, its only variant, or of fp32, fp16 and bf16 the most precise, with a warning. */
+    const char *variant;
+    /* The autoencoder comes from here: a safetensors file (a whole model or an autoencoder alone), a diffusers folder, or
+       its vae/. The scale factor and the norms' groups that it states are taken with it; where it states none, the model's
+       stay. NULL: the model's own. */
+    const char *vae;
+} flis_choice;
 enum {
     FLIS_PART_TEXT = 1,    /* CLIP's text transformer */
     FLIS_PART_UNET = 2,    /* the U-Net */
@@ -189,6 +201,8 @@ enum {
    Errors: the file cannot be read or breaks a rule of its format; tensors are missing, misshaped or non-finite (each is
    reported to ctx->report). */
 flis_model *flis_model_load(flis_ctx *ctx, const char *path, unsigned parts);
+/* The same with a choice (NULL: none). */
+flis_model *flis_model_load_with(flis_ctx *ctx, const char *path, const flis_choice *choice, unsigned parts);
 /* The same from the bytes of one safetensors file; `name` is used in sentences. The bytes are borrowed until
    flis_model_free, or only for this call when parts include FLIS_PARTS_PAINT. */
 flis_model *flis_model_load_memory(flis_ctx *ctx, const char *name, const void *bytes, size_t length, unsigned parts);
@@ -198,10 +212,15 @@ void flis_model_free(flis_model **model);
 /* ---- Vocabulary -------------------------------------------------------------------------------------------------- */
 
 typedef struct flis_vocab flis_vocab;
-/* bpe_simple_vocab_16e6.txt, the same .gz, or a merges.txt; at most 48894 merges are used. The number of tokens is
-   512 + merges + 2; BOS is the last but one, EOS (also the padding) the last. path NULL: no merges, bytes alone. */
+/* bpe_simple_vocab_16e6.txt, the same .gz, a merges.txt, the tokenizer.json of a CLIP tokenizer, or a folder that has one of
+   them (tokenizer/); at most 48894 merges are used. The number of tokens is 512 + merges + 2; BOS is the last but one, EOS
+   (also the padding) the last. path NULL: no merges, bytes alone. Errors: another kind of file or of tokenizer; a
+   tokenizer.json whose ids are not those that its merges give. */
 flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path);
-/* The same from the text of a merges.txt; `name` is used in error sentences. */
+/* True if there is a vocabulary in a folder, or in its tokenizer/ (a diffusers folder, or its folder in a Hugging Face cache):
+   out gets the path of merges.txt, tokenizer.json, vocab.txt or bpe_simple_vocab_16e6.txt[.gz], the first that is there. */
+bool flis_vocab_find(const char *folder, char *out, size_t room);
+/* The same from the text of a merges.txt or a tokenizer.json; `name` is used in error sentences. */
 flis_vocab *flis_vocab_parse(flis_ctx *ctx, const char *name, const char *text, size_t length);
 void flis_vocab_free(flis_vocab *vocab);
 
@@ -764,12 +783,14 @@ typedef enum {
     FLIS_I16,
     FLIS_I8,
     FLIS_U8,
-    FLIS_BOOL
+    FLIS_BOOL,
+    FLIS_OTHER /* a type that flis does not compute with (F8_E4M3, U32…): listed, never read */
 } flis_dtype;
 
 typedef struct flis_entry {
     char *name;
     flis_dtype dtype;
+    char *other; /* FLIS_OTHER: the type's name in the header; else NULL */
     int rank;
     uint64_t shape[FLIS_MAX_DIMS];
     uint64_t begin, end; /* bytes, from the start of the data section */
@@ -798,6 +819,8 @@ struct flis_file {
 
 size_t flis_dtype_size(flis_dtype dtype);
 const char *flis_dtype_name(flis_dtype dtype); /* as safetensors writes it: "F32" */
+/* The same of an entry, whose type may be any; "?" for NULL. */
+const char *flis_entry_dtype(const flis_entry *entry);
 /* Number of values of an entry (1 for rank 0). */
 uint64_t flis_entry_count(const flis_entry *entry);
 /* Opens and checks a safetensors file: every rule of the format is enforced. Close with flis_file_close. */
@@ -846,11 +869,22 @@ void flis_write_abort(flis_writer *writer);              /* removes the temporar
 
 /* ---- Models on disk (flis.c) -------------------------------------------------------------------------------------- */
 
-/* A model as people have it: a safetensors file; a sharded one (…safetensors.index.json); or a diffusers folder (unet/,
-   vae/, text_encoder/), whose tensors get their checkpoint names and whose config.json files become metadata. What a
+/* A model as people have it: a safetensors file, whatever its name; a sharded one (…safetensors.index.json); or a diffusers
+   folder (unet/, vae/, text_encoder/; also the folder of a Hugging Face cache that has it in snapshots/). Tensors get their
+   checkpoint names, from diffusers' and from those of other programs (SPEC.md 10.4); config.json files become metadata. What a
    configuration says otherwise than flis computes fails with file, key, got, wanted (docs/models.md lists the keys); keys
-   that nobody knows are passed to ctx->warn. A .ckpt is refused with the line that converts it. */
+   that nobody knows are passed to ctx->warn. A PyTorch checkpoint is refused with the line that converts it, any other file
+   with what it is. */
 flis_file *flis_model_open(flis_ctx *ctx, const char *path);
+/* The same with a choice (NULL: none). */
+flis_file *flis_model_open_with(flis_ctx *ctx, const char *path, const flis_choice *choice);
+/* The autoencoder alone of what flis_choice.vae may name, its tensors under first_stage_model. */
+flis_file *flis_vae_open(flis_ctx *ctx, const char *path);
+/* What a file of tensors holds where it is no whole model: "a LoRA (…)", "an autoencoder alone"…, for "X: is …, wanted …".
+   NULL: text encoder, U-Net and autoencoder are there. Judged by names; no tensor is checked. */
+const char *flis_model_lacks(const flis_file *file);
+/* For loaders: fails with "FILE: no PART in it: TENSOR is missing", and with what the file is instead; returns false. */
+bool flis_fail_no_part(flis_ctx *ctx, const flis_file *file, const char *part, const char *tensor);
 /* Fails with a sentence that names the model where the names and sizes of the tensors or the metadata show another one than
    Stable Diffusion v1 or FreestyleNet: Stable Diffusion 2, XL, an inpainting model, one that predicts v… flis_model_open
    checks this, except on a dry context, so that such a file can be listed. */

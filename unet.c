@@ -340,8 +340,7 @@ static const flis_entry *find(const flis_file *file, const char *format, size_t 
 static bool config_read(flis_ctx *ctx, const flis_file *file, flis_unet_config *config)
 {
     const flis_entry *first = flis_file_find(file, PREFIX "input_blocks.0.0.weight");
-    if (!first || first->rank != 4)
-        return flis_fail(ctx, "%s: no U-Net in it: %sinput_blocks.0.0.weight is missing", file->path, PREFIX);
+    if (!first || first->rank != 4) return flis_fail_no_part(ctx, file, "U-Net", PREFIX "input_blocks.0.0.weight");
     config->channels = (size_t)first->shape[0];
     config->in = (size_t)first->shape[1];
     const flis_entry *last = flis_file_find(file, PREFIX "out.2.weight");

@@ -261,9 +261,10 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, bool decoder, flis
             return flis_fail(ctx, "%s: " PREFIX "%s.%zu.block.0.norm2.weight is missing", file->path, coder_name, i);
         if (!width[i]) break;
     }
-    if (!config->levels)
-        return flis_fail(ctx, "%s: no autoencoder in it: " PREFIX "%s.0.block.0.norm2.weight is missing", file->path,
-                         coder_name);
+    if (!config->levels) {
+        snprintf(name, sizeof name, PREFIX "%s.0.block.0.norm2.weight", coder_name);
+        return flis_fail_no_part(ctx, file, "autoencoder", name);
+    }
     size_t resnets = 0;
     for (size_t i = 0; i <= MAX_RESNETS; i++) {
         snprintf(name, sizeof name, PREFIX "%s.0.block.%zu.", coder_name, i);

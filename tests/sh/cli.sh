@@ -175,9 +175,9 @@ broken "a .ckpt" 'bin/ckpt2safetensors model.ckpt' "$flis" generate -m model.ckp
 broken "no such model, and no vocabulary" '^flis generate: none: cannot be opened' "$flis" generate -m none -j layout.json -o out/p.png
 is "no seed before an error" test "$(grep -c seed err)" = 0
 mkdir folder
-broken "a folder for a model" 'folder: is a folder without unet/, vae/ or text_encoder/' "$flis" info folder
+broken "a folder for a model" 'folder: is an empty folder, wanted a model' "$flis" info folder
 broken "a folder for a layout" 'folder: is a folder, wanted a file' "$flis" generate -m model.safetensors -j folder -o out/p.png
-broken "a folder for a vocabulary" 'folder: is a folder, wanted a file' "$flis" $g --vocab folder
+broken "a folder for a vocabulary" 'folder: is a folder without merges.txt or tokenizer.json' "$flis" $g --vocab folder
 broken "a folder for the noise" 'folder: is a folder, wanted a file' "$flis" $g --noise folder
 broken "no such json" 'absent.json' "$flis" generate -m model.safetensors -j absent.json -o out/p.png
 broken "a JSON error has line and column" 'bad.json:1:[0-9]' "$flis" generate -m model.safetensors -j bad.json -o out/p.png

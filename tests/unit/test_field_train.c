@@ -464,7 +464,7 @@ void test_field_large_vocabulary(void)
     job_free(&j);
     for (int i = 0; i < 64 * 64; i++) label[i] = i < 2048 ? 1 : 2;
     flis_phrase phrase[] = {{ab, 1}, {zz, 2}};
-    const flis_layout layout = {2, phrase, {64, 64, 1, label}};
+    const flis_layout layout = {.count = 2, .phrase = phrase, .label = {64, 64, 1, label}};
     flis_options how;
     flis_picture picture = {0};
     flis_options_default(&how);

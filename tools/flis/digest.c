@@ -462,7 +462,7 @@ int run_digest(job *j)
     ctx->progress = NULL;
     flis_sha256_begin(&d.all);
     flis_sha256_begin(&d.line);
-    if (j->set.model && find_model(j)) r.file = flis_model_open(ctx, j->model_path);
+    if (j->set.model && find_model(j)) r.file = open_model(j);
     flis_vocab *vocab = j->set.vocab ? find_vocab(j) : digest_vocab(ctx);
     if (flis_ok(ctx)) {
         digest_functions(&d);

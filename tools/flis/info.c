@@ -12,7 +12,7 @@ enum { PART_CLIP, PART_UNET, PART_VAE, PART_OTHER, PARTS };
 typedef struct part_sum {
     size_t tensors;
     uint64_t parameters;
-    size_t of[FLIS_BOOL + 1];
+    size_t of[FLIS_OTHER + 1];
 } part_sum;
 
 static int part_of(const char *name)
@@ -89,8 +89,8 @@ static bool print_part(flis_ctx *ctx, flis_file *file, int part, const part_sum 
     static void (*const print[])(flis_ctx *, flis_file *) = {print_clip, print_unet, print_vae};
     flis_ctx dry;
     printf("%s tensors %zu parameters %llu", name[part], sum->tensors, (unsigned long long)sum->parameters);
-    for (int k = 0; k <= FLIS_BOOL; k++)
-        if (sum->of[k]) printf(" %s %zu", flis_dtype_name((flis_dtype)k), sum->of[k]);
+    for (int k = 0; k <= FLIS_OTHER; k++)
+        if (sum->of[k]) printf(" %s %zu", k == FLIS_OTHER ? "other" : flis_dtype_name((flis_dtype)k), sum->of[k]);
     if (part == PART_OTHER || !sum->tensors) return printf("\n") > 0;
     if (!flis_init(&dry)) return flis_fail(ctx, "%s", dry.error);
     lines found = {NULL, 0};
@@ -114,12 +114,11 @@ static bool file_has_clip_l(const flis_file *file)
 }
 
 /* The kind of model, judged by the names and sizes of its tensors. */
-static const char *kind_of_model(const flis_file *file, const part_sum *sum)
+static const char *kind_of_model(const flis_file *file)
 {
     const flis_entry *first = flis_file_find(file, "model.diffusion_model.input_blocks.0.0.weight");
-    if (!sum[PART_CLIP].tensors && !sum[PART_UNET].tensors && !sum[PART_VAE].tensors) return "no model that flis knows";
-    if (!sum[PART_CLIP].tensors || !sum[PART_UNET].tensors || !sum[PART_VAE].tensors)
-        return "a part of a latent diffusion model";
+    const char *lacks = flis_model_lacks(file);
+    if (lacks) return lacks;
     if (first && first->rank == 4 && first->shape[0] == 320 && (first->shape[1] != 4 || !file_has_clip_l(file)))
         return "a latent diffusion model of Stable Diffusion v1's width, but another text encoder or input: none that "
                "flis knows";
@@ -140,7 +139,7 @@ int run_info(job *j)
     if (j->words > 1) return unexpected_argument(j->program, j->word[1]);
     j->set.model = j->word[0];
     ctx->dry = true; /* a model of another kind is listed as well, before it is named */
-    flis_file *file = find_model(j) ? flis_model_open(ctx, j->model_path) : NULL;
+    flis_file *file = find_model(j) ? open_model(j) : NULL;
     ctx->dry = false;
     if (!file) return 1;
     for (size_t i = 0; i < file->count; i++) {
@@ -150,7 +149,7 @@ int run_info(job *j)
         sum[part].of[file->entry[i].dtype]++;
         bytes += file->entry[i].end - file->entry[i].begin;
     }
-    printf("kind %s\nfiles %zu\nbytes %llu\ntensors %zu\n", kind_of_model(file, sum), file->shards,
+    printf("kind %s\nfiles %zu\nbytes %llu\ntensors %zu\n", kind_of_model(file), file->shards,
            (unsigned long long)bytes, file->count);
     for (size_t i = 0; i < file->metadata_count; i++)
         for (int k = 0; k < 2; k++) {
@@ -163,7 +162,9 @@ int run_info(job *j)
     for (size_t i = 0; i < file->count; i++) {
         const flis_entry *e = &file->entry[i];
         print_name(stdout, e->name);
-        printf(" %s [", flis_dtype_name(e->dtype));
+        fputc(' ', stdout);
+        print_name(stdout, flis_entry_dtype(e));
+        fputs(" [", stdout);
         for (int k = 0; k < e->rank; k++) printf("%s%llu", k ? "," : "", (unsigned long long)e->shape[k]);
         if (j->set.diffable) printf("]\n");
         else printf("] %zu:%llu-%llu\n", e->shard, (unsigned long long)e->begin, (unsigned long long)e->end);

@@ -20,11 +20,11 @@ static void add_model(job *j, names *in)
             if (snprintf(path, sizeof path, "%s/%s", j->model_path, PARTS[i]) < PATH_ROOM) add_name(j, in, path);
 }
 
-/* The files of a model that has several: those that an index names, which may lie elsewhere. */
+/* The files of a model that has several: those that an index names, which may lie elsewhere, and those of --vae. */
 static void add_shards(job *j, names *in)
 {
-    if (!*j->model_path || (kind_of_file(j->model_path) != FILE_FOLDER && !ends_in(j->model_path, ".index.json")))
-        return;
+    const bool several = kind_of_file(j->model_path) == FILE_FOLDER || strstr(j->model_path, ".index.") || j->set.vae;
+    if (!*j->model_path || !several) return;
     void (*warn)(void *, const char *) = j->ctx.warn;
     j->ctx.warn = NULL; /* the model is opened again for the work, and warns then */
     flis_file *file = open_model(j);
@@ -45,7 +45,7 @@ static bool apart(job *j, const names *in, const names *out)
 bool job_check_outputs(job *j, const batch *b)
 {
     const settings *s = &j->set;
-    const char *const given[] = {s->in, s->noise, s->truth, s->vocab, j->vocab_path};
+    const char *const given[] = {s->in, s->noise, s->truth, s->vocab, s->vae, j->vocab_path};
     names in = {0, 0, NULL}, out = {0, 0, NULL};
     for (size_t i = 0; i < sizeof given / sizeof *given; i++) add_name(j, &in, given[i]);
     for (size_t i = 0; b && i < b->sources; i++) {

@@ -430,7 +430,7 @@ int run_precision(job *j)
     job_begin(j);
     if (job_check_outputs(j, NULL) && (!s->truth || input_check(ctx, s->truth)) && find_model(j) &&
         job_check_outputs(j, NULL))
-        p.model = flis_model_open(ctx, j->model_path);
+        p.model = open_model(j);
     if (p.model && (s->json || s->trace || s->truth)) add_precision_facts(j);
     if (p.model && s->truth) p.truth = flis_file_open(ctx, s->truth);
     if (p.model && flis_ok(ctx)) precision_inputs(&p);

@@ -243,8 +243,7 @@ int run_stage(job *j)
     job_begin(j);
     if (kind->run == stage_sample && job_check_steps(j) && trace_check_steps(j)) return 2;
     if (flis_ok(ctx) && job_check_outputs(j, NULL) && input_check(ctx, j->set.in) &&
-        (!kind->model ||
-         (find_model(j) && job_check_outputs(j, NULL) && (s.model = flis_model_open(ctx, j->model_path)))))
+        (!kind->model || (find_model(j) && job_check_outputs(j, NULL) && (s.model = open_model(j)))))
         s.in = flis_file_open(ctx, j->set.in);
     if (s.in && tracing(j)) add_stage_facts(j, kind);
     if (s.in) trace_begin(j);

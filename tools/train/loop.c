@@ -142,6 +142,7 @@ bool train(job *j)
     j->tape.checkpoint = j->o.less_memory;
     if (!state_check(j) || !prepare(j) || !workers_make(j) || !origins_find(j) || (j->o.resume && !state_read(j)))
         return false;
+    j->ctx.warn = NULL; /* every file was seen, and is read again in many steps */
     const bool good = loop(j, &finished);
     progress_end(&j->progress);
     if (!good) return false;

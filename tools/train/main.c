@@ -250,6 +250,7 @@ static int run(const char *name, options *o)
     job j = {.o = *o, .progress = {.quiet = o->quiet, .unit = o->stage == LATENTS ? "scene" : "step"}};
     char *made[3] = {NULL, NULL, NULL};
     if (flis_init(&j.ctx)) {
+        if (!o->quiet) j.ctx.warn = job_print_warning, j.ctx.warn_user = &j;
         if (o->threads) j.ctx.threads = (int)o->threads;
         j.ctx.interrupted = j.stop = catch_signals();
         j.o.state = beside(&j.ctx, o->state, o->out, ".state", &made[0]);

@@ -187,7 +187,7 @@ bool photos_sample(flis_ctx *ctx, const photos *f, size_t at, size_t side, bool 
 
 /* What was found of one sample. */
 typedef struct finding {
-    char *error; /* NULL: none */
+    char *error, *warning; /* NULL: none */
     char picture[65], map[65];
     uint32_t labels[CLASS_LABELS / 32]; /* bits: those in its map */
     bool scaled;                        /* map and picture have different sizes, and the same proportions */
@@ -261,6 +261,14 @@ static bool check_sample(flis_ctx *ctx, const job *j, size_t at, finding *found)
     return flis_ok(ctx);
 }
 
+/* For ctx->warn: keeps the first sentence of a sample. */
+static void keep_warning(void *user, const char *sentence)
+{
+    flis_ctx plain = FLIS_CTX_PLAIN;
+    finding *found = user;
+    if (!found->warning) found->warning = path_with(&plain, sentence, "");
+}
+
 /* Checks every sample on all threads. */
 static bool check_samples(job *j, finding *found)
 {
@@ -273,6 +281,8 @@ static bool check_samples(job *j, finding *found)
     for (size_t i = 0; i < count; i++) {
         flis_ctx own = FLIS_CTX_PLAIN;
         own.interrupted = j->ctx.interrupted;
+        own.warn = keep_warning;
+        own.warn_user = &found[i];
         if (!flis_poll(&own)) continue;
         if (!check_sample(&own, j, i, &found[i])) {
             flis_ctx plain = FLIS_CTX_PLAIN;
@@ -309,6 +319,16 @@ static bool report_errors(job *j, const finding *found)
                      others, bad > NAMED ? ", …" : "");
 }
 
+/* The first warning of a file, and how many samples have one. */
+static void report_warnings(job *j, const finding *found)
+{
+    size_t count = 0, first = 0;
+    for (size_t i = 0; i < j->folder.files.count; i++)
+        if (found[i].warning && !count++) first = i;
+    if (count == 1) flis_warn(&j->ctx, "%s", found[first].warning);
+    else if (count) flis_warn(&j->ctx, "%s (the first of %zu samples with a warning)", found[first].warning, count);
+}
+
 /* Labels of the maps that have no class, which is right for void; but not if none has one. */
 static bool report_labels(job *j, const finding *found)
 {
@@ -325,8 +345,8 @@ static bool report_labels(job *j, const finding *found)
     if (!with)
         return flis_fail(&j->ctx, "%s/labels: no label of the maps (%s) is in classes.txt", j->folder.path, labels);
     if (without)
-        job_warn(j, "%s/labels: %s without a line in classes.txt, whose pixels are void: %s", j->folder.path,
-                 without == 1 ? "a label" : "labels", labels);
+        flis_warn(&j->ctx, "%s/labels: %s without a line in classes.txt, whose pixels are void: %s", j->folder.path,
+                  without == 1 ? "a label" : "labels", labels);
     return true;
 }
 
@@ -366,9 +386,10 @@ static void report_unused(job *j)
         unused u = {.f = &j->folder, .labels = labels};
         snprintf(path, sizeof path, "%s/%s", j->folder.path, labels ? "labels" : "pictures");
         if (each_entry(path, see_entry, &u) && u.count)
-            job_warn(j, "%s: %zu file%s %s not used, for %s: %s%s", path, u.count, u.count == 1 ? "" : "s",
-                     u.count == 1 ? "is" : "are", labels ? "there is no picture of the name" : "only .png and .ppm are",
-                     u.first, u.count == 1 ? "" : ", …");
+            flis_warn(&j->ctx, "%s: %zu file%s %s not used, for %s: %s%s", path, u.count, u.count == 1 ? "" : "s",
+                      u.count == 1 ? "is" : "are",
+                      labels ? "there is no picture of the name" : "only .png and .ppm are", u.first,
+                      u.count == 1 ? "" : ", …");
     }
 }
 
@@ -405,12 +426,12 @@ bool photos_check(job *j)
     for (size_t i = 0; good && i < count; i++)
         if (found[i].scaled && !scaled++) first = i;
     if (scaled)
-        job_warn(
-            j,
+        flis_warn(
+            &j->ctx,
             "%s: %zu of %zu label maps have another size than their pictures, in the same proportions; the first: %s",
             f->path, scaled, count, base_name(f->files.name[first]));
-    if (good) report_unused(j), digest_folder(f, found);
-    for (size_t i = 0; found && i < count; i++) free(found[i].error);
+    if (good) report_warnings(j, found), report_unused(j), digest_folder(f, found);
+    for (size_t i = 0; found && i < count; i++) free(found[i].error), free(found[i].warning);
     free(found);
     return good;
 }

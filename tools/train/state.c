@@ -9,17 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-void job_warn(job *j, const char *format, ...)
+void job_print_warning(void *user, const char *sentence)
 {
-    char text[1024];
-    va_list args;
-    if (j->o.quiet) return;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    flis_make_printable(text);
+    job *j = user;
     progress_end(&j->progress);
-    fprintf(stderr, "train %s: warning: %s\n", STAGE[j->o.stage], text);
+    fprintf(stderr, "train %s: warning: %s\n", STAGE[j->o.stage], sentence);
 }
 
 /* ---- Options ----------------------------------------------------------------------------------------------------- */
@@ -109,9 +103,12 @@ static void show_digest(void *user, const char *what, size_t done, size_t total)
 /* Of all files of a model, and of the metadata that configuration files became. */
 static bool model_digest(flis_ctx *ctx, const char *path, char hex[65])
 {
-    flis_file *file = flis_model_open(ctx, path);
+    void (*const warn)(void *, const char *) = ctx->warn;
     flis_sha256 sum;
     uint64_t done = 0, total = 0;
+    ctx->warn = NULL; /* what is to be said of the model was said when it was loaded */
+    flis_file *file = flis_model_open(ctx, path);
+    ctx->warn = warn;
     if (!file) return false;
     flis_sha256_begin(&sum);
     for (size_t i = 0; i < 2 * file->metadata_count; i++)
@@ -162,8 +159,9 @@ static bool check_origins(job *j, const flis_file *file)
                          j->o.state, ORIGIN[i].option, path, now, saved);
     }
     if (*unknown)
-        job_warn(j, "%s: was written by an older version: whether its training had the same %s could not be checked",
-                 j->o.state, unknown);
+        flis_warn(&j->ctx,
+                  "%s: was written by an older version: whether its training had the same %s could not be checked",
+                  j->o.state, unknown);
     return true;
 }
 
@@ -173,8 +171,9 @@ bool state_check(job *j)
 {
     if (!j->o.resume) {
         if (kind_of_file(j->o.state) == FILE_REGULAR && kind_of_file(j->o.out) == FILE_ABSENT)
-            job_warn(
-                j, "%s: is the state of a training that is not finished, and will be replaced (--resume continues it)",
+            flis_warn(
+                &j->ctx,
+                "%s: is the state of a training that is not finished, and will be replaced (--resume continues it)",
                 j->o.state);
         return flis_ok(&j->ctx);
     }
@@ -219,8 +218,9 @@ static void compare_steps(job *j, const flis_file *file)
     uint64_t steps;
     const char *text = flis_file_metadata(file, "train.steps");
     if (text && parse_whole(text, &steps) && steps != j->o.steps)
-        job_warn(
-            j, "%s: its training had --steps %s, now it is %llu: the learning rate falls over the last fifth of these",
+        flis_warn(
+            &j->ctx,
+            "%s: its training had --steps %s, now it is %llu: the learning rate falls over the last fifth of these",
             j->o.state, text, (unsigned long long)j->o.steps);
 }
 

@@ -195,8 +195,8 @@ bool make_latents(job *j);
 
 /* ---- state.c ----------------------------------------------------------------------------------------------------- */
 
-/* "train STAGE: warning: …" on stderr, unless --quiet. */
-void job_warn(job *j, const char *format, ...);
+/* For ctx->warn: "train STAGE: warning: …" on stderr. */
+void job_print_warning(void *job, const char *sentence);
 /* Digests of the job's files, into j->origin. The folder of --data was checked before. */
 bool origins_find(job *j);
 /* The state of a training and its log. state_check: what can be known before anything is loaded. */
