@@ -401,6 +401,7 @@ typedef struct generation {
     flis_real *context, *uncond; /* [77][d] */
     uint8_t *label;              /* [H][W], or NULL */
     flis_prompt prompt;
+    int32_t negative[FLIS_TOKENS]; /* of the unconditional pass: BOS, tokens, EOS, padding */
     flis_rca rca;
     flis_real *x; /* [4][h][w]: x_T, in the end the latents */
 } generation;
@@ -416,6 +417,8 @@ static bool check_options(flis_ctx *ctx, const flis_options *options, generation
                          options->height, unit, unit, most);
     if (!(fabs(s->scale) <= 1e6))
         return flis_fail(ctx, "guidance scale: got %g, wanted a number within 1e6 of 0", s->scale);
+    if (options->negative && *options->negative && s->scale == 1)
+        return flis_fail(ctx, "negative prompt: it has no effect with guidance scale 1; wanted another scale");
     if (options->rng != FLIS_RNG_CPU && options->rng != FLIS_RNG_CUDA)
         return flis_fail(ctx, "options: got a generator of kind %d, wanted FLIS_RNG_CPU (%d) or FLIS_RNG_CUDA (%d)",
                          (int)options->rng, (int)FLIS_RNG_CPU, (int)FLIS_RNG_CUDA);
@@ -606,18 +609,29 @@ struct flis_model {
     unsigned parts; /* that were asked for: FLIS_PART_… */
 };
 
-/* Text features of the prompt and, where guidance needs them, of "": BOS, then EOS to the end. SPEC 8.7. */
-static bool encode_prompts(flis_ctx *ctx, const flis_model *model, const flis_vocab *vocab, generation *g)
+/* The ids of the unconditional pass: those of "", BOS and then EOS to the end, or of the negative prompt. As a whole text, since
+   no classes are counted along it. SPEC 8.7. */
+static bool make_negative(flis_ctx *ctx, const flis_vocab *vocab, generation *g)
+{
+    const char *text = g->options->negative ? g->options->negative : "";
+    int32_t *ids = NULL;
+    const long n = flis_tokenize(ctx, vocab, text, strlen(text), &ids);
+    if (n > FLIS_PHRASE_TOKENS)
+        flis_fail(ctx, "negative prompt: got %ld tokens, wanted at most %d", n, FLIS_PHRASE_TOKENS);
+    for (long i = 0; flis_ok(ctx) && i < FLIS_TOKENS; i++)
+        g->negative[i] = i == 0 ? flis_vocab_bos(vocab) : i <= n ? ids[i - 1] : flis_vocab_eos(vocab);
+    free(ids);
+    return flis_ok(ctx);
+}
+
+/* Text features of the prompt and, where guidance needs them, of the unconditional pass. SPEC 8.7. */
+static bool encode_prompts(flis_ctx *ctx, const flis_model *model, generation *g)
 {
     flis_clip *own = model->clip ? NULL : flis_clip_load(ctx, model->file);
     const flis_clip *clip = model->clip ? model->clip : own;
     if (!clip) return false;
     g->context = encode(ctx, clip, g->prompt.ids, "clip.");
-    if (g->options->sampling.scale != 1) {
-        int32_t empty[FLIS_TOKENS] = {flis_vocab_bos(vocab)};
-        for (int i = 1; i < FLIS_TOKENS; i++) empty[i] = flis_vocab_eos(vocab);
-        g->uncond = encode(ctx, clip, empty, "clip.uncond.");
-    }
+    if (g->options->sampling.scale != 1) g->uncond = encode(ctx, clip, g->negative, "clip.uncond.");
     flis_clip_free(own);
     g->guided.context = g->context;
     g->guided.uncond = g->uncond;
@@ -705,8 +719,9 @@ static bool paint(flis_ctx *ctx, const flis_model *model, const flis_vocab *voca
     char scope[sizeof ctx->scope];
     memcpy(scope, ctx->scope, sizeof scope);
     bool ok = check_model(ctx, model->file, vocab) && check_layout(ctx, layout, g->options->no_layout) &&
-              flis_prompt_make(ctx, vocab, layout->phrase, layout->count, &g->prompt) && make_rca(ctx, layout, g) &&
-              encode_prompts(ctx, model, vocab, g) && sample(ctx, model, g) && decode(ctx, model, g, out);
+              flis_prompt_make(ctx, vocab, layout->phrase, layout->count, &g->prompt) && make_negative(ctx, vocab, g) &&
+              make_rca(ctx, layout, g) && encode_prompts(ctx, model, g) && sample(ctx, model, g) &&
+              decode(ctx, model, g, out);
     memcpy(ctx->scope, scope, sizeof scope);
     return ok;
 }
@@ -920,6 +935,7 @@ static const struct {
     MEMBER(flis_options, width),
     MEMBER(flis_options, height),
     MEMBER(flis_options, no_layout),
+    MEMBER(flis_options, negative),
     MEMBER(flis_options, noise_values),
     MEMBER(flis_options, noise_count),
     TYPE(flis_sampling),
@@ -3431,7 +3447,9 @@ static void colors_free(flis_layout *layout)
 {
     for (size_t i = 0; i < layout->colors; i++) free(layout->color[i].name);
     free(layout->color);
+    free(layout->colors_path);
     layout->color = NULL;
+    layout->colors_path = NULL;
     layout->colors = 0;
 }
 
@@ -3688,11 +3706,10 @@ static bool layout_colors(flis_ctx *ctx, const char *path, const flis_json *json
     if (!may_open)
         return layout_fail(ctx, path, labelmap,
                            "labelmap: a layout in memory opens no file: write its table as colors");
-    char *file = layout_find(ctx, path, "labelmap", labelmap);
-    const bool ok = file && labelmap_read(ctx, file, out);
-    if (ok) warn_of_names(ctx, file, out);
-    free(file);
-    return ok;
+    out->colors_path = layout_find(ctx, path, "labelmap", labelmap);
+    if (!out->colors_path || !labelmap_read(ctx, out->colors_path, out)) return false;
+    warn_of_names(ctx, out->colors_path, out);
+    return flis_ok(ctx);
 }
 
 /* The label map of a file: ids, or colours that a table turns into ids. A map in colours without a table has its
@@ -3709,6 +3726,8 @@ static bool layout_picture(flis_ctx *ctx, const char *path, flis_layout *out)
                   "\"colors\" in the JSON says which)",
                   path, beside);
         warn_of_names(ctx, beside, out);
+        out->colors_path = beside;
+        beside = NULL;
     }
     free(beside);
     if (flis_ok(ctx) && label_ids(ctx, path, &file, out)) out->label = file.picture;

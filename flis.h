@@ -86,6 +86,8 @@ enum {
 /* Of this header; the number is major * 10000 + minor * 100 + patch. */
 #define FLIS_VERSION "0.1.0"
 #define FLIS_VERSION_NUMBER 100
+/* Of the arithmetic's definition (SPEC.md 1 to 9): versions with the same edition paint the same pixels. */
+#define FLIS_EDITION 1
 /* Of the library that was linked. A program that finds another FLIS_VERSION_NUMBER here was compiled with another header. */
 int flis_version(void);
 const char *flis_version_text(void);
@@ -244,6 +246,7 @@ typedef struct flis_layout {
     size_t colors;
     flis_color *color; /* the table that gave the label map its ids; colors 0: the map had ids */
     char *label_path;  /* the file that flis_layout_read took the label map from; NULL: none. malloc'ed */
+    char *colors_path; /* the labelmap.txt that the table is from; NULL: none. malloc'ed */
 } flis_layout;
 /* {"text_label_mapping": {"phrase": id, …} or [["phrase", id], …], "layout_path": "file"}. A relative layout_path is
    looked for beside the JSON, then (as the authors write "examples/x.png") its last part beside the JSON, then as given
@@ -289,6 +292,9 @@ typedef struct flis_options {
     flis_rng_kind rng;      /* FLIS_RNG_CPU */
     size_t width, height;   /* of the picture, in pixels: 512, 512; multiples of 64 up to 8192 */
     bool no_layout;         /* plain Stable Diffusion: the phrases, no rectified attention */
+    /* What guidance leads away from, UTF-8, at most 75 tokens, in place of "" in the unconditional pass; the layout does not
+       act on it. NULL: "". A text is an error with scale 1, which has no unconditional pass. */
+    const char *negative;
     /* x_T, for h = height / 8 and w = width / 8: a safetensors file with [1][4][h][w], or an array [4][h][w] of noise_count
        = 4 h w values, which is borrowed. Giving both is an error; both NULL: drawn from the seed. */
     const char *noise;
@@ -305,7 +311,7 @@ void flis_options_default(flis_options *options);
    options->height x options->width; on failure it is all zero. The model is only read; parts that are not loaded are
    loaded for the time of their work. The same arguments give the same bytes on every machine. Errors: options out of
    range; noise of another shape or non-finite; a layout without phrases, with an id outside -1..255, or whose label map
-   is not of 1 channel; more than 75 tokens; a vocabulary or parts that do not fit each other; interrupted. */
+   is not of 1 channel; more than 75 tokens, in the prompt or in options->negative; a vocabulary or parts that do not fit each other; interrupted. */
 bool flis_model_generate(flis_ctx *ctx, const flis_model *model, const flis_vocab *vocab, const flis_layout *layout,
                          const flis_options *options, flis_picture *out);
 /* The same in one call: opens the model at `path`, paints, closes it. One part's weights at a time are in memory: text

@@ -120,6 +120,12 @@ def model(f, path, vocab_path, folder):
     same(again.tolist() == picture.tolist(), True, "noise of four dimensions")
     same("x_T" in names and "step.1.x_prev" in names, True, "trace")
     f.write_png(os.path.join(folder, "python.png"), picture)
+    calm = dict(width=64, height=64, steps=2, sampler="ddim", noise=noise)
+    same(m.generate(vocab, [("sky", 1), ("sea", 2)], [[1], [2]], negative="", **calm), again.tolist(), "an empty negative prompt")
+    if m.generate(vocab, [("sky", 1), ("sea", 2)], [[1], [2]], negative="fog", **calm).tolist() == again.tolist():
+        raise AssertionError("a negative prompt changes nothing")
+    refused(lambda: m.generate(vocab, [("sky", 1)], negative="fog", scale=1.0, **calm), "no effect with guidance scale 1")
+    refused(lambda: m.generate(vocab, [("sky", 1)], negative=5), "generate: negative: got int, wanted a text")
     refused(lambda: m.generate(vocab, [("sky", 300)], [[1]]), "got id 300")
     refused(lambda: m.generate(vocab, []), "no phrases")
     refused(lambda: m.generate(vocab, [("sky", 1)], [[1]], width=100), "multiples of 64")

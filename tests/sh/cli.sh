@@ -125,7 +125,7 @@ wrong "unknown command" "unknown command 'paint'" "$flis" paint
 wrong "unknown first option" 'unknown option --paint' "$flis" --paint
 wrong "generate without -j" '-j' "$flis" generate -m model.safetensors -o out/p.png
 wrong "generate without -o" '-o' "$flis" generate -m model.safetensors -j layout.json
-wrong "generate with a word" 'unexpected argument .word.' "$flis" $g word
+wrong "generate with a word, a second layout" "2 layouts ('layout.json', 'word') need a folder" "$flis" $g word
 wrong "option without value" '--steps needs a value' "$flis" $g --steps
 wrong "flag with value" 'takes no value' "$flis" $g --quiet=1
 wrong "one dash, long name" 'unknown option -steps' "$flis" $g -steps 4
@@ -194,7 +194,8 @@ broken "a trace that fails later" 'absent.st' \
 broken "precision: no such model" 'absent.safetensors' "$flis" precision -m absent.safetensors --json out/n.json
 broken "precision: no such truth" 'none.st: cannot be opened' "$flis" precision -m small.safetensors --truth none.st
 broken "precision: an invalid file for --truth" 'in.context' "$flis" precision -m model.safetensors --size 64 --truth noise.st
-broken "output is a folder" 'is a folder' "$flis" generate -m model.safetensors -j layout.json -o "$dir"
+mkdir -p taken/layout.png
+broken "output is a folder" 'is a folder' "$flis" generate -m model.safetensors -j layout.json -o taken
 head -c 100000 model.safetensors >cut.safetensors
 broken "a model cut short" 'cut.safetensors' "$flis" generate -m cut.safetensors -j layout.json -o out/p.png
 tensors small.safetensors '{"model.diffusion_model.out.2.bias":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}' 16
@@ -359,8 +360,10 @@ broken "generate: a phrase without a region" 'warning: no cell of the 8x8 latent
 "$flis" $r >so 2>err
 is "generate: one warning" test "$(grep -c 'warning' err)" = 1
 is "generate: no warning about regions that the finest scale has" test "$(grep -c boat err)" = 0
-broken "generate -q: only the error" '^flis generate: ' "$flis" $r -q
-is "generate -q: no warning" test "$(grep -c 'warning' err)" = 0
+broken "generate -q: the warning and the error" '^flis generate: small' "$flis" $r -q
+is "generate -q: warnings stay" test "$(grep -c 'warning' err)" = 1
+broken "generate --no-warnings: the error alone" '^flis generate: small' "$flis" $r -q --no-warnings
+is "generate --no-warnings: no warning" test "$(grep -c 'warning' err)" = 0
 "$flis" layout regions.json --vocab merges.txt --size 64 >so 2>err
 is "layout: a warning for each of them" test "$(grep -c 'warning: phrase' err)" = 3
 # A full disk: the PNG is larger than the limit, and the signal that comes with it is ignored.

@@ -86,7 +86,7 @@ over() {
             [ "$word" = OUT ] && word=$as
             command="$command '$word'"
         done
-        eval "refuses \"\$2 \$3: $as over $base\" '$input' 'the output is the input' $command"
+        eval "refuses \"\$2 \$3: $as over $base\" '$input' 'the output is the input\\|pictures are PNG files' $command"
     done
     rm -f link.out hard.out link2.out
 }
@@ -173,8 +173,8 @@ refuses "standard output twice" l.json 'two outputs' $g -m m.safetensors -o - --
 
 # ---- Where nothing can be written ----------------------------------------------------------------------------------
 refuses "a folder that is missing" l.json 'there is no folder none/' $g -m m.safetensors -o none/p.png
-refuses "a folder's name" l.json 'wanted a file name' $g -m m.safetensors -o sub/
-refuses "a folder" l.json 'is a folder' $g -m m.safetensors -o sub
+refuses "a folder's name" l.json 'wanted a file name' $g -m m.safetensors -o p.png --trace sub/
+refuses "a folder" l.json 'is a folder' $g -m m.safetensors -o p.png --trace sub
 refuses "a file as a folder" l.json 'there is no folder l.json/' $g -m m.safetensors -o l.json/p.png
 long=$(printf '%0300d' 0)
 refuses "a name too long" l.json 'cannot be written' $g -m m.safetensors -o "$long"

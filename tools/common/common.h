@@ -12,12 +12,13 @@ enum { PATH_ROOM = 4096 };
 /* ---- Options (options.c) ----------------------------------------------------------------------------------------- */
 
 typedef enum {
-    OPTION_FLAG,   /* bool, set to true */
-    OPTION_TEXT,   /* const char *, not empty */
-    OPTION_WHOLE,  /* uint64_t, min to max; max 0: up to 2^64-1 */
-    OPTION_NUMBER, /* double, min to max */
-    OPTION_WORD,   /* int, the index of one of the words */
-    OPTION_CALL    /* parse(options, text) sets the fields; false: invalid */
+    OPTION_FLAG,     /* bool, set to true */
+    OPTION_TEXT,     /* const char *, not empty */
+    OPTION_WHOLE,    /* uint64_t, min to max; max 0: up to 2^64-1 */
+    OPTION_NUMBER,   /* double, min to max */
+    OPTION_WORD,     /* int, the index of one of the words */
+    OPTION_ARGUMENT, /* its value counts as an argument, in its place: the option may be given several times */
+    OPTION_CALL      /* parse(options, text) sets the fields; false: invalid */
 } option_kind;
 
 /* One row of a table of options. value: the placeholder in the help ("N", "FILE"); wanted: what a CALL accepts, for the
@@ -37,6 +38,13 @@ typedef struct option {
     unsigned commands; /* bits; 0: all */
 } option;
 
+/* An option that other programs have, and that people try here. */
+typedef struct foreign_option {
+    const char *name;   /* without dashes, with _ where it is written with - too; NULL ends a table */
+    const char *option; /* of this program: the row counts for the commands that take it */
+    const char *advice; /* "unknown option --NAME: ADVICE" */
+} foreign_option;
+
 typedef struct program {
     const char *name;        /* "compare", "flis generate": starts every message */
     const char *arguments;   /* after the name in the usage line; '\n' starts another usage line */
@@ -49,12 +57,15 @@ typedef struct program {
     const char *const
         *command_names;   /* by bit, NULL-terminated: the help names the commands of each option; NULL: it does not */
     const void *defaults; /* the struct of options before any is read, for the help; not the one that is being filled */
+    const foreign_option *foreign; /* NULL: none */
 } program;
 
 /* Reads argv[1..]: options into *options, the other arguments to the front of argv (argv[0..*words - 1]). "--" ends the
-   options; of equal options the last wins. Returns -1 to continue, else the exit status: 0 after --help or --version, 2
+   options; of equal options the last wins. An unknown option is refused with what may have been meant. Returns -1 to continue, else the exit status: 0 after --help or --version, 2
    after an error message. */
 int options_read(const program *p, void *options, int argc, char **argv, int *words);
+/* Sets one option of the table from a text that is not from a command line. False: invalid; `wanted` says what is valid. */
+bool option_set(const program *p, void *options, const char *name, const char *text, char *wanted, size_t room);
 void options_help(const program *p);
 /* Wrong usage: prints "NAME: message (see NAME --help)" on stderr. Returns 2. */
 int usage_error(const program *p, const char *format, ...);
@@ -62,17 +73,24 @@ int usage_error(const program *p, const char *format, ...);
 int missing_argument(const program *p, const char *what);
 /* usage_error with "unexpected argument 'X'". */
 int unexpected_argument(const program *p, const char *text);
+/* How far a typed name is from one that exists: edits, more for a beginning of it; SIZE_MAX: too far to be meant. (suggest.c) */
+size_t typed_distance(const char *typed, size_t length, const char *name);
+/* The row of a table (may be NULL) with that name; NULL: none. */
+const foreign_option *find_foreign(const foreign_option *table, const char *typed, size_t length);
 /* A whole decimal number below 2^64; a finite decimal number, without blanks, not hexadecimal, not "inf". The whole
    text must match. */
 bool parse_whole(const char *text, uint64_t *out);
 bool parse_number(const char *text, double *out);
 /* "1,2,4" of whole numbers from min to max, at most `room` of them; false: not such a list. */
 bool parse_list(const char *text, uint64_t min, uint64_t max, uint64_t *out, size_t room, size_t *count);
-/* For ctx->warn, with a progress (may be NULL) as warn_user's line to end: prints "NAME: warning: sentence" on stderr. */
+/* For ctx->warn, with a progress (may be NULL) as warn_user's line to end: prints "NAME: warning: sentence" on stderr, each sentence
+   once (a file that is read twice is warned of once). */
 typedef struct warnings {
     const char *name; /* of the program */
     struct progress *progress;
-    bool off; /* --no-warnings */
+    bool off;             /* --no-warnings */
+    uint64_t printed[64]; /* hashes of the sentences so far */
+    size_t count;
 } warnings;
 void print_warning(void *warnings, const char *sentence);
 /* The end of main: prints ctx->error (unless status is 2), checks that stdout was written, returns the exit status. */
@@ -198,6 +216,9 @@ void print_json_string(FILE *stream, const char *string);
 void print_json_number(FILE *stream, double x);    /* shortest; null for NaN and infinities */
 void print_html(FILE *stream, const char *string); /* escaped for text and attributes */
 void print_base64(FILE *stream, const uint8_t *bytes, size_t length);
+void buffer_base64(flis_ctx *ctx, buffer *b, const uint8_t *bytes, size_t length);
+/* The bytes of a text in base64, to be freed. NULL: not such a text, or no memory. */
+uint8_t *base64_bytes(flis_ctx *ctx, const char *text, size_t *length);
 /* A name from an untrusted file, made safe for a terminal: what is not printable becomes '?'. */
 void print_name(FILE *stream, const char *name);
 /* A glob: * is any run of characters, ? any character, [a-z] [!a] one of a set. The whole text must match. */

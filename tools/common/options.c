@@ -105,6 +105,7 @@ static void describe_wanted(const option *o, char *out, size_t room)
         for (size_t i = 0; o->words[i]; i++)
             text_append(out, room, "%s%s", i == 0 ? "" : o->words[i + 1] ? ", " : " or ", o->words[i]);
         break;
+    case OPTION_ARGUMENT:
     case OPTION_TEXT: snprintf(out, room, "a text that is not empty"); break;
     default: snprintf(out, room, "%s", o->wanted ? o->wanted : o->value); break;
     }
@@ -135,7 +136,20 @@ static bool set_value(const option *o, void *options, const char *text)
             }
         return false;
     case OPTION_CALL: return o->parse(options, text);
+    case OPTION_ARGUMENT: break;
     }
+    return false;
+}
+
+bool option_set(const program *p, void *options, const char *name, const char *text, char *wanted, size_t room)
+{
+    for (size_t i = 0; i < p->count; i++) {
+        const option *o = &p->options[i];
+        if (!takes(p, o) || strcmp(o->name, name) != 0) continue;
+        describe_wanted(o, wanted, room);
+        return set_value(o, options, text);
+    }
+    snprintf(wanted, room, "an option of this program");
     return false;
 }
 
@@ -146,8 +160,31 @@ static void spelling(const option *o, char out[48])
     else snprintf(out, 48, "-%c", o->letter);
 }
 
+/* What may have been meant: an option of another program, or one with a similar name. */
+static int unknown_option(const program *p, const char *text, int length)
+{
+    const char *typed = text + (text[1] == '-' ? 2 : 1), *meant = NULL;
+    const size_t count = (size_t)(text + length - typed);
+    const foreign_option *foreign = find_foreign(p->foreign, typed, count);
+    size_t best = SIZE_MAX;
+    bool taken = false, attached = false;
+    for (size_t i = 0; i < p->count; i++) {
+        if (!takes(p, &p->options[i])) continue;
+        const size_t distance = typed_distance(typed, count, p->options[i].name);
+        if (distance < best) best = distance, meant = p->options[i].name;
+        if (text[1] == p->options[i].letter && count > 1 && p->options[i].value) attached = true;
+        taken = taken || (foreign && strcmp(foreign->option, p->options[i].name) == 0);
+    }
+    if (taken) return usage_error(p, "unknown option %.*s: %s", length, text, foreign->advice);
+    if (meant) return usage_error(p, "unknown option %.*s: did you mean --%s?", length, text, meant);
+    if (attached)
+        return usage_error(p, "unknown option %.*s: did you mean -%c %.*s?", length, text, text[1], (int)count - 1,
+                           typed + 1);
+    return usage_error(p, "unknown option %.*s", length, text);
+}
+
 /* Reads the option at argv[*i] and moves *i past its value. Returns -1 to go on, else the exit status. */
-static int read_one(const program *p, void *options, int argc, char **argv, int *i)
+static int read_one(const program *p, void *options, int argc, char **argv, int *i, int *words)
 {
     const char *text = argv[*i], *value = NULL;
     const bool is_long = text[1] == '-';
@@ -163,7 +200,7 @@ static int read_one(const program *p, void *options, int argc, char **argv, int 
         return 0;
     }
     const option *o = find(p, text, length);
-    if (!o || (is_long && length == 2)) return usage_error(p, "unknown option %.*s", (int)length, text);
+    if (!o || (is_long && length == 2)) return unknown_option(p, text, (int)length);
     spelling(o, name);
     if (text[length]) value = text + length + 1;
     if (o->kind == OPTION_FLAG && value) return usage_error(p, "%s takes no value", name);
@@ -171,7 +208,11 @@ static int read_one(const program *p, void *options, int argc, char **argv, int 
         if (*i + 1 == argc) return usage_error(p, "%s needs a value: %s", name, o->value);
         value = argv[++*i];
     }
-    if (set_value(o, options, value)) return -1;
+    if (o->kind == OPTION_ARGUMENT && *value) {
+        argv[(*words)++] = (char *)value;
+        return -1;
+    }
+    if (o->kind != OPTION_ARGUMENT && set_value(o, options, value)) return -1;
     describe_wanted(o, wanted, sizeof wanted);
     return usage_error(p, "invalid value '%s' for %s: wanted %s", value, name, wanted);
 }
@@ -186,7 +227,7 @@ int options_read(const program *p, void *options, int argc, char **argv, int *wo
         if (over || text[0] != '-' || !text[1]) argv[(*words)++] = text;
         else if (strcmp(text, "--") == 0) over = true;
         else {
-            const int status = read_one(p, options, argc, argv, &i);
+            const int status = read_one(p, options, argc, argv, &i, words);
             if (status >= 0) return status;
         }
     }

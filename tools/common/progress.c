@@ -62,10 +62,22 @@ void progress_note(progress *p, const char *what, size_t done, size_t total, con
     show(p, what, done, total, note);
 }
 
+/* FNV-1a, 64 bits. */
+static uint64_t hash_of(const char *text)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    for (; *text; text++) h = (h ^ (unsigned char)*text) * 0x100000001b3u;
+    return h;
+}
+
 void print_warning(void *user, const char *sentence)
 {
-    const warnings *w = user;
+    warnings *w = user;
+    const uint64_t hash = hash_of(sentence);
     if (w->off) return;
+    for (size_t i = 0; i < w->count; i++)
+        if (w->printed[i] == hash) return;
+    if (w->count < sizeof w->printed / sizeof *w->printed) w->printed[w->count++] = hash;
     if (w->progress) progress_end(w->progress);
     fprintf(stderr, "%s: warning: %s\n", w->name, sentence);
 }

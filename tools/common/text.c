@@ -105,15 +105,52 @@ void print_html(FILE *stream, const char *string)
         }
 }
 
+static const char BASE64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/* Four digits for n bytes, 1 to 3. */
+static void base64_group(const uint8_t *bytes, size_t n, char out[5])
+{
+    const uint32_t bits = (uint32_t)bytes[0] << 16 | (n > 1 ? (uint32_t)bytes[1] << 8 : 0) | (n > 2 ? bytes[2] : 0);
+    for (size_t k = 0; k < 4; k++) out[k] = k <= n ? BASE64[bits >> (18 - 6 * k) & 63] : '=';
+    out[4] = 0;
+}
+
 void print_base64(FILE *stream, const uint8_t *bytes, size_t length)
 {
-    static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char group[5];
     for (size_t i = 0; i < length; i += 3) {
-        const size_t n = length - i < 3 ? length - i : 3;
-        const uint32_t bits =
-            (uint32_t)bytes[i] << 16 | (n > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) | (n > 2 ? bytes[i + 2] : 0);
-        for (size_t k = 0; k < 4; k++) putc(k <= n ? digit[bits >> (18 - 6 * k) & 63] : '=', stream);
+        base64_group(bytes + i, length - i < 3 ? length - i : 3, group);
+        fputs(group, stream);
     }
+}
+
+void buffer_base64(flis_ctx *ctx, buffer *b, const uint8_t *bytes, size_t length)
+{
+    char *text = length < SIZE_MAX / 4 ? flis_alloc(ctx, (length + 2) / 3 * 4 + 1, 1) : NULL;
+    for (size_t i = 0; text && i < length; i += 3)
+        base64_group(bytes + i, length - i < 3 ? length - i : 3, text + i / 3 * 4);
+    if (text) buffer_put(ctx, b, "%s", text);
+    free(text);
+}
+
+uint8_t *base64_bytes(flis_ctx *ctx, const char *text, size_t *length)
+{
+    size_t digits = strlen(text);
+    const bool whole = digits % 4 == 0;
+    for (int i = 0; i < 2 && digits && text[digits - 1] == '='; i++) digits--;
+    uint8_t *out = whole && digits % 4 != 1 ? flis_alloc(ctx, digits / 4 * 3 + 3, 1) : NULL;
+    uint32_t bits = 0;
+    *length = 0;
+    for (size_t i = 0; out && i < digits; i++) {
+        const char *digit = strchr(BASE64, text[i]);
+        if (!digit) {
+            free(out);
+            return NULL;
+        }
+        bits = bits << 6 | (uint32_t)(digit - BASE64);
+        if (i % 4) out[(*length)++] = (uint8_t)(bits >> (6 - 2 * (i % 4)));
+    }
+    return out;
 }
 
 void print_name(FILE *stream, const char *name)

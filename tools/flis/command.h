@@ -5,7 +5,9 @@
  *
  *   main.c        the tables of commands and options        job.c         what long commands share
  *   find.c        default model, vocabulary, vectors        tensors.c     lists of tensors on their way to a file
- *   trace.c       traces, digests of traces, facts          outputs.c     no output over an input
+ *   trace.c       traces, digests of traces, facts          batch.c       layouts and seeds: the pictures of a run
+ *   record.c      what a PNG keeps of its making            again.c       --again: the way back, with picture_text.c
+ *   foreign.c     other programs' options                   outputs.c     no output over an input
  *   then one file per command
  */
 #ifndef TOOLS_FLIS_COMMAND_H
@@ -21,15 +23,16 @@ typedef struct range {
 } range;
 
 typedef struct settings {
-    const char *model, *layout, *in, *out, *vocab, *noise;
+    const char *model, *in, *out, *vocab, *noise, *negative, *again;
     const char *trace, *trace_digest, *trace_match;
-    const char *truth, *json;      /* precision */
-    const char *manifest, *match;  /* conformance */
-    const char *variant, *vae;     /* of the model's weights */
-    range trace_step[MAX_RANGES];  /* --trace-steps */
-    size_t trace_steps;            /* ranges; 0: every step */
-    uint64_t steps, seed, threads; /* threads 0: as many as there are */
-    int sampler, rng;              /* index of the word: plms, ddim; cpu, cuda */
+    const char *truth, *json;     /* precision */
+    const char *manifest, *match; /* conformance */
+    const char *variant, *vae;    /* of the model's weights */
+    range trace_step[MAX_RANGES]; /* --trace-steps */
+    size_t trace_steps;           /* ranges; 0: every step */
+    uint64_t steps, seed, count;  /* count: pictures of a layout, with the seeds from seed on */
+    uint64_t threads;             /* 0: as many as there are */
+    int sampler, rng;             /* index of the word: plms, ddim; cpu, cuda */
     double eta, scale;
     size_t width, height;
     bool no_layout, quiet, no_warnings, diffable;
@@ -69,7 +72,16 @@ void file_shape(const flis_tensor *x, uint64_t shape[4]);
 bool save_tensors(flis_ctx *ctx, const char *path, const tensor_list *list, const fact *facts, size_t fact_count);
 void free_tensors(tensor_list *list);
 
+/* The options of other programs that generate names when it refuses them (foreign.c). */
+extern const foreign_option FOREIGN[];
+
 /* ---- A job: one command at work --------------------------------------------------------------------------------------- */
+
+/* Which files a picture was made with (record.c). Names are without folders; "" for a digest: not made, or none. */
+typedef struct made_with {
+    const char *software, *model, *vae, *vocab, *noise, *layout;
+    char model_sha256[65], configuration[65], vae_sha256[65], vocab_sha256[65], noise_sha256[65];
+} made_with;
 
 enum { MAX_FACTS = 32 };
 typedef struct job {
@@ -79,6 +91,9 @@ typedef struct job {
     settings set;
     char **word; /* the arguments that are not options */
     int words;
+    settings fresh; /* before the command line was read */
+    int argc;       /* the command line as it was */
+    char **argv;
     flis_options options; /* the settings as the library takes them (job_begin) */
     progress progress;
     char model_path[PATH_ROOM], vocab_path[PATH_ROOM]; /* as found */
@@ -89,6 +104,9 @@ typedef struct job {
     size_t digest_tensors;
     size_t step_count; /* of the sampler (job_check_steps) */
     size_t matches;    /* tensors that --trace-match took */
+    made_with with;
+    uint64_t model_bytes; /* of the model's tensors (model_digest) */
+    bool outputs_checked; /* job_check_outputs has been called */
 } job;
 
 /* Threads, progress, signals, and the settings as flis_options. */
@@ -110,18 +128,16 @@ bool job_check_steps(job *j);
 bool find_model(job *j);
 /* --variant and --vae as the library takes them. */
 flis_choice model_choice(const job *j);
-/* Opens the model that find_model found, with that choice. */
+/* Opens the model that find_model found, with that choice; loads parts of it. */
 flis_file *open_model(job *j);
-/* The vocabulary that was given (a file or a folder), the one in the model's folder, or the one beside the model, or (where no model was given) beside a default model. */
+flis_model *load_model(job *j, unsigned parts);
+/* Reads its list of tensors: what is wrong with the file shows before anything else is looked for. */
+bool check_tensors(job *j);
+/* The vocabulary that was given (a file or a folder), the one in the model's folder, or the one beside the model, or (where no
+   model was given) beside a default model. */
 flis_vocab *find_vocab(job *j);
 /* The folder of the conformance vectors, with its slash. */
 bool find_manifest(job *j, char folder[PATH_ROOM]);
-
-/* ---- Outputs (outputs.c) ---------------------------------------------------------------------------------------------- */
-
-/* outputs_check of the command's files: -o, --trace, --trace-digest, --json; and all that it reads, as far as it has been found:
-   once before files are read, once when the model, the vocabulary and the layout's label map (layout may be NULL) are known. */
-bool job_check_outputs(job *j, const flis_layout *layout);
 
 /* ---- Traces (trace.c) ------------------------------------------------------------------------------------------------- */
 
@@ -144,6 +160,57 @@ void trace_begin(job *j);
 bool trace_end(job *j);
 /* Removes both files: the run failed afterwards. */
 void trace_remove(const job *j);
+
+/* ---- The pictures of one run (batch.c) ----------------------------------------------------------------------------------- */
+
+typedef struct batch {
+    const char **source;          /* [sources] the layouts' files, or the one of --again; borrowed */
+    flis_layout *layout;          /* [sources] */
+    size_t sources, seeds, count; /* count = sources * seeds pictures, seeds inside */
+    char **out;                   /* [count] their files */
+    bool folder;                  /* -o is one */
+    char *made;                   /* its name, if this run made it; else NULL */
+    size_t finished;              /* pictures so far */
+    bool painting;                /* the first one has begun */
+} batch;
+/* From b->source and the settings: what is painted where. 0, or 2: a usage error was printed. */
+int batch_plan(job *j, batch *b);
+/* Makes the folder of -o if it does not exist. */
+bool batch_make_folder(job *j, batch *b);
+/* Frees the lists; after a failure, says what is finished, and removes a new folder that stayed empty. */
+void batch_end(job *j, batch *b);
+
+/* ---- Outputs (outputs.c) ---------------------------------------------------------------------------------------------- */
+
+/* outputs_check of the command's files: -o or the pictures of a batch (may be NULL), --trace, --trace-digest, --json; and all that it
+   reads, as far as it has been found: before files are read, when the model is found, and when the vocabulary and the layouts' label maps are
+   known. */
+bool job_check_outputs(job *j, const batch *b);
+
+/* ---- What pictures keep (record.c, picture_text.c, again.c) --------------------------------------------------------------- */
+
+/* j->with.model_sha256 and configuration; j->model_bytes. */
+bool model_digest(job *j);
+/* All of j->with but the layout's name. */
+bool find_digests(job *j);
+/* The PNG with all that makes it again. */
+bool write_picture(job *j, const flis_picture *picture, const flis_layout *layout, const char *out);
+/* [["phrase", id], …] */
+void put_phrases(flis_ctx *ctx, buffer *b, const flis_layout *layout);
+
+/* The texts of a PNG, in UTF-8: key, value, key, value… */
+typedef struct picture_text {
+    char **at;
+    size_t count;
+} picture_text;
+bool picture_text_read(flis_ctx *ctx, const char *path, picture_text *out);
+const char *picture_text_get(const picture_text *t, const char *key); /* the first of that name; NULL: none */
+void picture_text_free(picture_text *t);
+
+/* Reads the picture of --again: j->set becomes its options, with those of the command line over them; the layout is its. */
+bool again_read(job *j, picture_text *t, flis_layout *layout);
+/* Refuses files (j->with) other than the picture was made with; those are then named as it names them. */
+bool again_check_files(job *j, const picture_text *t);
 
 /* ---- Layouts (layout.c) ------------------------------------------------------------------------------------------------ */
 

@@ -78,6 +78,19 @@ bool find_model(job *j)
     return check_model(j);
 }
 
+flis_model *load_model(job *j, unsigned parts)
+{
+    const flis_choice choice = model_choice(j);
+    return flis_model_load_with(&j->ctx, j->model_path, &choice, parts);
+}
+
+bool check_tensors(job *j)
+{
+    flis_file *file = open_model(j);
+    flis_file_close(file);
+    return file != NULL;
+}
+
 /* A vocabulary beside a model. */
 static bool vocab_in(job *j, const char *folder, size_t length)
 {

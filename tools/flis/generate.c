@@ -4,79 +4,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The phrases as the authors join them. */
-static char *prompt_text(flis_ctx *ctx, const flis_layout *layout)
-{
-    size_t room = 1;
-    for (size_t i = 0; i < layout->count; i++) room += strlen(layout->phrase[i].text) + 1;
-    char *text = flis_alloc(ctx, room, 1);
-    for (size_t i = 0; text && i < layout->count; i++) {
-        if (i) strcat(text, " ");
-        strcat(text, layout->phrase[i].text);
-    }
-    return text;
-}
-
-/* Keys and values in turn, as flis_png_bytes takes them; at[count] stays NULL. */
-typedef struct png_text {
-    const char *at[2 * 16];
-    size_t count;
-} png_text;
-
-static void keep_text(png_text *t, const char *key, const char *value)
-{
-    t->at[t->count++] = key;
-    t->at[t->count++] = value;
-}
-
-/* Stores in the picture everything that reproduces it. Files are named without folders: the bytes must not depend on where the
-   picture was made. SPEC 9.2. */
-static bool write_picture(job *j, const flis_picture *picture, const flis_layout *layout)
-{
-    const flis_options *o = &j->options;
-    png_text text = {{NULL}, 0};
-    char seed[24], steps[24], eta[32], scale[32], size[48];
-    char *prompt = prompt_text(&j->ctx, layout);
-    snprintf(seed, sizeof seed, "%llu", (unsigned long long)o->seed);
-    snprintf(steps, sizeof steps, "%d", o->sampling.steps);
-    snprintf(size, sizeof size, "%zux%zu", o->width, o->height);
-    shortest_number(o->sampling.eta, eta);
-    shortest_number(o->sampling.scale, scale);
-    keep_text(&text, "Software", "flis " FLIS_VERSION);
-    keep_text(&text, "seed", seed);
-    keep_text(&text, "steps", steps);
-    keep_text(&text, "sampler", o->sampling.kind == FLIS_PLMS ? "plms" : "ddim");
-    keep_text(&text, "eta", eta);
-    keep_text(&text, "scale", scale);
-    keep_text(&text, "rng", o->rng == FLIS_RNG_CPU ? "cpu" : "cuda");
-    keep_text(&text, "size", size);
-    keep_text(&text, "model", base_name(j->model_path));
-    if (j->set.variant) keep_text(&text, "variant", j->set.variant);
-    if (j->set.vae) keep_text(&text, "vae", base_name(j->set.vae));
-    keep_text(&text, "prompt", prompt);
-    keep_text(&text, "layout", o->no_layout || !layout->label.width ? "none" : base_name(j->set.layout));
-    if (o->noise) keep_text(&text, "noise", base_name(o->noise));
-    size_t length = 0;
-    uint8_t *bytes = prompt && flis_ok(&j->ctx) ? flis_png_bytes(&j->ctx, picture, text.at, &length) : NULL;
-    if (bytes) output_write(&j->ctx, j->set.out, bytes, length);
-    free(bytes);
-    free(prompt);
-    return flis_ok(&j->ctx);
-}
-
 static void add_generate_facts(job *j, const flis_vocab *vocab, const flis_layout *layout)
 {
     add_run_facts(j, "generate", true);
     add_layout_facts(j, vocab, layout);
     add_fact(j, "size", "%zux%zu", j->options.width, j->options.height);
     add_sampling_facts(j);
+    if (j->options.negative && *j->options.negative) add_fact(j, "negative", "%s", j->options.negative);
     if (j->options.noise) add_file_facts(j, "noise", "noise.sha256", j->options.noise);
 }
 
 /* Names, in one line, the phrases whose region has no cell at the U-Net's finest scale. The coarser scales take their cells from
    the finest one, so such a phrase is masked everywhere. (A region that vanishes at the coarsest scales alone is ordinary in a small
-   picture; `flis layout` lists those.) */
-static void warn_of_lost_phrases(job *j, const flis_layout *layout)
+   picture; `flis layout` lists those.) `where`: which layout, of several. */
+static void warn_of_lost_phrases(job *j, const flis_layout *layout, const char *where)
 {
     cell_counts cells;
     buffer lost = {NULL, 0, 0};
@@ -90,51 +31,139 @@ static void warn_of_lost_phrases(job *j, const flis_layout *layout)
     }
     if (lost.length) {
         flis_make_printable(lost.at);
-        flis_warn(&j->ctx, "no cell of the %zux%zu latent belongs to %s: masked everywhere",
-                  j->options.width / FLIS_FACTOR, j->options.height / FLIS_FACTOR, lost.at);
+        flis_warn(&j->ctx, "%s%sno cell of the %zux%zu latent belongs to %s: masked everywhere", where ? where : "",
+                  where ? ": " : "", j->options.width / FLIS_FACTOR, j->options.height / FLIS_FACTOR, lost.at);
     }
     free(lost.at);
 }
 
-static int check_usage(job *j)
+static int check_usage(const job *j)
 {
     const settings *s = &j->set;
-    if (j->words) return unexpected_argument(j->program, j->word[0]);
-    if (!s->layout) return missing_argument(j->program, "-j LAYOUT.json");
+    if (s->again && j->words)
+        return usage_error(j->program, "--again has a layout of its own: '%s' is one too many", j->word[0]);
+    if (!s->again && !j->words) return missing_argument(j->program, "-j LAYOUT.json");
     if (!s->out) return missing_argument(j->program, "-o OUT.png");
     if (!s->trace && (s->trace_match || (s->trace_steps && !s->trace_digest)))
         return missing_argument(j->program, "--trace FILE");
     return 0;
 }
 
+/* What options say together, when all are known: those of --again, too. */
+static int check_together(const job *j)
+{
+    const settings *s = &j->set;
+    if (s->negative && *s->negative && s->scale == 1)
+        return usage_error(j->program, "--negative has no effect with --scale 1, which has no unconditional pass");
+    return 0;
+}
+
+/* The layouts are the arguments; --again has one. Reads the latter, whose options others may replace. */
+static int plan(job *j, batch *b, picture_text *again)
+{
+    flis_layout layout = {0};
+    b->sources = j->set.again ? 1 : (size_t)j->words;
+    b->source = j->set.again ? &j->set.again : (const char **)j->word;
+    if (j->set.again && !again_read(j, again, &layout)) {
+        flis_layout_free(&layout);
+        return 1;
+    }
+    const int status = check_together(j) ? 2 : batch_plan(j, b);
+    if (b->layout) b->layout[0] = layout;
+    else flis_layout_free(&layout);
+    return status;
+}
+
+/* The library refuses too many tokens as well, but after the model's digest. */
+static bool check_negative(job *j, const flis_vocab *vocab)
+{
+    const char *text = j->options.negative ? j->options.negative : "";
+    int32_t *ids = NULL;
+    const long tokens = flis_tokenize(&j->ctx, vocab, text, strlen(text), &ids);
+    free(ids);
+    if (tokens <= FLIS_PHRASE_TOKENS) return flis_ok(&j->ctx);
+    return flis_fail(&j->ctx, "negative prompt: got %ld tokens, wanted at most %d", tokens, FLIS_PHRASE_TOKENS);
+}
+
+static bool read_layout(job *j, const char *path, flis_layout *out)
+{
+    return input_check(&j->ctx, path) &&
+           (j->options.no_layout ? flis_layout_read_phrases : flis_layout_read)(&j->ctx, path, out);
+}
+
+/* Reads every layout, so that a mistake in the last one shows before the first picture. */
+static bool read_layouts(job *j, batch *b, const flis_vocab *vocab)
+{
+    flis_ctx *ctx = &j->ctx;
+    for (size_t i = 0; i < b->sources && flis_ok(ctx); i++) {
+        flis_prompt prompt = {0};
+        if (!j->set.again && !read_layout(j, b->source[i], &b->layout[i])) return false;
+        if (!flis_prompt_make(ctx, vocab, b->layout[i].phrase, b->layout[i].count, &prompt))
+            return flis_fail_in(ctx, b->source[i]);
+        flis_prompt_free(&prompt);
+        warn_of_lost_phrases(j, &b->layout[i], b->sources > 1 ? b->source[i] : NULL);
+    }
+    return flis_ok(ctx);
+}
+
+/* The whole model is kept for several pictures if it and a large picture's activations fit into memory; else its parts are loaded for
+   the time of their work, for each picture. The bits are the same. */
+static unsigned parts_to_keep(const job *j, const batch *b)
+{
+    const double activations = 2e9, weights = (double)j->model_bytes * (double)(sizeof(flis_real) / sizeof(float));
+    return b->count > 1 && weights + activations < memory_available() ? FLIS_PARTS_PAINT : FLIS_PARTS_NONE;
+}
+
+/* One picture, to its file. */
+static bool paint(job *j, batch *b, const flis_model *model, const flis_vocab *vocab)
+{
+    const size_t i = b->finished;
+    const flis_layout *layout = &b->layout[i / b->seeds];
+    flis_picture picture = {0};
+    j->options.seed = j->set.seed + i % b->seeds;
+    if (!j->set.again) j->with.layout = base_name(b->source[i / b->seeds]);
+    if (!j->set.quiet && b->count > 1)
+        fprintf(stderr, "picture %zu of %zu: %s, ", i + 1, b->count, base_name(b->out[i]));
+    job_print_seed(j);
+    flis_model_generate(&j->ctx, model, vocab, layout, &j->options, &picture);
+    progress_end(&j->progress);
+    if (trace_end(j) && !write_picture(j, &picture, layout, b->out[i])) trace_remove(j); /* all or nothing */
+    free(picture.pixels);
+    return flis_ok(&j->ctx);
+}
+
+static void paint_all(job *j, batch *b, const flis_vocab *vocab)
+{
+    flis_model *model = load_model(j, parts_to_keep(j, b));
+    b->painting = model != NULL;
+    while (model && b->finished < b->count && paint(j, b, model, vocab)) b->finished++;
+    flis_model_free(&model);
+}
+
 int run_generate(job *j)
 {
     flis_ctx *ctx = &j->ctx;
-    flis_layout layout = {0};
-    flis_picture picture = {0};
+    batch b = {0};
+    picture_text again = {0};
     flis_vocab *vocab = NULL;
-    if (check_usage(j)) return 2;
+    int status = check_usage(j);
+    if (status) return status;
+    status = plan(j, &b, &again);
     job_begin(j);
-    if (job_check_steps(j) && trace_check_steps(j)) return 2;
-    if (flis_ok(ctx) && job_check_outputs(j, NULL) && find_model(j) && input_check(ctx, j->set.layout) &&
-        (!j->set.noise || input_check(ctx, j->set.noise)) &&
-        (j->options.no_layout ? flis_layout_read_phrases : flis_layout_read)(ctx, j->set.layout, &layout))
+    if (!status && job_check_steps(j) && trace_check_steps(j)) status = 2;
+    if (!status && flis_ok(ctx) && batch_make_folder(j, &b) && job_check_outputs(j, &b) &&
+        (!j->set.noise || input_check(ctx, j->set.noise)) && find_model(j) && job_check_outputs(j, &b) &&
+        check_tensors(j))
         vocab = find_vocab(j);
-    if (vocab) job_check_outputs(j, &layout);
-    if (vocab && tracing(j)) add_generate_facts(j, vocab, &layout);
-    if (vocab) warn_of_lost_phrases(j, &layout);
-    if (vocab) trace_begin(j);
-    if (vocab && flis_ok(ctx)) {
-        job_print_seed(j);
-        const flis_choice choice = model_choice(j);
-        flis_model *model = flis_model_load_with(ctx, j->model_path, &choice, FLIS_PARTS_NONE);
-        if (model) flis_model_generate(ctx, model, vocab, &layout, &j->options, &picture);
-        flis_model_free(&model);
-        progress_end(&j->progress);
+    if (vocab && check_negative(j, vocab) && read_layouts(j, &b, vocab) && job_check_outputs(j, &b) &&
+        find_digests(j) && (!j->set.again || again_check_files(j, &again))) {
+        if (!j->set.again) j->with.layout = base_name(b.source[0]);
+        if (tracing(j)) add_generate_facts(j, vocab, &b.layout[0]);
+        trace_begin(j);
+        paint_all(j, &b, vocab);
     }
-    if (trace_end(j) && !write_picture(j, &picture, &layout)) trace_remove(j); /* all or nothing */
-    free(picture.pixels);
+    batch_end(j, &b);
     flis_vocab_free(vocab);
-    flis_layout_free(&layout);
-    return job_status(j);
+    picture_text_free(&again);
+    return status ? status : job_status(j);
 }

@@ -26,7 +26,7 @@ void job_note(job *j, const char *kind, const char *format, ...)
 
 void job_print_seed(job *j)
 {
-    if (!j->set.quiet) fprintf(stderr, "seed %llu\n", (unsigned long long)j->set.seed);
+    if (!j->set.quiet) fprintf(stderr, "seed %llu\n", (unsigned long long)j->options.seed);
 }
 
 void job_begin(job *j)
@@ -44,6 +44,7 @@ void job_begin(job *j)
     o->height = s->height;
     o->no_layout = s->no_layout;
     o->noise = s->noise;
+    o->negative = s->negative;
     if (s->threads) j->ctx.threads = (int)s->threads;
     j->progress.quiet = s->quiet;
     j->ctx.progress = job_progress;

@@ -5,6 +5,7 @@
  */
 #include "tools/flis/command.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- Options -------------------------------------------------------------------------------------------------------- */
@@ -65,6 +66,13 @@ static bool parse_ranges(void *options, const char *text)
     }
 }
 
+/* Any text, the empty one too. */
+static bool parse_negative(void *options, const char *text)
+{
+    ((settings *)options)->negative = text;
+    return true;
+}
+
 #define FIELD(name) offsetof(settings, name)
 #define SIZE_OPTION .parse = parse_size, .wanted = "N or WxH, multiples of 64 up to 8192"
 
@@ -79,10 +87,14 @@ static const option OPTIONS[] = {
     {"vae", 0, OPTION_TEXT, FIELD(vae), "FILE",
      "take the autoencoder from this safetensors file or diffusers folder; default: the model's own",
      .commands = SAMPLING | INFO},
-    {"json", 'j', OPTION_TEXT, FIELD(layout), "FILE", "the phrases, and the layout that they act in",
-     .commands = GENERATE},
+    {"json", 'j', OPTION_ARGUMENT, 0, "FILE",
+     "the phrases, and the layout that they act in; several may be given, also without -j", .commands = GENERATE},
     {"input", 'i', OPTION_TEXT, FIELD(in), "FILE", "safetensors with the stage's inputs", .commands = STAGE},
-    {"output", 'o', OPTION_TEXT, FIELD(out), "FILE", "the PNG to write", .commands = GENERATE},
+    {"output", 'o', OPTION_TEXT, FIELD(out), "FILE",
+     "the PNG to write, or a folder (DIR/): pictures are named as their layouts", .commands = GENERATE},
+    {"count", 'n', OPTION_WHOLE, FIELD(count), "N",
+     "pictures of each layout, with the seeds S, S+1, ..., named out-S.png, ...; default 1", 1, 100000,
+     .commands = GENERATE},
     {"output", 'o', OPTION_TEXT, FIELD(out), "FILE", "the safetensors file to write", .commands = STAGE},
     {"vocab", 0, OPTION_TEXT, FIELD(vocab), "FILE",
      "bpe_simple_vocab_16e6.txt[.gz], merges.txt, tokenizer.json, or a folder with one; default: the model's "
@@ -108,6 +120,10 @@ static const option OPTIONS[] = {
     {"truth", 0, OPTION_TEXT, FIELD(truth), "FILE", "compare with this: what flis64 precision --trace wrote",
      .commands = PRECISION},
     {"json", 0, OPTION_TEXT, FIELD(json), "FILE", "write the table to this JSON file too", .commands = PRECISION},
+    {"negative", 0, OPTION_CALL, 0, "TEXT", "what guidance leads away from, at most 75 tokens; default: \"\"",
+     .parse = parse_negative, .wanted = "a text", .commands = GENERATE},
+    {"again", 0, OPTION_TEXT, FIELD(again), "FILE",
+     "paint this PNG of generate again; options given beside it replace its own", .commands = GENERATE},
     {"no-layout", 0, OPTION_FLAG, FIELD(no_layout), NULL, "plain Stable Diffusion: the phrases act everywhere",
      .commands = GENERATE},
     {"noise", 0, OPTION_TEXT, FIELD(noise), "FILE", "safetensors with x_T [1,4,h,w]; default: drawn from the seed",
@@ -145,11 +161,18 @@ typedef struct command {
 } command;
 
 static const char GENERATE_DETAILS[] =
-    "The seed is printed on stderr and stored in the PNG, with everything else that reproduces the picture. Ctrl-C "
-    "stops between two operations and leaves no partial file.\n\nTraced tensors have the names of the authors' "
+    "The seed is printed on stderr and stored in the PNG, with everything else that reproduces the picture: options, "
+    "phrases, label map, and the SHA-256 of model, vocabulary and noise (15 s for 4 GB). --again paints such a PNG "
+    "again, "
+    "to the bit, and refuses other files. Ctrl-C stops between two operations and leaves no partial file; finished "
+    "pictures of several stay.\n\nWith --count N, -o out.png writes out-42.png, out-43.png, ...; into a folder, -o "
+    "DIR/ "
+    "writes DIR/LAYOUT.png, or DIR/LAYOUT-42.png, ... A folder that does not exist is made. All layouts are read "
+    "before the "
+    "first picture, and the model is loaded once if memory allows.\n\nTraced tensors have the names of the authors' "
     "modules, after the step and the pass, and are in PyTorch's order. They are kept in memory until the end; without "
     "--trace-match that is all of them, except attention scores and weights of more than 2^24 values. Traces and "
-    "digests also hold what reproduces the run, the SHA-256 of the model among it, which takes about 20 s for 4 GB.";
+    "digests also hold what reproduces the run.";
 
 static const char STAGE_DETAILS[] =
     "  clip    ids I32 [n,77]                                     -> last_hidden_state [n,77,d]\n"
@@ -203,12 +226,14 @@ static const char CONFORMANCE_DETAILS[] =
         word, older, function, \
         { \
             .name = "flis " word, .arguments = arguments_, .summary = summary_, .details = bit##_DETAILS, \
-            .options = OPTIONS, .count = sizeof OPTIONS / sizeof *OPTIONS, .command = bit \
+            .options = OPTIONS, .count = sizeof OPTIONS / sizeof *OPTIONS, .command = bit, .foreign = FOREIGN \
         } \
     }
 
 static const command COMMANDS[] = {
-    COMMAND("generate", NULL, GENERATE, run_generate, "[-m MODEL] -j LAYOUT.json -o OUT.png [options]",
+    COMMAND("generate", NULL, GENERATE, run_generate,
+            "[-m MODEL] -j LAYOUT.json -o OUT.png [options]\n[-m MODEL] LAYOUT.json... -o DIR/ [options]\n"
+            "[-m MODEL] --again PICTURE.png -o OUT.png [options]",
             "A layout and its phrases in, a picture out."),
     COMMAND("stage", NULL, STAGE, run_stage, "NAME [-m MODEL] -i IN.safetensors -o OUT.safetensors [options]",
             "One stage of the pipeline on given tensors, in PyTorch's order, batch first."),
@@ -238,6 +263,20 @@ static const command *find_command(const char *name)
     return NULL;
 }
 
+static int unknown_command(const char *text)
+{
+    const char *meant = NULL;
+    size_t best = SIZE_MAX;
+    if (ends_in(text, ".json"))
+        return usage_error(&FLIS, "a command is missing: flis generate %s, or flis layout", text);
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        const size_t distance = typed_distance(text, strlen(text), COMMANDS[i].name);
+        if (distance < best) best = distance, meant = COMMANDS[i].name;
+    }
+    if (meant) return usage_error(&FLIS, "unknown command '%s': did you mean %s?", text, meant);
+    return usage_error(&FLIS, "unknown command '%s'", text);
+}
+
 static void print_commands(void)
 {
     printf(
@@ -245,7 +284,7 @@ static void print_commands(void)
         "out.\n\ncommands:\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         const program *p = &COMMANDS[i].program;
-        printf("  %s %s\n      %s\n", p->name, p->arguments, p->summary);
+        printf("  %s %.*s\n      %s\n", p->name, (int)strcspn(p->arguments, "\n"), p->arguments, p->summary);
     }
     printf("\nflis COMMAND --help, or flis help COMMAND, lists the options of a command; flis --version prints the "
            "version.\n"
@@ -258,7 +297,7 @@ static int run_help(int argc, char **argv)
 {
     if (argc > 3) return unexpected_argument(&FLIS, argv[3]);
     const command *which = argc == 3 ? find_command(argv[2]) : NULL;
-    if (argc == 3 && !which) return usage_error(&FLIS, "unknown command '%s'", argv[2]);
+    if (argc == 3 && !which) return unknown_command(argv[2]);
     if (which) options_help(&which->program);
     else print_commands();
     return finish("flis", NULL, 0);
@@ -273,6 +312,7 @@ static settings default_settings(const command *which)
     flis_options_default(&o);
     s.steps = (uint64_t)o.sampling.steps;
     s.seed = o.seed;
+    s.count = 1;
     s.eta = o.sampling.eta;
     s.scale = o.sampling.scale;
     s.width = s.height = which->program.command == PRECISION ? 128 : o.width;
@@ -285,9 +325,16 @@ static int run_command(const command *which, int argc, char **argv)
     j.self = argv[0];
     j.program = &which->program;
     j.word = argv + 1;
-    j.set = default_settings(which);
+    j.set = j.fresh = default_settings(which);
+    j.argc = argc - 1;
+    j.argv = malloc((size_t)argc * sizeof *j.argv);
+    if (!j.argv) return usage_error(j.program, "out of memory");
+    memcpy(j.argv, argv + 1, (size_t)argc * sizeof *j.argv);
     int status = options_read(j.program, &j.set, argc - 1, argv + 1, &j.words);
-    if (status >= 0) return finish(j.program->name, NULL, status);
+    if (status >= 0) {
+        free(j.argv);
+        return finish(j.program->name, NULL, status);
+    }
     const bool good = flis_init(&j.ctx);
     warnings w = {.name = j.program->name, .progress = &j.progress, .off = j.set.no_warnings};
     j.ctx.warn = print_warning;
@@ -297,6 +344,7 @@ static int run_command(const command *which, int argc, char **argv)
     free_tensors(&j.outputs);
     free_tensors(&j.traced);
     free_facts(&j);
+    free(j.argv);
     flis_free(&j.ctx);
     return finish(j.program->name, &j.ctx, status);
 }
@@ -312,5 +360,5 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "--version") == 0) return finish("flis", NULL, options_read(&FLIS, NULL, 2, argv, &words));
     const command *which = find_command(argv[1]);
     if (which) return run_command(which, argc, argv);
-    return usage_error(&FLIS, argv[1][0] == '-' ? "unknown option %s" : "unknown command '%s'", argv[1]);
+    return argv[1][0] == '-' ? usage_error(&FLIS, "unknown option %s", argv[1]) : unknown_command(argv[1]);
 }

@@ -46,37 +46,15 @@ void add_file_facts(job *j, const char *key, const char *digest_key, const char 
     add_fact(j, digest_key, "%s", hex);
 }
 
-/* The digest of a model is that of its files' bytes, one file after the other in the order of `flis info`: for a single file
-   what sha256sum prints. */
-static void add_shards_facts(job *j, flis_file *file, const char *key, const char *digest_key, const char *path)
-{
-    flis_sha256 sum;
-    char hex[65];
-    uint64_t done = 0, total = 0;
-    if (!file) return;
-    for (size_t i = 0; i < file->count; i++) total += file->entry[i].end - file->entry[i].begin;
-    flis_sha256_begin(&sum);
-    for (size_t i = 0; i < file->shards && flis_ok(&j->ctx); i++)
-        file_digest_add(&j->ctx, file->shard[i].path, &sum, &done, total);
-    flis_sha256_end(&sum, hex);
-    add_fact(j, key, "%s", base_name(path));
-    add_fact(j, digest_key, "%s", hex);
-    flis_file_close(file);
-}
-
-/* The model's own files, then those of --vae. What there is to warn of is said when the model is opened for its work. */
 static void add_model_facts(job *j)
 {
-    flis_ctx *ctx = &j->ctx;
-    const flis_choice choice = {.variant = j->set.variant};
-    void (*warn)(void *user, const char *sentence) = ctx->warn;
-    ctx->warn = NULL;
-    if (flis_ok(ctx))
-        add_shards_facts(j, flis_model_open_with(ctx, j->model_path, &choice), "model", "model.sha256", j->model_path);
+    if (!model_digest(j)) return;
+    add_fact(j, "model", "%s", base_name(j->model_path));
+    add_fact(j, "model.sha256", "%s", j->with.model_sha256);
     if (j->set.variant) add_fact(j, "variant", "%s", j->set.variant);
-    if (j->set.vae && flis_ok(ctx))
-        add_shards_facts(j, flis_vae_open(ctx, j->set.vae), "vae", "vae.sha256", j->set.vae);
-    ctx->warn = warn;
+    if (!j->set.vae) return;
+    add_fact(j, "vae", "%s", base_name(j->set.vae));
+    add_fact(j, "vae.sha256", "%s", j->with.vae_sha256);
 }
 
 void add_run_facts(job *j, const char *command, bool model)
@@ -103,13 +81,7 @@ static void add_phrases(job *j, const flis_layout *layout)
 {
     flis_ctx *ctx = &j->ctx;
     buffer phrases = {NULL, 0, 0};
-    buffer_put(ctx, &phrases, "[");
-    for (size_t i = 0; i < layout->count; i++) {
-        buffer_put(ctx, &phrases, i ? ", [" : "[");
-        buffer_json_string(ctx, &phrases, layout->phrase[i].text);
-        buffer_put(ctx, &phrases, ", %d]", layout->phrase[i].id);
-    }
-    buffer_put(ctx, &phrases, "]");
+    put_phrases(ctx, &phrases, layout);
     keep_fact(j, "phrases", &phrases);
 }
 
@@ -131,7 +103,7 @@ void add_layout_facts(job *j, const flis_vocab *vocab, const flis_layout *layout
     keep_fact(j, "ids", &ids);
     keep_fact(j, "class_ids", &classes);
     flis_prompt_free(&prompt);
-    add_fact(j, "layout", "%s", has_label ? base_name(j->set.layout) : "none");
+    add_fact(j, "layout", "%s", has_label ? j->with.layout : "none");
     if (!has_label) return;
     flis_sha256_begin(&sum);
     flis_sha256_add(&sum, layout->label.pixels, layout->label.width * layout->label.height);

@@ -749,11 +749,12 @@ class Model(_Handle):
         return self.flis._work(lambda: self.flis._call("vae_encode", self._part("vae"), self.flis._tensor(image)))
 
     def generate(self, vocab, phrases=None, label=None, layout=None, width=512, height=512, steps=50, sampler="plms", seed=42,
-                 scale=2.0, eta=0.0, rng="cpu", no_layout=False, noise=None, trace=None, trace_attention=False, progress=None):
+                 scale=2.0, eta=0.0, rng="cpu", no_layout=False, noise=None, trace=None, trace_attention=False, progress=None,
+                 negative=None):
         """A picture [height,width,3] of bytes. Either layout, the path of a JSON file, which names its label map, or phrases
-        [(text, class id)…] and label [H,W]. noise: x_T [1,4,height/8,width/8] instead of drawing it. trace(name, array) gets
-        every intermediate, with trace_attention also scores and weights inside; progress(what, done, total) is called as
-        work goes on."""
+        [(text, class id)…] and label [H,W]. noise: x_T [1,4,height/8,width/8] instead of drawing it. negative: a text in
+        place of "" in the unconditional pass. trace(name, array) gets every intermediate, with trace_attention also scores
+        and weights inside; progress(what, done, total) is called as work goes on."""
         flis = self.flis
         if layout is None and phrases is None:
             raise Error("generate: give layout or phrases")
@@ -777,6 +778,11 @@ class Model(_Handle):
                                      ("height", SIZE, _whole(height, "generate: height", 0, most)),
                                      ("no_layout", BOOL, no_layout)):
             options.set(member, ctype, value)
+        if negative is not None:
+            if not isinstance(negative, (str, bytes)):
+                raise Error("generate: negative: got %s, wanted a text" % type(negative).__name__)
+            text = ctypes.create_string_buffer(negative.encode() if isinstance(negative, str) else negative)
+            options.set("negative", P, ctypes.addressof(text))
         if noise is not None:
             shape, address, keep = _take(noise, flis.code)
             wanted = (4, height // 8, width // 8)
