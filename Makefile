@@ -118,7 +118,7 @@ demo: $(FLIS)
 # first; the last line is the total.
 LEVEL ?= quick
 JOBS  := $(shell nproc 2>/dev/null || echo 2)
-PARTS  = spec house replay digest train unit cli field_cli field_names library outputs naive mutants mistakes vectors $(if $(filter full,$(LEVEL)),double trained)
+PARTS  = spec house replay digest train unit cli field_cli field_names field_layouts field_checkpoints field_config library outputs naive mutants mistakes vectors $(if $(filter full,$(LEVEL)),double trained)
 QUICK := $(if $(filter full,$(LEVEL)),,-q)
 part   = @sh tests/sh/part.sh $@
 
@@ -149,6 +149,12 @@ $(B)/field_cli.count: FORCE
 	$(part) sh tests/sh/field_cli.sh $(FLIS) $(O)bin/synth
 $(B)/outputs.count: FORCE
 	$(part) sh tests/sh/field_outputs.sh $(FLIS) $(O)bin
+$(B)/field_layouts.count: FORCE
+	$(part) sh tests/sh/field_layouts.sh $(FLIS)
+$(B)/field_checkpoints.count: FORCE
+	$(part) sh tests/sh/field_checkpoints.sh $(O)bin/ckpt2safetensors
+$(B)/field_config.count: FORCE
+	$(part) sh tests/sh/field_config.sh
 $(B)/field_names.count: FORCE
 	$(part) sh tests/sh/field_names.sh $(FLIS) $(O)bin/synth
 $(B)/train.count: FORCE
@@ -224,6 +230,7 @@ check-shared: all $(CHECKS:%=build/release/%)
 
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 check-torch: all
+	$(PYTHON) tests/external/checkpoints_check.py bin/ckpt2safetensors
 	$(PYTHON) tests/external/torch_check.py ./flis bin/synth
 	$(PYTHON) tests/external/torch_port.py ./flis bin/synth
 	$(PYTHON) tests/external/compare_check.py ./flis bin/synth bin/compare

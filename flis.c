@@ -3447,7 +3447,9 @@ static void colors_free(flis_layout *layout)
 {
     for (size_t i = 0; i < layout->colors; i++) free(layout->color[i].name);
     free(layout->color);
+    free(layout->colors_path);
     layout->color = NULL;
+    layout->colors_path = NULL;
     layout->colors = 0;
 }
 
@@ -3704,11 +3706,10 @@ static bool layout_colors(flis_ctx *ctx, const char *path, const flis_json *json
     if (!may_open)
         return layout_fail(ctx, path, labelmap,
                            "labelmap: a layout in memory opens no file: write its table as colors");
-    char *file = layout_find(ctx, path, "labelmap", labelmap);
-    const bool ok = file && labelmap_read(ctx, file, out);
-    if (ok) warn_of_names(ctx, file, out);
-    free(file);
-    return ok;
+    out->colors_path = layout_find(ctx, path, "labelmap", labelmap);
+    if (!out->colors_path || !labelmap_read(ctx, out->colors_path, out)) return false;
+    warn_of_names(ctx, out->colors_path, out);
+    return flis_ok(ctx);
 }
 
 /* The label map of a file: ids, or colours that a table turns into ids. A map in colours without a table has its
@@ -3725,6 +3726,8 @@ static bool layout_picture(flis_ctx *ctx, const char *path, flis_layout *out)
                   "\"colors\" in the JSON says which)",
                   path, beside);
         warn_of_names(ctx, beside, out);
+        out->colors_path = beside;
+        beside = NULL;
     }
     free(beside);
     if (flis_ok(ctx) && label_ids(ctx, path, &file, out)) out->label = file.picture;

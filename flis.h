@@ -246,6 +246,7 @@ typedef struct flis_layout {
     size_t colors;
     flis_color *color; /* the table that gave the label map its ids; colors 0: the map had ids */
     char *label_path;  /* the file that flis_layout_read took the label map from; NULL: none. malloc'ed */
+    char *colors_path; /* the labelmap.txt that the table is from; NULL: none. malloc'ed */
 } flis_layout;
 /* {"text_label_mapping": {"phrase": id, …} or [["phrase", id], …], "layout_path": "file"}. A relative layout_path is
    looked for beside the JSON, then (as the authors write "examples/x.png") its last part beside the JSON, then as given

@@ -106,8 +106,17 @@ check "--vae: info" 0 '' "$flis" info model.safetensors --vae model.safetensors
 is "--vae: info counts its file" grep -q '^files 2$' so
 rm -f out/*
 check "--vae that is absent" 1 'absent: cannot be opened' "$flis" $g -m model.safetensors --vocab merges.txt --vae absent
+check "--vae: a picture" 0 '' "$flis" $g -m model.safetensors --vocab merges.txt --vae other -o v.png
+check "--again with --vae" 0 '' "$flis" generate -q -m model.safetensors --vocab merges.txt --vae other --again v.png -o v2.png
+is "--again with --vae: the same bytes" cmp -s v.png v2.png
+cp other/vae/config.json config.kept
+echo '{"scaling_factor": 0.2}' >other/vae/config.json
+check "--again with another scale factor" 1 'another configuration' \
+    "$flis" generate -q -m model.safetensors --vocab merges.txt --vae other --again v.png -o v3.png
+cp config.kept other/vae/config.json
 cp other/vae/diffusion_pytorch_model.safetensors kept
-check "-o over --vae" 1 'input' "$flis" $g -m model.safetensors --vocab merges.txt --vae other -o other/vae/diffusion_pytorch_model.safetensors
+ln -s other/vae/diffusion_pytorch_model.safetensors vae.png
+check "-o over --vae" 1 'input' "$flis" $g -m model.safetensors --vocab merges.txt --vae other -o vae.png
 is "-o over --vae: it is still there" cmp -s kept other/vae/diffusion_pytorch_model.safetensors
 check "--vae without one" 1 'wanted an autoencoder' "$flis" $g -m model.safetensors --vocab merges.txt --vae z.safetensors
 check "--vae of a layout" 1 'layout.json: is a layout' "$flis" $g -m model.safetensors --vocab merges.txt --vae layout.json

@@ -51,6 +51,7 @@ bool job_check_outputs(job *j, const batch *b)
     for (size_t i = 0; b && i < b->sources; i++) {
         add_name(j, &in, b->source[i]);
         if (b->layout) add_name(j, &in, b->layout[i].label_path);
+        if (b->layout) add_name(j, &in, b->layout[i].colors_path);
     }
     for (size_t i = 0; b && b->out && i < b->count; i++) add_name(j, &out, b->out[i]);
     if (!b) add_name(j, &out, s->out);
