@@ -36,7 +36,7 @@ static void digest_files(job *j, const flis_file *file, char hex[65])
     flis_sha256_end(&sum, hex);
 }
 
-/* The model's own files, then those of --vae. */
+/* The model's own files, then those of --vae. SPEC 9.2. */
 bool model_digest(job *j)
 {
     const flis_choice own = {.variant = j->set.variant};
