@@ -237,6 +237,9 @@ again "again: a negative prompt" a.json --size 64 --negative 'gray "fog" é'
 noise="--noise noise1.st"
 again "again: a noise file" a.json --size 64 --noise noise1.st
 done_ok "with noise" "$flis" generate $m a.json -o pn.png --noise noise1.st -q
+noise="--vae other.safetensors"
+again "again: another autoencoder" a.json --size 64 --vae other.safetensors
+done_ok "with another autoencoder" "$flis" generate $m a.json -o pv.png --vae other.safetensors -q
 noise=
 cp model.safetensors renamed.safetensors
 cp merges.txt renamed.txt
@@ -252,6 +255,9 @@ broken "again: another model" 'p42.png: was made with the model model.safetensor
     "$flis" generate -m other.safetensors --vocab merges.txt -o out/p.png -q --again p42.png
 broken "again: another vocabulary" 'p42.png: was made with the vocabulary merges.txt of SHA-256 .*, got merges2.txt of .* with --vocab' \
     "$flis" $r p42.png --vocab merges2.txt
+broken "again: without the autoencoder" 'pv.png: was made with the autoencoder of other.safetensors: give it with --vae' "$flis" $r pv.png
+broken "again: with another autoencoder" 'pv.png: was made with the autoencoder other.safetensors of SHA-256 .*, got model.safetensors' \
+    "$flis" $r pv.png --vae model.safetensors
 broken "again: without the noise" 'pn.png: was made with a noise file, noise1.st: give it with --noise FILE' "$flis" $r pn.png
 broken "again: with another noise" 'pn.png: was made with the noise noise1.st of SHA-256 .*, got noise2.st' "$flis" $r pn.png --noise noise2.st
 wrong "again, with a layout" "'a.json' is one too many" "$flis" $r p42.png a.json

@@ -107,7 +107,8 @@ is "--vae: info counts its file" grep -q '^files 2$' so
 rm -f out/*
 check "--vae that is absent" 1 'absent: cannot be opened' "$flis" $g -m model.safetensors --vocab merges.txt --vae absent
 cp other/vae/diffusion_pytorch_model.safetensors kept
-check "-o over --vae" 1 'input' "$flis" $g -m model.safetensors --vocab merges.txt --vae other -o other/vae/diffusion_pytorch_model.safetensors
+ln other/vae/diffusion_pytorch_model.safetensors vae.png
+check "-o over --vae" 1 'input' "$flis" $g -m model.safetensors --vocab merges.txt --vae other -o vae.png
 is "-o over --vae: it is still there" cmp -s kept other/vae/diffusion_pytorch_model.safetensors
 check "--vae without one" 1 'wanted an autoencoder' "$flis" $g -m model.safetensors --vocab merges.txt --vae z.safetensors
 check "--vae of a layout" 1 'layout.json: is a layout' "$flis" $g -m model.safetensors --vocab merges.txt --vae layout.json

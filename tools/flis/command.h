@@ -80,7 +80,7 @@ extern const foreign_option FOREIGN[];
 /* Which files a picture was made with (record.c). Names are without folders; "" for a digest: not made, or none. */
 typedef struct made_with {
     const char *software, *model, *vae, *vocab, *noise, *layout;
-    char model_sha256[65], configuration[65], vae_sha256[65], vocab_sha256[65], noise_sha256[65];
+    char model_sha256[65], vae_sha256[65], configuration[65], vocab_sha256[65], noise_sha256[65];
 } made_with;
 
 enum { MAX_FACTS = 32 };
@@ -133,8 +133,8 @@ flis_file *open_model(job *j);
 flis_model *load_model(job *j, unsigned parts);
 /* Reads its list of tensors: what is wrong with the file shows before anything else is looked for. */
 bool check_tensors(job *j);
-/* The vocabulary that was given (a file or a folder), the one in the model's folder, or the one beside the model, or (where no
-   model was given) beside a default model. */
+/* The vocabulary that was given (a file or a folder), the one in the model's folder, or the one beside the model, or (where no model
+   was given) beside a default model. */
 flis_vocab *find_vocab(job *j);
 /* The folder of the conformance vectors, with its slash. */
 bool find_manifest(job *j, char folder[PATH_ROOM]);
@@ -189,7 +189,7 @@ bool job_check_outputs(job *j, const batch *b);
 
 /* ---- What pictures keep (record.c, picture_text.c, again.c) --------------------------------------------------------------- */
 
-/* j->with.model_sha256 and configuration; j->model_bytes. */
+/* j->with.model_sha256, vae_sha256 and configuration; j->model_bytes. */
 bool model_digest(job *j);
 /* All of j->with but the layout's name. */
 bool find_digests(job *j);

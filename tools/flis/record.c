@@ -22,44 +22,51 @@ static void digest_configuration(const flis_file *file, char hex[65])
 }
 
 /* The digest of a model is that of its files' bytes, one file after the other in the order of `flis info`: for a single file what
-   sha256sum prints. SPEC 9.2. */
-static void digest_files(job *j, const flis_file *file, char hex[65])
+   sha256sum prints. Closes the file. SPEC 9.2. */
+static void digest_files(job *j, flis_file *file, char hex[65])
 {
     enum { SHOWN = 256 << 20 }; /* below a second or two, progress would only be noise */
     flis_sha256 sum;
     uint64_t done = 0, total = 0;
+    if (!file) return;
     for (size_t i = 0; i < file->count; i++) total += file->entry[i].end - file->entry[i].begin;
     j->model_bytes += total;
     flis_sha256_begin(&sum);
     for (size_t i = 0; i < file->shards && flis_ok(&j->ctx); i++)
         file_digest_add(&j->ctx, file->shard[i].path, &sum, &done, total < SHOWN ? 0 : total);
     flis_sha256_end(&sum, hex);
+    flis_file_close(file);
 }
 
-/* The model's own files, then those of --vae. SPEC 9.2. */
+/* What there is to warn of is said when the model is opened for its work. SPEC 9.2. */
 bool model_digest(job *j)
 {
-    const flis_choice own = {.variant = j->set.variant};
-    if (*j->with.model_sha256 || !flis_ok(&j->ctx)) return flis_ok(&j->ctx);
-    flis_file *file = flis_model_open_with(&j->ctx, j->model_path, &own);
-    if (!file) return false;
-    digest_files(j, file, j->with.model_sha256);
-    if (kind_of_file(j->model_path) == FILE_FOLDER) digest_configuration(file, j->with.configuration);
-    flis_file_close(file);
-    file = j->set.vae && flis_ok(&j->ctx) ? flis_vae_open(&j->ctx, j->set.vae) : NULL;
-    if (file) digest_files(j, file, j->with.vae_sha256);
-    flis_file_close(file);
-    return flis_ok(&j->ctx);
+    flis_ctx *ctx = &j->ctx;
+    made_with *w = &j->with;
+    const flis_choice choice = {.variant = j->set.variant};
+    const char *vae = j->set.vae;
+    if (*w->model_sha256 || !flis_ok(ctx)) return flis_ok(ctx);
+    void (*warn)(void *, const char *) = ctx->warn;
+    ctx->warn = NULL;
+    digest_files(j, flis_model_open_with(ctx, j->model_path, &choice), w->model_sha256);
+    if (vae && flis_ok(ctx)) digest_files(j, flis_vae_open(ctx, vae), w->vae_sha256);
+    if (flis_ok(ctx) && (kind_of_file(j->model_path) == FILE_FOLDER || (vae && kind_of_file(vae) == FILE_FOLDER))) {
+        flis_file *file = open_model(j);
+        if (file) digest_configuration(file, w->configuration);
+        flis_file_close(file);
+    }
+    ctx->warn = warn;
+    return flis_ok(ctx);
 }
 
 bool find_digests(job *j)
 {
     made_with *w = &j->with;
-    const char *vocab = j->set.vocab ? j->set.vocab : j->vocab_path;
-    if (!w->software) w->software = "flis " FLIS_VERSION; /* --again keeps that of the picture */
+    const char *vocab = *j->vocab_path ? j->vocab_path : j->set.vocab; /* --vocab may be a folder */
+    if (!w->software) w->software = "flis " FLIS_VERSION;              /* --again keeps that of the picture */
     w->model = base_name(j->model_path);
-    w->vocab = base_name(vocab);
     w->vae = j->set.vae ? base_name(j->set.vae) : NULL;
+    w->vocab = base_name(vocab);
     w->noise = j->set.noise ? base_name(j->set.noise) : NULL;
     return model_digest(j) && file_digest(&j->ctx, vocab, w->vocab_sha256) &&
            (!w->noise || file_digest(&j->ctx, j->set.noise, w->noise_sha256));
@@ -150,8 +157,8 @@ bool write_picture(job *j, const flis_picture *picture, const flis_layout *layou
     keep_text(&text, "flis.real", flis_dtype_name(real_type()));
     keep_text(&text, "phrases", phrases.at);
     keep_text(&text, "model.sha256", w->model_sha256);
-    if (*w->configuration) keep_text(&text, "configuration.sha256", w->configuration);
     if (w->vae) keep_text(&text, "vae.sha256", w->vae_sha256);
+    if (*w->configuration) keep_text(&text, "configuration.sha256", w->configuration);
     keep_text(&text, "vocab", w->vocab);
     keep_text(&text, "vocab.sha256", w->vocab_sha256);
     if (w->noise) keep_text(&text, "noise.sha256", w->noise_sha256);

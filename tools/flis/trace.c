@@ -46,15 +46,17 @@ void add_file_facts(job *j, const char *key, const char *digest_key, const char 
     add_fact(j, digest_key, "%s", hex);
 }
 
+/* The model's own files, then those of --vae. */
 static void add_model_facts(job *j)
 {
+    const made_with *w = &j->with;
     if (!model_digest(j)) return;
     add_fact(j, "model", "%s", base_name(j->model_path));
-    add_fact(j, "model.sha256", "%s", j->with.model_sha256);
+    add_fact(j, "model.sha256", "%s", w->model_sha256);
     if (j->set.variant) add_fact(j, "variant", "%s", j->set.variant);
     if (!j->set.vae) return;
     add_fact(j, "vae", "%s", base_name(j->set.vae));
-    add_fact(j, "vae.sha256", "%s", j->with.vae_sha256);
+    add_fact(j, "vae.sha256", "%s", w->vae_sha256);
 }
 
 void add_run_facts(job *j, const char *command, bool model)
