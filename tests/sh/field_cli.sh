@@ -259,7 +259,7 @@ broken "again: another model" 'p42.png: was made with the model model.safetensor
     "$flis" generate -m other.safetensors --vocab merges.txt -o out/p.png -q --again p42.png
 broken "again: another vocabulary" 'p42.png: was made with the vocabulary merges.txt of SHA-256 .*, got merges2.txt of .* with --vocab' \
     "$flis" $r p42.png --vocab merges2.txt
-broken "again: without the autoencoder" 'pv.png: was made with another file.s autoencoder, other.safetensors: give it with --vae' "$flis" $r pv.png
+broken "again: without the autoencoder" 'pv.png: was made with the autoencoder of other.safetensors: give it with --vae' "$flis" $r pv.png
 broken "again: with another autoencoder" 'pv.png: was made with the autoencoder other.safetensors of SHA-256 .*, got model.safetensors' \
     "$flis" $r pv.png --vae model.safetensors
 broken "again: without the noise" 'pn.png: was made with a noise file, noise1.st: give it with --noise FILE' "$flis" $r pn.png

@@ -115,7 +115,7 @@ check "--again with another scale factor" 1 'another configuration' \
     "$flis" generate -q -m model.safetensors --vocab merges.txt --vae other --again v.png -o v3.png
 cp config.kept other/vae/config.json
 cp other/vae/diffusion_pytorch_model.safetensors kept
-ln -s other/vae/diffusion_pytorch_model.safetensors vae.png
+ln other/vae/diffusion_pytorch_model.safetensors vae.png
 check "-o over --vae" 1 'input' "$flis" $g -m model.safetensors --vocab merges.txt --vae other -o vae.png
 is "-o over --vae: it is still there" cmp -s kept other/vae/diffusion_pytorch_model.safetensors
 check "--vae without one" 1 'wanted an autoencoder' "$flis" $g -m model.safetensors --vocab merges.txt --vae z.safetensors

@@ -57,8 +57,8 @@ static bool take_options(job *j, const char *path, const picture_text *t, settin
         if (!option_set(j->program, s, KEYS[i], value, wanted, sizeof wanted))
             return flis_fail(&j->ctx, "%s: text \"%s\": got '%.80s', wanted %s", path, KEYS[i], value, wanted);
     }
-    s->negative = picture_text_get(t, "negative") ? needed(j, path, t, "negative") : NULL;
     s->variant = picture_text_get(t, "variant") ? needed(j, path, t, "variant") : NULL;
+    s->negative = picture_text_get(t, "negative") ? needed(j, path, t, "negative") : NULL;
     return flis_ok(&j->ctx);
 }
 
@@ -148,12 +148,12 @@ bool again_read(job *j, picture_text *t, flis_layout *layout)
         !take_layout(j, path, t, layout))
         return false;
     read_options_again(j, &s);
+    if (picture_text_get(t, "vae") && !s.vae)
+        return flis_fail(&j->ctx, "%s: was made with the autoencoder of %.200s: give it with --vae FILE", path,
+                         picture_text_get(t, "vae"));
     if (picture_text_get(t, "noise") && !s.noise)
         return flis_fail(&j->ctx, "%s: was made with a noise file, %.200s: give it with --noise FILE", path,
                          picture_text_get(t, "noise"));
-    if (picture_text_get(t, "vae") && !s.vae)
-        return flis_fail(&j->ctx, "%s: was made with another file's autoencoder, %.200s: give it with --vae FILE", path,
-                         picture_text_get(t, "vae"));
     j->set = s;
     return flis_ok(&j->ctx);
 }
