@@ -267,7 +267,8 @@ static const char *inside(const char *folder, const char *name)
     static char path[4][ROOM];
     static int next;
     next = (next + 1) % 4;
-    snprintf(path[next], sizeof path[next], "%s/%s", folder, name);
+    const int length = snprintf(path[next], sizeof path[next], "%s/%s", folder, name);
+    CHECK(length > 0 && length < ROOM, "%s/%s: the name is too long", folder, name);
     return path[next];
 }
 
