@@ -227,10 +227,21 @@ bool ends_in(const char *string, const char *end);
 
 /* ---- Pictures and folders (pictures.c, folders.c) ------------------------------------------------------------------- */
 
-/* 8-bit RGB from a PNG (not interlaced) or a binary PPM, by the name's ending; free(out->pixels). */
+/* 8-bit RGB from a JPEG, a PNG (not interlaced) or a binary PPM, by the file's first bytes; free(out->pixels). Gray, palette and
+   alpha are converted as PIL's convert("RGB") does it: alpha is dropped. */
 bool read_picture(flis_ctx *ctx, const char *path, flis_picture *out);
+/* A JPEG in memory; `name` is used in sentences. The pixels are those of PIL (with libjpeg-turbo 2.1) to the byte, of damaged files
+   too where PIL reads them; EXIF's orientation is ignored. Arithmetic coding and 12 bits are refused. */
+bool read_jpeg_memory(flis_ctx *ctx, const char *name, const uint8_t *bytes, size_t length, flis_picture *out);
+/* A whole JPEG file of a picture of 1 or 3 channels, up to 65500 pixels wide and high, malloc'ed: the bytes of PIL's
+   save(…, "JPEG", quality=…), baseline, 4:2:0. PIL's default quality is 75; quality 1 to 100. */
+uint8_t *jpeg_bytes(flis_ctx *ctx, const flis_picture *picture, int quality, size_t *length);
 /* PIL's BICUBIC (Keys 1981, a = -1/2; the kernel widens when shrinking): out [side][side][3] in -1..1. */
 bool resize_picture(flis_ctx *ctx, const flis_picture *p, size_t side, flis_real *out);
+/* PIL's resize to width x height with BICUBIC and with NEAREST, to the byte, 8 bits per value; any number of channels.
+   out->pixels: free. resize_picture rounds nothing to bytes. */
+bool resize_bicubic(flis_ctx *ctx, const flis_picture *p, size_t width, size_t height, flis_picture *out);
+bool resize_nearest(flis_ctx *ctx, const flis_picture *p, size_t width, size_t height, flis_picture *out);
 /* The means of 2 x 2 pixels in -1..1: out [height / 2][width / 2][3]. */
 void half_picture(const uint8_t *rgb, size_t width, size_t height, flis_real *out);
 
