@@ -222,7 +222,7 @@ def pngs(program, rng, folder):
             image = picture(rng, side(rng), side(rng))
             files.append(os.path.join(folder, "%s%d.png" % (mode, i)))
             if mode == "P":
-                image.quantize(rng.choice([2, 4, 13, 16, 200])).save(files[-1], bits=None)
+                image.quantize(rng.choice([2, 4, 13, 16, 200])).save(files[-1])
             else:
                 if mode in ("LA", "RGBA"):
                     image.putalpha(image.convert("L"))

@@ -169,27 +169,28 @@ static void smooth_block(const int dc[25], const jpeg_component *c, const int *k
     if (alone) block[0] = predict(ALONE[0], dc, c, 0, 0);
 }
 
-/* The rows of blocks above and below row `row` whose DC values smoothing reads. The number of rows is counted as libjpeg does
-   it: where the last row of MCUs has fewer rows of this component, its rows are numbered as if all had so few. */
+/* The rows of blocks above and below row `row` whose DC values smoothing reads, as libjpeg-turbo 2.1 has them: the second row above
+   is missing also in the second row of MCUs, unless the row is at least the third of its MCU, and the second row below likewise
+   in the last but one row of MCUs. */
 static void neighbour_rows(const jpeg_component *c, size_t row, size_t out[5])
 {
     const size_t mcu_rows = c->room_rows / (size_t)c->v, mcu_row = row / (size_t)c->v, rest = c->rows % (size_t)c->v,
-                 rows = mcu_row + 1 == mcu_rows && rest ? rest : (size_t)c->v,
-                 number = mcu_row * rows + row % (size_t)c->v, total = rows * mcu_rows;
+                 rows = mcu_row + 1 == mcu_rows && rest ? rest : (size_t)c->v, i = row % (size_t)c->v;
     out[2] = row;
-    out[1] = number > 0 ? row - 1 : row;
-    out[0] = number > 1 ? row - 2 : out[1];
-    out[3] = number + 1 < total ? row + 1 : row;
-    out[4] = number + 2 < total ? row + 2 : out[3];
+    out[1] = row > 0 ? row - 1 : row;
+    out[0] = i > 1 || mcu_row > 1 ? row - 2 : out[1];
+    out[3] = i + 1 < rows || mcu_row + 1 < mcu_rows ? row + 1 : row;
+    out[4] = i + 2 < rows || mcu_row + 2 < mcu_rows ? row + 2 : out[3];
 }
 
-/* The DC values around block `column`; beyond the left and right edge the nearest one is repeated. */
+/* The DC values around block `column`. Beyond the left and right edge the nearest one is repeated; libjpeg-turbo 2.1 repeats the
+   first one on the right of two columns. */
 static void gather(const jpeg_component *c, const size_t rows[5], size_t column, int dc[25])
 {
     for (size_t y = 0; y < 5; y++)
         for (size_t x = 0; x < 5; x++) {
             size_t at = column + x < 2 ? 0 : column + x - 2;
-            if (at >= c->columns) at = c->columns - 1;
+            if (at >= c->columns) at = c->columns == 2 ? 0 : c->columns - 1;
             dc[y * 5 + x] = c->coefficients[(rows[y] * c->room_columns + at) * 64];
         }
 }

@@ -132,7 +132,7 @@ static const char *refused(int marker, int bits)
 /* T.81 B.2.2 */
 static bool read_frame(jpeg_reader *r, const uint8_t *at, size_t length)
 {
-    enum { SIDE = 16384, PIXELS = 1 << 26 }; /* as pictures from PNG */
+    enum { SIDE = 65500, PIXELS = 1 << 26 }; /* libjpeg's limit, and that of pictures from PNG */
     const char *no = refused(r->marker, length ? at[0] : 0);
     if (no) return flis_fail(r->ctx, "%s: this JPEG %s; wanted Huffman coding with 8 bits, baseline or progressive", r->name, no);
     if (r->framed) return jpeg_damaged(r, "it has two frames");
