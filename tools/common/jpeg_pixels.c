@@ -70,8 +70,8 @@ static void inverse_pass(const int16_t *in, int16_t *out, size_t step, int shift
     const uint32_t a = times(C_0_541 + C_0_765, x2) + times(C_0_541, x6),
                    b = times(C_0_541, x2) + times(C_0_541 - C_1_847, x6),
                    p = times(C_1_175 - C_1_961, z3) + times(C_1_175, z4),
-                   q = times(C_1_175, z3) + times(C_1_175 - C_0_390, z4),
-                   e0 = (uint32_t)even << DCT_BITS, e1 = (uint32_t)odd << DCT_BITS, half = 1u << (shift - 1);
+                   q = times(C_1_175, z3) + times(C_1_175 - C_0_390, z4), e0 = (uint32_t)even << DCT_BITS,
+                   e1 = (uint32_t)odd << DCT_BITS, half = 1u << (shift - 1);
     const uint32_t sum[4] = {e0 + a + half, e1 + b + half, e1 - b + half, e0 - a + half},
                    add[4] = {times(C_1_501 - C_0_899, x1) - times(C_0_899, x7) + q,
                              times(C_3_072 - C_2_562, x3) - times(C_2_562, x5) + p,
@@ -230,12 +230,12 @@ static bool choose(jpeg_reader *r, const jpeg_component *c, upsampling *out)
     const bool across = c->h * 2 == r->h_max, down = c->v * 2 == r->v_max, same_h = c->h == r->h_max,
                same_v = c->v == r->v_max;
     if (r->h_max % c->h || r->v_max % c->v)
-        return flis_fail(r->ctx, "%s: sampling factors %d x %d of %d x %d are not supported", r->name, c->h, c->v, r->h_max,
-                         r->v_max);
-    *out = across && same_v && c->width > 2   ? FANCY_ACROSS
-           : same_h && down                   ? FANCY_DOWN
-           : across && down && c->width > 2   ? FANCY_BOTH
-                                              : BOX;
+        return flis_fail(r->ctx, "%s: sampling factors %d x %d of %d x %d are not supported", r->name, c->h, c->v,
+                         r->h_max, r->v_max);
+    *out = across && same_v && c->width > 2 ? FANCY_ACROSS
+           : same_h && down                 ? FANCY_DOWN
+           : across && down && c->width > 2 ? FANCY_BOTH
+                                            : BOX;
     return true;
 }
 

@@ -43,21 +43,22 @@ static unsigned two_bytes(const uint8_t *b)
     return (unsigned)b[0] << 8 | b[1];
 }
 
-/* The parameters after a marker: a length of two bytes, which counts itself, then the rest. */
+static bool bad_length(jpeg_reader *r, const char *what)
+{
+    return jpeg_damaged(r, "the length of %s is wrong", what);
+}
+
+/* The parameters after a marker: a length of two bytes, which counts itself, then the rest. Lengths below 2 mean none. */
 static bool segment(jpeg_reader *r, const uint8_t **at, size_t *length)
 {
     if (r->end - r->at < 2) return ends_early(r);
     const size_t size = two_bytes(r->at), left = (size_t)(r->end - r->at);
     *at = r->at + 2;
     *length = size < 2 ? 0 : size - 2;
-    if (size > left) return ends_early(r);
-    r->at += size < 2 ? 2 : size;
-    return true;
-}
-
-static bool bad_length(jpeg_reader *r, const char *what)
-{
-    return jpeg_damaged(r, "the length of %s is wrong", what);
+    if (size > left && r->complete) r->over = true;
+    else if (size > left) return ends_early(r);
+    r->at += size < 2 ? 2 : r->over ? left : size;
+    return size >= 2 || (r->marker != JPEG_DQT && r->marker != JPEG_DHT) || bad_length(r, "a table");
 }
 
 /* T.81 B.2.4.1 */
@@ -134,7 +135,9 @@ static bool read_frame(jpeg_reader *r, const uint8_t *at, size_t length)
 {
     enum { SIDE = 65500, PIXELS = 1 << 26 }; /* libjpeg's limit, and that of pictures from PNG */
     const char *no = refused(r->marker, length ? at[0] : 0);
-    if (no) return flis_fail(r->ctx, "%s: this JPEG %s; wanted Huffman coding with 8 bits, baseline or progressive", r->name, no);
+    if (no)
+        return flis_fail(r->ctx, "%s: this JPEG %s; wanted Huffman coding with 8 bits, baseline or progressive",
+                         r->name, no);
     if (r->framed) return jpeg_damaged(r, "it has two frames");
     if (length < 6) return bad_length(r, "the frame");
     r->progressive = r->marker == JPEG_SOF0 + 2;
@@ -145,7 +148,8 @@ static bool read_frame(jpeg_reader *r, const uint8_t *at, size_t length)
         return flis_fail(r->ctx, "%s: this JPEG has %d components, wanted 1, 3 or 4", r->name, r->count);
     if (length != 6 + 3 * (size_t)r->count) return bad_length(r, "the frame");
     if (!r->width || !r->height || r->width > SIDE || r->height > SIDE || r->width * r->height > PIXELS)
-        return flis_fail(r->ctx, "%s: got %zu x %zu pixels, wanted at most %d in all", r->name, r->width, r->height, PIXELS);
+        return flis_fail(r->ctx, "%s: got %zu x %zu pixels, wanted at most %d in all", r->name, r->width, r->height,
+                         PIXELS);
     for (int i = 0; i < r->count; i++) {
         jpeg_component *c = &r->component[i];
         const uint8_t *from = at + 6 + 3 * i;
@@ -215,22 +219,41 @@ static bool read_scan_header(jpeg_reader *r, const uint8_t *at, size_t length)
     return true;
 }
 
+/* Parameters that the file's end cuts short, after the whole picture: libjpeg has seen what is wrong in those that are there. */
+static bool check_cut(jpeg_reader *r, const uint8_t *at, size_t length)
+{
+    const size_t left = (size_t)(r->end - at);
+    const int m = r->marker;
+    size_t count = 0;
+    for (size_t i = 1; m == JPEG_DHT && i <= 16 && i < left; i++) count += at[i];
+    if (m == JPEG_SOS && left > 0 && length != 4 + 2 * (size_t)at[0]) return bad_length(r, "a scan's header");
+    if (m == JPEG_DRI && length != 2) return bad_length(r, "the restart interval");
+    if (m == JPEG_DQT && left > 0 && (at[0] & 15) >= JPEG_TABLES) return bad_length(r, "a quantisation table");
+    if (m == JPEG_DHT && left > 16 && (count > 256 || count + 17 > length)) return bad_length(r, "a Huffman table");
+    if (m >= JPEG_SOF0 && m <= JPEG_SOF15 && m != JPEG_DHT && m != JPEG_DAC && left >= 6)
+        return jpeg_damaged(r, "it has two frames");
+    return false;
+}
+
 /* One marker with its parameters. */
 static bool read_marker(jpeg_reader *r)
 {
     const uint8_t *at = NULL;
     size_t length = 0;
     const int m = r->marker;
+    const bool frame = m >= JPEG_SOF0 && m <= JPEG_SOF15 && m != JPEG_DHT && m != JPEG_DAC;
     if (m == JPEG_EOI || (m == JPEG_TEM && r->scans) || (m >= JPEG_RST0 && m <= JPEG_RST7)) return true;
     if (m == JPEG_SOI) return jpeg_damaged(r, "it starts twice");
-    if (m < JPEG_SOF0 || m == JPEG_JPG || (m > JPEG_DRI && m < JPEG_APP0) || (m > JPEG_APP15 && m != JPEG_COM))
+    if (m < JPEG_SOF0 || m == JPEG_JPG || (m > JPEG_DRI && m < JPEG_APP0) || (m > JPEG_APP15 && m != JPEG_COM) ||
+        (frame && r->complete && m > JPEG_SOF0 + 2 && m != JPEG_SOF0 + 9 && m != JPEG_SOF0 + 10))
         return jpeg_damaged(r, "unknown marker %02X", (unsigned)m);
     if (!segment(r, &at, &length)) return false;
+    if (r->over) return check_cut(r, at, length);
     if (m == JPEG_DQT) return read_quantisation(r, at, length);
     if (m == JPEG_DHT) return read_huffman(r, at, length);
     if (m == JPEG_DRI) return read_restart_interval(r, at, length);
     if (m == JPEG_SOS) return read_scan_header(r, at, length);
-    if (m >= JPEG_SOF0 && m <= JPEG_SOF15 && m != JPEG_DAC) return read_frame(r, at, length);
+    if (frame) return read_frame(r, at, length);
     return m < JPEG_APP0 || m > JPEG_APP15 || read_application(r, at, length);
 }
 

@@ -99,7 +99,8 @@ static bool derive(jpeg_reader *r, const jpeg_huffman *h, bool dc, jpeg_decoder 
     for (; length <= 16; length++, code *= 2) {
         d->offset[length] = symbol - code;
         for (int i = 0; i < h->counts[length]; i++, code++, symbol++) {
-            if (dc && h->symbols[symbol] > 15) return jpeg_damaged(r, "a DC table contains the symbol %d", h->symbols[symbol]);
+            if (dc && h->symbols[symbol] > 15)
+                return jpeg_damaged(r, "a DC table contains the symbol %d", h->symbols[symbol]);
             for (int32_t k = 0; length <= 8 && k < 1 << (8 - length); k++)
                 d->look[((code << (8 - length)) + k) & 255] = (uint16_t)(length << 8 | h->symbols[symbol]);
         }
@@ -247,8 +248,7 @@ static bool lay_out(jpeg_reader *r, mcu *m)
         if (m->blocks + c->h * c->v > JPEG_MCU_BLOCKS)
             return jpeg_damaged(r, "its sampling factors give more than %d blocks per MCU", JPEG_MCU_BLOCKS);
         for (int b = 0; b < c->h * c->v; b++)
-            m->unit[m->blocks++] =
-                (unit){c, i, (size_t)(b % c->h), (size_t)(b / c->h), (size_t)c->h, (size_t)c->v};
+            m->unit[m->blocks++] = (unit){c, i, (size_t)(b % c->h), (size_t)(b / c->h), (size_t)c->h, (size_t)c->v};
         m->columns = c->room_columns / (size_t)c->h;
         m->rows = c->room_rows / (size_t)c->v;
     }
@@ -279,8 +279,8 @@ static bool check_header(jpeg_reader *r)
 {
     const bool band = r->first ? r->first <= r->last && r->last < 64 && r->scan_count == 1 : r->last == 0;
     if (r->progressive && (!band || (r->high && r->low != r->high - 1) || r->low > 13))
-        return jpeg_damaged(r, "a progressive scan of coefficients %d to %d, bits %d and %d", r->first, r->last, r->high,
-                            r->low);
+        return jpeg_damaged(r, "a progressive scan of coefficients %d to %d, bits %d and %d", r->first, r->last,
+                            r->high, r->low);
     return true;
 }
 

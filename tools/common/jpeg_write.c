@@ -41,9 +41,9 @@ const jpeg_huffman JPEG_STANDARD_AC[2] = {
 
 /* Typical quantisation, for quality 50: T.81 tables K.1 and K.2, row by row. */
 static const uint8_t TYPICAL[2][64] = {
-    {16, 11, 10, 16, 24,  40,  51,  61,  12, 12, 14, 19, 26,  58,  60,  55,  14, 13, 16, 24, 40,  57,
-     69, 56, 14, 17, 22,  29,  51,  87,  80, 62, 18, 22, 37,  56,  68,  109, 103, 77, 24, 35, 55, 64,
-     81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99},
+    {16, 11,  10,  16, 24, 40, 51, 61, 12,  12,  14,  19,  26, 58, 60, 55,  14,  13,  16,  24, 40, 57,
+     69, 56,  14,  17, 22, 29, 51, 87, 80,  62,  18,  22,  37, 56, 68, 109, 103, 77,  24,  35, 55, 64,
+     81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98,  112, 100, 103, 99},
     {17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99,
      99, 99, 47, 66, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99,
      99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99}};
@@ -149,7 +149,8 @@ static void fill_plane(const flis_picture *picture, plane *p, int which, bool ha
             const size_t row = halved ? within(y, (h + 1) / 2) : within(y, h);
             int sum = 0;
             for (size_t i = 0; i < (halved ? 4 : 1); i++) {
-                const size_t at_y = halved ? within(2 * row + i / 2, h) : row, at_x = within(halved ? 2 * x + i % 2 : x, w);
+                const size_t at_y = halved ? within(2 * row + i / 2, h) : row,
+                             at_x = within(halved ? 2 * x + i % 2 : x, w);
                 const uint8_t *pixel = picture->pixels + (at_y * w + at_x) * step;
                 sum += step == 1 ? pixel[0] : ycc(pixel, which);
             }
@@ -177,8 +178,8 @@ static void forward_pass(int32_t *d, size_t step, bool first)
         sum[i] = d[i * step] + d[(7 - i) * step];
         difference[i] = d[i * step] - d[(7 - i) * step];
     }
-    const int32_t a = sum[0] + sum[3], b = sum[1] + sum[2], c = sum[1] - sum[2], e = sum[0] - sum[3], z = (c + e) * 4433,
-                  t4 = difference[3], t5 = difference[2], t6 = difference[1], t7 = difference[0],
+    const int32_t a = sum[0] + sum[3], b = sum[1] + sum[2], c = sum[1] - sum[2], e = sum[0] - sum[3],
+                  z = (c + e) * 4433, t4 = difference[3], t5 = difference[2], t6 = difference[1], t7 = difference[0],
                   z5 = (t4 + t6 + t5 + t7) * 9633, z1 = -(t4 + t7) * 7373, z2 = -(t5 + t6) * 20995,
                   z3 = -(t4 + t6) * 16069 + z5, z4 = -(t5 + t7) * 3196 + z5;
     d[0] = first ? (a + b) * 4 : descale(a + b, PASS_BITS);
@@ -249,7 +250,8 @@ static void put_scan(writer *w)
                     const size_t column = x * blocks + b % blocks, row = y * blocks + b / blocks;
                     int block[64] = {p->previous_dc};
                     if (column < p->columns && row < p->rows)
-                        transform(p->samples + (row * 8 * p->columns + column) * 8, p->columns * 8, w->quant[i > 0], block);
+                        transform(p->samples + (row * 8 * p->columns + column) * 8, p->columns * 8, w->quant[i > 0],
+                                  block);
                     put_block(w, p, i > 0, block);
                 }
             }
@@ -324,9 +326,10 @@ uint8_t *jpeg_bytes(flis_ctx *ctx, const flis_picture *picture, int quality, siz
     enum { SIDE = 65500 };
     *length = 0;
     if (!flis_given(ctx, picture, "jpeg_bytes")) return NULL;
-    if ((picture->channels != 1 && picture->channels != 3) || !picture->width || !picture->height || picture->width > SIDE ||
-        picture->height > SIDE || quality < 1 || quality > 100) {
-        flis_fail(ctx, "JPEG: got %zu x %zu pixels, %zu channels, quality %d; wanted at most %d, 1 or 3 channels, 1 to 100",
+    if ((picture->channels != 1 && picture->channels != 3) || !picture->width || !picture->height ||
+        picture->width > SIDE || picture->height > SIDE || quality < 1 || quality > 100) {
+        flis_fail(ctx,
+                  "JPEG: got %zu x %zu pixels, %zu channels, quality %d; wanted at most %d, 1 or 3 channels, 1 to 100",
                   picture->width, picture->height, picture->channels, quality, SIDE);
         return NULL;
     }
