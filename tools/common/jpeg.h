@@ -11,6 +11,7 @@ enum {
     JPEG_TABLES = 4,      /* of each kind: quantisation, DC, AC */
     JPEG_COMPONENTS = 4,  /* at most: CMYK */
     JPEG_MCU_BLOCKS = 10, /* at most (T.81 B.2.3) */
+    JPEG_PIECE = 65536,   /* PIL gives a file to libjpeg in pieces of so many bytes */
     JPEG_SMOOTHED = 10,   /* the DC and the AC coefficients that block smoothing looks at, in zigzag order */
     /* Markers: the second byte, after 0xFF (T.81 table B.1). */
     JPEG_SOF0 = 0xC0,
@@ -64,7 +65,7 @@ typedef struct jpeg_component {
 typedef struct jpeg_reader {
     flis_ctx *ctx;
     const char *name;
-    const uint8_t *at, *end;
+    const uint8_t *start, *at, *end;
     /* Markers */
     int marker; /* read, not yet processed; 0: none */
     bool framed, progressive, jfif, adobe, several_scans, ended;
@@ -87,6 +88,7 @@ typedef struct jpeg_reader {
     int left;     /* bits in `bits` */
     bool starved; /* a marker came before the data of a block: no data until the next restart marker */
     bool over;    /* the file ended inside the data */
+    bool hasty;   /* any 0xFF without 0x00 counts as a marker */
     unsigned restarts_to_go;
     int next_restart, previous_dc[JPEG_COMPONENTS];
     uint32_t end_of_band_run;

@@ -58,7 +58,8 @@ static bool segment(jpeg_reader *r, const uint8_t **at, size_t *length)
     if (size > left && r->complete) r->over = true;
     else if (size > left) return ends_early(r);
     r->at += size < 2 ? 2 : r->over ? left : size;
-    return size >= 2 || (r->marker != JPEG_DQT && r->marker != JPEG_DHT) || bad_length(r, "a table");
+    return size >= 2 || (r->marker != JPEG_DQT && r->marker != JPEG_DHT && r->marker != JPEG_DAC) ||
+           bad_length(r, "a table");
 }
 
 /* T.81 B.2.4.1 */
@@ -95,6 +96,15 @@ static bool read_huffman(jpeg_reader *r, const uint8_t *at, size_t length)
         length -= 17 + count;
     }
     return !length || bad_length(r, "the Huffman tables");
+}
+
+/* Conditioning of arithmetic coding (T.81 B.2.4.3). Only its faults matter; `there` of its bytes are in the file. */
+static bool read_conditioning(jpeg_reader *r, const uint8_t *at, size_t length, size_t there)
+{
+    for (size_t i = 0; i + 2 <= there && i < length; i += 2)
+        if (at[i] >= 32 || (at[i] < 16 && (at[i + 1] & 15) > at[i + 1] >> 4))
+            return jpeg_damaged(r, "conditioning %d of arithmetic coding", at[i]);
+    return length % 2 == 0 || bad_length(r, "the conditioning of arithmetic coding");
 }
 
 static bool read_restart_interval(jpeg_reader *r, const uint8_t *at, size_t length)
@@ -227,6 +237,7 @@ static bool check_cut(jpeg_reader *r, const uint8_t *at, size_t length)
     size_t count = 0;
     for (size_t i = 1; m == JPEG_DHT && i <= 16 && i < left; i++) count += at[i];
     if (m == JPEG_SOS && left > 0 && length != 4 + 2 * (size_t)at[0]) return bad_length(r, "a scan's header");
+    if (m == JPEG_DAC && !read_conditioning(r, at, length - length % 2, left)) return false;
     if (m == JPEG_DRI && length != 2) return bad_length(r, "the restart interval");
     if (m == JPEG_DQT && left > 0 && (at[0] & 15) >= JPEG_TABLES) return bad_length(r, "a quantisation table");
     if (m == JPEG_DHT && left > 16 && (count > 256 || count + 17 > length)) return bad_length(r, "a Huffman table");
@@ -252,6 +263,7 @@ static bool read_marker(jpeg_reader *r)
     if (m == JPEG_DQT) return read_quantisation(r, at, length);
     if (m == JPEG_DHT) return read_huffman(r, at, length);
     if (m == JPEG_DRI) return read_restart_interval(r, at, length);
+    if (m == JPEG_DAC) return read_conditioning(r, at, length, length);
     if (m == JPEG_SOS) return read_scan_header(r, at, length);
     if (frame) return read_frame(r, at, length);
     return m < JPEG_APP0 || m > JPEG_APP15 || read_application(r, at, length);
@@ -291,12 +303,11 @@ static bool read_scans(jpeg_reader *r)
 
 /* A scan that is the whole picture. What follows in the piece of the file that PIL has read by then may be missing, but it must
    not be damaged, and it must not be another scan. */
-static bool read_scan(jpeg_reader *r, const uint8_t *bytes)
+static bool read_scan(jpeg_reader *r)
 {
-    enum { PIECE = 65536 };
     if (!jpeg_scan(r)) return false;
-    const size_t piece = ((size_t)(r->at - bytes) + PIECE - 1) / PIECE * PIECE;
-    if (piece < (size_t)(r->end - bytes)) r->end = bytes + piece;
+    const size_t pieces = ((size_t)(r->at - r->start) + JPEG_PIECE - 1) / JPEG_PIECE * JPEG_PIECE;
+    if (pieces < (size_t)(r->end - r->start)) r->end = r->start + pieces;
     r->complete = true;
     if (!read_markers(r)) return flis_ok(r->ctx);
     return r->ended || jpeg_damaged(r, "a scan follows the whole picture");
@@ -320,12 +331,12 @@ static bool read_header(jpeg_reader *r)
 
 static bool read_file(jpeg_reader *r, const uint8_t *bytes, size_t length)
 {
-    r->at = bytes;
+    r->start = r->at = bytes;
     r->end = bytes + length;
     if (!read_header(r)) return false;
     default_tables(r);
     if (!allocate(r)) return false;
-    return r->several_scans ? read_scans(r) : read_scan(r, bytes);
+    return r->several_scans ? read_scans(r) : read_scan(r);
 }
 
 bool read_jpeg_memory(flis_ctx *ctx, const char *name, const uint8_t *bytes, size_t length, flis_picture *out)

@@ -39,7 +39,8 @@ static void fill(jpeg_reader *r, int needed)
         int c = 0xFF;
         if (r->at < r->end && *r->at != 0xFF) c = *r->at++;
         else {
-            while (r->at < r->end && *r->at == 0xFF) r->at++;
+            const uint8_t *first = r->at;
+            while (r->at < r->end && *r->at == 0xFF && !(r->hasty && r->at > first)) r->at++;
             if (r->at == r->end) r->over = true;
             else if (*r->at) r->marker = *r->at;
             r->at += r->at < r->end;
@@ -306,10 +307,32 @@ static bool start_scan(jpeg_reader *r)
 }
 
 /* Decodes one MCU into its blocks, which are zero before their first scan. After a marker in the middle of the data, blocks are
-   left as they are up to the next restart. */
+   left as they are up to the next restart.
+     libjpeg-turbo decodes sequential scans by a fast routine while 512 bytes per block are there. At 0xFF with anything but 0x00,
+   this routine goes on with zeros, and then the slow one decodes the MCU again, into blocks that are not cleared: where the
+   data contains 0xFF 0xFF, coefficients of the first attempt stay. */
 static bool decode_mcu(jpeg_reader *r, const mcu *m, int16_t *const *block)
 {
     if (r->restart_interval && !r->restarts_to_go && !restart(r)) return false;
+    const size_t done = (size_t)(r->at - r->start), file = (size_t)(r->end - r->start),
+                 piece = (done / JPEG_PIECE + 1) * JPEG_PIECE, there = (piece < file ? piece : file) - done;
+    if (!r->progressive && !r->restart_interval && !r->marker && there >= 512 * (size_t)m->blocks) {
+        const uint8_t *at = r->at;
+        const uint64_t bits = r->bits;
+        const int left = r->left;
+        int previous[JPEG_COMPONENTS];
+        memcpy(previous, r->previous_dc, sizeof previous);
+        r->hasty = true;
+        for (int i = 0; i < m->blocks; i++) decode_block(r, &m->unit[i], block[i]);
+        r->hasty = false;
+        if (!r->marker) return true;
+        r->at = at;
+        r->bits = bits;
+        r->left = left;
+        r->marker = 0;
+        r->starved = false;
+        memcpy(r->previous_dc, previous, sizeof previous);
+    }
     for (int i = 0, starved = r->starved; !starved && i < m->blocks; i++) decode_block(r, &m->unit[i], block[i]);
     r->restarts_to_go--;
     return !r->over || jpeg_damaged(r, "it ends early");
