@@ -9,6 +9,7 @@
  */
 #define _POSIX_C_SOURCE 200112L
 #include "tools/ckpt2safetensors/ckpt.h"
+#include "tools/common/common.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -122,6 +123,23 @@ static void fuzz_png(flis_ctx *ctx, const uint8_t *data, size_t size)
     free(mended);
 }
 
+/* What can be read can be written. Frames of many pixels are left out: a second for each would stop the fuzzer. */
+static void fuzz_jpeg(flis_ctx *ctx, const uint8_t *data, size_t size)
+{
+    flis_picture picture = {0};
+    size_t length = 0;
+    for (size_t i = 0; i + 9 <= size; i++)
+        if (data[i] == 0xFF && data[i + 1] >= 0xC0 && data[i + 1] <= 0xC2 &&
+            ((size_t)data[i + 5] << 8 | data[i + 6]) * ((size_t)data[i + 7] << 8 | data[i + 8]) > 1 << 14)
+            return;
+    const bool good = read_jpeg_memory(ctx, "fuzz", data, size, &picture);
+    judge(ctx, good);
+    if (good != (picture.pixels != NULL)) abort();
+    if (good && picture.width * picture.height < 4096) free(jpeg_bytes(ctx, &picture, 1 + (int)(size % 100), &length));
+    judge(ctx, good);
+    free(picture.pixels);
+}
+
 static void fuzz_inflate(flis_ctx *ctx, const uint8_t *data, size_t size)
 {
     size_t length = 0;
@@ -211,6 +229,7 @@ static const struct {
     {"labelmap", fuzz_labelmap},
     {"vocab", fuzz_vocab},
     {"tokens", fuzz_tokens},
+    {"jpeg", fuzz_jpeg},
 };
 
 static void one(const char *name, const uint8_t *data, size_t size)
