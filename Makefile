@@ -101,7 +101,7 @@ LIBS     = $(LDLIBS) -lm
 # ---- Targets ---------------------------------------------------------------------------------------------------------
 
 .PHONY: all demo model paper test check suite golden vectors mutants mistakes fuzz platforms check-shared check-torch \
-    check-truth flis64 naive shared install installed uninstall clean help format FORCE
+    check-truth check-pil flis64 naive shared install installed uninstall clean help format FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -235,6 +235,10 @@ check-torch: all
 	$(PYTHON) tests/external/torch_port.py ./flis bin/synth
 	$(PYTHON) tests/external/compare_check.py ./flis bin/synth bin/compare
 
+# Needs Python with numpy and Pillow; says so and passes without.
+check-pil: $(B)/pictures
+	$(PYTHON) tests/external/pictures_check.py $(B)/pictures
+
 check-truth: all flis64
 	$(PYTHON) tests/external/truth.py ./flis64 bin/synth $(SHARED)/oracle
 
@@ -322,6 +326,7 @@ help:
 	@echo "make paper         run the paper's experiments on that model: docs/paper.html"
 	@echo "make platforms     compare the digest from other compilers and machines (PLATFORMS='gcc-O0 s390x'; -l lists them)"
 	@echo "make check-shared  check against the full oracle in SHARED=$(SHARED)"
+	@echo "make check-pil     compare JPEG, PNG and resizing with PIL, to the byte (skipped without Pillow)"
 	@echo "make check-torch   compare torch_trace.py with flis's traces; PyTorch answers the vectors (skipped without PyTorch)"
 	@echo "make check-truth   compare flis64 with the float64 oracle, full size (minutes, 12 GB)"
 	@echo "make flis64        the command and library in double precision: ./flis64, build/64/libflis64.a"
@@ -392,6 +397,9 @@ $(B)/run: $(TESTS:%=$(B)/%.o) $(TESTED:%=$(B)/%.o) $(TOOLS) $(LIB)
 $(B)/tests/checks.h: $(wildcard tests/unit/test_*.c) tests/sh/checks.sh $(B)/flags
 	@sh tests/sh/checks.sh $(wildcard tests/unit/test_*.c) > $@
 $(B)/tests/unit/run.o: $(B)/tests/checks.h
+
+$(B)/pictures: $(B)/tests/external/pictures.o $(TOOLS) $(LIB)
+	$(LINK) $^ $(LIBS) -o $@
 
 $(CHECKS:%=$(B)/%): $(B)/%: $(B)/tests/external/%.o $(B)/tests/unit/helpers.o $(LIB)
 	$(LINK) $^ $(LIBS) -o $@

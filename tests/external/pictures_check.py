@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """JPEG, PNG and resizing against PIL, to the byte, over files that this script makes: sizes, qualities, subsamplings, progressive,
 restart markers, gray, CMYK, 4:1:1, 4:4:0, RGB, odd scan scripts (with cjpeg and jpegtran, where they are installed), and damaged
-ones. Build the program with `make check-pictures`.
+ones. Build the program with `make check-pil`.
 
     pictures_check.py PROGRAM [ROUNDS [SEED [SHARED]]]
 
