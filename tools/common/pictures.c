@@ -28,7 +28,7 @@ static bool unfilter(int filter, uint8_t *row, const uint8_t *above, size_t coun
     return filter <= 4;
 }
 
-/* What a PNG's header says; the palette is black where the file has none. */
+/* What a PNG's header says. Palette entries that the file does not have are gray, entry i of brightness i, as PIL has them. */
 typedef struct png_head {
     size_t width, height, bits, channels;
     bool palette;
