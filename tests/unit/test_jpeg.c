@@ -146,6 +146,44 @@ void test_jpeg_damage_some(void)
     damage(&CASES[13]); /* progressive */
 }
 
+/* Where the marker is. */
+static size_t find_marker(const uint8_t *bytes, size_t length, int second)
+{
+    size_t at = 2;
+    while (at + 1 < length && (bytes[at] != 0xFF || bytes[at + 1] != second)) at++;
+    return at;
+}
+
+/* Which colours a file has: JFIF's marker or none, ids 1 2 3 4, R G B K and 0 1 2 3, Adobe's transforms 0, 1, 2 and no marker. */
+void test_jpeg_colours(void)
+{
+    static const uint8_t ids[3][4] = {{1, 2, 3, 4}, {'R', 'G', 'B', 'K'}, {0, 1, 2, 3}};
+    static const char *const file_name[2] = {"baseline444", "cmyk"};
+    flis_sha256 sum;
+    size_t read = 0;
+    flis_sha256_begin(&sum);
+    for (int i = 0; i < 2 * 2 * 3 * 4; i++) {
+        const int transform = i % 4 - 1, keep = i / 12 % 2;
+        uint8_t adobe[16] = {0xFF, 0xEE, 0, 14, 'A', 'd', 'o', 'b', 'e', 0, 100, 0, 0, 0, 0, (uint8_t)transform},
+                file[1000];
+        const uint8_t *id = ids[i / 4 % 3];
+        size_t length = 0;
+        uint8_t *bytes = load(file_name[i / 24], &length);
+        if (!bytes || length > 900) break;
+        const size_t first = keep ? 2 : 4 + (size_t)bytes[5], frame = find_marker(bytes, length, 0xC0),
+                     scan = find_marker(bytes, length, 0xDA), extra = transform < 0 ? 0 : sizeof adobe;
+        for (size_t c = 0; c < bytes[frame + 9]; c++) bytes[frame + 10 + 3 * c] = bytes[scan + 5 + 2 * c] = id[c];
+        memcpy(file, bytes, 2);
+        memcpy(file + 2, bytes + first, frame - first);
+        memcpy(file + 2 + frame - first, adobe, extra);
+        memcpy(file + 2 + frame - first + extra, bytes + frame, length - frame);
+        read += add_outcome(&sum, file_name[i / 24], file, 2 + length - first + extra);
+        free(bytes);
+    }
+    CHECK(read == 48, "%zu files are read, wanted 48", read);
+    check_digest("colours", &sum, "590170bf2550a671ae9b3e8bc82a95a4476440c61d4d8234f8cf7cc89595b8d6");
+}
+
 /* What is refused gets a sentence that names it. Each case changes one byte of a file, counted from its frame's marker, or all
    before it. */
 void test_jpeg_refused(void)
@@ -167,9 +205,9 @@ void test_jpeg_refused(void)
         {12, 3, "no quantisation"},
         {9, 1, "length of the frame"},
     };
-    size_t length = 0, frame = 2;
+    size_t length = 0;
     uint8_t *bytes = load("baseline420", &length);
-    while (bytes && (bytes[frame] != 0xFF || bytes[frame + 1] != 0xC0)) frame++;
+    const size_t frame = bytes ? find_marker(bytes, length, 0xC0) : 0;
     for (size_t i = 0; bytes && i < sizeof cases / sizeof *cases; i++) {
         flis_ctx ctx;
         flis_picture p;
@@ -196,6 +234,36 @@ static void make(flis_picture *p, size_t width, size_t height, size_t channels)
         const size_t c = i % channels, x = i / channels % width, y = i / channels / width;
         p->pixels[i] = (uint8_t)(x * x * 3 + y * 7 * (c + 1) + x * y * (c + 2) + (x * y * 31 + c * 17) % 13 * 9);
     }
+}
+
+/* Bytes 0xFF in the data, with and without 0x00 after them, in a file long enough for libjpeg's fast routine: coefficients of its
+   attempt stay. */
+void test_jpeg_fill_bytes(void)
+{
+    flis_ctx ctx;
+    flis_picture p;
+    flis_sha256 sum;
+    size_t length = 0, read = 0;
+    flis_init(&ctx);
+    flis_sha256_begin(&sum);
+    make(&p, 40, 40, 1);
+    uint8_t *bytes = jpeg_bytes(&ctx, &p, 90, &length);
+    for (size_t at = bytes ? find_marker(bytes, length, 0xDA) + 10 : 0; at + 2 < length; at += 3)
+        for (size_t zero = 0; zero < 2; zero++) {
+            uint8_t file[2000];
+            const size_t count = 1 + at % 2 + zero;
+            if (length > 1900) break;
+            memcpy(file, bytes, at);
+            memset(file + at, 0xFF, count);
+            file[at + count] = 0;
+            memcpy(file + at + count + zero, bytes + at, length - at);
+            read += add_outcome(&sum, "fill bytes", file, length + count + zero);
+        }
+    CHECK(length == 1567 && read == 471, "%zu bytes, %zu files are read, wanted 1567 and 471", length, read);
+    check_digest("fill bytes", &sum, "19f6f9e789df8b7b077c92c3d79d66e16d07140258e930bb9607831edad16468");
+    free(bytes);
+    flis_picture_free(&p);
+    flis_free(&ctx);
 }
 
 static const size_t SIZES[][2] = {{1, 1},   {2, 1},   {1, 2},  {7, 5},  {8, 8},   {9, 8},   {8, 9},   {15, 17},

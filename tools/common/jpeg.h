@@ -88,7 +88,7 @@ typedef struct jpeg_reader {
     int left;     /* bits in `bits` */
     bool starved; /* a marker came before the data of a block: no data until the next restart marker */
     bool over;    /* the file ended inside the data */
-    bool hasty;   /* any 0xFF without 0x00 counts as a marker */
+    bool hasty;   /* in libjpeg-turbo's fast routine */
     unsigned restarts_to_go;
     int next_restart, previous_dc[JPEG_COMPONENTS];
     uint32_t end_of_band_run;

@@ -318,7 +318,7 @@ static bool read_header(jpeg_reader *r)
 {
     do {
         if (r->end - r->at < 3) return ends_early(r);
-        if (memcmp(r->at, "\xFF\xD8\xFF", 3) != 0)
+        if (memcmp(r->at, "\xFF\xD8\xFF", r->at == r->start ? 3 : 2) != 0)
             return flis_fail(r->ctx, "%s: wanted a JPEG: it does not start as one", r->name);
         r->at += 2;
         r->jfif = r->adobe = r->ended = false;

@@ -39,8 +39,7 @@ static void fill(jpeg_reader *r, int needed)
         int c = 0xFF;
         if (r->at < r->end && *r->at != 0xFF) c = *r->at++;
         else {
-            const uint8_t *first = r->at;
-            while (r->at < r->end && *r->at == 0xFF && !(r->hasty && r->at > first)) r->at++;
+            while (r->at < r->end && *r->at == 0xFF) r->at++;
             if (r->at == r->end) r->over = true;
             else if (*r->at) r->marker = *r->at;
             r->at += r->at < r->end;
@@ -56,6 +55,21 @@ static void fill(jpeg_reader *r, int needed)
     }
 }
 
+/* The loading of libjpeg-turbo's fast routine: six bytes at once. 0xFF with anything but 0x00 counts as a marker and gives zeros. */
+static void fill_fast(jpeg_reader *r)
+{
+    for (int i = 0, few = r->left <= 16; few && i < 6; i++) {
+        uint64_t c = 0;
+        if (r->end - r->at < 2 || (*r->at == 0xFF && r->at[1])) r->marker = 0xFF;
+        else {
+            c = *r->at;
+            r->at += c == 0xFF ? 2 : 1;
+        }
+        r->bits = r->bits << 8 | c;
+        r->left += 8;
+    }
+}
+
 /* The next n bits, n <= 16. */
 static int receive(jpeg_reader *r, int n)
 {
@@ -67,6 +81,7 @@ static int receive(jpeg_reader *r, int n)
 /* The value of n bits: the upper half of their range is positive (T.81 figure F.12, EXTEND). */
 static int receive_signed(jpeg_reader *r, int n)
 {
+    if (n && r->hasty) fill_fast(r);
     const int x = n ? receive(r, n) : 0;
     return n && x < 1 << (n - 1) ? x - (1 << n) + 1 : x;
 }
@@ -75,7 +90,8 @@ static int receive_signed(jpeg_reader *r, int n)
 static int decode(jpeg_reader *r, const jpeg_decoder *d)
 {
     int length = 1;
-    if (r->left < 8) fill(r, 0);
+    if (r->hasty) fill_fast(r);
+    else if (r->left < 8) fill(r, 0);
     if (r->left >= 8) {
         const int look = d->look[r->bits >> (r->left - 8) & 255];
         if (look) {
