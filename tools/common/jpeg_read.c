@@ -234,13 +234,17 @@ static bool check_cut(jpeg_reader *r, const uint8_t *at, size_t length)
 {
     const size_t left = (size_t)(r->end - at);
     const int m = r->marker;
-    size_t count = 0;
-    for (size_t i = 1; m == JPEG_DHT && i <= 16 && i < left; i++) count += at[i];
+    for (size_t i = 0; m == JPEG_DQT && i < left; i += at[i] >> 4 ? 129 : 65)
+        if ((at[i] & 15) >= JPEG_TABLES) return bad_length(r, "a quantisation table");
+    for (size_t i = 0, count = 0; m == JPEG_DHT && i + 17 <= left; i += 17 + count) {
+        count = 0;
+        for (size_t k = 1; k <= 16; k++) count += at[i + k];
+        if (count > 256 || i + 17 + count > length || (i + 17 + count <= left && (at[i] & ~0x10u) >= JPEG_TABLES))
+            return bad_length(r, "a Huffman table");
+    }
     if (m == JPEG_SOS && left > 0 && length != 4 + 2 * (size_t)at[0]) return bad_length(r, "a scan's header");
     if (m == JPEG_DAC && !read_conditioning(r, at, length - length % 2, left)) return false;
     if (m == JPEG_DRI && length != 2) return bad_length(r, "the restart interval");
-    if (m == JPEG_DQT && left > 0 && (at[0] & 15) >= JPEG_TABLES) return bad_length(r, "a quantisation table");
-    if (m == JPEG_DHT && left > 16 && (count > 256 || count + 17 > length)) return bad_length(r, "a Huffman table");
     if (m >= JPEG_SOF0 && m <= JPEG_SOF15 && m != JPEG_DHT && m != JPEG_DAC && left >= 6)
         return jpeg_damaged(r, "it has two frames");
     return false;
