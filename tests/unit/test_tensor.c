@@ -381,7 +381,7 @@ void test_tensor_file_damaged(void)
         {"{", 0, "1:"},
         {"[]", 0, "not a JSON object"},
         {"{\"a\":1}", 0, "wanted an object"},
-        {"{\"a\":{\"dtype\":\"F33\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "F33"},
+        {"{\"a\":{\"dtype\":33,\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "wanted a name like F32"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", 4, "8 bytes"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 3, "cut short"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 5, "too long"},

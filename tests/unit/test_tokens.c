@@ -411,7 +411,7 @@ void test_tokens_damaged(void)
                 {"a</w> b\n", "bad.txt:1: ", "left"},
                 {"a \xC3(\n", "bad.txt:1: ", "UTF-8"},
                 {"a \xE2\x82\xAC\n", "bad.txt:1: ", "stands for no byte"},
-                {"{\"a\": 1}\n", "bad.txt:1: ", "symbol"},
+                {"{\"a\": 1}\n", "bad.txt: ", "is a vocab.json"},
                 {"a\tb\n", "bad.txt:1: ", "two symbols"},
                 {"\x1F\x8B\x08", "bad.txt", ""}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
