@@ -3347,13 +3347,11 @@ static int meant_member(const flis_json *json, size_t i, bool needs_map)
     return similar == IS_LABELMAP && text ? IS_LABELMAP : -1;
 }
 
-/* Members that say nothing to flis, but are meant to be there: bin/world's caption, and what people use as comments. */
+/* Members that say nothing to flis, but are meant to be there: bin/world's caption, and names that mark a remark. */
 static bool is_remark(const flis_json *key)
 {
-    static const char *const remarks[] = {"caption", "comment", "comments", "note", "notes", "description"};
-    for (size_t i = 0; i < COUNT(remarks); i++)
-        if (strcmp(key->string, remarks[i]) == 0) return true;
-    return key->string[0] == '_' || key->string[0] == '$' || key->string[0] == '/' || key->string[0] == '#';
+    return strcmp(key->string, "caption") == 0 || key->string[0] == '_' || key->string[0] == '$' ||
+           key->string[0] == '/' || key->string[0] == '#';
 }
 
 static int known_member(const flis_json *key)

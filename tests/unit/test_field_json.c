@@ -264,8 +264,9 @@ void test_field_layout_members(void)
     reads(MORE("\"seed\": 7"), 3, "\"seed\" is ignored: a layout has no such member");
     reads(MORE("\"layoutpath\": \"old.png\""), 3, "\"layoutpath\" is ignored");
     reads(MORE("\"image\": \"photo.jpg\""), 3, "\"image\" is ignored");
+    reads(MORE("\"comment\": [1]"), 3, "\"comment\" is ignored");
     static const char *const remarks[] = {MORE("\"caption\": \"the sea\""), MORE("\"_comment\": 1"),
-                                          MORE("\"//\": \"x\""), MORE("\"$schema\": \"x\""), MORE("\"note\": [1]")};
+                                          MORE("\"//\": \"x\""), MORE("\"$schema\": \"x\"")};
     for (size_t i = 0; i < sizeof remarks / sizeof *remarks; i++) reads(remarks[i], 3, NULL);
     static reading r;
     char many[1024] = "{\"text_label_mapping\": {\"sea\": 3}" MAP;
