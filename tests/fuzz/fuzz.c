@@ -13,6 +13,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #ifndef FUZZ_VOCAB
@@ -31,8 +32,33 @@ static const char *scratch(const char *name)
 
 static const char *const LEFT[] = {"in.safetensors", "in.ckpt", "in.png", "in.json", "in.txt"};
 
+/* A folder for models of several files, made once. */
+static const char *const FOLDERS[] = {"", "unet", "vae", "text_encoder", "scheduler", "tokenizer"};
+static const char *const IN_FOLDERS[] = {"unet/config.json",
+                                         "vae/config.json",
+                                         "text_encoder/config.json",
+                                         "scheduler/scheduler_config.json",
+                                         "tokenizer/tokenizer_config.json",
+                                         "model_index.json",
+                                         "m.safetensors.index.json",
+                                         "unet/diffusion_pytorch_model.safetensors",
+                                         "vae/diffusion_pytorch_model.safetensors",
+                                         "text_encoder/model.safetensors",
+                                         "a.safetensors",
+                                         "b.safetensors"};
+enum { FUZZED = 7 }; /* the first of them are inputs; the others are weights */
+
+static const char *in_model(const char *name)
+{
+    static char path[256];
+    snprintf(path, sizeof path, "%s/%s", scratch("model"), name);
+    return path;
+}
+
 static void clear_away(void)
 {
+    for (size_t i = 0; i < sizeof IN_FOLDERS / sizeof *IN_FOLDERS; i++) remove(in_model(IN_FOLDERS[i]));
+    for (size_t i = sizeof FOLDERS / sizeof *FOLDERS; i-- > 0;) remove(in_model(FOLDERS[i]));
     for (size_t i = 0; i < sizeof LEFT / sizeof *LEFT; i++) remove(scratch(LEFT[i]));
 }
 
@@ -215,6 +241,72 @@ static void fuzz_tokens(flis_ctx *ctx, const uint8_t *data, size_t size)
     free(ids);
 }
 
+/* A file of one tensor, so that the names and sizes of a configuration meet weights. */
+static void write_tensor(const char *path, const char *name, uint64_t first, uint64_t second)
+{
+    const uint64_t shape[2] = {first, second};
+    flis_ctx ctx;
+    flis_init(&ctx);
+    float *zeros = flis_alloc(&ctx, (size_t)(first * second), sizeof *zeros);
+    flis_writer *writer = flis_write_begin(&ctx, path);
+    flis_write_declare(&ctx, writer, name, FLIS_F32, 2, shape);
+    flis_write_real(&ctx, writer, zeros, (size_t)(first * second));
+    flis_write_end(&ctx, writer);
+    free(zeros);
+    if (!flis_ok(&ctx)) abort();
+    flis_free(&ctx);
+}
+
+static void put_text(const char *path, const void *text, size_t size)
+{
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(text, 1, size, f) != size || fclose(f) != 0) abort();
+}
+
+static void make_model(void)
+{
+    if (access(in_model("b.safetensors"), F_OK) == 0) return;
+    for (size_t i = 0; i < sizeof FOLDERS / sizeof *FOLDERS; i++) mkdir(in_model(FOLDERS[i]), 0700);
+    write_tensor(in_model("unet/diffusion_pytorch_model.safetensors"), "time_embedding.linear_1.weight", 128, 32);
+    write_tensor(in_model("vae/diffusion_pytorch_model.safetensors"), "decoder.conv_norm_out.weight", 32, 1);
+    write_tensor(in_model("text_encoder/model.safetensors"), "text_model.final_layer_norm.weight", 32, 1);
+    write_tensor(in_model("a.safetensors"), "a", 2, 3);
+    write_tensor(in_model("b.safetensors"), "b", 2, 3);
+    for (size_t i = 0; i < FUZZED; i++) put_text(in_model(IN_FOLDERS[i]), "{}", 2);
+}
+
+/* The first byte chooses which file of a diffusers folder the others are. */
+static void fuzz_config(flis_ctx *ctx, const uint8_t *data, size_t size)
+{
+    if (!size) return;
+    make_model();
+    const char *name = IN_FOLDERS[data[0] % 6];
+    put_text(in_model(name), data + 1, size - 1);
+    flis_file *file = flis_model_open(ctx, scratch("model"));
+    judge(ctx, file != NULL);
+    flis_file_close(file);
+    put_text(in_model(name), "{}", 2);
+}
+
+static void fuzz_index(flis_ctx *ctx, const uint8_t *data, size_t size)
+{
+    make_model();
+    put_text(in_model("m.safetensors.index.json"), data, size);
+    flis_file *file = flis_model_open(ctx, in_model("m.safetensors.index.json"));
+    judge(ctx, file != NULL);
+    flis_file_close(file);
+}
+
+static void fuzz_tokenizer(flis_ctx *ctx, const uint8_t *data, size_t size)
+{
+    int32_t *ids = NULL;
+    flis_vocab *vocab = flis_vocab_parse(ctx, "fuzz", (const char *)data, size);
+    judge(ctx, vocab != NULL);
+    if (vocab && flis_tokenize(ctx, vocab, "a red house", 11, &ids) < 0) abort();
+    free(ids);
+    flis_vocab_free(vocab);
+}
+
 static const struct {
     const char *name;
     void (*run)(flis_ctx *ctx, const uint8_t *data, size_t size);
@@ -230,6 +322,9 @@ static const struct {
     {"vocab", fuzz_vocab},
     {"tokens", fuzz_tokens},
     {"jpeg", fuzz_jpeg},
+    {"config", fuzz_config},
+    {"index", fuzz_index},
+    {"tokenizer", fuzz_tokenizer},
 };
 
 static void one(const char *name, const uint8_t *data, size_t size)
