@@ -148,7 +148,7 @@ field() {
         "$train" $layout -o r.safetensors --steps 9 --minutes 0.00001
     ok "other --steps are named" prints 'warning: r.safetensors.state: its training had --steps 9, now it is 8' \
         "$train" $layout -o r.safetensors --steps 8 --minutes 0.00001 --resume
-    with $first "$(printf 'P6')" fails "resuming needs its data as well" 1 'got a file that is no PNG' "$train" $layout -o r.safetensors --steps 9 --resume
+    with $first "$(printf 'P6')" fails "resuming needs its data as well" 1 'wanted a binary PPM' "$train" $layout -o r.safetensors --steps 9 --resume
     cp $first picture.png && cp data/pictures/000000.png $first
     fails "resuming with another picture" 1 'r.safetensors.state: its training had another --data: got data with SHA-256' \
         "$train" $layout -o r.safetensors --steps 9 --resume
