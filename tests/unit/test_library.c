@@ -456,7 +456,8 @@ void test_library_refuses_arguments(void)
     refused(&ctx, !flis_model_load(&ctx, "absent.safetensors", FLIS_PARTS_NONE),
             "absent.safetensors: cannot be opened");
     refused(&ctx, !flis_model_load_memory(&ctx, "m", NULL, 9, FLIS_PARTS_ALL), "model: its bytes: got NULL");
-    refused(&ctx, !flis_model_load_memory(&ctx, "m", "12345678", 8, FLIS_PARTS_ALL), "m: is a text file, wanted a safetensors file");
+    refused(&ctx, !flis_model_load_memory(&ctx, "m", "12345678", 8, FLIS_PARTS_ALL),
+            "m: is a text file, wanted a safetensors file");
     refused(&ctx, !flis_model_open(&ctx, NULL), "model: its path: got NULL");
     refused(&ctx, !flis_file_open(&ctx, NULL), "safetensors file: its path: got NULL");
     refused(&ctx, !flis_file_open_memory(&ctx, NULL, "", 0), "got 0 bytes, wanted 8 and more");
