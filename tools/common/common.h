@@ -278,6 +278,29 @@ void classes_free(class_names *c);
 /* Of a text file in memory: skips a byte order mark; refuses UTF-16 and NUL bytes. */
 bool text_check(flis_ctx *ctx, const char *path, const char **text, size_t *length);
 
+/* ---- Data sets (datasets.c) ------------------------------------------------------------------------------------------ */
+
+/* A data set as the authors' code knows it, or a list of classes. */
+typedef struct dataset {
+    const char *name; /* "coco", "ade20k"; of a list: its file, borrowed */
+    class_names classes;
+    bool is_void[CLASS_LABELS]; /* coco: 255; ade20k: 0; of a list: 0 and 255 where it does not name them */
+    const char *labels[2]; /* folders of label maps below the root: of training, of validation; NULL: the root itself */
+    const char *word;      /* a picture whose path contains it is one of training; NULL: there is no such difference */
+} dataset;
+/* name: coco or ade20k (in any case), else the file of a list of classes. Errors: no such file; those of classes_read. */
+bool dataset_open(flis_ctx *ctx, const char *name, dataset *out);
+void dataset_close(dataset *d);
+/* The label map of a picture, by its file's name without ending: below the root in the data set's folders, the authors' choice of
+   the two first (a word in the picture's path), else in the root itself; .png, else .pgm. Errors: no such file. */
+bool dataset_label_path(flis_ctx *ctx, const dataset *d, const char *root, const char *picture, char out[PATH_ROOM]);
+/* The classes that are present in a label map, in the order of their labels, without void: the authors' prompt. No phrases: all
+   is void. `where` is used in sentences. *phrase is to be freed with phrases_free, also after an error. Errors: a label that is
+   neither a class nor void. */
+bool dataset_phrases(flis_ctx *ctx, const dataset *d, const char *where, const uint8_t *label, size_t count,
+                     flis_phrase **phrase, size_t *phrases);
+void phrases_free(flis_phrase *phrase, size_t count);
+
 /* ---- Presets (presets.c): shapes of models with formula weights ----------------------------------------------------- */
 
 typedef struct preset {

@@ -88,12 +88,6 @@ static bool phrase_add(flis_ctx *ctx, flis_phrase **phrase, size_t *count, const
     return true;
 }
 
-void phrases_free(flis_phrase *phrase, size_t count)
-{
-    for (size_t i = 0; phrase && i < count; i++) free(phrase[i].text);
-    free(phrase);
-}
-
 /* The smallest area that a class must have so that those which have it, at most MOST_PHRASES, fit into a prompt. */
 enum { MOST_PHRASES = 18 };
 static size_t least_area(const photos *f, const size_t area[CLASS_LABELS])

@@ -142,7 +142,6 @@ bool photos_check(job *j);
 /* Sample `at`: pixels [side][side][3] in -1..1, label [side][side], and phrases (phrases_free). mirror: left to right. */
 bool photos_sample(flis_ctx *ctx, const photos *f, size_t at, size_t side, bool mirror, flis_real *pixels,
                    uint8_t *label, flis_phrase **phrase, size_t *phrases);
-void phrases_free(flis_phrase *phrase, size_t count);
 void photos_close(photos *f);
 
 /* ---- samples.c --------------------------------------------------------------------------------------------------- */
