@@ -401,7 +401,7 @@ $(B)/tests/unit/run.o: $(B)/tests/checks.h
 $(B)/pictures: $(B)/tests/external/pictures.o $(TOOLS) $(LIB)
 	$(LINK) $^ $(LIBS) -o $@
 
-$(CHECKS:%=$(B)/%): $(B)/%: $(B)/tests/external/%.o $(B)/tests/unit/helpers.o $(LIB)
+$(CHECKS:%=$(B)/%): $(B)/%: $(B)/tests/external/%.o $(B)/tests/unit/helpers.o $(TOOLS) $(LIB)
 	$(LINK) $^ $(LIBS) -o $@
 
 # Keep all objects, also intermediate ones.
