@@ -122,6 +122,8 @@ bool make_folder(flis_ctx *ctx, const char *path); /* makes the folder if it doe
 bool each_entry(const char *path, void (*add)(void *user, const char *name), void *user);
 /* The file that a path's links lead to; false: too long, or a loop of links. */
 bool resolve_links(const char *path, char out[PATH_ROOM]);
+/* The path from the root, through links, of a file whose folder exists; false: it does not, or the system cannot tell. */
+bool absolute_path(const char *path, char out[PATH_ROOM]);
 bool is_separator(char c); /* between the folders of a path */
 /* Also for positions beyond 2 GiB. file_size moves to the end. */
 bool file_seek(FILE *stream, uint64_t position);
@@ -215,6 +217,8 @@ void shortest_number(double x, char out[32]);
 void print_json_string(FILE *stream, const char *string);
 void print_json_number(FILE *stream, double x);    /* shortest; null for NaN and infinities */
 void print_html(FILE *stream, const char *string); /* escaped for text and attributes */
+/* The link from a page to a file, both by their paths: relative to the page's folder, with escapes, for href and src. */
+void print_link(FILE *stream, const char *page, const char *file);
 void print_base64(FILE *stream, const uint8_t *bytes, size_t length);
 void buffer_base64(flis_ctx *ctx, buffer *b, const uint8_t *bytes, size_t length);
 /* The bytes of a text in base64, to be freed. NULL: not such a text, or no memory. */
@@ -300,6 +304,13 @@ bool dataset_label_path(flis_ctx *ctx, const dataset *d, const char *root, const
 bool dataset_phrases(flis_ctx *ctx, const dataset *d, const char *where, const uint8_t *label, size_t count,
                      flis_phrase **phrase, size_t *phrases);
 void phrases_free(flis_phrase *phrase, size_t count);
+
+/* ---- Label maps in colours (palette.c) ------------------------------------------------------------------------------- */
+
+/* The colour of a label, 0 to 255: a fixed palette whose colours lie far apart. */
+void label_colour(int label, uint8_t rgb[3]);
+/* A whole PNG of a label map in those colours, malloc'ed; void is transparent. */
+uint8_t *label_png(flis_ctx *ctx, const flis_picture *map, const bool is_void[CLASS_LABELS], size_t *length);
 
 /* ---- Presets (presets.c): shapes of models with formula weights ----------------------------------------------------- */
 

@@ -164,7 +164,7 @@ static bool write_folder(painter *p)
 }
 
 /* Neighbouring numbers get hues far apart; a second phrase of a class is darker. */
-static void label_colour(int label, uint8_t *rgb)
+static void sheet_colour(int label, uint8_t *rgb)
 {
     const float turn = (float)world_class_of(label) * 0.618034f, bright = label > WORLD_SECOND ? 0.75f : 1;
     for (int i = 0; i < 3; i++) rgb[i] = (uint8_t)(255 * bright * (0.55f + 0.44f * sine(turn + (float)i / 3)));
@@ -186,7 +186,7 @@ static bool write_sheet(painter *p)
             const size_t x = i % COLUMNS * PAIR + k % WORLD_SIDE, y = i / COLUMNS * ROW + k / WORLD_SIDE;
             uint8_t *at = sheet.pixels + (y * sheet.width + x) * 3;
             memcpy(at, p->scene->rgb + 3 * k, 3);
-            label_colour(p->scene->label[k], at + 3 * WORLD_SIDE);
+            sheet_colour(p->scene->label[k], at + 3 * WORLD_SIDE);
         }
         progress_show(&p->progress, "scenes", i + 1, count);
     }
