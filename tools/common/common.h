@@ -297,7 +297,8 @@ typedef struct dataset {
 bool dataset_open(flis_ctx *ctx, const char *name, dataset *out);
 void dataset_close(dataset *d);
 /* The label map of a picture, by its file's name without ending: below the root in the data set's folders, the authors' choice of
-   the two first (a word in the picture's path), else in the root itself; .png, else .pgm. Errors: no such file. */
+   the two first (a word in the picture's path), else in the root itself; for a list of classes in the root itself, else in coco's
+   folders, else in ade20k's. .png, else .pgm. Errors: no such file. */
 bool dataset_label_path(flis_ctx *ctx, const dataset *d, const char *root, const char *picture, char out[PATH_ROOM]);
 /* The classes that are present in a label map, in the order of their labels, without void: the authors' prompt. No phrases: all
    is void. `where` is used in sentences. *phrase is to be freed with phrases_free, also after an error. Errors: a label that is
