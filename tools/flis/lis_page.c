@@ -32,10 +32,9 @@ static void put_style(const writer *w)
         "0}\n"
         "figure{margin:0;content-visibility:auto;contain-intrinsic-size:auto 15rem;scroll-margin-top:1rem}\n"
         "figure>a{display:grid;grid-template-columns:1fr 1fr;gap:3px}\n"
-        "figure img,figure em{display:block;width:100%%;height:auto;aspect-ratio:%zu/%zu}\n"
+        "figure img{display:block;width:100%%;height:auto;aspect-ratio:%zu/%zu}\n"
         /* Void is transparent: the stripes show. */
         ".l{image-rendering:pixelated;background:repeating-linear-gradient(45deg,#8888 0 2px,#8882 2px 7px)}\n"
-        "em{background:#8882;display:grid!important;place-items:center;font-style:normal}\n"
         "figcaption{margin-top:.3rem;overflow-wrap:anywhere}small{opacity:.7}p{margin:.1rem 0}\n"
         "i{display:inline-block;width:.75em;height:.75em;margin-right:.25em;border:1px solid #8888;border-radius:2px}\n"
         "span{margin-right:.4em;white-space:nowrap}a:focus-visible{outline:3px solid Highlight;outline-offset:2px}\n"
@@ -82,27 +81,22 @@ static void put_class(const writer *w, int label)
     fputs("</span> ", w->file);
 }
 
-/* The names of the classes, joined by blanks, as the prompt of a layout is made: true if the row's prompt is the same. */
-static bool is_legend(const writer *w, const bool *seen, const char *prompt)
+/* The names of the classes, joined by blanks, as the prompt of a layout is made; free() it. */
+static char *legend_of(const writer *w, const bool *seen)
 {
+    buffer text = {NULL, 0, 0};
     for (int l = 0; l < CLASS_LABELS; l++) {
         const char *name = w->page->data->classes.name[l];
-        const size_t length = seen[l] && name ? strlen(name) : 0;
-        if (!length) continue;
-        if (strncmp(prompt, name, length) != 0) return false;
-        prompt += length;
-        if (*prompt == ' ') prompt++;
+        if (seen[l] && name) buffer_put(w->ctx, &text, "%s%s", text.length ? " " : "", name);
     }
-    return !*prompt;
+    return text.at ? text.at : path_with(w->ctx, "", "");
 }
 
 /* The classes of a layout with their colours, in the prompt's order; the prompt too if it has other words. */
-static void put_caption(writer *w, const lis_page_row *row, const flis_picture *map)
+static void put_caption(writer *w, const lis_page_row *row, const bool *seen, const char *legend)
 {
-    bool seen[CLASS_LABELS] = {false};
     const char *stem;
     size_t length;
-    for (size_t i = 0; i < map->width * map->height; i++) seen[map->pixels[i]] = true;
     name_stem(base_name(row->picture), &stem, &length);
     char *name = flis_alloc(w->ctx, length + 1, 1);
     if (!name) return;
@@ -112,13 +106,12 @@ static void put_caption(writer *w, const lis_page_row *row, const flis_picture *
     fprintf(w->file, " · seed %llu</small><p>", (unsigned long long)row->seed);
     free(name);
     for (int l = 0; l < CLASS_LABELS; l++) {
-        seen[l] = seen[l] && !w->page->data->is_void[l];
         if (!seen[l]) continue;
         put_class(w, l);
         w->pictures[l]++;
     }
     fputs("</p>", w->file);
-    if (!is_legend(w, seen, row->prompt)) {
+    if (row->prompt && strcmp(row->prompt, legend) != 0) {
         fputs("<p>“", w->file);
         print_html(w->file, row->prompt);
         fputs("”</p>", w->file);
@@ -143,15 +136,11 @@ static bool put_layout(const writer *w, const flis_picture *map)
     return true;
 }
 
-static void put_picture(const writer *w, const lis_page_row *row)
+static void put_picture(const writer *w, const lis_page_row *row, const char *legend)
 {
-    if (row->missing) {
-        fputs("<em>not painted</em>", w->file);
-        return;
-    }
     fprintf(w->file, "<img loading=\"lazy\" decoding=\"async\" width=\"%zu\" height=\"%zu\" alt=\"", w->page->width,
             w->page->height);
-    print_html(w->file, row->prompt);
+    print_html(w->file, row->prompt ? row->prompt : legend);
     fputs("\" src=\"", w->file);
     print_link(w->file, w->path, row->picture);
     fputs("\">", w->file);
@@ -161,23 +150,23 @@ static bool put_row(writer *w, size_t i)
 {
     const lis_page_row *row = &w->page->row[i];
     flis_picture map = {0, 0, 0, NULL};
-    bool good = flis_poll(w->ctx) && w->page->label(w->page->user, i, &map);
+    bool seen[CLASS_LABELS] = {false}, good = flis_poll(w->ctx) && w->page->label(w->page->user, i, &map);
     if (good && map.channels != 1)
         good = flis_fail(w->ctx, "row %zu: got a label map of %zu channels, wanted 1", i + 1, map.channels);
-    if (good) {
-        fprintf(w->file, "<figure id=\"r%zu\"><a", i + 1);
-        if (!row->missing) {
-            fputs(" href=\"", w->file);
-            print_link(w->file, w->path, row->picture);
-            putc('"', w->file);
-        }
-        putc('>', w->file);
+    for (size_t k = 0; good && k < map.width * map.height; k++)
+        seen[map.pixels[k]] = !w->page->data->is_void[map.pixels[k]];
+    char *legend = good ? legend_of(w, seen) : NULL;
+    if (legend) {
+        fprintf(w->file, "<figure id=\"r%zu\"><a href=\"", i + 1);
+        print_link(w->file, w->path, row->picture);
+        fputs("\">", w->file);
         good = put_layout(w, &map);
-        put_picture(w, row);
+        put_picture(w, row, legend);
         fputs("</a>", w->file);
-        put_caption(w, row, &map);
+        put_caption(w, row, seen, legend);
         fputs("</figure>\n", w->file);
     }
+    free(legend);
     free(map.pixels);
     return good && flis_ok(w->ctx);
 }

@@ -15,9 +15,8 @@
 
 typedef struct lis_page_row {
     const char *picture; /* its file */
-    const char *prompt;
+    const char *prompt;  /* NULL: the names of the layout's classes, joined by blanks */
     uint64_t seed;
-    bool missing; /* not painted: the row says so instead of showing the picture */
 } lis_page_row;
 
 /* Everything is borrowed. */
