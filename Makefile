@@ -389,7 +389,7 @@ $(eval $(call program,flis,$(FLIS)))
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p),$(O)bin/$(p))))
 
 TESTS  := $(basename $(wildcard tests/unit/*.c))
-TESTED := $(call parts,train) $(call parts,world) $(call parts,evaluate) $(call parts,ckpt2safetensors)
+TESTED := $(call parts,train) $(call parts,world) $(call parts,evaluate) $(call parts,ckpt2safetensors) tools/flis/lis_page
 $(B)/run: $(TESTS:%=$(B)/%.o) $(TESTED:%=$(B)/%.o) $(TOOLS) $(LIB)
 	$(LINK) $^ $(LIBS) -o $@
 

@@ -123,6 +123,8 @@ bool make_folder(flis_ctx *ctx, const char *path); /* makes the folder if it doe
 bool each_entry(const char *path, void (*add)(void *user, const char *name), void *user);
 /* The file that a path's links lead to; false: too long, or a loop of links. */
 bool resolve_links(const char *path, char out[PATH_ROOM]);
+/* The path from the root, through links, of a file whose folder exists; false: it does not, or the system cannot tell. */
+bool absolute_path(const char *path, char out[PATH_ROOM]);
 bool is_separator(char c); /* between the folders of a path */
 /* Also for positions beyond 2 GiB. file_size moves to the end. */
 bool file_seek(FILE *stream, uint64_t position);
@@ -216,6 +218,8 @@ void shortest_number(double x, char out[32]);
 void print_json_string(FILE *stream, const char *string);
 void print_json_number(FILE *stream, double x);    /* shortest; null for NaN and infinities */
 void print_html(FILE *stream, const char *string); /* escaped for text and attributes */
+/* The link from a page to a file, both by their paths: relative to the page's folder, with escapes, for href and src. */
+void print_link(FILE *stream, const char *page, const char *file);
 void print_base64(FILE *stream, const uint8_t *bytes, size_t length);
 void buffer_base64(flis_ctx *ctx, buffer *b, const uint8_t *bytes, size_t length);
 /* The bytes of a text in base64, to be freed. NULL: not such a text, or no memory. */
@@ -293,7 +297,8 @@ typedef struct dataset {
 bool dataset_open(flis_ctx *ctx, const char *name, dataset *out);
 void dataset_close(dataset *d);
 /* The label map of a picture, by its file's name without ending: below the root in the data set's folders, the authors' choice of
-   the two first (a word in the picture's path), else in the root itself; .png, else .pgm. Errors: no such file. */
+   the two first (a word in the picture's path), else in the root itself; for a list of classes in the root itself, else in coco's
+   folders, else in ade20k's. .png, else .pgm. Errors: no such file. */
 bool dataset_label_path(flis_ctx *ctx, const dataset *d, const char *root, const char *picture, char out[PATH_ROOM]);
 /* The classes that are present in a label map, in the order of their labels, without void: the authors' prompt. No phrases: all
    is void. `where` is used in sentences. *phrase is to be freed with phrases_free, also after an error. Errors: a label that is
@@ -301,6 +306,13 @@ bool dataset_label_path(flis_ctx *ctx, const dataset *d, const char *root, const
 bool dataset_phrases(flis_ctx *ctx, const dataset *d, const char *where, const uint8_t *label, size_t count,
                      flis_phrase **phrase, size_t *phrases);
 void phrases_free(flis_phrase *phrase, size_t count);
+
+/* ---- Label maps in colours (palette.c) ------------------------------------------------------------------------------- */
+
+/* The colour of a label, 0 to 255: a fixed palette whose colours lie far apart. */
+void label_colour(int label, uint8_t rgb[3]);
+/* A whole PNG of a label map in those colours, malloc'ed; void is transparent. */
+uint8_t *label_png(flis_ctx *ctx, const flis_picture *map, const bool is_void[CLASS_LABELS], size_t *length);
 
 /* ---- Presets (presets.c): shapes of models with formula weights ----------------------------------------------------- */
 
