@@ -237,12 +237,13 @@ for pair in ddim_steps:--steps num_inference_steps:--steps H:--size W:--size hei
     wrong "--${pair%%:*}" "^flis generate: unknown option --${pair%%:*}: .*${pair#*:}" "$flis" generate --"${pair%%:*}" 4 a.json -o out/p.png
 done
 wrong "--ddim_steps=4" 'unknown option --ddim_steps: it is --steps N here' "$flis" generate --ddim_steps=4 a.json -o out/p.png
-for pair in stpes:steps step:steps sede:seed Seed:seed no_layout:no-layout neg:negative sampelr:sampler mdoel:model outptu:output \
-    voacb:vocab trace_steps:trace-steps; do
+for pair in stpes:steps step:steps sede:seed Seed:seed no_layuot:no-layout neg:negative sampelr:sampler mdoel:model outptu:output \
+    voacb:vocab trace_stepz:trace-steps; do
     wrong "--${pair%%:*}" "unknown option --${pair%%:*}: did you mean --${pair#*:}?" "$flis" generate --"${pair%%:*}" 4
 done
 wrong "one dash, a letter that is an option" 'unknown option -output: did you mean --output?' "$flis" generate -output x
 wrong "one dash" 'unknown option -steps: did you mean --steps?' "$flis" generate -steps 4
+wrong "the spelling of the authors' scripts" '--no-layout takes no value' "$flis" generate --no_layout=1
 wrong "a value in the same word" 'unknown option -n4: did you mean -n 4?' "$flis" generate -n4 a.json
 wrong "a layout without a command" 'a command is missing: flis generate a.json' "$flis" a.json
 wrong "nothing similar" 'unknown option --frobnicate (see' "$flis" generate --frobnicate

@@ -61,8 +61,9 @@ typedef struct program {
 } program;
 
 /* Reads argv[1..]: options into *options, the other arguments to the front of argv (argv[0..*words - 1]). "--" ends the
-   options; of equal options the last wins. An unknown option is refused with what may have been meant. Returns -1 to continue, else the exit status: 0 after --help or --version, 2
-   after an error message. */
+   options; of equal options the last wins. In a long name '_' and '-' are the same, unless another option has the exact name. An
+   unknown option is refused with what may have been meant. Returns -1 to continue, else the exit status: 0 after --help or
+   --version, 2 after an error message. */
 int options_read(const program *p, void *options, int argc, char **argv, int *words);
 /* Sets one option of the table from a text that is not from a command line. False: invalid; `wanted` says what is valid. */
 bool option_set(const program *p, void *options, const char *name, const char *text, char *wanted, size_t room);

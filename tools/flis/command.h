@@ -40,6 +40,11 @@ typedef struct settings {
     double eta, scale;
     size_t width, height;
     bool no_layout, quiet, no_warnings, diffable;
+    const char *dataset, *data_root, *txt_file, *outdir, *grid; /* of lis */
+    uint64_t shard, shards;                                     /* this one, from 1, of all */
+    bool plms, fixed_code, by_picture;
+    bool of_batch;                             /* the noise is that of a batch: */
+    uint64_t batch, batch_number, batch_index; /* its size, which batch of the run, which picture of the batch */
 } settings;
 
 /* ---- Lists of tensors (tensors.c) ----------------------------------------------------------------------------------- */
@@ -99,6 +104,7 @@ typedef struct job {
     int argc;       /* the command line as it was */
     char **argv;
     flis_options options; /* the settings as the library takes them (job_begin) */
+    flis_rng random;      /* that options.random points to, with noise of a batch */
     progress progress;
     char model_path[PATH_ROOM], vocab_path[PATH_ROOM]; /* as found */
     tensor_list outputs, traced;                       /* of stage; for --trace */
@@ -121,6 +127,12 @@ int job_status(const job *j);
 void job_progress(void *user, const char *what, size_t done, size_t total);
 /* One line on stderr: "flis COMMAND: KIND: sentence"; nothing with --quiet. */
 void job_note(job *j, const char *kind, const char *format, ...);
+/* The generator of picture `index` of batch `wanted` (from 0), with --seed and --batch-size. *at is the generator before batch
+   *number; zero to begin with, and kept from picture to picture, because skipping takes time. (lis_noise.c) */
+bool job_batch_noise(job *j, flis_rng *at, uint64_t *number, uint64_t wanted, size_t index, flis_rng *out);
+/* --fixed-code: what all batches start from, for the picture at that place in its batch, as j->options' noise. *code: memory
+   that is kept for it, NULL to begin with; free() it. (lis_noise.c) */
+bool job_fixed_code(job *j, size_t index, flis_real **code);
 /* "seed N" on stderr; nothing with --quiet. */
 void job_print_seed(job *j);
 /* Refuses, before anything is loaded, what the sampler would refuse later; counts the steps. */
@@ -199,6 +211,9 @@ bool model_digest(job *j);
 bool find_digests(job *j);
 /* The format that a name's ending says; FORMAT_BY_NAME: none of the two (batch.c). */
 picture_format format_of_name(const char *name);
+enum { JPEG_QUALITY = 75 }; /* PIL's default, with which the authors' programs write */
+/* The bytes of a PNG with all that makes it again; free() them. */
+uint8_t *picture_bytes(job *j, const flis_picture *picture, const flis_layout *layout, size_t *length);
 /* The pixels as a JPEG, which keeps no texts. */
 bool write_jpeg(flis_ctx *ctx, const flis_picture *picture, const char *out);
 /* The PNG with all that makes it again. */
@@ -262,6 +277,7 @@ void free_rca(rca_input *r);
 /* ---- Commands ----------------------------------------------------------------------------------------------------------- */
 
 int run_generate(job *j);
+int run_lis(job *j);
 int run_stage(job *j);
 int run_precision(job *j);
 int run_tokens(job *j);

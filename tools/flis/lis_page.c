@@ -1,0 +1,7 @@
+/* lis_page.c - --grid */
+#include "tools/flis/lis.h"
+
+bool lis_grid(lis *l)
+{
+    return flis_ok(&l->j->ctx);
+}
