@@ -117,12 +117,13 @@ static bool read_restart_interval(jpeg_reader *r, const uint8_t *at, size_t leng
     return true;
 }
 
-/* JFIF and Adobe's marker say what the colours are. PIL refuses short ones before the first scan. SPEC 16.1. */
+/* JFIF and Adobe's marker before the first scan say what the colours are. PIL refuses short ones there. SPEC 16.1. */
 static bool read_application(jpeg_reader *r, const uint8_t *at, size_t length)
 {
     const bool jfif = r->marker == JPEG_APP0 && length >= 4 && memcmp(at, "JFIF", 4) == 0,
                adobe = r->marker == JPEG_APP14 && length >= 5 && memcmp(at, "Adobe", 5) == 0;
-    if ((jfif || adobe) && length < 7 && !r->scans) return bad_length(r, jfif ? "the JFIF marker" : "Adobe's marker");
+    if (r->scans) return true;
+    if ((jfif || adobe) && length < 7) return bad_length(r, jfif ? "the JFIF marker" : "Adobe's marker");
     if (jfif && length >= 14 && !at[4]) r->jfif = true;
     if (adobe && length >= 12) {
         r->adobe = true;
@@ -206,8 +207,20 @@ static bool allocate(jpeg_reader *r)
 
 /* ---- Scans --------------------------------------------------------------------------------------------------------------- */
 
-/* T.81 B.2.3. Of components with equal ids, libjpeg takes the first whose place in the scan's list is still free. SPEC
-   16.1. */
+/* Sets component i of the scan. Of components with equal ids, libjpeg takes the first whose place in the scan's list is still free.
+   SPEC 16.1. */
+static bool find_component(jpeg_reader *r, int i, int id)
+{
+    int k = 0;
+    while (k < r->count && (r->component[k].id != id || k < i)) k++;
+    for (int j = 0; j < i && k < r->count; j++)
+        if (r->scan_component[j] == k) k = r->count;
+    if (k == r->count) return jpeg_damaged(r, "a scan of component %d, which the frame does not have once", id);
+    r->scan_component[i] = k;
+    return true;
+}
+
+/* T.81 B.2.3. SPEC 16.1. */
 static bool read_scan_header(jpeg_reader *r, const uint8_t *at, size_t length)
 {
     if (!r->framed) return jpeg_damaged(r, "a scan comes before the frame");
@@ -215,15 +228,10 @@ static bool read_scan_header(jpeg_reader *r, const uint8_t *at, size_t length)
     if (r->scan_count < 1 || r->scan_count > JPEG_COMPONENTS || length != 4 + 2 * (size_t)r->scan_count)
         return bad_length(r, "a scan's header");
     for (int i = 0; i < r->scan_count; i++) {
-        const int id = at[1 + 2 * i], tables = at[2 + 2 * i];
-        int k = 0;
-        while (k < r->count && (r->component[k].id != id || k < i)) k++;
-        for (int j = 0; j < i && k < r->count; j++)
-            if (r->scan_component[j] == k) k = r->count;
-        if (k == r->count) return jpeg_damaged(r, "a scan of component %d, which the frame does not have once", id);
-        r->scan_component[i] = k;
-        r->component[k].dc_index = tables >> 4;
-        r->component[k].ac_index = tables & 15;
+        const int tables = at[2 + 2 * i];
+        if (!find_component(r, i, at[1 + 2 * i])) return false;
+        r->component[r->scan_component[i]].dc_index = tables >> 4;
+        r->component[r->scan_component[i]].ac_index = tables & 15;
     }
     at += 1 + 2 * r->scan_count;
     r->first = at[0];
@@ -248,7 +256,13 @@ static bool check_cut(jpeg_reader *r, const uint8_t *at, size_t length)
         if (count > 256 || i + 17 + count > length || (i + 17 + count <= left && (at[i] & ~0x10u) >= JPEG_TABLES))
             return bad_length(r, "a Huffman table");
     }
-    if (m == JPEG_SOS && left > 0 && length != 4 + 2 * (size_t)at[0]) return bad_length(r, "a scan's header");
+    if (m == JPEG_SOS && left > 0) {
+        const int count = at[0];
+        if (count < 1 || count > JPEG_COMPONENTS || length != 4 + 2 * (size_t)count)
+            return bad_length(r, "a scan's header");
+        for (int i = 0; i < count && 3 + 2 * (size_t)i <= left; i++)
+            if (!find_component(r, i, at[1 + 2 * i])) return false;
+    }
     if (m == JPEG_DAC && !read_conditioning(r, at, length - length % 2, left)) return false;
     if (m == JPEG_DRI && length != 2) return bad_length(r, "the restart interval");
     if (m >= JPEG_SOF0 && m <= JPEG_SOF15 && m != JPEG_DHT && m != JPEG_DAC && left >= 6)
