@@ -257,11 +257,15 @@ typedef struct names {
 void names_free(names *n);
 bool names_add(flis_ctx *ctx, names *n, const char *folder, const char *name,
                size_t length); /* folder NULL: the name alone */
-/* The files of a folder whose names have one of two endings, sorted; false without an error: there is no such
-   folder. */
-bool list_folder(flis_ctx *ctx, const char *path, const char *end, const char *other, names *out);
+/* Lists of endings end with NULL. Pictures: .png, .jpg, .jpeg, .ppm; label maps: .png, .pgm. */
+extern const char *const PICTURE_ENDINGS[], *const LABEL_ENDINGS[];
+bool ends_in_any(const char *name, const char *const *endings);
+/* ".png, .jpg or .ppm", for sentences. Returns text. */
+char *endings_text(const char *const *endings, char text[64]);
+/* The files of a folder whose names have one of the endings, sorted; false without an error: there is no such folder. */
+bool list_folder(flis_ctx *ctx, const char *path, const char *const *endings, names *out);
 /* The same, or the lines of a text file; *folder is true for a folder. */
-bool list_files(flis_ctx *ctx, const char *path, const char *end, const char *other, names *out, bool *folder);
+bool list_files(flis_ctx *ctx, const char *path, const char *const *endings, names *out, bool *folder);
 /* A file's name without folder and ending. */
 void name_stem(const char *path, const char **start, size_t *length);
 /* The partner of file i of `of` in `in`: with the same stem if either list came from a folder, else on the same

@@ -48,7 +48,7 @@ static const option OPTIONS[] = {
          "names of the classes: lines of number, tab, name, as `world --classes` writes them; default: none"),
     TEXT("tensor", tensor, "NAME", FRECHET, "which tensor to read; default: a file's only one"),
     TEXT("layouts", layouts, "FILES", ATTRIBUTES, "layouts (JSON)"),
-    TEXT("pictures", pictures, "FILES", SEGMENT | ATTRIBUTES, "8-bit RGB pictures (PNG; segment also PPM)"),
+    TEXT("pictures", pictures, "FILES", SEGMENT | ATTRIBUTES, "8-bit pictures (PNG, JPEG or PPM)"),
     {.name = "output",
      .letter = 'o',
      .kind = OPTION_TEXT,
@@ -188,8 +188,8 @@ static bool run_miou(run *p)
     iou_score *score = flis_alloc(&p->ctx, 1, sizeof *score);
     class_names named = {.count = 0};
     bool good = (!p->o->names || classes_read(&p->ctx, p->o->names, &named)) && flis_ok(&p->ctx) &&
-                list_files(&p->ctx, p->o->truth, ".png", ".pgm", &truth, &folder[0]) &&
-                list_files(&p->ctx, p->o->predicted, ".png", ".pgm", &predicted, &folder[1]);
+                list_files(&p->ctx, p->o->truth, LABEL_ENDINGS, &truth, &folder[0]) &&
+                list_files(&p->ctx, p->o->predicted, LABEL_ENDINGS, &predicted, &folder[1]);
     int largest = p->first;
     for (size_t i = 0; good && !p->classes && i < truth.count; i++)
         good = flis_poll(&p->ctx) && one_pair(p, truth.name[i], NULL, take_largest, &largest);
@@ -325,11 +325,12 @@ static void print_attributes(const run *p, const tally *t, size_t images)
 
 static bool run_attributes(run *p)
 {
+    static const char *const JSON[] = {".json", NULL};
     names layouts = {0, 0, NULL}, pictures = {0, 0, NULL};
     bool folder[2] = {false, false};
     tally t[MEASURES] = {{0, 0}};
-    bool good = list_files(&p->ctx, p->o->layouts, ".json", ".json", &layouts, &folder[0]) &&
-                list_files(&p->ctx, p->o->pictures, ".png", ".png", &pictures, &folder[1]);
+    bool good = list_files(&p->ctx, p->o->layouts, JSON, &layouts, &folder[0]) &&
+                list_files(&p->ctx, p->o->pictures, PICTURE_ENDINGS, &pictures, &folder[1]);
     judges *j = good ? judges_learn(&p->ctx, NULL, NULL) : NULL;
     good = j != NULL;
     for (size_t i = 0; good && i < layouts.count; i++) {
@@ -413,7 +414,7 @@ static bool run_segment(run *p)
     bool is_folder,
         good = (!p->o->features || output_check(&p->ctx, p->o->features)) && binary_check(&p->ctx, p->o->features) &&
                (!p->o->out || folder_check(&p->ctx, p->o->out)) && input_check(&p->ctx, p->o->file[0]) &&
-               list_files(&p->ctx, p->o->pictures, ".png", ".ppm", &files, &is_folder) && check_outputs(p, &files);
+               list_files(&p->ctx, p->o->pictures, PICTURE_ENDINGS, &files, &is_folder) && check_outputs(p, &files);
     flis_unet *segmenter = good ? segmenter_load(&p->ctx, p->o->file[0]) : NULL;
     good = segmenter && (!p->o->out || (make_folder(&p->ctx, p->o->out) && check_outputs(p, &files)));
     const size_t d = good ? segmenter_features(segmenter) : 0;
