@@ -37,6 +37,18 @@ bool confusion_score(flis_ctx *ctx, const confusion *c, iou_score *out);
 
 /* ---- Fréchet distance (frechet.c) -------------------------------------------------------------------------------- */
 
+/* A normal distribution: mean [d], covariance F'F with F [rank][d]. */
+typedef struct gaussian {
+    size_t d, rank;
+    double *mean, *factor;
+} gaussian;
+void gaussian_free(gaussian *g);
+/* Of samples x [n][d], n >= 2, which are overwritten; the covariance is with n - 1. */
+bool gaussian_of_samples(flis_ctx *ctx, double *x, size_t n, size_t d, gaussian *out);
+/* Of mean [d] and covariance [d][d], which is overwritten. `name` is for error sentences. Errors: it is no covariance. */
+bool gaussian_of_covariance(flis_ctx *ctx, const char *name, const double *mean, double *covariance, size_t d,
+                            gaussian *out);
+bool gaussian_distance(flis_ctx *ctx, const gaussian *a, const gaussian *b, double *out);
 /* a [na][d], b [nb][d] (both are overwritten), at least 2 samples each. */
 bool frechet_distance(flis_ctx *ctx, double *a, size_t na, double *b, size_t nb, size_t d, double *out);
 
