@@ -43,7 +43,9 @@ static bool take_string(text *t, const char **start, size_t *length)
     *start = t->at;
     while (t->at < t->end && *t->at != quote) t->at++;
     *length = (size_t)(t->at - *start);
-    return t->at++ < t->end;
+    if (t->at == t->end) return false;
+    t->at++;
+    return true;
 }
 
 /* (), (5,), (5, 3); Python 2 wrote 5L. */
@@ -258,7 +260,7 @@ bool npz_parse(flis_ctx *ctx, const char *name, uint8_t *bytes, size_t length, n
                      size = (size_t)little(end + 12, 4);
         if (at > length || size > length - at) flis_fail(ctx, "%s: the zip file's directory is damaged", name);
         else out->entry = flis_alloc(ctx, entries + 1, sizeof *out->entry);
-        for (size_t i = 0, from = 0, step; out->entry && i < entries; i++, from += step) {
+        for (size_t i = 0, from = 0, step = 0; out->entry && i < entries; i++, from += step) {
             if (!read_entry(ctx, name, bytes + at + from, size - from, &out->entry[i], &step)) break;
             out->count++;
         }
