@@ -318,6 +318,47 @@ void label_colour(int label, uint8_t rgb[3]);
 /* A whole PNG of a label map in those colours, malloc'ed; void is transparent. */
 uint8_t *label_png(flis_ctx *ctx, const flis_picture *map, const bool is_void[CLASS_LABELS], size_t *length);
 
+/* ---- NumPy's files (npy.c) ------------------------------------------------------------------------------------------- */
+
+/* An array of floats ('f', 2, 4 or 8 bytes), integers ('i', 'u', 1 to 8 bytes) or bools ('b', 1 byte). */
+typedef struct npy_array {
+    char kind;
+    size_t size, count; /* bytes of a value; values */
+    bool big, fortran;  /* order of bytes, order of values: true where the first index varies fastest */
+    int rank;
+    uint64_t shape[FLIS_MAX_DIMS];
+    const uint8_t *data;
+    uint8_t *owned; /* what npy_free frees; NULL: data is borrowed */
+} npy_array;
+bool npy_read(flis_ctx *ctx, const char *path, npy_array *out);
+/* From the bytes of a file, which are borrowed; `name` is used in sentences. */
+bool npy_parse(flis_ctx *ctx, const char *name, const uint8_t *bytes, size_t length, npy_array *out);
+void npy_free(npy_array *a);
+/* Value i in C order (the last index varies fastest), whatever the order in the file; of unsigned 64-bit integers above INT64_MAX,
+   npy_integer gives that. npy_integer: not of floats. */
+double npy_number(const npy_array *a, size_t i);
+int64_t npy_integer(const npy_array *a, size_t i);
+/* Several named arrays: np.savez, np.savez_compressed. */
+typedef struct npz_entry {
+    char *name; /* without .npy */
+    int method;
+    size_t at, packed, size;
+    uint32_t crc;
+} npz_entry;
+typedef struct npz {
+    char *path;
+    uint8_t *bytes;
+    size_t length, count;
+    npz_entry *entry;
+} npz;
+bool npz_open(flis_ctx *ctx, const char *path, npz *out);
+/* From malloc'ed bytes, which npz_close frees; also when it fails. */
+bool npz_parse(flis_ctx *ctx, const char *name, uint8_t *bytes, size_t length, npz *out);
+void npz_close(npz *z);
+int npz_find(const npz *z, const char *name); /* -1: none */
+/* out: npy_free it before npz_close. */
+bool npz_array(flis_ctx *ctx, const npz *z, int i, npy_array *out);
+
 /* ---- Presets (presets.c): shapes of models with formula weights ----------------------------------------------------- */
 
 typedef struct preset {
