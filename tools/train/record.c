@@ -78,7 +78,6 @@ bool record_batch(job *j, const batch *b, const flis_real *clean, const flis_ten
     flis_ctx *ctx = &j->ctx;
     if (!j->o.record || !flis_ok(ctx)) return flis_ok(ctx);
     const uint64_t n = b->z->n, h = b->z->h, w = b->z->w, side_h = b->rca[0].height, side_w = b->rca[0].width;
-    const flis_real value = (flis_real)loss;
     uint8_t *label = flis_scratch(ctx, (size_t)(n * side_h * side_w), 1);
     for (size_t k = 0; label && k < n; k++)
         memcpy(label + k * side_h * side_w, b->rca[k].label, (size_t)(side_h * side_w));
@@ -95,11 +94,12 @@ bool record_batch(job *j, const batch *b, const flis_real *clean, const flis_ten
         {"class_ids", real, 2, {n, FLIS_TOKENS}, .class_ids = b->class_ids},
         {"context", real, 3, {n, FLIS_TOKENS, text->c}, .real = text->x},
         {"eps", real, 4, {n, 4, h, w}, .real = eps->x},
-        {"loss", real, 1, {1}, .real = &value},
     };
-    char what[40];
+    char what[40], loss_text[40];
+    snprintf(loss_text, sizeof loss_text, "%.17g", loss);
     snprintf(what, sizeof what, "batch-%llu", (unsigned long long)j->part + 1);
     flis_writer *writer = label ? open_file(j, j->training.step + 1, what) : NULL;
+    if (writer) flis_write_metadata(ctx, writer, "train.loss", loss_text);
     for (int pass = 0; writer && pass < 2; pass++)
         for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
             const entry *e = &list[i];
