@@ -202,12 +202,12 @@ void test_field_folder_jpeg(void)
     uint8_t *bytes = jpeg_bytes(&ctx, &picture, 75, &length);
     CHECK(bytes, "%s", ctx.error);
     for (int cut = 0; bytes && cut < 2; cut++)
-        for (int stage = 0; stage < 2; stage++) {
-            const char *file = stage ? "data/pictures/1.jpeg" : "data/pictures/1.jpg";
+        for (int captions = 0; captions < 2; captions++) {
+            const char *file = captions ? "data/pictures/1.jpeg" : "data/pictures/1.jpg";
             make_data();
             remove(test_scratch("data/pictures/1.png"));
             put(file, (const char *)bytes, cut ? length / 2 : length);
-            const char *error = check_data(stage ? TEXT2IMAGE : LAYOUT, NULL, NULL);
+            const char *error = check_data(captions ? TEXT2IMAGE : LAYOUT, NULL, NULL);
             CHECK(cut ? strstr(error, file) && strstr(error, "damaged JPEG: it ends early") : !*error, "%s: '%s'", file,
                   error);
             remove(test_scratch(file));
