@@ -103,8 +103,8 @@ static void outcome(const hurt *h, char out[8192])
     flis_init(&ctx);
     memcpy(exact, h->bytes, h->length);
     const bool jpeg = h->length > 2 && memcmp(exact, "\xFF\xD8\xFF", 3) == 0;
-    const bool good = output_write(&ctx, path, exact, h->length) &&
-                      (jpeg ? read_jpeg_memory(&ctx, path, exact, h->length, &p) : read_picture(&ctx, path, &p));
+    const bool good = jpeg ? read_jpeg_memory(&ctx, path, exact, h->length, &p)
+                           : output_write(&ctx, path, exact, h->length) && read_picture(&ctx, path, &p);
     if (good) {
         flis_sha256_begin(&sum);
         flis_sha256_add(&sum, p.pixels, p.width * p.height * 3);
