@@ -56,7 +56,9 @@ bool list_folder(flis_ctx *ctx, const char *path, const char *end, const char *o
     listing l = {ctx, path, end, other, out};
     if (!each_entry(path, add_entry, &l)) return false;
     if (out->count) qsort(out->name, out->count, sizeof *out->name, by_name);
-    else flis_fail(ctx, "%s: the folder has no file that ends in %s or %s", path, end, other);
+    else
+        flis_fail(ctx, "%s: the folder has no file that ends in %s%s%s", path, end, strcmp(end, other) ? " or " : "",
+                  strcmp(end, other) ? other : "");
     return true;
 }
 
@@ -65,6 +67,9 @@ bool list_files(flis_ctx *ctx, const char *path, const char *end, const char *ot
 {
     *folder = list_folder(ctx, path, end, other, out);
     if (*folder || !flis_ok(ctx)) return flis_ok(ctx);
+    const char *what = flis_kind_text(flis_file_kind(path));
+    if (what && flis_file_kind(path) != FLIS_KIND_EMPTY)
+        return flis_fail(ctx, "%s: is %s, wanted a folder, or a text file with one path per line", path, what);
     size_t length;
     char *text = flis_read_file(ctx, path, 64u << 20, &length);
     for (size_t i = 0, stop; text && i < length && flis_ok(ctx); i = stop + 1) {
