@@ -56,9 +56,7 @@ bool list_folder(flis_ctx *ctx, const char *path, const char *end, const char *o
     listing l = {ctx, path, end, other, out};
     if (!each_entry(path, add_entry, &l)) return false;
     if (out->count) qsort(out->name, out->count, sizeof *out->name, by_name);
-    else
-        flis_fail(ctx, "%s: the folder has no file that ends in %s%s%s", path, end, strcmp(end, other) ? " or " : "",
-                  strcmp(end, other) ? other : "");
+    else flis_fail(ctx, "%s: the folder has no file that ends in %s or %s", path, end, other);
     return true;
 }
 
