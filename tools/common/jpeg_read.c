@@ -291,8 +291,6 @@ static bool check_cut(jpeg_reader *r, const uint8_t *at, size_t length)
     }
     if (m == JPEG_DAC && !read_conditioning(r, at, length - length % 2, left)) return false;
     if (m == JPEG_DRI && length != 2) return bad_length(r, "the restart interval");
-    if (m >= JPEG_SOF0 && m <= JPEG_SOF15 && m != JPEG_DHT && m != JPEG_DAC && left >= 6)
-        return jpeg_damaged(r, "it has two frames");
     return false;
 }
 
@@ -308,6 +306,10 @@ static bool read_marker(jpeg_reader *r)
     if (m < JPEG_SOF0 || m == JPEG_JPG || (m > JPEG_DRI && m < JPEG_APP0) || (m > JPEG_APP15 && m != JPEG_COM) ||
         (frame && r->complete && m > JPEG_SOF0 + 2 && m != JPEG_SOF0 + 9 && m != JPEG_SOF0 + 10))
         return jpeg_damaged(r, "unknown marker %02X", (unsigned)m);
+    if (frame && r->complete) { /* libjpeg reads 8 bytes before it refuses the second frame */
+        r->over = r->end - r->at < 8;
+        return !r->over && jpeg_damaged(r, "it has two frames");
+    }
     if (!segment(r, &at, &length)) return false;
     if (r->over) return check_cut(r, at, length);
     if (m == JPEG_DQT) return read_quantisation(r, at, length);
