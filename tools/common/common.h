@@ -67,6 +67,11 @@ typedef struct program {
 int options_read(const program *p, void *options, int argc, char **argv, int *words);
 /* Sets one option of the table from a text that is not from a command line. False: invalid; `wanted` says what is valid. */
 bool option_set(const program *p, void *options, const char *name, const char *text, char *wanted, size_t room);
+/* The value that a command line gives an option, the last one of several, before options_read: for what sets other options'
+   defaults. NULL: none. */
+const char *options_find(const program *p, int argc, char *const *argv, const char *name);
+/* "--rate 1e-06 --batch 1": the options whose values differ in two structs of options, with those of `to`. Appended to out. */
+void options_list_changes(const program *p, const void *from, const void *to, char *out, size_t room);
 void options_help(const program *p);
 /* Wrong usage: prints "NAME: message (see NAME --help)" on stderr. Returns 2. */
 int usage_error(const program *p, const char *format, ...);
@@ -123,6 +128,8 @@ bool make_folder(flis_ctx *ctx, const char *path); /* makes the folder if it doe
 bool each_entry(const char *path, void (*add)(void *user, const char *name), void *user);
 /* The file that a path's links lead to; false: too long, or a loop of links. */
 bool resolve_links(const char *path, char out[PATH_ROOM]);
+/* The path from the root, through links, of a file whose folder exists; false: it does not, or the system cannot tell. */
+bool absolute_path(const char *path, char out[PATH_ROOM]);
 bool is_separator(char c); /* between the folders of a path */
 /* Also for positions beyond 2 GiB. file_size moves to the end. */
 bool file_seek(FILE *stream, uint64_t position);
@@ -216,6 +223,8 @@ void shortest_number(double x, char out[32]);
 void print_json_string(FILE *stream, const char *string);
 void print_json_number(FILE *stream, double x);    /* shortest; null for NaN and infinities */
 void print_html(FILE *stream, const char *string); /* escaped for text and attributes */
+/* The link from a page to a file, both by their paths: relative to the page's folder, with escapes, for href and src. */
+void print_link(FILE *stream, const char *page, const char *file);
 void print_base64(FILE *stream, const uint8_t *bytes, size_t length);
 void buffer_base64(flis_ctx *ctx, buffer *b, const uint8_t *bytes, size_t length);
 /* The bytes of a text in base64, to be freed. NULL: not such a text, or no memory. */
@@ -297,7 +306,8 @@ typedef struct dataset {
 bool dataset_open(flis_ctx *ctx, const char *name, dataset *out);
 void dataset_close(dataset *d);
 /* The label map of a picture, by its file's name without ending: below the root in the data set's folders, the authors' choice of
-   the two first (a word in the picture's path), else in the root itself; .png, else .pgm. Errors: no such file. */
+   the two first (a word in the picture's path), else in the root itself; for a list of classes in the root itself, else in coco's
+   folders, else in ade20k's. .png, else .pgm. Errors: no such file. */
 bool dataset_label_path(flis_ctx *ctx, const dataset *d, const char *root, const char *picture, char out[PATH_ROOM]);
 /* The classes that are present in a label map, in the order of their labels, without void: the authors' prompt. No phrases: all
    is void. `where` is used in sentences. *phrase is to be freed with phrases_free, also after an error. Errors: a label that is
@@ -305,6 +315,54 @@ bool dataset_label_path(flis_ctx *ctx, const dataset *d, const char *root, const
 bool dataset_phrases(flis_ctx *ctx, const dataset *d, const char *where, const uint8_t *label, size_t count,
                      flis_phrase **phrase, size_t *phrases);
 void phrases_free(flis_phrase *phrase, size_t count);
+
+/* ---- Label maps in colours (palette.c) ------------------------------------------------------------------------------- */
+
+/* The colour of a label, 0 to 255: a fixed palette whose colours lie far apart. */
+void label_colour(int label, uint8_t rgb[3]);
+/* A whole PNG of a label map in those colours, malloc'ed; void is transparent. */
+uint8_t *label_png(flis_ctx *ctx, const flis_picture *map, const bool is_void[CLASS_LABELS], size_t *length);
+
+/* ---- NumPy's files (npy.c) ------------------------------------------------------------------------------------------- */
+
+/* An array of floats ('f', 2, 4 or 8 bytes), integers ('i', 'u', 1 to 8 bytes) or bools ('b', 1 byte). */
+typedef struct npy_array {
+    char kind;
+    size_t size, count; /* bytes of a value; values */
+    bool big, fortran;  /* order of bytes, order of values: true where the first index varies fastest */
+    int rank;
+    uint64_t shape[FLIS_MAX_DIMS];
+    const uint8_t *data;
+    uint8_t *owned; /* what npy_free frees; NULL: data is borrowed */
+} npy_array;
+bool npy_read(flis_ctx *ctx, const char *path, npy_array *out);
+/* From the bytes of a file, which are borrowed; `name` is used in sentences. */
+bool npy_parse(flis_ctx *ctx, const char *name, const uint8_t *bytes, size_t length, npy_array *out);
+void npy_free(npy_array *a);
+/* Value i in C order (the last index varies fastest), whatever the order in the file; of unsigned 64-bit integers above INT64_MAX,
+   npy_integer gives that. npy_integer: not of floats. */
+double npy_number(const npy_array *a, size_t i);
+int64_t npy_integer(const npy_array *a, size_t i);
+/* Several named arrays: np.savez, np.savez_compressed. */
+typedef struct npz_entry {
+    char *name; /* without .npy */
+    int method;
+    size_t at, packed, size;
+    uint32_t crc;
+} npz_entry;
+typedef struct npz {
+    char *path;
+    uint8_t *bytes;
+    size_t length, count;
+    npz_entry *entry;
+} npz;
+bool npz_open(flis_ctx *ctx, const char *path, npz *out);
+/* From malloc'ed bytes, which npz_close frees; also when it fails. */
+bool npz_parse(flis_ctx *ctx, const char *name, uint8_t *bytes, size_t length, npz *out);
+void npz_close(npz *z);
+int npz_find(const npz *z, const char *name); /* -1: none */
+/* out: npy_free it before npz_close. */
+bool npz_array(flis_ctx *ctx, const npz *z, int i, npy_array *out);
 
 /* ---- Presets (presets.c): shapes of models with formula weights ----------------------------------------------------- */
 

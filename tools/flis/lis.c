@@ -63,7 +63,7 @@ static void release_features(lis *l, lis_prompt *p)
 
 /* ---- One picture ---------------------------------------------------------------------------------------------------------- */
 
-static char *picture_path(lis *l, size_t i)
+char *lis_picture_path(lis *l, size_t i)
 {
     buffer path = {NULL, 0, 0};
     const char *folder = l->j->set.outdir;
@@ -89,7 +89,7 @@ static bool store(lis *l, const flis_layout *layout, const flis_picture *picture
     flis_ctx *ctx = &l->j->ctx;
     size_t length = 0;
     flis_sha256 sum;
-    char *path = picture_path(l, i);
+    char *path = lis_picture_path(l, i);
     uint8_t *bytes = path ? file_bytes(l, layout, picture, i, &length) : NULL;
     if (bytes && output_write(ctx, path, bytes, length)) {
         flis_sha256_begin(&sum);

@@ -4,7 +4,7 @@
  *   lis_layouts.c    the list of pictures, their label maps, their prompts
  *   lis_manifest.c   the record of a run: what is finished, and what it was made with
  *   lis_noise.c      random numbers drawn for whole batches
- *   lis_page.c       --grid: layouts beside pictures
+ *   lis_grid.c       --grid: layouts beside pictures, on the page of lis_page.c
  */
 #ifndef TOOLS_FLIS_LIS_H
 #define TOOLS_FLIS_LIS_H
@@ -67,6 +67,8 @@ bool lis_layout(lis *l, size_t i, flis_layout *out);
 bool lis_read_layouts(lis *l, const flis_vocab *vocab);
 /* Marks a picture as failed: moves the context's error to it. */
 void lis_fail(lis *l, size_t i);
+/* The path of picture i's file; free() it. (lis.c) */
+char *lis_picture_path(lis *l, size_t i);
 
 /* ---- Manifest (lis_manifest.c) ---- */
 
@@ -76,7 +78,7 @@ bool lis_manifest_read(lis *l);
 /* Writes the shard's own; also on a context that failed. Unless `now`, at most once a second. */
 bool lis_manifest_write(lis *l, bool now);
 
-/* ---- The page (lis_page.c) ---- */
+/* ---- The page (lis_grid.c) ---- */
 
 /* --grid: a page that shows the layouts beside the pictures that are finished, of all shards. */
 bool lis_grid(lis *l);
