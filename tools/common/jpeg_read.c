@@ -274,8 +274,8 @@ static bool check_cut_huffman(jpeg_reader *r, const uint8_t *at, size_t length, 
     return i != length && bad_length(r, "the Huffman tables");
 }
 
-/* Parameters that the file's end cuts short, after the whole picture: libjpeg has seen what is wrong in those that are there. SPEC
-   16.6. */
+/* Parameters that the file's end cuts short, after the whole picture: libjpeg has seen what is wrong in those that are there.
+   SPEC 16.6. */
 static bool check_cut(jpeg_reader *r, const uint8_t *at, size_t length)
 {
     const size_t left = (size_t)(r->end - at);
