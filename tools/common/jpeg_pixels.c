@@ -242,8 +242,8 @@ static bool choose(jpeg_reader *r, const jpeg_component *c, upsampling *out)
     return true;
 }
 
-/* out[2 i], out[2 i + 1] = (3 in[i] + in[i - 1] + 1) / 4, (3 in[i] + in[i + 1] + 2) / 4; the ends are copied. SPEC
-   16.5. */
+/* out[2 i], out[2 i + 1] = (3 in[i] + in[i - 1] + 1) / 4, (3 in[i] + in[i + 1] + 2) / 4; the ends are copied.
+   SPEC 16.5. */
 static void fancy_across(const uint8_t *in, size_t count, uint8_t *out)
 {
     for (size_t i = 0; i < count; i++) {

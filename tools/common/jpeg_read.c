@@ -70,7 +70,10 @@ static bool read_quantisation(jpeg_reader *r, const uint8_t *at, size_t length)
     while (length > 0) {
         const size_t wide = at[0] >> 4 ? 2 : 1, index = at[0] & 15;
         if (index >= JPEG_TABLES) return jpeg_damaged(r, "it defines quantisation table %zu", index);
-        if (length < 1 + 64 * wide) return bad_length(r, "a quantisation table");
+        if (length < 1 + 64 * wide) { /* libjpeg reads 64 values before it looks at the length */
+            r->over = r->complete && (size_t)(r->end - at) < 1 + 64 * wide;
+            return !r->over && bad_length(r, "a quantisation table");
+        }
         for (size_t i = 0; i < 64; i++)
             r->quant[index][JPEG_ZIGZAG[i]] = (uint16_t)(wide == 2 ? two_bytes(at + 1 + 2 * i) : at[1 + i]);
         r->quant_defined[index] = true;
@@ -242,20 +245,43 @@ static bool read_scan_header(jpeg_reader *r, const uint8_t *at, size_t length)
     return true;
 }
 
-/* Parameters that the file's end cuts short, after the whole picture: libjpeg has seen what is wrong in those that are
-   there. SPEC 16.6. */
+/* Tables of which `left` bytes are there, fewer than `length`. libjpeg looks at a table when it has read it, and at what remains of the
+   length behind the last table. SPEC 16.6. */
+static bool check_cut_quantisation(jpeg_reader *r, const uint8_t *at, size_t length, size_t left)
+{
+    size_t i = 0;
+    for (size_t size; i < length; i += size) {
+        if (i >= left) return false;
+        if ((at[i] & 15) >= JPEG_TABLES) return jpeg_damaged(r, "it defines quantisation table %d", at[i] & 15);
+        size = at[i] >> 4 ? 129 : 65;
+        if (i + size > left) return false;
+    }
+    return i != length && bad_length(r, "a quantisation table");
+}
+
+/* SPEC 16.6 */
+static bool check_cut_huffman(jpeg_reader *r, const uint8_t *at, size_t length, size_t left)
+{
+    size_t i = 0;
+    for (size_t size; length - i > 16; i += size) {
+        if (i + 17 > left) return false;
+        size = 17;
+        for (size_t k = 1; k <= 16; k++) size += at[i + k];
+        if (size > 17 + 256 || i + size > length) return bad_length(r, "a Huffman table");
+        if (i + size > left) return false;
+        if ((at[i] & ~0x10u) >= JPEG_TABLES) return jpeg_damaged(r, "it defines Huffman table %d", at[i]);
+    }
+    return i != length && bad_length(r, "the Huffman tables");
+}
+
+/* Parameters that the file's end cuts short, after the whole picture: libjpeg has seen what is wrong in those that are there.
+   SPEC 16.6. */
 static bool check_cut(jpeg_reader *r, const uint8_t *at, size_t length)
 {
     const size_t left = (size_t)(r->end - at);
     const int m = r->marker;
-    for (size_t i = 0; m == JPEG_DQT && i < left; i += at[i] >> 4 ? 129 : 65)
-        if ((at[i] & 15) >= JPEG_TABLES) return bad_length(r, "a quantisation table");
-    for (size_t i = 0, count = 0; m == JPEG_DHT && i + 17 <= left; i += 17 + count) {
-        count = 0;
-        for (size_t k = 1; k <= 16; k++) count += at[i + k];
-        if (count > 256 || i + 17 + count > length || (i + 17 + count <= left && (at[i] & ~0x10u) >= JPEG_TABLES))
-            return bad_length(r, "a Huffman table");
-    }
+    if (m == JPEG_DQT) return check_cut_quantisation(r, at, length, left);
+    if (m == JPEG_DHT) return check_cut_huffman(r, at, length, left);
     if (m == JPEG_SOS && left > 0) {
         const int count = at[0];
         if (count < 1 || count > JPEG_COMPONENTS || length != 4 + 2 * (size_t)count)
@@ -265,8 +291,6 @@ static bool check_cut(jpeg_reader *r, const uint8_t *at, size_t length)
     }
     if (m == JPEG_DAC && !read_conditioning(r, at, length - length % 2, left)) return false;
     if (m == JPEG_DRI && length != 2) return bad_length(r, "the restart interval");
-    if (m >= JPEG_SOF0 && m <= JPEG_SOF15 && m != JPEG_DHT && m != JPEG_DAC && left >= 6)
-        return jpeg_damaged(r, "it has two frames");
     return false;
 }
 
@@ -282,6 +306,10 @@ static bool read_marker(jpeg_reader *r)
     if (m < JPEG_SOF0 || m == JPEG_JPG || (m > JPEG_DRI && m < JPEG_APP0) || (m > JPEG_APP15 && m != JPEG_COM) ||
         (frame && r->complete && m > JPEG_SOF0 + 2 && m != JPEG_SOF0 + 9 && m != JPEG_SOF0 + 10))
         return jpeg_damaged(r, "unknown marker %02X", (unsigned)m);
+    if (frame && r->complete) { /* libjpeg reads 8 bytes before it refuses the second frame */
+        r->over = r->end - r->at < 8;
+        return !r->over && jpeg_damaged(r, "it has two frames");
+    }
     if (!segment(r, &at, &length)) return false;
     if (r->over) return check_cut(r, at, length);
     if (m == JPEG_DQT) return read_quantisation(r, at, length);

@@ -214,8 +214,8 @@ static void correct(jpeg_reader *r, int16_t *x)
     if (receive(r, 1) && !((uint32_t)*x & bit)) *x = wrap(*x >= 0 ? (uint32_t)*x + bit : (uint32_t)*x - bit);
 }
 
-/* T.81 G.1.2.3: a further bit of the coefficients of a band. A run counts the coefficients that are still zero. SPEC
-   16.2. */
+/* T.81 G.1.2.3: a further bit of the coefficients of a band. A run counts the coefficients that are still zero.
+   SPEC 16.2. */
 static void refine_ac(jpeg_reader *r, const unit *u, int16_t *block)
 {
     int k = r->first;
