@@ -213,7 +213,7 @@ fuzz:
 	@mkdir -p build/fuzz
 	clang -O2 -g -std=c99 -ffp-contract=off -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(COVERAGE) -I. \
 	    tests/fuzz/fuzz.c $(FUZZED:%=%.c) $(COMMON:%=%.c) $(LIBRARY:%=%.c) -lm -o build/fuzz/fuzz
-	for t in $(TARGETS); do case $$t in pickle) l=8192;; json|layout) l=2048;; pgm|vocab|labelmap) l=1024;; tokens) l=256;; *) l=4096;; esac; \
+	for t in $(TARGETS); do case $$t in pickle) l=8192;; json|layout|npy) l=2048;; pgm|vocab|labelmap) l=1024;; tokens) l=256;; *) l=4096;; esac; \
 	    mkdir -p build/fuzz/$$t; echo "fuzz: $$t, see build/fuzz/$$t.log"; \
 	    FLIS_FUZZ=$$t build/fuzz/fuzz -runs=$(RUNS) -max_len=$$l -timeout=20 -print_final_stats=1 \
 	    -artifact_prefix=build/fuzz/crash-$$t- build/fuzz/$$t tests/fuzz/corpus/$$t >build/fuzz/$$t.log 2>&1 || exit 1; done
@@ -409,7 +409,7 @@ $(B)/tests/unit/run.o: $(B)/tests/checks.h
 $(B)/pictures: $(B)/tests/external/pictures.o $(TOOLS) $(LIB)
 	$(LINK) $^ $(LIBS) -o $@
 
-$(CHECKS:%=$(B)/%): $(B)/%: $(B)/tests/external/%.o $(B)/tests/unit/helpers.o $(LIB)
+$(CHECKS:%=$(B)/%): $(B)/%: $(B)/tests/external/%.o $(B)/tests/unit/helpers.o $(TOOLS) $(LIB)
 	$(LINK) $^ $(LIBS) -o $@
 
 # Keep all objects, also intermediate ones.

@@ -29,15 +29,20 @@ void flis_rng_seed(flis_rng *rng, flis_rng_kind kind, uint64_t seed)
     for (uint32_t i = 1; i < WORDS; i++) rng->mt[i] = 1812433253u * (rng->mt[i - 1] ^ rng->mt[i - 1] >> 30) + i;
 }
 
-/* The next 624 words: w[i] = w[i+397] ^ (high bit of w[i], low 31 bits of w[i+1]) >> 1 ^ (0x9908b0df if that was
-   odd). SPEC 7.1. */
+/* (high bit of a, low 31 bits of b) >> 1 ^ (0x9908b0df if that was odd). SPEC 7.1. */
+static uint32_t twist(uint32_t a, uint32_t b)
+{
+    const uint32_t y = (a & 0x80000000u) | (b & 0x7fffffffu);
+    return y >> 1 ^ (y & 1 ? 0x9908b0dfu : 0);
+}
+
+/* The next 624 words: w[i] = w[i + 397] ^ twist(w[i], w[i + 1]), indices mod 624. SPEC 7.1. */
 static void refill(flis_rng *rng)
 {
-    uint32_t *mt = rng->mt;
-    for (int i = 0; i < WORDS; i++) {
-        uint32_t y = (mt[i] & 0x80000000u) | (mt[(i + 1) % WORDS] & 0x7fffffffu);
-        mt[i] = mt[(i + MIDDLE) % WORDS] ^ y >> 1 ^ (y & 1 ? 0x9908b0dfu : 0);
-    }
+    uint32_t *w = rng->mt;
+    for (int i = 0; i < WORDS - MIDDLE; i++) w[i] = w[i + MIDDLE] ^ twist(w[i], w[i + 1]);
+    for (int i = WORDS - MIDDLE; i < WORDS - 1; i++) w[i] = w[i + MIDDLE - WORDS] ^ twist(w[i], w[i + 1]);
+    w[WORDS - 1] = w[MIDDLE - 1] ^ twist(w[WORDS - 1], w[0]);
     rng->at = 0;
 }
 

@@ -166,6 +166,42 @@ static void fuzz_jpeg(flis_ctx *ctx, const uint8_t *data, size_t size)
     free(picture.pixels);
 }
 
+/* The values of an array, and of each array of an archive. */
+static void fuzz_array(const npy_array *a)
+{
+    double sum = 0;
+    for (size_t i = 0; i < a->count && i < 4096; i++)
+        sum += a->kind == 'f' ? npy_number(a, i) : npy_number(a, i) + (double)npy_integer(a, i);
+    if (a->count) sum += npy_number(a, a->count - 1);
+    if (sum == 1e300) abort(); /* the sum is used */
+}
+
+static void fuzz_npy(flis_ctx *ctx, const uint8_t *data, size_t size)
+{
+    npy_array a;
+    npz z;
+    const bool good = npy_parse(ctx, "fuzz", data, size, &a);
+    judge(ctx, good);
+    if (good) fuzz_array(&a);
+    npy_free(&a);
+    ctx->error[0] = 0;
+    uint8_t *copy = malloc(size + 1);
+    if (!copy) abort();
+    memcpy(copy, data, size);
+    const bool archive = npz_parse(ctx, "fuzz", copy, size, &z);
+    judge(ctx, archive);
+    for (size_t i = 0; archive && i < z.count && i < 16; i++) {
+        ctx->error[0] = 0;
+        if (z.entry[i].size > 1 << 20) continue;
+        const bool inside = npz_array(ctx, &z, (int)i, &a);
+        judge(ctx, inside);
+        if (inside) fuzz_array(&a);
+        npy_free(&a);
+    }
+    ctx->error[0] = 0;
+    npz_close(&z);
+}
+
 static void fuzz_inflate(flis_ctx *ctx, const uint8_t *data, size_t size)
 {
     size_t length = 0;
@@ -316,6 +352,7 @@ static const struct {
     {"png", fuzz_png},
     {"pgm", fuzz_label},
     {"inflate", fuzz_inflate},
+    {"npy", fuzz_npy},
     {"json", fuzz_json},
     {"layout", fuzz_layout},
     {"labelmap", fuzz_labelmap},

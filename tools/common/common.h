@@ -67,6 +67,11 @@ typedef struct program {
 int options_read(const program *p, void *options, int argc, char **argv, int *words);
 /* Sets one option of the table from a text that is not from a command line. False: invalid; `wanted` says what is valid. */
 bool option_set(const program *p, void *options, const char *name, const char *text, char *wanted, size_t room);
+/* The value that a command line gives an option, the last one of several, before options_read: for what sets other options'
+   defaults. NULL: none. */
+const char *options_find(const program *p, int argc, char *const *argv, const char *name);
+/* "--rate 1e-06 --batch 1": the options whose values differ in two structs of options, with those of `to`. Appended to out. */
+void options_list_changes(const program *p, const void *from, const void *to, char *out, size_t room);
 void options_help(const program *p);
 /* Wrong usage: prints "NAME: message (see NAME --help)" on stderr. Returns 2. */
 int usage_error(const program *p, const char *format, ...);
@@ -257,11 +262,15 @@ typedef struct names {
 void names_free(names *n);
 bool names_add(flis_ctx *ctx, names *n, const char *folder, const char *name,
                size_t length); /* folder NULL: the name alone */
-/* The files of a folder whose names have one of two endings, sorted; false without an error: there is no such
-   folder. */
-bool list_folder(flis_ctx *ctx, const char *path, const char *end, const char *other, names *out);
+/* Lists of endings end with NULL. Pictures: .png, .jpg, .jpeg, .ppm; label maps: .png, .pgm. */
+extern const char *const PICTURE_ENDINGS[], *const LABEL_ENDINGS[];
+bool ends_in_any(const char *name, const char *const *endings);
+/* ".png, .jpg or .ppm", for sentences. Returns text. */
+char *endings_text(const char *const *endings, char text[64]);
+/* The files of a folder whose names have one of the endings, sorted; false without an error: there is no such folder. */
+bool list_folder(flis_ctx *ctx, const char *path, const char *const *endings, names *out);
 /* The same, or the lines of a text file; *folder is true for a folder. */
-bool list_files(flis_ctx *ctx, const char *path, const char *end, const char *other, names *out, bool *folder);
+bool list_files(flis_ctx *ctx, const char *path, const char *const *endings, names *out, bool *folder);
 /* A file's name without folder and ending. */
 void name_stem(const char *path, const char **start, size_t *length);
 /* The partner of file i of `of` in `in`: with the same stem if either list came from a folder, else on the same
@@ -313,6 +322,47 @@ void phrases_free(flis_phrase *phrase, size_t count);
 void label_colour(int label, uint8_t rgb[3]);
 /* A whole PNG of a label map in those colours, malloc'ed; void is transparent. */
 uint8_t *label_png(flis_ctx *ctx, const flis_picture *map, const bool is_void[CLASS_LABELS], size_t *length);
+
+/* ---- NumPy's files (npy.c) ------------------------------------------------------------------------------------------- */
+
+/* An array of floats ('f', 2, 4 or 8 bytes), integers ('i', 'u', 1 to 8 bytes) or bools ('b', 1 byte). */
+typedef struct npy_array {
+    char kind;
+    size_t size, count; /* bytes of a value; values */
+    bool big, fortran;  /* order of bytes, order of values: true where the first index varies fastest */
+    int rank;
+    uint64_t shape[FLIS_MAX_DIMS];
+    const uint8_t *data;
+    uint8_t *owned; /* what npy_free frees; NULL: data is borrowed */
+} npy_array;
+bool npy_read(flis_ctx *ctx, const char *path, npy_array *out);
+/* From the bytes of a file, which are borrowed; `name` is used in sentences. */
+bool npy_parse(flis_ctx *ctx, const char *name, const uint8_t *bytes, size_t length, npy_array *out);
+void npy_free(npy_array *a);
+/* Value i in C order (the last index varies fastest), whatever the order in the file; of unsigned 64-bit integers above INT64_MAX,
+   npy_integer gives that. npy_integer: not of floats. */
+double npy_number(const npy_array *a, size_t i);
+int64_t npy_integer(const npy_array *a, size_t i);
+/* Several named arrays: np.savez, np.savez_compressed. */
+typedef struct npz_entry {
+    char *name; /* without .npy */
+    int method;
+    size_t at, packed, size;
+    uint32_t crc;
+} npz_entry;
+typedef struct npz {
+    char *path;
+    uint8_t *bytes;
+    size_t length, count;
+    npz_entry *entry;
+} npz;
+bool npz_open(flis_ctx *ctx, const char *path, npz *out);
+/* From malloc'ed bytes, which npz_close frees; also when it fails. */
+bool npz_parse(flis_ctx *ctx, const char *name, uint8_t *bytes, size_t length, npz *out);
+void npz_close(npz *z);
+int npz_find(const npz *z, const char *name); /* -1: none */
+/* out: npy_free it before npz_close. */
+bool npz_array(flis_ctx *ctx, const npz *z, int i, npy_array *out);
 
 /* ---- Presets (presets.c): shapes of models with formula weights ----------------------------------------------------- */
 

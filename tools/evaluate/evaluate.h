@@ -12,23 +12,28 @@
 /* ---- mIoU of label maps (miou.c) --------------------------------------------------------------------------------- */
 
 /* One confusion matrix over all pixels of all images. Classes are the labels first to first + classes - 1; ground truth pixels
-   labelled `void_label` (-1: none) are not counted at all. */
+   with a void label are not counted at all. */
 typedef struct confusion {
-    int first, classes, void_label;
-    int modulo;              /* > 0: labels are taken modulo this, after void (the world's second phrases) */
+    int first, classes;
+    int predicted_first; /* the label of the first class in the predicted maps */
+    int modulo;          /* > 0: labels are taken modulo this, after void (the world's second phrases) */
+    bool is_void[256], is_class[256];
     uint64_t images, pixels; /* pixels: those that are counted */
     uint64_t *count;         /* [classes][classes + 1]: truth, predicted; last column: predicted none of the classes */
 } confusion;
 
-/* Of class c: IoU = both / (truth + predicted - both). */
+/* Of class c: IoU = both / (truth + predicted - both), accuracy = both / truth. A class that is predicted but absent from the ground
+   truth has IoU 0 in mean_either, and none in mean_present. */
 typedef struct iou_score {
-    double iou[256]; /* per class; -1: absent from the ground truth */
+    double iou[256], accuracy[256]; /* per class; -1: absent from the ground truth */
     uint64_t truth[256], predicted[256];
-    int present;
-    double mean_present, mean_all; /* of IoU: the same sum over `present` and over all classes (without void) */
+    int present, either; /* classes in the ground truth; in it or predicted */
+    double mean_present, mean_either,
+        mean_all; /* of IoU: the same sum over `present`, `either` and all classes (without void) */
     double pixel_accuracy, mean_accuracy;
 } iou_score;
 
+/* void_label -1: none. is_void, is_class and predicted_first (set to `first`) may be changed before the first image. */
 bool confusion_make(flis_ctx *ctx, confusion *c, int first, int classes, int void_label, int modulo);
 /* Adds one image; `name` is for error sentences. A ground truth label that is neither a class nor void is an error. */
 bool confusion_add(flis_ctx *ctx, confusion *c, const char *name, const uint8_t *truth, const uint8_t *predicted,
@@ -37,6 +42,18 @@ bool confusion_score(flis_ctx *ctx, const confusion *c, iou_score *out);
 
 /* ---- Fréchet distance (frechet.c) -------------------------------------------------------------------------------- */
 
+/* A normal distribution: mean [d], covariance F'F with F [rank][d]. */
+typedef struct gaussian {
+    size_t d, rank;
+    double *mean, *factor;
+} gaussian;
+void gaussian_free(gaussian *g);
+/* Of samples x [n][d], n >= 2, which are overwritten; the covariance is with n - 1. */
+bool gaussian_of_samples(flis_ctx *ctx, double *x, size_t n, size_t d, gaussian *out);
+/* Of mean [d] and covariance [d][d], which is overwritten. `name` is for error sentences. Errors: it is no covariance. */
+bool gaussian_of_covariance(flis_ctx *ctx, const char *name, const double *mean, double *covariance, size_t d,
+                            gaussian *out);
+bool gaussian_distance(flis_ctx *ctx, const gaussian *a, const gaussian *b, double *out);
 /* a [na][d], b [nb][d] (both are overwritten), at least 2 samples each. */
 bool frechet_distance(flis_ctx *ctx, double *a, size_t na, double *b, size_t nb, size_t d, double *out);
 

@@ -1,22 +1,12 @@
-/* main.c - the program evaluate: the paper's measures on files. */
-#include "tools/common/common.h"
-#include "tools/evaluate/evaluate.h"
+/* main.c - the program evaluate: the paper's measures on files; options, segment and attributes. */
+#include "tools/evaluate/command.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* ---- Options ----------------------------------------------------------------------------------------------------- */
 
 enum { MIOU = 1, FRECHET = 2, SEGMENT = 4, ATTRIBUTES = 8 };
-
-typedef struct options {
-    const char *truth, *predicted, *layouts, *pictures, *tensor, *names, *out, *features;
-    uint64_t first, classes, void_label, modulo;
-    bool json, quiet;
-    const char *file[2];
-    int files;
-} options;
 
 #define TEXT(option_name, field, placeholder, of, text) \
     { \
@@ -34,21 +24,79 @@ typedef struct options {
         .commands = of, .help = text \
     }
 
+/* Options whose default depends on others: the text of the help says it. */
+static bool parse_label(const char *text, uint64_t *out, bool *given)
+{
+    return *given = parse_whole(text, out) && *out <= 255;
+}
+
+static bool parse_first(void *o, const char *text)
+{
+    return parse_label(text, &((options *)o)->first, &((options *)o)->first_given);
+}
+
+static bool parse_void(void *o, const char *text)
+{
+    return parse_label(text, &((options *)o)->void_label, &((options *)o)->void_given);
+}
+
+static bool parse_predicted_first(void *o, const char *text)
+{
+    return parse_label(text, &((options *)o)->predicted_first, &((options *)o)->predicted_first_given);
+}
+
+/* truth, predicted, N or WxH. */
+static bool parse_size(void *user, const char *text)
+{
+    enum { MOST = 65535 };
+    options *o = user;
+    uint64_t side[2];
+    char width[8];
+    const char *x = strchr(text, 'x');
+    const size_t length = x ? (size_t)(x - text) : strlen(text);
+    o->size = strcmp(text, "predicted") == 0 ? SIZE_PREDICTED : strcmp(text, "truth") == 0 ? SIZE_TRUTH : SIZE_GIVEN;
+    if (o->size != SIZE_GIVEN) return true;
+    snprintf(width, sizeof width, "%.*s", (int)(length < 7 ? length : 7), text);
+    if (!parse_whole(width, &side[0]) || !parse_whole(x ? x + 1 : width, &side[1])) return false;
+    o->width = (size_t)side[0], o->height = (size_t)side[1];
+    return side[0] && side[1] && side[0] <= MOST && side[1] <= MOST;
+}
+
+#define LABEL(option_name, function, placeholder, text) \
+    { \
+        .name = option_name, .kind = OPTION_CALL, .parse = function, .value = placeholder, .commands = MIOU, \
+        .wanted = "a whole number from 0 to 255", .help = text \
+    }
+
 static const option OPTIONS[] = {
-    TEXT("truth", truth, "FILES", MIOU, "label maps of the ground truth (PNG gray or palette, PGM)"),
-    TEXT("predicted", predicted, "FILES", MIOU, "label maps of the same names or in the same order, and sizes"),
-    NUMBER("first", first, "F", 0, 255, MIOU, "the first class (ADE20K and the small world: 1); default "),
-    NUMBER("classes", classes, "N", 1, 256, MIOU,
-           "number of classes; default: up to the largest label of the ground truth"),
-    NUMBER("void", void_label, "L", 0, 255, MIOU,
-           "the label whose pixels in the ground truth are not counted; default "),
+    TEXT("truth", truth, "FILES", MIOU, "label maps of the ground truth (PNG gray or palette, PGM, .npy)"),
+    TEXT("predicted", predicted, "FILES", MIOU, "label maps of the same names or in the same order"),
+    {.name = "size",
+     .kind = OPTION_CALL,
+     .parse = parse_size,
+     .value = "SIZE",
+     .wanted = "truth, predicted, N or WxH",
+     .commands = MIOU,
+     .help = "compare at this size: `truth` resizes predicted maps to their ground truth, `predicted` the ground truth "
+             "to them, N or WxH both; by the nearest pixel, as PIL does; default truth"},
+    LABEL("first", parse_first, "F",
+          "the first class (ADE20K and the small world: 1); default 0, or that of --classes"),
+    TEXT("classes", classes, "CLASSES", MIOU,
+         "number of classes, or coco or ade20k (their classes, names and void labels), or a FILE of lines label, tab, "
+         "name; default: up to the largest label of the ground truth"),
+    LABEL("void", parse_void, "L", "the label whose pixels in the ground truth are not counted; default 255"),
+    LABEL(
+        "predicted-first", parse_predicted_first, "P",
+        "the label of the first class in the predicted maps: 0 where a segmenter of ADE20K counts from 0; default: as "
+        "in the ground truth"),
     NUMBER("modulo", modulo, "M", 1, 255, MIOU,
            "take labels modulo M (100 for the small world's second phrases); default: labels as they are"),
     TEXT("names", names, "FILE", MIOU,
          "names of the classes: lines of number, tab, name, as `world --classes` writes them; default: none"),
-    TEXT("tensor", tensor, "NAME", FRECHET, "which tensor to read; default: a file's only one"),
+    TEXT("tensor", tensor, "NAME", FRECHET,
+         "which tensor or array to read; default: a file's only one, or the statistics mu and sigma"),
     TEXT("layouts", layouts, "FILES", ATTRIBUTES, "layouts (JSON)"),
-    TEXT("pictures", pictures, "FILES", SEGMENT | ATTRIBUTES, "8-bit RGB pictures (PNG; segment also PPM)"),
+    TEXT("pictures", pictures, "FILES", SEGMENT | ATTRIBUTES, "8-bit pictures (PNG, JPEG or PPM)"),
     {.name = "output",
      .letter = 'o',
      .kind = OPTION_TEXT,
@@ -57,6 +105,8 @@ static const option OPTIONS[] = {
      .commands = SEGMENT,
      .help = "write label maps, DIR/NAME.png for each picture; the folder is made"},
     TEXT("features", features, "FILE", SEGMENT, "write features, [samples, dimensions], for frechet"),
+    FLAG("table", 0, table, MIOU,
+         "print a table with tabs: label, IoU, accuracy, pixels of the ground truth, pixels predicted, name"),
     FLAG("json", 0, json, MIOU | FRECHET | ATTRIBUTES, "print the same numbers as JSON"),
     FLAG("quiet", 'q', quiet, 0, "no progress"),
 };
@@ -80,12 +130,12 @@ static const options DEFAULTS = {.void_label = 255};
 static const program EVALUATE =
     PROGRAM("evaluate", 0,
             "miou --truth FILES --predicted FILES [options]\n"
-            "frechet A.safetensors B.safetensors [options]\n"
+            "frechet A B [options]\n"
             "segment SEGMENTER.safetensors --pictures FILES [options]\n"
             "attributes --layouts FILES --pictures FILES [options]",
             "Measures of the paper.\n"
             "  miou         label maps against the ground truth: mean IoU over its classes, and over all\n"
-            "  frechet      Fréchet distance of two sets of features, [samples, dimensions]\n"
+            "  frechet      Fréchet distance of two sets of features, or of statistics of them\n"
             "  segment      label maps and features of pictures, by the small world's own segmenter (train segmenter)\n"
             "  attributes   colours, patterns and styles of the small world, measured where layouts ask for them\n"
             "`evaluate COMMAND --help` shows the options of one command.");
@@ -93,10 +143,12 @@ static const program EVALUATE =
 static const program COMMANDS[] = {
     PROGRAM("evaluate miou", MIOU, "--truth FILES --predicted FILES [options]",
             "Label maps against the ground truth: IoU of each class, their mean over the classes present in the ground "
-            "truth,\n"
-            "and over all."),
-    PROGRAM("evaluate frechet", FRECHET, "A.safetensors B.safetensors [options]",
-            "Fréchet distance of two sets of features, [samples, dimensions]."),
+            "truth\n"
+            "(the last line), over those and the ones that are only predicted (the line before it), and over all."),
+    PROGRAM("evaluate frechet", FRECHET, "A B [options]",
+            "Fréchet distance of two sets of features. A and B are .safetensors, .npy or .npz: [samples, dimensions], "
+            "also\n"
+            "[samples, dimensions, 1, 1]; or a .npz with the statistics mu and sigma that pytorch-fid writes."),
     PROGRAM("evaluate segment", SEGMENT, "SEGMENTER.safetensors --pictures FILES [options]",
             "The small world's own segmenter (train segmenter) labels pictures. A Fréchet distance of its features is "
             "the small\n"
@@ -109,153 +161,6 @@ static const program COMMANDS[] = {
 enum { COMMAND_COUNT = sizeof COMMANDS / sizeof *COMMANDS };
 
 /* ---- Commands ---------------------------------------------------------------------------------------------------- */
-
-typedef struct run {
-    flis_ctx ctx;
-    const options *o;
-    int first, classes, void_label, modulo; /* of miou */
-    progress progress;
-} run;
-
-typedef bool pair_fn(run *p, void *user, const char *name, const flis_picture *truth, const flis_picture *predicted);
-
-/* Reads a pair of label maps and hands them to `take`; predicted_path NULL: the ground truth alone. */
-static bool one_pair(run *p, const char *truth_path, const char *predicted_path, pair_fn *take, void *user)
-{
-    flis_picture truth = {0, 0, 0, NULL}, predicted = {0, 0, 0, NULL};
-    bool good = flis_read_label(&p->ctx, truth_path, &truth) &&
-                (!predicted_path || flis_read_label(&p->ctx, predicted_path, &predicted));
-    if (good && predicted_path && (truth.width != predicted.width || truth.height != predicted.height))
-        good = flis_fail(&p->ctx, "%s: got %zu x %zu pixels, wanted %zu x %zu, as %s has", predicted_path,
-                         predicted.width, predicted.height, truth.width, truth.height, truth_path);
-    good = good && take(p, user, truth_path, &truth, &predicted);
-    free(truth.pixels);
-    free(predicted.pixels);
-    return good;
-}
-
-static bool take_largest(run *p, void *user, const char *name, const flis_picture *truth, const flis_picture *predicted)
-{
-    int *largest = user;
-    (void)name, (void)predicted;
-    for (size_t i = 0; i < truth->width * truth->height; i++) {
-        int label = p->modulo && truth->pixels[i] != p->void_label ? truth->pixels[i] % p->modulo : truth->pixels[i];
-        if (truth->pixels[i] != p->void_label && label > *largest) *largest = label;
-    }
-    return true;
-}
-
-static bool take_confusion(run *p, void *user, const char *name, const flis_picture *truth,
-                           const flis_picture *predicted)
-{
-    return confusion_add(&p->ctx, user, name, truth->pixels, predicted->pixels, truth->width * truth->height);
-}
-
-static void print_iou_json(const confusion *c, const iou_score *s)
-{
-    const char *comma = "";
-    printf("{\"images\": %llu, \"pixels\": %llu, \"first\": %d, \"classes\": %d, \"present\": %d, "
-           "\"miou_present\": %.9g, \"miou_all\": %.9g, \"pixel_accuracy\": %.9g, \"mean_accuracy\": %.9g, \"iou\": {",
-           (unsigned long long)c->images, (unsigned long long)c->pixels, c->first, c->classes, s->present,
-           s->mean_present, s->mean_all, s->pixel_accuracy, s->mean_accuracy);
-    for (int i = 0; i < c->classes; i++) {
-        if (s->iou[i] < 0) continue;
-        printf("%s\"%d\": %.9g", comma, i + c->first, s->iou[i]);
-        comma = ", ";
-    }
-    printf("}}\n");
-}
-
-static void print_iou(const confusion *c, const iou_score *s, const class_names *named)
-{
-    for (int i = 0; i < c->classes; i++) {
-        if (s->iou[i] < 0) continue;
-        const char *name = named->name[i + c->first];
-        printf("%3d  %.4f  %10llu  %10llu  %s\n", i + c->first, s->iou[i], (unsigned long long)s->truth[i],
-               (unsigned long long)s->predicted[i], name ? name : "");
-    }
-    printf("mIoU %.4f over the %d classes present, %.4f over all %d; pixel accuracy %.4f, mean accuracy %.4f; %llu "
-           "images\n",
-           s->mean_present, s->present, s->mean_all, c->classes, s->pixel_accuracy, s->mean_accuracy,
-           (unsigned long long)c->images);
-}
-
-static bool run_miou(run *p)
-{
-    names truth = {0, 0, NULL}, predicted = {0, 0, NULL};
-    bool folder[2] = {false, false};
-    confusion c = {.count = NULL};
-    iou_score *score = flis_alloc(&p->ctx, 1, sizeof *score);
-    class_names named = {.count = 0};
-    bool good = (!p->o->names || classes_read(&p->ctx, p->o->names, &named)) && flis_ok(&p->ctx) &&
-                list_files(&p->ctx, p->o->truth, ".png", ".pgm", &truth, &folder[0]) &&
-                list_files(&p->ctx, p->o->predicted, ".png", ".pgm", &predicted, &folder[1]);
-    int largest = p->first;
-    for (size_t i = 0; good && !p->classes && i < truth.count; i++)
-        good = flis_poll(&p->ctx) && one_pair(p, truth.name[i], NULL, take_largest, &largest);
-    good = good && confusion_make(&p->ctx, &c, p->first, p->classes ? p->classes : largest - p->first + 1,
-                                  p->void_label, p->modulo);
-    for (size_t i = 0; good && i < truth.count; i++) {
-        const char *other = name_partner(&p->ctx, &truth, i, &predicted, folder[0] || folder[1], p->o->predicted);
-        good = flis_poll(&p->ctx) && other && one_pair(p, truth.name[i], other, take_confusion, &c);
-        if (good) progress_show(&p->progress, "label maps", i + 1, truth.count);
-    }
-    good = good && confusion_score(&p->ctx, &c, score);
-    progress_end(&p->progress);
-    if (good && p->o->json) print_iou_json(&c, score);
-    else if (good) print_iou(&c, score, &named);
-    names_free(&truth);
-    names_free(&predicted);
-    free(c.count);
-    free(score);
-    classes_free(&named);
-    return good;
-}
-
-/* The features of a file: the tensor that --tensor names, or the only one. */
-static double *read_features(run *p, const char *path, size_t *n, size_t *d)
-{
-    flis_file *file = input_check(&p->ctx, path) ? flis_file_open(&p->ctx, path) : NULL;
-    if (!file) return NULL;
-    const flis_entry *e = p->o->tensor ? flis_file_find(file, p->o->tensor) : file->count == 1 ? &file->entry[0] : NULL;
-    double *x = NULL;
-    if (!e) {
-        if (p->o->tensor) flis_fail(&p->ctx, "%s: tensor \"%s\" is missing", path, p->o->tensor);
-        else flis_fail(&p->ctx, "%s: got %zu tensors, wanted one, or its name with --tensor", path, file->count);
-    } else if (e->rank != 2 || !e->shape[0] || !e->shape[1])
-        flis_fail(&p->ctx, "%s: tensor \"%s\": got %d dimensions, wanted [samples, dimensions]", path, e->name,
-                  e->rank);
-    else {
-        *n = (size_t)e->shape[0], *d = (size_t)e->shape[1];
-        x = flis_alloc(&p->ctx, *n * *d, sizeof *x);
-        if (x) flis_file_read_f64(&p->ctx, file, e, x);
-        for (size_t i = 0; x && flis_ok(&p->ctx) && i < *n * *d; i++)
-            if (!(fabs(x[i]) <= 1e100))
-                flis_fail(&p->ctx, "%s: sample %zu, dimension %zu is not finite, or beyond 1e100", path, i / *d,
-                          i % *d);
-    }
-    flis_file_close(file);
-    if (flis_ok(&p->ctx)) return x;
-    free(x);
-    return NULL;
-}
-
-static bool run_frechet(run *p)
-{
-    size_t na = 0, nb = 0, d = 0, e = 0;
-    double *a = read_features(p, p->o->file[0], &na, &d), *b = a ? read_features(p, p->o->file[1], &nb, &e) : NULL,
-           distance_ab = 0;
-    bool good = b != NULL;
-    if (good && d != e)
-        good = flis_fail(&p->ctx, "%s: got %zu dimensions, wanted %zu, as %s has", p->o->file[1], e, d, p->o->file[0]);
-    good = good && frechet_distance(&p->ctx, a, na, b, nb, d, &distance_ab);
-    if (good && p->o->json)
-        printf("{\"frechet\": %.12g, \"samples\": [%zu, %zu], \"dimensions\": %zu}\n", distance_ab, na, nb, d);
-    else if (good) printf("%.9g\n", distance_ab);
-    free(a);
-    free(b);
-    return good;
-}
 
 /* The meaning of a phrase; class 0 for a style, and for a class that the world does not have. */
 static world_phrase parse_phrase(const flis_phrase *text)
@@ -325,11 +230,12 @@ static void print_attributes(const run *p, const tally *t, size_t images)
 
 static bool run_attributes(run *p)
 {
+    static const char *const JSON[] = {".json", NULL};
     names layouts = {0, 0, NULL}, pictures = {0, 0, NULL};
     bool folder[2] = {false, false};
     tally t[MEASURES] = {{0, 0}};
-    bool good = list_files(&p->ctx, p->o->layouts, ".json", ".json", &layouts, &folder[0]) &&
-                list_files(&p->ctx, p->o->pictures, ".png", ".png", &pictures, &folder[1]);
+    bool good = list_files(&p->ctx, p->o->layouts, JSON, &layouts, &folder[0]) &&
+                list_files(&p->ctx, p->o->pictures, PICTURE_ENDINGS, &pictures, &folder[1]);
     judges *j = good ? judges_learn(&p->ctx, NULL, NULL) : NULL;
     good = j != NULL;
     for (size_t i = 0; good && i < layouts.count; i++) {
@@ -413,7 +319,7 @@ static bool run_segment(run *p)
     bool is_folder,
         good = (!p->o->features || output_check(&p->ctx, p->o->features)) && binary_check(&p->ctx, p->o->features) &&
                (!p->o->out || folder_check(&p->ctx, p->o->out)) && input_check(&p->ctx, p->o->file[0]) &&
-               list_files(&p->ctx, p->o->pictures, ".png", ".ppm", &files, &is_folder) && check_outputs(p, &files);
+               list_files(&p->ctx, p->o->pictures, PICTURE_ENDINGS, &files, &is_folder) && check_outputs(p, &files);
     flis_unet *segmenter = good ? segmenter_load(&p->ctx, p->o->file[0]) : NULL;
     good = segmenter && (!p->o->out || (make_folder(&p->ctx, p->o->out) && check_outputs(p, &files)));
     const size_t d = good ? segmenter_features(segmenter) : 0;
@@ -436,7 +342,7 @@ static const char *first_missing(const program *p, const options *o)
 {
     switch (p->command) {
     case MIOU: return !o->truth ? "--truth FILES" : !o->predicted ? "--predicted FILES" : NULL;
-    case FRECHET: return o->files < 1 ? "A.safetensors" : o->files < 2 ? "B.safetensors" : NULL;
+    case FRECHET: return o->files < 1 ? "A" : o->files < 2 ? "B" : NULL;
     case SEGMENT:
         if (o->files < 1) return "SEGMENTER.safetensors";
         if (!o->pictures) return "--pictures FILES";
@@ -449,9 +355,20 @@ static const char *first_missing(const program *p, const options *o)
 static int check(const program *p, const options *o)
 {
     const char *what = first_missing(p, o);
+    const int n = classes_number(o);
     if (what) return missing_argument(p, what);
-    if (p->command == MIOU && o->first + (o->classes ? o->classes : 1) > 256)
-        return usage_error(p, "--first and --classes exceed label 255");
+    if (p->command != MIOU) return -1;
+    uint64_t number;
+    if (o->classes && (n ? false : parse_whole(o->classes, &number)))
+        return usage_error(p,
+                           "invalid value '%s' for --classes: wanted a whole number from 1 to 256, coco, ade20k or a "
+                           "file",
+                           o->classes);
+    if (o->classes && !n) {
+        what = o->first_given ? "--first" : o->void_given ? "--void" : o->names ? "--names" : NULL;
+        if (what) return usage_error(p, "--classes %s sets %s as well: give one of the two", o->classes, what);
+    } else if (o->first + (uint64_t)(n ? n : 1) > 256) return usage_error(p, "--first and --classes exceed label 255");
+    if (o->json && o->table) return usage_error(p, "--json and --table exclude each other");
     return -1;
 }
 
@@ -485,12 +402,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < words; i++) o.file[o.files++] = argv[1 + i];
     const int wrong = check(p, &o);
     if (wrong >= 0) return wrong;
-    run r = {.o = &o,
-             .first = (int)o.first,
-             .classes = (int)o.classes,
-             .void_label = (int)o.void_label,
-             .modulo = (int)o.modulo,
-             .progress.quiet = o.quiet};
+    run r = {.o = &o, .name = p->name, .progress.quiet = o.quiet};
     if (flis_init(&r.ctx)) run_command(&r, p->command);
     flis_free(&r.ctx);
     return finish(p->name, &r.ctx, 0);

@@ -118,6 +118,11 @@ static unsigned parts_to_keep(const job *j, const batch *b)
     return b->count > 1 && weights + activations < memory_available() ? FLIS_PARTS_PAINT : FLIS_PARTS_NONE;
 }
 
+static bool write_file(job *j, const flis_picture *picture, const flis_layout *layout, const char *out)
+{
+    return j->set.format == FORMAT_JPEG ? write_jpeg(&j->ctx, picture, out) : write_picture(j, picture, layout, out);
+}
+
 /* --of-batch: noise as `flis lis` draws it. */
 static bool set_batch_noise(job *j, flis_real **code)
 {
@@ -142,7 +147,7 @@ static bool paint(job *j, batch *b, const flis_model *model, const flis_vocab *v
     job_print_seed(j);
     flis_model_generate(&j->ctx, model, vocab, layout, &j->options, &picture);
     progress_end(&j->progress);
-    if (trace_end(j) && !write_picture(j, &picture, layout, b->out[i])) trace_remove(j); /* all or nothing */
+    if (trace_end(j) && !write_file(j, &picture, layout, b->out[i])) trace_remove(j); /* all or nothing */
     free(picture.pixels);
     return flis_ok(&j->ctx);
 }

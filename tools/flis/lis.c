@@ -76,7 +76,7 @@ char *lis_picture_path(lis *l, size_t i)
 static uint8_t *file_bytes(lis *l, const flis_layout *layout, const flis_picture *picture, size_t i, size_t *length)
 {
     job *j = l->j;
-    if (j->set.format) return jpeg_bytes(&j->ctx, picture, JPEG_QUALITY, length);
+    if (j->set.format == FORMAT_JPEG) return jpeg_bytes(&j->ctx, picture, JPEG_QUALITY, length);
     j->with.layout = base_name(layout->label_path);
     j->set.of_batch = !j->set.by_picture;
     j->set.batch_number = i / j->set.batch;

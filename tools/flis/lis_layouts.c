@@ -17,7 +17,7 @@ static bool list_label_maps(lis *l)
     if (l->set.labels[1] && snprintf(folder, sizeof folder, "%s/%s", root, l->set.labels[1]) < PATH_ROOM &&
         kind_of_file(folder) == FILE_FOLDER)
         root = folder;
-    return list_folder(ctx, root, ".png", ".pgm", &l->list) || flis_fail(ctx, "%s: there is no such folder", root);
+    return list_folder(ctx, root, LABEL_ENDINGS, &l->list) || flis_fail(ctx, "%s: there is no such folder", root);
 }
 
 /* NAME.jpg of ".../NAME.jpg". */
@@ -28,7 +28,7 @@ static char *picture_name(lis *l, const char *source)
     buffer name = {NULL, 0, 0};
     name_stem(source, &stem, &length);
     if (!length) flis_fail(&l->j->ctx, "%s: \"%.200s\" names no picture", l->j->set.txt_file, source);
-    buffer_put(&l->j->ctx, &name, "%.*s%s", (int)length, stem, l->j->set.format ? ".jpg" : ".png");
+    buffer_put(&l->j->ctx, &name, "%.*s%s", (int)length, stem, l->j->set.format == FORMAT_JPEG ? ".jpg" : ".png");
     return name.at;
 }
 
@@ -70,7 +70,7 @@ bool lis_list(lis *l)
     if (kind_of_file(s->data_root) != FILE_FOLDER) return flis_fail(ctx, "%s: there is no such folder", s->data_root);
     if (s->txt_file && kind_of_file(s->txt_file) == FILE_FOLDER)
         return flis_fail(ctx, "%s: is a folder, wanted a file with a picture's name on each line", s->txt_file);
-    if (s->txt_file ? !list_files(ctx, s->txt_file, ".png", ".pgm", &l->list, &folder) : !list_label_maps(l))
+    if (s->txt_file ? !list_files(ctx, s->txt_file, LABEL_ENDINGS, &l->list, &folder) : !list_label_maps(l))
         return false;
     l->picture = flis_alloc(ctx, l->list.count, sizeof *l->picture);
     for (size_t i = 0; l->picture && i < l->list.count && flis_ok(ctx); i++) {

@@ -74,7 +74,7 @@ static bool put_settings(lis *l)
     else
         put_setting(l, "noise", "batches of %llu%s", (unsigned long long)j->set.batch,
                     j->set.fixed_code ? ", fixed code" : "");
-    put_setting(l, "format", "%s", j->set.format ? "jpg" : "png");
+    put_setting(l, "format", "%s", j->set.format == FORMAT_JPEG ? "jpg" : "png");
     return flis_ok(&j->ctx);
 }
 

@@ -148,7 +148,11 @@ static const option OPTIONS[] = {
      .commands = LIS},
     {"input", 'i', OPTION_TEXT, FIELD(in), "FILE", "safetensors with the stage's inputs", .commands = STAGE},
     {"output", 'o', OPTION_TEXT, FIELD(out), "FILE",
-     "the PNG to write, or a folder (DIR/): pictures are named as their layouts", .commands = GENERATE},
+     "the PNG or JPEG (.jpg, .jpeg) to write, or a folder (DIR/): pictures are named as their layouts",
+     .commands = GENERATE},
+    {"format", 0, OPTION_WORD, FIELD(format), "KIND",
+     "png or jpg (PIL's default: quality 75, 4:2:0); default: by the ending of -o, else png", .words = FORMATS,
+     .commands = GENERATE},
     {"count", 'n', OPTION_WHOLE, FIELD(count), "N",
      "pictures of each layout, with the seeds S, S+1, ..., named out-S.png, ...; default 1", 1, 100000,
      .commands = GENERATE},
@@ -195,7 +199,9 @@ static const option OPTIONS[] = {
     {"negative", 0, OPTION_CALL, 0, "TEXT", "what guidance leads away from, at most 75 tokens; default: \"\"",
      .parse = parse_negative, .wanted = "a text", .commands = GENERATE},
     {"again", 0, OPTION_TEXT, FIELD(again), "FILE",
-     "paint this PNG of generate again; options given beside it replace its own", .commands = GENERATE},
+     "paint this PNG of generate again (a JPEG keeps nothing of how it was made); options given beside it replace its "
+     "own",
+     .commands = GENERATE},
     {"no-layout", 0, OPTION_FLAG, FIELD(no_layout), NULL, "plain Stable Diffusion: the phrases act everywhere",
      .commands = GENERATE},
     {"noise", 0, OPTION_TEXT, FIELD(noise), "FILE", "safetensors with x_T [1,4,h,w]; default: drawn from the seed",
@@ -236,10 +242,12 @@ static const char GENERATE_DETAILS[] =
     "The seed is printed on stderr and stored in the PNG, with everything else that reproduces the picture: options, "
     "phrases, label map, and the SHA-256 of model, vocabulary and noise (15 s for 4 GB). --again paints such a PNG "
     "again, "
-    "to the bit, and refuses other files. Ctrl-C stops between two operations and leaves no partial file; finished "
+    "to the bit, and refuses other files. A JPEG keeps none of this, so --again needs a PNG. Ctrl-C stops between two "
+    "operations and leaves no partial file; finished "
     "pictures of several stay.\n\nWith --count N, -o out.png writes out-42.png, out-43.png, ...; into a folder, -o "
     "DIR/ "
-    "writes DIR/LAYOUT.png, or DIR/LAYOUT-42.png, ... A folder that does not exist is made. All layouts are read "
+    "writes DIR/LAYOUT.png, or DIR/LAYOUT-42.png, ... (with --format jpg: .jpg). A folder that does not exist is made. "
+    "All layouts are read "
     "before the "
     "first picture, and the model is loaded once if memory allows.\n\nTraced tensors have the names of the authors' "
     "modules, after the step and the pass, and are in PyTorch's order. They are kept in memory until the end; without "
@@ -403,11 +411,12 @@ static settings default_settings(const command *which)
     s.steps = (uint64_t)o.sampling.steps;
     s.seed = o.seed;
     s.count = 1;
+    s.format = FORMAT_BY_NAME;
     s.dataset = "coco";
     s.shard = s.shards = 1;
     s.batch = 8;
     if (which->program.command == LIS) {
-        s.format = 1;
+        s.format = FORMAT_JPEG;
         s.sampler = 1;
     }
     s.eta = o.sampling.eta;

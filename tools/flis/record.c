@@ -1,4 +1,6 @@
-/* record.c - what a picture keeps of how it was made: everything that makes it again, as texts in the PNG. SPEC 9.2. */
+/* record.c - pictures as files. A PNG keeps how it was made: everything that makes it again, as texts (SPEC 9.2). A JPEG keeps only
+ * pixels (SPEC 16.7).
+ */
 #include "tools/flis/command.h"
 
 #include <stdlib.h>
@@ -188,4 +190,14 @@ bool write_picture(job *j, const flis_picture *picture, const flis_layout *layou
     if (bytes) output_write(&j->ctx, out, bytes, length);
     free(bytes);
     return flis_ok(&j->ctx);
+}
+
+/* SPEC 16.7 */
+bool write_jpeg(flis_ctx *ctx, const flis_picture *picture, const char *out)
+{
+    size_t length = 0;
+    uint8_t *bytes = flis_ok(ctx) ? jpeg_bytes(ctx, picture, JPEG_QUALITY, &length) : NULL;
+    if (bytes) output_write(ctx, out, bytes, length);
+    free(bytes);
+    return flis_ok(ctx);
 }
