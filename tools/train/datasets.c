@@ -30,7 +30,7 @@ bool photos_open_dataset(flis_ctx *ctx, const options *o, const flis_vocab *voca
     if (strlen(o->data_root) > 3000) return flis_fail(ctx, "%.100s…: the name is too long", o->data_root);
     if (!input_check(ctx, o->train_list) || !(out->path = path_with(ctx, o->data_root, "")) ||
         !dataset_open(ctx, o->dataset, &out->set) || !photos_count_tokens(ctx, out, vocab, out->set.name) ||
-        !list_files(ctx, o->train_list, ".jpg", ".png", &out->lines, &folder))
+        !list_files(ctx, o->train_list, PICTURE_ENDINGS, &out->lines, &folder))
         return false;
     for (size_t i = 0; i < out->lines.count && flis_poll(ctx); i++) add_picture(ctx, o, out->lines.name[i], out);
     return flis_ok(ctx);
