@@ -93,8 +93,14 @@ agree() {
     pictures "$2" >got 2>&1
     is "$1" same wanted got
 }
-# Until the folder has a picture, or the process has ended.
-wait_for_picture() { while [ -z "$(find "$1" -name "*.jpg" 2>/dev/null)" ] && kill -0 "$2" 2>/dev/null; do sleep 0.02; done; }
+# wait_for_picture FOLDER NAME: until it is there, or something is wrong
+wait_for_picture() {
+    tries=0
+    while [ -z "$(find "$1" -name "$2" 2>/dev/null)" ] && [ $tries -lt 1000 ]; do
+        sleep 0.02
+        tries=$((tries + 1))
+    done
+}
 # Every picture once in the records of a folder, with the digest of its file.
 recorded() {
     cat "$1"/manifest*.tsv | awk -F '\t' '!/^#/ && $1 != "picture" { print $5 "  " $1 }' | sort -k 2 >records
@@ -115,7 +121,7 @@ is "shard 1 has every fourth picture" equal "$(sed -n '/^0/s/\.jpg.*//p' four/ma
 
 # Killed after its first picture.
 sh lis --outdir killed 2>err &
-wait_for_picture killed $!
+wait_for_picture killed '*.jpg'
 kill -9 $!
 wait $! 2>/dev/null
 before=$(find killed -name '*.jpg' | wc -l)
@@ -149,7 +155,7 @@ is "a page of what is there" grep -q '<title>classes.tsv: 9 of 10 layouts' part.
 if command -v parallel >/dev/null; then
     echo 'echo $$ >pid.$1; set -- --outdir parallel --shard $1/4; . ./lis' >shard
     parallel -j 4 sh shard ::: 1 2 3 4 >so 2>err &
-    while [ -z "$(find parallel -name '00000100000[159].jpg' 2>/dev/null)" ] && kill -0 $! 2>/dev/null; do sleep 0.02; done
+    wait_for_picture parallel '00000100000[159].jpg'
     kill -9 "$(cat pid.2)" 2>/dev/null
     wait $!
     is "GNU parallel, again" parallel -j 4 sh shard ::: 1 2 3 4

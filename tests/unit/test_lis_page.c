@@ -82,8 +82,8 @@ void test_lis_page_links(void)
     flis_ctx ctx;
     flis_init(&ctx);
     snprintf(top, sizeof top, "%s", test_scratch("."));
-    for (int i = 0; i < 3; i++) {
-        static const char *const FOLDER[] = {"a", "a/b", "c"};
+    for (int i = 0; i < 4; i++) {
+        static const char *const FOLDER[] = {"a", "a/b", "ab", "c"};
         make_folder(&ctx, test_scratch(FOLDER[i]));
     }
     CHECK(flis_ok(&ctx), "%s", ctx.error);
@@ -93,6 +93,7 @@ void test_lis_page_links(void)
         {"page.html", "x.jpg", "x.jpg"},
         {"page.html", "a/b/x.jpg", "a/b/x.jpg"},
         {"a/page.html", "x.jpg", "../x.jpg"},
+        {"ab/page.html", "a/x.jpg", "../a/x.jpg"},
         {"a/b/page.html", "c/x.jpg", "../../c/x.jpg"},
         {"a/../c/page.html", "c/../a/./x.jpg", "../a/x.jpg"},
         {"page.html", "a/50%: a&b \"c\"?#d+\xc3\xa9.jpg", "a/50%25%3A%20a%26b%20%22c%22%3F%23d%2B%C3%A9.jpg"},
