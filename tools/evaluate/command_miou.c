@@ -201,14 +201,15 @@ static void print_json(const comparison *m, const iou_score *s)
     printf("}}\n");
 }
 
-static void print_means(const confusion *c, const iou_score *s, const char *start)
+static void print_means(const comparison *m, const iou_score *s, const char *start)
 {
+    const confusion *c = &m->c;
     printf("%smean IoU %.4f over the %d classes in the ground truth or in the predicted maps\n", start, s->mean_either,
            s->either);
     printf("%smIoU %.4f over the %d classes present, %.4f over all %d; pixel accuracy %.4f, mean accuracy %.4f; %llu "
            "images\n",
-           start, s->mean_present, s->present, s->mean_all, c->classes, s->pixel_accuracy, s->mean_accuracy,
-           (unsigned long long)c->images);
+           start, s->mean_present, s->present, s->mean_all, m->set.name ? s->all : c->classes, s->pixel_accuracy,
+           s->mean_accuracy, (unsigned long long)c->images);
 }
 
 static void print_lines(const comparison *m, const iou_score *s)
@@ -220,7 +221,7 @@ static void print_lines(const comparison *m, const iou_score *s)
         printf("%3d  %.4f  %10llu  %10llu  %s\n", i + c->first, s->iou[i], (unsigned long long)s->truth[i],
                (unsigned long long)s->predicted[i], name ? name : "");
     }
-    print_means(c, s, "");
+    print_means(m, s, "");
 }
 
 /* Every class, with tabs. A class that is in neither has no IoU, one that is not in the ground truth no accuracy. */
@@ -237,7 +238,7 @@ static void print_table(const comparison *m, const iou_score *s)
         printf("\t%llu\t%llu\t%s\n", (unsigned long long)s->truth[i], (unsigned long long)s->predicted[i],
                name ? name : "");
     }
-    print_means(c, s, "# ");
+    print_means(m, s, "# ");
 }
 
 bool run_miou(run *p)

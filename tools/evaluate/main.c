@@ -341,7 +341,7 @@ static const char *first_missing(const program *p, const options *o)
 {
     switch (p->command) {
     case MIOU: return !o->truth ? "--truth FILES" : !o->predicted ? "--predicted FILES" : NULL;
-    case FRECHET: return o->files < 1 ? "A" : o->files < 2 ? "B" : NULL;
+    case FRECHET: return o->files < 1 ? "file A" : o->files < 2 ? "file B" : NULL;
     case SEGMENT:
         if (o->files < 1) return "SEGMENTER.safetensors";
         if (!o->pictures) return "--pictures FILES";
