@@ -396,7 +396,7 @@ $(eval $(call program,flis,$(FLIS)))
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p),$(O)bin/$(p))))
 
 TESTS  := $(basename $(wildcard tests/unit/*.c))
-TESTED := $(call parts,train) $(call parts,world) $(call parts,evaluate) $(call parts,ckpt2safetensors)
+TESTED := $(call parts,train) $(call parts,world) $(call parts,evaluate) $(call parts,ckpt2safetensors) tools/flis/lis_page
 $(B)/run: $(TESTS:%=$(B)/%.o) $(TESTED:%=$(B)/%.o) $(TOOLS) $(LIB)
 	$(LINK) $^ $(LIBS) -o $@
 
@@ -408,7 +408,7 @@ $(B)/tests/unit/run.o: $(B)/tests/checks.h
 $(B)/pictures: $(B)/tests/external/pictures.o $(TOOLS) $(LIB)
 	$(LINK) $^ $(LIBS) -o $@
 
-$(CHECKS:%=$(B)/%): $(B)/%: $(B)/tests/external/%.o $(B)/tests/unit/helpers.o $(LIB)
+$(CHECKS:%=$(B)/%): $(B)/%: $(B)/tests/external/%.o $(B)/tests/unit/helpers.o $(TOOLS) $(LIB)
 	$(LINK) $^ $(LIBS) -o $@
 
 # Keep all objects, also intermediate ones.

@@ -419,6 +419,9 @@ static bool check_options(flis_ctx *ctx, const flis_options *options, generation
         return flis_fail(ctx, "guidance scale: got %g, wanted a number within 1e6 of 0", s->scale);
     if (options->negative && *options->negative && s->scale == 1)
         return flis_fail(ctx, "negative prompt: it has no effect with guidance scale 1; wanted another scale");
+    if (options->random && options->random->batch > 1 && options->random->index >= options->random->batch)
+        return flis_fail(ctx, "random: got picture %zu of a batch of %zu", options->random->index,
+                         options->random->batch);
     if (options->rng != FLIS_RNG_CPU && options->rng != FLIS_RNG_CUDA)
         return flis_fail(ctx, "options: got a generator of kind %d, wanted FLIS_RNG_CPU (%d) or FLIS_RNG_CUDA (%d)",
                          (int)options->rng, (int)FLIS_RNG_CPU, (int)FLIS_RNG_CUDA);
@@ -481,7 +484,7 @@ static bool copy_noise(flis_ctx *ctx, generation *g)
     return true;
 }
 
-/* Seeds the generator and draws x_T. Given noise replaces what was drawn, so that the noise of later steps is the same
+/* Seeds the generator, or takes the caller's, and draws x_T. Given noise replaces what was drawn, so that the noise of later steps is the same
    as if it had been drawn. SPEC 8.7. */
 static bool make_noise(flis_ctx *ctx, generation *g)
 {
@@ -489,7 +492,8 @@ static bool make_noise(flis_ctx *ctx, generation *g)
     float *drawn = flis_alloc(ctx, g->count, sizeof *drawn);
     g->x = flis_alloc(ctx, g->count, sizeof *g->x);
     if (drawn && g->x) {
-        flis_rng_seed(&ctx->rng, o->rng, o->seed);
+        if (o->random) ctx->rng = *o->random;
+        else flis_rng_seed(&ctx->rng, o->rng, o->seed);
         flis_randn(&ctx->rng, drawn, g->count);
         for (size_t i = 0; i < g->count; i++) g->x[i] = (flis_real)drawn[i];
     }
@@ -624,9 +628,28 @@ static bool make_negative(flis_ctx *ctx, const flis_vocab *vocab, generation *g)
     return flis_ok(ctx);
 }
 
+/* The caller's text features, which belong to a U-Net of their width. SPEC 8.7. */
+static bool take_features(flis_ctx *ctx, const flis_model *model, generation *g)
+{
+    static const char table[] = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight";
+    const flis_options *o = g->options;
+    const flis_entry *e = flis_file_find(model->file, table);
+    const uint64_t wanted = e && e->rank == 2 ? e->shape[1] * FLIS_TOKENS : 0;
+    if (o->features_count != wanted)
+        return flis_fail(ctx, "text features: got %zu values, wanted %llu: [%d,%llu]", o->features_count,
+                         (unsigned long long)wanted, FLIS_TOKENS, (unsigned long long)(wanted / FLIS_TOKENS));
+    if (!o->uncond_features && o->sampling.scale != 1)
+        return flis_fail(ctx, "text features: got none of the unconditional pass, which scale %g needs",
+                         o->sampling.scale);
+    g->guided.context = o->features;
+    g->guided.uncond = o->sampling.scale != 1 ? o->uncond_features : NULL;
+    return true;
+}
+
 /* Text features of the prompt and, where guidance needs them, of the unconditional pass. SPEC 8.7. */
 static bool encode_prompts(flis_ctx *ctx, const flis_model *model, generation *g)
 {
+    if (g->options->features) return take_features(ctx, model, g);
     flis_clip *own = model->clip ? NULL : flis_clip_load(ctx, model->file);
     const flis_clip *clip = model->clip ? model->clip : own;
     if (!clip) return false;
@@ -938,6 +961,10 @@ static const struct {
     MEMBER(flis_options, negative),
     MEMBER(flis_options, noise_values),
     MEMBER(flis_options, noise_count),
+    MEMBER(flis_options, random),
+    MEMBER(flis_options, features),
+    MEMBER(flis_options, uncond_features),
+    MEMBER(flis_options, features_count),
     TYPE(flis_sampling),
     MEMBER(flis_sampling, kind),
     MEMBER(flis_sampling, steps),

@@ -114,6 +114,9 @@ typedef struct flis_rng {
     double next_normal;
     uint64_t seed;  /* Philox key (CUDA) */
     uint32_t calls; /* Philox: normal calls since seeding */
+    /* Set them after seeding: flis_randn(count) then draws the `batch` * count numbers of a whole batch and returns those of
+       picture `index` of it, from index * count on. batch 0: a batch of one. */
+    size_t batch, index;
 } flis_rng;
 
 /* A number format whose rounding is emulated: each operation's result is rounded to it, and so are the operands of
@@ -300,6 +303,13 @@ typedef struct flis_options {
     const char *noise;
     const flis_real *noise_values;
     size_t noise_count;
+    /* The generator to draw from, in place of seed and rng; copied. With its members batch and index set, the picture is one
+       of a batch, as scripts/LIS.py paints them. NULL: a new one of the seed. */
+    const flis_rng *random;
+    /* Text features that are computed already, [77][d] of the prompt and of the unconditional pass: the text encoder is then
+       not needed. features_count = 77 d; borrowed. uncond_features may be NULL when scale is 1. Both NULL: computed. */
+    const flis_real *features, *uncond_features;
+    size_t features_count;
     void (*warn)(void *user, const char *sentence); /* of phrases without a cell; may be NULL */
     void *warn_user;
     void (*step)(flis_ctx *ctx, void *user, const flis_step *step); /* after each sampler step; may be NULL */
@@ -718,8 +728,10 @@ uint32_t flis_rng_u32(flis_rng *rng);                                        /* 
 void flis_rand(flis_rng *rng, float *out, size_t count);                     /* torch.rand(count) */
 void flis_rand_f64(flis_rng *rng, double *out, size_t count);                /* the same with dtype=torch.float64 */
 void flis_randint(flis_rng *rng, int64_t *out, size_t count, uint32_t high); /* torch.randint(high, (count,)) */
-void flis_randn(flis_rng *rng, float *out, size_t count); /* torch.randn(count), to the bit for the CPU kind */
-void flis_randn_f64(flis_rng *rng, double *out, size_t count);
+void flis_randn(flis_rng *rng, float *out, size_t count);      /* torch.randn(count), to the bit for the CPU kind */
+void flis_randn_f64(flis_rng *rng, double *out, size_t count); /* rng->batch and index do not matter to it */
+/* As if flis_randn(count) had been called `calls` times (rng->batch counts); a nanosecond for 8 values. */
+void flis_randn_skip(flis_rng *rng, size_t count, uint64_t calls);
 
 /* ---- Samplers (sampler.c) ----------------------------------------------------------------------------------------- */
 

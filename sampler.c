@@ -29,16 +29,32 @@ void flis_rng_seed(flis_rng *rng, flis_rng_kind kind, uint64_t seed)
     for (uint32_t i = 1; i < WORDS; i++) rng->mt[i] = 1812433253u * (rng->mt[i - 1] ^ rng->mt[i - 1] >> 30) + i;
 }
 
-/* The next 624 words: w[i] = w[i+397] ^ (high bit of w[i], low 31 bits of w[i+1]) >> 1 ^ (0x9908b0df if that was
-   odd). SPEC 7.1. */
+/* (high bit of a, low 31 bits of b) >> 1 ^ (0x9908b0df if that was odd). SPEC 7.1. */
+static uint32_t twist(uint32_t a, uint32_t b)
+{
+    const uint32_t y = (a & 0x80000000u) | (b & 0x7fffffffu);
+    return y >> 1 ^ (y & 1 ? 0x9908b0dfu : 0);
+}
+
+/* The next 624 words: w[i] = w[i + 397] ^ twist(w[i], w[i + 1]), indices mod 624. SPEC 7.1. */
 static void refill(flis_rng *rng)
 {
-    uint32_t *mt = rng->mt;
-    for (int i = 0; i < WORDS; i++) {
-        uint32_t y = (mt[i] & 0x80000000u) | (mt[(i + 1) % WORDS] & 0x7fffffffu);
-        mt[i] = mt[(i + MIDDLE) % WORDS] ^ y >> 1 ^ (y & 1 ? 0x9908b0dfu : 0);
-    }
+    uint32_t *w = rng->mt;
+    for (int i = 0; i < WORDS - MIDDLE; i++) w[i] = w[i + MIDDLE] ^ twist(w[i], w[i + 1]);
+    for (int i = WORDS - MIDDLE; i < WORDS - 1; i++) w[i] = w[i + MIDDLE - WORDS] ^ twist(w[i], w[i + 1]);
+    w[WORDS - 1] = w[MIDDLE - 1] ^ twist(w[WORDS - 1], w[0]);
     rng->at = 0;
+}
+
+/* As if `count` words had been drawn. SPEC 7.1. */
+static void skip_words(flis_rng *rng, uint64_t count)
+{
+    while (count) {
+        if (rng->at >= WORDS) refill(rng);
+        const uint64_t left = (uint64_t)(WORDS - rng->at), step = count < left ? count : left;
+        rng->at += (int)step;
+        count -= step;
+    }
 }
 
 /* The next word, tempered. SPEC 7.1. */
@@ -312,26 +328,61 @@ static double normal_cuda(const flis_rng *rng, size_t i)
     return sqrt(-2.0 * flis_log(u)) * flis_sin(v);
 }
 
-/* torch.randn in float32: on CUDA Philox; on the CPU the scalar path below 16 values, else 16 at a time, where the
-   last 16 are drawn again if the count is no multiple of 16. SPEC 7.4. */
+/* Values first..first + 15 of a call; those of them that lie in begin..begin + count - 1 go to out. SPEC 7.4. */
+static void normal_group(flis_rng *rng, size_t first, size_t begin, float *out, size_t count)
+{
+    float group[BOX];
+    flis_rand(rng, group, BOX);
+    box_muller(group);
+    for (size_t i = 0; i < BOX; i++)
+        if (first + i >= begin && first + i - begin < count) out[first + i - begin] = group[i];
+}
+
+/* Values begin..begin + count - 1 of torch.randn(total), whose other values are drawn, but not transformed. The last 16
+   are drawn again if the total is no multiple of 16. SPEC 7.4. */
+static void normal_groups(flis_rng *rng, size_t total, size_t begin, float *out, size_t count)
+{
+    const size_t first = begin / BOX * BOX, end = total / BOX * BOX;
+    size_t at = first;
+    skip_words(rng, first < end ? first : end);
+    for (; at < end && at < begin + count; at += BOX) normal_group(rng, at, begin, out, count);
+    skip_words(rng, total - (at < end ? at : end));
+    if (total > end) normal_group(rng, total - BOX, begin, out, count);
+}
+
+/* The values that one call draws, for all pictures of the batch. SPEC 7.7. */
+static size_t batch_total(const flis_rng *rng, size_t count)
+{
+    return rng->batch > 1 ? rng->batch * count : count;
+}
+
+/* torch.randn in float32: on CUDA Philox; on the CPU the scalar path below 16 values, else 16 at a time. Of a batch, the
+   part of one picture. SPEC 7.4, 7.7. */
 void flis_randn(flis_rng *rng, float *out, size_t count)
 {
-    if (!rng || !out) return;
+    if (!rng || !out || !count) return;
+    const size_t total = batch_total(rng, count), begin = rng->batch > 1 ? rng->index * count : 0;
     if (rng->kind == FLIS_RNG_CUDA) {
-        for (size_t i = 0; i < count; i++) out[i] = (float)normal_cuda(rng, i);
+        for (size_t i = 0; i < count; i++) out[i] = (float)normal_cuda(rng, begin + i);
         rng->calls++;
-        return;
-    }
-    if (count < BOX) {
-        for (size_t i = 0; i < count; i++) out[i] = (float)normal_scalar(rng);
-        return;
-    }
-    flis_rand(rng, out, count);
-    for (size_t i = 0; i + BOX <= count; i += BOX) box_muller(out + i);
-    if (count % BOX) { /* the last 16 are drawn again, replacing what was there */
-        flis_rand(rng, out + count - BOX, BOX);
-        box_muller(out + count - BOX);
-    }
+    } else if (total < BOX) {
+        for (size_t i = 0; i < total; i++) {
+            const float value = (float)normal_scalar(rng);
+            if (i >= begin && i - begin < count) out[i - begin] = value;
+        }
+    } else normal_groups(rng, total, begin, out, count);
+}
+
+/* What `calls` calls of flis_randn take from the generator: on CUDA a call is one step of the counter; on the CPU a value is
+   one word, and 16 more where the last 16 are drawn again. SPEC 7.7. */
+void flis_randn_skip(flis_rng *rng, size_t count, uint64_t calls)
+{
+    if (!rng || !count) return;
+    const size_t total = batch_total(rng, count);
+    if (rng->kind == FLIS_RNG_CUDA) rng->calls += (uint32_t)calls;
+    else if (total >= BOX) skip_words(rng, calls * (total + (total % BOX ? BOX : 0)));
+    else
+        for (uint64_t i = 0; i < calls * total; i++) normal_scalar(rng);
 }
 
 /* torch.randn in float64, by the same rules. SPEC 7.5. */

@@ -653,7 +653,7 @@ broken "ckpt2safetensors of a folder" 'folder: is a folder, wanted a file' "$bin
 wrong "learnbpe without a text" '^learnbpe: TEXTFILE is missing' "$bin/learnbpe" 4
 wrong "paper without a model" '^paper: --plain FILE is missing' "$bin/paper" --output out/page.html
 broken "paper: the files first" 'merges.st: cannot be opened' "$bin/paper" --vocab merges.txt --model model.safetensors --plain merges.st --segmenter empty.st --workers 1 --output out/page.html
-wrong "world without an output" '--sheet FILE.png, --captions N or --classes is missing' "$bin/world"
+wrong "world without an output" '--sheet FILE.png, --coco DIR, --captions N or --classes is missing' "$bin/world"
 broken "world into a file" '^world: merges.txt: is a file, wanted a folder$' "$bin/world" --output merges.txt
 broken "world: a folder for a sheet" '^world: folder: is a folder' "$bin/world" --sheet folder --count 4000
 wrong "evaluate without a command" '^evaluate: a command is missing: miou' "$bin/evaluate"

@@ -186,12 +186,47 @@ broken "a long --negative" '^flis generate: negative prompt: got 76 tokens, want
     "$flis" generate $m -q a.json -o out/p.png --negative "$words"
 
 # ---- Names of other formats -------------------------------------------------------------------------------------------
-for ending in jpg JPEG Jpg webp bmp tiff TIF gif avif ppm json safetensors; do
-    wrong "-o p.$ending" "invalid value 'out/p.$ending' for --output: pictures are PNG files" "$flis" generate $m a.json -o out/p.$ending
+for ending in jpe webp bmp tiff TIF gif avif ppm json safetensors; do
+    wrong "-o p.$ending" "invalid value 'out/p.$ending' for --output: pictures are PNG or JPEG files" \
+        "$flis" generate $m a.json -o out/p.$ending
 done
 done_ok "-o P.PNG" "$flis" generate $m a.json -o out/P.PNG -q
 done_ok "-o version-1.5" "$flis" generate $m a.json -o out/version-1.5 -q
 clear
+
+# ---- JPEG -------------------------------------------------------------------------------------------------------------
+# The sum and length of what PIL 9.4 saves of p42.png's pixels (quality 75, 4:2:0).
+is_jpeg() {
+    sum=$(cksum <"$2")
+    is "$1: PIL's bytes" test "$sum" = '2316204411 2382'
+}
+for file in p.jpg p.JPEG version-1.jpg; do
+    done_ok "-o $file" "$flis" generate $m a.json -o out/$file -q
+    is_jpeg "-o $file" out/$file
+done
+done_ok "--format jpg without an ending" "$flis" generate $m a.json -o out/p --format jpg -q
+is_jpeg "--format jpg without an ending" out/p
+done_ok "--format jpg to standard output" "$flis" generate $m a.json -o - --format=jpg -q
+is_jpeg "--format jpg to standard output" so
+done_ok "--again p42.png as a JPEG" "$flis" generate -m model.safetensors --again p42.png -o out/again.jpg -q
+is_jpeg "--again p42.png as a JPEG" out/again.jpg
+clear
+done_ok "--format jpg into a folder" "$flis" generate $m a.json b.c.json -o out/f/ --format jpg -n 2 -q
+is_jpeg "--format jpg into a folder" out/f/a-42.jpg
+is "--format jpg into a folder: names" test "$(ls out/f | tr '\n' ' ')" = 'a-42.jpg a-43.jpg b.c-42.jpg b.c-43.jpg '
+done_ok "-n 2 -o p.jpg" "$flis" generate $m a.json -o out/p.jpg -n 2 -q
+is_jpeg "-n 2 -o p.jpg" out/p-42.jpg
+is "-n 2 -o p.jpg: the other seed" cmp -s out/p-43.jpg out/f/a-43.jpg
+done_ok "a folder whose name ends in .jpg" "$flis" generate $m a.json -o out/g.jpg/ -q
+same "a folder whose name ends in .jpg holds PNGs" out/g.jpg/a.png p42.png
+done_ok "--format png is the default" "$flis" generate $m a.json -o out/p --format png -q
+same "--format png is the default" out/p p42.png
+clear
+wrong "--format jpg, but .png" '^flis generate: -o out/p.PNG and --format jpg contradict' "$flis" generate $m a.json -o out/p.PNG --format jpg
+wrong "--format png, but .jpg" '^flis generate: -o out/p.jpeg and --format png contradict' "$flis" generate $m a.json -o out/p.jpeg --format png
+wrong "--format webp" "invalid value 'webp' for --format: wanted png or jpg" "$flis" generate $m a.json -o out/p --format webp
+wrong "--format of another command" 'unknown option --format' "$flis" tokens --format jpg
+wrong "two layouts of one name as JPEGs" "both be painted to 'a.jpg'" "$flis" generate $m a.json sub/a.json -o out/ --format jpg
 
 # ---- Options of other programs, and misspelt ones ---------------------------------------------------------------------
 for pair in ddim_steps:--steps num_inference_steps:--steps H:--size W:--size height:--size width:--size n_samples:--count \
@@ -202,12 +237,13 @@ for pair in ddim_steps:--steps num_inference_steps:--steps H:--size W:--size hei
     wrong "--${pair%%:*}" "^flis generate: unknown option --${pair%%:*}: .*${pair#*:}" "$flis" generate --"${pair%%:*}" 4 a.json -o out/p.png
 done
 wrong "--ddim_steps=4" 'unknown option --ddim_steps: it is --steps N here' "$flis" generate --ddim_steps=4 a.json -o out/p.png
-for pair in stpes:steps step:steps sede:seed Seed:seed no_layout:no-layout neg:negative sampelr:sampler mdoel:model outptu:output \
-    voacb:vocab trace_steps:trace-steps; do
+for pair in stpes:steps step:steps sede:seed Seed:seed no_layuot:no-layout neg:negative sampelr:sampler mdoel:model outptu:output \
+    voacb:vocab trace_stepz:trace-steps; do
     wrong "--${pair%%:*}" "unknown option --${pair%%:*}: did you mean --${pair#*:}?" "$flis" generate --"${pair%%:*}" 4
 done
 wrong "one dash, a letter that is an option" 'unknown option -output: did you mean --output?' "$flis" generate -output x
 wrong "one dash" 'unknown option -steps: did you mean --steps?' "$flis" generate -steps 4
+wrong "the spelling of the authors' scripts" '--no-layout takes no value' "$flis" generate --no_layout=1
 wrong "a value in the same word" 'unknown option -n4: did you mean -n 4?' "$flis" generate -n4 a.json
 wrong "a layout without a command" 'a command is missing: flis generate a.json' "$flis" a.json
 wrong "nothing similar" 'unknown option --frobnicate (see' "$flis" generate --frobnicate
@@ -269,7 +305,7 @@ wrong "again, --scale 1 over a negative prompt" 'no effect with --scale 1' sh -c
 broken "again, over itself" 'p42.png: the output is the input' "$flis" generate -m model.safetensors --again p42.png -o p42.png
 broken "again: no such picture" 'absent.png: cannot be opened' "$flis" $r absent.png
 printf '\377\330\377\340\000\020JFIF\000' >photo.png
-broken "again: a JPEG" 'photo.png: is a JPEG' "$flis" $r photo.png
+broken "again: a JPEG" 'photo.png: is a JPEG picture, which keeps nothing of how it was made, wanted a PNG' "$flis" $r photo.png
 broken "again: a layout" 'a.json: is JSON\|a.json: is a JSON\|wanted a PNG picture' "$flis" $r a.json
 
 # Pictures with texts of any kind. A chunk is its length, type, data and CRC-32, which gzip computes too.

@@ -86,7 +86,7 @@ over() {
             [ "$word" = OUT ] && word=$as
             command="$command '$word'"
         done
-        eval "refuses \"\$2 \$3: $as over $base\" '$input' 'the output is the input\\|pictures are PNG files' $command"
+        eval "refuses \"\$2 \$3: $as over $base\" '$input' 'the output is the input\\|pictures are PNG or JPEG files' $command"
     done
     rm -f link.out hard.out link2.out
 }

@@ -136,9 +136,9 @@ field() {
         "$train" text2image --model t.safetensors --vocab other.txt --latents l.safetensors -o x.safetensors
     ok "no file is left of those" missing x.safetensors.state
     ok "a step" "$train" $layout -o r.safetensors --steps 9 --minutes 0.00001 -q
-    ok "files that are not used are named" prints 'train layout: warning: data/pictures: 1 file is not used, .*: a.jpg$' \
-        sh -c 'train=$1 && shift && : >data/pictures/a.jpg && "$train" "$@"' sh "$train" $layout -o r.safetensors --steps 1 --minutes 0.00001 --resume
-    rm data/pictures/a.jpg r.safetensors
+    ok "files that are not used are named" prints 'train layout: warning: data/pictures: 1 file is not used, .*: a.gif$' \
+        sh -c 'train=$1 && shift && : >data/pictures/a.gif && "$train" "$@"' sh "$train" $layout -o r.safetensors --steps 1 --minutes 0.00001 --resume
+    rm data/pictures/a.gif r.safetensors
     cp $map map.png && echo >>$map && cp data/labels/000000.png other.png && echo >>data/labels/000000.png
     ok "a warning of label maps is one line" prints '000000.png: 1 bytes behind its end are ignored (the first of 2 samples with a warning)$' \
         "$train" $layout -o w.safetensors

@@ -318,7 +318,7 @@ void test_common_lists(void)
     bool folder = true;
     const char *path = test_scratch("list.txt");
     flis_init(&ctx);
-    CHECK(output_write(&ctx, path, lines, sizeof lines - 1) && list_files(&ctx, path, ".png", ".ppm", &a, &folder),
+    CHECK(output_write(&ctx, path, lines, sizeof lines - 1) && list_files(&ctx, path, PICTURE_ENDINGS, &a, &folder),
           "%s", ctx.error);
     CHECK(!folder && a.count == 3 && strcmp(a.name[0], "pictures/one.png") == 0 && strcmp(a.name[1], "two.png") == 0,
           "a list's lines are read wrongly");
@@ -331,6 +331,33 @@ void test_common_lists(void)
     flis_init(&ctx);
     CHECK(!name_partner(&ctx, &a, 0, &b, false, "labels") && strstr(ctx.error, "2 files, wanted 3"), "got '%s'",
           ctx.error);
+    flis_free(&ctx);
+    names_free(&a);
+    names_free(&b);
+}
+
+/* A folder's files by their endings, sorted; hidden ones are left out. */
+void test_common_folder(void)
+{
+    static const char *const files[] = {"pics/d.ppm", "pics/b.jpg", "pics/c.jpeg", "pics/a.png",
+                                        "pics/e.gif", "pics/f.pgm", "pics/.g.jpg"};
+    flis_ctx ctx;
+    names a = {0}, b = {0};
+    char folder[PATH_ROOM];
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) test_scratch(files[i]);
+    snprintf(folder, sizeof folder, "%s", test_scratch("pics"));
+    flis_init(&ctx);
+    CHECK(make_folder(&ctx, folder), "%s", ctx.error);
+    CHECK(list_folder(&ctx, folder, PICTURE_ENDINGS, &a) &&
+              strstr(ctx.error, "no file that ends in .png, .jpg, .jpeg or .ppm"),
+          "an empty folder: '%s'", ctx.error);
+    flis_clear_error(&ctx);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) output_write(&ctx, test_scratch(files[i]), "x", 1);
+    CHECK(list_folder(&ctx, folder, PICTURE_ENDINGS, &a) && a.count == 4, "%s: got %zu pictures", ctx.error, a.count);
+    for (size_t i = 0; i < a.count; i++) CHECK(*base_name(a.name[i]) == "abcd"[i], "picture %zu is %s", i, a.name[i]);
+    CHECK(list_folder(&ctx, folder, LABEL_ENDINGS, &b) && b.count == 2 && strcmp(base_name(b.name[1]), "f.pgm") == 0,
+          "got %zu label maps", b.count);
+    CHECK(!list_folder(&ctx, test_scratch("absent"), LABEL_ENDINGS, &b) && flis_ok(&ctx), "a folder that is absent");
     flis_free(&ctx);
     names_free(&a);
     names_free(&b);

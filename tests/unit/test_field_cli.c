@@ -62,6 +62,34 @@ void test_field_cli_arguments(void)
     CHECK(!option_set(&PROGRAM, &g, "none", "7", wanted, sizeof wanted), "an option that is not there is set");
 }
 
+/* The authors' scripts have '_' where options here have '-'. */
+void test_field_cli_underscores(void)
+{
+    static const option table[] = {
+        {"a-b", 0, OPTION_WHOLE, offsetof(given, whole), "N", "comes first", 1, 9, .commands = 0},
+        {"a_b", 0, OPTION_TEXT, offsetof(given, text), "T", "has the exact name", .commands = 0},
+        {"data-root", 0, OPTION_TEXT, offsetof(given, text), "DIR", "a folder", .commands = 1},
+        {"n", 'n', OPTION_WHOLE, offsetof(given, whole), "N", "a letter", 1, 9, .commands = 0},
+    };
+    static const foreign_option foreign[] = {{"data_root", "n", "it is -n N here"}, {NULL, NULL, NULL}};
+    program p = {
+        .name = "test", .arguments = "", .summary = "", .options = table, .count = 4, .command = 1, .foreign = foreign};
+    static const struct {
+        const char *typed, *text;
+        uint64_t whole;
+    } cases[] = {{"--data-root=x", "x", 5}, {"--data_root=x_y", "x_y", 5}, {"--a-b=7", NULL, 7}, {"--a_b=7", "7", 5}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char typed[24], name[] = "test";
+        char *argv[] = {name, typed, NULL};
+        given g = {NULL, 5};
+        int words;
+        strcpy(typed, cases[i].typed);
+        CHECK(options_read(&p, &g, 2, argv, &words) == -1, "%s is refused", cases[i].typed);
+        CHECK(g.whole == cases[i].whole && (cases[i].text ? g.text && strcmp(g.text, cases[i].text) == 0 : !g.text),
+              "%s: got %llu and %s", cases[i].typed, (unsigned long long)g.whole, g.text ? g.text : "no text");
+    }
+}
+
 /* ---- Texts -------------------------------------------------------------------------------------------------------------- */
 
 void test_field_cli_base64(void)

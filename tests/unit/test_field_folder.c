@@ -97,6 +97,7 @@ static void make_data(void)
         }
     test_scratch("data/labels/1.pgm");
     test_scratch("data/pictures/1.jpg");
+    test_scratch("data/pictures/1.jpeg");
     test_scratch("data/classes.txt");
     test_scratch("data/captions.txt");
     for (int i = 2; i >= 0; i--) test_scratch(folder[i]);
@@ -188,6 +189,31 @@ void test_field_folder(void)
     snprintf(longer + strlen(longer), 20, "\nb\nc\n");
     put("data/captions.txt", longer, strlen(longer));
     refused(TEXT2IMAGE, "data/pictures/0.png", "leave room for 75");
+}
+
+/* A JPEG is a picture like others, and its faults are found before the training. */
+void test_field_folder_jpeg(void)
+{
+    static uint8_t rgb[SIDE * SIDE * 3];
+    const flis_picture picture = {SIDE, SIDE, 3, rgb};
+    size_t length = 0;
+    flis_ctx ctx;
+    flis_init(&ctx);
+    uint8_t *bytes = jpeg_bytes(&ctx, &picture, 75, &length);
+    CHECK(bytes, "%s", ctx.error);
+    for (int cut = 0; bytes && cut < 2; cut++)
+        for (int captions = 0; captions < 2; captions++) {
+            const char *file = captions ? "data/pictures/1.jpeg" : "data/pictures/1.jpg";
+            make_data();
+            remove(test_scratch("data/pictures/1.png"));
+            put(file, (const char *)bytes, cut ? length / 2 : length);
+            const char *error = check_data(captions ? TEXT2IMAGE : LAYOUT, NULL, NULL);
+            CHECK(cut ? strstr(error, file) && strstr(error, "damaged JPEG: it ends early") : !*error, "%s: '%s'", file,
+                  error);
+            remove(test_scratch(file));
+        }
+    free(bytes);
+    flis_free(&ctx);
 }
 
 /* No output is a file of the folder. */

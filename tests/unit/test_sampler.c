@@ -150,6 +150,45 @@ void test_sampler_redraw(void)
     free(few);
 }
 
+/* Picture `index` of a batch of `batch`, with `count` values each, is its part of one call for all; afterwards all of the batch
+   has been drawn. */
+static void check_batch(flis_rng_kind kind, size_t batch, size_t count)
+{
+    enum { MOST = 512 };
+    float all[MOST], part[MOST];
+    double next, after;
+    for (size_t index = 0; index < batch; index++) {
+        flis_rng whole, rng, skipped;
+        flis_rng_seed(&whole, kind, 42);
+        flis_randn(&whole, all, batch * count);
+        flis_rng_seed(&rng, kind, 42);
+        rng.batch = batch;
+        rng.index = index;
+        skipped = rng;
+        flis_randn(&rng, part, count);
+        size_t wrong = 0;
+        for (size_t i = 0; i < count; i++) wrong += memcmp(&part[i], &all[index * count + i], sizeof *part) != 0;
+        CHECK(wrong == 0, "picture %zu of %zu, %zu values: %zu differ", index, batch, count, wrong);
+        for (int calls = 1; calls < 4; calls++) flis_randn(&rng, part, count), flis_randn(&whole, all, batch * count);
+        flis_randn_skip(&skipped, count, 4);
+        flis_randn_f64(&whole, &next, 1);
+        flis_randn_f64(&rng, &after, 1);
+        CHECK(next == after, "picture %zu of %zu, %zu values: the batch is not drawn whole", index, batch, count);
+        flis_randn_f64(&skipped, &after, 1);
+        CHECK(next == after, "%zu x %zu values: skipping four calls is not four calls", batch, count);
+    }
+}
+
+void test_sampler_batch(void)
+{
+    static const size_t COUNT[] = {1, 2, 3, 7, 15, 16, 17, 33, 64, 65};
+    for (size_t i = 0; i < sizeof COUNT / sizeof *COUNT; i++)
+        for (size_t batch = 1; batch <= 7; batch++) {
+            check_batch(FLIS_RNG_CPU, batch, COUNT[i]);
+            check_batch(FLIS_RNG_CUDA, batch, COUNT[i]);
+        }
+}
+
 /* Published values of torch.randn on CUDA. flis claims only 1e-6, because no more values from a GPU were available. */
 void test_sampler_philox(void)
 {

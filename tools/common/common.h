@@ -61,8 +61,9 @@ typedef struct program {
 } program;
 
 /* Reads argv[1..]: options into *options, the other arguments to the front of argv (argv[0..*words - 1]). "--" ends the
-   options; of equal options the last wins. An unknown option is refused with what may have been meant. Returns -1 to continue, else the exit status: 0 after --help or --version, 2
-   after an error message. */
+   options; of equal options the last wins. In a long name '_' and '-' are the same, unless another option has the exact name. An
+   unknown option is refused with what may have been meant. Returns -1 to continue, else the exit status: 0 after --help or
+   --version, 2 after an error message. */
 int options_read(const program *p, void *options, int argc, char **argv, int *words);
 /* Sets one option of the table from a text that is not from a command line. False: invalid; `wanted` says what is valid. */
 bool option_set(const program *p, void *options, const char *name, const char *text, char *wanted, size_t room);
@@ -122,6 +123,8 @@ bool make_folder(flis_ctx *ctx, const char *path); /* makes the folder if it doe
 bool each_entry(const char *path, void (*add)(void *user, const char *name), void *user);
 /* The file that a path's links lead to; false: too long, or a loop of links. */
 bool resolve_links(const char *path, char out[PATH_ROOM]);
+/* The path from the root, through links, of a file whose folder exists; false: it does not, or the system cannot tell. */
+bool absolute_path(const char *path, char out[PATH_ROOM]);
 bool is_separator(char c); /* between the folders of a path */
 /* Also for positions beyond 2 GiB. file_size moves to the end. */
 bool file_seek(FILE *stream, uint64_t position);
@@ -215,6 +218,8 @@ void shortest_number(double x, char out[32]);
 void print_json_string(FILE *stream, const char *string);
 void print_json_number(FILE *stream, double x);    /* shortest; null for NaN and infinities */
 void print_html(FILE *stream, const char *string); /* escaped for text and attributes */
+/* The link from a page to a file, both by their paths: relative to the page's folder, with escapes, for href and src. */
+void print_link(FILE *stream, const char *page, const char *file);
 void print_base64(FILE *stream, const uint8_t *bytes, size_t length);
 void buffer_base64(flis_ctx *ctx, buffer *b, const uint8_t *bytes, size_t length);
 /* The bytes of a text in base64, to be freed. NULL: not such a text, or no memory. */
@@ -252,11 +257,15 @@ typedef struct names {
 void names_free(names *n);
 bool names_add(flis_ctx *ctx, names *n, const char *folder, const char *name,
                size_t length); /* folder NULL: the name alone */
-/* The files of a folder whose names have one of two endings, sorted; false without an error: there is no such
-   folder. */
-bool list_folder(flis_ctx *ctx, const char *path, const char *end, const char *other, names *out);
+/* Lists of endings end with NULL. Pictures: .png, .jpg, .jpeg, .ppm; label maps: .png, .pgm. */
+extern const char *const PICTURE_ENDINGS[], *const LABEL_ENDINGS[];
+bool ends_in_any(const char *name, const char *const *endings);
+/* ".png, .jpg or .ppm", for sentences. Returns text. */
+char *endings_text(const char *const *endings, char text[64]);
+/* The files of a folder whose names have one of the endings, sorted; false without an error: there is no such folder. */
+bool list_folder(flis_ctx *ctx, const char *path, const char *const *endings, names *out);
 /* The same, or the lines of a text file; *folder is true for a folder. */
-bool list_files(flis_ctx *ctx, const char *path, const char *end, const char *other, names *out, bool *folder);
+bool list_files(flis_ctx *ctx, const char *path, const char *const *endings, names *out, bool *folder);
 /* A file's name without folder and ending. */
 void name_stem(const char *path, const char **start, size_t *length);
 /* The partner of file i of `of` in `in`: with the same stem if either list came from a folder, else on the same
@@ -292,7 +301,8 @@ typedef struct dataset {
 bool dataset_open(flis_ctx *ctx, const char *name, dataset *out);
 void dataset_close(dataset *d);
 /* The label map of a picture, by its file's name without ending: below the root in the data set's folders, the authors' choice of
-   the two first (a word in the picture's path), else in the root itself; .png, else .pgm. Errors: no such file. */
+   the two first (a word in the picture's path), else in the root itself; for a list of classes in the root itself, else in coco's
+   folders, else in ade20k's. .png, else .pgm. Errors: no such file. */
 bool dataset_label_path(flis_ctx *ctx, const dataset *d, const char *root, const char *picture, char out[PATH_ROOM]);
 /* The classes that are present in a label map, in the order of their labels, without void: the authors' prompt. No phrases: all
    is void. `where` is used in sentences. *phrase is to be freed with phrases_free, also after an error. Errors: a label that is
@@ -300,6 +310,13 @@ bool dataset_label_path(flis_ctx *ctx, const dataset *d, const char *root, const
 bool dataset_phrases(flis_ctx *ctx, const dataset *d, const char *where, const uint8_t *label, size_t count,
                      flis_phrase **phrase, size_t *phrases);
 void phrases_free(flis_phrase *phrase, size_t count);
+
+/* ---- Label maps in colours (palette.c) ------------------------------------------------------------------------------- */
+
+/* The colour of a label, 0 to 255: a fixed palette whose colours lie far apart. */
+void label_colour(int label, uint8_t rgb[3]);
+/* A whole PNG of a label map in those colours, malloc'ed; void is transparent. */
+uint8_t *label_png(flis_ctx *ctx, const flis_picture *map, const bool is_void[CLASS_LABELS], size_t *length);
 
 /* ---- NumPy's files (npy.c) ------------------------------------------------------------------------------------------- */
 

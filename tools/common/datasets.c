@@ -106,24 +106,38 @@ bool dataset_open(flis_ctx *ctx, const char *name, dataset *out)
     return flis_ok(ctx);
 }
 
+/* Folder i of the two of a data set, the authors' choice first: a word in the picture's path says that it is one of training. */
+static const char *choose_folder(const char *const labels[2], const char *word, const char *picture, int i)
+{
+    const bool training = strstr(picture, word) != NULL;
+    return labels[(i == 0) != training];
+}
+
+/* Folder i, below the root, of those that may hold a picture's label map; "": the root itself; NULL: no more. */
+static const char *label_folder(const dataset *d, const char *picture, int i)
+{
+    enum { KNOWN_FOLDERS = 2 * sizeof KNOWN / sizeof *KNOWN };
+    if (d->word) return i < 2 ? choose_folder(d->labels, d->word, picture, i) : i == 2 ? "" : NULL;
+    if (i == 0) return "";
+    const struct known *like = &KNOWN[(i - 1) / 2];
+    return i <= KNOWN_FOLDERS ? choose_folder(like->labels, like->word, picture, (i - 1) % 2) : NULL;
+}
+
 bool dataset_label_path(flis_ctx *ctx, const dataset *d, const char *root, const char *picture, char out[PATH_ROOM])
 {
     static const char *const ENDINGS[] = {".png", ".pgm"};
-    const char *stem, *folder[3] = {NULL, NULL, ""};
+    const char *stem, *folder;
     size_t length;
     name_stem(picture, &stem, &length);
-    const bool training = d->word && strstr(picture, d->word);
-    folder[0] = d->labels[!training];
-    folder[1] = d->labels[training];
-    for (int i = 0; i < 3; i++)
-        for (int k = 0; folder[i] && k < 2; k++) {
-            const int used = snprintf(out, PATH_ROOM, "%s/%s%s%.*s%s", root, folder[i], *folder[i] ? "/" : "",
-                                      (int)length, stem, ENDINGS[k]);
+    for (int i = 0; (folder = label_folder(d, picture, i)) != NULL; i++)
+        for (int k = 0; k < 2; k++) {
+            const int used = snprintf(out, PATH_ROOM, "%s/%s%s%.*s%s", root, folder, *folder ? "/" : "", (int)length,
+                                      stem, ENDINGS[k]);
             if (used < 0 || used >= PATH_ROOM) return flis_fail(ctx, "%.100s…: the name is too long", picture);
             if (kind_of_file(out) == FILE_REGULAR) return true;
         }
-    snprintf(out, PATH_ROOM, "%s/%s%s%.*s.png", root, folder[0] ? folder[0] : "", folder[0] ? "/" : "", (int)length,
-             stem);
+    folder = label_folder(d, picture, 0);
+    snprintf(out, PATH_ROOM, "%s/%s%s%.*s.png", root, folder, *folder ? "/" : "", (int)length, stem);
     return flis_fail(ctx, "%s: there is no such label map", out);
 }
 

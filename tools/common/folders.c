@@ -32,6 +32,24 @@ bool names_add(flis_ctx *ctx, names *n, const char *folder, const char *name_of,
     return true;
 }
 
+const char *const PICTURE_ENDINGS[] = {".png", ".jpg", ".jpeg", ".ppm", NULL}, *const LABEL_ENDINGS[] = {".png", ".pgm",
+                                                                                                         NULL};
+
+bool ends_in_any(const char *name, const char *const *endings)
+{
+    for (; *endings; endings++)
+        if (ends_in(name, *endings)) return true;
+    return false;
+}
+
+char *endings_text(const char *const *endings, char text[64])
+{
+    *text = 0;
+    for (size_t i = 0; endings[i]; i++)
+        text_append(text, 64, "%s%s", i == 0 ? "" : endings[i + 1] ? ", " : " or ", endings[i]);
+    return text;
+}
+
 static int by_name(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
@@ -40,30 +58,30 @@ static int by_name(const void *a, const void *b)
 /* The argument of add_entry. */
 typedef struct listing {
     flis_ctx *ctx;
-    const char *path, *end, *other;
+    const char *path, *const *endings;
     names *out;
 } listing;
 
 static void add_entry(void *user, const char *name)
 {
     const listing *l = user;
-    if (*name != '.' && (ends_in(name, l->end) || ends_in(name, l->other)))
-        names_add(l->ctx, l->out, l->path, name, strlen(name));
+    if (*name != '.' && ends_in_any(name, l->endings)) names_add(l->ctx, l->out, l->path, name, strlen(name));
 }
 
-bool list_folder(flis_ctx *ctx, const char *path, const char *end, const char *other, names *out)
+bool list_folder(flis_ctx *ctx, const char *path, const char *const *endings, names *out)
 {
-    listing l = {ctx, path, end, other, out};
+    char text[64];
+    listing l = {ctx, path, endings, out};
     if (!each_entry(path, add_entry, &l)) return false;
     if (out->count) qsort(out->name, out->count, sizeof *out->name, by_name);
-    else flis_fail(ctx, "%s: the folder has no file that ends in %s or %s", path, end, other);
+    else flis_fail(ctx, "%s: the folder has no file that ends in %s", path, endings_text(endings, text));
     return true;
 }
 
 /* A folder's files, or the lines of a text file; *folder is true for a folder. */
-bool list_files(flis_ctx *ctx, const char *path, const char *end, const char *other, names *out, bool *folder)
+bool list_files(flis_ctx *ctx, const char *path, const char *const *endings, names *out, bool *folder)
 {
-    *folder = list_folder(ctx, path, end, other, out);
+    *folder = list_folder(ctx, path, endings, out);
     if (*folder || !flis_ok(ctx)) return flis_ok(ctx);
     size_t length;
     char *text = flis_read_file(ctx, path, 64u << 20, &length);

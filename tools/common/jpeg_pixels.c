@@ -61,7 +61,7 @@ static uint32_t times(int c, int16_t x)
 
 /* One pass over eight values, `step` apart: out = the inverse DCT times 2^13, rounded and shifted right. Like the vector code of
    x86-64, which PIL runs there, sums of two inputs are taken modulo 2^16 and results are limited to 16 bits. Damaged files
-   have coefficients that are large enough for that. */
+   have coefficients that are large enough for that. SPEC 16.3. */
 static void inverse_pass(const int16_t *in, int16_t *out, size_t step, int shift)
 {
     const int16_t even = wrap(in[0] + in[4 * step]), odd = wrap(in[0] - in[4 * step]), x1 = in[step], x2 = in[2 * step],
@@ -83,6 +83,7 @@ static void inverse_pass(const int16_t *in, int16_t *out, size_t step, int shift
     }
 }
 
+/* SPEC 16.3 */
 void jpeg_inverse_dct(const int16_t *coefficients, const uint16_t *quant, uint8_t *out, size_t stride)
 {
     int16_t in[64], middle[64];
@@ -130,7 +131,7 @@ static const window BESIDE[6] = {
 };
 
 /* Smoothing is done if it can improve a coefficient: every component has a table without zeros and a DC value, and of some
-   component a coefficient is not known to its last bit. */
+   component a coefficient is not known to its last bit. SPEC 16.4. */
 static bool needs_smoothing(const jpeg_reader *r)
 {
     bool useful = false;
@@ -145,7 +146,7 @@ static bool needs_smoothing(const jpeg_reader *r)
     return useful;
 }
 
-/* round(sum of w dc, times Q[0] / (256 Q[k])), kept below the known bits. */
+/* round(sum of w dc, times Q[0] / (256 Q[k])), kept below the known bits. SPEC 16.4. */
 static int16_t predict(const window w, const int dc[25], const jpeg_component *c, int k, int known)
 {
     const int64_t divisor = (int64_t)c->quant[JPEG_ZIGZAG[k]] * 256;
@@ -157,7 +158,7 @@ static int16_t predict(const window w, const int dc[25], const jpeg_component *c
     return wrap((int32_t)((sum < 0 ? -size : size) & 0xFFFF));
 }
 
-/* Replaces the coefficients of a block that are zero and not known exactly. */
+/* Replaces the coefficients of a block that are zero and not known exactly. SPEC 16.4. */
 static void smooth_block(const int dc[25], const jpeg_component *c, const int *known, int16_t *block)
 {
     bool alone = true;
@@ -171,7 +172,7 @@ static void smooth_block(const int dc[25], const jpeg_component *c, const int *k
 
 /* The rows of blocks above and below row `row` whose DC values smoothing reads, as libjpeg-turbo 2.1 has them: the second row above
    is missing also in the second row of MCUs, unless the row is at least the third of its MCU, and the second row below likewise
-   in the last but one row of MCUs. */
+   in the last but one row of MCUs. SPEC 16.4. */
 static void neighbour_rows(const jpeg_component *c, size_t row, size_t out[5])
 {
     const size_t mcu_rows = c->room_rows / (size_t)c->v, mcu_row = row / (size_t)c->v, rest = c->rows % (size_t)c->v,
@@ -184,7 +185,7 @@ static void neighbour_rows(const jpeg_component *c, size_t row, size_t out[5])
 }
 
 /* The DC values around block `column`. Beyond the left and right edge the nearest one is repeated; libjpeg-turbo 2.1 repeats the
-   first one on the right of two columns. */
+   first one on the right of two columns. SPEC 16.4. */
 static void gather(const jpeg_component *c, const size_t rows[5], size_t column, int dc[25])
 {
     for (size_t y = 0; y < 5; y++)
@@ -195,6 +196,7 @@ static void gather(const jpeg_component *c, const size_t rows[5], size_t column,
         }
 }
 
+/* SPEC 16.4 */
 void jpeg_transform(jpeg_reader *r)
 {
     const bool smooth = needs_smoothing(r);
@@ -225,6 +227,7 @@ void jpeg_transform(jpeg_reader *r)
 /* FANCY: linear interpolation between the centres of samples; the roundings alternate, so that no side is preferred. */
 typedef enum { BOX, FANCY_ACROSS, FANCY_DOWN, FANCY_BOTH } upsampling;
 
+/* SPEC 16.5 */
 static bool choose(jpeg_reader *r, const jpeg_component *c, upsampling *out)
 {
     const bool across = c->h * 2 == r->h_max, down = c->v * 2 == r->v_max, same_h = c->h == r->h_max,
@@ -239,7 +242,8 @@ static bool choose(jpeg_reader *r, const jpeg_component *c, upsampling *out)
     return true;
 }
 
-/* out[2 i], out[2 i + 1] = (3 in[i] + in[i - 1] + 1) / 4, (3 in[i] + in[i + 1] + 2) / 4; the ends are copied. */
+/* out[2 i], out[2 i + 1] = (3 in[i] + in[i - 1] + 1) / 4, (3 in[i] + in[i + 1] + 2) / 4; the ends are copied. SPEC
+   16.5. */
 static void fancy_across(const uint8_t *in, size_t count, uint8_t *out)
 {
     for (size_t i = 0; i < count; i++) {
@@ -248,7 +252,7 @@ static void fancy_across(const uint8_t *in, size_t count, uint8_t *out)
     }
 }
 
-/* Down first: sum[i] = 3 near[i] + far[i], then across. */
+/* Down first: sum[i] = 3 near[i] + far[i], then across. SPEC 16.5. */
 static void fancy_both(const uint8_t *near, const uint8_t *far, size_t count, uint8_t *out)
 {
     for (size_t i = 0; i < count; i++) {
@@ -259,7 +263,8 @@ static void fancy_both(const uint8_t *near, const uint8_t *far, size_t count, ui
     }
 }
 
-/* Row y of the picture: a component's samples at the picture's width. `out` has room for two per sample of the component. */
+/* Row y of the picture: a component's samples at the picture's width. `out` has room for two per sample of the
+   component. SPEC 16.5. */
 static void upsample_row(const jpeg_reader *r, const jpeg_component *c, upsampling how, size_t y, uint8_t *out)
 {
     const size_t stride = c->room_columns * 8, scale_h = (size_t)(r->h_max / c->h), scale_v = (size_t)(r->v_max / c->v),
@@ -279,7 +284,7 @@ static void upsample_row(const jpeg_reader *r, const jpeg_component *c, upsampli
 
 typedef enum { GRAY, RGB, YCC, CMYK, YCCK } colours;
 
-/* JFIF files are YCbCr, Adobe's marker names the transform, and else the component's ids decide. */
+/* JFIF files are YCbCr, Adobe's marker names the transform, and else the component's ids decide. SPEC 16.5. */
 static colours choose_colours(const jpeg_reader *r)
 {
     const jpeg_component *c = r->component;
@@ -291,7 +296,7 @@ static colours choose_colours(const jpeg_reader *r)
 }
 
 /* R = Y + 1.402 Cr, G = Y - 0.34414 Cb - 0.71414 Cr, B = Y + 1.772 Cb in units of 2^-16, each product rounded as in libjpeg's
-   tables. */
+   tables. SPEC 16.5. */
 static void ycc_to_rgb(int y, int cb, int cr, uint8_t out[3])
 {
     enum { R_CR = 91881, B_CB = 116130, G_CR = 46802, G_CB = 22554, HALF = 1 << 15 };
@@ -310,7 +315,7 @@ static int times_255(int a, int b)
 }
 
 /* PIL takes every CMYK file as Adobe's, with inverted values v = 255 - ink: of the inks C, M, Y and K, each colour is
-   (255 - K) - C (255 - K) / 255. */
+   (255 - K) - C (255 - K) / 255. SPEC 16.5. */
 static void cmyk_to_rgb(const uint8_t in[4], uint8_t out[3])
 {
     for (int i = 0; i < 3; i++) out[i] = clip(in[3] - times_255(255 - in[i], in[3]));

@@ -27,6 +27,7 @@ static bool ends_early(jpeg_reader *r)
 
 /* ---- Markers ----------------------------------------------------------------------------------------------------------- */
 
+/* SPEC 16.1 */
 bool jpeg_next_marker(jpeg_reader *r)
 {
     do {
@@ -48,7 +49,8 @@ static bool bad_length(jpeg_reader *r, const char *what)
     return jpeg_damaged(r, "the length of %s is wrong", what);
 }
 
-/* The parameters after a marker: a length of two bytes, which counts itself, then the rest. Lengths below 2 mean none. */
+/* The parameters after a marker: a length of two bytes, which counts itself, then the rest. Lengths below 2 mean none.
+   SPEC 16.1. */
 static bool segment(jpeg_reader *r, const uint8_t **at, size_t *length)
 {
     if (r->end - r->at < 2) return ends_early(r);
@@ -62,7 +64,7 @@ static bool segment(jpeg_reader *r, const uint8_t **at, size_t *length)
            bad_length(r, "a table");
 }
 
-/* T.81 B.2.4.1 */
+/* T.81 B.2.4.1. SPEC 16.1. */
 static bool read_quantisation(jpeg_reader *r, const uint8_t *at, size_t length)
 {
     while (length > 0) {
@@ -78,7 +80,7 @@ static bool read_quantisation(jpeg_reader *r, const uint8_t *at, size_t length)
     return true;
 }
 
-/* T.81 B.2.4.2 */
+/* T.81 B.2.4.2. SPEC 16.1. */
 static bool read_huffman(jpeg_reader *r, const uint8_t *at, size_t length)
 {
     while (length > 16) {
@@ -107,6 +109,7 @@ static bool read_conditioning(jpeg_reader *r, const uint8_t *at, size_t length, 
     return length % 2 == 0 || bad_length(r, "the conditioning of arithmetic coding");
 }
 
+/* SPEC 16.1 */
 static bool read_restart_interval(jpeg_reader *r, const uint8_t *at, size_t length)
 {
     if (length != 2) return bad_length(r, "the restart interval");
@@ -114,12 +117,13 @@ static bool read_restart_interval(jpeg_reader *r, const uint8_t *at, size_t leng
     return true;
 }
 
-/* JFIF and Adobe's marker say what the colours are. PIL refuses short ones before the first scan. */
+/* JFIF and Adobe's marker before the first scan say what the colours are. PIL refuses short ones there. SPEC 16.1. */
 static bool read_application(jpeg_reader *r, const uint8_t *at, size_t length)
 {
     const bool jfif = r->marker == JPEG_APP0 && length >= 4 && memcmp(at, "JFIF", 4) == 0,
                adobe = r->marker == JPEG_APP14 && length >= 5 && memcmp(at, "Adobe", 5) == 0;
-    if ((jfif || adobe) && length < 7 && !r->scans) return bad_length(r, jfif ? "the JFIF marker" : "Adobe's marker");
+    if (r->scans) return true;
+    if ((jfif || adobe) && length < 7) return bad_length(r, jfif ? "the JFIF marker" : "Adobe's marker");
     if (jfif && length >= 14 && !at[4]) r->jfif = true;
     if (adobe && length >= 12) {
         r->adobe = true;
@@ -130,7 +134,7 @@ static bool read_application(jpeg_reader *r, const uint8_t *at, size_t length)
 
 /* ---- The frame ----------------------------------------------------------------------------------------------------------- */
 
-/* What kind of JPEG a start of frame means, if it is not one of those that are read; NULL: it is. */
+/* What kind of JPEG a start of frame means, if it is not one of those that are read; NULL: it is. SPEC 16.6. */
 static const char *refused(int marker, int bits)
 {
     const int kind = marker - JPEG_SOF0;
@@ -140,7 +144,7 @@ static const char *refused(int marker, int bits)
     return bits == 8 ? NULL : bits == 12 ? "has 12 bits per sample" : "does not have 8 bits per sample";
 }
 
-/* T.81 B.2.2 */
+/* T.81 B.2.2. SPEC 16.1. */
 static bool read_frame(jpeg_reader *r, const uint8_t *at, size_t length)
 {
     enum { SIDE = 65500, PIXELS = 1 << 26 }; /* libjpeg's limit, and that of pictures from PNG */
@@ -178,7 +182,8 @@ static size_t divide_up(size_t a, size_t b)
     return (a + b - 1) / b;
 }
 
-/* T.81 A.1.1: a component has ceil(X H / H_max) samples in a row, and with several components the MCUs are filled up. */
+/* T.81 A.1.1: a component has ceil(X H / H_max) samples in a row, and with several components the MCUs are filled up.
+   SPEC 16.1. */
 static bool allocate(jpeg_reader *r)
 {
     const size_t h_max = (size_t)r->h_max, v_max = (size_t)r->v_max, mcu_columns = divide_up(r->width, 8 * h_max),
@@ -202,7 +207,20 @@ static bool allocate(jpeg_reader *r)
 
 /* ---- Scans --------------------------------------------------------------------------------------------------------------- */
 
-/* T.81 B.2.3. Of components with equal ids, libjpeg takes the first whose place in the scan's list is still free. */
+/* Sets component i of the scan. Of components with equal ids, libjpeg takes the first whose place in the scan's list is still free.
+   SPEC 16.1. */
+static bool find_component(jpeg_reader *r, int i, int id)
+{
+    int k = 0;
+    while (k < r->count && (r->component[k].id != id || k < i)) k++;
+    for (int j = 0; j < i && k < r->count; j++)
+        if (r->scan_component[j] == k) k = r->count;
+    if (k == r->count) return jpeg_damaged(r, "a scan of component %d, which the frame does not have once", id);
+    r->scan_component[i] = k;
+    return true;
+}
+
+/* T.81 B.2.3. SPEC 16.1. */
 static bool read_scan_header(jpeg_reader *r, const uint8_t *at, size_t length)
 {
     if (!r->framed) return jpeg_damaged(r, "a scan comes before the frame");
@@ -210,15 +228,10 @@ static bool read_scan_header(jpeg_reader *r, const uint8_t *at, size_t length)
     if (r->scan_count < 1 || r->scan_count > JPEG_COMPONENTS || length != 4 + 2 * (size_t)r->scan_count)
         return bad_length(r, "a scan's header");
     for (int i = 0; i < r->scan_count; i++) {
-        const int id = at[1 + 2 * i], tables = at[2 + 2 * i];
-        int k = 0;
-        while (k < r->count && (r->component[k].id != id || k < i)) k++;
-        for (int j = 0; j < i && k < r->count; j++)
-            if (r->scan_component[j] == k) k = r->count;
-        if (k == r->count) return jpeg_damaged(r, "a scan of component %d, which the frame does not have once", id);
-        r->scan_component[i] = k;
-        r->component[k].dc_index = tables >> 4;
-        r->component[k].ac_index = tables & 15;
+        const int tables = at[2 + 2 * i];
+        if (!find_component(r, i, at[1 + 2 * i])) return false;
+        r->component[r->scan_component[i]].dc_index = tables >> 4;
+        r->component[r->scan_component[i]].ac_index = tables & 15;
     }
     at += 1 + 2 * r->scan_count;
     r->first = at[0];
@@ -229,7 +242,8 @@ static bool read_scan_header(jpeg_reader *r, const uint8_t *at, size_t length)
     return true;
 }
 
-/* Parameters that the file's end cuts short, after the whole picture: libjpeg has seen what is wrong in those that are there. */
+/* Parameters that the file's end cuts short, after the whole picture: libjpeg has seen what is wrong in those that are
+   there. SPEC 16.6. */
 static bool check_cut(jpeg_reader *r, const uint8_t *at, size_t length)
 {
     const size_t left = (size_t)(r->end - at);
@@ -242,7 +256,13 @@ static bool check_cut(jpeg_reader *r, const uint8_t *at, size_t length)
         if (count > 256 || i + 17 + count > length || (i + 17 + count <= left && (at[i] & ~0x10u) >= JPEG_TABLES))
             return bad_length(r, "a Huffman table");
     }
-    if (m == JPEG_SOS && left > 0 && length != 4 + 2 * (size_t)at[0]) return bad_length(r, "a scan's header");
+    if (m == JPEG_SOS && left > 0) {
+        const int count = at[0];
+        if (count < 1 || count > JPEG_COMPONENTS || length != 4 + 2 * (size_t)count)
+            return bad_length(r, "a scan's header");
+        for (int i = 0; i < count && 3 + 2 * (size_t)i <= left; i++)
+            if (!find_component(r, i, at[1 + 2 * i])) return false;
+    }
     if (m == JPEG_DAC && !read_conditioning(r, at, length - length % 2, left)) return false;
     if (m == JPEG_DRI && length != 2) return bad_length(r, "the restart interval");
     if (m >= JPEG_SOF0 && m <= JPEG_SOF15 && m != JPEG_DHT && m != JPEG_DAC && left >= 6)
@@ -250,7 +270,7 @@ static bool check_cut(jpeg_reader *r, const uint8_t *at, size_t length)
     return false;
 }
 
-/* One marker with its parameters. */
+/* One marker with its parameters. SPEC 16.1. */
 static bool read_marker(jpeg_reader *r)
 {
     const uint8_t *at = NULL;
@@ -288,7 +308,7 @@ static bool read_markers(jpeg_reader *r)
 
 /* ---- The file -------------------------------------------------------------------------------------------------------------- */
 
-/* A file without tables is taken to mean the typical ones. */
+/* A file without tables is taken to mean the typical ones. SPEC 16.1. */
 static void default_tables(jpeg_reader *r)
 {
     for (int i = 0; i < 2 && !r->progressive; i++) {
@@ -306,7 +326,7 @@ static bool read_scans(jpeg_reader *r)
 }
 
 /* A scan that is the whole picture. What follows in the piece of the file that PIL has read by then may be missing, but it must
-   not be damaged, and it must not be another scan. */
+   not be damaged, and it must not be another scan. SPEC 16.6. */
 static bool read_scan(jpeg_reader *r)
 {
     if (!jpeg_scan(r)) return false;
@@ -317,7 +337,7 @@ static bool read_scan(jpeg_reader *r)
     return r->ended || jpeg_damaged(r, "a scan follows the whole picture");
 }
 
-/* Up to the first scan. A picture may follow the end of another one that had only tables (T.81 B.5). */
+/* Up to the first scan. A picture may follow the end of another one that had only tables (T.81 B.5). SPEC 16.1. */
 static bool read_header(jpeg_reader *r)
 {
     do {

@@ -31,7 +31,7 @@ static int16_t wrap(uint32_t x)
 
 /* Loads bytes until more than 56 bits are there, or a marker comes: 0xFF 0x00 stands for 0xFF, and 0xFF with another byte is a
    marker, which stays in r->marker. Beyond a marker, zeros are supplied. libjpeg loads as far in advance; this decides whether
-   a file that ends without a marker is complete. */
+   a file that ends without a marker is complete. SPEC 16.6. */
 static void fill(jpeg_reader *r, int needed)
 {
     enum { FULL = 57 };
@@ -55,7 +55,8 @@ static void fill(jpeg_reader *r, int needed)
     }
 }
 
-/* The loading of libjpeg-turbo's fast routine: six bytes at once. 0xFF with anything but 0x00 counts as a marker and gives zeros. */
+/* The loading of libjpeg-turbo's fast routine: six bytes at once. 0xFF with anything but 0x00 counts as a marker and
+   gives zeros. SPEC 16.6. */
 static void fill_fast(jpeg_reader *r)
 {
     for (int i = 0, few = r->left <= 16; few && i < 6; i++) {
@@ -78,7 +79,7 @@ static int receive(jpeg_reader *r, int n)
     return (int)(r->bits >> r->left & ((1u << n) - 1));
 }
 
-/* The value of n bits: the upper half of their range is positive (T.81 figure F.12, EXTEND). */
+/* The value of n bits: the upper half of their range is positive (T.81 figure F.12, EXTEND). SPEC 16.2. */
 static int receive_signed(jpeg_reader *r, int n)
 {
     if (n && r->hasty) fill_fast(r);
@@ -86,7 +87,7 @@ static int receive_signed(jpeg_reader *r, int n)
     return n && x < 1 << (n - 1) ? x - (1 << n) + 1 : x;
 }
 
-/* The symbol of the next code (T.81 figure F.16); 0 if no code fits. */
+/* The symbol of the next code (T.81 figure F.16); 0 if no code fits. SPEC 16.2. */
 static int decode(jpeg_reader *r, const jpeg_decoder *d)
 {
     int length = 1;
@@ -105,7 +106,7 @@ static int decode(jpeg_reader *r, const jpeg_decoder *d)
     return length > 16 ? 0 : d->symbols[code + d->offset[length]];
 }
 
-/* Makes the decoding tables of a Huffman table (T.81 C.2 and F.2.2.3). No code may consist of ones only. */
+/* Makes the decoding tables of a Huffman table (T.81 C.2 and F.2.2.3). No code may consist of ones only. SPEC 16.6. */
 static bool derive(jpeg_reader *r, const jpeg_huffman *h, bool dc, jpeg_decoder *d)
 {
     int32_t code = 0;
@@ -133,7 +134,7 @@ static bool derive(jpeg_reader *r, const jpeg_huffman *h, bool dc, jpeg_decoder 
 
 /* A marker other than the expected restart marker: libjpeg's three ways to go on (jpeg_resync_to_restart). An old restart
    marker or an invalid one is skipped up to the next marker; one of the next two, or any other valid marker, is kept, and the
-   blocks before that marker stay empty; a restart marker further off is dropped. */
+   blocks before that marker stay empty; a restart marker further off is dropped. SPEC 16.6. */
 static bool resynchronise(jpeg_reader *r)
 {
     for (;;) {
@@ -149,6 +150,7 @@ static bool resynchronise(jpeg_reader *r)
     }
 }
 
+/* SPEC 16.6 */
 static bool restart(jpeg_reader *r)
 {
     r->left = 0;
@@ -165,7 +167,7 @@ static bool restart(jpeg_reader *r)
 
 /* ---- Blocks ----------------------------------------------------------------------------------------------------------- */
 
-/* DC = the previous block's DC + a difference, in all but refinement scans. */
+/* DC = the previous block's DC + a difference, in all but refinement scans. SPEC 16.2. */
 static int decode_dc(jpeg_reader *r, const unit *u)
 {
     const int difference = receive_signed(r, decode(r, &r->dc_decoder[u->component->dc_index]));
@@ -173,7 +175,7 @@ static int decode_dc(jpeg_reader *r, const unit *u)
     return *previous = wrap((uint32_t)*previous + (uint32_t)difference);
 }
 
-/* T.81 F.2.2. A run beyond the block writes to the last coefficient. */
+/* T.81 F.2.2. A run beyond the block writes to the last coefficient. SPEC 16.2. */
 static void sequential_block(jpeg_reader *r, const unit *u, int16_t *block)
 {
     block[0] = (int16_t)decode_dc(r, u);
@@ -185,7 +187,8 @@ static void sequential_block(jpeg_reader *r, const unit *u, int16_t *block)
     }
 }
 
-/* T.81 G.1.2.2: the first scan of a band: values shifted left by Al, runs of blocks without further values. */
+/* T.81 G.1.2.2: the first scan of a band: values shifted left by Al, runs of blocks without further values. SPEC 16.2.
+   */
 static void first_ac(jpeg_reader *r, const unit *u, int16_t *block)
 {
     if (r->end_of_band_run) {
@@ -211,7 +214,8 @@ static void correct(jpeg_reader *r, int16_t *x)
     if (receive(r, 1) && !((uint32_t)*x & bit)) *x = wrap(*x >= 0 ? (uint32_t)*x + bit : (uint32_t)*x - bit);
 }
 
-/* T.81 G.1.2.3: a further bit of the coefficients of a band. A run counts the coefficients that are still zero. */
+/* T.81 G.1.2.3: a further bit of the coefficients of a band. A run counts the coefficients that are still zero. SPEC
+   16.2. */
 static void refine_ac(jpeg_reader *r, const unit *u, int16_t *block)
 {
     int k = r->first;
@@ -238,6 +242,7 @@ static void refine_ac(jpeg_reader *r, const unit *u, int16_t *block)
     r->end_of_band_run--;
 }
 
+/* SPEC 16.2 */
 static void decode_block(jpeg_reader *r, const unit *u, int16_t *block)
 {
     if (!r->progressive) sequential_block(r, u, block);
@@ -248,7 +253,8 @@ static void decode_block(jpeg_reader *r, const unit *u, int16_t *block)
 
 /* ---- The scan ----------------------------------------------------------------------------------------------------------- */
 
-/* The MCUs of the scan (T.81 A.2): a scan of one component has its blocks one by one, without those that fill up the MCUs. */
+/* The MCUs of the scan (T.81 A.2): a scan of one component has its blocks one by one, without those that fill up the
+   MCUs. SPEC 16.2. */
 static bool lay_out(jpeg_reader *r, mcu *m)
 {
     *m = (mcu){0, {{NULL, 0, 0, 0, 0, 0}}, 0, 0, 1};
@@ -272,7 +278,7 @@ static bool lay_out(jpeg_reader *r, mcu *m)
     return true;
 }
 
-/* A component's quantisation table is the one that is defined when its first scan starts. */
+/* A component's quantisation table is the one that is defined when its first scan starts. SPEC 16.1. */
 static bool latch(jpeg_reader *r, jpeg_component *c)
 {
     if (c->latched) return true;
@@ -283,7 +289,7 @@ static bool latch(jpeg_reader *r, jpeg_component *c)
     return true;
 }
 
-/* Block smoothing asks which bits of the coefficients are known, and which were before this scan. */
+/* Block smoothing asks which bits of the coefficients are known, and which were before this scan. SPEC 16.4. */
 static void note_known(const jpeg_reader *r, jpeg_component *c)
 {
     const int from = r->first < 1 ? r->first : 1, to = r->last > JPEG_SMOOTHED - 1 ? r->last : JPEG_SMOOTHED - 1;
@@ -291,7 +297,7 @@ static void note_known(const jpeg_reader *r, jpeg_component *c)
     for (int k = r->first; k <= r->last; k++) c->known[k] = r->low;
 }
 
-/* The header of a progressive scan (T.81 G.1.1.1). A sequential scan's is not looked at, as in libjpeg. */
+/* The header of a progressive scan (T.81 G.1.1.1). A sequential scan's is not looked at, as in libjpeg. SPEC 16.6. */
 static bool check_header(jpeg_reader *r)
 {
     const bool band = r->first ? r->first <= r->last && r->last < 64 && r->scan_count == 1 : r->last == 0;
@@ -326,7 +332,7 @@ static bool start_scan(jpeg_reader *r)
    left as they are up to the next restart.
      libjpeg-turbo decodes sequential scans by a fast routine while 512 bytes per block are there. At 0xFF with anything but 0x00,
    this routine goes on with zeros, and then the slow one decodes the MCU again, into blocks that are not cleared: where the
-   data contains 0xFF 0xFF, coefficients of the first attempt stay. */
+   data contains 0xFF 0xFF, coefficients of the first attempt stay. SPEC 16.6. */
 static bool decode_mcu(jpeg_reader *r, const mcu *m, int16_t *const *block)
 {
     if (r->restart_interval && !r->restarts_to_go && !restart(r)) return false;

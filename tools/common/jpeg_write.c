@@ -126,7 +126,7 @@ static void make_coder(const jpeg_huffman *h, coder *c)
 
 /* ---- Samples ----------------------------------------------------------------------------------------------------------- */
 
-/* Y, Cb or Cr in units of 2^-16, rounded as in libjpeg's tables. */
+/* Y, Cb or Cr in units of 2^-16, rounded as in libjpeg's tables. SPEC 16.7. */
 static int ycc(const uint8_t *p, int which)
 {
     static const int32_t FACTOR[3][3] = {{19595, 38470, 7471}, {-11059, -21709, 32768}, {32768, -27439, -5329}};
@@ -140,7 +140,7 @@ static size_t within(size_t i, size_t count)
 }
 
 /* Colours are the means of 2 x 2 pixels; the rounding alternates along the row. Missing pixels repeat the last ones, and below the
-   last row of means that row is repeated. */
+   last row of means that row is repeated. SPEC 16.7. */
 static void fill_plane(const flis_picture *picture, plane *p, int which, bool halved)
 {
     const size_t width = p->columns * 8, w = picture->width, h = picture->height, step = picture->channels;
@@ -168,7 +168,7 @@ static int32_t descale(int32_t x, int n)
 }
 
 /* One pass over eight values, `step` apart, by the factorisation of Loeffler, Ligtenberg and Moschytz (1989) with constants times
-   2^13. The first pass keeps two more bits. */
+   2^13. The first pass keeps two more bits. SPEC 16.7. */
 static void forward_pass(int32_t *d, size_t step, bool first)
 {
     enum { PASS_BITS = 2 };
@@ -192,7 +192,7 @@ static void forward_pass(int32_t *d, size_t step, bool first)
     d[step] = descale(t7 * 12299 + z1 + z4, shift);
 }
 
-/* The quantised coefficients of a block in natural order. The DCT's values are 8 times too large. */
+/* The quantised coefficients of a block in natural order. The DCT's values are 8 times too large. SPEC 16.7. */
 static void transform(const uint8_t *samples, size_t stride, const uint8_t quant[64], int out[64])
 {
     int32_t d[64];
@@ -216,7 +216,7 @@ static void put_value(writer *w, const coder *c, int symbol, int x)
     put_bits(w, (uint32_t)(x < 0 ? x - 1 : x) & ((1u << size) - 1), size);
 }
 
-/* T.81 F.1.2: the DC's difference from the block before, then runs of zeros with the value after them. */
+/* T.81 F.1.2: the DC's difference from the block before, then runs of zeros with the value after them. SPEC 16.7. */
 static void put_block(writer *w, plane *p, int table, const int block[64])
 {
     const coder *ac = &w->ac[table];
@@ -236,7 +236,7 @@ static void put_block(writer *w, plane *p, int table, const int block[64])
     if (run) put_bits(w, ac->code[0], ac->length[0]);
 }
 
-/* The data. In an MCU, blocks beyond the picture have the DC of the block before and nothing else. */
+/* The data. In an MCU, blocks beyond the picture have the DC of the block before and nothing else. SPEC 16.7. */
 static void put_scan(writer *w)
 {
     const size_t side = w->planes == 1 ? 1 : 2, columns = (w->plane[0].columns + side - 1) / side,
@@ -260,7 +260,7 @@ static void put_scan(writer *w)
 
 /* ---- The file ---------------------------------------------------------------------------------------------------------------- */
 
-/* libjpeg's scaling of the typical tables: 5000 / quality percent below 50, else 200 - 2 quality percent. */
+/* libjpeg's scaling of the typical tables: 5000 / quality percent below 50, else 200 - 2 quality percent. SPEC 16.7. */
 static void make_quantisation(writer *w, int quality)
 {
     const int percent = quality < 50 ? 5000 / quality : 200 - quality * 2;
@@ -281,6 +281,7 @@ static void put_huffman(writer *w, int class_and_index, const jpeg_huffman *h)
     put_bytes(w, h->symbols, count);
 }
 
+/* SPEC 16.7 */
 static void put_header(writer *w, const flis_picture *picture)
 {
     static const uint8_t JFIF[14] = {'J', 'F', 'I', 'F', 0, 1, 1, 0, 0, 1, 0, 1, 0, 0}; /* version 1.1, pixels 1 : 1 */
@@ -321,6 +322,7 @@ static bool make_plane(writer *w, const flis_picture *picture, int i)
     return p->samples != NULL;
 }
 
+/* SPEC 16.7 */
 uint8_t *jpeg_bytes(flis_ctx *ctx, const flis_picture *picture, int quality, size_t *length)
 {
     enum { SIDE = 65500 };

@@ -295,6 +295,26 @@ bool resolve_links(const char *path, char out[PATH_ROOM])
 #endif
 }
 
+bool absolute_path(const char *path, char out[PATH_ROOM])
+{
+#if HAVE_POSIX
+    char folder[PATH_ROOM] = ".";
+    const size_t length = folder_length(path);
+    if (length >= PATH_ROOM) return false;
+    if (length) memcpy(folder, path, length), folder[length] = 0;
+    char *real = realpath(folder, NULL);
+    const int used = real ? snprintf(out, PATH_ROOM, "%s%s%s", real, strcmp(real, "/") ? "/" : "", path + length) : 0;
+    free(real);
+    return used > 0 && used < PATH_ROOM;
+#elif defined(_WIN32)
+    return _fullpath(out, path, PATH_ROOM) != NULL;
+#else
+    (void)path;
+    (void)out;
+    return false;
+#endif
+}
+
 bool is_separator(char c)
 {
 #ifdef _WIN32

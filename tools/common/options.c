@@ -75,16 +75,30 @@ static bool takes(const program *p, const option *o)
     return !p->command || !o->commands || (o->commands & p->command);
 }
 
-/* "--name" with its length, or "-x". */
+/* Whether a typed name of that length is an option's. either: '_' and '-' are one character, as the authors' scripts spell their options
+   (--data_root). */
+static bool same_name(const char *name, const char *typed, size_t length, bool either)
+{
+    if (strlen(name) != length) return false;
+    for (size_t i = 0; i < length; i++)
+        if (name[i] != typed[i] &&
+            !(either && (name[i] == '-' || name[i] == '_') && (typed[i] == '-' || typed[i] == '_')))
+            return false;
+    return true;
+}
+
+/* The option of "--name" with its length, or of "-x". An exact name comes before one that differs in '_' and '-'. */
 static const option *find(const program *p, const char *text, size_t length)
 {
+    const option *spelled = NULL;
     for (size_t i = 0; i < p->count; i++) {
         const option *o = &p->options[i];
         if (!takes(p, o)) continue;
-        if (text[1] == '-' && strlen(o->name) == length - 2 && strncmp(o->name, text + 2, length - 2) == 0) return o;
+        if (text[1] == '-' && same_name(o->name, text + 2, length - 2, false)) return o;
+        if (text[1] == '-' && !spelled && same_name(o->name, text + 2, length - 2, true)) spelled = o;
         if (length == 2 && text[1] == o->letter) return o;
     }
-    return NULL;
+    return spelled;
 }
 
 /* Describes the valid values, for messages. */

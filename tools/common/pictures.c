@@ -98,7 +98,7 @@ static bool png_header(flis_ctx *ctx, const char *path, const uint8_t *in, size_
     return true;
 }
 
-/* A row of values as RGB. Gray is repeated, less than 8 bits are scaled to 0..255, alpha is dropped. */
+/* A row of values as RGB. Gray is repeated, less than 8 bits are scaled to 0..255, alpha is dropped. SPEC 16.1. */
 static void png_row(const png_head *h, const uint8_t *in, uint8_t *out)
 {
     const unsigned mask = (1u << h->bits) - 1;
@@ -162,6 +162,7 @@ static bool read_ppm(flis_ctx *ctx, const char *path, const uint8_t *in, size_t 
     return out->pixels != NULL;
 }
 
+/* SPEC 16.1 */
 bool read_picture(flis_ctx *ctx, const char *path, flis_picture *out)
 {
     enum { LIMIT = 1 << 28 };
@@ -202,7 +203,7 @@ static void resize_line(const float *in, size_t count, size_t step, float *out, 
     }
 }
 
-/* Gives pixels in -1..1, [side][side][3]. */
+/* Gives pixels in -1..1, [side][side][3]. SPEC 16.8. */
 bool resize_picture(flis_ctx *ctx, const flis_picture *p, size_t side, flis_real *out)
 {
     const size_t w = p->width, h = p->height;
@@ -227,7 +228,7 @@ typedef struct taps {
     int32_t *k;
 } taps;
 
-/* The cubic in the order of PIL's operations, since a different rounding could change a byte. */
+/* The cubic in the order of PIL's operations, since a different rounding could change a byte. SPEC 16.8. */
 static double pil_cubic(double x)
 {
     const double a = -0.5;
@@ -235,7 +236,7 @@ static double pil_cubic(double x)
     return x < 1 ? ((a + 2) * x - (a + 3)) * x * x + 1 : x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }
 
-/* The coefficients of output value i of out_count. `weights` has room for as many numbers as t->k. */
+/* The coefficients of output value i of out_count. `weights` has room for as many numbers as t->k. SPEC 16.8. */
 static void make_taps(size_t count, size_t out_count, size_t i, double *weights, taps *t)
 {
     const double scale = (double)count / (double)out_count, widen = scale < 1 ? 1 : scale, support = 2 * widen,
@@ -258,6 +259,7 @@ typedef struct pass {
     size_t count, out_count, lines, step, line_in, line_out;
 } pass;
 
+/* SPEC 16.8 */
 static bool resize_pass(flis_ctx *ctx, const uint8_t *in, const pass *p, uint8_t *out)
 {
     const size_t shrink = p->count / p->out_count + 1, room = shrink * 4 + 5;
@@ -287,7 +289,8 @@ static bool resize_start(flis_ctx *ctx, const flis_picture *p, size_t width, siz
     return out->pixels != NULL;
 }
 
-/* PIL 9 (src/libImaging/Resample.c, 8 bits): across, rounded to bytes, then down. A side that does not change is copied. */
+/* PIL 9 (src/libImaging/Resample.c, 8 bits): across, rounded to bytes, then down. A side that does not change is
+   copied. SPEC 16.8. */
 bool resize_bicubic(flis_ctx *ctx, const flis_picture *p, size_t width, size_t height, flis_picture *out)
 {
     const size_t n = p->channels, row = width * n;
@@ -301,7 +304,7 @@ bool resize_bicubic(flis_ctx *ctx, const flis_picture *p, size_t width, size_t h
 }
 
 /* PIL 9 (src/libImaging/Geometry.c): source position 0.5 in / out, plus in / out for each step, added up in double. Rarely, this
-   differs from flis_label_pil's exact rule. */
+   differs from flis_label_pil's exact rule. SPEC 16.8. */
 bool resize_nearest(flis_ctx *ctx, const flis_picture *p, size_t width, size_t height, flis_picture *out)
 {
     const double step_x = (double)p->width / (double)width, step_y = (double)p->height / (double)height;

@@ -105,6 +105,33 @@ void print_html(FILE *stream, const char *string)
         }
 }
 
+/* RFC 3986: letters, digits and -._~ stand for themselves, and slashes separate. */
+static void print_escaped(FILE *stream, const char *path)
+{
+    static const char PLAIN[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
+    for (; *path; path++) {
+        if (is_separator(*path)) putc('/', stream);
+        else if (strchr(PLAIN, *path)) putc(*path, stream);
+        else fprintf(stream, "%%%02X", (unsigned)(unsigned char)*path);
+    }
+}
+
+void print_link(FILE *stream, const char *page, const char *file)
+{
+    char from[PATH_ROOM], to[PATH_ROOM];
+    size_t same = 0; /* length of the folders that both are in */
+    if (!absolute_path(page, from) || !absolute_path(file, to)) {
+        print_escaped(stream, file);
+        return;
+    }
+    for (size_t i = 0; from[i] && from[i] == to[i]; i++)
+        if (is_separator(from[i])) same = i + 1;
+    if (!same) fputs("file:///", stream); /* another drive */
+    for (const char *c = from + same; same && *c; c++)
+        if (is_separator(*c)) fputs("../", stream);
+    print_escaped(stream, to + same);
+}
+
 static const char BASE64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /* Four digits for n bytes, 1 to 3. */

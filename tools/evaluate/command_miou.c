@@ -59,7 +59,8 @@ static bool list_maps(flis_ctx *ctx, const char *path, names *out, bool *folder)
     kinds k = {false, false};
     each_entry(path, note_kind, &k);
     const bool arrays = k.arrays && !k.pictures;
-    return list_files(ctx, path, arrays ? ".npy" : ".png", arrays ? ".npy" : ".pgm", out, folder);
+    static const char *const ARRAYS[] = {".npy", NULL};
+    return list_files(ctx, path, arrays ? ARRAYS : LABEL_ENDINGS, out, folder);
 }
 
 static bool same_size(const flis_picture *a, const flis_picture *b)

@@ -96,7 +96,7 @@ static const option OPTIONS[] = {
     TEXT("tensor", tensor, "NAME", FRECHET,
          "which tensor or array to read; default: a file's only one, or the statistics mu and sigma"),
     TEXT("layouts", layouts, "FILES", ATTRIBUTES, "layouts (JSON)"),
-    TEXT("pictures", pictures, "FILES", SEGMENT | ATTRIBUTES, "8-bit RGB pictures (PNG; segment also PPM)"),
+    TEXT("pictures", pictures, "FILES", SEGMENT | ATTRIBUTES, "8-bit pictures (PNG, JPEG or PPM)"),
     {.name = "output",
      .letter = 'o',
      .kind = OPTION_TEXT,
@@ -230,11 +230,12 @@ static void print_attributes(const run *p, const tally *t, size_t images)
 
 static bool run_attributes(run *p)
 {
+    static const char *const JSON[] = {".json", NULL};
     names layouts = {0, 0, NULL}, pictures = {0, 0, NULL};
     bool folder[2] = {false, false};
     tally t[MEASURES] = {{0, 0}};
-    bool good = list_files(&p->ctx, p->o->layouts, ".json", ".json", &layouts, &folder[0]) &&
-                list_files(&p->ctx, p->o->pictures, ".png", ".png", &pictures, &folder[1]);
+    bool good = list_files(&p->ctx, p->o->layouts, JSON, &layouts, &folder[0]) &&
+                list_files(&p->ctx, p->o->pictures, PICTURE_ENDINGS, &pictures, &folder[1]);
     judges *j = good ? judges_learn(&p->ctx, NULL, NULL) : NULL;
     good = j != NULL;
     for (size_t i = 0; good && i < layouts.count; i++) {
@@ -318,7 +319,7 @@ static bool run_segment(run *p)
     bool is_folder,
         good = (!p->o->features || output_check(&p->ctx, p->o->features)) && binary_check(&p->ctx, p->o->features) &&
                (!p->o->out || folder_check(&p->ctx, p->o->out)) && input_check(&p->ctx, p->o->file[0]) &&
-               list_files(&p->ctx, p->o->pictures, ".png", ".ppm", &files, &is_folder) && check_outputs(p, &files);
+               list_files(&p->ctx, p->o->pictures, PICTURE_ENDINGS, &files, &is_folder) && check_outputs(p, &files);
     flis_unet *segmenter = good ? segmenter_load(&p->ctx, p->o->file[0]) : NULL;
     good = segmenter && (!p->o->out || (make_folder(&p->ctx, p->o->out) && check_outputs(p, &files)));
     const size_t d = good ? segmenter_features(segmenter) : 0;

@@ -57,6 +57,9 @@ static bool take_options(job *j, const char *path, const picture_text *t, settin
         if (!option_set(j->program, s, KEYS[i], value, wanted, sizeof wanted))
             return flis_fail(&j->ctx, "%s: text \"%s\": got '%.80s', wanted %s", path, KEYS[i], value, wanted);
     }
+    const char *of_batch = picture_text_get(t, "of-batch") ? needed(j, path, t, "of-batch") : NULL;
+    if (of_batch && !option_set(j->program, s, "of-batch", of_batch, wanted, sizeof wanted))
+        return flis_fail(&j->ctx, "%s: text \"of-batch\": got '%.80s', wanted %s", path, of_batch, wanted);
     s->variant = picture_text_get(t, "variant") ? needed(j, path, t, "variant") : NULL;
     s->negative = picture_text_get(t, "negative") ? needed(j, path, t, "negative") : NULL;
     return flis_ok(&j->ctx);

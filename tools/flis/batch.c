@@ -5,20 +5,31 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Whether the text after a name's last dot is `ending`, in any case. */
+static bool has_ending(const char *name, const char *ending)
+{
+    const char *dot = strrchr(name, '.');
+    size_t k = 0;
+    while (dot && dot[k + 1] && tolower((unsigned char)dot[k + 1]) == ending[k]) k++;
+    return dot && !dot[k + 1] && !ending[k];
+}
+
 /* Endings of other formats: a file with such a name that holds a PNG would mislead the next program. */
 static bool other_format(const char *name)
 {
-    static const char *const ENDINGS[] = {"jpg", "jpeg", "jpe",  "jfif",        "webp", "bmp", "dib", "gif",
-                                          "tif", "tiff", "avif", "heic",        "heif", "jxl", "jp2", "ppm",
-                                          "pgm", "pnm",  "tga",  "ico",         "svg",  "pdf", "psd", "exr",
-                                          "npy", "txt",  "json", "safetensors", "ckpt"};
-    const char *dot = strrchr(name, '.');
-    for (size_t i = 0; dot && i < sizeof ENDINGS / sizeof *ENDINGS; i++) {
-        size_t k = 0;
-        while (dot[k + 1] && tolower((unsigned char)dot[k + 1]) == ENDINGS[i][k]) k++;
-        if (!dot[k + 1] && !ENDINGS[i][k]) return true;
-    }
+    static const char *const ENDINGS[] = {"jpe",  "jfif", "webp", "bmp", "dib", "gif", "tif",  "tiff",        "avif",
+                                          "heic", "heif", "jxl",  "jp2", "ppm", "pgm", "pnm",  "tga",         "ico",
+                                          "svg",  "pdf",  "psd",  "exr", "npy", "txt", "json", "safetensors", "ckpt"};
+    for (size_t i = 0; i < sizeof ENDINGS / sizeof *ENDINGS; i++)
+        if (has_ending(name, ENDINGS[i])) return true;
     return false;
+}
+
+picture_format format_of_name(const char *name)
+{
+    return has_ending(name, "jpg") || has_ending(name, "jpeg") ? FORMAT_JPEG
+           : has_ending(name, "png")                           ? FORMAT_PNG
+                                                               : FORMAT_BY_NAME;
 }
 
 /* The length of a file's name without its ending; a dot at its start is part of the name. */
@@ -34,6 +45,11 @@ static bool into_folder(const settings *s)
     return is_separator(s->out[strlen(s->out) - 1]) || kind_of_file(s->out) == FILE_FOLDER;
 }
 
+static const char *folder_ending(const settings *s)
+{
+    return s->format == FORMAT_JPEG ? ".jpg" : ".png";
+}
+
 /* "out.png" and 42: "out-42.png"; into a folder: the layout's stem. */
 static char *name_picture(job *j, const batch *b, size_t i)
 {
@@ -46,7 +62,7 @@ static char *name_picture(job *j, const batch *b, size_t i)
                    (int)stem_length(source), source);
     else buffer_put(&j->ctx, &name, "%.*s%.*s", (int)folder_length(out), out, (int)stem, last);
     if (b->seeds > 1) buffer_put(&j->ctx, &name, "-%llu", seed);
-    buffer_put(&j->ctx, &name, "%s", b->folder ? ".png" : last + stem);
+    buffer_put(&j->ctx, &name, "%s", b->folder ? folder_ending(&j->set) : last + stem);
     return name.at;
 }
 
@@ -66,12 +82,18 @@ static size_t same_stem(const batch *b, size_t i)
 static int check_names(const job *j, const batch *b)
 {
     const settings *s = &j->set;
+    const picture_format named = format_of_name(base_name(s->out));
     if (s->count - 1 > UINT64_MAX - s->seed)
         return usage_error(j->program, "--seed %llu and --count %llu: the last seed is beyond 2^64-1",
                            (unsigned long long)s->seed, (unsigned long long)s->count);
     if (!b->folder && other_format(base_name(s->out)))
-        return usage_error(j->program, "invalid value '%s' for --output: pictures are PNG files here; wanted FILE.png",
+        return usage_error(j->program,
+                           "invalid value '%s' for --output: pictures are PNG or JPEG files here; wanted FILE.png or "
+                           "FILE.jpg",
                            s->out);
+    if (!b->folder && named != FORMAT_BY_NAME && named != (picture_format)s->format)
+        return usage_error(j->program, "-o %s and --format %s contradict each other", s->out,
+                           s->format == FORMAT_JPEG ? "jpg" : "png");
     if (b->sources > 1 && !b->folder)
         return usage_error(j->program, "%zu layouts ('%s', '%s'%s) need a folder for their pictures: -o DIR/",
                            b->sources, b->source[0], b->source[1], b->sources > 2 ? ", ..." : "");
@@ -84,9 +106,9 @@ static int check_names(const job *j, const batch *b)
         if (first == i) continue;
         if (strcmp(b->source[i], b->source[first]) == 0)
             return usage_error(j->program, "layout '%s' is given twice", b->source[i]);
-        return usage_error(j->program, "layouts '%s' and '%s' would both be painted to '%.*s.png': rename one",
+        return usage_error(j->program, "layouts '%s' and '%s' would both be painted to '%.*s%s': rename one",
                            b->source[first], b->source[i], (int)stem_length(base_name(b->source[i])),
-                           base_name(b->source[i]));
+                           base_name(b->source[i]), folder_ending(s));
     }
     return 0;
 }
@@ -97,6 +119,8 @@ int batch_plan(job *j, batch *b)
     b->folder = into_folder(&j->set);
     b->seeds = (size_t)j->set.count;
     b->count = b->sources * b->seeds;
+    if (j->set.format == FORMAT_BY_NAME && !b->folder) j->set.format = format_of_name(base_name(j->set.out));
+    if (j->set.format == FORMAT_BY_NAME) j->set.format = FORMAT_PNG;
     const int status = check_names(j, b);
     if (status) return status;
     b->layout = flis_alloc(ctx, b->sources, sizeof *b->layout);

@@ -6,7 +6,7 @@
  *   main.c        the tables of commands and options        job.c         what long commands share
  *   find.c        default model, vocabulary, vectors        tensors.c     lists of tensors on their way to a file
  *   trace.c       traces, digests of traces, facts          batch.c       layouts and seeds: the pictures of a run
- *   record.c      what a PNG keeps of its making            again.c       --again: the way back, with picture_text.c
+ *   record.c      pictures as files                          again.c       --again: the way back, with picture_text.c
  *   foreign.c     other programs' options                   outputs.c     no output over an input
  *   then one file per command
  */
@@ -22,6 +22,9 @@ typedef struct range {
     uint64_t first, last;
 } range;
 
+/* Of pictures that are written. JPEG: quality 75, 4:2:0, PIL's default. */
+typedef enum { FORMAT_BY_NAME = -1, FORMAT_PNG, FORMAT_JPEG } picture_format;
+
 typedef struct settings {
     const char *model, *in, *out, *vocab, *noise, *negative, *again;
     const char *trace, *trace_digest, *trace_match;
@@ -33,9 +36,15 @@ typedef struct settings {
     uint64_t steps, seed, count;  /* count: pictures of a layout, with the seeds from seed on */
     uint64_t threads;             /* 0: as many as there are */
     int sampler, rng;             /* index of the word: plms, ddim; cpu, cuda */
+    int format;                   /* picture_format; of --format, then batch_plan's choice */
     double eta, scale;
     size_t width, height;
     bool no_layout, quiet, no_warnings, diffable;
+    const char *dataset, *data_root, *txt_file, *outdir, *grid; /* of lis */
+    uint64_t shard, shards;                                     /* this one, from 1, of all */
+    bool plms, fixed_code, by_picture;
+    bool of_batch;                             /* the noise is that of a batch: */
+    uint64_t batch, batch_number, batch_index; /* its size, which batch of the run, which picture of the batch */
 } settings;
 
 /* ---- Lists of tensors (tensors.c) ----------------------------------------------------------------------------------- */
@@ -95,6 +104,7 @@ typedef struct job {
     int argc;       /* the command line as it was */
     char **argv;
     flis_options options; /* the settings as the library takes them (job_begin) */
+    flis_rng random;      /* that options.random points to, with noise of a batch */
     progress progress;
     char model_path[PATH_ROOM], vocab_path[PATH_ROOM]; /* as found */
     tensor_list outputs, traced;                       /* of stage; for --trace */
@@ -117,6 +127,12 @@ int job_status(const job *j);
 void job_progress(void *user, const char *what, size_t done, size_t total);
 /* One line on stderr: "flis COMMAND: KIND: sentence"; nothing with --quiet. */
 void job_note(job *j, const char *kind, const char *format, ...);
+/* The generator of picture `index` of batch `wanted` (from 0), with --seed and --batch-size. *at is the generator before batch
+   *number; zero to begin with, and kept from picture to picture, because skipping takes time. (lis_noise.c) */
+bool job_batch_noise(job *j, flis_rng *at, uint64_t *number, uint64_t wanted, size_t index, flis_rng *out);
+/* --fixed-code: what all batches start from, for the picture at that place in its batch, as j->options' noise. *code: memory
+   that is kept for it, NULL to begin with; free() it. (lis_noise.c) */
+bool job_fixed_code(job *j, size_t index, flis_real **code);
 /* "seed N" on stderr; nothing with --quiet. */
 void job_print_seed(job *j);
 /* Refuses, before anything is loaded, what the sampler would refuse later; counts the steps. */
@@ -187,12 +203,19 @@ void batch_end(job *j, batch *b);
    known. */
 bool job_check_outputs(job *j, const batch *b);
 
-/* ---- What pictures keep (record.c, picture_text.c, again.c) --------------------------------------------------------------- */
+/* ---- Pictures and what they keep (record.c, picture_text.c, again.c) ------------------------------------------------------ */
 
 /* j->with.model_sha256, vae_sha256 and configuration; j->model_bytes. */
 bool model_digest(job *j);
 /* All of j->with but the layout's name. */
 bool find_digests(job *j);
+/* The format that a name's ending says; FORMAT_BY_NAME: none of the two (batch.c). */
+picture_format format_of_name(const char *name);
+enum { JPEG_QUALITY = 75 }; /* PIL's default, with which the authors' programs write */
+/* The bytes of a PNG with all that makes it again; free() them. */
+uint8_t *picture_bytes(job *j, const flis_picture *picture, const flis_layout *layout, size_t *length);
+/* The pixels as a JPEG, which keeps no texts. */
+bool write_jpeg(flis_ctx *ctx, const flis_picture *picture, const char *out);
 /* The PNG with all that makes it again. */
 bool write_picture(job *j, const flis_picture *picture, const flis_layout *layout, const char *out);
 /* [["phrase", id], …] */
@@ -254,6 +277,7 @@ void free_rca(rca_input *r);
 /* ---- Commands ----------------------------------------------------------------------------------------------------------- */
 
 int run_generate(job *j);
+int run_lis(job *j);
 int run_stage(job *j);
 int run_precision(job *j);
 int run_tokens(job *j);

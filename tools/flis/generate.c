@@ -55,6 +55,10 @@ static int check_together(const job *j)
     const settings *s = &j->set;
     if (s->negative && *s->negative && s->scale == 1)
         return usage_error(j->program, "--negative has no effect with --scale 1, which has no unconditional pass");
+    if (s->of_batch && s->count > 1)
+        return usage_error(j->program, "--of-batch determines one picture's noise, got --count %llu",
+                           (unsigned long long)s->count);
+    if (s->of_batch && s->noise) return usage_error(j->program, "--of-batch and --noise exclude each other");
     return 0;
 }
 
@@ -114,6 +118,22 @@ static unsigned parts_to_keep(const job *j, const batch *b)
     return b->count > 1 && weights + activations < memory_available() ? FLIS_PARTS_PAINT : FLIS_PARTS_NONE;
 }
 
+static bool write_file(job *j, const flis_picture *picture, const flis_layout *layout, const char *out)
+{
+    return j->set.format == FORMAT_JPEG ? write_jpeg(&j->ctx, picture, out) : write_picture(j, picture, layout, out);
+}
+
+/* --of-batch: noise as `flis lis` draws it. */
+static bool set_batch_noise(job *j, flis_real **code)
+{
+    flis_rng at = {.batch = 0};
+    uint64_t number = 0;
+    if (!j->set.of_batch) return true;
+    j->options.random = &j->random;
+    return job_batch_noise(j, &at, &number, j->set.batch_number, (size_t)j->set.batch_index, &j->random) &&
+           (!j->set.fixed_code || job_fixed_code(j, (size_t)j->set.batch_index, code));
+}
+
 /* One picture, to its file. */
 static bool paint(job *j, batch *b, const flis_model *model, const flis_vocab *vocab)
 {
@@ -127,7 +147,7 @@ static bool paint(job *j, batch *b, const flis_model *model, const flis_vocab *v
     job_print_seed(j);
     flis_model_generate(&j->ctx, model, vocab, layout, &j->options, &picture);
     progress_end(&j->progress);
-    if (trace_end(j) && !write_picture(j, &picture, layout, b->out[i])) trace_remove(j); /* all or nothing */
+    if (trace_end(j) && !write_file(j, &picture, layout, b->out[i])) trace_remove(j); /* all or nothing */
     free(picture.pixels);
     return flis_ok(&j->ctx);
 }
@@ -135,8 +155,10 @@ static bool paint(job *j, batch *b, const flis_model *model, const flis_vocab *v
 static void paint_all(job *j, batch *b, const flis_vocab *vocab)
 {
     flis_model *model = load_model(j, parts_to_keep(j, b));
-    b->painting = model != NULL;
-    while (model && b->finished < b->count && paint(j, b, model, vocab)) b->finished++;
+    flis_real *code = NULL;
+    b->painting = model != NULL && set_batch_noise(j, &code);
+    while (b->painting && b->finished < b->count && paint(j, b, model, vocab)) b->finished++;
+    free(code);
     flis_model_free(&model);
 }
 

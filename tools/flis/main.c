@@ -19,14 +19,20 @@ enum {
     LAYOUT = 32,
     DIGEST = 64,
     CONFORMANCE = 128,
-    SAMPLING = GENERATE | STAGE
+    LIS = 256,
+    PAINTING = GENERATE | LIS,
+    SAMPLING = PAINTING | STAGE
 };
 
 static const char *const SAMPLERS[] = {"plms", "ddim", NULL};
 static const char *const GENERATORS[] = {"cpu", "cuda", NULL};
+static const char *const FORMATS[] = {"png", "jpg", NULL};
 
 /* The library's limit. */
 enum { LARGEST_SIDE = 8192 };
+
+/* Of `flis lis`: far above what a graphics card holds. */
+enum { LARGEST_BATCH = 65536 };
 
 /* "512" or "640x448". */
 static bool parse_size(void *options, const char *text)
@@ -66,6 +72,40 @@ static bool parse_ranges(void *options, const char *text)
     }
 }
 
+/* "2/8": shard 2 of 8. */
+static bool parse_shard(void *options, const char *text)
+{
+    settings *s = options;
+    char first[24];
+    const size_t length = strcspn(text, "/");
+    if (length >= sizeof first || !text[length]) return false;
+    memcpy(first, text, length);
+    first[length] = 0;
+    return parse_whole(first, &s->shard) && parse_whole(text + length + 1, &s->shards) && s->shard > 0 &&
+           s->shard <= s->shards && s->shards <= 1000000;
+}
+
+/* "8,588,7": picture 7 of batch 588, of batches of 8; with ",fixed" of a run with a fixed code. */
+static bool parse_of_batch(void *options, const char *text)
+{
+    settings *s = options;
+    uint64_t number[3];
+    size_t count = 0;
+    char numbers[80];
+    const char *fixed = strstr(text, ",fixed");
+    const size_t length = fixed ? (size_t)(fixed - text) : strlen(text);
+    if (length >= sizeof numbers || (fixed && fixed[6])) return false;
+    memcpy(numbers, text, length);
+    numbers[length] = 0;
+    if (!parse_list(numbers, 0, (uint64_t)1 << 40, number, 3, &count) || count != 3) return false;
+    s->of_batch = true;
+    s->fixed_code = fixed != NULL;
+    s->batch = number[0];
+    s->batch_number = number[1];
+    s->batch_index = number[2];
+    return s->batch >= 1 && s->batch <= LARGEST_BATCH && s->batch_index < s->batch;
+}
+
 /* Any text, the empty one too. */
 static bool parse_negative(void *options, const char *text)
 {
@@ -89,9 +129,30 @@ static const option OPTIONS[] = {
      .commands = SAMPLING | INFO},
     {"json", 'j', OPTION_ARGUMENT, 0, "FILE",
      "the phrases, and the layout that they act in; several may be given, also without -j", .commands = GENERATE},
+    {"dataset", 0, OPTION_TEXT, FIELD(dataset), "NAME",
+     "coco, ade20k, or a file with lines of label, tab, name (0 and 255 are void where it does not name them); default "
+     "coco",
+     .commands = LIS},
+    {"data-root", 0, OPTION_TEXT, FIELD(data_root), "DIR",
+     "the folder with stuffthingmaps_trainval2017/val2017 or annotations/validation, or a folder of label maps",
+     .commands = LIS},
+    {"txt-file", 0, OPTION_TEXT, FIELD(txt_file), "FILE",
+     "a picture's path on each line, of which the name counts; default: all label maps of the folder", .commands = LIS},
+    {"outdir", 'o', OPTION_TEXT, FIELD(outdir), "DIR", "where NAME.jpg and the manifest go; made if it is not there",
+     .commands = LIS},
+    {"shard", 0, OPTION_CALL, 0, "I/N", "paint pictures I, I + N, I + 2 N, ... of the list; default 1/1",
+     .parse = parse_shard, .wanted = "I/N, with I from 1 to N", .commands = LIS},
+    {"format", 0, OPTION_WORD, FIELD(format), "NAME", "png or jpg (quality 75, as the authors' program); default jpg",
+     .words = FORMATS, .commands = LIS},
+    {"grid", 0, OPTION_TEXT, FIELD(grid), "FILE", "write an HTML page with the layouts beside their pictures",
+     .commands = LIS},
     {"input", 'i', OPTION_TEXT, FIELD(in), "FILE", "safetensors with the stage's inputs", .commands = STAGE},
     {"output", 'o', OPTION_TEXT, FIELD(out), "FILE",
-     "the PNG to write, or a folder (DIR/): pictures are named as their layouts", .commands = GENERATE},
+     "the PNG or JPEG (.jpg, .jpeg) to write, or a folder (DIR/): pictures are named as their layouts",
+     .commands = GENERATE},
+    {"format", 0, OPTION_WORD, FIELD(format), "KIND",
+     "png or jpg (PIL's default: quality 75, 4:2:0); default: by the ending of -o, else png", .words = FORMATS,
+     .commands = GENERATE},
     {"count", 'n', OPTION_WHOLE, FIELD(count), "N",
      "pictures of each layout, with the seeds S, S+1, ..., named out-S.png, ...; default 1", 1, 100000,
      .commands = GENERATE},
@@ -100,21 +161,36 @@ static const option OPTIONS[] = {
      "bpe_simple_vocab_16e6.txt[.gz], merges.txt, tokenizer.json, or a folder with one; default: the model's "
      "tokenizer/, or "
      "beside the model",
-     .commands = GENERATE | TOKENS | LAYOUT},
+     .commands = PAINTING | TOKENS | LAYOUT},
     {"vocab", 0, OPTION_TEXT, FIELD(vocab), "FILE",
      "the same kind of file as in `flis tokens`; default: 1000 built-in tokens", .commands = DIGEST},
     {"steps", 0, OPTION_WHOLE, FIELD(steps), "N", "sampler steps; default 50", 1, FLIS_TIMESTEPS, .commands = SAMPLING},
+    {"ddim-steps", 0, OPTION_WHOLE, FIELD(steps), "N", "the authors' name of --steps", 1, FLIS_TIMESTEPS,
+     .commands = LIS},
     {"sampler", 0, OPTION_WORD, FIELD(sampler), "NAME", "plms or ddim; default plms", .words = SAMPLERS,
-     .commands = SAMPLING},
+     .commands = GENERATE | STAGE},
+    {"sampler", 0, OPTION_WORD, FIELD(sampler), "NAME", "plms or ddim; default ddim", .words = SAMPLERS,
+     .commands = LIS},
+    {"plms", 0, OPTION_FLAG, FIELD(plms), NULL, "the authors' name of --sampler plms", .commands = LIS},
     {"eta", 0, OPTION_NUMBER, FIELD(eta), "X", "noise that DDIM adds, 0 to 1; default 0", 0, 1, .commands = SAMPLING},
+    {"ddim-eta", 0, OPTION_NUMBER, FIELD(eta), "X", "the authors' name of --eta", 0, 1, .commands = LIS},
     {"scale", 0, OPTION_NUMBER, FIELD(scale), "X", "guidance scale; 1: no guidance; default 2", -1000, 1000,
      .commands = SAMPLING},
     {"seed", 0, OPTION_WHOLE, FIELD(seed), "N", "of the noise, 0 to 2^64-1; default 42",
      .commands = SAMPLING | PRECISION},
     {"rng", 0, OPTION_WORD, FIELD(rng), "KIND", "PyTorch's generator: cpu or cuda; default cpu", .words = GENERATORS,
      .commands = SAMPLING},
+    {"batch-size", 0, OPTION_WHOLE, FIELD(batch), "N",
+     "noise is drawn for N pictures at once, as the authors' program does: it determines the pictures; default 8", 1,
+     LARGEST_BATCH, .commands = LIS},
+    {"fixed-code", 0, OPTION_FLAG, FIELD(fixed_code), NULL, "all batches start from the same noise", .commands = LIS},
+    {"noise-by-picture", 0, OPTION_FLAG, FIELD(by_picture), NULL,
+     "each picture's noise is its own: picture I of the list (from 0) has seed S + I", .commands = LIS},
+    {"of-batch", 0, OPTION_CALL, 0, "N,B,I",
+     "with the noise that flis lis --batch-size N draws for picture I of batch B (from 0)", .parse = parse_of_batch,
+     .wanted = "three numbers N,B,I, with I from 0 to N - 1", .commands = GENERATE},
     {"size", 0, OPTION_CALL, 0, "WxH", "of the picture, multiples of 64, or one number; default 512", SIZE_OPTION,
-     .commands = GENERATE | LAYOUT},
+     .commands = PAINTING | LAYOUT},
     {"size", 0, OPTION_CALL, 0, "WxH", "of the picture, multiples of 64, or one number; default 128", SIZE_OPTION,
      .commands = PRECISION},
     {"truth", 0, OPTION_TEXT, FIELD(truth), "FILE", "compare with this: what flis64 precision --trace wrote",
@@ -123,7 +199,9 @@ static const option OPTIONS[] = {
     {"negative", 0, OPTION_CALL, 0, "TEXT", "what guidance leads away from, at most 75 tokens; default: \"\"",
      .parse = parse_negative, .wanted = "a text", .commands = GENERATE},
     {"again", 0, OPTION_TEXT, FIELD(again), "FILE",
-     "paint this PNG of generate again; options given beside it replace its own", .commands = GENERATE},
+     "paint this PNG of generate again (a JPEG keeps nothing of how it was made); options given beside it replace its "
+     "own",
+     .commands = GENERATE},
     {"no-layout", 0, OPTION_FLAG, FIELD(no_layout), NULL, "plain Stable Diffusion: the phrases act everywhere",
      .commands = GENERATE},
     {"noise", 0, OPTION_TEXT, FIELD(noise), "FILE", "safetensors with x_T [1,4,h,w]; default: drawn from the seed",
@@ -131,15 +209,15 @@ static const option OPTIONS[] = {
     {"threads", 0, OPTION_WHOLE, FIELD(threads), "N", "no bit of the result depends on it; default: all cores", 1, 4096,
      .commands = SAMPLING | PRECISION | DIGEST},
     {"trace", 0, OPTION_TEXT, FIELD(trace), "FILE", "write intermediates to this safetensors file",
-     .commands = SAMPLING},
+     .commands = GENERATE | STAGE},
     {"trace", 0, OPTION_TEXT, FIELD(trace), "FILE", "write the reference and its inputs to this safetensors file",
      .commands = PRECISION},
     {"trace-match", 0, OPTION_TEXT, FIELD(trace_match), "GLOB",
-     "only intermediates whose whole name matches (* ? [a-z])", .commands = SAMPLING},
+     "only intermediates whose whole name matches (* ? [a-z])", .commands = GENERATE | STAGE},
     {"trace-steps", 0, OPTION_CALL, 0, "LIST", "only those sampler steps, from 0: 0,49 or 0-3", .parse = parse_ranges,
-     .wanted = "steps and ranges of steps like 0,10-12,49", .commands = SAMPLING},
+     .wanted = "steps and ranges of steps like 0,10-12,49", .commands = GENERATE | STAGE},
     {"trace-digest", 0, OPTION_TEXT, FIELD(trace_digest), "FILE",
-     "write the digest and statistics of every intermediate to this JSON file", .commands = SAMPLING},
+     "write the digest and statistics of every intermediate to this JSON file", .commands = GENERATE | STAGE},
     {"manifest", 0, OPTION_TEXT, FIELD(manifest), "DIR",
      "the folder of manifest.json and its files; default: tests/golden", .commands = CONFORMANCE},
     {"match", 0, OPTION_TEXT, FIELD(match), "GLOB", "only vectors whose whole id matches (* ? [a-z]); default: all",
@@ -164,15 +242,33 @@ static const char GENERATE_DETAILS[] =
     "The seed is printed on stderr and stored in the PNG, with everything else that reproduces the picture: options, "
     "phrases, label map, and the SHA-256 of model, vocabulary and noise (15 s for 4 GB). --again paints such a PNG "
     "again, "
-    "to the bit, and refuses other files. Ctrl-C stops between two operations and leaves no partial file; finished "
+    "to the bit, and refuses other files. A JPEG keeps none of this, so --again needs a PNG. Ctrl-C stops between two "
+    "operations and leaves no partial file; finished "
     "pictures of several stay.\n\nWith --count N, -o out.png writes out-42.png, out-43.png, ...; into a folder, -o "
     "DIR/ "
-    "writes DIR/LAYOUT.png, or DIR/LAYOUT-42.png, ... A folder that does not exist is made. All layouts are read "
+    "writes DIR/LAYOUT.png, or DIR/LAYOUT-42.png, ... (with --format jpg: .jpg). A folder that does not exist is made. "
+    "All layouts are read "
     "before the "
     "first picture, and the model is loaded once if memory allows.\n\nTraced tensors have the names of the authors' "
     "modules, after the step and the pass, and are in PyTorch's order. They are kept in memory until the end; without "
     "--trace-match that is all of them, except attention scores and weights of more than 2^24 values. Traces and "
     "digests also hold what reproduces the run.";
+
+static const char LIS_DETAILS[] =
+    "The prompt of a layout is the names of its classes, in the order of their labels, without void. The model is "
+    "loaded "
+    "once, and a prompt is encoded once.\n\nNoise: one generator draws for whole batches, as the authors' program "
+    "does, "
+    "so picture 4711 of a run is the same whichever shard paints it. --size changes the size of label maps too. The "
+    "authors' spellings are taken (--data_root, --ddim_steps, ...).\n\nStopped at any moment, even by kill -9, and "
+    "started again with the same command, the run goes on: pictures appear whole, and those that are there with the "
+    "digest of the manifest are kept. DIR/manifest.tsv (of a shard: manifest-I-of-N.tsv) has picture, prompt, seed, "
+    "shard, "
+    "SHA-256 and seconds. A folder with pictures of another run is refused. A layout that cannot be painted is named "
+    "at "
+    "the end, and the exit status is then 1.\n\nOn several machines, each with --shard I/N and its own copy of the "
+    "data "
+    "or a shared folder; with GNU parallel: seq 8 | parallel -j 2 flis lis ... --threads 1 --shard {}/8";
 
 static const char STAGE_DETAILS[] =
     "  clip    ids I32 [n,77]                                     -> last_hidden_state [n,77,d]\n"
@@ -235,6 +331,8 @@ static const command COMMANDS[] = {
             "[-m MODEL] -j LAYOUT.json -o OUT.png [options]\n[-m MODEL] LAYOUT.json... -o DIR/ [options]\n"
             "[-m MODEL] --again PICTURE.png -o OUT.png [options]",
             "A layout and its phrases in, a picture out."),
+    COMMAND("lis", NULL, LIS, run_lis, "[-m MODEL] --dataset NAME --data-root DIR [--txt-file FILE] --outdir DIR",
+            "The layouts of a data set, by the thousand: a picture of each, of its classes."),
     COMMAND("stage", NULL, STAGE, run_stage, "NAME [-m MODEL] -i IN.safetensors -o OUT.safetensors [options]",
             "One stage of the pipeline on given tensors, in PyTorch's order, batch first."),
     COMMAND(
@@ -313,6 +411,14 @@ static settings default_settings(const command *which)
     s.steps = (uint64_t)o.sampling.steps;
     s.seed = o.seed;
     s.count = 1;
+    s.format = FORMAT_BY_NAME;
+    s.dataset = "coco";
+    s.shard = s.shards = 1;
+    s.batch = 8;
+    if (which->program.command == LIS) {
+        s.format = FORMAT_JPEG;
+        s.sampler = 1;
+    }
     s.eta = o.sampling.eta;
     s.scale = o.sampling.scale;
     s.width = s.height = which->program.command == PRECISION ? 128 : o.width;
@@ -352,8 +458,9 @@ static int run_command(const command *which, int argc, char **argv)
 int main(int argc, char **argv)
 {
     if (argc < 2)
-        return usage_error(&FLIS, "a command is missing: generate, stage, precision, tokens, info, layout, digest or "
-                                  "conformance");
+        return usage_error(&FLIS,
+                           "a command is missing: generate, lis, stage, precision, tokens, info, layout, digest or "
+                           "conformance");
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
         return run_help(argc, argv);
     int words;

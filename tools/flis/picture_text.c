@@ -118,8 +118,10 @@ bool picture_text_read(flis_ctx *ctx, const char *path, picture_text *out)
     memset(out, 0, sizeof *out);
     uint8_t *in = (uint8_t *)flis_read_file(ctx, path, LARGEST_PICTURE, &length);
     if (in && (length < 8 || memcmp(in, "\x89PNG\r\n\x1a\n", 8) != 0)) {
-        const char *kind = flis_kind_text(flis_kind_of(in, length));
-        flis_fail(ctx, "%s: is %s, wanted a PNG picture of flis generate", path, kind ? kind : "another kind of file");
+        const flis_kind is = flis_kind_of(in, length);
+        const char *kind = flis_kind_text(is);
+        flis_fail(ctx, "%s: is %s%s, wanted a PNG picture of flis generate", path, kind ? kind : "another kind of file",
+                  is == FLIS_KIND_JPEG ? ", which keeps nothing of how it was made" : "");
     }
     out->at = in && flis_ok(ctx) ? flis_alloc(ctx, 2 * MOST_TEXTS, sizeof *out->at) : NULL;
     if (out->at) take_chunks(ctx, path, in, length, out);

@@ -1,4 +1,6 @@
-/* record.c - what a picture keeps of how it was made: everything that makes it again, as texts in the PNG. SPEC 9.2. */
+/* record.c - pictures as files. A PNG keeps how it was made: everything that makes it again, as texts (SPEC 9.2). A JPEG keeps only
+ * pixels (SPEC 16.7).
+ */
 #include "tools/flis/command.h"
 
 #include <stdlib.h>
@@ -119,15 +121,22 @@ static void keep_text(png_text *t, const char *key, const char *value)
     t->at[t->count++] = value;
 }
 
+/* The value of --of-batch. */
+static void put_batch(const settings *s, char *out, size_t room)
+{
+    snprintf(out, room, "%llu,%llu,%llu%s", (unsigned long long)s->batch, (unsigned long long)s->batch_number,
+             (unsigned long long)s->batch_index, s->fixed_code ? ",fixed" : "");
+}
+
 /* Files are named without folders, and there are no dates: the bytes must not depend on where and when the picture was made.
    SPEC 9.2. */
-bool write_picture(job *j, const flis_picture *picture, const flis_layout *layout, const char *out)
+uint8_t *picture_bytes(job *j, const flis_picture *picture, const flis_layout *layout, size_t *length)
 {
     const flis_options *o = &j->options;
     const made_with *w = &j->with;
     const bool has_map = !o->no_layout && layout->label.width;
     png_text text = {{NULL}, 0};
-    char seed[24], steps[24], eta[32], scale[32], size[48], edition[24];
+    char seed[24], steps[24], eta[32], scale[32], size[48], edition[24], of_batch[80];
     char *prompt = prompt_text(&j->ctx, layout);
     buffer phrases = {NULL, 0, 0}, map = {NULL, 0, 0};
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)o->seed);
@@ -153,6 +162,10 @@ bool write_picture(job *j, const flis_picture *picture, const flis_layout *layou
     keep_text(&text, "layout", has_map ? w->layout : "none");
     if (w->noise) keep_text(&text, "noise", w->noise);
     if (o->negative && *o->negative) keep_text(&text, "negative", o->negative);
+    if (j->set.of_batch) {
+        put_batch(&j->set, of_batch, sizeof of_batch);
+        keep_text(&text, "of-batch", of_batch);
+    }
     keep_text(&text, "edition", edition);
     keep_text(&text, "flis.real", flis_dtype_name(real_type()));
     keep_text(&text, "phrases", phrases.at);
@@ -163,12 +176,28 @@ bool write_picture(job *j, const flis_picture *picture, const flis_layout *layou
     keep_text(&text, "vocab.sha256", w->vocab_sha256);
     if (w->noise) keep_text(&text, "noise.sha256", w->noise_sha256);
     if (has_map) keep_text(&text, "layout.map", map.at);
-    size_t length = 0;
-    uint8_t *bytes = flis_ok(&j->ctx) ? flis_png_bytes(&j->ctx, picture, text.at, &length) : NULL;
-    if (bytes) output_write(&j->ctx, out, bytes, length);
-    free(bytes);
+    uint8_t *bytes = flis_ok(&j->ctx) ? flis_png_bytes(&j->ctx, picture, text.at, length) : NULL;
     free(prompt);
     free(phrases.at);
     free(map.at);
+    return bytes;
+}
+
+bool write_picture(job *j, const flis_picture *picture, const flis_layout *layout, const char *out)
+{
+    size_t length = 0;
+    uint8_t *bytes = picture_bytes(j, picture, layout, &length);
+    if (bytes) output_write(&j->ctx, out, bytes, length);
+    free(bytes);
     return flis_ok(&j->ctx);
+}
+
+/* SPEC 16.7 */
+bool write_jpeg(flis_ctx *ctx, const flis_picture *picture, const char *out)
+{
+    size_t length = 0;
+    uint8_t *bytes = flis_ok(ctx) ? jpeg_bytes(ctx, picture, JPEG_QUALITY, &length) : NULL;
+    if (bytes) output_write(ctx, out, bytes, length);
+    free(bytes);
+    return flis_ok(ctx);
 }

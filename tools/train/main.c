@@ -44,10 +44,11 @@ static const option OPTIONS[] = {
      .commands = V | T | S},
     {"latents", 0, TEXT(latents), "FILE", "encoded scenes, from train latents", .commands = T | L},
     {"data", 0, TEXT(data), "FOLDER",
-     "pictures/NAME.png or .ppm, and captions.txt with one line per picture, in the order of their names",
+     "pictures/NAME.png, .jpg, .jpeg or .ppm, and captions.txt with one line per picture, in the order of their names",
      .commands = T},
     {"data", 0, TEXT(data), "FOLDER",
-     "pictures/NAME.png or .ppm, labels/NAME.png or .pgm, classes.txt (lines of label, tab, name)", .commands = L},
+     "pictures/NAME.png, .jpg, .jpeg or .ppm, labels/NAME.png or .pgm, classes.txt (lines of label, tab, name)",
+     .commands = L},
     {"size", 0, WHOLE(size), "N",
      "--data: pictures are resized to N x N (bicubic; labels nearest), and half of them are mirrored; a multiple of "
      "64; default ",

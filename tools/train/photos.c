@@ -36,8 +36,7 @@ static bool read_captions(flis_ctx *ctx, photos *f)
         flis_fail(ctx, "%s: line %zu is missing, wanted the caption of %s", path, lines->count + 1,
                   f->files.name[lines->count]);
     if (flis_ok(ctx) && lines->count > f->files.count)
-        flis_fail(ctx,
-                  "%s: got %zu lines, wanted %zu: one for each .png and .ppm in pictures, in the order of their names",
+        flis_fail(ctx, "%s: got %zu lines, wanted %zu: one for each picture in pictures, in the order of their names",
                   path, lines->count, f->files.count);
     return flis_ok(ctx);
 }
@@ -70,7 +69,7 @@ bool photos_open(flis_ctx *ctx, const char *path, bool layouts, const flis_vocab
     if (strlen(path) > 3000) return flis_fail(ctx, "%.100s…: the name is too long", path);
     if (!(out->path = path_with(ctx, path, ""))) return false;
     snprintf(folder, sizeof folder, "%s/pictures", path);
-    if (!list_folder(ctx, folder, ".png", ".ppm", &out->files))
+    if (!list_folder(ctx, folder, PICTURE_ENDINGS, &out->files))
         return flis_fail(ctx, "%s: there is no such folder", folder);
     snprintf(folder, sizeof folder, "%s/labels", path);
     if (layouts && flis_ok(ctx) && kind_of_file(folder) != FILE_FOLDER)
@@ -353,23 +352,24 @@ typedef struct unused {
     char first[256];
 } unused;
 
-static bool has_picture(const photos *f, const char *name, const char *end)
+static bool has_picture(const photos *f, const char *name)
 {
     const char *start;
     char path[PATH_ROOM];
     size_t length;
     name_stem(name, &start, &length);
-    return snprintf(path, sizeof path, "%s/pictures/%.*s%s", f->path, (int)length, start, end) < PATH_ROOM &&
-           kind_of_file(path) != FILE_ABSENT;
+    for (const char *const *end = PICTURE_ENDINGS; *end; end++)
+        if (snprintf(path, sizeof path, "%s/pictures/%.*s%s", f->path, (int)length, start, *end) < PATH_ROOM &&
+            kind_of_file(path) != FILE_ABSENT)
+            return true;
+    return false;
 }
 
 static void see_entry(void *user, const char *name)
 {
     unused *u = user;
     if (*name == '.') return;
-    if (u->labels ? has_picture(u->f, name, ".png") || has_picture(u->f, name, ".ppm")
-                  : ends_in(name, ".png") || ends_in(name, ".ppm"))
-        return;
+    if (u->labels ? has_picture(u->f, name) : ends_in_any(name, PICTURE_ENDINGS)) return;
     if (!u->count++ || strcmp(name, u->first) < 0) snprintf(u->first, sizeof u->first, "%s", name);
 }
 
@@ -382,7 +382,7 @@ static void report_unused(job *j)
         if (each_entry(path, see_entry, &u) && u.count)
             flis_warn(&j->ctx, "%s: %zu file%s %s not used, for %s: %s%s", path, u.count, u.count == 1 ? "" : "s",
                       u.count == 1 ? "is" : "are",
-                      labels ? "there is no picture of the name" : "only .png and .ppm are", u.first,
+                      labels ? "there is no picture of the name" : "only .png, .jpg, .jpeg and .ppm are", u.first,
                       u.count == 1 ? "" : ", …");
     }
 }

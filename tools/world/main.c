@@ -1,16 +1,19 @@
 /* main.c - the program world: writes scenes with label maps, layouts and captions. */
-#include "tools/common/common.h"
-#include "tools/world/world.h"
+#include "tools/world/coco.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct options {
-    const char *out, *sheet;
+    const char *out, *sheet, *coco;
     uint64_t seed, count, captions;
-    int set;
+    uint64_t validation, training; /* NOT_GIVEN: the default */
+    int set;                       /* -1: not given */
     bool classes, quiet;
 } options;
+
+static const uint64_t NOT_GIVEN = UINT64_MAX;
+enum { VALIDATION = 200, TRAINING = 1000 }; /* defaults */
 
 static const char *const SET_NAMES[] = {"text2image",    "phrases",   "anything",      "shapes", "rare",
                                         "hard",          "layout",    "layout-shapes", "test",   "ood-object",
@@ -22,7 +25,7 @@ static const option OPTIONS[] = {
      .offset = offsetof(options, set),
      .value = "NAME",
      .words = SET_NAMES,
-     .help = "which scenes, see below; default "},
+     .help = "which scenes, see below; default text2image"},
     {.name = "seed",
      .kind = OPTION_WHOLE,
      .offset = offsetof(options, seed),
@@ -47,6 +50,25 @@ static const option OPTIONS[] = {
      .offset = offsetof(options, sheet),
      .value = "FILE.png",
      .help = "write one picture with every scene beside its label map, four scenes per row"},
+    {.name = "coco",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(options, coco),
+     .value = "DIR",
+     .help = "write a small COCO-Stuff, for flis lis and train: DIR/val2017/NAME.jpg and DIR/train2017/NAME.jpg, "
+             "DIR/stuffthingmaps_trainval2017/val2017/NAME.png and …/train2017/NAME.png (class numbers), DIR/val.txt, "
+             "DIR/train.txt (one picture per line), DIR/classes.tsv (number, tab, name); NAME is the scene's seed"},
+    {.name = "validation",
+     .kind = OPTION_WHOLE,
+     .offset = offsetof(options, validation),
+     .value = "N",
+     .max = WORLD_TRAINING_MOST,
+     .help = "with --coco: N scenes of the set test, with seeds from S + 1000000 on; default 200"},
+    {.name = "training",
+     .kind = OPTION_WHOLE,
+     .offset = offsetof(options, training),
+     .value = "N",
+     .max = WORLD_TRAINING_MOST,
+     .help = "with --coco: N scenes of the set layout, with seeds from S on; default 1000"},
     {.name = "captions",
      .kind = OPTION_WHOLE,
      .offset = offsetof(options, captions),
@@ -60,12 +82,13 @@ static const option OPTIONS[] = {
     {.name = "quiet", .letter = 'q', .kind = OPTION_FLAG, .offset = offsetof(options, quiet), .help = "no progress"},
 };
 
-static const options DEFAULTS = {NULL, NULL, 0, 0, 0, 0, false, false};
+static const options DEFAULTS = {.validation = UINT64_MAX, .training = UINT64_MAX, .set = -1};
 
 static const program WORLD = {
     .name = "world",
     .arguments = "-o DIR [options]\n"
                  "--sheet FILE.png [options]\n"
+                 "--coco DIR [options]\n"
                  "--captions N [options]\n"
                  "--classes",
     .summary = "Draws 128 x 128 scenes of a small world, with label maps, layouts and captions.",
@@ -164,7 +187,7 @@ static bool write_folder(painter *p)
 }
 
 /* Neighbouring numbers get hues far apart; a second phrase of a class is darker. */
-static void label_colour(int label, uint8_t *rgb)
+static void sheet_colour(int label, uint8_t *rgb)
 {
     const float turn = (float)world_class_of(label) * 0.618034f, bright = label > WORLD_SECOND ? 0.75f : 1;
     for (int i = 0; i < 3; i++) rgb[i] = (uint8_t)(255 * bright * (0.55f + 0.44f * sine(turn + (float)i / 3)));
@@ -186,7 +209,7 @@ static bool write_sheet(painter *p)
             const size_t x = i % COLUMNS * PAIR + k % WORLD_SIDE, y = i / COLUMNS * ROW + k / WORLD_SIDE;
             uint8_t *at = sheet.pixels + (y * sheet.width + x) * 3;
             memcpy(at, p->scene->rgb + 3 * k, 3);
-            label_colour(p->scene->label[k], at + 3 * WORLD_SIDE);
+            sheet_colour(p->scene->label[k], at + 3 * WORLD_SIDE);
         }
         progress_show(&p->progress, "scenes", i + 1, count);
     }
@@ -209,20 +232,42 @@ static void print_classes(void)
                world_in_layout_set(c) ? "layout" : "new");
 }
 
+/* -1: the options fit together; 2: a usage error was printed. */
+static int check_options(const options *o)
+{
+    const int given = (o->out != NULL) + (o->sheet != NULL) + (o->coco != NULL) + (o->captions > 0) + o->classes;
+    if (!given) return missing_argument(&WORLD, "-o DIR, --sheet FILE.png, --coco DIR, --captions N or --classes");
+    if (given > 1) return usage_error(&WORLD, "-o, --sheet, --coco, --captions and --classes exclude each other");
+    if (o->sheet && o->count > 4096)
+        return usage_error(&WORLD, "invalid value '%llu' for --count: wanted at most 4096 scenes with --sheet",
+                           (unsigned long long)o->count);
+    if (!o->coco && (o->validation != NOT_GIVEN || o->training != NOT_GIVEN))
+        return usage_error(&WORLD, "--validation and --training need --coco DIR");
+    if (o->coco && (o->set >= 0 || o->count))
+        return usage_error(&WORLD, "--coco takes --validation N and --training N, not --set or --count");
+    if (o->coco && o->seed > UINT64_MAX - WORLD_VALIDATION_SEED - WORLD_TRAINING_MOST)
+        return usage_error(&WORLD, "invalid value '%llu' for --seed: the last scene's would be beyond 2^64-1",
+                           (unsigned long long)o->seed);
+    return -1;
+}
+
+static void write_coco(painter *p)
+{
+    const options *o = p->o;
+    world_write_coco(&p->ctx, o->coco, o->seed, o->validation == NOT_GIVEN ? VALIDATION : o->validation,
+                     o->training == NOT_GIVEN ? TRAINING : o->training, p->scene, &p->progress);
+    progress_end(&p->progress);
+}
+
 int main(int argc, char **argv)
 {
     options o = DEFAULTS;
     int words;
-    const int status = options_read(&WORLD, &o, argc, argv, &words);
+    int status = options_read(&WORLD, &o, argc, argv, &words);
     if (status >= 0) return finish("world", NULL, status);
     if (words) return unexpected_argument(&WORLD, argv[0]);
-    const int given = (o.out != NULL) + (o.sheet != NULL) + (o.captions > 0) + o.classes;
-    if (given != 1)
-        return given ? usage_error(&WORLD, "-o, --sheet, --captions and --classes exclude each other")
-                     : missing_argument(&WORLD, "-o DIR, --sheet FILE.png, --captions N or --classes");
-    if (o.sheet && o.count > 4096)
-        return usage_error(&WORLD, "invalid value '%llu' for --count: wanted at most 4096 scenes with --sheet",
-                           (unsigned long long)o.count);
+    if ((status = check_options(&o)) >= 0) return status;
+    if (o.set < 0) o.set = 0;
     painter p = {.o = &o, .rules = world_set(SET_NAMES[o.set]), .progress.quiet = o.quiet};
     flis_init(&p.ctx);
     p.ctx.interrupted = catch_signals();
@@ -231,6 +276,7 @@ int main(int argc, char **argv)
     if (o.classes) print_classes();
     else if (o.captions) print_captions(&p);
     else if (o.out) write_folder(&p);
+    else if (o.coco) write_coco(&p);
     else write_sheet(&p);
     free(p.scene);
     flis_free(&p.ctx);
