@@ -80,7 +80,7 @@ printf 'P2 4 4 255\n9 9 9 9\n9 0 9 1\n9 9 9 9\n9 7 9 2\n' >p/a.pgm
 notes "another size is noted" '^evaluate miou: note: 1 of 1 predicted label maps were resized to their ground truth' $(miou)
 "$evaluate" $(miou) 2>/dev/null | grep -q '^mIoU 1.0000 over the 3' && passed=$((passed + 1)) || fail "resized to the ground truth"
 gives "--size predicted" 'mIoU 0.2500 over the 3 classes present' $(miou) --size predicted --classes coco
-gives "--size of both" '"pixels": 12, ' $(miou) --size 4x4 --json
+gives "--size of both" '"pixels": 6, ' $(miou) --size 4x2 --json
 gives "--size of one number" '"pixels": 12, ' $(miou) --size 4 --json
 fails "--size of nothing" 2 "invalid value '0' for --size: wanted truth, predicted, N or WxH" $(miou) --size 0
 fails "--size of words" 2 "invalid value '4x' for --size" $(miou) --size 4x
