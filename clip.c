@@ -311,8 +311,9 @@ static int32_t id_of_text(reader *r, const char *text, size_t n)
     return symbol_of_text(r, text, n);
 }
 
-/* Every token of tokenizer.json must have the id that its merges give; tokens that were added have ids above. SPEC 2.8. */
-static bool check_ids(reader *r, const flis_json *vocab)
+/* Every token of tokenizer.json, or of the vocab.json beside merges.txt, must have the id that the merges give; tokens that were
+   added have ids above. `where` begins the sentences. SPEC 2.8. */
+static bool check_ids(reader *r, const char *where, const flis_json *vocab)
 {
     size_t found = 0;
     for (size_t i = 0; vocab && i < vocab->count; i++) {
@@ -320,19 +321,18 @@ static bool check_ids(reader *r, const flis_json *vocab)
         const int32_t wanted = id_of_text(r, key->string, key->length);
         uint64_t id;
         if (!flis_json_u64(&vocab->item[i], &id))
-            return flis_fail(r->ctx, "%s: model.vocab: \"%.60s\": got %.40s, wanted an id", r->path, key->string,
+            return flis_fail(r->ctx, "%s: \"%.60s\": got %.40s, wanted an id", where, key->string,
                              flis_json_got(&vocab->item[i]));
         if (wanted >= 0 && id != (uint64_t)wanted)
-            return flis_fail(r->ctx, "%s: model.vocab: \"%.60s\": got id %llu, wanted %ld, which its merges give",
-                             r->path, key->string, (unsigned long long)id, (long)wanted);
+            return flis_fail(r->ctx, "%s: \"%.60s\": got id %llu, wanted %ld, which the merges give", where,
+                             key->string, (unsigned long long)id, (long)wanted);
         if (wanted < 0 && id < (uint64_t)r->count + 2)
-            return flis_fail(r->ctx, "%s: model.vocab: \"%.60s\": got id %llu, wanted %ld or more: no merge makes it",
-                             r->path, key->string, (unsigned long long)id, (long)r->count + 2);
+            return flis_fail(r->ctx, "%s: \"%.60s\": got id %llu, wanted %ld or more: no merge makes it", where,
+                             key->string, (unsigned long long)id, (long)r->count + 2);
         found += wanted >= 0 && wanted < r->count;
     }
     if (!vocab || !vocab->count || found >= (size_t)r->count) return true;
-    return flis_fail(r->ctx, "%s: model.vocab: got %zu of the %ld tokens that the merges make", r->path, found,
-                     (long)r->count);
+    return flis_fail(r->ctx, "%s: got %zu of the %ld tokens that the merges make", where, found, (long)r->count);
 }
 
 /* "<|startoftext|>" and "<|endoftext|>" have the ids after the merges; other added tokens, which no text becomes here, have
@@ -357,10 +357,15 @@ static bool check_added(reader *r, const flis_json *added)
     return true;
 }
 
-/* Builds the table of merges from the text of a file; without a text there are only the 512 symbols of bytes. tokenizer:
-   the tokenizer.json that the merges come from, whose ids are checked, or NULL. SPEC 2.8. */
-static flis_vocab *vocab_of(flis_ctx *ctx, const char *name, const uint8_t *bytes, size_t length,
-                            const flis_json *tokenizer)
+/* What says the ids of tokens beside the merges: tokenizer.json, or a vocab.json. */
+typedef struct said_ids {
+    const char *where;              /* for sentences */
+    const flis_json *vocab, *added; /* {"token": id, …}; [{"id", "content"}, …]; NULL: not there */
+} said_ids;
+
+/* Builds the table of merges from the text of a file; without a text there are only the 512 symbols of bytes. ids: checked
+   against the merges; NULL: nothing says them. SPEC 2.8. */
+static flis_vocab *vocab_of(flis_ctx *ctx, const char *name, const uint8_t *bytes, size_t length, const said_ids *ids)
 {
     flis_vocab *vocab = flis_alloc(ctx, 1, sizeof *vocab);
     if (vocab) {
@@ -369,9 +374,7 @@ static flis_vocab *vocab_of(flis_ctx *ctx, const char *name, const uint8_t *byte
         vocab->pair = flis_alloc(ctx, vocab->mask + 1, sizeof *vocab->pair);
         vocab->merged = flis_alloc(ctx, vocab->mask + 1, sizeof *vocab->merged);
         bool good = flis_ok(ctx) && read_symbols(&r, bytes, length);
-        if (good && tokenizer)
-            good = check_ids(&r, flis_json_get(flis_json_get(tokenizer, "model"), "vocab")) &&
-                   check_added(&r, flis_json_get(tokenizer, "added_tokens"));
+        if (good && ids) good = check_ids(&r, ids->where, ids->vocab) && check_added(&r, ids->added);
         free(r.symbols);
         free(r.slots);
         free(r.pool);
@@ -538,8 +541,13 @@ static flis_vocab *vocab_of_json(flis_ctx *ctx, const char *name, const uint8_t 
     if (json && (!model || model->type != FLIS_OBJECT)) fail_other_json(ctx, name, json);
     else if (json && check_tokenizer(ctx, name, json))
         text = merges_text(ctx, name, flis_json_get(model, "merges"), &count);
-    if (text && count) vocab = vocab_of(ctx, name, (const uint8_t *)text, count, json);
-    else if (text) flis_fail(ctx, "%s: model.merges: got none, wanted some", name);
+    if (text && count) {
+        char where[4200];
+        snprintf(where, sizeof where, "%s: model.vocab", name);
+        const said_ids ids = {where, flis_json_get(model, "vocab"), flis_json_get(json, "added_tokens")};
+        vocab = vocab_of(ctx, name, (const uint8_t *)text, count, &ids);
+    }
+    if (text && !count) flis_fail(ctx, "%s: model.merges: got none, wanted some", name);
     free(text);
     flis_json_free(json);
     return vocab;
@@ -558,14 +566,15 @@ static bool begins_as_json(const uint8_t *s, size_t n)
     return i < n && strchr(object ? "\"}" : "\"{[]0123456789", s[i]) != NULL;
 }
 
-/* A vocabulary from the bytes of a file of any kind that has one. SPEC 2.8. */
-static flis_vocab *vocab_of_bytes(flis_ctx *ctx, const char *name, const uint8_t *bytes, size_t length)
+/* A vocabulary from the bytes of a file of any kind that has one. ids: of a text of merges. SPEC 2.8. */
+static flis_vocab *vocab_of_bytes(flis_ctx *ctx, const char *name, const uint8_t *bytes, size_t length,
+                                  const said_ids *ids)
 {
     const flis_kind what = flis_kind_of(bytes, length);
     const size_t bom = length >= 3 && memcmp(bytes, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
-    if (what == FLIS_KIND_UNKNOWN || what == FLIS_KIND_EMPTY) return vocab_of(ctx, name, bytes, length, NULL);
+    if (what == FLIS_KIND_UNKNOWN || what == FLIS_KIND_EMPTY) return vocab_of(ctx, name, bytes, length, ids);
     if (begins_as_json(bytes, length)) return vocab_of_json(ctx, name, bytes + bom, length - bom);
-    if (what == FLIS_KIND_JSON) return vocab_of(ctx, name, bytes, length, NULL);
+    if (what == FLIS_KIND_JSON) return vocab_of(ctx, name, bytes, length, ids);
     flis_fail(ctx, "%s: is %s, wanted %s", name, flis_kind_text(what), WANTED_VOCAB);
     return NULL;
 }
@@ -584,16 +593,44 @@ static uint8_t *read_plain(flis_ctx *ctx, const char *path, size_t *length)
     return plain;
 }
 
+/* The ids of the vocab.json beside a merges.txt, into path and *json; NULL: there is none. SPEC 2.8. */
+static bool read_ids(flis_ctx *ctx, const char *merges, char *path, size_t room, flis_json **json)
+{
+    static const char name[] = "merges.txt";
+    const size_t length = strlen(merges), folder = length < sizeof name - 1 ? 0 : length - (sizeof name - 1);
+    size_t bytes = 0;
+    *json = NULL;
+    if (strcmp(merges + folder, name) != 0 || (folder && !strchr("/\\", merges[folder - 1]))) return true;
+    if (snprintf(path, room, "%.*svocab.json", (int)folder, merges) >= (int)room) return true;
+    const flis_kind what = flis_file_kind(path);
+    if (what != FLIS_KIND_JSON && flis_kind_text(what))
+        return flis_fail(ctx, "%s: is %s, wanted the ids of the tokens (merges.txt alone suffices)", path,
+                         flis_kind_text(what));
+    flis_ctx quiet = FLIS_CTX_PLAIN;
+    char *text = flis_read_file(&quiet, path, 64u << 20, &bytes); /* NULL: there is none */
+    *json = text ? flis_json_parse(ctx, path, text, bytes) : NULL;
+    free(text);
+    if (*json && (*json)->type != FLIS_OBJECT)
+        flis_fail(ctx, "%s: got %.40s, wanted an object of tokens and ids", path, flis_json_got(*json));
+    return flis_ok(ctx);
+}
+
 /* Reads a vocabulary file, or that of a folder; path NULL: no merges. SPEC 2.8. */
 flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path)
 {
     enum { PATH_ROOM = 4096 };
-    char found[PATH_ROOM];
+    char found[PATH_ROOM], beside[PATH_ROOM];
+    flis_json *json = NULL;
     size_t length = 0;
     if (!path) return vocab_of(ctx, NULL, NULL, 0, NULL);
     if (flis_ok(ctx) && flis_vocab_find(path, found, sizeof found)) path = found;
     uint8_t *bytes = flis_ok(ctx) ? read_plain(ctx, path, &length) : NULL;
-    flis_vocab *vocab = bytes ? vocab_of_bytes(ctx, path, bytes, length) : NULL;
+    flis_vocab *vocab = NULL;
+    if (bytes && read_ids(ctx, path, beside, sizeof beside, &json)) {
+        const said_ids ids = {beside, json, NULL};
+        vocab = vocab_of_bytes(ctx, path, bytes, length, json ? &ids : NULL);
+    }
+    flis_json_free(json);
     free(bytes);
     return vocab;
 }
@@ -602,7 +639,7 @@ flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path)
 flis_vocab *flis_vocab_parse(flis_ctx *ctx, const char *name, const char *text, size_t length)
 {
     if (!flis_given(ctx, text, "vocabulary: its text")) return NULL;
-    return vocab_of_bytes(ctx, name ? name : "vocabulary", (const uint8_t *)text, length);
+    return vocab_of_bytes(ctx, name ? name : "vocabulary", (const uint8_t *)text, length, NULL);
 }
 
 /* Frees a vocabulary; NULL is allowed. SPEC 2.8. */

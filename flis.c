@@ -212,6 +212,10 @@ static FILE *open_sink(int descriptor, const char *path)
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
+#define UNET_PREFIX "model.diffusion_model."
+#define VAE_PREFIX "first_stage_model."
+#define TEXT_PREFIX "cond_stage_model.transformer.text_model."
+
 /* ---- Declared here, because the pipeline comes first; defined below -------------------------------------------------- */
 
 /* A growing array. Zero to begin with; free(at). */
@@ -229,6 +233,7 @@ typedef struct label_file {
 } label_file;
 
 static bool bytes_reserve(flis_ctx *ctx, byte_buffer *b, size_t more);
+static char *read_stream(flis_ctx *ctx, FILE *file, const char *path, size_t limit, size_t *length);
 static bool size_fits(flis_ctx *ctx, const char *path, size_t width, size_t height);
 static void file_release(flis_file *file);
 static bool warn_of_extra_tensors(flis_ctx *ctx, flis_file *file);
@@ -509,9 +514,10 @@ static bool check_dimension(flis_ctx *ctx, const flis_file *file, const char *na
                             const char *why)
 {
     const flis_entry *e = flis_file_find(file, name);
-    if (!e) return flis_fail(ctx, "%s: tensor \"%s\": missing", file->path, name);
+    const char *path = flis_file_path(file, name);
+    if (!e) return flis_fail(ctx, "%s: tensor \"%s\": missing", path, name);
     if (e->rank > which && e->shape[which] == wanted) return true;
-    return flis_fail(ctx, "%s: tensor \"%s\": got size %llu in dimension %d, wanted %llu, %s", file->path, name,
+    return flis_fail(ctx, "%s: tensor \"%s\": got size %llu in dimension %d, wanted %llu, %s", path, name,
                      (unsigned long long)(e->rank > which ? e->shape[which] : 0), which, (unsigned long long)wanted,
                      why);
 }
@@ -784,7 +790,7 @@ bool flis_generate(flis_ctx *ctx, const char *path, const flis_vocab *vocab, con
         return false;
     bool ok = check_options(ctx, options, &g) && make_noise(ctx, &g) &&
               (model = flis_model_load(ctx, path, FLIS_PARTS_NONE)) != NULL &&
-              warn_of_extra_tensors(ctx, model->file) && paint(ctx, model, vocab, layout, &g, out);
+              paint(ctx, model, vocab, layout, &g, out);
     flis_model_free(&model);
     generation_free(&g);
     return ok;
@@ -806,10 +812,8 @@ static flis_model *model_of(flis_ctx *ctx, flis_file *file, unsigned parts)
     if (parts & FLIS_PART_TEXT) model->clip = flis_clip_load(ctx, file);
     if (parts & FLIS_PART_UNET) model->unet = flis_unet_load(ctx, file);
     if (decoder || encoder) model->vae = flis_vae_load(ctx, file, decoder, encoder);
-    if ((parts & FLIS_PARTS_PAINT) == FLIS_PARTS_PAINT) {
-        warn_of_extra_tensors(ctx, file);
-        file_release(file);
-    }
+    warn_of_extra_tensors(ctx, file); /* here, so that it is said once, however many pictures are painted */
+    if ((parts & FLIS_PARTS_PAINT) == FLIS_PARTS_PAINT) file_release(file);
     if (!flis_ok(ctx)) flis_model_free(&model);
     return model;
 }
@@ -1034,13 +1038,47 @@ static bool readable(const char *path)
     return stream != NULL;
 }
 
+/* json.dumps of Python writes -Infinity (lambda_min_clipped of DPM-Solver), Infinity and NaN, which are no JSON: in quotes
+   they are, and equal no number. malloc'ed. */
+static char *quote_pythons_numbers(flis_ctx *ctx, const char *text, size_t *length)
+{
+    static const char *const words[] = {"-Infinity", "Infinity", "NaN"};
+    char *out = flis_alloc(ctx, *length + 1, 2);
+    bool quoted = false;
+    size_t used = 0;
+    for (size_t i = 0; out && i < *length; i++) {
+        size_t k = quoted ? COUNT(words) : 0;
+        while (k < COUNT(words) && strncmp(text + i, words[k], strlen(words[k])) != 0) k++;
+        if (k < COUNT(words)) {
+            used += (size_t)sprintf(out + used, "\"%s\"", words[k]);
+            i += strlen(words[k]) - 1;
+            continue;
+        }
+        if (text[i] == '"') quoted = !quoted;
+        out[used++] = text[i];
+        if (quoted && text[i] == '\\' && i + 1 < *length) out[used++] = text[++i];
+    }
+    *length = used;
+    return out;
+}
+
+/* An object, as Python writes it. What is another kind of file gets its name in place of an error of JSON. */
 static flis_json *read_json(flis_ctx *ctx, const char *path)
 {
     size_t length = 0;
     char *text = flis_read_file(ctx, path, LARGEST_CONFIG, &length);
-    flis_json *json = text ? flis_json_parse(ctx, path, text, length) : NULL;
+    const flis_kind kind = text ? flis_kind_of(text, length) : FLIS_KIND_UNKNOWN;
+    if (kind != FLIS_KIND_JSON && kind != FLIS_KIND_UTF16 && flis_kind_text(kind))
+        flis_fail(ctx, "%s: is %s, wanted JSON", path, flis_kind_text(kind));
+    char *quoted = text && flis_ok(ctx) ? quote_pythons_numbers(ctx, text, &length) : NULL;
+    flis_json *json = quoted ? flis_json_parse(ctx, path, quoted, length) : NULL;
+    free(quoted);
     free(text);
-    if (json && json->type != FLIS_OBJECT) flis_fail(ctx, "%s: got %.40s, wanted an object", path, flis_json_got(json));
+    const flis_json *error = json ? flis_json_get(json, "error") : NULL;
+    if (json && json->type != FLIS_OBJECT)
+        flis_fail(ctx, "%s:%d:%d: got %.40s, wanted an object", path, json->line, json->column, flis_json_got(json));
+    else if (error && error->type == FLIS_STRING)
+        flis_fail(ctx, "%s: is a server's error message, not the file: \"%.100s\"", path, error->string);
     return json;
 }
 
@@ -1309,25 +1347,73 @@ static bool append_shards(flis_ctx *ctx, flis_file *file, const char *first, fli
     return flis_ok(ctx);
 }
 
+/* What wrappers put before every name: PyTorch's, in any file; a whole pipeline's, before diffusers' names alone. */
+static const char *const WRAPPERS[] = {"module.", "_orig_mod.",    "state_dict.", "unet.",
+                                       "vae.",    "text_encoder.", "model."};
+enum { WRAPPERS_OF_ALL = 3 };
+
+/* A part's names behind what all of them begin with. */
+typedef struct unwrapping {
+    flis_rename *rename_tensor;
+    void *user;
+    char prefix[64]; /* of the first name that has one */
+    char other[96];  /* a name that is neither diffusers' nor the checkpoint's */
+    bool seen, differ;
+} unwrapping;
+
+static bool unwrap_name(void *user, const char *name, char *out, size_t room)
+{
+    unwrapping *u = user;
+    const char *at = name;
+    while (!u->rename_tensor(u->user, at, out, room)) {
+        size_t i = 0;
+        while (i < COUNT(WRAPPERS) && strncmp(at, WRAPPERS[i], strlen(WRAPPERS[i])) != 0) i++;
+        if (i == COUNT(WRAPPERS)) {
+            const bool checkpoints = strncmp(name, UNET_PREFIX, strlen(UNET_PREFIX)) == 0 ||
+                                     strncmp(name, VAE_PREFIX, strlen(VAE_PREFIX)) == 0 ||
+                                     strncmp(name, "cond_stage_model.", 17) == 0;
+            if (!checkpoints && strchr(name, '.')) snprintf(u->other, sizeof u->other, "%s", name);
+            return false;
+        }
+        at += strlen(WRAPPERS[i]);
+    }
+    const size_t length = (size_t)(at - name);
+    u->differ = u->differ || (u->seen && (strlen(u->prefix) != length || strncmp(u->prefix, name, length) != 0));
+    if (!*u->prefix) snprintf(u->prefix, sizeof u->prefix, "%.*s", (int)length, name);
+    u->seen = true;
+    return true;
+}
+
 /* A part of a diffusers folder: the variant that was chosen, the plain weights, or the only variant, which is said.
    SPEC 10.3. */
 static bool append_part(flis_ctx *ctx, flis_file *file, const char *folder, const char *part, const char *variant,
                         flis_rename *rename_tensor, void *user)
 {
     char path[PATH_ROOM], where[PATH_ROOM];
+    unwrapping u = {.rename_tensor = rename_tensor, .user = user};
     part_list list;
+    bool shards = false;
     if (!(variant && find_part(path, folder, part, variant)) && !find_part(path, folder, part, "")) {
         list_part(&list, folder, part);
         const char *word = only_word(&list);
-        if (!word && *list.shard && !list.words)
-            return append_shards(ctx, file, part_file(path, folder, part, list.shard), rename_tensor, user);
-        if (!word || !find_part(path, folder, part, word)) return fail_part(ctx, folder, part, &list);
-        flis_warn(ctx, "%s: no %s: took %s", part_file(where, folder, part, ""),
-                  strcmp(part, "text_encoder") == 0 ? "model.safetensors" : "diffusion_pytorch_model.safetensors",
-                  strrchr(path, '/') + 1);
+        shards = !word && *list.shard && !list.words;
+        if (shards) part_file(path, folder, part, list.shard);
+        else if (!word || !find_part(path, folder, part, word)) return fail_part(ctx, folder, part, &list);
+        else
+            flis_warn(ctx, "%s: no %s: took %s", part_file(where, folder, part, ""),
+                      strcmp(part, "text_encoder") == 0 ? "model.safetensors" : "diffusion_pytorch_model.safetensors",
+                      strrchr(path, '/') + 1);
     }
-    return path_ends(path, ".json") ? append_index(ctx, file, path, rename_tensor, user)
-                                    : flis_file_append(ctx, file, path, rename_tensor, user);
+    if (shards) append_shards(ctx, file, path, unwrap_name, &u);
+    else if (path_ends(path, ".json")) append_index(ctx, file, path, unwrap_name, &u);
+    else flis_file_append(ctx, file, path, unwrap_name, &u);
+    if (u.differ)
+        return flis_fail(ctx, "%s: some names begin with \"%s\", others do not: wanted one prefix or none for all",
+                         path, u.prefix);
+    if (!u.seen && *u.other)
+        return flis_fail(ctx, "%s: got names like \"%s\", wanted those of diffusers for %s/", path, u.other, part);
+    if (*u.prefix) flis_warn(ctx, "%s: all names begin with \"%s\": read without it", path, u.prefix);
+    return flis_ok(ctx);
 }
 
 /* A variant that was asked for must be there, in some part. SPEC 10.3. */
@@ -1882,44 +1968,12 @@ static bool check_against_weights(flis_ctx *ctx, const flis_file *file, const ch
     return true;
 }
 
-/* json.dumps of Python writes -Infinity (lambda_min_clipped of DPM-Solver), Infinity and NaN, which are no JSON: in quotes
-   they are, and equal no number. malloc'ed. */
-static char *quote_pythons_numbers(flis_ctx *ctx, const char *text, size_t *length)
-{
-    static const char *const words[] = {"-Infinity", "Infinity", "NaN"};
-    char *out = flis_alloc(ctx, *length + 1, 2);
-    bool quoted = false;
-    size_t used = 0;
-    for (size_t i = 0; out && i < *length; i++) {
-        size_t k = quoted ? COUNT(words) : 0;
-        while (k < COUNT(words) && strncmp(text + i, words[k], strlen(words[k])) != 0) k++;
-        if (k < COUNT(words)) {
-            used += (size_t)sprintf(out + used, "\"%s\"", words[k]);
-            i += strlen(words[k]) - 1;
-            continue;
-        }
-        if (text[i] == '"') quoted = !quoted;
-        out[used++] = text[i];
-        if (quoted && text[i] == '\\' && i + 1 < *length) out[used++] = text[++i];
-    }
-    *length = used;
-    return out;
-}
-
-/* A configuration file: an object, as Python writes it. NULL: failed, or it is absent and may be. */
+/* A configuration file. NULL: failed, or it is absent and may be. */
 static flis_json *read_config(flis_ctx *ctx, const char *folder, const char *name, bool required)
 {
     char path[PATH_ROOM];
-    size_t length = 0;
     if (!flis_ok(ctx) || (!readable(path_in(path, folder, strlen(folder), name)) && !required)) return NULL;
-    char *text = flis_read_file(ctx, path, LARGEST_CONFIG, &length);
-    char *quoted = text ? quote_pythons_numbers(ctx, text, &length) : NULL;
-    flis_json *json = quoted ? flis_json_parse(ctx, path, quoted, length) : NULL;
-    free(quoted);
-    free(text);
-    if (json && json->type != FLIS_OBJECT)
-        flis_fail(ctx, "%s:%d:%d: got %.40s, wanted an object", path, json->line, json->column, flis_json_got(json));
-    return json;
+    return read_json(ctx, path);
 }
 
 /* transformers' CLIPConfig has the text encoder's keys in text_config. */
@@ -2023,28 +2077,48 @@ static const struct {
     {"ss_base_model_version", "sd_v1 sd_1.5 sd_1 sd1 sd15 sd_v1.5 sd_v1-5 none"},
 };
 
-/* The other model that modelspec.architecture names, in lower case. */
+/* The other model that modelspec.architecture names, in lower case; latents: its autoencoder's are not v1's. */
 static const struct {
     const char *piece, *kind;
+    bool latents;
 } ARCHITECTURES[] = {
-    {"/lora", "a LoRA"},
-    {"lycoris", "a LoRA"},
-    {"/textual-inversion", "an embedding"},
-    {"control", "a ControlNet"},
-    {"-xl", "Stable Diffusion XL"},
-    {"sdxl", "Stable Diffusion XL"},
-    {"inpaint", "an inpainting model"},
-    {"unclip", "unCLIP"},
-    {"video", "Stable Video Diffusion"},
-    {"cascade", "Stable Cascade"},
-    {"diffusion-v2", "Stable Diffusion 2"},
-    {"diffusion-2", "Stable Diffusion 2"},
-    {"sd2", "Stable Diffusion 2"},
-    {"diffusion-v3", "Stable Diffusion 3"},
-    {"diffusion-3", "Stable Diffusion 3"},
-    {"sd3", "Stable Diffusion 3"},
-    {"flux", "FLUX"},
+    {"/lora", "a LoRA", false},
+    {"lycoris", "a LoRA", false},
+    {"/textual-inversion", "an embedding", false},
+    {"control", "a ControlNet", false},
+    {"-xl", "Stable Diffusion XL", true},
+    {"sdxl", "Stable Diffusion XL", true},
+    {"inpaint", "an inpainting model", false},
+    {"unclip", "unCLIP", false},
+    {"video", "Stable Video Diffusion", true},
+    {"cascade", "Stable Cascade", true},
+    {"diffusion-v2", "Stable Diffusion 2", false},
+    {"diffusion-2", "Stable Diffusion 2", false},
+    {"sd2", "Stable Diffusion 2", false},
+    {"diffusion-v3", "Stable Diffusion 3", true},
+    {"diffusion-3", "Stable Diffusion 3", true},
+    {"sd3", "Stable Diffusion 3", true},
+    {"sd_3", "Stable Diffusion 3", true},
+    {"flux", "FLUX", true},
 };
+
+/* A value of metadata in lower case, cut to the room; its length. */
+static size_t lower_text(const char *value, char *out, size_t room)
+{
+    size_t n = 0;
+    for (; value[n] && n + 1 < room; n++)
+        out[n] = value[n] >= 'A' && value[n] <= 'Z' ? (char)(value[n] + 'a' - 'A') : value[n];
+    out[n] = 0;
+    return n;
+}
+
+/* The row of ARCHITECTURES for a value in lower case; COUNT: none. */
+static size_t architecture_of(const char *lower)
+{
+    size_t i = 0;
+    while (i < COUNT(ARCHITECTURES) && !strstr(lower, ARCHITECTURES[i].piece)) i++;
+    return i;
+}
 
 /* "stable-diffusion-v1", "stable-diffusion-v1-5", "sd1.5"…, without an adapter's "/lora". */
 static bool is_v1_architecture(const char *lower)
@@ -2063,18 +2137,14 @@ static bool is_v1_architecture(const char *lower)
 static bool check_metadata(flis_ctx *ctx, const char *path, const char *key, const char *value)
 {
     char lower[96];
-    size_t n = 0;
-    for (; value[n] && n + 1 < sizeof lower; n++)
-        lower[n] = value[n] >= 'A' && value[n] <= 'Z' ? (char)(value[n] + 'a' - 'A') : value[n];
-    lower[n] = 0;
+    const size_t n = lower_text(value, lower, sizeof lower);
     for (size_t i = 0; i < COUNT(METADATA_MUST); i++)
         if (strcmp(key, METADATA_MUST[i].key) == 0 && n && !is_word_of(METADATA_MUST[i].wanted, lower, n))
             return flis_fail(ctx, "%s: metadata %s: got \"%.60s\", wanted \"%.*s\" (flis computes %s)", path, key,
                              value, (int)strcspn(METADATA_MUST[i].wanted, " "), METADATA_MUST[i].wanted, WANTED_MODEL);
     if (strcmp(key, "modelspec.architecture") == 0 && !is_v1_architecture(lower)) {
-        const char *kind = NULL;
-        for (size_t i = 0; i < COUNT(ARCHITECTURES) && !kind; i++)
-            if (strstr(lower, ARCHITECTURES[i].piece)) kind = ARCHITECTURES[i].kind;
+        const size_t row = architecture_of(lower);
+        const char *kind = row < COUNT(ARCHITECTURES) ? ARCHITECTURES[row].kind : NULL;
         return flis_fail(ctx, "%s: metadata %s: got \"%.60s\"%s%s%s, wanted \"stable-diffusion-v1\" (flis computes %s)",
                          path, key, value, kind ? " (" : "", kind ? kind : "", kind ? ")" : "", WANTED_MODEL);
     }
@@ -2087,8 +2157,38 @@ static bool check_metadata(flis_ctx *ctx, const char *path, const char *key, con
     return true;
 }
 
-/* Refuses a model of another kind, by the names and sizes of its tensors and by its metadata. SPEC 10.3. */
-bool flis_model_check(flis_ctx *ctx, const flis_file *file)
+/* The buffers of a checkpoint that the authors' code computes with: alphas_cumprod (plms.py, ddim.py make_schedule) and
+   scale_factor (ddpm.py decode_first_stage). They may have been rounded, at most to BF16's 8 bits. SPEC 10.3. */
+static bool check_buffers(flis_ctx *ctx, flis_file *file)
+{
+    static const char *const names[] = {"alphas_cumprod", "scale_factor"};
+    if (!flis_file_find(file, names[0]) && !flis_file_find(file, names[1])) return true;
+    const double scale = flis_file_number(ctx, file, "vae.scale_factor", false, 0.18215);
+    flis_schedule *schedule = flis_alloc(ctx, 1, sizeof *schedule);
+    flis_schedule_make(schedule);
+    for (size_t k = 0; k < COUNT(names) && flis_ok(ctx); k++) {
+        double got[FLIS_TIMESTEPS];
+        const size_t count = k ? 1 : FLIS_TIMESTEPS;
+        const double *want = k ? &scale : schedule->alpha_bar;
+        const flis_entry *e = flis_file_find(file, names[k]);
+        if (e && (flis_entry_count(e) != count || e->dtype > FLIS_BF16))
+            flis_fail(ctx, "%s: tensor \"%s\": got %llu values of %.40s, wanted %zu of F32", file->path, names[k],
+                      (unsigned long long)flis_entry_count(e), flis_entry_dtype(e), count);
+        size_t i = e && flis_ok(ctx) && flis_file_read_f64(ctx, file, e, got) ? 0 : count;
+        while (i < count && fabs(got[i] - want[i]) <= want[i] / 256) i++;
+        if (i < count)
+            flis_fail(ctx, "%s: tensor \"%s\": value %zu: got %.9g, wanted %.9g%s", file->path, names[k], i, got[i],
+                      want[i],
+                      k ? ", vae.scale_factor (0.18215 where none is stated; bin/ckpt2safetensors --set writes one)"
+                        : ": its noise schedule is not Stable Diffusion v1's");
+    }
+    free(schedule);
+    return flis_ok(ctx);
+}
+
+/* Refuses a model of another kind, by the names and sizes of its tensors, by its metadata, and by its buffers.
+   SPEC 10.3. */
+bool flis_model_check(flis_ctx *ctx, flis_file *file)
 {
     if (!flis_given(ctx, file, "model: its file")) return false;
     for (size_t i = 0; i < COUNT(OTHER_TENSORS); i++) {
@@ -2112,7 +2212,7 @@ bool flis_model_check(flis_ctx *ctx, const flis_file *file)
         flis_file_metadata(file, "ss_network_module") && !flis_file_any(file, "model.diffusion_model.");
     for (size_t i = 0; i < file->metadata_count && !adapter; i++)
         if (!check_metadata(ctx, file->path, file->metadata[2 * i], file->metadata[2 * i + 1])) return false;
-    return true;
+    return check_buffers(ctx, file);
 }
 
 /* model_index.json: the pipeline's class and those of the components, [library, class] each; [null, null] is none. */
@@ -2268,17 +2368,27 @@ static bool check_configs(flis_ctx *ctx, const char *folder, const flis_json *un
 }
 
 /* After the weights are listed: the keys that they determine. */
-static bool check_folder_weights(flis_ctx *ctx, const flis_file *file, const char *folder)
+static bool check_folder_weights(flis_ctx *ctx, const flis_file *file, const char *folder, bool own_vae)
 {
     static const config_file *const files[] = {&CONFIG_UNET, &CONFIG_VAE, &CONFIG_TEXT};
     char path[PATH_ROOM];
     for (size_t i = 0; i < COUNT(files) && flis_ok(ctx); i++) {
+        if (i == 1 && !own_vae) continue;
         flis_json *config = read_config(ctx, folder, files[i]->path, true);
         path_in(path, folder, strlen(folder), files[i]->path);
         if (flis_ok(ctx)) check_against_weights(ctx, file, path, files[i], i == 2 ? text_config_in(config) : config);
         flis_json_free(config);
     }
     return flis_ok(ctx);
+}
+
+/* A bare name of an autoencoder's, or not. */
+static bool rename_bare_vae(void *names, const char *name, char *out, size_t room)
+{
+    static const char *const starts[] = {"encoder.", "decoder.", "quant_conv.", "post_quant_conv."};
+    for (size_t i = 0; i < COUNT(starts) && strlen(name) < 200; i++)
+        if (strncmp(name, starts[i], strlen(starts[i])) == 0) return flis_vae_rename(names, name, out, room);
+    return false;
 }
 
 /* The names of a part's tensors, and how many blocks diffusers' own names have: a configuration with another number would
@@ -2314,16 +2424,17 @@ static bool append_counted(flis_ctx *ctx, flis_file *file, const char *folder, c
 }
 
 /* unet/, vae/ and text_encoder/ with their config.json: what shapes do not determine becomes metadata. diffusers calls the
-   number of heads attention_head_dim. SPEC 10.3. */
-static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder, const char *variant)
+   number of heads attention_head_dim. own_vae: false where another file has the autoencoder; of vae/, which may be absent
+   then, the configuration alone is read. SPEC 10.3. */
+static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder, const char *variant, bool own_vae)
 {
     check_index(ctx, folder);
     flis_json *unet = read_config(ctx, folder, CONFIG_UNET.path, true);
-    flis_json *vae = read_config(ctx, folder, CONFIG_VAE.path, true);
+    flis_json *vae = read_config(ctx, folder, CONFIG_VAE.path, own_vae);
     flis_json *text = read_config(ctx, folder, CONFIG_TEXT.path, true);
     check_configs(ctx, folder, unet, vae, text);
     counted_names unet_names = {{.blocks = 2}, flis_unet_rename, {"down_blocks.0.resnets.", NULL}, 0};
-    counted_names vae_names = {{.levels = 4}, flis_vae_rename, {"decoder.up_blocks.", "encoder.down_blocks."}, 0};
+    counted_names vae_names = {{.levels = 4}, rename_bare_vae, {"decoder.up_blocks.", "encoder.down_blocks."}, 0};
     const double blocks = number_in(ctx, folder, "unet", unet, "layers_per_block", 2);
     if (flis_ok(ctx) && !(blocks >= 1 && blocks <= 64 && floor(blocks) == blocks))
         flis_fail(ctx, "%s/unet/config.json: layers_per_block: got %g, wanted a whole number from 1 to 64", folder,
@@ -2338,8 +2449,10 @@ static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder, co
     const double heads = number_in(ctx, folder, "unet", unet, "attention_head_dim", 8);
     set_number(ctx, file, "unet.num_heads", number_in(ctx, folder, "unet", unet, "num_attention_heads", heads));
     set_number(ctx, file, "unet.norm_num_groups", number_in(ctx, folder, "unet", unet, "norm_num_groups", 32));
-    set_number(ctx, file, "vae.norm_num_groups", number_in(ctx, folder, "vae", vae, "norm_num_groups", 32));
-    set_number(ctx, file, "vae.scale_factor", number_in(ctx, folder, "vae", vae, "scaling_factor", 0.18215));
+    if (vae) {
+        set_number(ctx, file, "vae.norm_num_groups", number_in(ctx, folder, "vae", vae, "norm_num_groups", 32));
+        set_number(ctx, file, "vae.scale_factor", number_in(ctx, folder, "vae", vae, "scaling_factor", 0.18215));
+    }
     set_number(ctx, file, "clip.num_heads",
                number_in(ctx, folder, "text_encoder", text_config_in(text), "num_attention_heads", 8));
     flis_json_free(unet);
@@ -2348,15 +2461,20 @@ static bool append_folder(flis_ctx *ctx, flis_file *file, const char *folder, co
     return flis_ok(ctx) &&
            append_counted(ctx, file, folder, "unet", variant, "layers_per_block", unet_names.names.blocks,
                           &unet_names) &&
-           append_counted(ctx, file, folder, "vae", variant, "block_out_channels", vae_names.names.levels,
-                          &vae_names) &&
+           (!own_vae || append_counted(ctx, file, folder, "vae", variant, "block_out_channels", vae_names.names.levels,
+                                       &vae_names)) &&
            append_part(ctx, file, folder, "text_encoder", variant, flis_clip_rename, NULL);
 }
 
 /* What torch.save writes, whatever its name: a zip file, a pickle, or a tar archive. A name alone counts where the bytes
-   say nothing. */
+   say nothing. A file of less than 8 bytes is nothing. */
 static bool is_checkpoint(const char *path)
 {
+    char bytes[8];
+    FILE *stream = is_folder(path) || is_special(path) ? NULL : fopen(path, "rb");
+    const bool brief = stream && fread(bytes, 1, sizeof bytes, stream) < sizeof bytes;
+    if (stream) fclose(stream);
+    if (brief) return false;
     const flis_kind kind = flis_file_kind(path);
     if (kind == FLIS_KIND_ZIP || kind == FLIS_KIND_PICKLE || kind == FLIS_KIND_TAR) return true;
     return kind == FLIS_KIND_UNKNOWN && !is_folder(path) &&
@@ -2380,10 +2498,6 @@ static const char *shell_word(const char *path, char *out, size_t room)
 }
 
 /* ---- Names of other programs ------------------------------------------------------------------------------------- */
-
-#define UNET_PREFIX "model.diffusion_model."
-#define VAE_PREFIX "first_stage_model."
-#define TEXT_PREFIX "cond_stage_model.transformer.text_model."
 
 /* prefix + rest. */
 static bool any_below(const flis_file *file, const char *prefix, const char *rest)
@@ -2454,15 +2568,6 @@ static bool take_unet(flis_ctx *ctx, flis_file *file, const char *prefix)
     return !*prefix || strcmp(prefix, UNET_PREFIX) == 0 || move_names(ctx, file, prefix, UNET_PREFIX, NULL, NULL);
 }
 
-/* A bare name of an autoencoder's, or not. */
-static bool rename_bare_vae(void *names, const char *name, char *out, size_t room)
-{
-    static const char *const starts[] = {"encoder.", "decoder.", "quant_conv.", "post_quant_conv."};
-    for (size_t i = 0; i < COUNT(starts) && strlen(name) < 200; i++)
-        if (strncmp(name, starts[i], strlen(starts[i])) == 0) return flis_vae_rename(names, name, out, room);
-    return false;
-}
-
 /* The autoencoder under a prefix; its attention is called q, to_q or query. SPEC 10.4. */
 static bool take_vae(flis_ctx *ctx, flis_file *file, const char *prefix)
 {
@@ -2491,16 +2596,15 @@ static bool rename_bare_unet(void *unused, const char *name, char *out, size_t r
     return false;
 }
 
-/* "module." and "_orig_mod." are what PyTorch's wrappers put before every name. */
+/* Drops what PyTorch's wrappers put before every name. */
 static bool drop_wrappers(flis_ctx *ctx, flis_file *file)
 {
-    static const char *const wrappers[] = {"module.", "_orig_mod.", "state_dict."};
-    for (size_t i = 0, rounds = 0; i < COUNT(wrappers) && rounds < 4; i++) {
-        const size_t length = strlen(wrappers[i]);
+    for (size_t i = 0, rounds = 0; i < WRAPPERS_OF_ALL && rounds < 4; i++) {
+        const size_t length = strlen(WRAPPERS[i]);
         size_t with = 0;
-        while (with < file->count && strncmp(file->entry[with].name, wrappers[i], length) == 0) with++;
+        while (with < file->count && strncmp(file->entry[with].name, WRAPPERS[i], length) == 0) with++;
         if (!with || with < file->count) continue;
-        if (!move_names(ctx, file, wrappers[i], "", NULL, NULL)) return false;
+        if (!move_names(ctx, file, WRAPPERS[i], "", NULL, NULL)) return false;
         i = (size_t)-1; /* one may wrap another */
         rounds++;
     }
@@ -2543,10 +2647,13 @@ static bool checkpoint_names(flis_ctx *ctx, flis_file *file)
 
 /* ---- What a file of tensors is ----------------------------------------------------------------------------------- */
 
-/* A tensor whose name starts and contains so shows what the file is; the first row that fits counts. */
-static const struct {
+/* A tensor whose name starts and contains so shows what the file is; the first row that fits counts. First what changes or
+   steers another model. */
+typedef struct tensor_mark {
     const char *start, *piece, *what;
-} TENSOR_MARKS[] = {
+} tensor_mark;
+
+static const tensor_mark ADAPTER_MARKS[] = {
 #define LORA "low-rank changes to another model's weights, which flis does not apply)"
     {"", ".dora_scale", "a DoRA (" LORA},
     {"", ".hada_w1", "a LoHa of LyCORIS (" LORA},
@@ -2581,6 +2688,9 @@ static const struct {
     {"640.", ".linear", "a hypernetwork"},
     {"768.", ".linear", "a hypernetwork"},
     {"1280.", ".linear", "a hypernetwork"},
+};
+
+static const tensor_mark OTHER_MARKS[] = {
     {"concept_embeds", "", "the safety checker of Stable Diffusion"},
     {"special_care_embeds", "", "the safety checker of Stable Diffusion"},
     {"vision_model.", "", "CLIP's image encoder"},
@@ -2598,26 +2708,43 @@ static const struct {
     {"step.", "", "a trace of flis"},
 };
 
-static const char *mark_of(const flis_file *file)
+static const char *mark_of(const flis_file *file, const tensor_mark *mark, size_t count)
 {
-    for (size_t row = 0; row < COUNT(TENSOR_MARKS); row++)
+    for (size_t row = 0; row < count; row++)
         for (size_t i = 0; i < file->count; i++) {
             const char *name = file->entry[i].name;
-            if (strncmp(name, TENSOR_MARKS[row].start, strlen(TENSOR_MARKS[row].start)) == 0 &&
-                strstr(name, TENSOR_MARKS[row].piece))
-                return TENSOR_MARKS[row].what;
+            if (strncmp(name, mark[row].start, strlen(mark[row].start)) == 0 && strstr(name, mark[row].piece))
+                return mark[row].what;
         }
     return NULL;
 }
 
-/* diffusers' embeddings are a single tensor under the word's name; those for Stable Diffusion XL are clip_l and clip_g. */
+/* diffusers' embeddings are tensors under the words' names; those for Stable Diffusion XL are clip_l and clip_g. */
 static bool is_embedding(const flis_file *file)
 {
-    const flis_entry *e = file->count ? &file->entry[0] : NULL;
     if (flis_file_find(file, "clip_l") || flis_file_find(file, "clip_g")) return file->count <= 2;
-    if (file->count != 1 || e->rank < 1 || e->rank > 2 || !strcmp(e->name, "x_T")) return false;
-    const uint64_t width = e->shape[e->rank - 1];
-    return width == 768 || width == 1024 || width == 1280;
+    for (size_t i = 0; i < file->count; i++) {
+        const flis_entry *e = &file->entry[i];
+        if (e->rank < 1 || e->rank > 2 || strchr(e->name, '.') || !strcmp(e->name, "x_T")) return false;
+        const uint64_t width = e->shape[e->rank - 1];
+        if (width != 768 && width != 1024 && width != 1280) return false;
+    }
+    return file->count > 0;
+}
+
+/* Text encoder (1), U-Net (2) and autoencoder (4). */
+static unsigned parts_of(const flis_file *file)
+{
+    return 1u * flis_file_any(file, TEXT_PREFIX) + 2u * flis_file_any(file, UNET_PREFIX) +
+           4u * flis_file_any(file, VAE_PREFIX);
+}
+
+/* Judged by names and widths. SPEC 13.2. */
+const char *flis_model_adapter(const flis_file *file)
+{
+    if (!file || parts_of(file) == 7) return NULL;
+    const char *mark = mark_of(file, ADAPTER_MARKS, COUNT(ADAPTER_MARKS));
+    return mark || !is_embedding(file) ? mark : "a textual-inversion embedding (a word's features, not a model)";
 }
 
 /* Judged by the names of tensors. SPEC 13.2. */
@@ -2638,16 +2765,12 @@ const char *flis_model_lacks(const flis_file *file)
         "takes";
     if (!file) return NULL;
     if (!file->count) return "a file without tensors";
-    const bool text = flis_file_any(file, TEXT_PREFIX), unet = flis_file_any(file, UNET_PREFIX),
-               vae = flis_file_any(file, VAE_PREFIX);
-    if (!unet && flis_file_any(file, "model_ema.")) return ema;
-    const char *trained = flis_file_metadata(file, "flis.trained");
-    if (unet && !text && !vae && trained && strcmp(trained, "segmenter") == 0) return "a segmenter of bin/train";
-    if (text + unet + vae == 3) return NULL;
-    const char *mark = mark_of(file);
-    if (mark) return mark;
-    if (is_embedding(file)) return "a textual-inversion embedding (a word's features, not a model)";
-    return lacks[text + 2 * unet + 4 * vae];
+    const unsigned parts = parts_of(file);
+    if (!(parts & 2) && flis_file_any(file, "model_ema.")) return ema;
+    const char *trained = flis_file_metadata(file, "flis.trained"), *mark = flis_model_adapter(file);
+    if (parts == 2 && trained && strcmp(trained, "segmenter") == 0) return "a segmenter of bin/train";
+    if (!mark && parts != 7) mark = mark_of(file, OTHER_MARKS, COUNT(OTHER_MARKS));
+    return mark ? mark : lacks[parts];
 }
 
 /* The sentence of a loader that finds nothing of its part. SPEC 13.2. */
@@ -2657,8 +2780,8 @@ bool flis_fail_no_part(flis_ctx *ctx, const flis_file *file, const char *part, c
     const char *lacks = flis_model_lacks(file);
     for (size_t i = 0; i < COUNT(prefixes); i++) /* of a part that is there in pieces nothing more is known */
         if (strncmp(tensor, prefixes[i], strlen(prefixes[i])) == 0 && flis_file_any(file, prefixes[i])) lacks = NULL;
-    return flis_fail(ctx, "%s: no %s in it: %s is missing%s%s", file->path, part, tensor, lacks ? "; the file is " : "",
-                     lacks ? lacks : "");
+    return flis_fail(ctx, "%s: no %s in it: %s is missing%s%s", flis_file_path(file, tensor), part, tensor,
+                     lacks ? "; the file is " : "", lacks ? lacks : "");
 }
 
 /* ---- Opening a model --------------------------------------------------------------------------------------------- */
@@ -2781,14 +2904,14 @@ static void fail_folder(flis_ctx *ctx, const char *path)
 }
 
 /* A folder that lacks a part altogether. */
-static bool check_folder(flis_ctx *ctx, const char *folder)
+static bool check_folder(flis_ctx *ctx, const char *folder, bool own_vae)
 {
     static const char *const parts[] = {"unet", "vae", "text_encoder"};
     for (size_t i = 0; i < COUNT(parts); i++)
-        if (!has_part(folder, parts[i]))
-            return flis_fail(ctx,
-                             "%s: has no %s/config.json, wanted a diffusers folder with unet/, vae/ and text_encoder/",
-                             folder, parts[i]);
+        if (!has_part(folder, parts[i]) && (i != 1 || own_vae))
+            return flis_fail(
+                ctx, "%s: has no %s/config.json, wanted a diffusers folder with unet/, vae/ and text_encoder/%s",
+                folder, parts[i], i == 1 ? " (--vae takes an autoencoder from another file)" : "");
     return true;
 }
 
@@ -2824,8 +2947,9 @@ flis_file *flis_model_open(flis_ctx *ctx, const char *path)
     return flis_model_open_with(ctx, path, NULL);
 }
 
-/* Appends the tensors of a model, whatever its form. *folder: it is a diffusers folder. */
-static bool append_model(flis_ctx *ctx, flis_file *file, const char *path, const char *variant, bool *folder)
+/* Appends the tensors of a model, whatever its form. *folder: it is a diffusers folder; own_vae as in append_folder. */
+static bool append_model(flis_ctx *ctx, flis_file *file, const char *path, const char *variant, bool own_vae,
+                         bool *folder)
 {
     char word[PATH_ROOM];
     if (is_checkpoint(path))
@@ -2834,8 +2958,8 @@ static bool append_model(flis_ctx *ctx, flis_file *file, const char *path, const
                          path, shell_word(path, word, sizeof word));
     *folder = has_part(path, "unet") || has_part(path, "vae") || has_part(path, "text_encoder");
     if (*folder)
-        return check_folder(ctx, path) && check_variant(ctx, path, variant) &&
-               append_folder(ctx, file, path, variant) && flis_file_ready(ctx, file);
+        return check_folder(ctx, path, own_vae) && check_variant(ctx, path, variant) &&
+               append_folder(ctx, file, path, variant, own_vae) && flis_file_ready(ctx, file);
     if (is_folder(path)) {
         if (flis_ok(ctx)) fail_folder(ctx, path);
         return false;
@@ -2871,7 +2995,7 @@ static bool replace_vae(flis_ctx *ctx, flis_file *file, flis_file *from)
     if (!entries || !shards) flis_fail(ctx, "out of memory: %zu tensors", file->count + from->count);
     for (size_t k = 0; k < COUNT(keys) && flis_ok(ctx); k++) {
         const char *value = flis_file_metadata(from, keys[k]), *own = flis_file_metadata(file, keys[k]);
-        if (value && k == 0 &&
+        if (value && k == 0 && (own || flis_file_any(file, VAE_PREFIX)) &&
             flis_file_number(ctx, from, keys[0], false, 0) != flis_file_number(ctx, file, keys[0], false, 0.18215))
             flis_warn(ctx, "%s: vae.scale_factor %.40s, the model's is %.40s: its own is taken", from->path, value,
                       own ? own : "0.18215");
@@ -2893,16 +3017,18 @@ static bool replace_vae(flis_ctx *ctx, flis_file *file, flis_file *from)
         if (from->shards) memcpy(file->shard + file->shards, from->shard, from->shards * sizeof *from->shard);
         file->shards += from->shards;
         from->count = from->shards = 0; /* they belong to `file` now */
+        file->vae_path = from->path;
+        from->path = NULL;
     }
     flis_file_close(from);
     return flis_ok(ctx) && flis_file_ready(ctx, file);
 }
 
 /* What the file says of itself, and what lies beside it, must be a model that is computed here. */
-static bool check_opened(flis_ctx *ctx, const flis_file *file, const char *path, bool folder)
+static bool check_opened(flis_ctx *ctx, flis_file *file, const char *path, bool folder, bool own_vae)
 {
     if (!ctx->dry && flis_model_check(ctx, file) && !folder) check_yaml(ctx, path);
-    return flis_ok(ctx) && (!folder || check_folder_weights(ctx, file, path));
+    return flis_ok(ctx) && (!folder || check_folder_weights(ctx, file, path, own_vae));
 }
 
 /* Which form a model has is decided by its bytes and by the files that are there, then its tensors are listed as one
@@ -2915,11 +3041,19 @@ flis_file *flis_model_open_with(flis_ctx *ctx, const char *path, const flis_choi
     bool folder = false;
     const char *from = hub_snapshot(ctx, path, snapshot) ? snapshot : path;
     flis_file *file = flis_file_new(ctx, path), *other = NULL;
-    if (file && append_model(ctx, file, from, variant, &folder) && check_opened(ctx, file, from, folder)) {
+    if (file && append_model(ctx, file, from, variant, !vae, &folder) && check_opened(ctx, file, from, folder, !vae)) {
         if (!vae || ((other = flis_vae_open(ctx, vae)) != NULL && replace_vae(ctx, file, other))) return file;
     }
     flis_file_close(file);
     return NULL;
+}
+
+/* Another model's autoencoder; shown: by what. */
+static bool fail_latents(flis_ctx *ctx, const char *path, const char *shown, const char *model)
+{
+    return flis_fail(ctx,
+                     "%s: is the autoencoder of %s (%s), whose latents are others; wanted one of Stable Diffusion v1",
+                     path, model, shown);
 }
 
 /* The autoencoder's folder of diffusers: "" within a vae/, or "vae" within the folder of a whole model. */
@@ -2932,6 +3066,11 @@ static bool append_vae_folder(flis_ctx *ctx, flis_file *file, const char *folder
     if (!*part) rows.path = "config.json";
     part_file(path, folder, part, "config.json");
     flis_json *json = read_config(ctx, folder, rows.path, true);
+    const flis_json *shift = flis_json_get(json, "shift_factor"), *z = flis_json_get(json, "latent_channels");
+    const bool shifted = shift && shift->type == FLIS_NUMBER && shift->number != 0;
+    if (shifted || (z && z->type == FLIS_NUMBER && z->number == 16))
+        fail_latents(ctx, path, shifted ? "shift_factor" : "latent_channels",
+                     "Stable Diffusion 3, FLUX, or a model like them");
     const flis_json *widths = list_in(ctx, folder, where, json, "block_out_channels", FLIS_NUMBER);
     if (widths) names.levels = widths->count;
     if (json && flis_json_get(json, "scaling_factor"))
@@ -2945,24 +3084,29 @@ static bool append_vae_folder(flis_ctx *ctx, flis_file *file, const char *folder
     return flis_ok(ctx);
 }
 
-/* Stable Diffusion XL's autoencoder has the shapes of v1's, but other latents. */
+/* The autoencoders of other models may have the shapes of v1's, but not its latents. SPEC 10.3. */
 static bool check_vae(flis_ctx *ctx, const flis_file *file, const char *path)
 {
-    const double factor = flis_file_number(ctx, file, "vae.scale_factor", false, 0.18215);
+    static const char *const keys[] = {"modelspec.architecture", "ss_base_model_version"};
     const char *lacks = flis_model_lacks(file);
+    const flis_entry *in = flis_file_find(file, VAE_PREFIX "decoder.conv_in.weight");
     if (!flis_file_any(file, VAE_PREFIX))
         return flis_fail(ctx, "%s: is %s, wanted an autoencoder", path,
                          lacks ? lacks : "a file without an autoencoder");
     if (flis_file_any(file, "conditioner.embedders."))
-        return flis_fail(ctx,
-                         "%s: is Stable Diffusion XL, whose latents are others; wanted the autoencoder of Stable "
-                         "Diffusion v1",
-                         path);
-    if (fabs(factor - 0.13025) > 1e-9) return flis_ok(ctx);
-    return flis_fail(ctx,
-                     "%s: scale factor 0.13025: is the autoencoder of Stable Diffusion XL, whose latents are others; "
-                     "wanted one of Stable Diffusion v1",
-                     path);
+        return fail_latents(ctx, path, "conditioner.embedders.*", "Stable Diffusion XL");
+    for (size_t i = 0; i < COUNT(keys); i++) {
+        char lower[96];
+        const char *value = flis_file_metadata(file, keys[i]);
+        lower_text(value ? value : "", lower, sizeof lower);
+        const size_t row = architecture_of(lower);
+        if (row < COUNT(ARCHITECTURES) && ARCHITECTURES[row].latents)
+            return fail_latents(ctx, path, keys[i], ARCHITECTURES[row].kind);
+    }
+    if (in && in->rank == 4 && in->shape[1] == 16)
+        return fail_latents(ctx, path, "latents of 16 channels", "Stable Diffusion 3, FLUX, or a model like them");
+    if (fabs(flis_file_number(ctx, file, "vae.scale_factor", false, 0.18215) - 0.13025) > 1e-9) return flis_ok(ctx);
+    return fail_latents(ctx, path, "scale factor 0.13025", "Stable Diffusion XL");
 }
 
 /* A whole model's autoencoder, or one alone, from a file or a folder. SPEC 10.3. */
@@ -2976,7 +3120,7 @@ flis_file *flis_vae_open(flis_ctx *ctx, const char *path)
     if (file && has_part(from, "vae")) ok = append_vae_folder(ctx, file, from, "vae");
     else if (file && is_folder(from) && readable(path_in(config, from, strlen(from), "config.json")))
         ok = append_vae_folder(ctx, file, from, "");
-    else if (file) ok = append_model(ctx, file, from, NULL, &folder);
+    else if (file) ok = append_model(ctx, file, from, NULL, true, &folder);
     if (ok && check_vae(ctx, file, path)) {
         drop_tensors(file, VAE_PREFIX, true);
         return file;
@@ -3049,6 +3193,7 @@ bool flis_load_visit(flis_ctx *ctx, void *user, const char *name, flis_param *pa
     flis_loader *loader = user;
     flis_entry *entry = find_entry(loader->file, name);
     loader->done++;
+    loader->path = flis_file_path(loader->file, name);
     if (!entry) {
         problem(ctx, loader, "%s: missing", name);
         return true;
@@ -3094,8 +3239,8 @@ bool flis_load_finish(flis_ctx *ctx, flis_loader *loader, const char *prefix)
     if (!loader->bad) return true;
     char more[64] = "";
     if (loader->bad > loader->listed) snprintf(more, sizeof more, "\n  and %zu more", loader->bad - loader->listed);
-    flis_fail(ctx, "%s: %zu tensor%s missing, of another shape or type, or not finite:", loader->file->path,
-              loader->bad, loader->bad == 1 ? " is" : "s are");
+    flis_fail(ctx, "%s: %zu tensor%s missing, of another shape or type, or not finite:", loader->path, loader->bad,
+              loader->bad == 1 ? " is" : "s are");
     const size_t used = strlen(ctx->error);
     snprintf(ctx->error + used, sizeof ctx->error - used, "%s%s", loader->problems, more);
     return false;
@@ -3774,15 +3919,21 @@ static bool layout_from_json(flis_ctx *ctx, const char *path, const flis_json *j
 /* The JSON of a layout; with its map unless that is not wanted. SPEC 10.9. */
 static bool layout_read(flis_ctx *ctx, const char *json_path, bool map, flis_layout *out)
 {
-    size_t length;
+    size_t length = 0;
+    char *text = NULL;
     if (out) memset(out, 0, sizeof *out); /* on a failed context too: its owner may free it */
     if (!flis_given(ctx, out, "layout: where it goes") || !named(ctx, json_path, "file: its path")) return false;
-    const flis_kind kind = flis_file_kind(json_path);
+    const bool standard = strcmp(json_path, "-") == 0;
+    if (standard) { /* the name has no folder: layout_path is looked up from the working directory */
+        json_path = "standard input";
+        text = read_stream(ctx, stdin, json_path, LARGEST_LAYOUT_FILE, &length);
+    }
+    const flis_kind kind = standard ? flis_kind_of(text, length) : flis_file_kind(json_path);
     if (flis_ok(ctx) && kind > FLIS_KIND_EMPTY && kind != FLIS_KIND_JSON && kind != FLIS_KIND_UTF16)
         flis_fail(ctx, "%s: is %s, wanted the JSON of a layout, which names its label map as layout_path", json_path,
                   flis_kind_text(kind));
-    char *text = flis_ok(ctx) ? flis_read_file(ctx, json_path, LARGEST_LAYOUT_FILE, &length) : NULL;
-    flis_json *json = text ? flis_json_parse(ctx, json_path, text, length) : NULL;
+    if (!standard && flis_ok(ctx)) text = flis_read_file(ctx, json_path, LARGEST_LAYOUT_FILE, &length);
+    flis_json *json = text && flis_ok(ctx) ? flis_json_parse(ctx, json_path, text, length) : NULL;
     bool ok = json && layout_from_json(ctx, json_path, json, map, out);
     flis_json_free(json);
     free(text);
@@ -4484,7 +4635,8 @@ static bool read_shard(flis_ctx *ctx, flis_file *file, flis_shard *shard)
     if (SEEK64(shard->stream, 0, SEEK_END) != 0) return flis_fail(ctx, "%s: cannot be read from any place", path);
     int64_t size = TELL64(shard->stream);
     if (got < 8 || size < 8 || SEEK64(shard->stream, 8, SEEK_SET) != 0)
-        return flis_fail(ctx, "%s: not a safetensors file: got %lld bytes, wanted 8 and more", path, (long long)size);
+        return flis_fail(ctx, "%s: too short for a safetensors file: got %lld bytes, wanted 8 and more", path,
+                         (long long)size);
     if (!header_length(ctx, path, head, got, (uint64_t)size, &length)) return false;
     char *text = flis_alloc(ctx, (size_t)length + 1, 1);
     if (text && fread(text, 1, (size_t)length, shard->stream) != length) flis_fail(ctx, "%s: cannot be read", path);
@@ -4499,7 +4651,7 @@ static bool read_memory(flis_ctx *ctx, flis_file *file, flis_shard *shard)
 {
     uint64_t length;
     if (file->length < 8)
-        return flis_fail(ctx, "%s: not a safetensors file: got %zu bytes, wanted 8 and more", shard->path,
+        return flis_fail(ctx, "%s: too short for a safetensors file: got %zu bytes, wanted 8 and more", shard->path,
                          file->length);
     if (!header_length(ctx, shard->path, file->bytes, file->length < FLIS_KIND_BYTES ? file->length : FLIS_KIND_BYTES,
                        file->length, &length))
@@ -4603,6 +4755,7 @@ void flis_file_close(flis_file *file)
 {
     if (!file) return;
     file_release(file);
+    free(file->vae_path);
     for (size_t i = 0; i < file->shards; i++) free(file->shard[i].path);
     for (size_t i = 0; i < file->count; i++) {
         free(file->entry[i].name);
@@ -4628,6 +4781,13 @@ static flis_entry *find_entry(const flis_file *file, const char *name)
         else low = middle + 1;
     }
     return NULL;
+}
+
+/* Another file's autoencoder is named for that file. SPEC 10.3. */
+const char *flis_file_path(const flis_file *file, const char *tensor)
+{
+    const bool vae = file && file->vae_path && tensor && strncmp(tensor, VAE_PREFIX, strlen(VAE_PREFIX)) == 0;
+    return !file ? "" : vae ? file->vae_path : file->path;
 }
 
 /* By name; NULL: absent. SPEC 10.1. */
@@ -5093,19 +5253,23 @@ bool flis_write_end(flis_ctx *ctx, flis_writer *writer)
 /* A whole file, read until its end: what is no regular file (a pipe) can be read too. SPEC 10.8. */
 char *flis_read_file(flis_ctx *ctx, const char *path, size_t limit, size_t *length)
 {
-    byte_buffer b = {0};
     if (length) *length = 0;
     if (!named(ctx, path, "file: its path") || !flis_given(ctx, length, "file: where its length goes")) return NULL;
     FILE *file = fopen(path, "rb");
-    if (!file) {
-        flis_fail(ctx, "%s: cannot be opened", path);
-        return NULL;
-    }
+    if (!file) return flis_fail(ctx, "%s: cannot be opened", path), NULL;
+    char *text = read_stream(ctx, file, path, limit, length);
+    fclose(file);
+    return text;
+}
+
+/* The same from where a stream stands. */
+static char *read_stream(flis_ctx *ctx, FILE *file, const char *path, size_t limit, size_t *length)
+{
+    byte_buffer b = {0};
     for (size_t got = 1; got && b.count <= limit && bytes_reserve(ctx, &b, 4096); b.count += got)
         got = fread(b.at + b.count, 1, b.room - b.count, file);
     if (ferror(file)) flis_fail(ctx, "%s: cannot be read: is it a folder?", path);
     else if (b.count > limit) flis_fail(ctx, "%s: got more bytes than the %zu that are allowed", path, limit);
-    fclose(file);
     bytes_put_u8(ctx, &b, 0);
     if (!flis_ok(ctx)) {
         free(b.at);

@@ -218,7 +218,7 @@ typedef struct flis_vocab flis_vocab;
 /* bpe_simple_vocab_16e6.txt, the same .gz, a merges.txt, the tokenizer.json of a CLIP tokenizer, or a folder that has one of
    them (tokenizer/); at most 48894 merges are used. The number of tokens is 512 + merges + 2; BOS is the last but one, EOS
    (also the padding) the last. path NULL: no merges, bytes alone. Errors: another kind of file or of tokenizer; a
-   tokenizer.json whose ids are not those that its merges give. */
+   tokenizer.json, or a vocab.json beside merges.txt, whose ids are not those that the merges give. */
 flis_vocab *flis_vocab_read(flis_ctx *ctx, const char *path);
 /* True if there is a vocabulary in a folder, or in its tokenizer/ (a diffusers folder, or its folder in a Hugging Face cache):
    out gets the path of merges.txt, tokenizer.json, vocab.txt or bpe_simple_vocab_16e6.txt[.gz], the first that is there. */
@@ -260,7 +260,7 @@ typedef struct flis_layout {
    colours of any map count, a palette's and gray ones too; without one an RGB map whose pixels are not R = G = B takes the
    labelmap.txt of its folder or of the folder above. A colour without an id is an error.
    A member that resembles layout_path, colors or labelmap where that is missing is an error; other unknown members, and no
-   layout_path at all, are warnings. */
+   layout_path at all, are warnings. json_path "-" is standard input; layout_path is then relative to the working directory. */
 bool flis_layout_read(flis_ctx *ctx, const char *json_path, flis_layout *out);
 /* The phrases alone, for flis_options.no_layout: the label map is not looked for. */
 bool flis_layout_read_phrases(flis_ctx *ctx, const char *json_path, flis_layout *out);
@@ -587,6 +587,7 @@ bool flis_walk_keys(flis_ctx *ctx, flis_walk *walk, const char *module, const fl
    bad: tensors with a problem; nonfinite: those with NaN or infinity; listed: those that `problems` has room for. */
 typedef struct flis_loader {
     flis_file *file;
+    const char *path; /* of the part's file, for the sentence */
     char problems[3072];
     size_t bad, nonfinite, listed, done, total;
 } flis_loader;
@@ -825,6 +826,7 @@ struct flis_file {
     flis_entry *entry; /* sorted by name */
     size_t metadata_count;
     char **metadata; /* key, value, key, value… */
+    char *vae_path;  /* of another file's autoencoder (flis_choice.vae); NULL: the file's own, or none */
     /* Of a file in memory: there is one shard, without a stream. NULL: a file on disk. */
     const unsigned char *bytes;
     size_t length;
@@ -896,12 +898,17 @@ flis_file *flis_vae_open(flis_ctx *ctx, const char *path);
 /* What a file of tensors holds where it is no whole model: "a LoRA (…)", "an autoencoder alone"…, for "X: is …, wanted …".
    NULL: text encoder, U-Net and autoencoder are there. Judged by names; no tensor is checked. */
 const char *flis_model_lacks(const flis_file *file);
+/* What a file holds that changes or steers another model (a LoRA, an embedding, a ControlNet…), in such words; NULL: no such
+   thing, or a whole model too. Judged by names and widths. */
+const char *flis_model_adapter(const flis_file *file);
+/* The path that a sentence about a tensor names: another file's for an autoencoder that comes from there, else the file's. */
+const char *flis_file_path(const flis_file *file, const char *tensor);
 /* For loaders: fails with "FILE: no PART in it: TENSOR is missing", and with what the file is instead; returns false. */
 bool flis_fail_no_part(flis_ctx *ctx, const flis_file *file, const char *part, const char *tensor);
-/* Fails with a sentence that names the model where the names and sizes of the tensors or the metadata show another one than
-   Stable Diffusion v1 or FreestyleNet: Stable Diffusion 2, XL, an inpainting model, one that predicts v… flis_model_open
-   checks this, except on a dry context, so that such a file can be listed. */
-bool flis_model_check(flis_ctx *ctx, const flis_file *file);
+/* Fails with a sentence that names the model where the names and sizes of the tensors, the metadata or the buffers
+   (alphas_cumprod) show another one than Stable Diffusion v1 or FreestyleNet: Stable Diffusion 2, XL, an inpainting model, one
+   that predicts v… flis_model_open checks this, except on a dry context, so that such a file can be listed. */
+bool flis_model_check(flis_ctx *ctx, flis_file *file);
 /* diffusers' names of U-Net, autoencoder and text encoder weights, turned into the checkpoint's. For flis_file_append. */
 typedef struct flis_diffusers {
     size_t blocks, levels;

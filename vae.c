@@ -258,7 +258,8 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, bool decoder, flis
         if (width[i]) config->levels++;
         snprintf(name, sizeof name, PREFIX "%s.%zu.", coder_name, i);
         if (!width[i] && config->levels && flis_file_any(file, name))
-            return flis_fail(ctx, "%s: " PREFIX "%s.%zu.block.0.norm2.weight is missing", file->path, coder_name, i);
+            return flis_fail(ctx, "%s: " PREFIX "%s.%zu.block.0.norm2.weight is missing", flis_file_path(file, name),
+                             coder_name, i);
         if (!width[i]) break;
     }
     if (!config->levels) {
@@ -279,7 +280,8 @@ static bool config_read(flis_ctx *ctx, const flis_file *file, bool decoder, flis
     config->embed = decoder ? dimension(file, PREFIX "post_quant_conv.weight", 1)
                             : dimension(file, PREFIX "quant_conv.weight", 0) / 2;
     if (!config->z || !config->embed)
-        return flis_fail(ctx, "%s: " PREFIX "%squant_conv.weight is missing", file->path, decoder ? "post_" : "");
+        return flis_fail(ctx, "%s: " PREFIX "%squant_conv.weight is missing", flis_file_path(file, PREFIX),
+                         decoder ? "post_" : "");
     config->groups = (size_t)flis_file_number(ctx, file, "vae.norm_num_groups", true, 32);
     config->scale_factor = flis_file_number(ctx, file, "vae.scale_factor", false, 0.18215); /* not in any shape; v1's */
     return flis_ok(ctx);
@@ -291,7 +293,7 @@ flis_vae *flis_vae_load(flis_ctx *ctx, flis_file *file, bool decoder, bool encod
     flis_vae_config config = {0};
     if (!flis_given(ctx, file, "autoencoder: its file") || !config_read(ctx, file, decoder, &config)) return NULL;
     flis_vae *vae = flis_vae_new(ctx, &config, decoder, encoder);
-    if (!vae) return flis_fail_in(ctx, file->path), NULL;
+    if (!vae) return flis_fail_in(ctx, flis_file_path(file, PREFIX)), NULL;
     flis_loader loader = {.file = file};
     flis_vae_walk(ctx, vae, flis_count_visit, &loader.total);
     flis_vae_walk(ctx, vae, flis_load_visit, &loader);

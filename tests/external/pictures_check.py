@@ -12,6 +12,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import struct
 import subprocess
@@ -147,6 +148,68 @@ def compare(what, wanted, got, keep):
     return bad
 
 
+def marker_at(data, second, n):
+    at = -1
+    for _ in range(n):
+        at = data.find(bytes([0xFF, second]), at + 1)
+    return at if at >= 0 else len(data)
+
+
+def place(data, text):
+    name, sign, offset = re.match(r"([^+-]*)([+-]?)(\d*)$", text).groups()
+    if name == "data":
+        at = marker_at(data, 0xDA, 1)
+        at += 2 + struct.unpack(">H", data[at + 2:at + 4])[0]
+    elif name == "end":
+        at = len(data)
+    else:
+        at = marker_at(data, int(name[:2], 16), int(name[3:] or 1)) if name else 0
+    return at + int(sign + offset if offset else 0)
+
+
+def edited(data, edits):
+    """A file with the edits of tests/unit/jpeg_damages.txt."""
+    for words in [e.split() for e in edits.split(";") if e.strip()]:
+        verb, at = words[0], None if words[0] == "drop" else place(data, words[1])
+        if verb == "cut":
+            del data[at:]
+        elif verb == "del":
+            del data[at:at + int(words[2])]
+        elif verb == "drop":
+            while (at := marker_at(data, int(words[1], 16), 1)) < len(data):
+                del data[at:at + 2 + struct.unpack(">H", data[at + 2:at + 4])[0]]
+        else:
+            new = bytes.fromhex(words[2])
+            data[at:at + (len(new) if verb == "set" else 0)] = new
+    return data
+
+
+def listed(program, folder, tests):
+    """The list of damages: ours is what the list says, and PIL does the same, except where the list names a difference."""
+    bad, counts = 0, {}
+    for line in open(os.path.join(tests, "unit", "jpeg_damages.txt")):
+        if line.startswith("#"):
+            continue
+        name, base, edits, wanted, differs = (line.rstrip("\n").split(" | ") + [""])[:5]
+        path = os.path.join(folder, "listed.jpg")
+        data = bytearray(open(os.path.join(tests, "fuzz", "corpus", "jpeg", base + ".jpg"), "rb").read())
+        open(path, "wb").write(edited(data, edits))
+        size, rest = run(program, ["read"], [path])[path]
+        refused = size == "error"
+        ours = rest[len(path) + 2:] if refused else "%s %s" % (size.replace(" ", " x "), rest[:16])
+        a = by_pil(path)
+        same = (a[0] == "error") == refused and (refused or a == (size, rest))
+        kind = ("refused by both" if refused else "same pixels") if same else differs or "DIFFERENT"
+        counts[kind] = counts.get(kind, 0) + 1
+        good = ours == wanted and same == (not differs)
+        bad += not good
+        print("  %-40s %-16s %s%s" % (name, kind if same else "differs", ours, "" if good else "   WANTED " + wanted))
+        if not same:
+            print("  %-40s %-16s %s" % ("", "PIL", " ".join(a)[:70]))
+    print("listed damages: " + ", ".join("%d %s" % (n, k) for k, n in sorted(counts.items(), key=lambda x: -x[1])))
+    return bad
+
+
 def tensors(path):
     data = open(path, "rb").read()
     length = struct.unpack("<Q", data[:8])[0]
@@ -241,6 +304,16 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         if len(sys.argv) > 4:
             bad += shared(program, folder, sys.argv[4])
+        tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        bad += listed(program, folder, tests)
+        corpus = os.path.join(tests, "fuzz", "corpus", "jpeg")
+        seeds = []
+        for f in sorted(os.listdir(corpus)):
+            if f == "arithmetic.jpg":
+                continue  # PIL reads it
+            seeds.append(os.path.join(folder, "seed-" + f))
+            shutil.copy(os.path.join(corpus, f), seeds[-1])
+        bad += compare("fuzz corpus", {f: by_pil(f) for f in seeds}, run(program, ["read"], seeds), keep)
         files = [make(rng, folder, i, cjpeg) for i in range(rounds)]
         bad += compare("read", {f: by_pil(f) for f in files}, run(program, ["read"], files), keep)
         hurt = []

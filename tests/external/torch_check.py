@@ -22,7 +22,7 @@ except ImportError as missing:
     print(f"torch_check: skipped: {missing}")
     sys.exit(0)
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
 import torch_trace  # noqa: E402
 
 CHANNELS, MULT, ATTENDS, BLOCKS, HEADS, WIDTH = 32, (1, 2, 4, 4), (True, True, True, False), 2, 4, 48
@@ -273,7 +273,7 @@ class Checks:
         self.flis, self.directory, self.failed, self.passed = flis, directory, 0, 0
         self.model_path = self.path("model.safetensors")
         subprocess.run([synth, "tinyB", self.model_path], check=True)
-        golden = torch_trace.read_safetensors(f"{HERE}/golden/tinyunet_B_16.safetensors")
+        golden = torch_trace.read_safetensors(f"{HERE}/../golden/tinyunet_B_16.safetensors")
         self.x, self.context, self.label = golden["in.x"], golden["in.context"], golden["in.label512"]
         self.classes, self.eps = golden["in.class_ids.mix"].reshape(-1), golden["mix.t981.eps"]
         self.t = torch.tensor([981])
@@ -438,7 +438,7 @@ def check_command(c):
                    "import torch, torch_check\n"
                    "def make():\n    torch.manual_seed(1)\n    return torch_check.Authors()\n")
     torch_trace.write_safetensors(c.path("plain.st"), {"x": c.x, "t": c.t, "context": c.context}, {})
-    command = [sys.executable, os.path.join(HERE, "..", "tools", "torch_trace.py")]
+    command = [sys.executable, os.path.join(HERE, "..", "..", "tools", "torch_trace.py")]
     options = ["--match", "*attn2*", "--prefix", "mine."]
     ran = subprocess.run(command + options + ["port:make", "plain.st", "out2.st"], cwd=c.directory, check=False)
     names = list(torch_trace.read_safetensors(c.path("out2.st"))) if ran.returncode == 0 else []

@@ -23,7 +23,7 @@ except ImportError as missing:
     sys.exit(0)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [HERE, os.path.join(HERE, "..", "tools")]
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "..", "tools")]
 import torch_check  # noqa: E402
 import torch_trace  # noqa: E402
 
@@ -350,9 +350,9 @@ def sample(p, name, given):
 
 def main():
     flis, synth = sys.argv[1:]
-    with open(f"{HERE}/golden/manifest.json", encoding="utf-8") as file:
+    with open(f"{HERE}/../golden/manifest.json", encoding="utf-8") as file:
         manifest = json.load(file)
-    inputs = torch_trace.read_safetensors(f"{HERE}/golden/inputs.safetensors")
+    inputs = torch_trace.read_safetensors(f"{HERE}/../golden/inputs.safetensors")
     rules = wrong = 0
     for entry in (entry for v in manifest["vectors"] for entry in v.get("inputs", [])):
         x = by_rule(entry)
@@ -371,7 +371,7 @@ def main():
             if name.startswith("sampler."):
                 sample(p, name, v["given"])
         torch_trace.write_safetensors(answers, p.answers, {"generator": "PyTorch " + torch.__version__})
-        report = subprocess.run([flis, "conformance", answers, "--manifest", f"{HERE}/golden"], check=False,
+        report = subprocess.run([flis, "conformance", answers, "--manifest", f"{HERE}/../golden"], check=False,
                                 stdout=subprocess.PIPE, universal_newlines=True).stdout
     answered = {v["id"] for v in manifest["vectors"] if all(o["name"] in p.answers for o in v["outputs"])}
     passed = {line.split()[1] for line in report.splitlines() if line.startswith("pass ")}

@@ -106,6 +106,8 @@ printf '\377\330\377\340\000\020JFIF' >one/a.jpg
 echo one/a.jpg >jpegs.txt && echo t/a.pgm >truths.txt
 fails "JPEG" 1 'one/a.jpg: got a JPEG picture, whose compression changes ids at every edge, wanted a label map' miou -q --truth truths.txt --predicted jpegs.txt
 
+fails "a folder without label maps" 1 '^evaluate miou: one: the folder has no file that ends in .png, .pgm or .npy$' miou -q --truth t --predicted one
+
 # ADE20K: wall and building; a segmenter that counts from 0 calls them 0 and 1.
 printf 'P2 2 1 255\n1 2\n' >t/a.pgm
 printf 'P2 2 1 255\n0 1\n' >p/a.pgm

@@ -75,9 +75,54 @@ says "a Git LFS pointer" 1 'Git LFS pointer' "$converter" lfs.ckpt out.safetenso
 printf '<!DOCTYPE html><html><title>Virus scan warning</title></html>' >page.ckpt
 says "an HTML page" 1 'HTML page' "$converter" page.ckpt out.safetensors
 : >empty.ckpt
+for bytes in x 'PK\003\004abc' '\200\002}q' '{"a":1}'; do
+    printf "$bytes" >short.ckpt
+    says "a file of $(wc -c <short.ckpt | tr -d ' ') bytes" 1 "is too short, .* got $(wc -c <short.ckpt | tr -d ' ') bytes" \
+        "$converter" short.ckpt out.safetensors
+done
 says "an empty file" 1 'is an empty file' "$converter" empty.ckpt out.safetensors
 head -c 200 two.ckpt >cut.ckpt
 says "a file cut short" 1 'cut.ckpt: ' "$converter" cut.ckpt out.safetensors
+# What changes a model and is none. word: 768 values, a word's features.
+word=$(printf %s "$tensor" | sed 's/K.001.205K.001.205/M\\000\\003\\205K\\000\\205/')
+key() { printf 'U\\%03o%s' ${#1} "$1"; } # as a format
+adapter() { # WHAT NAME…: tensors of these names
+    what=$1
+    names=
+    shift
+    for name in "$@"; do names="$names$(key "$name")$tensor"; done
+    old adapter.ckpt "}($(key state_dict)}(${names}uu"
+    says "$what: $1" 1 "adapter.ckpt: is $what.*, wanted the checkpoint of a model" "$converter" adapter.ckpt out.safetensors
+    says "$what: $1, --key" 1 "is $what" "$converter" --key state_dict adapter.ckpt out.safetensors
+}
+adapter 'a LoRA' lora_unet_down_blocks_0_attn1_to_q.lora_down.weight lora_unet_down_blocks_0_attn1_to_q.alpha
+adapter 'a LoRA' module.unet.mid_block.to_q.lora_A.weight module.unet.mid_block.to_q.lora_B.weight
+adapter 'a LoRA' mid_block.attn1.processor.to_q_lora.up.weight mid_block.attn1.processor.to_q_lora.down.weight
+adapter 'a LoHa' lora_unet_x.hada_w1_a lora_unet_x.hada_w1_b
+adapter 'a ControlNet' control_model.input_blocks.0.0.weight control_model.zero_convs.0.0.weight
+adapter 'a ControlNet' controlnet_cond_embedding.conv_in.weight down_blocks.0.resnets.0.conv1.weight
+adapter 'a ControlNet' input_hint_block.0.weight zero_convs.0.0.weight
+adapter 'a T2I-Adapter' body.0.block1.weight body.0.block2.weight
+adapter 'an IP-Adapter' image_proj.proj.weight ip_adapter.1.to_k_ip.weight
+adapter 'a textual-inversion embedding' emb_params
+embedding() { # NAME PICKLE
+    old embedding.pt "$2"
+    says "an embedding: $1" 1 'embedding.pt: is a textual-inversion embedding' "$converter" embedding.pt out.safetensors
+}
+embedding "diffusers'" "}($(key '<cat-toy>')${word}u"
+embedding 'two words' "}($(key '<cat>')${word}$(key '<toy>')${word}u"
+embedding 'web UI' "}($(key string_to_token)}($(key '*')${tensor}u$(key string_to_param)}($(key '*')${word}u$(key name)$(key cat)u"
+# One part, a whole model with a LoRA or a ControlNet in it, and what is nothing of Stable Diffusion's, are converted.
+taken() { # NAME…
+    names=
+    for name in "$@"; do names="$names$(key "$name")$tensor"; done
+    old taken.ckpt "}(${names}u"
+    says "taken: $*" 0 "out.safetensors: $# tensors" "$converter" taken.ckpt out.safetensors
+}
+taken first_stage_model.decoder.conv_in.weight first_stage_model.decoder.conv_in.bias
+taken model.diffusion_model.out.2.bias first_stage_model.a.bias cond_stage_model.transformer.text_model.a.bias lora_up.weight control_model.a.bias
+taken decoder.layers.0.weight visual.proj.weight model.0.weight shared.weight
+taken weight bias
 if [ -e EXECUT ]; then fail "a pickle was executed"; else passed=$((passed + 1)); fi
 
 line="$passed passed, $failed failed"

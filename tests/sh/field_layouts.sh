@@ -77,6 +77,35 @@ check "a misspelt layout_path with --no-layout" 0 - - "$flis" generate $small -j
 check "a picture in place of the JSON" 1 - 'maps/masks.png: is a PNG picture, wanted the JSON of a layout' \
     "$flis" generate $small -j maps/masks.png -o b.png
 
+# Standard input: layout_path is relative to the working directory, where it is not the JSON's.
+mkdir sub
+echo "P2 4 2 255 1 1 2 2 1 1 2 2" >sub/here.pgm
+cp sub/here.pgm here.pgm
+layout sub/in.json '"layout_path": "here.pgm"'
+layout there.json '"layout_path": "sub/here.pgm"'
+check "layout -" 0 "^2$tab.*sky$" - "$flis" layout $vocab - <sub/in.json
+mv here.pgm aside.pgm
+check "layout -, without the map" 1 - 'standard input:1:61: layout_path: "here.pgm" cannot be read' "$flis" layout $vocab - <sub/in.json
+check "generate -j -" 0 - - "$flis" generate $small -j - -o in.png <there.json
+check "generate -j -, of a pipe" 0 - - sh -c 'cat there.json | "$@"' sh "$flis" generate $small -j - -o pipe.png
+cp there.json stdin # the name is in the picture
+check "generate -j FILE" 0 - - "$flis" generate $small -j stdin -o there.png
+check "the same picture" 0 - - cmp in.png there.png
+check "the same picture from a pipe" 0 - - cmp in.png pipe.png
+check "generate - into a folder" 0 - - "$flis" generate $small - -o folder/ <there.json
+check "is named for it" 0 - - cmp in.png folder/stdin.png
+check "generate -j - -o -" 0 PNG - "$flis" generate $small -j - -o - <there.json
+cp so out.png
+check "is the same picture" 0 - - cmp in.png out.png
+check "generate - -" 2 - "layout '-' is given twice" "$flis" generate $small - - -o folder/ <there.json
+check "no JSON" 1 - 'standard input: is an HTML page, not the file.*, wanted the JSON of a layout' sh -c 'echo "<html>" | "$@"' sh "$flis" layout $vocab -
+check "half of it" 1 - "standard input:1:22: got the end of the text" sh -c 'printf "{\"text_label_mapping\"" | "$@"' sh "$flis" layout $vocab -
+check "nothing" 1 - 'standard input:1:1: got the end of the text' "$flis" layout $vocab - </dev/null
+check "too much" 1 - 'standard input: got more bytes than the 1048576' sh -c 'head -c 1100000 /dev/zero | "$@"' sh "$flis" layout $vocab -
+echo '{"text_label_mapping": {"sea": 1}}' >./-
+check "a file of that name" 0 "^sea${tab}1$" './-: it has no layout_path' "$flis" layout $vocab --size 64 ./-
+check "help" 0 'standard input, whose' - "$flis" generate --help
+
 line="$passed passed, $failed failed"
 [ -z "$counts" ] || echo "$line" >"$counts"
 echo "field_layouts: $line"

@@ -118,6 +118,20 @@ cp other/vae/diffusion_pytorch_model.safetensors kept
 ln other/vae/diffusion_pytorch_model.safetensors vae.png
 check "-o over --vae" 1 'input' "$flis" $g -m model.safetensors --vocab merges.txt --vae other -o vae.png
 is "-o over --vae: it is still there" cmp -s kept other/vae/diffusion_pytorch_model.safetensors
+rm -rf lacks out/*
+cp -r plain lacks
+rm -r lacks/vae
+check "a folder without vae/" 1 'lacks: has no vae/config.json.*--vae' "$flis" $g -m lacks --vocab merges.txt
+check "a folder without vae/, --vae" 0 '' "$flis" $g -m lacks --vocab merges.txt --vae model.safetensors --trace-digest out/t.json
+if command -v sha256sum >/dev/null; then
+    sum=$(cat lacks/unet/*.safetensors lacks/text_encoder/*.safetensors | sha256sum | cut -c1-64)
+    is "a folder without vae/: its digest is that of its files" grep -q "\"model.sha256\": \"$sum\"" out/t.json
+fi
+check "a folder without vae/: --again" 0 '' "$flis" generate -q -m lacks --vocab merges.txt --vae model.safetensors --again out/p.png -o again.png
+is "a folder without vae/: the same bytes" cmp -s out/p.png again.png
+check "a folder without vae/: info" 0 '' "$flis" info lacks --vae model.safetensors
+check "a folder without vae/: stage" 0 '' "$flis" stage decode -m lacks --vae model.safetensors -i z.safetensors -o out/o.safetensors -q
+rm -f out/*
 check "--vae without one" 1 'wanted an autoencoder' "$flis" $g -m model.safetensors --vocab merges.txt --vae z.safetensors
 check "--vae of a layout" 1 'layout.json: is a layout' "$flis" $g -m model.safetensors --vocab merges.txt --vae layout.json
 

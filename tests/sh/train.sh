@@ -174,7 +174,7 @@ refusals() {
     fails "unknown stage" 2 "unknown stage 'unet': wanted vae" "$train" unet
     fails "no output" 2 '-o FILE is missing' "$train" vae
     fails "no model" 2 '--model FILE is missing' "$train" layout -o x
-    fails "no data" 2 '--latents FILE or --data FOLDER is missing' "$train" layout --model plain.safetensors -o x
+    fails "no data" 2 '--latents FILE, --data FOLDER or --dataset NAME is missing' "$train" layout --model plain.safetensors -o x
     fails "both kinds of data" 2 '--latents and --data exclude each other' "$train" layout --model plain.safetensors --latents l --data d -o x
     fails "a frozen encoder without --start" 2 '--frozen-encoder needs --start' "$train" vae -o x --frozen-encoder
     fails "--start for layouts" 2 'unknown option --start' "$train" layout --model plain.safetensors --start plain.safetensors --latents l.safetensors -o x

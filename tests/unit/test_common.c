@@ -363,6 +363,44 @@ void test_common_folder(void)
     names_free(&b);
 }
 
+/* Another kind of file in place of a list or of a picture is named. */
+void test_common_kinds(void)
+{
+    static const struct {
+        const char *bytes, *what;
+        bool list;
+    } cases[] = {
+        {"<!DOCTYPE html><html>", "an HTML page", false},
+        {"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer", false},
+        {"\x89PNG\r\n\x1A\n", "a PNG", false},
+        {"GIF89a", "a picture (GIF", false},
+        {"PK\3\4abcdefgh", "a zip archive", false},
+        {"{\"a\": 1}", "a JSON text", false},
+        {"%PDF-1.7", "a PDF document", false},
+        {"", "empty", false},
+        {"a.png\n", "a file that is no PNG", true},
+    };
+    flis_ctx ctx;
+    flis_init(&ctx);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        names list = {0};
+        flis_picture picture = {0};
+        bool folder;
+        const char *path = test_scratch("kind.png");
+        CHECK(output_write(&ctx, path, cases[i].bytes, strlen(cases[i].bytes)), "%s", ctx.error);
+        const bool listed = list_files(&ctx, path, PICTURE_ENDINGS, &list, &folder);
+        CHECK(listed == cases[i].list && (listed || strstr(ctx.error, cases[i].what)), "a list: \"%s\" lacks \"%s\"",
+              ctx.error, cases[i].what);
+        flis_clear_error(&ctx);
+        CHECK(!read_picture(&ctx, path, &picture) && strstr(ctx.error, "wanted a picture") &&
+                  strstr(ctx.error, cases[i].what),
+              "a picture: \"%s\" lacks \"%s\"", ctx.error, cases[i].what);
+        flis_clear_error(&ctx);
+        names_free(&list);
+    }
+    flis_free(&ctx);
+}
+
 /* ---- Pictures ------------------------------------------------------------------------------------------------------------- */
 
 enum { WIDTH = 6, HEIGHT = 4 };

@@ -685,7 +685,7 @@ void test_field_config_extra(void)
     flis_options options;
     flis_options_default(&options);
     ctx.warn = keep;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 5; i++) {
         const char *path = test_scratch("extra.safetensors");
         put_model(&ctx, path, i ? extra : ordinary, i ? LENGTH(extra) : LENGTH(ordinary));
         said[0] = 0;
@@ -693,8 +693,13 @@ void test_field_config_extra(void)
             CHECK(!flis_generate(&ctx, path, vocab, &layout, &options, &picture) && strstr(ctx.error, "vocabulary"),
                   "%s", ctx.error);
         } else {
-            flis_model *model = flis_model_load(&ctx, path, FLIS_PARTS_PAINT);
+            static const unsigned parts[] = {FLIS_PARTS_PAINT, FLIS_PARTS_NONE, FLIS_PART_TEXT};
+            flis_model *model = flis_model_load(&ctx, path, parts[i - 2]);
             CHECK(model, "%s", ctx.error);
+            for (int k = 0; k < 2; k++) { /* once, however often it is used */
+                CHECK(!flis_model_generate(&ctx, model, vocab, &layout, &options, &picture), "another vocabulary");
+                flis_clear_error(&ctx);
+            }
             flis_model_free(&model);
         }
         flis_clear_error(&ctx);
@@ -702,5 +707,119 @@ void test_field_config_extra(void)
         CHECK(i ? line && strcmp(line, want) == 0 : !*said, "%d: %s", i, said);
     }
     flis_vocab_free(vocab);
+    flis_free(&ctx);
+}
+
+/* ---- Buffers of a checkpoint ---------------------------------------------------------------------------------------- */
+
+/* A file of one buffer; the sentence of opening it on the disk and, the same, from memory. */
+static const char *open_buffer(const char *name, flis_dtype dtype, uint64_t count, const double *values,
+                               const char *scale)
+{
+    static char error[4096];
+    const char *path = test_scratch("buffer.safetensors");
+    flis_ctx ctx;
+    size_t length = 0;
+    flis_init(&ctx);
+    flis_writer *out = flis_write_begin(&ctx, path);
+    if (scale) flis_write_metadata(&ctx, out, "vae.scale_factor", scale);
+    flis_write_declare(&ctx, out, name, dtype, 1, &count);
+    flis_write_f64(&ctx, out, values, (size_t)count);
+    CHECK(flis_write_end(&ctx, out), "%s", ctx.error);
+    flis_file_close(flis_model_open(&ctx, path));
+    snprintf(error, sizeof error, "%s", ctx.error);
+    flis_clear_error(&ctx);
+    char *bytes = flis_read_file(&ctx, path, 1 << 20, &length);
+    flis_model *model = flis_model_load_memory(&ctx, path, bytes, length, FLIS_PARTS_NONE);
+    CHECK(!model == (*error != 0) && strcmp(ctx.error, error) == 0, "in memory: \"%s\", on the disk: \"%s\"", ctx.error,
+          error);
+    flis_model_free(&model);
+    free(bytes);
+    flis_free(&ctx);
+    return error;
+}
+
+void test_field_config_buffers(void)
+{
+    static const flis_dtype rounded[] = {FLIS_F64, FLIS_F32, FLIS_F16, FLIS_BF16};
+    static flis_schedule right;
+    double other[FLIS_TIMESTEPS], scale[] = {0.18215, 0.13025, NAN};
+    flis_schedule_make(&right);
+    for (size_t i = 0; i < LENGTH(rounded); i++) {
+        const char *error = open_buffer("alphas_cumprod", rounded[i], FLIS_TIMESTEPS, right.alpha_bar, NULL);
+        CHECK(!*error, "type %d: %s", (int)rounded[i], error);
+        error = open_buffer("scale_factor", rounded[i], 1, scale, NULL);
+        CHECK(!*error, "type %d: %s", (int)rounded[i], error);
+    }
+    for (int which = 0; which < 5; which++) { /* linear; cosine; zero terminal SNR; one value; NaN at the end */
+        char want[64];
+        double product = 1;
+        int first = -1;
+        for (int t = 0; t < FLIS_TIMESTEPS; t++) {
+            const double a = right.alpha_bar[t], end = sqrt(right.alpha_bar[999]), begin = sqrt(right.alpha_bar[0]);
+            const double zero = (sqrt(a) - end) * begin / (begin - end),
+                         angle = cos((t / 1000.0 + 0.008) / 1.008 * 1.5707963);
+            product *= 1 - (0.0001 + (0.02 - 0.0001) * t / 999);
+            other[t] = which == 0 ? product : which == 1 ? angle * angle : which == 2 ? zero * zero : a;
+            if (which == 3 && t == 500) other[t] *= 1.005;
+            if (which == 4 && t == 999) other[t] = NAN;
+            if (first < 0 && !(fabs(other[t] - a) <= a / 256)) first = t;
+        }
+        snprintf(want, sizeof want, "\"alphas_cumprod\": value %d: got ", first);
+        const char *error = open_buffer("alphas_cumprod", FLIS_F64, FLIS_TIMESTEPS, other, NULL);
+        CHECK(strstr(error, want) && strstr(error, "buffer.safetensors") && strstr(error, ", wanted 0."),
+              "%d: %s wants %s", which, error, want);
+    }
+    const char *error = open_buffer("alphas_cumprod", FLIS_F32, 500, right.alpha_bar, NULL);
+    CHECK(strstr(error, "got 500 values of F32, wanted 1000"), "%s", error);
+    error = open_buffer("scale_factor", FLIS_F32, 1, scale + 1, NULL);
+    CHECK(strstr(error, "\"scale_factor\": value 0: got 0.13025") && strstr(error, "wanted 0.18215"), "%s", error);
+    error = open_buffer("scale_factor", FLIS_F32, 1, scale + 2, NULL);
+    CHECK(strstr(error, "wanted 0.18215"), "%s", error);
+    error = open_buffer("scale_factor", FLIS_F32, 1, scale + 1, "0.13025");
+    CHECK(!*error, "%s", error);
+    error = open_buffer("scale_factor", FLIS_F32, 1, scale, "0.5");
+    CHECK(strstr(error, "wanted 0.5"), "%s", error);
+}
+
+/* ---- Other files in the place of a configuration ---------------------------------------------------------------------- */
+
+void test_field_config_kinds(void)
+{
+    static const char *const names[] = {"unet/config.json",
+                                        "vae/config.json",
+                                        "text_encoder/config.json",
+                                        "scheduler/scheduler_config.json",
+                                        "model_index.json",
+                                        "tokenizer/tokenizer_config.json",
+                                        "tokenizer/special_tokens_map.json",
+                                        "unet/diffusion_pytorch_model.safetensors.index.json"};
+    static const char *const kinds[][2] = {
+        {"\n<!DOCTYPE html><html><title>Sign in</title></html>", "is an HTML page, not the file"},
+        {"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 9\n", "is a Git LFS pointer"},
+        {"<?xml version=\"1.0\"?><Error/>", "is an XML text"},
+        {"{\"error\": \"Repository not found\"}",
+         "is a server's error message, not the file: \"Repository not found\""},
+        {"\x89PNG\r\n", "is a PNG picture"},
+        {"PK\3\4abcdefgh", "is a zip archive"},
+        {"", "is an empty file"},
+    };
+    flis_ctx ctx;
+    flis_init(&ctx);
+    make_folder(&ctx);
+    for (size_t i = 0; i < LENGTH(names); i++)
+        for (size_t k = 0; k < LENGTH(kinds); k++) {
+            char command[1200], want[200], path[64];
+            snprintf(command, sizeof command, "cd '%s' && mkdir -p tokenizer%s", test_scratch("config"),
+                     strstr(names[i], ".index.json") ? " && rm -f unet/diffusion_pytorch_model.safetensors" : "");
+            CHECK(system(command) == 0, "%s", command); /* the index is read where the plain weights are absent */
+            put_file(names[i], "", kinds[k][0], "");
+            snprintf(want, sizeof want, "%s: %s", names[i], kinds[k][1]);
+            const char *error = open_folder("config");
+            CHECK(strstr(error, want), "\"%s\" lacks \"%s\"", error, want);
+            snprintf(path, sizeof path, "config/%s", names[i]);
+            remove(test_scratch(path));
+            for (int file = 0; file < (int)LENGTH(CONFIG); file++) put_config(file, "");
+        }
     flis_free(&ctx);
 }

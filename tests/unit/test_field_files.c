@@ -57,6 +57,13 @@ void test_field_files_by_their_bytes(void)
         {"a.safetensors", BYTES("\x80\2}q\0.abcdef"), "bin/ckpt2safetensors"},
         {"a.safetensors", BYTES("\xff\0\0\0\0\0\0\0{\"a\":"), "cut short: got 13 bytes, wanted 263"},
         {"a.safetensors", BYTES(""), "got 0 bytes"},
+        {"a.safetensors", BYTES("x"), "too short for a safetensors file: got 1 bytes"},
+        {"a.safetensors", BYTES("{\"a\":1}"), "too short for a safetensors file: got 7 bytes"},
+        {"a.ckpt", BYTES("PK"), "too short for a safetensors file: got 2 bytes"},
+        {"a.ckpt", BYTES("PK\3\4abc"), "too short for a safetensors file: got 7 bytes"},
+        {"a.pt", BYTES("\x80\2}q"), "too short for a safetensors file: got 4 bytes"},
+        {"a.bin", BYTES("abcdefg"), "too short for a safetensors file: got 7 bytes"},
+        {"a.bin", BYTES("abcdefgh"), "bin/ckpt2safetensors"},
         {"model_index.json", BYTES("{\"_class_name\": 1}"), "wanted the folder"},
         {"config.json", BYTES("{\"_class_name\": 1}"), "is a configuration"},
     };
@@ -291,7 +298,69 @@ void test_field_files_vocabularies(void)
             CHECK(!vocab && strstr(ctx.error, "wanted 512"), "%s", ctx.error);
             flis_vocab_free(vocab);
         }
+        /* The same object beside merges.txt. */
+        char folder[1000];
+        snprintf(folder, sizeof folder, "mkdir -p '%s'", test_scratch("whole"));
+        CHECK(system(folder) == 0, "%s", folder);
+        flis_clear_error(&ctx);
+        write_bytes("whole/merges.txt", BYTES("c a\nca t</w>\nd o\n"));
+        const char *ids = strstr(json, "\"vocab\": ") + 9;
+        write_bytes("whole/vocab.json", ids, strlen(ids) - 2);
+        flis_vocab *vocab = flis_vocab_read(&ctx, test_scratch("whole/merges.txt"));
+        CHECK((vocab == NULL) == (swapped == 1) &&
+                  (!swapped || strstr(ctx.error, "vocab.json: \"ca\": got id 513, wanted 512")),
+              "%s", ctx.error);
+        flis_vocab_free(vocab);
+        flis_clear_error(&ctx);
     }
+    flis_free(&ctx);
+}
+
+/* ---- vocab.json beside merges.txt ------------------------------------------------------------------------------------ */
+
+void test_field_files_vocab_json(void)
+{
+    static const struct {
+        const char *json, *says; /* says NULL: taken */
+    } cases[] = {
+        {NULL, NULL},
+        {"{}", NULL},
+        {"\xEF\xBB\xBF{}", NULL},
+        {"{\"ca\": 512", "vocab.json:1:11: "},
+        {"{\"ca\": 512}", "vocab.json: got 1 of the 515 tokens that the merges make"},
+        {"{\"ca\": 513, \"cat</w>\": 512}", "vocab.json: \"ca\": got id 513, wanted 512, which the merges give"},
+        {"{\"<|endoftext|>\": 515}", "vocab.json: \"<|endoftext|>\": got id 515, wanted 516"},
+        {"{\"zebra\": 5}", "vocab.json: \"zebra\": got id 5, wanted 517 or more"},
+        {"{\"ca\": \"512\"}", "vocab.json: \"ca\": got a string, wanted an id"},
+        {"[1]", "vocab.json: got an array, wanted an object of tokens and ids"},
+        {"7", "vocab.json: got 7"},
+        {"<html>", "vocab.json: is an HTML page"},
+        {LFS, "vocab.json: is a Git LFS pointer"},
+        {"", "vocab.json: is an empty file"},
+    };
+    char folder[1000], path[1100];
+    flis_ctx ctx;
+    begin(&ctx);
+    snprintf(folder, sizeof folder, "%s", test_scratch("tokenizer"));
+    snprintf(path, sizeof path, "mkdir -p '%s/tokenizer'", folder);
+    CHECK(system(path) == 0, "%s", path);
+    write_bytes("tokenizer/tokenizer/merges.txt", BYTES("#version: 0.2\nc a\nca t</w>\nd o\n"));
+    write_bytes("tokenizer/tokenizer/others.txt", BYTES("c a\nca t</w>\nd o\n"));
+    for (size_t i = 0; i < COUNT(cases); i++)
+        for (int form = 0; form < 3;
+             form++) { /* the file, its folder, and a file of another name, which has no vocab.json */
+            static const char *const forms[] = {"/tokenizer/merges.txt", "", "/tokenizer/others.txt"};
+            if (cases[i].json) write_bytes("tokenizer/tokenizer/vocab.json", cases[i].json, strlen(cases[i].json));
+            snprintf(path, sizeof path, "%s%s", folder, forms[form]);
+            flis_vocab *vocab = flis_vocab_read(&ctx, path);
+            const bool taken = !cases[i].says || form == 2;
+            CHECK(!vocab == !taken && (taken || strstr(ctx.error, cases[i].says)), "%zu, %s: \"%s\"", i, forms[form],
+                  ctx.error);
+            CHECK(!vocab || flis_vocab_size(vocab) == TOKENS, "%zu tokens", flis_vocab_size(vocab));
+            flis_clear_error(&ctx);
+            flis_vocab_free(vocab);
+        }
+    CHECK(!*warned, "%s", warned);
     flis_free(&ctx);
 }
 

@@ -52,6 +52,8 @@ bool read_storage(checkpoint *c, const storage *s, uint64_t offset, void *out, s
     return true;
 }
 
+enum { SHORTEST = 8 }; /* bytes; less shows nothing */
+
 /* A file that is no checkpoint is named by its first bytes. */
 static bool another_kind(checkpoint *c, flis_kind kind, const unsigned char *head)
 {
@@ -60,9 +62,11 @@ static bool another_kind(checkpoint *c, flis_kind kind, const unsigned char *hea
                          "%s: is a safetensors file already, whatever its name: it needs no conversion: "
                          "flis generate -m %s",
                          c->path, c->path);
-    if (kind == FLIS_KIND_EMPTY || kind == FLIS_KIND_UNKNOWN || c->size < 4)
+    if (kind == FLIS_KIND_EMPTY || kind == FLIS_KIND_UNKNOWN || c->size < SHORTEST)
         return flis_fail(c->ctx, "%s: %s, wanted a checkpoint that torch.save wrote; got %llu bytes", c->path,
-                         kind == FLIS_KIND_EMPTY ? "is an empty file" : "is not a file of a known kind",
+                         kind == FLIS_KIND_EMPTY ? "is an empty file"
+                         : c->size < SHORTEST    ? "is too short"
+                                                 : "is not a file of a known kind",
                          (unsigned long long)c->size);
     if (kind == FLIS_KIND_JSON) {
         char text[201];
@@ -104,6 +108,7 @@ bool checkpoint_read(flis_ctx *ctx, checkpoint *c, const char *path)
     const size_t length = c->size < sizeof head ? (size_t)c->size : sizeof head;
     if (!read_at(c, 0, head, length)) return false;
     const flis_kind kind = flis_kind_of(head, length);
+    if (length < SHORTEST) return another_kind(c, kind, head);
     if (kind == FLIS_KIND_ZIP) return read_zip(c);
     if (kind == FLIS_KIND_PICKLE || old_pickle(head, length)) return read_legacy(c);
     return another_kind(c, kind, head);

@@ -84,12 +84,37 @@ static bool averages_alone(const conversion *o, const ckpt_tensor *list, size_t 
                                   count_prefix(list, count, "cond_stage_model.")));
 }
 
+static bool refuse_adapter(checkpoint *c, const char *what)
+{
+    return flis_fail(c->ctx, "%s: is %s, wanted the checkpoint of a model", c->path, what);
+}
+
+/* What is no model but changes one (a LoRA, an embedding, a ControlNet…) is refused here, by the names of its tensors, as flis
+   would refuse the converted file. */
+static bool check_adapter(checkpoint *c, const ckpt_tensor *list, size_t count)
+{
+    flis_entry *entry = flis_alloc(c->ctx, count + 1, sizeof *entry);
+    for (size_t i = 0; entry && i < count; i++) {
+        const tensor *t = list[i].value->kind == TENSOR ? list[i].value->u.tensor : NULL;
+        entry[i].name = (char *)list[i].name;
+        entry[i].rank = t ? t->rank : 0;
+        if (t) memcpy(entry[i].shape, t->shape, sizeof t->shape);
+    }
+    const flis_file file = {.count = entry ? count : 0, .entry = entry};
+    const char *what = flis_model_adapter(&file);
+    free(entry);
+    return what ? refuse_adapter(c, what) : flis_ok(c->ctx);
+}
+
 /* The tensors that the options ask for. SPEC 10.7. */
 static ckpt_tensor *choose(checkpoint *c, const conversion *o, size_t *count)
 {
     size_t n = 0, averaged = 0, kept = 0;
+    if (c->root->kind == DICT && dict_get(c->root, "string_to_param")) /* which has two sets: parameters and ids */
+        return refuse_adapter(c, "a textual-inversion embedding (a word's features, not a model)"), NULL;
     const weight_set *set = find_weights(c, o);
     ckpt_tensor *all = set ? list_tensors(c, o, set, &n) : NULL;
+    if (all && flis_ok(c->ctx)) check_adapter(c, all, n);
     if (all && flis_ok(c->ctx) && averages_alone(o, all, n))
         flis_fail(
             c->ctx,

@@ -67,6 +67,11 @@ typedef struct program {
 int options_read(const program *p, void *options, int argc, char **argv, int *words);
 /* Sets one option of the table from a text that is not from a command line. False: invalid; `wanted` says what is valid. */
 bool option_set(const program *p, void *options, const char *name, const char *text, char *wanted, size_t room);
+/* The value that a command line gives an option, the last one of several, before options_read: for what sets other options'
+   defaults. NULL: none. */
+const char *options_find(const program *p, int argc, char *const *argv, const char *name);
+/* "--rate 1e-06 --batch 1": the options whose values differ in two structs of options, with those of `to`. Appended to out. */
+void options_list_changes(const program *p, const void *from, const void *to, char *out, size_t room);
 void options_help(const program *p);
 /* Wrong usage: prints "NAME: message (see NAME --help)" on stderr. Returns 2. */
 int usage_error(const program *p, const char *format, ...);

@@ -83,6 +83,9 @@ bool list_files(flis_ctx *ctx, const char *path, const char *const *endings, nam
 {
     *folder = list_folder(ctx, path, endings, out);
     if (*folder || !flis_ok(ctx)) return flis_ok(ctx);
+    const char *what = flis_kind_text(flis_file_kind(path));
+    if (what && flis_file_kind(path) != FLIS_KIND_EMPTY)
+        return flis_fail(ctx, "%s: is %s, wanted a folder, or a text file with one path per line", path, what);
     size_t length;
     char *text = flis_read_file(ctx, path, 64u << 20, &length);
     for (size_t i = 0, stop; text && i < length && flis_ok(ctx); i = stop + 1) {

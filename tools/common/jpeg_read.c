@@ -162,8 +162,8 @@ static bool read_frame(jpeg_reader *r, const uint8_t *at, size_t length)
         return flis_fail(r->ctx, "%s: this JPEG has %d components, wanted 1, 3 or 4", r->name, r->count);
     if (length != 6 + 3 * (size_t)r->count) return bad_length(r, "the frame");
     if (!r->width || !r->height || r->width > SIDE || r->height > SIDE || r->width * r->height > PIXELS)
-        return flis_fail(r->ctx, "%s: got %zu x %zu pixels, wanted at most %d in all", r->name, r->width, r->height,
-                         PIXELS);
+        return flis_fail(r->ctx, "%s: got %zu x %zu pixels, wanted sides of 1 to %d and at most %d pixels", r->name,
+                         r->width, r->height, SIDE, PIXELS);
     for (int i = 0; i < r->count; i++) {
         jpeg_component *c = &r->component[i];
         const uint8_t *from = at + 6 + 3 * i;
@@ -343,7 +343,8 @@ static bool read_header(jpeg_reader *r)
     do {
         if (r->end - r->at < 3) return ends_early(r);
         if (memcmp(r->at, "\xFF\xD8\xFF", r->at == r->start ? 3 : 2) != 0)
-            return flis_fail(r->ctx, "%s: wanted a JPEG: it does not start as one", r->name);
+            return r->at == r->start ? flis_fail(r->ctx, "%s: wanted a JPEG: it does not start as one", r->name)
+                                     : jpeg_damaged(r, "it has only tables");
         r->at += 2;
         r->jfif = r->adobe = r->ended = false;
         r->restart_interval = 0;

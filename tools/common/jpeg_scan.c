@@ -124,7 +124,7 @@ static bool derive(jpeg_reader *r, const jpeg_huffman *h, bool dc, jpeg_decoder 
         }
         d->last[length] = h->counts[length] ? code - 1 : -1;
         if (symbol && h->counts[length] && code >= 1 << length)
-            return jpeg_damaged(r, "a Huffman table has more codes of %d bits than fit", length);
+            return jpeg_damaged(r, "a Huffman table has more codes of length %d than fit", length);
     }
     d->last[17] = 0xFFFFF;
     return true;

@@ -231,6 +231,20 @@ static int read_one(const program *p, void *options, int argc, char **argv, int 
     return usage_error(p, "invalid value '%s' for %s: wanted %s", value, name, wanted);
 }
 
+const char *options_find(const program *p, int argc, char *const *argv, const char *name)
+{
+    const char *value = NULL;
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (argv[i][0] != '-' || !argv[i][1]) continue;
+        const size_t length = argv[i][1] == '-' ? strcspn(argv[i], "=") : strlen(argv[i]);
+        const option *o = find(p, argv[i], length);
+        if (!o || o->kind == OPTION_FLAG) continue;
+        const char *given = argv[i][length] ? argv[i] + length + 1 : o->optional || i + 1 == argc ? NULL : argv[++i];
+        if (strcmp(o->name, name) == 0) value = given;
+    }
+    return value;
+}
+
 int options_read(const program *p, void *options, int argc, char **argv, int *words)
 {
     bool over = false;
@@ -267,13 +281,10 @@ static void print_wrapped(const char *text, size_t left, size_t width)
     }
 }
 
-/* A help text that ends in "default " is completed with the value that the field has before options are read. */
-static void name_default(const program *p, const option *o, char *out, size_t room)
+/* Appends the value that an option has in a struct of options, as one types it. */
+static void append_value(const option *o, const void *options, char *out, size_t room)
 {
-    static const char end[] = "default ";
-    const size_t length = strlen(out);
-    if (!p->defaults || length < sizeof end - 1 || strcmp(out + length - (sizeof end - 1), end) != 0) return;
-    const void *field = (const char *)p->defaults + o->offset;
+    const void *field = (const char *)options + o->offset;
     const char *text = o->kind == OPTION_TEXT ? *(const char *const *)field : NULL;
     switch (o->kind) {
     case OPTION_WHOLE: text_append(out, room, "%llu", (unsigned long long)*(const uint64_t *)field); break;
@@ -281,6 +292,29 @@ static void name_default(const program *p, const option *o, char *out, size_t ro
     case OPTION_WORD: text_append(out, room, "%s", o->words[*(const int *)field]); break;
     case OPTION_FLAG: text_append(out, room, "%s", *(const bool *)field ? "on" : "off"); break;
     default: text_append(out, room, "%s", text ? text : "none"); break;
+    }
+}
+
+/* A help text that ends in "default " is completed with the value that the field has before options are read. */
+static void name_default(const program *p, const option *o, char *out, size_t room)
+{
+    static const char end[] = "default ";
+    const size_t length = strlen(out);
+    if (!p->defaults || length < sizeof end - 1 || strcmp(out + length - (sizeof end - 1), end) != 0) return;
+    append_value(o, p->defaults, out, room);
+}
+
+void options_list_changes(const program *p, const void *from, const void *to, char *out, size_t room)
+{
+    for (size_t i = 0; i < p->count; i++) {
+        const option *o = &p->options[i];
+        char before[64] = "", after[64] = "";
+        if (!takes(p, o) || o->kind == OPTION_ARGUMENT || o->kind == OPTION_CALL) continue;
+        append_value(o, from, before, sizeof before);
+        append_value(o, to, after, sizeof after);
+        if (strcmp(before, after) == 0) continue;
+        text_append(out, room, "%s--%s%s%s", *out ? " " : "", o->name, o->kind == OPTION_FLAG ? "" : " ",
+                    o->kind == OPTION_FLAG ? "" : after);
     }
 }
 

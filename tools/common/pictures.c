@@ -55,9 +55,11 @@ static bool gather_data(flis_ctx *ctx, const char *path, uint8_t *in, size_t len
     return flis_fail(ctx, "%s: damaged PNG: it ends early", path);
 }
 
+enum { KIND_ROOM = 160 }; /* bytes of what a file is */
+
 /* Whether a PNG can be read: at most 8 bits per value, not interlaced (ISO/IEC 15948, table 11.1). Sets *h; else text says what the
    file is. */
-static bool png_kind(const uint8_t *in, size_t length, png_head *h, char text[64])
+static bool png_kind(const uint8_t *in, size_t length, png_head *h, char text[KIND_ROOM])
 {
     static const struct {
         const char *name;
@@ -69,14 +71,15 @@ static bool png_kind(const uint8_t *in, size_t length, png_head *h, char text[64
     for (int i = 0; i < 256; i++) memset(h->colours[i], i, 3);
     const bool png = length >= 8 && memcmp(in, "\x89PNG\r\n\x1a\n", 8) == 0;
     if (!png || length < HEAD || memcmp(in + 12, "IHDR", 4) != 0) {
-        strcpy(text, !length ? "an empty file" : png ? "a PNG without a header" : "a file that is no PNG");
+        const char *what = png ? NULL : flis_kind_text(flis_kind_of(in, length));
+        snprintf(text, KIND_ROOM, "%s", what ? what : png ? "a PNG without a header" : "a file that is no PNG");
         return false;
     }
     const unsigned bits = in[24], type = in[25];
     h->palette = type == 3;
     h->bits = bits;
     h->channels = type < KINDS ? kind[type].channels : 0;
-    snprintf(text, 64, "a PNG: %u-bit %s%s", bits, h->channels ? kind[type].name : "pixels of no known kind",
+    snprintf(text, KIND_ROOM, "a PNG: %u-bit %s%s", bits, h->channels ? kind[type].name : "pixels of no known kind",
              in[28] ? ", interlaced" : "");
     return h->channels && !in[28] && (bits == 8 || (h->channels == 1 && (bits == 1 || bits == 2 || bits == 4)));
 }
@@ -84,7 +87,7 @@ static bool png_kind(const uint8_t *in, size_t length, png_head *h, char text[64
 static bool png_header(flis_ctx *ctx, const char *path, const uint8_t *in, size_t length, png_head *h)
 {
     enum { SIDE = 16384, PIXELS = 1 << 26 };
-    char text[64];
+    char text[KIND_ROOM];
     if (!png_kind(in, length, h, text))
         return flis_fail(
             ctx,

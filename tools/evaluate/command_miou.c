@@ -41,26 +41,20 @@ static bool read_map(flis_ctx *ctx, const char *path, flis_picture *out)
     return good;
 }
 
-/* For each_entry: does a folder have PNG or PGM files, and arrays? */
-typedef struct kinds {
-    bool pictures, arrays;
-} kinds;
-
-static void note_kind(void *user, const char *name)
+/* For each_entry: does a folder have PNG or PGM files? */
+static void note_pictures(void *user, const char *name)
 {
-    kinds *k = user;
-    k->pictures = k->pictures || (*name != '.' && (ends_in(name, ".png") || ends_in(name, ".pgm")));
-    k->arrays = k->arrays || (*name != '.' && ends_in(name, ".npy"));
+    bool *pictures = user;
+    *pictures = *pictures || (*name != '.' && ends_in_any(name, LABEL_ENDINGS));
 }
 
 /* The label maps of a folder or a list; a folder's .npy files only where it has no PNG and no PGM. */
 static bool list_maps(flis_ctx *ctx, const char *path, names *out, bool *folder)
 {
-    kinds k = {false, false};
-    each_entry(path, note_kind, &k);
-    const bool arrays = k.arrays && !k.pictures;
-    static const char *const ARRAYS[] = {".npy", NULL};
-    return list_files(ctx, path, arrays ? ARRAYS : LABEL_ENDINGS, out, folder);
+    static const char *const ANY[] = {".png", ".pgm", ".npy", NULL};
+    bool pictures = false;
+    each_entry(path, note_pictures, &pictures);
+    return list_files(ctx, path, pictures ? LABEL_ENDINGS : ANY, out, folder);
 }
 
 static bool same_size(const flis_picture *a, const flis_picture *b)

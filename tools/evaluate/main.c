@@ -69,7 +69,9 @@ static bool parse_size(void *user, const char *text)
     }
 
 static const option OPTIONS[] = {
-    TEXT("truth", truth, "FILES", MIOU, "label maps of the ground truth (PNG gray or palette, PGM, .npy)"),
+    TEXT(
+        "truth", truth, "FILES", MIOU,
+        "label maps of the ground truth: PNG gray or palette, PGM; .npy in a list, or in a folder without PNG and PGM"),
     TEXT("predicted", predicted, "FILES", MIOU, "label maps of the same names or in the same order"),
     {.name = "size",
      .kind = OPTION_CALL,

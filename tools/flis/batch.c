@@ -39,6 +39,11 @@ static size_t stem_length(const char *name)
     return dot && dot != name ? (size_t)(dot - name) : strlen(name);
 }
 
+const char *source_name(const batch *b, size_t i)
+{
+    return strcmp(b->source[i], "-") == 0 ? "stdin" : base_name(b->source[i]);
+}
+
 /* Whether -o names a folder: one that exists, or any name that ends in a separator. */
 static bool into_folder(const settings *s)
 {
@@ -53,7 +58,7 @@ static const char *folder_ending(const settings *s)
 /* "out.png" and 42: "out-42.png"; into a folder: the layout's stem. */
 static char *name_picture(job *j, const batch *b, size_t i)
 {
-    const char *out = j->set.out, *last = base_name(out), *source = base_name(b->source[i / b->seeds]);
+    const char *out = j->set.out, *last = base_name(out), *source = source_name(b, i / b->seeds);
     const unsigned long long seed = j->set.seed + i % b->seeds;
     const size_t stem = stem_length(last);
     buffer name = {NULL, 0, 0};
@@ -69,10 +74,10 @@ static char *name_picture(job *j, const batch *b, size_t i)
 /* The index of the first layout with the stem of layout i. */
 static size_t same_stem(const batch *b, size_t i)
 {
-    const char *name = base_name(b->source[i]);
+    const char *name = source_name(b, i);
     const size_t length = stem_length(name);
     for (size_t k = 0; k < i; k++) {
-        const char *other = base_name(b->source[k]);
+        const char *other = source_name(b, k);
         if (stem_length(other) == length && memcmp(other, name, length) == 0) return k;
     }
     return i;
@@ -107,8 +112,8 @@ static int check_names(const job *j, const batch *b)
         if (strcmp(b->source[i], b->source[first]) == 0)
             return usage_error(j->program, "layout '%s' is given twice", b->source[i]);
         return usage_error(j->program, "layouts '%s' and '%s' would both be painted to '%.*s%s': rename one",
-                           b->source[first], b->source[i], (int)stem_length(base_name(b->source[i])),
-                           base_name(b->source[i]), folder_ending(s));
+                           b->source[first], b->source[i], (int)stem_length(source_name(b, i)), source_name(b, i),
+                           folder_ending(s));
     }
     return 0;
 }

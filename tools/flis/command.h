@@ -189,6 +189,8 @@ typedef struct batch {
     size_t finished;              /* pictures so far */
     bool painting;                /* the first one has begun */
 } batch;
+/* The file's name, of standard input "stdin". */
+const char *source_name(const batch *b, size_t i);
 /* From b->source and the settings: what is painted where. 0, or 2: a usage error was printed. */
 int batch_plan(job *j, batch *b);
 /* Makes the folder of -o if it does not exist. */
@@ -240,6 +242,9 @@ bool again_check_files(job *j, const picture_text *t);
 enum { SCALES = 5 };
 /* A picture's sides are divided by these: the picture, and the scales of the U-Net. */
 extern const size_t SCALE_FACTOR[SCALES];
+/* Whether a layout can be read from there; "-" is standard input. */
+bool layout_check(flis_ctx *ctx, const char *path);
+
 /* count[s][id]: how many cells have that id at scale s. */
 typedef struct cell_counts {
     size_t count[SCALES][256];

@@ -91,7 +91,7 @@ static bool check_negative(job *j, const flis_vocab *vocab)
 
 static bool read_layout(job *j, const char *path, flis_layout *out)
 {
-    return input_check(&j->ctx, path) &&
+    return layout_check(&j->ctx, path) &&
            (j->options.no_layout ? flis_layout_read_phrases : flis_layout_read)(&j->ctx, path, out);
 }
 
@@ -141,7 +141,7 @@ static bool paint(job *j, batch *b, const flis_model *model, const flis_vocab *v
     const flis_layout *layout = &b->layout[i / b->seeds];
     flis_picture picture = {0};
     j->options.seed = j->set.seed + i % b->seeds;
-    if (!j->set.again) j->with.layout = base_name(b->source[i / b->seeds]);
+    if (!j->set.again) j->with.layout = source_name(b, i / b->seeds);
     if (!j->set.quiet && b->count > 1)
         fprintf(stderr, "picture %zu of %zu: %s, ", i + 1, b->count, base_name(b->out[i]));
     job_print_seed(j);
@@ -179,7 +179,7 @@ int run_generate(job *j)
         vocab = find_vocab(j);
     if (vocab && check_negative(j, vocab) && read_layouts(j, &b, vocab) && job_check_outputs(j, &b) &&
         find_digests(j) && (!j->set.again || again_check_files(j, &again))) {
-        if (!j->set.again) j->with.layout = base_name(b.source[0]);
+        if (!j->set.again) j->with.layout = source_name(&b, 0);
         if (tracing(j)) add_generate_facts(j, vocab, &b.layout[0]);
         trace_begin(j);
         paint_all(j, &b, vocab);

@@ -102,13 +102,18 @@ static void print_colors(const flis_layout *layout)
     }
 }
 
+bool layout_check(flis_ctx *ctx, const char *path)
+{
+    return strcmp(path, "-") == 0 || input_check(ctx, path);
+}
+
 int run_layout(job *j)
 {
     flis_ctx *ctx = &j->ctx;
     flis_layout layout = {0};
     if (!j->words) return missing_argument(j->program, "LAYOUT.json");
     if (j->words > 1) return unexpected_argument(j->program, j->word[1]);
-    if (!input_check(ctx, j->word[0]) || !flis_layout_read(ctx, j->word[0], &layout)) return 1;
+    if (!layout_check(ctx, j->word[0]) || !flis_layout_read(ctx, j->word[0], &layout)) return 1;
     printf("prompt\t");
     for (size_t i = 0; i < layout.count; i++) {
         fputs(i ? " " : "", stdout);

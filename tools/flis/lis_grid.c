@@ -20,17 +20,20 @@ static bool read_map(void *user, size_t i, flis_picture *out)
            flis_read_label(ctx, path, out);
 }
 
+/* Pictures of other shards are those that their records have, if the files are there. */
 static size_t fill_rows(const grid *g, lis_page_row *row)
 {
     lis *l = g->l;
     size_t rows = 0;
     for (size_t i = 0; i < l->list.count && flis_ok(&l->j->ctx); i++) {
         const lis_picture *p = &l->picture[i];
-        if (p->state != PICTURE_DONE) continue;
-        g->index[rows] = i;
-        g->path[rows] = lis_picture_path(l, i);
-        row[rows] = (lis_page_row){g->path[rows], p->text, p->seed};
-        rows++;
+        const bool others = i % l->step != l->first && p->recorded;
+        char *path = p->state == PICTURE_DONE || others ? lis_picture_path(l, i) : NULL;
+        if (path && (p->state == PICTURE_DONE || kind_of_file(path) == FILE_REGULAR)) {
+            g->index[rows] = i;
+            g->path[rows] = path;
+            row[rows++] = (lis_page_row){path, p->text, p->seed};
+        } else free(path);
     }
     return rows;
 }

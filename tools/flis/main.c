@@ -128,7 +128,9 @@ static const option OPTIONS[] = {
      "take the autoencoder from this safetensors file or diffusers folder; default: the model's own",
      .commands = SAMPLING | INFO},
     {"json", 'j', OPTION_ARGUMENT, 0, "FILE",
-     "the phrases, and the layout that they act in; several may be given, also without -j", .commands = GENERATE},
+     "the phrases, and the layout that they act in; several may be given, also without -j; -: standard input, whose "
+     "layout_path is relative to the working directory",
+     .commands = GENERATE},
     {"dataset", 0, OPTION_TEXT, FIELD(dataset), "NAME",
      "coco, ade20k, or a file with lines of label, tab, name (0 and 255 are void where it does not name them); default "
      "coco",
@@ -343,7 +345,7 @@ static const command COMMANDS[] = {
     COMMAND("info", NULL, INFO, run_info, "MODEL [options]",
             "What a model holds: its kind, sizes, configuration, what is missing or unexpected, every tensor."),
     COMMAND("layout", NULL, LAYOUT, run_layout, "LAYOUT.json [options]",
-            "What a layout holds: phrases, tokens and classes, cells per id at every scale."),
+            "What a layout (-: of standard input) holds: phrases, tokens and classes, cells per id at every scale."),
     COMMAND("digest", NULL, DIGEST, run_digest, "[-m MODEL] [options]",
             "One SHA-256 per stage, from tokens to PNG, and one of all: the same on every machine."),
     COMMAND("conformance", NULL, CONFORMANCE, run_conformance, "RESULTS.safetensors [options]",

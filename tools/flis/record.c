@@ -24,8 +24,8 @@ static void digest_configuration(const flis_file *file, char hex[65])
 }
 
 /* The digest of a model is that of its files' bytes, one file after the other in the order of `flis info`: for a single file what
-   sha256sum prints. Closes the file. SPEC 9.2. */
-static void digest_files(job *j, flis_file *file, char hex[65])
+   sha256sum prints. The last `others` belong to something else. Closes the file. SPEC 9.2. */
+static void digest_files(job *j, flis_file *file, size_t others, char hex[65])
 {
     enum { SHOWN = 256 << 20 }; /* below a second or two, progress would only be noise */
     flis_sha256 sum;
@@ -34,7 +34,7 @@ static void digest_files(job *j, flis_file *file, char hex[65])
     for (size_t i = 0; i < file->count; i++) total += file->entry[i].end - file->entry[i].begin;
     j->model_bytes += total;
     flis_sha256_begin(&sum);
-    for (size_t i = 0; i < file->shards && flis_ok(&j->ctx); i++)
+    for (size_t i = 0; i + others < file->shards && flis_ok(&j->ctx); i++)
         file_digest_add(&j->ctx, file->shard[i].path, &sum, &done, total < SHOWN ? 0 : total);
     flis_sha256_end(&sum, hex);
     flis_file_close(file);
@@ -50,8 +50,14 @@ bool model_digest(job *j)
     if (*w->model_sha256 || !flis_ok(ctx)) return flis_ok(ctx);
     void (*warn)(void *, const char *) = ctx->warn;
     ctx->warn = NULL;
-    digest_files(j, flis_model_open_with(ctx, j->model_path, &choice), w->model_sha256);
-    if (vae && flis_ok(ctx)) digest_files(j, flis_vae_open(ctx, vae), w->vae_sha256);
+    flis_file *model = flis_model_open_with(ctx, j->model_path, &choice), *other = NULL;
+    if (vae && !model) { /* a folder whose own autoencoder is absent */
+        flis_clear_error(ctx);
+        model = open_model(j);
+    }
+    if (vae && model) other = flis_vae_open(ctx, vae);
+    digest_files(j, model, other && model->vae_path ? other->shards : 0, w->model_sha256);
+    if (other) digest_files(j, other, 0, w->vae_sha256);
     if (flis_ok(ctx) && (kind_of_file(j->model_path) == FILE_FOLDER || (vae && kind_of_file(vae) == FILE_FOLDER))) {
         flis_file *file = open_model(j);
         if (file) digest_configuration(file, w->configuration);

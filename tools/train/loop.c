@@ -44,15 +44,17 @@ static void workers_free(job *j)
 }
 
 /* The loss of a batch; its gradients accumulate, each worker's apart. */
-static double batch_loss(job *j)
+static double batch_loss(job *j, uint64_t part)
 {
     double loss = 0;
+    j->part = part;
     if (!j->worker) return j->loss(j);
 #ifdef _OPENMP
 #pragma omp parallel for num_threads(j->ctx.threads) schedule(dynamic)
 #endif
     for (size_t i = 0; i < j->workers; i++) {
         j->worker[i].training.step = j->training.step;
+        j->worker[i].part = part;
         j->worker[i].share_loss = j->worker[i].loss(&j->worker[i]);
     }
     for (size_t i = 0; i < j->workers; i++) {
@@ -64,10 +66,10 @@ static double batch_loss(job *j)
 
 /* ---- Steps ------------------------------------------------------------------------------------------------------- */
 
-/* Rises linearly over the warmup, stays, and falls to a tenth over the last fifth. */
+/* Rises linearly over the warmup, stays, and falls to a tenth over the last steps (--fall). */
 static double rate_at(const options *o, uint64_t step)
 {
-    const double done = (double)step + 1, fall = 0.2 * (double)o->steps, left = (double)o->steps - (double)step;
+    const double done = (double)step + 1, fall = o->fall * (double)o->steps, left = (double)o->steps - (double)step;
     if (done < (double)o->warmup) return o->rate * done / (double)o->warmup;
     return left < fall ? o->rate * (0.1 + 0.9 * left / fall) : o->rate;
 }
@@ -94,8 +96,11 @@ static bool stopped(job *j)
 static bool step(job *j)
 {
     j->training.rate = rate_at(&j->o, j->training.step);
-    const double loss = batch_loss(j);
-    if (!flis_ok(&j->ctx) || !training_step(&j->ctx, &j->training)) return false;
+    double loss = 0;
+    for (uint64_t part = 0; part < j->o.accumulate && flis_ok(&j->ctx); part++)
+        loss += batch_loss(j, part) / (double)j->o.accumulate;
+    if (!flis_ok(&j->ctx) || !record_gradients(j) || !training_step(&j->ctx, &j->training) || !record_weights(j))
+        return false;
     j->sum += loss;
     j->summed++;
     show(j, j->sum / (double)j->summed);
@@ -140,7 +145,8 @@ bool train(job *j)
     j->training.clip = j->o.clip;
     j->training.workers = (size_t)j->o.workers;
     j->tape.checkpoint = j->o.less_memory;
-    if (!state_check(j) || !prepare(j) || !workers_make(j) || !origins_find(j) || (j->o.resume && !state_read(j)))
+    if (!state_check(j) || !record_begin(j) || !prepare(j) || !workers_make(j) || !origins_find(j) ||
+        (j->o.resume && !state_read(j)))
         return false;
     j->ctx.warn = NULL; /* every file was seen, and is read again in many steps */
     const bool good = loop(j, &finished);

@@ -33,6 +33,12 @@ enum {
 #define WHOLE(name) OPTION_WHOLE, FIELD(name)
 #define NUMBER(name) OPTION_NUMBER, FIELD(name)
 #define FLAG(name) OPTION_FLAG, FIELD(name), NULL
+#define WORD(name) OPTION_WORD, FIELD(name)
+
+static const char *const ORDERS[] = {[ORDER_DRAWN] = "drawn", [ORDER_EPOCHS] = "epochs", NULL},
+                         *const PHRASES[] = {[PHRASES_LARGEST] = "largest", [PHRASES_ALL] = "all", NULL},
+                         *const RESIZED[] = {[RESIZE_REALS] = "reals", [RESIZE_BYTES] = "bytes", NULL},
+                         *const RECIPES[] = {[RECIPE_NONE] = "none", [RECIPE_AUTHORS] = "authors", NULL};
 
 static const option OPTIONS[] = {
     {"output", 'o', TEXT(out), "FILE", "the safetensors file to write", .commands = 0},
@@ -49,10 +55,37 @@ static const option OPTIONS[] = {
     {"data", 0, TEXT(data), "FOLDER",
      "pictures/NAME.png, .jpg, .jpeg or .ppm, labels/NAME.png or .pgm, classes.txt (lines of label, tab, name)",
      .commands = L},
+    {"dataset", 0, TEXT(dataset), "NAME",
+     "a data set in the authors' folders: coco (COCO-Stuff) or ade20k; or a list of classes (lines of label, tab, "
+     "name), whose label maps lie in --data-root itself; default: none",
+     .commands = L},
+    {"data-root", 0, TEXT(data_root), "DIR",
+     "--dataset: the folder that has stuffthingmaps_trainval2017 or annotations; default: none, must be given",
+     .commands = L},
+    {"train-txt-file", 0, TEXT(train_list), "FILE",
+     "--dataset: a list of pictures (JPEG, PNG or PPM), a path on each line, as given or below --data-root; default: "
+     "none, must be given",
+     .commands = L},
+    {"recipe", 0, WORD(recipe), "NAME",
+     "authors: the settings of FreestyleNet's fine-tuning become the defaults (below); none; default ",
+     .words = RECIPES, .commands = L},
     {"size", 0, WHOLE(size), "N",
-     "--data: pictures are resized to N x N (bicubic; labels nearest), and half of them are mirrored; a multiple of "
-     "64; default ",
-     64, 2048, .commands = T | L},
+     "--data, --dataset: pictures are resized to N x N (bicubic; labels nearest); a multiple of 64; default ", 64, 2048,
+     .commands = T | L},
+    {"resize", 0, WORD(resize), "HOW",
+     "bytes: values of resized pictures are rounded to 0 ... 255, which gives the bytes of PIL; reals: they are not; "
+     "default ",
+     .words = RESIZED, .commands = T | L},
+    {"flip", 0, NUMBER(flip), "P", "--data, --dataset: share of pictures that are mirrored, left to right; default ", 0,
+     1, .commands = T | L},
+    {"order", 0, WORD(order), "HOW",
+     "--data, --dataset: each picture is drawn among all; or epochs: every picture once, then again in another order; "
+     "default ",
+     .words = ORDERS, .commands = T | L},
+    {"phrases", 0, WORD(phrases), "WHICH",
+     "--data, --dataset: a prompt names all classes of the label map, and more than 75 tokens are an error; or the "
+     "largest that fit, at most 18; default ",
+     .words = PHRASES, .commands = L},
     {"vocab", 0, TEXT(vocab), "FILE", "the tokens; default ", .commands = E | T | L},
     {"set", 0, TEXT(set), "NAME", "which scenes of the small world (see world --help); default ",
      .commands = V | E | S},
@@ -71,11 +104,18 @@ static const option OPTIONS[] = {
      0, 1, .commands = T},
     {"steps", 0, WHOLE(steps), "N", "updates of the weights; default ", 1, .commands = TRAINING},
     {"batch", 0, WHOLE(batch), "N", "samples per step; default ", 1, MAX_BATCH, .commands = TRAINING},
-    {"rate", 0, NUMBER(rate), "R", "learning rate; falls to a tenth over the last fifth; default ", 0, 1e9,
+    {"accumulate", 0, WHOLE(accumulate), "N",
+     "batches per step, one after the other: their gradients are averaged, in the memory of one; default ", 1, 1 << 20,
+     .commands = T | L},
+    {"rate", 0, NUMBER(rate), "R", "learning rate; default ", 0, 1e9, .commands = TRAINING},
+    {"fall", 0, NUMBER(fall), "P",
+     "share of the steps, the last ones, in which the learning rate falls to a tenth; 0: it stays; default ", 0, 1,
      .commands = TRAINING},
     {"warmup", 0, WHOLE(warmup), "N", "steps in which the learning rate rises to --rate; default ",
      .commands = TRAINING},
-    {"decay", 0, NUMBER(decay), "D", "AdamW's weight decay; default ", 0, 1e9, .commands = TRAINING},
+    {"decay", 0, NUMBER(decay), "D",
+     "AdamW's weight decay, decoupled (its other values: beta 0.9 and 0.999, eps 1e-8); default ", 0, 1e9,
+     .commands = TRAINING},
     {"ema", 0, NUMBER(ema), "D",
      "decay of the weights' moving averages, which are what -o gets; 0: no averages; default ", 0, 1,
      .commands = TRAINING},
@@ -109,6 +149,11 @@ static const option OPTIONS[] = {
     {"resume", 0, FLAG(resume), "continue from the state: the same bits as without a break", .commands = TRAINING},
     {"log", 0, TEXT(log), "FILE", "lines of step, loss, norm of the gradient; default OUT.tsv", .commands = TRAINING},
     {"plot", 0, TEXT(plot), "FILE", "the loss as SVG; default OUT.svg", .commands = TRAINING},
+    {"f32", 0, FLAG(f32), "write the weights as F32; default: F16", .commands = TRAINING},
+    {"record", 0, TEXT(record), "FOLDER",
+     "what every step computes, in files: samples, loss, gradients, weights, to check a port against "
+     "(docs/training.md); default: none",
+     .commands = T | L},
     {"threads", 0, WHOLE(threads), "N", "0: as many as there are processors; changes no bit; default ", 0, 1024,
      .commands = 0},
     {"quiet", 'q', FLAG(quiet), "print nothing on stderr but errors", .commands = 0},
@@ -117,23 +162,21 @@ enum { OPTION_COUNT = sizeof OPTIONS / sizeof *OPTIONS };
 
 static const struct stage_row {
     const char *arguments, *summary;
-    uint64_t steps, batch, warmup;
-    double rate, decay, dropout;
 } STAGE_ROW[STAGES] = {
-    [VAE] = {"-o VAE.safetensors [options]", "Trains an autoencoder on crops of the small world's scenes.", 4000, 8,
-             100, 1e-3, 0, 0},
+    [VAE] = {"-o VAE.safetensors [options]", "Trains an autoencoder on crops of the small world's scenes."},
     [LATENTS] = {"--model VAE.safetensors -o LATENTS.safetensors [options]",
-                 "Encodes scenes, for train text2image and train layout.", 0, 0, 0, 0, 0, 0},
-    [TEXT2IMAGE] = {"--model VAE.safetensors --latents LATENTS.safetensors -o MODEL.safetensors [options]\n"
-                    "--model VAE.safetensors --data FOLDER -o MODEL.safetensors [options]",
-                    "Trains a text encoder and a U-Net on captions, and writes them with the autoencoder as one model.",
-                    20000, 16, 200, 5e-4, 0.01, 0.1},
-    [LAYOUT] = {"--model MODEL.safetensors --latents LATENTS.safetensors -o TUNED.safetensors [options]\n"
-                "--model SD.safetensors --data FOLDER -o TUNED.safetensors [options]",
-                "Tunes a model of Stable Diffusion v1's kind to layouts: the paper's fine-tuning.", 6000, 16, 100, 2e-4,
-                0.01, 0.1},
+                 "Encodes scenes, for train text2image and train layout."},
+    [TEXT2IMAGE] =
+        {"--model VAE.safetensors --latents LATENTS.safetensors -o MODEL.safetensors [options]\n"
+         "--model VAE.safetensors --data FOLDER -o MODEL.safetensors [options]",
+         "Trains a text encoder and a U-Net on captions, and writes them with the autoencoder as one model."},
+    [LAYOUT] =
+        {"--model MODEL.safetensors --latents LATENTS.safetensors -o TUNED.safetensors [options]\n"
+         "--model SD.safetensors --data FOLDER -o TUNED.safetensors [options]\n"
+         "--model SD.safetensors --dataset coco --data-root DIR --train-txt-file FILE -o TUNED.safetensors [options]",
+         "Tunes a model of Stable Diffusion v1's kind to layouts: the paper's fine-tuning."},
     [SEGMENTER] = {"[--model VAE.safetensors] -o SEGMENTER.safetensors [options]",
-                   "Trains a network that labels the small world's pictures.", 2000, 8, 100, 1e-3, 0.01, 0},
+                   "Trains a network that labels the small world's pictures."},
 };
 
 static const char DETAILS[] =
@@ -156,29 +199,15 @@ static const program TRAIN = {
 
 static const char DEFAULT_VOCAB[] = "models/vocab.txt"; /* in one of the folders of data_file */
 
-static void set_defaults(options *o, stage s)
+/* Of layout: what --recipe authors sets otherwise than the stage's defaults. */
+static void recipe_text(const program *p, const options *defaults, char *out, size_t room)
 {
-    const struct stage_row *r = &STAGE_ROW[s];
-    *o = (options){.stage = s,
-                   .steps = r->steps,
-                   .batch = r->batch,
-                   .warmup = r->warmup,
-                   .rate = r->rate,
-                   .decay = r->decay,
-                   .dropout = r->dropout,
-                   .ema = 0.999,
-                   .clip = 1,
-                   .kl = 2e-6,
-                   .edges = 0.5,
-                   .colours = 2,
-                   .things_weight = 1,
-                   .every = 10,
-                   .workers = 1,
-                   .count = 20000,
-                   .size = 512,
-                   .crop = 64,
-                   .set = "text2image",
-                   .vocab = DEFAULT_VOCAB};
+    options authors = *defaults;
+    settings_recipe(&authors, RECIPE_AUTHORS);
+    authors.recipe = defaults->recipe;
+    snprintf(out, room, "--recipe authors (FreestyleNet@5dcb8b8; docs/training.md has the lines) stands for:");
+    options_list_changes(p, defaults, &authors, out, room);
+    text_append(out, room, ". Its other settings are the defaults above. An option beside it wins.\n\n%s", DETAILS);
 }
 
 /* ---- Conditions -------------------------------------------------------------------------------------------------- */
@@ -200,6 +229,29 @@ static int check_values(const program *p, const options *o)
     if (o->crop % 8) return refuse_number(p, "--crop", (double)o->crop, "a multiple of 8");
     if (o->window % 8) return refuse_number(p, "--window", (double)o->window, "a multiple of 8");
     if (o->size % 64) return refuse_number(p, "--size", (double)o->size, "a multiple of 64");
+    if (o->flip > 0 && o->flip < 0.01) return refuse_number(p, "--flip", o->flip, "0 or a number from 0.01 to 1");
+    return -1;
+}
+
+/* What text2image and layout learn from: one of --latents, --data and --dataset, with what belongs to it. -1: good. */
+static int check_data(const program *p, const options *o)
+{
+    const int given = (o->latents != NULL) + (o->data != NULL) + (o->dataset != NULL);
+    if (!given)
+        return missing_argument(p, o->stage == LAYOUT ? "--latents FILE, --data FOLDER or --dataset NAME"
+                                                      : "--latents FILE or --data FOLDER");
+    if (given > 1)
+        return usage_error(p, "%s and %s exclude each other", o->latents ? "--latents" : "--data",
+                           o->dataset ? "--dataset" : "--data");
+    if (o->dataset && !o->data_root) return missing_argument(p, "--data-root DIR");
+    if (o->dataset && !o->train_list) return missing_argument(p, "--train-txt-file FILE");
+    if (!o->dataset && (o->data_root || o->train_list))
+        return usage_error(p, "%s needs --dataset NAME", o->data_root ? "--data-root" : "--train-txt-file");
+    if (!o->latents) return -1;
+    if (o->recipe != RECIPE_NONE)
+        return usage_error(p, "--recipe %s needs --data FOLDER or --dataset NAME", RECIPES[o->recipe]);
+    if (o->order != ORDER_DRAWN || o->phrases != PHRASES_LARGEST || o->resize != RESIZE_REALS || o->flip != 0.5)
+        return usage_error(p, "--order, --phrases, --resize and --flip need --data FOLDER or --dataset NAME");
     return -1;
 }
 
@@ -209,13 +261,13 @@ static int check_options(const program *p, const options *o)
     if (!o->out) return missing_argument(p, "-o FILE");
     if ((o->stage == LATENTS || o->stage == TEXT2IMAGE || o->stage == LAYOUT) && !o->model)
         return missing_argument(p, "--model FILE");
-    if ((o->stage == TEXT2IMAGE || o->stage == LAYOUT) && !o->latents == !o->data)
-        return o->data ? usage_error(p, "--latents and --data exclude each other")
-                       : missing_argument(p, "--latents FILE or --data FOLDER");
+    const int data = o->stage == TEXT2IMAGE || o->stage == LAYOUT ? check_data(p, o) : -1;
+    if (data >= 0) return data;
     if (o->frozen_encoder && !o->start) return usage_error(p, "--frozen-encoder needs --start FILE");
     if (o->window && !o->latents) return usage_error(p, "--window needs --latents FILE");
     if (o->things && !o->window) return usage_error(p, "--things needs --window N");
     if (o->alone > 0 && !o->window) return usage_error(p, "--alone needs --window N");
+    if (o->record && o->workers > 1) return usage_error(p, "--record and --workers exclude each other");
     return -1;
 }
 
@@ -224,15 +276,15 @@ static bool check_files(flis_ctx *ctx, const options *o)
 {
     static const char *const SETS[] = {"/pictures", "/labels", "/layouts", "/captions.txt", "/classes.txt"};
     const char *const out[] = {o->out, o->state, o->log, o->plot},
-                      *in[4 + 5] = {o->model, o->start, o->vocab, o->latents};
+                      *in[5 + 5] = {o->model, o->start, o->vocab, o->latents, o->train_list};
     const size_t outputs = o->stage == LATENTS ? 1 : 4;
     char *data[5] = {NULL};
     if (outputs > 1 && strcmp(o->out, "-") == 0)
         return flis_fail(ctx, "-o -: training writes files beside the model; wanted a file name");
-    for (size_t k = 1; k < 4; k++) /* a model may be a folder */
+    for (size_t k = 1; k < 5; k++) /* a model may be a folder */
         if (in[k] && kind_of_file(in[k]) == FILE_FOLDER) return input_check(ctx, in[k]);
     if (o->data && !folder_check(ctx, o->data)) return false;
-    for (size_t i = 0; o->data && i < 5; i++) in[4 + i] = data[i] = path_with(ctx, o->data, SETS[i]);
+    for (size_t i = 0; o->data && i < 5; i++) in[5 + i] = data[i] = path_with(ctx, o->data, SETS[i]);
     if (binary_check(ctx, o->out)) outputs_check(ctx, in, sizeof in / sizeof *in, out, outputs);
     for (size_t i = 0; i < 5; i++) free(data[i]);
     return flis_ok(ctx);
@@ -270,7 +322,7 @@ int main(int argc, char **argv)
 {
     static const char stages[] = "vae, latents, text2image, layout or segmenter";
     options o, defaults;
-    char name[32], vocab[PATH_ROOM];
+    char name[32], vocab[PATH_ROOM], details[2048];
     int s = VAE, words, status;
     if (argc < 2) return usage_error(&TRAIN, "a stage is missing: %s", stages);
     if (argv[1][0] == '-') {
@@ -279,17 +331,23 @@ int main(int argc, char **argv)
     }
     while (s < STAGES && strcmp(argv[1], STAGE[s]) != 0) s++;
     if (s == STAGES) return usage_error(&TRAIN, "unknown stage '%s': wanted %s", argv[1], stages);
-    set_defaults(&o, (stage)s);
-    defaults = o;
+    settings_default(&defaults, (stage)s);
+    defaults.vocab = DEFAULT_VOCAB;
     snprintf(name, sizeof name, "train %s", STAGE[s]);
     const program p = {.name = name,
                        .arguments = STAGE_ROW[s].arguments,
                        .summary = STAGE_ROW[s].summary,
-                       .details = s == LATENTS ? NULL : DETAILS,
+                       .details = s == LATENTS  ? NULL
+                                  : s == LAYOUT ? details
+                                                : DETAILS,
                        .options = OPTIONS,
                        .count = OPTION_COUNT,
                        .command = 1u << s,
                        .defaults = &defaults};
+    if (s == LAYOUT) recipe_text(&p, &defaults, details, sizeof details);
+    const char *recipe = options_find(&p, argc - 1, argv + 1, "recipe");
+    if (recipe && strcmp(recipe, RECIPES[RECIPE_AUTHORS]) == 0) settings_recipe(&defaults, RECIPE_AUTHORS);
+    o = defaults;
     status = options_read(&p, &o, argc - 1, argv + 1, &words);
     if (status < 0 && words) status = unexpected_argument(&p, argv[1]);
     if (status < 0) status = check_values(&p, &o);

@@ -9,8 +9,9 @@
 void photos_close(photos *f)
 {
     names_free(&f->files);
+    names_free(&f->lines);
     names_free(&f->captions);
-    classes_free(&f->classes);
+    dataset_close(&f->set);
     free(f->path);
     memset(f, 0, sizeof *f);
 }
@@ -41,24 +42,32 @@ static bool read_captions(flis_ctx *ctx, photos *f)
     return flis_ok(ctx);
 }
 
-/* classes.txt, and how many tokens each name adds to a prompt. */
-static bool read_classes(flis_ctx *ctx, photos *f, const flis_vocab *vocab)
+bool photos_count_tokens(flis_ctx *ctx, photos *f, const flis_vocab *vocab, const char *where)
 {
-    char path[PATH_ROOM + 32];
+    char place[PATH_ROOM];
     flis_prompt prompt;
-    snprintf(path, PATH_ROOM, "%s/classes.txt", f->path);
-    if (!classes_read(ctx, path, &f->classes)) return false;
     for (int label = 0; label < CLASS_LABELS; label++) {
-        const flis_phrase phrase = {f->classes.name[label], label};
+        const flis_phrase phrase = {f->set.classes.name[label], label};
         if (!phrase.text) continue;
         if (!flis_prompt_make(ctx, vocab, &phrase, 1, &prompt)) {
-            snprintf(path + strlen(path), 32, ": label %d", label);
-            return flis_fail_in(ctx, path);
+            snprintf(place, sizeof place, "%.4000s: label %d", where, label);
+            return flis_fail_in(ctx, place);
         }
         f->tokens[label] = prompt.classes > prompt.tokens ? prompt.classes : prompt.tokens;
         flis_prompt_free(&prompt);
     }
     return true;
+}
+
+/* classes.txt; every other label is void. */
+static bool read_classes(flis_ctx *ctx, photos *f, const flis_vocab *vocab)
+{
+    char path[PATH_ROOM];
+    snprintf(path, sizeof path, "%s/classes.txt", f->path);
+    if (!classes_read(ctx, path, &f->set.classes)) return false;
+    for (int label = 0; label < CLASS_LABELS; label++) f->set.is_void[label] = !f->set.classes.name[label];
+    f->set.name = "classes.txt";
+    return photos_count_tokens(ctx, f, vocab, path);
 }
 
 bool photos_open(flis_ctx *ctx, const char *path, bool layouts, const flis_vocab *vocab, photos *out)
@@ -94,7 +103,7 @@ static size_t least_area(const photos *f, const size_t area[CLASS_LABELS])
     for (size_t least = 1;;) {
         size_t present = 0, tokens = 0, smallest = SIZE_MAX;
         for (int l = 0; l < CLASS_LABELS; l++) {
-            if (!f->classes.name[l] || area[l] < least) continue;
+            if (!f->set.classes.name[l] || area[l] < least) continue;
             present++;
             tokens += f->tokens[l];
             if (area[l] < smallest) smallest = area[l];
@@ -104,26 +113,29 @@ static size_t least_area(const photos *f, const size_t area[CLASS_LABELS])
     }
 }
 
-/* The classes of a map in the order of their labels: the largest that fit into a prompt. */
-static bool label_phrases(flis_ctx *ctx, const photos *f, const uint8_t *label, size_t count, flis_phrase **phrase,
-                          size_t *phrases)
+/* The classes of a map in the order of their labels: all, or the largest that fit into a prompt. */
+static bool label_phrases(flis_ctx *ctx, const photos *f, const char *where, const uint8_t *label, size_t count,
+                          flis_phrase **phrase, size_t *phrases)
 {
-    size_t area[CLASS_LABELS] = {0};
+    size_t area[CLASS_LABELS] = {0}, kept = 0;
+    if (!dataset_phrases(ctx, &f->set, where, label, count, phrase, phrases)) return false;
+    if (f->all_classes) return true;
     for (size_t i = 0; i < count; i++) area[label[i]]++;
     const size_t least = least_area(f, area);
-    *phrases = 0;
-    *phrase = flis_alloc(ctx, MOST_PHRASES, sizeof **phrase);
-    for (int l = 0; *phrase && l < CLASS_LABELS; l++)
-        if (f->classes.name[l] && area[l] >= least) phrase_add(ctx, phrase, phrases, f->classes.name[l], l);
-    return flis_ok(ctx);
+    for (size_t i = 0; i < *phrases; i++)
+        if (area[(*phrase)[i].id] >= least) (*phrase)[kept++] = (*phrase)[i];
+        else free((*phrase)[i].text);
+    *phrases = kept;
+    return true;
 }
 
-/* labels/STEM.pgm, else labels/STEM.png. */
-static bool label_path(flis_ctx *ctx, const photos *f, const char *picture, char path[PATH_ROOM])
+/* labels/STEM.pgm, else labels/STEM.png; of a data set, in its folders. */
+static bool label_path(flis_ctx *ctx, const photos *f, size_t at, char path[PATH_ROOM])
 {
     const char *start;
     size_t length;
-    name_stem(picture, &start, &length);
+    if (f->listed) return dataset_label_path(ctx, &f->set, f->path, f->lines.name[at], path);
+    name_stem(f->files.name[at], &start, &length);
     if (length > 900) return flis_fail(ctx, "%.100s…: the name is too long", start);
     snprintf(path, PATH_ROOM, "%s/labels/%.*s.pgm", f->path, (int)length, start);
     if (kind_of_file(path) == FILE_ABSENT) snprintf(path, PATH_ROOM, "%s/labels/%.*s.png", f->path, (int)length, start);
@@ -131,11 +143,11 @@ static bool label_path(flis_ctx *ctx, const photos *f, const char *picture, char
 }
 
 /* Labels [side][side] of a map, nearest, and its phrases. */
-static bool map_sample(flis_ctx *ctx, const photos *f, const flis_picture *map, size_t side, uint8_t *label,
-                       flis_phrase **phrase, size_t *phrases)
+static bool map_sample(flis_ctx *ctx, const photos *f, const char *where, const flis_picture *map, size_t side,
+                       uint8_t *label, flis_phrase **phrase, size_t *phrases)
 {
     flis_label_pil(map->pixels, map->height, map->width, label, side, side);
-    return label_phrases(ctx, f, label, side * side, phrase, phrases);
+    return label_phrases(ctx, f, where, label, side * side, phrase, phrases);
 }
 
 static bool caption_sample(flis_ctx *ctx, const photos *f, size_t at, flis_phrase **phrase, size_t *phrases)
@@ -159,16 +171,27 @@ static void mirror_sample(size_t side, flis_real *pixels, uint8_t *label)
         }
 }
 
+/* Pixels [side][side][3] in -1..1: of reals, or as the authors' code makes them of PIL's bytes, v / 127.5 - 1 in double. */
+static bool resize_sample(flis_ctx *ctx, const photos *f, const flis_picture *picture, size_t side, flis_real *pixels)
+{
+    flis_picture bytes = {0, 0, 0, NULL};
+    if (!f->bytes) return resize_picture(ctx, picture, side, pixels);
+    if (!resize_bicubic(ctx, picture, side, side, &bytes)) return false;
+    for (size_t i = 0; i < side * side * 3; i++) pixels[i] = (float)(bytes.pixels[i] / 127.5 - 1.0);
+    free(bytes.pixels);
+    return true;
+}
+
 bool photos_sample(flis_ctx *ctx, const photos *f, size_t at, size_t side, bool mirror, flis_real *pixels,
                    uint8_t *label, flis_phrase **phrase, size_t *phrases)
 {
     const char *path = f->files.name[at];
     char labels[PATH_ROOM];
     flis_picture picture = {0, 0, 0, NULL}, map = {0, 0, 0, NULL};
-    bool good = read_picture(ctx, path, &picture) && resize_picture(ctx, &picture, side, pixels);
+    bool good = read_picture(ctx, path, &picture) && resize_sample(ctx, f, &picture, side, pixels);
     memset(label, 0, side * side);
-    good = good && (f->layouts ? label_path(ctx, f, path, labels) && flis_read_label(ctx, labels, &map) &&
-                                     map_sample(ctx, f, &map, side, label, phrase, phrases)
+    good = good && (f->layouts ? label_path(ctx, f, at, labels) && flis_read_label(ctx, labels, &map) &&
+                                     map_sample(ctx, f, labels, &map, side, label, phrase, phrases)
                                : caption_sample(ctx, f, at, phrase, phrases));
     if (good && mirror) mirror_sample(side, pixels, label);
     free(picture.pixels);
@@ -224,7 +247,7 @@ static bool check_map(flis_ctx *ctx, const job *j, const char *path, const flis_
     uint8_t *label = flis_alloc(ctx, side, side);
     bool good = label && check_input(ctx, j, path) && flis_read_label(ctx, path, &map) &&
                 check_sizes(ctx, path, picture, &map, found) && file_digest(ctx, path, found->map) &&
-                map_sample(ctx, &j->folder, &map, side, label, phrase, phrases);
+                map_sample(ctx, &j->folder, path, &map, side, label, phrase, phrases);
     for (size_t i = 0; good && i < map.width * map.height; i++)
         found->labels[map.pixels[i] / 32] |= UINT32_C(1) << (map.pixels[i] % 32);
     free(map.pixels);
@@ -245,9 +268,9 @@ static bool check_sample(flis_ctx *ctx, const job *j, size_t at, finding *found)
     int16_t class_ids[FLIS_TOKENS], classes;
     bool good =
         check_input(ctx, j, path) && read_picture(ctx, path, &picture) && file_digest(ctx, path, found->picture);
-    good = good && (f->layouts ? label_path(ctx, f, path, labels) &&
-                                     check_map(ctx, j, labels, &picture, found, &phrase, &phrases)
-                               : caption_sample(ctx, f, at, &phrase, &phrases));
+    good = good &&
+           (f->layouts ? label_path(ctx, f, at, labels) && check_map(ctx, j, labels, &picture, found, &phrase, &phrases)
+                       : caption_sample(ctx, f, at, &phrase, &phrases));
     if (good && !put_prompt(ctx, j->vocab, phrase, phrases, ids, class_ids, &classes)) flis_fail_in(ctx, path);
     phrases_free(phrase, phrases);
     free(picture.pixels);
@@ -330,11 +353,14 @@ static bool report_labels(job *j, const finding *found)
     for (int l = 0; l < CLASS_LABELS; l++) {
         size_t maps = 0;
         for (size_t i = 0; i < j->folder.files.count; i++) maps += has_label(&found[i], l);
-        if (maps && j->folder.classes.name[l]) with++;
-        if (!maps || j->folder.classes.name[l]) continue;
+        if (maps && j->folder.set.classes.name[l]) with++;
+        if (!maps || j->folder.set.classes.name[l]) continue;
         if (++without <= 12) text_append(labels, sizeof labels, "%s%d", *labels ? ", " : "", l);
     }
     if (without > 12) text_append(labels, sizeof labels, ", …");
+    if (j->folder.listed) /* labels that are neither a class nor void were refused */
+        return with || flis_fail(&j->ctx, "%s: no label of the maps (%s) is a class of %s", j->folder.path, labels,
+                                 j->folder.set.name);
     if (!with)
         return flis_fail(&j->ctx, "%s/labels: no label of the maps (%s) is in classes.txt", j->folder.path, labels);
     if (without)
@@ -394,10 +420,10 @@ static void digest_folder(photos *f, const finding *found)
     char line[400];
     flis_sha256_begin(&sum);
     for (int l = 0; l < CLASS_LABELS; l++)
-        if (f->classes.name[l]) {
+        if (f->set.classes.name[l]) {
             snprintf(line, sizeof line, "%d\t", l);
             flis_sha256_add(&sum, line, strlen(line));
-            flis_sha256_add(&sum, f->classes.name[l], strlen(f->classes.name[l]) + 1);
+            flis_sha256_add(&sum, f->set.classes.name[l], strlen(f->set.classes.name[l]) + 1);
         }
     for (size_t i = 0; i < f->files.count; i++) {
         const char *const text[] = {base_name(f->files.name[i]), found[i].picture, found[i].map,
@@ -414,7 +440,7 @@ bool photos_check(job *j)
     size_t scaled = 0, first = 0;
     char list[PATH_ROOM];
     snprintf(list, sizeof list, "%s/%s", f->path, f->layouts ? "classes.txt" : "captions.txt");
-    finding *found = check_input(&j->ctx, j, list) ? flis_alloc(&j->ctx, count, sizeof *found) : NULL;
+    finding *found = f->listed || check_input(&j->ctx, j, list) ? flis_alloc(&j->ctx, count, sizeof *found) : NULL;
     const bool good =
         found && check_samples(j, found) && report_errors(j, found) && (!f->layouts || report_labels(j, found));
     for (size_t i = 0; good && i < count; i++)
@@ -424,7 +450,8 @@ bool photos_check(job *j)
             &j->ctx,
             "%s: %zu of %zu label maps have another size than their pictures, in the same proportions; the first: %s",
             f->path, scaled, count, base_name(f->files.name[first]));
-    if (good) report_warnings(j, found), report_unused(j), digest_folder(f, found);
+    if (good) report_warnings(j, found), digest_folder(f, found);
+    if (good && !f->listed) report_unused(j);
     for (size_t i = 0; found && i < count; i++) free(found[i].error), free(found[i].warning);
     free(found);
     return good;

@@ -119,13 +119,22 @@ bool sample_latents(job *j, batch *b, size_t k, double scale, dice *d)
     return true;
 }
 
-/* A picture of a folder, resized and mirrored half of the time, through the encoder. */
+/* Which picture sample k of a batch is: drawn among all, or the next in the order of an epoch, over all batches of all steps. */
+static size_t choose_picture(const job *j, size_t k, uint64_t drawn)
+{
+    const uint64_t count = j->folder.files.count,
+                   number = (j->training.step * j->o.accumulate + j->part) * j->o.batch + j->first + k;
+    if (j->o.order == ORDER_DRAWN) return (size_t)(drawn % count);
+    return (size_t)shuffled(&j->o, number / count, number % count, count);
+}
+
+/* A picture of a folder, resized and mirrored half of the time (--flip), through the encoder. */
 bool sample_photos(job *j, batch *b, size_t k, double scale, dice *d)
 {
     flis_ctx *ctx = &j->ctx;
     const size_t side = (size_t)j->o.size, h = side / FLIS_FACTOR, cells = h * h;
-    const bool dropped = happens(d, j->o.dropout), mirror = chance(d, 50);
-    const size_t at = (size_t)(dice_next(d) % j->folder.files.count);
+    const bool dropped = happens(d, j->o.dropout), mirror = happens(d, j->o.flip);
+    const size_t at = choose_picture(j, k, dice_next(d));
     flis_real *pixels = flis_scratch(ctx, side * side * 3, sizeof *pixels);
     uint8_t *label = flis_scratch(ctx, side * side, 1);
     flis_phrase *phrase = NULL;
@@ -142,6 +151,8 @@ bool sample_photos(job *j, batch *b, size_t k, double scale, dice *d)
     if (x) memcpy(x->x, pixels, side * side * 3 * sizeof *pixels);
     flis_tensor *moments = flis_vae_encode(ctx, j->m.vae, x), *noise = flis_image(ctx, 1, h, h, 4);
     if (noise) fill_normal(d, noise->x, flis_count(noise));
+    if (noise && b->posterior) memcpy(b->posterior + k * cells * 4, noise->x, cells * 4 * sizeof *noise->x);
+    if (b->image) memcpy(b->image + k * side * side * 3, pixels, side * side * 3 * sizeof *pixels);
     flis_tensor *z = flis_posterior_sample(ctx, moments, noise);
     for (size_t i = 0; z && i < cells * 4; i++) b->z->x[k * cells * 4 + i] = (flis_real)(scale * (double)z->x[i]);
     flis_rewind(ctx, mark);

@@ -163,8 +163,8 @@ static bool prepare_vae(job *j)
 
 /* ---- Text to image, layouts -------------------------------------------------------------------------------------- */
 
-/* The batch's tensors and lists, for n samples of h x w latent cells. */
-static batch *batch_new(flis_ctx *ctx, size_t n, size_t h, size_t w)
+/* The batch's tensors and lists, for n samples of h x w latent cells; pictures: what is recorded of them too. */
+static batch *batch_new(flis_ctx *ctx, size_t n, size_t h, size_t w, bool pictures)
 {
     batch *b = flis_scratch(ctx, 1, sizeof *b);
     if (!b) return NULL;
@@ -173,7 +173,22 @@ static batch *batch_new(flis_ctx *ctx, size_t n, size_t h, size_t w)
     b->noise = flis_image(ctx, n, h, w, 4);
     b->ids = flis_scratch(ctx, n * FLIS_TOKENS, sizeof *b->ids);
     b->class_ids = flis_scratch(ctx, n * FLIS_TOKENS, sizeof *b->class_ids);
-    return b->z && b->noise && b->ids && b->class_ids ? b : NULL;
+    if (pictures) {
+        b->image = flis_scratch(ctx, n * h * w * FLIS_FACTOR * FLIS_FACTOR * 3, sizeof *b->image);
+        b->posterior = flis_scratch(ctx, n * h * w * 4, sizeof *b->posterior);
+    }
+    return flis_ok(ctx) ? b : NULL;
+}
+
+/* z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) eps for each sample, in place. */
+static void add_noise(const flis_schedule *s, batch *b)
+{
+    const size_t values = b->z->h * b->z->w * 4;
+    for (size_t k = 0; k < b->z->n; k++) {
+        const double bar = s->alpha_bar[(size_t)b->t[k]], signal = sqrt(bar), noise = sqrt(1 - bar);
+        for (size_t i = k * values; i < (k + 1) * values; i++)
+            b->z->x[i] = (flis_real)(signal * (double)b->z->x[i] + noise * (double)b->noise->x[i]);
+    }
 }
 
 /* E |eps - eps_theta(z_t, t, c)|^2 with z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) eps, t uniform in 0 to 999
@@ -184,24 +199,26 @@ static double diffusion_loss(job *j)
     flis_ctx *ctx = &j->ctx;
     const bool folder = j->folder.files.count > 0;
     const size_t n = j->units, h = folder ? (size_t)j->o.size / FLIS_FACTOR : window_side(j, j->data.h),
-                 w = folder ? h : window_side(j, j->data.w), values = h * w * 4;
-    const double scale = flis_vae_get_config(j->m.vae)->scale_factor;
+                 w = folder ? h : window_side(j, j->data.w);
+    const uint64_t number = j->training.step * j->o.accumulate + j->part; /* of the batch, over all steps */
+    const double share = j->share / (double)j->o.accumulate, scale = flis_vae_get_config(j->m.vae)->scale_factor;
     flis_mark mark = flis_here(ctx);
-    batch *b = batch_new(ctx, n, h, w);
+    batch *b = batch_new(ctx, n, h, w, folder && j->o.record);
     if (!b) return -1;
     for (size_t k = 0; k < n; k++) {
-        dice d = dice_of(&j->o, DICE_SAMPLE, j->training.step, j->first + k);
+        dice d = dice_of(&j->o, DICE_SAMPLE, number, j->first + k);
         if (!(folder ? sample_photos : sample_latents)(j, b, k, scale, &d)) return -1;
-        const double bar = j->schedule.alpha_bar[(size_t)b->t[k]], signal = sqrt(bar), noise = sqrt(1 - bar);
-        for (size_t i = k * values; i < (k + 1) * values; i++)
-            b->z->x[i] = (flis_real)(signal * (double)b->z->x[i] + noise * (double)b->noise->x[i]);
     }
+    flis_real *clean = j->o.record ? flis_scratch(ctx, flis_count(b->z), sizeof *clean) : NULL;
+    if (clean) memcpy(clean, b->z->x, flis_count(b->z) * sizeof *clean);
+    add_noise(&j->schedule, b);
     flis_tape_begin(ctx, &j->tape);
     flis_tensor *text = flis_clip_encode(ctx, j->m.clip, b->ids, n);
     flis_tensor *eps = flis_unet_eps(ctx, j->m.unet, b->z, b->t, text, b->layout);
-    const double loss = flis_ok(ctx) ? flis_mse(ctx, eps, b->noise->x, NULL, j->share) : -1;
+    const double loss = flis_ok(ctx) ? flis_mse(ctx, eps, b->noise->x, NULL, share) : -1;
     flis_backward(ctx);
     flis_tape_end(ctx);
+    record_batch(j, b, clean, text, eps, loss);
     flis_rewind(ctx, mark);
     return flis_ok(ctx) ? loss : -1;
 }
@@ -216,8 +233,13 @@ static bool open_vocab(job *j)
 
 static bool prepare_data(job *j)
 {
-    if (j->o.data)
-        return photos_open(&j->ctx, j->o.data, j->o.stage == LAYOUT, j->vocab, &j->folder) && photos_check(j);
+    if (learns_pictures(&j->o)) {
+        const bool opened = j->o.dataset ? photos_open_dataset(&j->ctx, &j->o, j->vocab, &j->folder)
+                                         : photos_open(&j->ctx, j->o.data, j->o.stage == LAYOUT, j->vocab, &j->folder);
+        j->folder.all_classes = j->o.phrases == PHRASES_ALL;
+        j->folder.bytes = j->o.resize == RESIZE_BYTES;
+        return opened && photos_check(j);
+    }
     if (!latents_read(&j->ctx, j->o.latents, &j->data) || !latents_check(&j->ctx, j->o.latents, &j->data, j->vocab))
         return false;
     if (j->o.alone > 0 && j->o.window >= j->data.h && j->o.window >= j->data.w)

@@ -18,23 +18,30 @@ void job_print_warning(void *user, const char *sentence)
 
 /* ---- Options ----------------------------------------------------------------------------------------------------- */
 
-enum { FINGERPRINT = 512 };
+enum { FINGERPRINT = 768 };
 
 /* What must be equal when a training is resumed: everything that the bits of a step depend on. Options that are newer than this
    text appear only where they are used, so that older states can still be resumed. */
 static void fingerprint(const options *o, char *out, size_t room)
 {
-    char later[96] = "";
+    char later[320] = "";
     if (o->workers > 1) text_append(later, sizeof later, " workers %llu", (unsigned long long)o->workers);
     if (o->alone > 0) text_append(later, sizeof later, " alone %.9g", o->alone);
     if (o->things_weight != 1) text_append(later, sizeof later, " things weight %.9g", o->things_weight);
+    if (o->accumulate > 1) text_append(later, sizeof later, " accumulate %llu", (unsigned long long)o->accumulate);
+    if (o->fall != 0.2) text_append(later, sizeof later, " fall %.9g", o->fall);
+    if (o->flip != 0.5) text_append(later, sizeof later, " flip %.9g", o->flip);
+    if (o->order == ORDER_EPOCHS) text_append(later, sizeof later, " epochs");
+    if (o->phrases == PHRASES_ALL) text_append(later, sizeof later, " all-phrases");
+    if (o->resize == RESIZE_BYTES) text_append(later, sizeof later, " bytes");
+    if (o->dataset) text_append(later, sizeof later, " dataset");
     snprintf(out, room,
              "%s seed %llu batch %llu warmup %llu rate %.9g decay %.9g ema %.9g clip %.9g dropout %.9g kl %.9g edges "
              "%.9g colours %.9g "
              "size %llu crop %llu window %llu set %s%s%s%s%s%s",
              STAGE[o->stage], (unsigned long long)o->seed, (unsigned long long)o->batch, (unsigned long long)o->warmup,
              o->rate, o->decay, o->ema, o->clip, o->dropout, o->kl, o->edges, o->colours, (unsigned long long)o->size,
-             (unsigned long long)o->crop, (unsigned long long)o->window, o->data ? "" : o->set,
+             (unsigned long long)o->crop, (unsigned long long)o->window, learns_pictures(o) ? "" : o->set,
              o->frozen_text ? " frozen text" : "", o->frozen_encoder ? " frozen encoder" : "",
              o->things ? " things" : "", o->stage == SEGMENTER && o->model ? " through an autoencoder" : "", later);
 }
@@ -91,7 +98,8 @@ static const struct {
 static const char *origin_path(const options *o, int which)
 {
     const bool words = o->stage == TEXT2IMAGE || o->stage == LAYOUT;
-    const char *const path[ORIGINS] = {o->model, o->start, words ? o->vocab : NULL, o->latents, o->data};
+    const char *const path[ORIGINS] = {o->model, o->start, words ? o->vocab : NULL, o->latents,
+                                       o->dataset ? o->train_list : o->data};
     return path[which];
 }
 
@@ -212,16 +220,15 @@ static void read_sum(job *j, const flis_file *file)
     j->summed = strtoull(end, NULL, 10);
 }
 
-/* Another --steps is no error, for a training may be made longer; but then the rate falls at another time. */
+/* Another --steps is no error, for a training may be made longer; but then the rate falls at another time, if it falls. */
 static void compare_steps(job *j, const flis_file *file)
 {
     uint64_t steps;
     const char *text = flis_file_metadata(file, "train.steps");
-    if (text && parse_whole(text, &steps) && steps != j->o.steps)
-        flis_warn(
-            &j->ctx,
-            "%s: its training had --steps %s, now it is %llu: the learning rate falls over the last fifth of these",
-            j->o.state, text, (unsigned long long)j->o.steps);
+    if (!text || !parse_whole(text, &steps) || steps == j->o.steps || j->o.fall <= 0) return;
+    flis_warn(&j->ctx,
+              "%s: its training had --steps %s, now it is %llu: the learning rate falls over the last %s of these",
+              j->o.state, text, (unsigned long long)j->o.steps, j->o.fall == 0.2 ? "fifth" : "part (--fall)");
 }
 
 bool state_read(job *j)

@@ -1,10 +1,12 @@
 /* train.h - what the files of train share.
  *
  *   main.c      options and help          data.c      latents, tokens
- *   stages.c    losses, preparation       photos.c    folders of pictures, and checking them
+ *   settings.c  defaults, recipes         photos.c    folders of pictures, and checking them
+ *   stages.c    losses, preparation       datasets.c  the authors' data sets, the order of pictures
  *   loop.c      steps, workers            samples.c   one sample of a batch: window, words, noise
  *   state.c     the state in a file       weights.c   new weights, models in files
  *   plot.c      log and its plot          adamw.c     the optimiser
+ *   record.c    what a step computes, in files
  *
  * Letters of shapes: n samples, h and w latent cells (8 pixels each), 77 tokens.
  */
@@ -18,14 +20,23 @@
 typedef enum { VAE, LATENTS, TEXT2IMAGE, LAYOUT, SEGMENTER, STAGES } stage;
 extern const char *const STAGE[STAGES]; /* "vae", "latents" … */
 
+/* Words of options: how a batch's pictures are chosen, which classes a prompt names, what a resized picture is. */
+typedef enum { ORDER_DRAWN, ORDER_EPOCHS } order_kind;
+typedef enum { PHRASES_LARGEST, PHRASES_ALL } phrases_kind;
+typedef enum { RESIZE_REALS, RESIZE_BYTES } resize_kind;
+typedef enum { RECIPE_NONE, RECIPE_AUTHORS } recipe_kind;
+
 typedef struct options {
     stage stage;
-    const char *out, *state, *log, *plot; /* files that are written */
+    const char *out, *state, *log, *plot, *record; /* files that are written; a folder */
     const char *model, *start, *vocab, *latents, *data, *set;
-    uint64_t seed, steps, batch, warmup, count, size, crop, window, workers;
-    double rate, decay, ema, clip, dropout, alone, kl, edges, colours, things_weight, minutes, every;
+    const char *dataset, *data_root,
+        *train_list; /* --dataset: its name or a list of classes; its folder; its pictures */
+    uint64_t seed, steps, batch, accumulate, warmup, count, size, crop, window, workers;
+    double rate, fall, decay, ema, clip, dropout, flip, alone, kl, edges, colours, things_weight, minutes, every;
     uint64_t threads;
-    bool resume, quiet, less_memory, frozen_text, frozen_encoder, things;
+    int recipe, order, phrases, resize;
+    bool resume, quiet, less_memory, frozen_text, frozen_encoder, things, f32;
 } options;
 
 enum {
@@ -53,12 +64,14 @@ typedef struct latents {
     int16_t *classes;   /* [count]: entries of class_ids that are in use */
 } latents;
 
-/* FOLDER/pictures, FOLDER/labels with files of the same names, FOLDER/classes.txt; or FOLDER/captions.txt. */
+/* FOLDER/pictures, FOLDER/labels with files of the same names, FOLDER/classes.txt; or FOLDER/captions.txt; or a data set (dataset):
+   a list of pictures, and its folders of label maps. */
 typedef struct photos {
-    names files; /* the pictures, by name */
-    char *path;
-    bool layouts;
-    class_names classes;
+    names files; /* the pictures, by name; of a data set, in the order of its list */
+    names lines; /* of a data set: its list, which names each picture as its author did */
+    char *path;  /* the folder; of a data set, --data-root */
+    bool layouts, listed /* a data set */, all_classes /* --phrases all */, bytes /* --resize bytes */;
+    dataset set;                 /* classes and void labels */
     size_t tokens[CLASS_LABELS]; /* that a class adds to a prompt, at most */
     names captions;              /* one per picture */
     char digest[65];             /* of all that is learned from, by photos_check */
@@ -75,6 +88,8 @@ typedef struct batch {
     float *class_ids;       /* [n][77] */
     flis_rca rca[MAX_BATCH];
     const flis_rca *layout[MAX_BATCH]; /* NULL: plain cross-attention */
+    /* --record: the picture [n][side][side][3], and the noise of the posterior's sample [n][h][w][4]; else NULL */
+    flis_real *image, *posterior;
 } batch;
 
 typedef struct log_line {
@@ -103,6 +118,7 @@ typedef struct job {
     struct job *worker; /* [workers]: copies, each with a context, a tape and a share of the batch; NULL: not split */
     size_t workers, first, units; /* the share: scenes where they are drawn, else samples */
     double share, share_loss;     /* units / all units; a worker's last loss */
+    uint64_t part;                /* of the step: which of --accumulate batches this is */
     log_line *line;
     size_t lines, room;
     double sum; /* of the losses of `summed` steps since the last line of the log */
@@ -111,10 +127,17 @@ typedef struct job {
     const volatile int *stop; /* set by Ctrl-C */
 } job;
 
+/* ---- settings.c -------------------------------------------------------------------------------------------------- */
+
+void settings_default(options *o, stage s);
+/* Every setting of a recipe, over the stage's defaults. */
+void settings_recipe(options *o, recipe_kind recipe);
+bool learns_pictures(const options *o); /* --data or --dataset, not --latents */
+
 /* ---- data.c ------------------------------------------------------------------------------------------------------ */
 
 /* Random numbers are a function of (seed, stage, purpose, step, number in the batch) and nothing else. */
-enum { DICE_CROP = 1, DICE_SAMPLE = 3, DICE_WEIGHT, DICE_LATENT };
+enum { DICE_CROP = 1, DICE_SAMPLE = 3, DICE_WEIGHT, DICE_LATENT, DICE_ORDER };
 dice dice_of(const options *o, int purpose, uint64_t step, uint64_t number);
 void fill_normal(dice *d, flis_real *out, size_t count);
 
@@ -143,6 +166,15 @@ bool photos_check(job *j);
 bool photos_sample(flis_ctx *ctx, const photos *f, size_t at, size_t side, bool mirror, flis_real *pixels,
                    uint8_t *label, flis_phrase **phrase, size_t *phrases);
 void photos_close(photos *f);
+/* The tokens that each class of f->set adds to a prompt. `where` is used in sentences. */
+bool photos_count_tokens(flis_ctx *ctx, photos *f, const flis_vocab *vocab, const char *where);
+
+/* ---- datasets.c -------------------------------------------------------------------------------------------------- */
+
+/* --dataset: reads the list of pictures. A picture is opened as the list names it, or below the root where that does not exist. */
+bool photos_open_dataset(flis_ctx *ctx, const options *o, const flis_vocab *vocab, photos *out);
+/* Which of `count` pictures is number i in the order of an epoch. */
+uint64_t shuffled(const options *o, uint64_t epoch, uint64_t i, uint64_t count);
 
 /* ---- samples.c --------------------------------------------------------------------------------------------------- */
 
@@ -166,7 +198,7 @@ bool new_weights(flis_ctx *ctx, void *options, const char *name, flis_param *p);
 void models_free(models *m);
 bool models_walk(flis_ctx *ctx, const models *m, flis_visit *visit, void *user);
 void model_metadata(flis_ctx *ctx, flis_writer *writer, const models *m, double scale_factor);
-bool models_write(flis_ctx *ctx, const options *o, const models *m, double scale_factor); /* F16 */
+bool models_write(flis_ctx *ctx, const options *o, const models *m, double scale_factor); /* F16; --f32: F32 */
 /* Fails unless the vocabulary is one for a text encoder with `rows` token embeddings, which `path` has. */
 bool vocab_fits(flis_ctx *ctx, const char *path, size_t rows, const char *vocab_path, const flis_vocab *vocab);
 /* The parts of --model that a stage needs. */
@@ -202,6 +234,17 @@ bool origins_find(job *j);
 bool state_check(job *j);
 bool state_read(job *j);
 bool state_write(job *j);
+
+/* ---- record.c ---------------------------------------------------------------------------------------------------- */
+
+/* --record FOLDER: what a step computes, for ports and checks, in FOLDER/step-N-… .safetensors (docs/training.md). Each does nothing
+   without --record. */
+bool record_begin(job *j); /* makes the folder */
+/* One batch: the pictures and labels, latents before noise is added (clean), noise, timesteps, text features, eps, loss. */
+bool record_batch(job *j, const batch *b, const flis_real *clean, const flis_tensor *text, const flis_tensor *eps,
+                  double loss);
+bool record_gradients(job *j); /* before the update, over all batches of the step */
+bool record_weights(job *j);   /* after it */
 
 /* ---- loop.c ------------------------------------------------------------------------------------------------------ */
 

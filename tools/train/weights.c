@@ -158,20 +158,28 @@ bool models_walk(flis_ctx *ctx, const models *m, flis_visit *visit, void *user)
     return flis_ok(ctx);
 }
 
+/* A model's file, and the type of its weights. */
+typedef struct model_file {
+    flis_writer *writer;
+    flis_dtype dtype;
+} model_file;
+
 static bool declare(flis_ctx *ctx, void *user, const char *name, flis_param *p)
 {
+    const model_file *file = user;
     uint64_t sizes[4];
     for (int i = 0; i < p->rank; i++) sizes[i] = p->shape[i];
-    return flis_write_declare(ctx, user, name, FLIS_F16, p->rank, sizes);
+    return flis_write_declare(ctx, file->writer, name, file->dtype, p->rank, sizes);
 }
 
 static bool write_values(flis_ctx *ctx, void *user, const char *name, flis_param *p)
 {
+    const model_file *file = user;
     const size_t count = flis_param_count(p);
     flis_real *values = flis_alloc(ctx, count, sizeof *values);
     (void)name;
     if (values) flis_param_get(p, values);
-    if (values) flis_write_real(ctx, user, values, count);
+    if (values) flis_write_real(ctx, file->writer, values, count);
     free(values);
     return flis_ok(ctx);
 }
@@ -197,13 +205,13 @@ void model_metadata(flis_ctx *ctx, flis_writer *writer, const models *m, double 
 
 bool models_write(flis_ctx *ctx, const options *o, const models *m, double scale_factor)
 {
-    flis_writer *writer = flis_ok(ctx) ? flis_write_begin(ctx, o->out) : NULL;
-    if (!writer) return false;
-    model_metadata(ctx, writer, m, scale_factor);
-    flis_write_metadata(ctx, writer, "flis.trained", STAGE[o->stage]);
-    models_walk(ctx, m, declare, writer);
-    models_walk(ctx, m, write_values, writer);
-    return flis_write_end(ctx, writer);
+    model_file file = {flis_ok(ctx) ? flis_write_begin(ctx, o->out) : NULL, o->f32 ? FLIS_F32 : FLIS_F16};
+    if (!file.writer) return false;
+    model_metadata(ctx, file.writer, m, scale_factor);
+    flis_write_metadata(ctx, file.writer, "flis.trained", STAGE[o->stage]);
+    models_walk(ctx, m, declare, &file);
+    models_walk(ctx, m, write_values, &file);
+    return flis_write_end(ctx, file.writer);
 }
 
 /* The last two tokens of a vocabulary are "begin" and "end of text", so that with another size every prompt is wrong. Rows beyond
