@@ -100,8 +100,13 @@ LIBS     = $(LDLIBS) -lm
 
 # ---- Targets ---------------------------------------------------------------------------------------------------------
 
+<<<<<<< HEAD
+.PHONY: all demo model paper test check suite golden vectors mutants mistakes fuzz platforms check-shared check-torch \
+    check-truth check-pil check-evaluate flis64 naive shared install installed uninstall clean help format FORCE
+=======
 .PHONY: all demo model paper lis test check suite golden vectors mutants mistakes fuzz platforms check-shared check-torch \
     check-truth check-pil flis64 naive shared install installed uninstall clean help format FORCE
+>>>>>>> main
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -118,7 +123,11 @@ demo: $(FLIS)
 # first; the last line is the total.
 LEVEL ?= quick
 JOBS  := $(shell nproc 2>/dev/null || echo 2)
+<<<<<<< HEAD
+PARTS  = spec house replay digest train unit evaluate cli field_cli field_names field_layouts field_checkpoints field_config library outputs naive mutants mistakes vectors $(if $(filter full,$(LEVEL)),double trained)
+=======
 PARTS  = spec house replay digest train unit cli field_cli field_names field_layouts field_checkpoints field_config lis library outputs naive mutants mistakes vectors $(if $(filter full,$(LEVEL)),double trained)
+>>>>>>> main
 QUICK := $(if $(filter full,$(LEVEL)),,-q)
 part   = @sh tests/sh/part.sh $@
 
@@ -159,8 +168,13 @@ $(B)/field_names.count: FORCE
 	$(part) sh tests/sh/field_names.sh $(FLIS) $(O)bin/synth
 $(B)/train.count: FORCE
 	$(part) sh tests/sh/train.sh quick $(O)bin/train $(O)bin/world $(O)bin/evaluate $(FLIS)
+<<<<<<< HEAD
+$(B)/evaluate.count: FORCE
+	$(part) sh tests/sh/evaluate.sh $(O)bin/evaluate
+=======
 $(B)/lis.count: FORCE
 	$(part) sh tests/sh/lis.sh $(FLIS) $(O)bin
+>>>>>>> main
 $(B)/digest.count: FORCE
 	$(part) sh -c '$(FLIS) digest | diff - tests/golden/digest.txt'
 $(B)/vectors.count: FORCE
@@ -245,6 +259,10 @@ check-torch: all
 # Needs Python with numpy and Pillow; says so and passes without.
 check-pil: $(B)/pictures
 	$(PYTHON) tests/external/pictures_check.py $(B)/pictures
+
+# The measures against numpy and scipy; says so and passes without numpy.
+check-evaluate: bin/evaluate
+	$(PYTHON) tests/external/evaluate_check.py bin/evaluate
 
 check-truth: all flis64
 	$(PYTHON) tests/external/truth.py ./flis64 bin/synth $(SHARED)/oracle
@@ -335,6 +353,7 @@ help:
 	@echo "make platforms     compare the digest from other compilers and machines (PLATFORMS='gcc-O0 s390x'; -l lists them)"
 	@echo "make check-shared  check against the full oracle in SHARED=$(SHARED)"
 	@echo "make check-pil     compare JPEG, PNG and resizing with PIL, to the byte (skipped without Pillow)"
+	@echo "make check-evaluate compare mIoU and Fréchet distance with numpy and scipy (skipped without numpy)"
 	@echo "make check-torch   compare torch_trace.py with flis's traces; PyTorch answers the vectors (skipped without PyTorch)"
 	@echo "make check-truth   compare flis64 with the float64 oracle, full size (minutes, 12 GB)"
 	@echo "make flis64        the command and library in double precision: ./flis64, build/64/libflis64.a"

@@ -153,8 +153,16 @@ static void print_samples(size_t samples)
     else printf("null");
 }
 
+/* For ctx->progress. */
+static void show(void *user, const char *what, size_t done, size_t total)
+{
+    progress_show(user, what, done, total);
+}
+
 bool run_frechet(run *p)
 {
+    p->ctx.progress = show;
+    p->ctx.progress_user = &p->progress;
     side a = {.samples = 0}, b = {.samples = 0};
     double distance_ab = 0;
     bool good = read_side(p, p->o->file[0], &a) && read_side(p, p->o->file[1], &b);
@@ -162,6 +170,7 @@ bool run_frechet(run *p)
         good = flis_fail(&p->ctx, "%s: got %zu dimensions, wanted %zu, as %s has", p->o->file[1], b.g.d, a.g.d,
                          p->o->file[0]);
     good = good && gaussian_distance(&p->ctx, &a.g, &b.g, &distance_ab);
+    progress_end(&p->progress);
     if (good && p->o->json) {
         printf("{\"frechet\": %.12g, \"samples\": [", distance_ab);
         print_samples(a.samples);

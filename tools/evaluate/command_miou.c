@@ -41,26 +41,20 @@ static bool read_map(flis_ctx *ctx, const char *path, flis_picture *out)
     return good;
 }
 
-/* For each_entry: does a folder have PNG or PGM files, and arrays? */
-typedef struct kinds {
-    bool pictures, arrays;
-} kinds;
-
-static void note_kind(void *user, const char *name)
+/* For each_entry: does a folder have PNG or PGM files? */
+static void note_pictures(void *user, const char *name)
 {
-    kinds *k = user;
-    k->pictures = k->pictures || (*name != '.' && (ends_in(name, ".png") || ends_in(name, ".pgm")));
-    k->arrays = k->arrays || (*name != '.' && ends_in(name, ".npy"));
+    bool *pictures = user;
+    *pictures = *pictures || (*name != '.' && ends_in_any(name, LABEL_ENDINGS));
 }
 
 /* The label maps of a folder or a list; a folder's .npy files only where it has no PNG and no PGM. */
 static bool list_maps(flis_ctx *ctx, const char *path, names *out, bool *folder)
 {
-    kinds k = {false, false};
-    each_entry(path, note_kind, &k);
-    const bool arrays = k.arrays && !k.pictures;
-    static const char *const ARRAYS[] = {".npy", NULL};
-    return list_files(ctx, path, arrays ? ARRAYS : LABEL_ENDINGS, out, folder);
+    static const char *const ANY[] = {".png", ".pgm", ".npy", NULL};
+    bool pictures = false;
+    each_entry(path, note_pictures, &pictures);
+    return list_files(ctx, path, pictures ? LABEL_ENDINGS : ANY, out, folder);
 }
 
 static bool same_size(const flis_picture *a, const flis_picture *b)
@@ -202,14 +196,15 @@ static void print_json(const comparison *m, const iou_score *s)
     printf("}}\n");
 }
 
-static void print_means(const confusion *c, const iou_score *s, const char *start)
+static void print_means(const comparison *m, const iou_score *s, const char *start)
 {
+    const confusion *c = &m->c;
     printf("%smean IoU %.4f over the %d classes in the ground truth or in the predicted maps\n", start, s->mean_either,
            s->either);
     printf("%smIoU %.4f over the %d classes present, %.4f over all %d; pixel accuracy %.4f, mean accuracy %.4f; %llu "
            "images\n",
-           start, s->mean_present, s->present, s->mean_all, c->classes, s->pixel_accuracy, s->mean_accuracy,
-           (unsigned long long)c->images);
+           start, s->mean_present, s->present, s->mean_all, m->set.name ? s->all : c->classes, s->pixel_accuracy,
+           s->mean_accuracy, (unsigned long long)c->images);
 }
 
 static void print_lines(const comparison *m, const iou_score *s)
@@ -221,7 +216,7 @@ static void print_lines(const comparison *m, const iou_score *s)
         printf("%3d  %.4f  %10llu  %10llu  %s\n", i + c->first, s->iou[i], (unsigned long long)s->truth[i],
                (unsigned long long)s->predicted[i], name ? name : "");
     }
-    print_means(c, s, "");
+    print_means(m, s, "");
 }
 
 /* Every class, with tabs. A class that is in neither has no IoU, one that is not in the ground truth no accuracy. */
@@ -238,7 +233,7 @@ static void print_table(const comparison *m, const iou_score *s)
         printf("\t%llu\t%llu\t%s\n", (unsigned long long)s->truth[i], (unsigned long long)s->predicted[i],
                name ? name : "");
     }
-    print_means(c, s, "# ");
+    print_means(m, s, "# ");
 }
 
 bool run_miou(run *p)

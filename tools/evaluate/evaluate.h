@@ -27,7 +27,7 @@ typedef struct confusion {
 typedef struct iou_score {
     double iou[256], accuracy[256]; /* per class; -1: absent from the ground truth */
     uint64_t truth[256], predicted[256];
-    int present, either; /* classes in the ground truth; in it or predicted */
+    int present, either, all; /* classes in the ground truth; in it or predicted; without void */
     double mean_present, mean_either,
         mean_all; /* of IoU: the same sum over `present`, `either` and all classes (without void) */
     double pixel_accuracy, mean_accuracy;

@@ -23,12 +23,16 @@ void gaussian_free(gaussian *g)
     memset(g, 0, sizeof *g);
 }
 
-/* The upper triangle of the centred samples' QR decomposition; x [n][d]. */
+/* The upper triangle of the centred samples' QR decomposition; x [n][d]. Work of seconds and more shows its progress. */
 static double *triangle_of(flis_ctx *ctx, double *x, size_t n, size_t d)
 {
     enum { ROWS = 512 };
+    const bool show = ctx->progress && (double)n * (double)d * (double)d > 0x1p33;
     double *r = flis_alloc(ctx, d, d * sizeof *r);
-    for (size_t i = 0; r && i < n && flis_ok(ctx); i += ROWS) qr_add(ctx, r, x + i * d, d, n - i < ROWS ? n - i : ROWS);
+    for (size_t i = 0; r && i < n && flis_ok(ctx); i += ROWS) {
+        const size_t rows = n - i < ROWS ? n - i : ROWS;
+        if (qr_add(ctx, r, x + i * d, d, rows) && show) ctx->progress(ctx->progress_user, "samples", i + rows, n);
+    }
     return r;
 }
 

@@ -69,7 +69,9 @@ static bool parse_size(void *user, const char *text)
     }
 
 static const option OPTIONS[] = {
-    TEXT("truth", truth, "FILES", MIOU, "label maps of the ground truth (PNG gray or palette, PGM, .npy)"),
+    TEXT(
+        "truth", truth, "FILES", MIOU,
+        "label maps of the ground truth: PNG gray or palette, PGM; .npy in a list, or in a folder without PNG and PGM"),
     TEXT("predicted", predicted, "FILES", MIOU, "label maps of the same names or in the same order"),
     {.name = "size",
      .kind = OPTION_CALL,
@@ -342,7 +344,7 @@ static const char *first_missing(const program *p, const options *o)
 {
     switch (p->command) {
     case MIOU: return !o->truth ? "--truth FILES" : !o->predicted ? "--predicted FILES" : NULL;
-    case FRECHET: return o->files < 1 ? "A" : o->files < 2 ? "B" : NULL;
+    case FRECHET: return o->files < 1 ? "file A" : o->files < 2 ? "file B" : NULL;
     case SEGMENT:
         if (o->files < 1) return "SEGMENTER.safetensors";
         if (!o->pictures) return "--pictures FILES";

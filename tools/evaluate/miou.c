@@ -49,7 +49,7 @@ bool confusion_score(flis_ctx *ctx, const confusion *c, iou_score *out)
 {
     double sum = 0, accuracy = 0;
     uint64_t right = 0;
-    int n = c->classes, counted = 0;
+    int n = c->classes;
     memset(out, 0, sizeof *out);
     if (!c->pixels) return flis_fail(ctx, "the ground truth has no pixel with a class");
     for (int t = 0; t < n; t++)
@@ -60,7 +60,7 @@ bool confusion_score(flis_ctx *ctx, const confusion *c, iou_score *out)
         }
     for (int t = 0; t < n; t++) {
         uint64_t both = c->count[(size_t)t * (size_t)(n + 1) + (size_t)t];
-        counted += c->is_class[c->first + t];
+        out->all += c->is_class[c->first + t];
         out->either += out->truth[t] || out->predicted[t];
         out->iou[t] = out->accuracy[t] = -1;
         if (!out->truth[t]) continue;
@@ -73,7 +73,7 @@ bool confusion_score(flis_ctx *ctx, const confusion *c, iou_score *out)
     }
     out->mean_present = sum / out->present;
     out->mean_either = sum / out->either;
-    out->mean_all = sum / counted;
+    out->mean_all = sum / out->all;
     out->mean_accuracy = accuracy / out->present;
     out->pixel_accuracy = (double)right / (double)c->pixels;
     return true;

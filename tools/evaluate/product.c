@@ -16,10 +16,9 @@ enum { TALL = 4, WIDE = 8 };
 enum { TALL = 2, WIDE = 8 };
 #endif
 
-/* Copies rows of a [count][k] into a panel [k][each], zeros behind the last row. */
+/* Copies rows of a [count][k] into a panel [k][each]; what lies behind the last row is not used. */
 static void pack(double *panel, size_t each, matrix a, size_t count, size_t k)
 {
-    if (count < each) memset(panel, 0, k * each * sizeof *panel);
     if (a.down == 1 && count == each)
         for (size_t p = 0; p < k; p++) memcpy(panel + p * each, a.at + p * a.right, each * sizeof *panel);
     else
