@@ -100,13 +100,8 @@ LIBS     = $(LDLIBS) -lm
 
 # ---- Targets ---------------------------------------------------------------------------------------------------------
 
-<<<<<<< HEAD
-.PHONY: all demo model paper test check suite golden vectors mutants mistakes fuzz platforms check-shared check-torch \
-    check-truth check-pil check-evaluate flis64 naive shared install installed uninstall clean help format FORCE
-=======
 .PHONY: all demo model paper lis test check suite golden vectors mutants mistakes fuzz platforms check-shared check-torch \
-    check-truth check-pil flis64 naive shared install installed uninstall clean help format FORCE
->>>>>>> main
+    check-truth check-pil check-evaluate check-train flis64 naive shared install installed uninstall clean help format FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -123,9 +118,8 @@ demo: $(FLIS)
 # first; the last line is the total.
 LEVEL ?= quick
 JOBS  := $(shell nproc 2>/dev/null || echo 2)
-<<<<<<< HEAD
 PARTS  = spec house replay digest train unit evaluate cli field_cli field_names field_layouts field_checkpoints field_config library outputs naive mutants mistakes vectors $(if $(filter full,$(LEVEL)),double trained)
-=======
+
 PARTS  = spec house replay digest train unit cli field_cli field_names field_layouts field_checkpoints field_config lis library outputs naive mutants mistakes vectors $(if $(filter full,$(LEVEL)),double trained)
 >>>>>>> main
 QUICK := $(if $(filter full,$(LEVEL)),,-q)
@@ -260,9 +254,14 @@ check-torch: all
 check-pil: $(B)/pictures
 	$(PYTHON) tests/external/pictures_check.py $(B)/pictures
 
+<<<<<<< HEAD
 # The measures against numpy and scipy; says so and passes without numpy.
 check-evaluate: bin/evaluate
 	$(PYTHON) tests/external/evaluate_check.py bin/evaluate
+=======
+# The recipe "authors" step by step against PyTorch (minutes). Needs Python with PyTorch and Pillow; says so and passes without.
+check-train: bin/train bin/synth
+	$(PYTHON) tests/external/train_check.py bin/train bin/synth $(SHARED)
 
 check-truth: all flis64
 	$(PYTHON) tests/external/truth.py ./flis64 bin/synth $(SHARED)/oracle
@@ -355,6 +354,7 @@ help:
 	@echo "make check-pil     compare JPEG, PNG and resizing with PIL, to the byte (skipped without Pillow)"
 	@echo "make check-evaluate compare mIoU and Fréchet distance with numpy and scipy (skipped without numpy)"
 	@echo "make check-torch   compare torch_trace.py with flis's traces; PyTorch answers the vectors (skipped without PyTorch)"
+	@echo "make check-train   five steps of train layout --recipe authors against PyTorch (minutes; skipped without PyTorch)"
 	@echo "make check-truth   compare flis64 with the float64 oracle, full size (minutes, 12 GB)"
 	@echo "make flis64        the command and library in double precision: ./flis64, build/64/libflis64.a"
 	@echo "make naive         ./flis-naive: every operation runs the loop that defines it; the same bits"

@@ -119,22 +119,13 @@ bool sample_latents(job *j, batch *b, size_t k, double scale, dice *d)
     return true;
 }
 
-/* Which picture sample k of a batch is: drawn among all, or the next in the order of an epoch, over all batches of all steps. */
-static size_t choose_picture(const job *j, size_t k, uint64_t drawn)
-{
-    const uint64_t count = j->folder.files.count,
-                   number = (j->training.step * j->o.accumulate + j->part) * j->o.batch + j->first + k;
-    if (j->o.order == ORDER_DRAWN) return (size_t)(drawn % count);
-    return (size_t)shuffled(&j->o, number / count, number % count, count);
-}
-
 /* A picture of a folder, resized and mirrored half of the time (--flip), through the encoder. */
 bool sample_photos(job *j, batch *b, size_t k, double scale, dice *d)
 {
     flis_ctx *ctx = &j->ctx;
     const size_t side = (size_t)j->o.size, h = side / FLIS_FACTOR, cells = h * h;
     const bool dropped = happens(d, j->o.dropout), mirror = happens(d, j->o.flip);
-    const size_t at = choose_picture(j, k, dice_next(d));
+    const size_t at = choose_picture(&j->o, j->folder.files.count, batch_number(j), j->first + k, dice_next(d));
     flis_real *pixels = flis_scratch(ctx, side * side * 3, sizeof *pixels);
     uint8_t *label = flis_scratch(ctx, side * side, 1);
     flis_phrase *phrase = NULL;

@@ -200,13 +200,12 @@ static double diffusion_loss(job *j)
     const bool folder = j->folder.files.count > 0;
     const size_t n = j->units, h = folder ? (size_t)j->o.size / FLIS_FACTOR : window_side(j, j->data.h),
                  w = folder ? h : window_side(j, j->data.w);
-    const uint64_t number = j->training.step * j->o.accumulate + j->part; /* of the batch, over all steps */
     const double share = j->share / (double)j->o.accumulate, scale = flis_vae_get_config(j->m.vae)->scale_factor;
     flis_mark mark = flis_here(ctx);
     batch *b = batch_new(ctx, n, h, w, folder && j->o.record);
     if (!b) return -1;
     for (size_t k = 0; k < n; k++) {
-        dice d = dice_of(&j->o, DICE_SAMPLE, number, j->first + k);
+        dice d = dice_of(&j->o, DICE_SAMPLE, batch_number(j), j->first + k);
         if (!(folder ? sample_photos : sample_latents)(j, b, k, scale, &d)) return -1;
     }
     flis_real *clean = j->o.record ? flis_scratch(ctx, flis_count(b->z), sizeof *clean) : NULL;
@@ -231,11 +230,25 @@ static bool open_vocab(job *j)
     return j->vocab && put_prompt(&j->ctx, j->vocab, &(flis_phrase){text, -1}, 1, j->empty, class_ids, &classes);
 }
 
+/* The pictures of --val-txt-file are there. */
+static bool check_validation(job *j)
+{
+    photos validation;
+    options o = j->o;
+    o.train_list = o.val_list;
+    if (photos_open_dataset(&j->ctx, &o, j->vocab, &validation))
+        flis_warn(&j->ctx, "%s: all %zu pictures are there; no validation loss is measured yet", o.val_list,
+                  validation.files.count);
+    photos_close(&validation);
+    return flis_ok(&j->ctx);
+}
+
 static bool prepare_data(job *j)
 {
     if (learns_pictures(&j->o)) {
         const bool opened = j->o.dataset ? photos_open_dataset(&j->ctx, &j->o, j->vocab, &j->folder)
                                          : photos_open(&j->ctx, j->o.data, j->o.stage == LAYOUT, j->vocab, &j->folder);
+        if (opened && j->o.val_list) check_validation(j);
         j->folder.all_classes = j->o.phrases == PHRASES_ALL;
         j->folder.bytes = j->o.resize == RESIZE_BYTES;
         return opened && photos_check(j);

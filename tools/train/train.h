@@ -30,8 +30,8 @@ typedef struct options {
     stage stage;
     const char *out, *state, *log, *plot, *record; /* files that are written; a folder */
     const char *model, *start, *vocab, *latents, *data, *set;
-    const char *dataset, *data_root,
-        *train_list; /* --dataset: its name or a list of classes; its folder; its pictures */
+    const char *dataset, *data_root;   /* --dataset: its name, or a list of classes; its folder */
+    const char *train_list, *val_list; /* lists of its pictures */
     uint64_t seed, steps, batch, accumulate, warmup, count, size, crop, window, workers;
     double rate, fall, decay, ema, clip, dropout, flip, alone, kl, edges, colours, things_weight, minutes, every;
     uint64_t threads;
@@ -139,6 +139,8 @@ bool learns_pictures(const options *o); /* --data or --dataset, not --latents */
 /* Random numbers are a function of (seed, stage, purpose, step, number in the batch) and nothing else. */
 enum { DICE_CROP = 1, DICE_SAMPLE = 3, DICE_WEIGHT, DICE_LATENT, DICE_ORDER };
 dice dice_of(const options *o, int purpose, uint64_t step, uint64_t number);
+/* Which batch this is, over all steps and the --accumulate batches of each: the `step` of its samples' random numbers. */
+uint64_t batch_number(const struct job *j);
 void fill_normal(dice *d, flis_real *out, size_t count);
 
 bool latents_new(flis_ctx *ctx, latents *l, size_t count, size_t h, size_t w);
@@ -175,6 +177,8 @@ bool photos_count_tokens(flis_ctx *ctx, photos *f, const flis_vocab *vocab, cons
 bool photos_open_dataset(flis_ctx *ctx, const options *o, const flis_vocab *vocab, photos *out);
 /* Which of `count` pictures is number i in the order of an epoch. */
 uint64_t shuffled(const options *o, uint64_t epoch, uint64_t i, uint64_t count);
+/* Which picture a sample of batch `number` is: --order drawn: by a random number; epochs: the next of the epoch's order. */
+size_t choose_picture(const options *o, size_t count, uint64_t number, size_t sample, uint64_t drawn);
 
 /* ---- samples.c --------------------------------------------------------------------------------------------------- */
 
