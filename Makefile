@@ -118,10 +118,7 @@ demo: $(FLIS)
 # first; the last line is the total.
 LEVEL ?= quick
 JOBS  := $(shell nproc 2>/dev/null || echo 2)
-PARTS  = spec house replay digest train unit evaluate cli field_cli field_names field_layouts field_checkpoints field_config library outputs naive mutants mistakes vectors $(if $(filter full,$(LEVEL)),double trained)
-
-PARTS  = spec house replay digest train unit cli field_cli field_names field_layouts field_checkpoints field_config lis library outputs naive mutants mistakes vectors $(if $(filter full,$(LEVEL)),double trained)
->>>>>>> main
+PARTS  = spec house replay digest train unit evaluate cli field_cli field_names field_layouts field_checkpoints field_config lis library outputs naive mutants mistakes vectors $(if $(filter full,$(LEVEL)),double trained)
 QUICK := $(if $(filter full,$(LEVEL)),,-q)
 part   = @sh tests/sh/part.sh $@
 
@@ -162,13 +159,10 @@ $(B)/field_names.count: FORCE
 	$(part) sh tests/sh/field_names.sh $(FLIS) $(O)bin/synth
 $(B)/train.count: FORCE
 	$(part) sh tests/sh/train.sh quick $(O)bin/train $(O)bin/world $(O)bin/evaluate $(FLIS)
-<<<<<<< HEAD
 $(B)/evaluate.count: FORCE
 	$(part) sh tests/sh/evaluate.sh $(O)bin/evaluate
-=======
 $(B)/lis.count: FORCE
 	$(part) sh tests/sh/lis.sh $(FLIS) $(O)bin
->>>>>>> main
 $(B)/digest.count: FORCE
 	$(part) sh -c '$(FLIS) digest | diff - tests/golden/digest.txt'
 $(B)/vectors.count: FORCE
@@ -254,11 +248,10 @@ check-torch: all
 check-pil: $(B)/pictures
 	$(PYTHON) tests/external/pictures_check.py $(B)/pictures
 
-<<<<<<< HEAD
 # The measures against numpy and scipy; says so and passes without numpy.
 check-evaluate: bin/evaluate
 	$(PYTHON) tests/external/evaluate_check.py bin/evaluate
-=======
+
 # The recipe "authors" step by step against PyTorch (minutes). Needs Python with PyTorch and Pillow; says so and passes without.
 check-train: bin/train bin/synth
 	$(PYTHON) tests/external/train_check.py bin/train bin/synth $(SHARED)
