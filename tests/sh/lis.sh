@@ -84,7 +84,7 @@ awk 'BEGIN { print "#version: 0.2"; s = "abcdefghijklmnopqrstuvwxyz"
         print substr(s, i, 1) " " substr(s, k, 1) } }' >merges.txt
 cat >lis <<END
 exec "$flis" lis -m m.safetensors --vocab merges.txt --dataset data/classes.tsv --data-root data --txt-file data/val.txt \\
-    --size 64x64 --ddim-steps 2 --batch-size 4 --seed 7 --threads 1 --quiet "\$@"
+    --size 64x64 --ddim-steps 2 --batch-size 2 --seed 7 --threads 1 --quiet "\$@"
 END
 pictures() { (cd "$1" && cksum ./*.jpg); }
 # agree NAME FOLDER: the pictures of that folder are the single run's, and nothing incomplete is left
