@@ -4,15 +4,15 @@
 # (build/lis). A second run paints what is missing and measures again. Two minutes on two cores.
 #
 #   N=200      layouts          STEPS=20   of the sampler (DDIM, as the authors' default)
-#   SHARDS=4   processes, each on one thread
+#   SHARDS=4   processes, each on one thread; SIZE=128, of the pictures
 #
 # Beyond one machine, the loop over shards is one of these lines (docs/table1.md):
 #   parallel -j 4 flis lis OPTIONS --shard {}/4 ::: 1 2 3 4
 #   sbatch --array=1-4 --wrap 'flis lis OPTIONS --shard $SLURM_ARRAY_TASK_ID/4'
 set -eu
-dir=${1:-build/lis} N=${N:-200} STEPS=${STEPS:-20} SHARDS=${SHARDS:-4}
+dir=${1:-build/lis} N=${N:-200} STEPS=${STEPS:-20} SHARDS=${SHARDS:-4} SIZE=${SIZE:-128}
 FLIS=${FLIS:-./flis} BIN=${BIN:-bin} MODELS=${MODELS:-models}
-data=$dir/data-$N out=$dir/pictures-$N-$STEPS
+data=$dir/data-$N out=$dir/pictures-$N-$STEPS-$SIZE
 mkdir -p "$dir"
 
 # The list is written last: where it is, the data set is complete.
@@ -21,7 +21,7 @@ mkdir -p "$dir"
 # In a subshell, whose process the program then is.
 lis() {
     exec "$FLIS" lis -m "$MODELS/flis-small.safetensors" --vocab "$MODELS/vocab.txt" --dataset "$data/classes.tsv" --data-root "$data" \
-        --txt-file "$data/val.txt" --outdir "$out" --size 128x128 --ddim-steps "$STEPS" --scale 2 --seed 42 --batch-size 8 "$@"
+        --txt-file "$data/val.txt" --outdir "$out" --size $SIZE --ddim-steps "$STEPS" --scale 2 --seed 42 --batch-size 8 "$@"
 }
 
 # The shards; the first one shows progress. Stopped by Ctrl-C, each finishes its record.
@@ -64,7 +64,7 @@ seconds=$(cat "$out"/manifest*.tsv | awk -F '\t' '!/^#/ && $6 + 0 > 0 { s += $6;
 rate='all were there already'
 [ "$painted" = 0 ] || [ "$took" = 0 ] || rate=$(awk "BEGIN { printf \"%d painted now, %.2f a second in $SHARDS shards\", $painted, $painted / $took }")
 cat <<END
-pictures   $N of 128 x 128, $STEPS steps, $seconds s each on one thread; $rate
+pictures   $N of $SIZE x $SIZE, $STEPS steps, $seconds s each on one thread; $rate
 mIoU       $ours (real pictures: $real), by the small world's segmenter
 distance   $distance from the real pictures, between the segmenter's features (not comparable with anybody's FID)
 page       $dir/page.html
