@@ -101,7 +101,7 @@ LIBS     = $(LDLIBS) -lm
 # ---- Targets ---------------------------------------------------------------------------------------------------------
 
 .PHONY: all demo model paper lis test check suite golden vectors mutants mistakes fuzz platforms check-shared check-torch \
-    check-truth check-pil flis64 naive shared install installed uninstall clean help format FORCE
+    check-truth check-pil check-train flis64 naive shared install installed uninstall clean help format FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -246,6 +246,10 @@ check-torch: all
 check-pil: $(B)/pictures
 	$(PYTHON) tests/external/pictures_check.py $(B)/pictures
 
+# The recipe "authors" step by step against PyTorch (minutes). Needs Python with PyTorch and Pillow; says so and passes without.
+check-train: bin/train bin/synth
+	$(PYTHON) tests/external/train_check.py bin/train bin/synth $(SHARED)
+
 check-truth: all flis64
 	$(PYTHON) tests/external/truth.py ./flis64 bin/synth $(SHARED)/oracle
 
@@ -336,6 +340,7 @@ help:
 	@echo "make check-shared  check against the full oracle in SHARED=$(SHARED)"
 	@echo "make check-pil     compare JPEG, PNG and resizing with PIL, to the byte (skipped without Pillow)"
 	@echo "make check-torch   compare torch_trace.py with flis's traces; PyTorch answers the vectors (skipped without PyTorch)"
+	@echo "make check-train   five steps of train layout --recipe authors against PyTorch (minutes; skipped without PyTorch)"
 	@echo "make check-truth   compare flis64 with the float64 oracle, full size (minutes, 12 GB)"
 	@echo "make flis64        the command and library in double precision: ./flis64, build/64/libflis64.a"
 	@echo "make naive         ./flis-naive: every operation runs the loop that defines it; the same bits"

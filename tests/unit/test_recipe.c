@@ -146,7 +146,10 @@ void test_recipe_steps(void)
     }
     flis_file *file = flis_file_open(&j.ctx, p.out[0]);
     const flis_entry *e = file ? flis_file_find(file, "model.diffusion_model.out.2.bias") : NULL;
-    CHECK(e && e->dtype == FLIS_F32, "--f32 writes no F32: %s", j.ctx.error);
+    flis_real bias[4] = {0};
+    CHECK(e && e->dtype == FLIS_F32 && flis_file_read_real(&j.ctx, file, e, bias), "--f32 writes no F32: %s",
+          j.ctx.error);
+    CHECK(fabs((double)bias[3] - wanted[7].value) <= 1e-7, "the file has %.10f, not the last weights", (double)bias[3]);
     flis_file_close(file);
     job_free(&j);
 }

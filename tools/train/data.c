@@ -12,6 +12,11 @@ dice dice_of(const options *o, int purpose, uint64_t step, uint64_t number)
     return (dice){scramble(scramble(z ^ step) + number)};
 }
 
+uint64_t batch_number(const job *j)
+{
+    return j->training.step * j->o.accumulate + j->part;
+}
+
 void fill_normal(dice *d, flis_real *out, size_t count)
 {
     flis_rng rng;

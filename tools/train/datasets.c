@@ -60,3 +60,10 @@ uint64_t shuffled(const options *o, uint64_t epoch, uint64_t i, uint64_t count)
     } while (i >= count);
     return i;
 }
+
+size_t choose_picture(const options *o, size_t count, uint64_t number, size_t sample, uint64_t drawn)
+{
+    const uint64_t i = number * o->batch + sample;
+    if (o->order == ORDER_DRAWN) return (size_t)(drawn % count);
+    return (size_t)shuffled(o, i / count, i % count, count);
+}

@@ -48,6 +48,8 @@ static double batch_loss(job *j, uint64_t part)
 {
     double loss = 0;
     j->part = part;
+    ahead_batch(j);
+    if (!flis_poll(&j->ctx)) return -1;
     if (!j->worker) return j->loss(j);
 #ifdef _OPENMP
 #pragma omp parallel for num_threads(j->ctx.threads) schedule(dynamic)
@@ -145,7 +147,7 @@ bool train(job *j)
     j->training.clip = j->o.clip;
     j->training.workers = (size_t)j->o.workers;
     j->tape.checkpoint = j->o.less_memory;
-    if (!state_check(j) || !record_begin(j) || !prepare(j) || !workers_make(j) || !origins_find(j) ||
+    if (!state_check(j) || !record_begin(j) || !prepare(j) || !ahead_make(j) || !workers_make(j) || !origins_find(j) ||
         (j->o.resume && !state_read(j)))
         return false;
     j->ctx.warn = NULL; /* every file was seen, and is read again in many steps */
@@ -161,6 +163,7 @@ bool train(job *j)
 
 void job_free(job *j)
 {
+    ahead_free(j); /* its thread reads the folder */
     training_free(&j->training);
     models_free(&j->m);
     flis_vae_free(j->autoencoder);

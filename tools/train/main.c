@@ -66,6 +66,9 @@ static const option OPTIONS[] = {
      "--dataset: a list of pictures (JPEG, PNG or PPM), a path on each line, as given or below --data-root; default: "
      "none, must be given",
      .commands = L},
+    {"val-txt-file", 0, TEXT(val_list), "FILE",
+     "--dataset: the list of validation pictures, as main.py has it: its pictures must be there; default: none",
+     .commands = L},
     {"recipe", 0, WORD(recipe), "NAME",
      "authors: the settings of FreestyleNet's fine-tuning become the defaults (below); none; default ",
      .words = RECIPES, .commands = L},
@@ -245,8 +248,11 @@ static int check_data(const program *p, const options *o)
                            o->dataset ? "--dataset" : "--data");
     if (o->dataset && !o->data_root) return missing_argument(p, "--data-root DIR");
     if (o->dataset && !o->train_list) return missing_argument(p, "--train-txt-file FILE");
-    if (!o->dataset && (o->data_root || o->train_list))
-        return usage_error(p, "%s needs --dataset NAME", o->data_root ? "--data-root" : "--train-txt-file");
+    if (!o->dataset && (o->data_root || o->train_list || o->val_list))
+        return usage_error(p, "%s needs --dataset NAME",
+                           o->data_root    ? "--data-root"
+                           : o->train_list ? "--train-txt-file"
+                                           : "--val-txt-file");
     if (!o->latents) return -1;
     if (o->recipe != RECIPE_NONE)
         return usage_error(p, "--recipe %s needs --data FOLDER or --dataset NAME", RECIPES[o->recipe]);
@@ -276,15 +282,15 @@ static bool check_files(flis_ctx *ctx, const options *o)
 {
     static const char *const SETS[] = {"/pictures", "/labels", "/layouts", "/captions.txt", "/classes.txt"};
     const char *const out[] = {o->out, o->state, o->log, o->plot},
-                      *in[5 + 5] = {o->model, o->start, o->vocab, o->latents, o->train_list};
+                      *in[6 + 5] = {o->model, o->start, o->vocab, o->latents, o->train_list, o->val_list};
     const size_t outputs = o->stage == LATENTS ? 1 : 4;
     char *data[5] = {NULL};
     if (outputs > 1 && strcmp(o->out, "-") == 0)
         return flis_fail(ctx, "-o -: training writes files beside the model; wanted a file name");
-    for (size_t k = 1; k < 5; k++) /* a model may be a folder */
+    for (size_t k = 1; k < 6; k++) /* a model may be a folder */
         if (in[k] && kind_of_file(in[k]) == FILE_FOLDER) return input_check(ctx, in[k]);
     if (o->data && !folder_check(ctx, o->data)) return false;
-    for (size_t i = 0; o->data && i < 5; i++) in[5 + i] = data[i] = path_with(ctx, o->data, SETS[i]);
+    for (size_t i = 0; o->data && i < 5; i++) in[6 + i] = data[i] = path_with(ctx, o->data, SETS[i]);
     if (binary_check(ctx, o->out)) outputs_check(ctx, in, sizeof in / sizeof *in, out, outputs);
     for (size_t i = 0; i < 5; i++) free(data[i]);
     return flis_ok(ctx);

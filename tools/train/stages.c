@@ -163,34 +163,6 @@ static bool prepare_vae(job *j)
 
 /* ---- Text to image, layouts -------------------------------------------------------------------------------------- */
 
-/* The batch's tensors and lists, for n samples of h x w latent cells; pictures: what is recorded of them too. */
-static batch *batch_new(flis_ctx *ctx, size_t n, size_t h, size_t w, bool pictures)
-{
-    batch *b = flis_scratch(ctx, 1, sizeof *b);
-    if (!b) return NULL;
-    memset(b, 0, sizeof *b);
-    b->z = flis_image(ctx, n, h, w, 4);
-    b->noise = flis_image(ctx, n, h, w, 4);
-    b->ids = flis_scratch(ctx, n * FLIS_TOKENS, sizeof *b->ids);
-    b->class_ids = flis_scratch(ctx, n * FLIS_TOKENS, sizeof *b->class_ids);
-    if (pictures) {
-        b->image = flis_scratch(ctx, n * h * w * FLIS_FACTOR * FLIS_FACTOR * 3, sizeof *b->image);
-        b->posterior = flis_scratch(ctx, n * h * w * 4, sizeof *b->posterior);
-    }
-    return flis_ok(ctx) ? b : NULL;
-}
-
-/* z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) eps for each sample, in place. */
-static void add_noise(const flis_schedule *s, batch *b)
-{
-    const size_t values = b->z->h * b->z->w * 4;
-    for (size_t k = 0; k < b->z->n; k++) {
-        const double bar = s->alpha_bar[(size_t)b->t[k]], signal = sqrt(bar), noise = sqrt(1 - bar);
-        for (size_t i = k * values; i < (k + 1) * values; i++)
-            b->z->x[i] = (flis_real)(signal * (double)b->z->x[i] + noise * (double)b->noise->x[i]);
-    }
-}
-
 /* E |eps - eps_theta(z_t, t, c)|^2 with z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) eps, t uniform in 0 to 999
    (Ho et al. 2020, equation 14; Rombach et al. 2022, equation 2; FreestyleNet@5dcb8b8 ldm/models/diffusion/ddpm.py p_losses).
    A share --dropout of the samples has the empty prompt, for guidance (Ho & Salimans 2022). SPEC 14.6. */
@@ -200,18 +172,20 @@ static double diffusion_loss(job *j)
     const bool folder = j->folder.files.count > 0;
     const size_t n = j->units, h = folder ? (size_t)j->o.size / FLIS_FACTOR : window_side(j, j->data.h),
                  w = folder ? h : window_side(j, j->data.w);
-    const uint64_t number = j->training.step * j->o.accumulate + j->part; /* of the batch, over all steps */
     const double share = j->share / (double)j->o.accumulate, scale = flis_vae_get_config(j->m.vae)->scale_factor;
     flis_mark mark = flis_here(ctx);
     batch *b = batch_new(ctx, n, h, w, folder && j->o.record);
     if (!b) return -1;
     for (size_t k = 0; k < n; k++) {
-        dice d = dice_of(&j->o, DICE_SAMPLE, number, j->first + k);
-        if (!(folder ? sample_photos : sample_latents)(j, b, k, scale, &d)) return -1;
+        dice d = dice_of(&j->o, DICE_SAMPLE, batch_number(j), j->first + k);
+        const choice c = (folder ? choose_photo : choose_latents)(j, batch_number(j), j->first + k, &d);
+        if (!(folder ? put_photo(j, &j->folder, c, ahead_sample(j, k), b, k, scale, &d)
+                     : put_latents(j, &j->data, c, b, k, scale, &d)))
+            return -1;
     }
     flis_real *clean = j->o.record ? flis_scratch(ctx, flis_count(b->z), sizeof *clean) : NULL;
     if (clean) memcpy(clean, b->z->x, flis_count(b->z) * sizeof *clean);
-    add_noise(&j->schedule, b);
+    batch_add_noise(&j->schedule, b);
     flis_tape_begin(ctx, &j->tape);
     flis_tensor *text = flis_clip_encode(ctx, j->m.clip, b->ids, n);
     flis_tensor *eps = flis_unet_eps(ctx, j->m.unet, b->z, b->t, text, b->layout);
@@ -231,11 +205,25 @@ static bool open_vocab(job *j)
     return j->vocab && put_prompt(&j->ctx, j->vocab, &(flis_phrase){text, -1}, 1, j->empty, class_ids, &classes);
 }
 
+/* The pictures of --val-txt-file are there. */
+static bool check_validation(job *j)
+{
+    photos validation;
+    options o = j->o;
+    o.train_list = o.val_list;
+    if (photos_open_dataset(&j->ctx, &o, j->vocab, &validation))
+        flis_warn(&j->ctx, "%s: all %zu pictures are there; no validation loss is measured yet", o.val_list,
+                  validation.files.count);
+    photos_close(&validation);
+    return flis_ok(&j->ctx);
+}
+
 static bool prepare_data(job *j)
 {
     if (learns_pictures(&j->o)) {
         const bool opened = j->o.dataset ? photos_open_dataset(&j->ctx, &j->o, j->vocab, &j->folder)
                                          : photos_open(&j->ctx, j->o.data, j->o.stage == LAYOUT, j->vocab, &j->folder);
+        if (opened && j->o.val_list) check_validation(j);
         j->folder.all_classes = j->o.phrases == PHRASES_ALL;
         j->folder.bytes = j->o.resize == RESIZE_BYTES;
         return opened && photos_check(j);

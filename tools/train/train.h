@@ -6,7 +6,9 @@
  *   loop.c      steps, workers            samples.c   one sample of a batch: window, words, noise
  *   state.c     the state in a file       weights.c   new weights, models in files
  *   plot.c      log and its plot          adamw.c     the optimiser
- *   record.c    what a step computes, in files
+ *   record.c    what a step computes,     ahead.c     pictures, read ahead
+ *               in files                  show.c      pictures of layouts, every N steps
+ *   validate.c  the loss on samples that are not learned from
  *
  * Letters of shapes: n samples, h and w latent cells (8 pixels each), 77 tokens.
  */
@@ -30,8 +32,8 @@ typedef struct options {
     stage stage;
     const char *out, *state, *log, *plot, *record; /* files that are written; a folder */
     const char *model, *start, *vocab, *latents, *data, *set;
-    const char *dataset, *data_root,
-        *train_list; /* --dataset: its name or a list of classes; its folder; its pictures */
+    const char *dataset, *data_root;   /* --dataset: its name, or a list of classes; its folder */
+    const char *train_list, *val_list; /* lists of its pictures */
     uint64_t seed, steps, batch, accumulate, warmup, count, size, crop, window, workers;
     double rate, fall, decay, ema, clip, dropout, flip, alone, kl, edges, colours, things_weight, minutes, every;
     uint64_t threads;
@@ -77,8 +79,33 @@ typedef struct photos {
     char digest[65];             /* of all that is learned from, by photos_check */
 } photos;
 
+/* A sample of them, read and resized. */
+typedef struct decoded {
+    flis_real *pixels; /* [side][side][3] in -1..1 */
+    uint8_t *label;    /* [side][side] */
+    flis_phrase *phrase;
+    size_t phrases;
+    char error[4096]; /* why the sample cannot be used; "": it can */
+} decoded;
+
+/* Pictures that are read while the networks work (ahead.c). */
+typedef struct ahead {
+    size_t count;
+    decoded *now, *next; /* [count]: of batch `number`, and of the one after it */
+    uint64_t number;
+    bool begun; /* there was a batch before */
+    thread thread;
+    const struct job *job;
+} ahead;
+
 /* What a training depends on beside its options: digests of the files, "none" for those that were not given. */
 enum { OF_MODEL, OF_START, OF_VOCAB, OF_LATENTS, OF_DATA, ORIGINS };
+
+/* What is drawn first of a sample. */
+typedef struct choice {
+    size_t at;            /* which one */
+    bool dropped, mirror; /* it has the empty prompt; left and right are exchanged */
+} choice;
 
 /* One batch of text2image and layout. */
 typedef struct batch {
@@ -108,6 +135,7 @@ typedef struct job {
     flis_schedule schedule;
     latents data;
     photos folder;
+    ahead *ahead; /* of the whole job: workers share it; NULL: no folder */
     world_scene **scene; /* [scenes]: room for drawing a batch */
     size_t scenes;
     flis_param edges, colours;  /* [6][3][3][3], [2][3][3][3] */
@@ -139,6 +167,8 @@ bool learns_pictures(const options *o); /* --data or --dataset, not --latents */
 /* Random numbers are a function of (seed, stage, purpose, step, number in the batch) and nothing else. */
 enum { DICE_CROP = 1, DICE_SAMPLE = 3, DICE_WEIGHT, DICE_LATENT, DICE_ORDER };
 dice dice_of(const options *o, int purpose, uint64_t step, uint64_t number);
+/* Which batch this is, over all steps and the --accumulate batches of each: the `step` of its samples' random numbers. */
+uint64_t batch_number(const struct job *j);
 void fill_normal(dice *d, flis_real *out, size_t count);
 
 bool latents_new(flis_ctx *ctx, latents *l, size_t count, size_t h, size_t w);
@@ -175,6 +205,8 @@ bool photos_count_tokens(flis_ctx *ctx, photos *f, const flis_vocab *vocab, cons
 bool photos_open_dataset(flis_ctx *ctx, const options *o, const flis_vocab *vocab, photos *out);
 /* Which of `count` pictures is number i in the order of an epoch. */
 uint64_t shuffled(const options *o, uint64_t epoch, uint64_t i, uint64_t count);
+/* Which picture a sample of batch `number` is: --order drawn: by a random number; epochs: the next of the epoch's order. */
+size_t choose_picture(const options *o, size_t count, uint64_t number, size_t sample, uint64_t drawn);
 
 /* ---- samples.c --------------------------------------------------------------------------------------------------- */
 
@@ -183,9 +215,32 @@ size_t window_side(const job *j, size_t side);
 int choose_window(const latents *l, size_t at, size_t side, bool things, dice *d, size_t *top, size_t *left);
 void put_window_prompt(const latents *l, size_t at, const uint8_t *label, size_t cells, bool all, int only,
                        const int32_t *empty, int32_t *ids, float *class_ids, size_t *classes);
-/* Sample k of a batch. `scale` is the autoencoder's scale factor. */
-bool sample_latents(job *j, batch *b, size_t k, double scale, dice *d);
-bool sample_photos(job *j, batch *b, size_t k, double scale, dice *d);
+/* The first random numbers of a sample of batch `number`. */
+choice choose_latents(const job *j, uint64_t number, size_t sample, dice *d);
+choice choose_photo(const job *j, uint64_t number, size_t sample, dice *d);
+/* Sample k of a batch, by the random numbers after those. `scale` is the autoencoder's scale factor. A photo is resized already; its
+   error, where it has one, becomes that of the context. It must last as long as the batch. */
+bool put_latents(job *j, const latents *l, choice c, batch *b, size_t k, double scale, dice *d);
+bool put_photo(job *j, const photos *f, choice c, const decoded *photo, batch *b, size_t k, double scale, dice *d);
+/* A batch's tensors and lists, for n samples of h x w latent cells, in the arena; pictures: what is recorded of them too. */
+batch *batch_new(flis_ctx *ctx, size_t n, size_t h, size_t w, bool pictures);
+/* z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) eps for each sample, in place. */
+void batch_add_noise(const flis_schedule *s, batch *b);
+
+/* ---- ahead.c ------------------------------------------------------------------------------------------------------ */
+
+/* Room for one sample of a folder; false: no memory. Freed with decoded_free. */
+bool decoded_make(flis_ctx *ctx, size_t side, decoded *out);
+void decoded_free(decoded *d);
+/* photos_sample; what it fails with is kept in out->error. */
+void decode_photo(const photos *f, size_t at, size_t side, bool mirror, decoded *out);
+/* For a training on a folder, else nothing. Before ahead_batch, and before workers copy the job. */
+bool ahead_make(job *j);
+/* Before the losses of a batch: its pictures are read when this returns, and those of the next batch are being read. */
+void ahead_batch(job *j);
+/* The picture of sample k of this worker's share. */
+const decoded *ahead_sample(const job *j, size_t k);
+void ahead_free(job *j);
 
 /* ---- weights.c --------------------------------------------------------------------------------------------------- */
 
