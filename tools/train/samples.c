@@ -9,6 +9,11 @@
 
 /* ---- Windows ----------------------------------------------------------------------------------------------------- */
 
+size_t spread_evenly(size_t i, size_t count, size_t of)
+{
+    return (size_t)((uint64_t)i * of / count);
+}
+
 size_t window_side(const job *j, size_t side)
 {
     return j->o.window && j->o.window < side ? (size_t)j->o.window : side;

@@ -205,28 +205,13 @@ static bool open_vocab(job *j)
     return j->vocab && put_prompt(&j->ctx, j->vocab, &(flis_phrase){text, -1}, 1, j->empty, class_ids, &classes);
 }
 
-/* The pictures of --val-txt-file are there. */
-static bool check_validation(job *j)
-{
-    photos validation;
-    options o = j->o;
-    o.train_list = o.val_list;
-    if (photos_open_dataset(&j->ctx, &o, j->vocab, &validation))
-        flis_warn(&j->ctx, "%s: all %zu pictures are there; no validation loss is measured yet", o.val_list,
-                  validation.files.count);
-    photos_close(&validation);
-    return flis_ok(&j->ctx);
-}
-
 static bool prepare_data(job *j)
 {
     if (learns_pictures(&j->o)) {
         const bool opened = j->o.dataset ? photos_open_dataset(&j->ctx, &j->o, j->vocab, &j->folder)
                                          : photos_open(&j->ctx, j->o.data, j->o.stage == LAYOUT, j->vocab, &j->folder);
-        if (opened && j->o.val_list) check_validation(j);
-        j->folder.all_classes = j->o.phrases == PHRASES_ALL;
-        j->folder.bytes = j->o.resize == RESIZE_BYTES;
-        return opened && photos_check(j);
+        photos_settings(&j->folder, &j->o);
+        return opened && photos_check(j, &j->folder);
     }
     if (!latents_read(&j->ctx, j->o.latents, &j->data) || !latents_check(&j->ctx, j->o.latents, &j->data, j->vocab))
         return false;
@@ -238,6 +223,24 @@ static bool prepare_data(job *j)
     return !j->o.window ||
            flis_fail(&j->ctx, "%s: its words have no regions, which --window needs: make it from a plain set",
                      j->o.latents);
+}
+
+/* Training and validation data both, whatever the first has. */
+bool check_data(job *j)
+{
+    char first[sizeof j->ctx.error];
+    if (!open_vocab(j)) return false;
+    prepare_data(j);
+    snprintf(first, sizeof first, "%s", j->ctx.error);
+    if (*j->stop) return false;
+    flis_clear_error(&j->ctx);
+    validate_prepare(j);
+    if (!*first) return flis_ok(&j->ctx);
+    if (flis_ok(&j->ctx)) return flis_fail(&j->ctx, "%s", first);
+    char second[sizeof j->ctx.error];
+    snprintf(second, sizeof second, "%s", j->ctx.error);
+    flis_clear_error(&j->ctx);
+    return flis_fail(&j->ctx, "%s; %s", first, second);
 }
 
 static bool prepare_text2image(job *j)

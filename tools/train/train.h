@@ -34,6 +34,10 @@ typedef struct options {
     const char *model, *start, *vocab, *latents, *data, *set;
     const char *dataset, *data_root;   /* --dataset: its name, or a list of classes; its folder */
     const char *train_list, *val_list; /* lists of its pictures */
+    const char *validate, *show; /* samples apart: a folder, or latents; layouts that are painted */
+    uint64_t validate_every, validate_count, show_every, show_count, show_steps;
+    double show_scale;
+    bool check_data;
     uint64_t seed, steps, batch, accumulate, warmup, count, size, crop, window, workers;
     double rate, fall, decay, ema, clip, dropout, flip, alone, kl, edges, colours, things_weight, minutes, every;
     uint64_t threads;
@@ -121,8 +125,30 @@ typedef struct batch {
 
 typedef struct log_line {
     uint64_t step;
-    double loss, norm;
+    double loss, norm, validation; /* validation NAN: not measured at this step */
 } log_line;
+
+/* Samples that are not learned from. */
+typedef struct validation {
+    photos folder; /* --validate or --val-txt-file; of latents: empty */
+    latents data;
+    size_t count, of; /* samples that are used, of all; 0: no validation */
+    double loss;      /* the last one; NAN: none yet */
+} validation;
+
+/* A layout that is painted every N steps. */
+typedef struct shown {
+    int32_t ids[FLIS_TOKENS];
+    float class_ids[FLIS_TOKENS];
+    size_t classes, height, width;
+    uint8_t *label; /* [height][width] */
+    bool layout;    /* false: plain cross-attention */
+} shown;
+typedef struct show {
+    size_t count, h, w; /* of the latent */
+    shown *item;
+    char *path; /* the folder of the pictures */
+} show;
 
 typedef struct job {
     options o;
@@ -135,6 +161,8 @@ typedef struct job {
     flis_schedule schedule;
     latents data;
     photos folder;
+    validation validation;
+    show show;
     ahead *ahead; /* of the whole job: workers share it; NULL: no folder */
     world_scene **scene; /* [scenes]: room for drawing a batch */
     size_t scenes;
@@ -165,7 +193,7 @@ bool learns_pictures(const options *o); /* --data or --dataset, not --latents */
 /* ---- data.c ------------------------------------------------------------------------------------------------------ */
 
 /* Random numbers are a function of (seed, stage, purpose, step, number in the batch) and nothing else. */
-enum { DICE_CROP = 1, DICE_SAMPLE = 3, DICE_WEIGHT, DICE_LATENT, DICE_ORDER };
+enum { DICE_CROP = 1, DICE_SAMPLE = 3, DICE_WEIGHT, DICE_LATENT, DICE_ORDER, DICE_VALIDATE };
 dice dice_of(const options *o, int purpose, uint64_t step, uint64_t number);
 /* Which batch this is, over all steps and the --accumulate batches of each: the `step` of its samples' random numbers. */
 uint64_t batch_number(const struct job *j);
@@ -189,9 +217,12 @@ bool put_scene_prompt(flis_ctx *ctx, const flis_vocab *vocab, const world_scene 
 /* ---- photos.c ---------------------------------------------------------------------------------------------------- */
 
 bool photos_open(flis_ctx *ctx, const char *path, bool layouts, const flis_vocab *vocab, photos *out);
-/* Reads every file of j->folder and does what a step does with it, but for resizing and the networks; warns of what is not
-   used; sets the digest. To be called before the first step. */
-bool photos_check(job *j);
+/* How samples are made of pictures: --phrases, --resize. */
+void photos_settings(photos *f, const options *o);
+/* Reads every file and does what a step does with it, but for resizing and the networks; warns of what is not used; sets the
+   digest. To be called before the first step. An error names the first samples that cannot be used; with --check-data there is a
+   line on stdout for each. */
+bool photos_check(job *j, photos *f);
 /* Sample `at`: pixels [side][side][3] in -1..1, label [side][side], and phrases (phrases_free). mirror: left to right. */
 bool photos_sample(flis_ctx *ctx, const photos *f, size_t at, size_t side, bool mirror, flis_real *pixels,
                    uint8_t *label, flis_phrase **phrase, size_t *phrases);
@@ -210,6 +241,8 @@ size_t choose_picture(const options *o, size_t count, uint64_t number, size_t sa
 
 /* ---- samples.c --------------------------------------------------------------------------------------------------- */
 
+/* Which of `of` samples is number i of `count` that are spread over all. */
+size_t spread_evenly(size_t i, size_t count, size_t of);
 /* Side of the windows that are cut from scenes of `side` latent cells. */
 size_t window_side(const job *j, size_t side);
 int choose_window(const latents *l, size_t at, size_t side, bool things, dice *d, size_t *top, size_t *left);
@@ -241,6 +274,25 @@ void ahead_batch(job *j);
 /* The picture of sample k of this worker's share. */
 const decoded *ahead_sample(const job *j, size_t k);
 void ahead_free(job *j);
+
+/* ---- validate.c --------------------------------------------------------------------------------------------------- */
+
+/* Opens and checks the samples of --validate or --val-txt-file; neither: nothing. */
+bool validate_prepare(job *j);
+/* Their mean loss, into j->validation.loss. */
+bool validate(job *j);
+/* After a step and its line of the log, and before the first: measures where --validate-every wants it, into that line. */
+bool validate_if_due(job *j);
+/* Exchanges the weights with their averages, where there are any; works on a failed context too. */
+void averages_swap(job *j);
+
+/* ---- show.c ------------------------------------------------------------------------------------------------------- */
+
+/* --show-every: makes the folder, reads the layouts. */
+bool show_prepare(job *j);
+/* After a step, and before the first: paints a sheet where --show-every wants it; not `again`: unless its file is there. */
+bool show_if_due(job *j, bool again);
+void show_free(job *j);
 
 /* ---- weights.c --------------------------------------------------------------------------------------------------- */
 
@@ -275,6 +327,8 @@ bool suppress_padding_keys(job *j);
 
 void weigh_crop(const world_scene *s, size_t top, size_t left, size_t crop, double things, flis_real *weight);
 bool prepare(job *j);
+/* --check-data: reads and checks all that would be learned from, and nothing else. */
+bool check_data(job *j);
 /* The model file, from the weights' averages. */
 bool write_result(job *j);
 bool make_latents(job *j);
