@@ -264,7 +264,7 @@ static int check_values(const program *p, const options *o)
 }
 
 /* What text2image and layout learn from: one of --latents, --data and --dataset, with what belongs to it. -1: good. */
-static int check_data(const program *p, const options *o)
+static int check_sources(const program *p, const options *o)
 {
     const int given = (o->latents != NULL) + (o->data != NULL) + (o->dataset != NULL);
     if (!given)
@@ -298,7 +298,7 @@ static int check_options(const program *p, const options *o)
     if (!o->out && !o->check_data) return missing_argument(p, "-o FILE");
     if (!o->check_data && (o->stage == LATENTS || o->stage == TEXT2IMAGE || o->stage == LAYOUT) && !o->model)
         return missing_argument(p, "--model FILE");
-    const int data = o->stage == TEXT2IMAGE || o->stage == LAYOUT ? check_data(p, o) : -1;
+    const int data = o->stage == TEXT2IMAGE || o->stage == LAYOUT ? check_sources(p, o) : -1;
     if (data >= 0) return data;
     if (o->frozen_encoder && !o->start) return usage_error(p, "--frozen-encoder needs --start FILE");
     if (o->window && !o->latents) return usage_error(p, "--window needs --latents FILE");
@@ -338,7 +338,7 @@ static const char *beside(flis_ctx *ctx, const char *given, const char *out, con
 /* --check-data: nothing is written. */
 static int check_all(const char *name, job *j)
 {
-    if (check_data(j) && !j->o.quiet) {
+    if (check_only(j) && !j->o.quiet) {
         const size_t learned = learns_pictures(&j->o) ? j->folder.files.count : j->data.count;
         fprintf(stderr, "%s: %zu samples can be used", name, learned);
         if (j->validation.of) fprintf(stderr, ", and %zu for validation", j->validation.of);

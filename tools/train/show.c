@@ -13,9 +13,9 @@ enum { SHOW_SEED = 42, GAP = 8 };
 /* ---- What is painted --------------------------------------------------------------------------------------------- */
 
 /* An empty item; its label map [height][width]. */
-static shown *add_item(job *j, size_t height, size_t width)
+static painted *add_item(job *j, size_t height, size_t width)
 {
-    shown *s = &j->show.item[j->show.count];
+    painted *s = &j->show.item[j->show.count];
     s->label = flis_alloc(&j->ctx, height, width);
     s->height = height;
     s->width = width;
@@ -24,7 +24,7 @@ static shown *add_item(job *j, size_t height, size_t width)
     return s->label ? s : NULL;
 }
 
-static bool put_phrases(job *j, shown *s, const flis_phrase *phrase, size_t count, const char *where)
+static bool put_phrases(job *j, painted *s, const flis_phrase *phrase, size_t count, const char *where)
 {
     int16_t class_ids[FLIS_TOKENS], classes;
     if (!put_prompt(&j->ctx, j->vocab, phrase, count, s->ids, class_ids, &classes))
@@ -40,7 +40,7 @@ static bool add_json(job *j, const char *path)
     flis_layout layout;
     const size_t height = j->show.h * FLIS_FACTOR, width = j->show.w * FLIS_FACTOR;
     bool good = (j->o.stage == LAYOUT ? flis_layout_read : flis_layout_read_phrases)(&j->ctx, path, &layout);
-    shown *s = good ? add_item(j, height, width) : NULL;
+    painted *s = good ? add_item(j, height, width) : NULL;
     good = s && put_phrases(j, s, layout.phrase, layout.count, path);
     if (good && layout.label.width)
         flis_label_pil(layout.label.pixels, layout.label.height, layout.label.width, s->label, height, width);
@@ -56,7 +56,7 @@ static bool add_photo(job *j, const photos *f, size_t at)
     if (!decoded_make(&j->ctx, side, &photo)) return false;
     decode_photo(f, at, side, false, &photo);
     bool good = !*photo.error || flis_fail(&j->ctx, "%s", photo.error);
-    shown *s = good ? add_item(j, side, side) : NULL;
+    painted *s = good ? add_item(j, side, side) : NULL;
     if (s) memcpy(s->label, photo.label, side * side);
     good = s && put_phrases(j, s, photo.phrase, photo.phrases, f->files.name[at]);
     decoded_free(&photo);
@@ -65,7 +65,7 @@ static bool add_photo(job *j, const photos *f, size_t at)
 
 static bool add_latents(job *j, const latents *l, size_t at)
 {
-    shown *s = add_item(j, l->h, l->w);
+    painted *s = add_item(j, l->h, l->w);
     if (!s) return false;
     memcpy(s->label, l->label + at * l->h * l->w, l->h * l->w);
     memcpy(s->ids, l->ids + at * FLIS_TOKENS, sizeof s->ids);
@@ -80,8 +80,9 @@ static bool add_items(job *j)
     const bool apart = j->validation.count > 0;
     const photos *f = apart ? &j->validation.folder : &j->folder;
     const latents *l = apart ? &j->validation.data : &j->data;
+    static const char *const ends[] = {".json", NULL};
     names files = {0};
-    if (j->o.show && !list_folder(&j->ctx, j->o.show, ".json", ".json", &files))
+    if (j->o.show && !list_folder(&j->ctx, j->o.show, ends, &files))
         names_add(&j->ctx, &files, NULL, j->o.show, strlen(j->o.show));
     const size_t of = j->o.show ? files.count : f->files.count ? f->files.count : l->count,
                  count = j->o.show_count < of ? (size_t)j->o.show_count : of;
@@ -121,7 +122,7 @@ void show_free(job *j)
 /* ---- Painting ---------------------------------------------------------------------------------------------------- */
 
 /* flis_model_generate by the weights in training. */
-static bool paint(job *j, const shown *s, flis_picture *out)
+static bool paint(job *j, const painted *s, flis_picture *out)
 {
     flis_ctx *ctx = &j->ctx;
     const size_t h = j->show.h, w = j->show.w, count = 4 * h * w;
@@ -153,7 +154,7 @@ static void put_cell(flis_picture *sheet, size_t row, size_t column, const flis_
         memcpy(sheet->pixels + ((top + y) * sheet->width + left) * 3, p->pixels + y * p->width * 3, p->width * 3);
 }
 
-static void put_colours(const job *j, flis_picture *sheet, size_t row, const shown *s)
+static void put_colours(const job *j, flis_picture *sheet, size_t row, const painted *s)
 {
     const size_t height = j->show.h * FLIS_FACTOR, width = j->show.w * FLIS_FACTOR;
     for (size_t y = 0; y < height; y++)

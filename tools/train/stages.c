@@ -226,7 +226,7 @@ static bool prepare_data(job *j)
 }
 
 /* Training and validation data both, whatever the first has. */
-bool check_data(job *j)
+bool check_only(job *j)
 {
     char first[sizeof j->ctx.error];
     if (!open_vocab(j)) return false;

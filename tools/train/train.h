@@ -137,16 +137,16 @@ typedef struct validation {
 } validation;
 
 /* A layout that is painted every N steps. */
-typedef struct shown {
+typedef struct painted {
     int32_t ids[FLIS_TOKENS];
     float class_ids[FLIS_TOKENS];
     size_t classes, height, width;
     uint8_t *label; /* [height][width] */
     bool layout;    /* false: plain cross-attention */
-} shown;
+} painted;
 typedef struct show {
     size_t count, h, w; /* of the latent */
-    shown *item;
+    painted *item;
     char *path; /* the folder of the pictures */
 } show;
 
@@ -328,7 +328,7 @@ bool suppress_padding_keys(job *j);
 void weigh_crop(const world_scene *s, size_t top, size_t left, size_t crop, double things, flis_real *weight);
 bool prepare(job *j);
 /* --check-data: reads and checks all that would be learned from, and nothing else. */
-bool check_data(job *j);
+bool check_only(job *j);
 /* The model file, from the weights' averages. */
 bool write_result(job *j);
 bool make_latents(job *j);

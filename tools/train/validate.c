@@ -71,23 +71,22 @@ static void share_losses(job *j, job *worker, size_t first, size_t workers, doub
 {
     for (size_t i = first; i < j->validation.count && flis_poll(&worker->ctx); i += workers) {
         loss[i] = sample_loss(worker, i);
-        if (first == 0 && is_terminal(stderr) && i + 1 < j->validation.count)
+        if (first == 0 && is_terminal(stderr) && i + 1 < j->validation.count) /* the last line has the result */
             progress_show(shown, "validate", i + 1, j->validation.count);
     }
 }
 
-static void all_losses(job *j, double *loss)
+static void all_losses(job *j, double *loss, progress *shown)
 {
-    progress shown = {.quiet = j->o.quiet, .unit = "sample"};
     progress_end(&j->progress);
-    if (!j->worker) share_losses(j, j, 0, 1, loss, &shown);
+    progress_show(shown, "validate", 0, j->validation.count);
+    if (!j->worker) share_losses(j, j, 0, 1, loss, shown);
 #ifdef _OPENMP
 #pragma omp parallel for num_threads(j->ctx.threads) schedule(dynamic)
 #endif
-    for (size_t k = 0; k < j->workers; k++) share_losses(j, &j->worker[k], k, j->workers, loss, &shown);
+    for (size_t k = 0; k < j->workers; k++) share_losses(j, &j->worker[k], k, j->workers, loss, shown);
     for (size_t k = 0; k < j->workers; k++)
         if (!flis_ok(&j->worker[k].ctx)) flis_fail(&j->ctx, "%s", j->worker[k].ctx.error);
-    progress_end(&shown);
 }
 
 void averages_swap(job *j)
@@ -99,16 +98,18 @@ void averages_swap(job *j)
 bool validate(job *j)
 {
     validation *v = &j->validation;
-    double sum = 0;
-    double *loss = flis_alloc(&j->ctx, v->count, sizeof *loss);
+    progress shown = {.quiet = j->o.quiet, .unit = "sample"};
+    double sum = 0, *loss = flis_alloc(&j->ctx, v->count, sizeof *loss);
     if (!loss) return false;
     averages_swap(j);
-    all_losses(j, loss);
+    all_losses(j, loss, &shown);
     averages_swap(j);
     for (size_t i = 0; i < v->count; i++) sum += loss[i];
     free(loss);
+    progress_end(&shown);
     if (!flis_ok(&j->ctx)) return false;
     v->loss = sum / (double)v->count;
+    progress_note(&shown, "validate", v->count, v->count, "loss %.4f", v->loss);
     return true;
 }
 
