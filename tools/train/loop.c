@@ -160,8 +160,8 @@ bool train(job *j)
     j->training.clip = j->o.clip;
     j->training.workers = (size_t)j->o.workers;
     j->tape.checkpoint = j->o.less_memory;
-    if (!state_check(j) || !record_begin(j) || !prepare(j) || !validate_prepare(j) || !show_prepare(j) || !ahead_make(j) || !workers_make(j) || !origins_find(j) ||
-        (j->o.resume && !state_read(j)))
+    if (!state_check(j) || !record_begin(j) || !prepare(j) || !validate_prepare(j) || !show_prepare(j) ||
+        !ahead_make(j) || !workers_make(j) || !origins_find(j) || (j->o.resume && !state_read(j)))
         return false;
     j->ctx.warn = NULL; /* every file was seen, and is read again in many steps */
     const bool good = loop(j, &finished);

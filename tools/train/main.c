@@ -77,8 +77,8 @@ static const option OPTIONS[] = {
     {"validate-every", 0, WHOLE(validate_every), "N",
      "steps between two validation losses, a multiple of 25; one more at the end; default ", 25, 1 << 30,
      .commands = T | L},
-    {"validate-count", 0, WHOLE(validate_count), "N",
-     "samples of the validation, spread over all; 0: all; default ", .commands = T | L},
+    {"validate-count", 0, WHOLE(validate_count), "N", "samples of the validation, spread over all; 0: all; default ",
+     .commands = T | L},
     {"show-every", 0, WHOLE(show_every), "N",
      "paint the same layouts every N steps, before the first and after the last, into OUT.pictures/step-NNNNNN.png: "
      "layout, picture, picture by the averages; changes no bit of the training; 0: none; default ",

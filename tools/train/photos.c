@@ -245,8 +245,8 @@ static bool check_sizes(flis_ctx *ctx, const char *path, const flis_picture *pic
                      map->width, map->height, picture->width, picture->height);
 }
 
-static bool check_map(flis_ctx *ctx, const job *j, const photos *f, const char *path, const flis_picture *picture, finding *found,
-                      flis_phrase **phrase, size_t *phrases)
+static bool check_map(flis_ctx *ctx, const job *j, const photos *f, const char *path, const flis_picture *picture,
+                      finding *found, flis_phrase **phrase, size_t *phrases)
 {
     const size_t side = (size_t)j->o.size;
     flis_picture map = {0, 0, 0, NULL};
@@ -273,9 +273,9 @@ static bool check_sample(flis_ctx *ctx, const job *j, const photos *f, size_t at
     int16_t class_ids[FLIS_TOKENS], classes;
     bool good =
         check_input(ctx, j, path) && read_picture(ctx, path, &picture) && file_digest(ctx, path, found->picture);
-    good = good &&
-           (f->layouts ? label_path(ctx, f, at, labels) && check_map(ctx, j, f, labels, &picture, found, &phrase, &phrases)
-                       : caption_sample(ctx, f, at, &phrase, &phrases));
+    good = good && (f->layouts ? label_path(ctx, f, at, labels) &&
+                                     check_map(ctx, j, f, labels, &picture, found, &phrase, &phrases)
+                               : caption_sample(ctx, f, at, &phrase, &phrases));
     if (good && !put_prompt(ctx, j->vocab, phrase, phrases, ids, class_ids, &classes)) flis_fail_in(ctx, path);
     phrases_free(phrase, phrases);
     free(picture.pixels);
@@ -367,10 +367,9 @@ static bool report_labels(job *j, const photos *f, const finding *found)
     }
     if (without > 12) text_append(labels, sizeof labels, ", …");
     if (f->listed) /* labels that are neither a class nor void were refused */
-        return with || flis_fail(&j->ctx, "%s: no label of the maps (%s) is a class of %s", f->path, labels,
-                                 f->set.name);
-    if (!with)
-        return flis_fail(&j->ctx, "%s/labels: no label of the maps (%s) is in classes.txt", f->path, labels);
+        return with ||
+               flis_fail(&j->ctx, "%s: no label of the maps (%s) is a class of %s", f->path, labels, f->set.name);
+    if (!with) return flis_fail(&j->ctx, "%s/labels: no label of the maps (%s) is in classes.txt", f->path, labels);
     if (without)
         flis_warn(&j->ctx, "%s/labels: %s without a line in classes.txt, whose pixels are void: %s", f->path,
                   without == 1 ? "a label" : "labels", labels);
@@ -448,8 +447,8 @@ bool photos_check(job *j, photos *f)
     char list[PATH_ROOM];
     snprintf(list, sizeof list, "%s/%s", f->path, f->layouts ? "classes.txt" : "captions.txt");
     finding *found = f->listed || check_input(&j->ctx, j, list) ? flis_alloc(&j->ctx, count, sizeof *found) : NULL;
-    const bool good =
-        found && check_samples(j, f, found) && report_errors(j, f, found) && (!f->layouts || report_labels(j, f, found));
+    const bool good = found && check_samples(j, f, found) && report_errors(j, f, found) &&
+                      (!f->layouts || report_labels(j, f, found));
     for (size_t i = 0; good && i < count; i++)
         if (found[i].scaled && !scaled++) first = i;
     if (scaled)

@@ -101,10 +101,11 @@ static void put_point(FILE *stream, const curve *c, double x, double loss)
 static void put_validation(FILE *stream, const job *j, const curve *c)
 {
     if (!has_validation(j)) return;
-    fprintf(stream,
-            "<text x=\"%d\" y=\"%d\"><tspan fill=\"#0a58a8\">training</tspan> <tspan fill=\"#c2410c\">validation</tspan>"
-            "</text>\n<path fill=\"none\" stroke=\"#c2410c\" stroke-width=\"1.5\" d=\"",
-            PLOT_LEFT, PLOT_H - 12);
+    fprintf(
+        stream,
+        "<text x=\"%d\" y=\"%d\"><tspan fill=\"#0a58a8\">training</tspan> <tspan fill=\"#c2410c\">validation</tspan>"
+        "</text>\n<path fill=\"none\" stroke=\"#c2410c\" stroke-width=\"1.5\" d=\"",
+        PLOT_LEFT, PLOT_H - 12);
     for (int dots = 0, began = 0; dots < 2; dots++)
         for (size_t i = 0; i < j->lines; i++) {
             if (isnan(j->line[i].validation)) continue;

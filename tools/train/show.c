@@ -27,8 +27,7 @@ static painted *add_item(job *j, size_t height, size_t width)
 static bool put_phrases(job *j, painted *s, const flis_phrase *phrase, size_t count, const char *where)
 {
     int16_t class_ids[FLIS_TOKENS], classes;
-    if (!put_prompt(&j->ctx, j->vocab, phrase, count, s->ids, class_ids, &classes))
-        return flis_fail_in(&j->ctx, where);
+    if (!put_prompt(&j->ctx, j->vocab, phrase, count, s->ids, class_ids, &classes)) return flis_fail_in(&j->ctx, where);
     s->classes = (size_t)classes;
     for (size_t i = 0; i < FLIS_TOKENS; i++) s->class_ids[i] = class_ids[i];
     return true;
@@ -84,7 +83,9 @@ static bool add_items(job *j)
     names files = {0};
     if (j->o.show && !list_folder(&j->ctx, j->o.show, ends, &files))
         names_add(&j->ctx, &files, NULL, j->o.show, strlen(j->o.show));
-    const size_t of = j->o.show ? files.count : f->files.count ? f->files.count : l->count,
+    const size_t of = j->o.show        ? files.count
+                      : f->files.count ? f->files.count
+                                       : l->count,
                  count = j->o.show_count < of ? (size_t)j->o.show_count : of;
     j->show.item = flis_alloc(&j->ctx, count, sizeof *j->show.item);
     for (size_t i = 0; i < count && flis_ok(&j->ctx); i++) {

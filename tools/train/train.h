@@ -34,7 +34,7 @@ typedef struct options {
     const char *model, *start, *vocab, *latents, *data, *set;
     const char *dataset, *data_root;   /* --dataset: its name, or a list of classes; its folder */
     const char *train_list, *val_list; /* lists of its pictures */
-    const char *validate, *show; /* samples apart: a folder, or latents; layouts that are painted */
+    const char *validate, *show;       /* samples apart: a folder, or latents; layouts that are painted */
     uint64_t validate_every, validate_count, show_every, show_count, show_steps;
     double show_scale;
     bool check_data;
@@ -163,7 +163,7 @@ typedef struct job {
     photos folder;
     validation validation;
     show show;
-    ahead *ahead; /* of the whole job: workers share it; NULL: no folder */
+    ahead *ahead;        /* of the whole job: workers share it; NULL: no folder */
     world_scene **scene; /* [scenes]: room for drawing a batch */
     size_t scenes;
     flis_param edges, colours;  /* [6][3][3][3], [2][3][3][3] */

@@ -23,8 +23,8 @@ bool validate_prepare(job *j)
     } else if (j->o.validate && j->o.data)
         good = photos_open(&j->ctx, j->o.validate, j->o.stage == LAYOUT, j->vocab, &v->folder);
     else if (j->o.validate)
-        good = latents_read(&j->ctx, j->o.validate, &v->data) &&
-               latents_check(&j->ctx, j->o.validate, &v->data, j->vocab);
+        good =
+            latents_read(&j->ctx, j->o.validate, &v->data) && latents_check(&j->ctx, j->o.validate, &v->data, j->vocab);
     if (!good) return false;
     v->of = v->folder.files.count ? v->folder.files.count : v->data.count;
     v->count = j->o.validate_count && j->o.validate_count < v->of ? (size_t)j->o.validate_count : v->of;
