@@ -97,6 +97,7 @@ quick() {
     fails "a file that has no latents" 1 'wanted a file of latents' "$train" layout --model t.safetensors --vocab "$vocab" --latents t.safetensors -o x.safetensors
     field
     datasets
+    watching
     ok "no incomplete file" sh -c 'set -- *.partial x*; [ "$*" = "*.partial x*" ]'
     cd ..
 }
@@ -191,6 +192,31 @@ datasets() {
     ok "is twice as large" [ "$(wc -c <e3.safetensors)" -gt "$(($(wc -c <e2.safetensors) * 19 / 10))" ]
     ok "and the same training" cmp e2.safetensors.state e3.safetensors.state
     ok "validation pictures are looked for" prints 'list.txt: all 3 pictures are there; no validation loss' "$train" $ade -o e4.safetensors --steps 1 --val_txt_file ade/list.txt
+}
+
+# ---- Watching ----------------------------------------------------------------------------------------------------
+# Validation and pictures change no bit of a training; what cannot be used is named sample by sample.
+broken_lines() { grep -c 'data/' so; }
+watching() {
+    layout="layout --model t.safetensors --vocab $vocab --data data --size 64 --batch 1 --steps 2 --ema 0 -q"
+    watch="--validate data --validate-count 2 --show-every 2 --show-count 1 --show data/layouts/000000.json --show-steps 1"
+    ok "a training" "$train" $layout -o u.safetensors --threads 1
+    ok "watched, stopped" "$train" $layout $watch -o v.safetensors --threads 2 --minutes 0.00001
+    ok "and resumed" "$train" $layout $watch -o v.safetensors --threads 1 --resume
+    for end in '' .state; do ok "is the same OUT$end" cmp u.safetensors$end v.safetensors$end; done
+    ok "the log has the same columns, and validation" sh -c '[ "$(cut -f 1-3 v.safetensors.tsv)" = "$(cat u.safetensors.tsv)" ] && [ "$(cut -f 4 v.safetensors.tsv | head -1)" = validation ] && tail -1 v.safetensors.tsv | grep -q "	0\.[0-9]*$"'
+    ok "one before the first step, one at the end" [ "$(ls v.safetensors.pictures | tr '\n' ' ')" = 'step-000000.png step-000002.png ' ]
+    ok "which differ" sh -c '! cmp -s v.safetensors.pictures/*'
+    ok "data that is good" prints '^train layout: 3 samples can be used, and 3 for validation$' \
+        "$train" layout --vocab "$vocab" --size 64 --data data --validate data --check-data
+    printf P6 >data/pictures/000000.png && rm data/labels/000002.png
+    fails "data that is not" 1 '^train layout: data: 2 of 3 samples cannot be used$' "$train" layout --vocab "$vocab" --size 64 --data data --check-data
+    ok "has a line for each sample" [ "$(broken_lines)" = 2 ]
+    fails "a folder for validation that is not good" 1 '2 of 3 samples cannot be used; nowhere/pictures: there is no such folder$' \
+        "$train" layout --vocab "$vocab" --size 64 --data data --validate nowhere --check-data
+    fails "steps that PLMS has not" 2 "invalid value '0' for --show-steps" "$train" $layout -o x.safetensors --show-every 1 --show-steps 0
+    fails "--show alone" 2 '--show needs --show-every' "$train" $layout -o x.safetensors --show data/layouts
+    fails "validation between two lines of the log" 2 "'30' for --validate-every: wanted a multiple of 25" "$train" $layout -o x.safetensors --validate data --validate-every 30
 }
 
 # ---- Refusals ----------------------------------------------------------------------------------------------------
