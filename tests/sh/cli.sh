@@ -168,7 +168,7 @@ wrong "generate's option at stage" 'unknown option --no-layout' "$flis" stage rc
 
 # ---- Failures: an error message, and no file --------------------------------------------------------------------
 broken "no such model" 'absent.safetensors' "$flis" generate -m absent.safetensors -j layout.json -o out/p.png
-printf 'PK\3\4' >"my model"
+printf 'PK\3\4 and more' >"my model"
 broken "a checkpoint under another name" "bin/ckpt2safetensors 'my model' OUT" "$flis" info "my model"
 cp "my model" model.ckpt
 broken "a .ckpt" 'bin/ckpt2safetensors model.ckpt' "$flis" generate -m model.ckpt -j layout.json -o out/p.png
