@@ -168,7 +168,7 @@ wrong "generate's option at stage" 'unknown option --no-layout' "$flis" stage rc
 
 # ---- Failures: an error message, and no file --------------------------------------------------------------------
 broken "no such model" 'absent.safetensors' "$flis" generate -m absent.safetensors -j layout.json -o out/p.png
-printf 'PK\3\4' >"my model"
+printf 'PK\3\4 and more' >"my model"
 broken "a checkpoint under another name" "bin/ckpt2safetensors 'my model' OUT" "$flis" info "my model"
 cp "my model" model.ckpt
 broken "a .ckpt" 'bin/ckpt2safetensors model.ckpt' "$flis" generate -m model.ckpt -j layout.json -o out/p.png
@@ -661,7 +661,7 @@ wrong "evaluate miou without files" '^evaluate miou: --predicted FILES is missin
 wrong "evaluate segment without an output" '-o DIR or --features FILE is missing' "$bin/evaluate" segment empty.st --pictures out
 broken "evaluate: the command in the message" '^evaluate frechet: absent.st: cannot be opened' "$bin/evaluate" frechet absent.st absent.st
 "$bin/evaluate" --help >so
-is "evaluate --help: the commands of an option" has so ' segment, attributes: 8-bit RGB pictures'
+is "evaluate --help: the commands of an option" has so ' segment, attributes: 8-bit pictures'
 "$bin/evaluate" frechet --help >so
 is "evaluate frechet --help: only what it has" test "$(grep -c 'FILES\|frechet:' so)" = 0
 # Default files are found from another folder.

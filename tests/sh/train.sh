@@ -96,6 +96,8 @@ quick() {
     fails "windows with a folder of pictures" 2 '--window needs --latents' "$train" layout --model t.safetensors --data data -o x --window 8
     fails "a file that has no latents" 1 'wanted a file of latents' "$train" layout --model t.safetensors --vocab "$vocab" --latents t.safetensors -o x.safetensors
     field
+    datasets
+    watching
     ok "no incomplete file" sh -c 'set -- *.partial x*; [ "$*" = "*.partial x*" ]'
     cd ..
 }
@@ -168,6 +170,55 @@ field() {
     ok "a signal does not wait for the end of a step" grep -q 'stopped at step 0; --resume continues$\|interrupted$' stopped
 }
 
+# ---- The authors' data sets --------------------------------------------------------------------------------------
+# The folder "data" in ADE20K's structure, which has classes 1 to 150: the small world's labels are below 100, or void.
+datasets() {
+    mkdir -p ade/annotations/training ade/images/training
+    for i in 0 1 2; do
+        cp data/pictures/00000$i.png ade/images/training/ && cp data/labels/00000$i.p* ade/annotations/training/
+    done
+    printf 'images/training/00000%d.png\n' 0 1 >ade/list.txt
+    echo "$PWD/ade/images/training/000002.png" >>ade/list.txt
+    ade="layout --recipe authors --model t.safetensors --vocab $vocab --dataset ade20k --data_root ade --train_txt_file ade/list.txt --size 64"
+    ok "the authors' recipe, stopped after a step" prints 'stopped at step 1; --resume continues' "$train" $ade -o e1.safetensors --steps 2 --accumulate 2 --minutes 0.00001
+    ok "resumed" silent "$train" $ade -o e1.safetensors --steps 2 --accumulate 2 --resume -q
+    ok "without a break, recorded" silent "$train" $ade -o e2.safetensors --steps 2 --accumulate 2 --record e -q --threads 1
+    ok "is the same" cmp e1.safetensors e2.safetensors
+    ok "and the same state" cmp e1.safetensors.state e2.safetensors.state
+    ok "files of each step" sh -c 'set -- e/*; [ $# = 8 ] && [ -s e/step-2-batch-2.safetensors ] && [ -s e/step-1-gradients.safetensors ] && [ -s e/step-2-weights.safetensors ]'
+    fails "resuming with another --accumulate" 1 '"accumulate 2" is not "fall 0"' "$train" $ade -o e1.safetensors --steps 3 --resume
+    ok "other --steps change nothing before" prints '^layout 3/3' "$train" $ade -o e1.safetensors --steps 3 --accumulate 2 --resume
+    ok "as F32" "$train" $ade -o e3.safetensors --steps 2 --accumulate 2 --f32 -q
+    ok "is twice as large" [ "$(wc -c <e3.safetensors)" -gt "$(($(wc -c <e2.safetensors) * 19 / 10))" ]
+    ok "and the same training" cmp e2.safetensors.state e3.safetensors.state
+    ok "validation pictures are looked for" prints 'list.txt: all 3 pictures are there; no validation loss' "$train" $ade -o e4.safetensors --steps 1 --val_txt_file ade/list.txt
+}
+
+# ---- Watching ----------------------------------------------------------------------------------------------------
+# Validation and pictures change no bit of a training; what cannot be used is named sample by sample.
+broken_lines() { grep -c 'data/' so; }
+watching() {
+    layout="layout --model t.safetensors --vocab $vocab --data data --size 64 --batch 1 --steps 2 --ema 0 -q"
+    watch="--validate data --validate-count 2 --show-every 2 --show-count 1 --show data/layouts/000000.json --show-steps 1"
+    ok "a training" "$train" $layout -o u.safetensors --threads 1
+    ok "watched, stopped" "$train" $layout $watch -o v.safetensors --threads 2 --minutes 0.00001
+    ok "and resumed" "$train" $layout $watch -o v.safetensors --threads 1 --resume
+    for end in '' .state; do ok "is the same OUT$end" cmp u.safetensors$end v.safetensors$end; done
+    ok "the log has the same columns, and validation" sh -c '[ "$(cut -f 1-3 v.safetensors.tsv)" = "$(cat u.safetensors.tsv)" ] && [ "$(cut -f 4 v.safetensors.tsv | head -1)" = validation ] && tail -1 v.safetensors.tsv | grep -q "	0\.[0-9]*$"'
+    ok "one before the first step, one at the end" [ "$(ls v.safetensors.pictures | tr '\n' ' ')" = 'step-000000.png step-000002.png ' ]
+    ok "which differ" sh -c '! cmp -s v.safetensors.pictures/*'
+    ok "data that is good" prints '^train layout: 3 samples can be used, and 3 for validation$' \
+        "$train" layout --vocab "$vocab" --size 64 --data data --validate data --check-data
+    printf P6 >data/pictures/000000.png && rm data/labels/000002.png
+    fails "data that is not" 1 '^train layout: data: 2 of 3 samples cannot be used$' "$train" layout --vocab "$vocab" --size 64 --data data --check-data
+    ok "has a line for each sample" [ "$(broken_lines)" = 2 ]
+    fails "a folder for validation that is not good" 1 '2 of 3 samples cannot be used; nowhere/pictures: there is no such folder$' \
+        "$train" layout --vocab "$vocab" --size 64 --data data --validate nowhere --check-data
+    fails "steps that PLMS has not" 2 "invalid value '0' for --show-steps" "$train" $layout -o x.safetensors --show-every 1 --show-steps 0
+    fails "--show alone" 2 '--show needs --show-every' "$train" $layout -o x.safetensors --show data/layouts
+    fails "validation between two lines of the log" 2 "'30' for --validate-every: wanted a multiple of 25" "$train" $layout -o x.safetensors --validate data --validate-every 30
+}
+
 # ---- Refusals ----------------------------------------------------------------------------------------------------
 refusals() {
     fails "no stage" 2 'a stage is missing: vae' "$train"
@@ -176,6 +227,19 @@ refusals() {
     fails "no model" 2 '--model FILE is missing' "$train" layout -o x
     fails "no data" 2 '--latents FILE, --data FOLDER or --dataset NAME is missing' "$train" layout --model plain.safetensors -o x
     fails "both kinds of data" 2 '--latents and --data exclude each other' "$train" layout --model plain.safetensors --latents l --data d -o x
+    fails "no folder of a data set" 2 '--data-root DIR is missing' "$train" layout --model m --dataset coco -o x
+    fails "no list of its pictures" 2 '--train-txt-file FILE is missing' "$train" layout --model m --dataset coco --data-root . -o x
+    fails "a folder without a data set" 2 '--data-root needs --dataset NAME' "$train" layout --model m --data d --data-root . -o x
+    fails "two kinds of pictures" 2 '--data and --dataset exclude each other' "$train" layout --model m --data d --dataset coco -o x
+    fails "the recipe without pictures" 2 '--recipe authors needs --data FOLDER or --dataset NAME' "$train" layout --model m --latents l -o x --recipe authors
+    fails "an order without pictures" 2 '--order, --phrases, --resize and --flip need --data' "$train" layout --model m --latents l -o x --order epochs
+    fails "another recipe" 2 "invalid value 'theirs' for --recipe: wanted none or authors" "$train" layout --model m --data d -o x --recipe theirs
+    fails "a record with workers" 2 '--record and --workers exclude each other' "$train" layout --model m --data d -o x --record r --workers 2
+    fails "a data set for captions" 2 'unknown option --dataset' "$train" text2image --model m --dataset coco -o x
+    fails "no such data set" 1 'coko: there is no such file, wanted coco, ade20k, or a file' "$train" layout --model "$shipped" --vocab "$vocab" --dataset coko --data-root . \
+        --train-txt-file "$vocab" -o x.safetensors
+    ok "help of the recipe has its rate" prints '--rate R  *learning rate; default 1e-06$' "$train" layout --recipe authors --help
+    ok "help without it tells what it sets" prints '^--recipe authors .*--resize bytes' "$train" layout --help
     fails "a frozen encoder without --start" 2 '--frozen-encoder needs --start' "$train" vae -o x --frozen-encoder
     fails "--start for layouts" 2 'unknown option --start' "$train" layout --model plain.safetensors --start plain.safetensors --latents l.safetensors -o x
     fails "crops that are not a multiple of 8" 2 "invalid value '12' for --crop: wanted a multiple of 8" "$train" vae -o x --crop 12

@@ -88,6 +88,36 @@ void test_common_options(void)
           "the last of two equal options must win");
 }
 
+/* The value of an option before options are read: the last one, no other option's value, nothing after "--". */
+void test_common_options_find(void)
+{
+    static const struct {
+        const char *argv[6], *value;
+    } cases[] = {
+        {{"test", "--word", "red", "--word=green", NULL}, "green"},
+        {{"test", "-t", "--word", "red", NULL}, NULL},
+        {{"test", "-f", "--word", "red", NULL}, "red"},
+        {{"test", "--call=x", "one", "--", "--word=red", NULL}, NULL},
+        {{"test", "--unknown", "--word", NULL}, NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[6][16];
+        char *argv[7] = {NULL};
+        int count = 0;
+        for (; cases[i].argv[count]; count++) {
+            strcpy(text[count], cases[i].argv[count]);
+            argv[count] = text[count];
+        }
+        const char *got = options_find(&PROGRAM, count, argv, "word");
+        CHECK(got && cases[i].value ? strcmp(got, cases[i].value) == 0 : got == cases[i].value, "row %zu: got %s", i,
+              got ? got : "none");
+    }
+    const given from = {.whole = 1, .number = 0.5}, to = {.whole = 2, .number = 0.5, .word = 1, .flag = true};
+    char text[80] = "";
+    options_list_changes(&PROGRAM, &from, &to, text, sizeof text);
+    CHECK(strcmp(text, "--flag --whole 2 --word green") == 0, "changes: %s", text);
+}
+
 /* ---- Text --------------------------------------------------------------------------------------------------------------- */
 
 void test_common_glob(void)

@@ -134,7 +134,7 @@ static const char *check_data(stage which, const char *out, char digest[65])
     flis_init(&j.ctx);
     j.o.stage = which, j.o.size = 64, j.o.quiet = true, j.o.out = out;
     j.vocab = flis_vocab_read(&j.ctx, test_path("vocab.txt"));
-    const bool good = photos_open(&j.ctx, data, which == LAYOUT, j.vocab, &j.folder) && photos_check(&j);
+    const bool good = photos_open(&j.ctx, data, which == LAYOUT, j.vocab, &j.folder) && photos_check(&j, &j.folder);
     if (good && digest) strcpy(digest, j.folder.digest);
     snprintf(error, sizeof error, "%s", j.ctx.error);
     CHECK(good == !*error, "%s", error);

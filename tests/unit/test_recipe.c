@@ -197,7 +197,7 @@ static const char *open_set(job *j, paths *p)
     j->vocab = flis_vocab_read(&j->ctx, p->vocab);
     const bool good = photos_open_dataset(&j->ctx, &j->o, j->vocab, &j->folder);
     j->folder.all_classes = j->folder.bytes = true;
-    if (good) photos_check(j);
+    if (good) photos_check(j, &j->folder);
     snprintf(error, sizeof error, "%s", j->ctx.error);
     return error;
 }

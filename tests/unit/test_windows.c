@@ -88,7 +88,8 @@ static int named_together(job *j, batch *b, double alone)
     for (int i = 0; i < SAMPLED; i++) {
         dice d = {(uint64_t)i};
         flis_mark mark = flis_here(&j->ctx);
-        CHECK(sample_latents(j, b, 0, 1, &d), "sample: %s", j->ctx.error);
+        const choice c = choose_latents(j, 0, 0, &d);
+        CHECK(put_latents(j, &j->data, c, b, 0, 1, &d), "sample: %s", j->ctx.error);
         float one = -1;
         bool more = false, styled = false;
         for (size_t k = 0; k < b->rca[0].classes; k++) {

@@ -135,6 +135,16 @@ bool is_separator(char c); /* between the folders of a path */
 bool file_seek(FILE *stream, uint64_t position);
 bool file_size(FILE *stream, uint64_t *size);
 size_t processors(void);
+/* Work beside the caller's: begin starts it in a thread, end waits for it. Where there are no threads (the program may use one,
+   the system has none, or the program was compiled without OpenMP), end does the work itself. `t` and what `user` points to must
+   stay in their places until end. On a thread that is zero end does nothing. */
+typedef struct thread {
+    void (*work)(void *user);
+    void *user;
+    void *handle; /* NULL: no thread */
+} thread;
+void thread_begin(thread *t, int threads, void (*work)(void *user), void *user);
+void thread_end(thread *t);
 double memory_available(void); /* bytes; 0: unknown */
 double memory_peak(void);      /* of this process, bytes; 0: unknown */
 /* Makes a new folder below TMPDIR; out[PATH_ROOM]. */

@@ -11,6 +11,13 @@
 #else
 #define HAVE_POSIX 0
 #endif
+/* -fopenmp links the thread library on every such system; without it older C libraries would need another flag. */
+#if HAVE_POSIX && defined(_OPENMP)
+#include <pthread.h>
+#define HAVE_THREADS 1
+#else
+#define HAVE_THREADS 0
+#endif
 #ifdef _WIN32
 #include <fcntl.h>
 #include <io.h>
@@ -196,6 +203,51 @@ bool make_folder(flis_ctx *ctx, const char *path)
 #else
     return flis_fail(ctx, "%s: no such folder, and this system's C library cannot make one", path);
 #endif
+}
+
+#if HAVE_THREADS
+/* musl's threads have a stack of 128 KiB, where a path alone has 4. */
+enum { THREAD_STACK = 4 << 20 };
+
+static void *run_thread(void *user)
+{
+    thread *t = user;
+    t->work(t->user);
+    return NULL;
+}
+
+static bool thread_start(thread *t)
+{
+    pthread_attr_t how;
+    pthread_t *handle = malloc(sizeof *handle);
+    if (!handle || pthread_attr_init(&how) != 0) return free(handle), false;
+    pthread_attr_setstacksize(&how, THREAD_STACK);
+    if (pthread_create(handle, &how, run_thread, t) == 0) t->handle = handle;
+    else free(handle);
+    pthread_attr_destroy(&how);
+    return t->handle != NULL;
+}
+#endif
+
+void thread_begin(thread *t, int threads, void (*work)(void *user), void *user)
+{
+    *t = (thread){.work = work, .user = user};
+#if HAVE_THREADS
+    if (threads > 1) thread_start(t);
+#else
+    (void)threads;
+#endif
+}
+
+void thread_end(thread *t)
+{
+    if (!t->work) return;
+#if HAVE_THREADS
+    if (t->handle) pthread_join(*(pthread_t *)t->handle, NULL);
+#endif
+    if (!t->handle) t->work(t->user);
+    free(t->handle);
+    *t = (thread){0};
 }
 
 size_t processors(void)

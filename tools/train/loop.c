@@ -48,6 +48,8 @@ static double batch_loss(job *j, uint64_t part)
 {
     double loss = 0;
     j->part = part;
+    ahead_batch(j);
+    if (!flis_poll(&j->ctx)) return -1;
     if (!j->worker) return j->loss(j);
 #ifdef _OPENMP
 #pragma omp parallel for num_threads(j->ctx.threads) schedule(dynamic)
@@ -74,12 +76,15 @@ static double rate_at(const options *o, uint64_t step)
     return left < fall ? o->rate * (0.1 + 0.9 * left / fall) : o->rate;
 }
 
-static void show(job *j, double loss)
+static void show_step(job *j, double loss)
 {
     const uint64_t step = j->training.step;
+    char measured[40] = "";
     if (!is_terminal(stderr) && step % LINE_EVERY && step != j->o.steps) return;
-    progress_note(&j->progress, STAGE[j->o.stage], (size_t)step, (size_t)j->o.steps, "loss %.4f, gradient norm %.2f",
-                  loss, j->training.norm);
+    if (j->validation.loss == j->validation.loss && j->validation.count)
+        snprintf(measured, sizeof measured, ", validation %.4f", j->validation.loss);
+    progress_note(&j->progress, STAGE[j->o.stage], (size_t)step, (size_t)j->o.steps, "loss %.4f%s, gradient norm %.2f",
+                  loss, measured, j->training.norm);
 }
 
 /* True after Ctrl-C. What the context failed with then is forgotten: the step that was cut short changed no weight, and a resumed
@@ -103,12 +108,18 @@ static bool step(job *j)
         return false;
     j->sum += loss;
     j->summed++;
-    show(j, j->sum / (double)j->summed);
+    show_step(j, j->sum / (double)j->summed);
     if (j->training.step % LOG_EVERY && j->training.step != j->o.steps) return true;
     if (!log_add(j, j->training.step, j->sum / (double)j->summed, j->training.norm)) return false;
     j->sum = 0;
     j->summed = 0;
     return true;
+}
+
+/* What a person watches: the validation loss, pictures. */
+static bool watch(job *j, bool again)
+{
+    return validate_if_due(j) && show_if_due(j, again);
 }
 
 /* Trains until all steps are done (*finished), the time is over or a signal arrives. Either way the state is saved. */
@@ -118,9 +129,13 @@ static bool loop(job *j, bool *finished)
     double saved = began;
     uint64_t saved_step = UINT64_MAX;
     bool last = false;
+    if (!watch(j, false)) { /* before the first step; what Ctrl-C cut short before a resumed one */
+        if (!stopped(j)) return false;
+        last = true;
+    }
     progress_show(&j->progress, STAGE[j->o.stage], (size_t)j->training.step, (size_t)j->o.steps);
     while (j->training.step < j->o.steps && !last) {
-        const bool done = step(j);
+        const bool done = step(j) && watch(j, true);
         last = stopped(j);
         if (!done && !last) return false;
         const double now = seconds_now();
@@ -145,8 +160,8 @@ bool train(job *j)
     j->training.clip = j->o.clip;
     j->training.workers = (size_t)j->o.workers;
     j->tape.checkpoint = j->o.less_memory;
-    if (!state_check(j) || !record_begin(j) || !prepare(j) || !workers_make(j) || !origins_find(j) ||
-        (j->o.resume && !state_read(j)))
+    if (!state_check(j) || !record_begin(j) || !prepare(j) || !validate_prepare(j) || !show_prepare(j) ||
+        !ahead_make(j) || !workers_make(j) || !origins_find(j) || (j->o.resume && !state_read(j)))
         return false;
     j->ctx.warn = NULL; /* every file was seen, and is read again in many steps */
     const bool good = loop(j, &finished);
@@ -161,6 +176,7 @@ bool train(job *j)
 
 void job_free(job *j)
 {
+    ahead_free(j); /* its thread reads the folder */
     training_free(&j->training);
     models_free(&j->m);
     flis_vae_free(j->autoencoder);
@@ -169,6 +185,9 @@ void job_free(job *j)
     flis_tape_free(&j->tape);
     latents_free(&j->data);
     photos_close(&j->folder);
+    photos_close(&j->validation.folder);
+    latents_free(&j->validation.data);
+    show_free(j);
     flis_free_visit(&j->ctx, NULL, NULL, &j->edges);
     flis_free_visit(&j->ctx, NULL, NULL, &j->colours);
     for (size_t i = 0; i < j->scenes; i++) free(j->scene[i]);

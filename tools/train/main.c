@@ -67,8 +67,35 @@ static const option OPTIONS[] = {
      "none, must be given",
      .commands = L},
     {"val-txt-file", 0, TEXT(val_list), "FILE",
-     "--dataset: the list of validation pictures, as main.py has it: its pictures must be there; default: none",
+     "--dataset: the list of validation pictures, as main.py has it, for the validation loss; default: none",
      .commands = L},
+    {"validate", 0, TEXT(validate), "FILES",
+     "samples that are not learned from: for --data a folder of the same kind, for --latents a file of latents; their "
+     "mean loss, with a fixed timestep and noise for each, is a column of the log and a curve of the plot; default: "
+     "none",
+     .commands = T | L},
+    {"validate-every", 0, WHOLE(validate_every), "N",
+     "steps between two validation losses, a multiple of 25; one more at the end; default ", 25, 1 << 30,
+     .commands = T | L},
+    {"validate-count", 0, WHOLE(validate_count), "N", "samples of the validation, spread over all; 0: all; default ",
+     .commands = T | L},
+    {"show-every", 0, WHOLE(show_every), "N",
+     "paint the same layouts every N steps, before the first and after the last, into OUT.pictures/step-NNNNNN.png: "
+     "layout, picture, picture by the averages; changes no bit of the training; 0: none; default ",
+     .commands = T | L},
+    {"show", 0, TEXT(show), "FILES",
+     "--show-every: a layout (JSON) as flis generate takes it, or a folder of them; default: validation samples, where "
+     "there are none, training samples",
+     .commands = T | L},
+    {"show-count", 0, WHOLE(show_count), "N", "--show-every: at most N of them, spread over all; default ", 1, 64,
+     .commands = T | L},
+    {"show-steps", 0, WHOLE(show_steps), "N", "--show-every: PLMS steps of a picture (seed 42); default ", 1, 1000,
+     .commands = T | L},
+    {"show-scale", 0, NUMBER(show_scale), "S", "--show-every: guidance scale; default ", -1e6, 1e6, .commands = T | L},
+    {"check-data", 0, FLAG(check_data),
+     "read and check all pictures, label maps and prompts, validation's too, and end: a line on stdout for each sample "
+     "that cannot be used; exit status 0: all can (--model and -o are not needed)",
+     .commands = T | L},
     {"recipe", 0, WORD(recipe), "NAME",
      "authors: the settings of FreestyleNet's fine-tuning become the defaults (below); none; default ",
      .words = RECIPES, .commands = L},
@@ -237,7 +264,7 @@ static int check_values(const program *p, const options *o)
 }
 
 /* What text2image and layout learn from: one of --latents, --data and --dataset, with what belongs to it. -1: good. */
-static int check_data(const program *p, const options *o)
+static int check_sources(const program *p, const options *o)
 {
     const int given = (o->latents != NULL) + (o->data != NULL) + (o->dataset != NULL);
     if (!given)
@@ -253,6 +280,10 @@ static int check_data(const program *p, const options *o)
                            o->data_root    ? "--data-root"
                            : o->train_list ? "--train-txt-file"
                                            : "--val-txt-file");
+    if (o->validate && o->dataset) return usage_error(p, "--dataset has --val-txt-file FILE in place of --validate");
+    if (o->validate_every % LOG_EVERY)
+        return refuse_number(p, "--validate-every", (double)o->validate_every, "a multiple of 25");
+    if (o->show && !o->show_every) return usage_error(p, "--show needs --show-every N");
     if (!o->latents) return -1;
     if (o->recipe != RECIPE_NONE)
         return usage_error(p, "--recipe %s needs --data FOLDER or --dataset NAME", RECIPES[o->recipe]);
@@ -264,10 +295,10 @@ static int check_data(const program *p, const options *o)
 /* Options that need others. -1: good. */
 static int check_options(const program *p, const options *o)
 {
-    if (!o->out) return missing_argument(p, "-o FILE");
-    if ((o->stage == LATENTS || o->stage == TEXT2IMAGE || o->stage == LAYOUT) && !o->model)
+    if (!o->out && !o->check_data) return missing_argument(p, "-o FILE");
+    if (!o->check_data && (o->stage == LATENTS || o->stage == TEXT2IMAGE || o->stage == LAYOUT) && !o->model)
         return missing_argument(p, "--model FILE");
-    const int data = o->stage == TEXT2IMAGE || o->stage == LAYOUT ? check_data(p, o) : -1;
+    const int data = o->stage == TEXT2IMAGE || o->stage == LAYOUT ? check_sources(p, o) : -1;
     if (data >= 0) return data;
     if (o->frozen_encoder && !o->start) return usage_error(p, "--frozen-encoder needs --start FILE");
     if (o->window && !o->latents) return usage_error(p, "--window needs --latents FILE");
@@ -304,6 +335,20 @@ static const char *beside(flis_ctx *ctx, const char *given, const char *out, con
     return given ? given : (*made = path_with(ctx, out, end));
 }
 
+/* --check-data: nothing is written. */
+static int check_all(const char *name, job *j)
+{
+    if (check_only(j) && !j->o.quiet) {
+        const size_t learned = learns_pictures(&j->o) ? j->folder.files.count : j->data.count;
+        fprintf(stderr, "%s: %zu samples can be used", name, learned);
+        if (j->validation.of) fprintf(stderr, ", and %zu for validation", j->validation.of);
+        fputc('\n', stderr);
+    }
+    const int status = finish(name, &j->ctx, 0);
+    job_free(j);
+    return status;
+}
+
 static int run(const char *name, options *o)
 {
     job j = {.o = *o, .progress = {.quiet = o->quiet, .unit = o->stage == LATENTS ? "scene" : "step"}};
@@ -312,6 +357,7 @@ static int run(const char *name, options *o)
         if (!o->quiet) j.ctx.warn = job_print_warning, j.ctx.warn_user = &j;
         if (o->threads) j.ctx.threads = (int)o->threads;
         j.ctx.interrupted = j.stop = catch_signals();
+        if (o->check_data) return check_all(name, &j);
         j.o.state = beside(&j.ctx, o->state, o->out, ".state", &made[0]);
         j.o.log = beside(&j.ctx, o->log, o->out, ".tsv", &made[1]);
         j.o.plot = beside(&j.ctx, o->plot, o->out, ".svg", &made[2]);

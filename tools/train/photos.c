@@ -6,6 +6,12 @@
 
 /* ---- Opening ----------------------------------------------------------------------------------------------------- */
 
+void photos_settings(photos *f, const options *o)
+{
+    f->all_classes = o->phrases == PHRASES_ALL;
+    f->bytes = o->resize == RESIZE_BYTES;
+}
+
 void photos_close(photos *f)
 {
     names_free(&f->files);
@@ -239,15 +245,15 @@ static bool check_sizes(flis_ctx *ctx, const char *path, const flis_picture *pic
                      map->width, map->height, picture->width, picture->height);
 }
 
-static bool check_map(flis_ctx *ctx, const job *j, const char *path, const flis_picture *picture, finding *found,
-                      flis_phrase **phrase, size_t *phrases)
+static bool check_map(flis_ctx *ctx, const job *j, const photos *f, const char *path, const flis_picture *picture,
+                      finding *found, flis_phrase **phrase, size_t *phrases)
 {
     const size_t side = (size_t)j->o.size;
     flis_picture map = {0, 0, 0, NULL};
     uint8_t *label = flis_alloc(ctx, side, side);
     bool good = label && check_input(ctx, j, path) && flis_read_label(ctx, path, &map) &&
                 check_sizes(ctx, path, picture, &map, found) && file_digest(ctx, path, found->map) &&
-                map_sample(ctx, &j->folder, path, &map, side, label, phrase, phrases);
+                map_sample(ctx, f, path, &map, side, label, phrase, phrases);
     for (size_t i = 0; good && i < map.width * map.height; i++)
         found->labels[map.pixels[i] / 32] |= UINT32_C(1) << (map.pixels[i] % 32);
     free(map.pixels);
@@ -256,9 +262,8 @@ static bool check_map(flis_ctx *ctx, const job *j, const char *path, const flis_
 }
 
 /* Everything that a step does with sample `at` but resizing and the networks. */
-static bool check_sample(flis_ctx *ctx, const job *j, size_t at, finding *found)
+static bool check_sample(flis_ctx *ctx, const job *j, const photos *f, size_t at, finding *found)
 {
-    const photos *f = &j->folder;
     const char *path = f->files.name[at];
     char labels[PATH_ROOM];
     flis_picture picture = {0, 0, 0, NULL};
@@ -268,9 +273,9 @@ static bool check_sample(flis_ctx *ctx, const job *j, size_t at, finding *found)
     int16_t class_ids[FLIS_TOKENS], classes;
     bool good =
         check_input(ctx, j, path) && read_picture(ctx, path, &picture) && file_digest(ctx, path, found->picture);
-    good = good &&
-           (f->layouts ? label_path(ctx, f, at, labels) && check_map(ctx, j, labels, &picture, found, &phrase, &phrases)
-                       : caption_sample(ctx, f, at, &phrase, &phrases));
+    good = good && (f->layouts ? label_path(ctx, f, at, labels) &&
+                                     check_map(ctx, j, f, labels, &picture, found, &phrase, &phrases)
+                               : caption_sample(ctx, f, at, &phrase, &phrases));
     if (good && !put_prompt(ctx, j->vocab, phrase, phrases, ids, class_ids, &classes)) flis_fail_in(ctx, path);
     phrases_free(phrase, phrases);
     free(picture.pixels);
@@ -286,9 +291,9 @@ static void keep_warning(void *user, const char *sentence)
 }
 
 /* Checks every sample on all threads. */
-static bool check_samples(job *j, finding *found)
+static bool check_samples(job *j, const photos *f, finding *found)
 {
-    const size_t count = j->folder.files.count;
+    const size_t count = f->files.count;
     progress shown = {.quiet = j->o.quiet, .unit = "picture"};
     size_t done = 0;
 #ifdef _OPENMP
@@ -300,7 +305,7 @@ static bool check_samples(job *j, finding *found)
         own.warn = keep_warning;
         own.warn_user = &found[i];
         if (!flis_poll(&own)) continue;
-        if (!check_sample(&own, j, i, &found[i])) {
+        if (!check_sample(&own, j, f, i, &found[i])) {
             flis_ctx plain = FLIS_CTX_PLAIN;
             found[i].error = path_with(&plain, own.error, "");
         }
@@ -316,55 +321,57 @@ static bool check_samples(job *j, finding *found)
     return flis_poll(&j->ctx);
 }
 
-/* One sentence: the first sample that cannot be used, and the names of the next ones. */
-static bool report_errors(job *j, const finding *found)
+/* One sentence: the first sample that cannot be used, and the names of the next ones; with --check-data, a line on stdout for each
+   and a sentence that counts them. */
+static bool report_errors(job *j, const photos *f, const finding *found)
 {
     enum { NAMED = 5 };
-    const size_t count = j->folder.files.count;
+    const size_t count = f->files.count;
     char others[512] = "";
     size_t bad = 0, first = 0;
     for (size_t i = 0; i < count; i++) {
         if (!found[i].error) continue;
+        if (j->o.check_data) printf("%s\n", found[i].error);
         if (bad++ == 0) first = i;
         else if (bad <= NAMED)
-            text_append(others, sizeof others, "%s%.80s", *others ? ", " : "", base_name(j->folder.files.name[i]));
+            text_append(others, sizeof others, "%s%.80s", *others ? ", " : "", base_name(f->files.name[i]));
     }
     if (!bad) return true;
+    if (j->o.check_data) return flis_fail(&j->ctx, "%s: %zu of %zu samples cannot be used", f->path, bad, count);
     if (bad == 1) return flis_fail(&j->ctx, "%s", found[first].error);
     return flis_fail(&j->ctx, "%s (%zu of %zu samples cannot be used; the next: %s%s)", found[first].error, bad, count,
                      others, bad > NAMED ? ", …" : "");
 }
 
 /* The first warning of a file, and how many samples have one. */
-static void report_warnings(job *j, const finding *found)
+static void report_warnings(job *j, const photos *f, const finding *found)
 {
     size_t count = 0, first = 0;
-    for (size_t i = 0; i < j->folder.files.count; i++)
+    for (size_t i = 0; i < f->files.count; i++)
         if (found[i].warning && !count++) first = i;
     if (count == 1) flis_warn(&j->ctx, "%s", found[first].warning);
     else if (count) flis_warn(&j->ctx, "%s (the first of %zu samples with a warning)", found[first].warning, count);
 }
 
 /* Labels of the maps that have no class, which is right for void; but not if none has one. */
-static bool report_labels(job *j, const finding *found)
+static bool report_labels(job *j, const photos *f, const finding *found)
 {
     char labels[160] = "";
     size_t without = 0, with = 0;
     for (int l = 0; l < CLASS_LABELS; l++) {
         size_t maps = 0;
-        for (size_t i = 0; i < j->folder.files.count; i++) maps += has_label(&found[i], l);
-        if (maps && j->folder.set.classes.name[l]) with++;
-        if (!maps || j->folder.set.classes.name[l]) continue;
+        for (size_t i = 0; i < f->files.count; i++) maps += has_label(&found[i], l);
+        if (maps && f->set.classes.name[l]) with++;
+        if (!maps || f->set.classes.name[l]) continue;
         if (++without <= 12) text_append(labels, sizeof labels, "%s%d", *labels ? ", " : "", l);
     }
     if (without > 12) text_append(labels, sizeof labels, ", …");
-    if (j->folder.listed) /* labels that are neither a class nor void were refused */
-        return with || flis_fail(&j->ctx, "%s: no label of the maps (%s) is a class of %s", j->folder.path, labels,
-                                 j->folder.set.name);
-    if (!with)
-        return flis_fail(&j->ctx, "%s/labels: no label of the maps (%s) is in classes.txt", j->folder.path, labels);
+    if (f->listed) /* labels that are neither a class nor void were refused */
+        return with ||
+               flis_fail(&j->ctx, "%s: no label of the maps (%s) is a class of %s", f->path, labels, f->set.name);
+    if (!with) return flis_fail(&j->ctx, "%s/labels: no label of the maps (%s) is in classes.txt", f->path, labels);
     if (without)
-        flis_warn(&j->ctx, "%s/labels: %s without a line in classes.txt, whose pixels are void: %s", j->folder.path,
+        flis_warn(&j->ctx, "%s/labels: %s without a line in classes.txt, whose pixels are void: %s", f->path,
                   without == 1 ? "a label" : "labels", labels);
     return true;
 }
@@ -399,12 +406,12 @@ static void see_entry(void *user, const char *name)
     if (!u->count++ || strcmp(name, u->first) < 0) snprintf(u->first, sizeof u->first, "%s", name);
 }
 
-static void report_unused(job *j)
+static void report_unused(job *j, const photos *f)
 {
-    for (int labels = 0; labels <= j->folder.layouts; labels++) {
+    for (int labels = 0; labels <= f->layouts; labels++) {
         char path[PATH_ROOM];
-        unused u = {.f = &j->folder, .labels = labels};
-        snprintf(path, sizeof path, "%s/%s", j->folder.path, labels ? "labels" : "pictures");
+        unused u = {.f = f, .labels = labels};
+        snprintf(path, sizeof path, "%s/%s", f->path, labels ? "labels" : "pictures");
         if (each_entry(path, see_entry, &u) && u.count)
             flis_warn(&j->ctx, "%s: %zu file%s %s not used, for %s: %s%s", path, u.count, u.count == 1 ? "" : "s",
                       u.count == 1 ? "is" : "are",
@@ -433,16 +440,15 @@ static void digest_folder(photos *f, const finding *found)
     flis_sha256_end(&sum, f->digest);
 }
 
-bool photos_check(job *j)
+bool photos_check(job *j, photos *f)
 {
-    photos *f = &j->folder;
     const size_t count = f->files.count;
     size_t scaled = 0, first = 0;
     char list[PATH_ROOM];
     snprintf(list, sizeof list, "%s/%s", f->path, f->layouts ? "classes.txt" : "captions.txt");
     finding *found = f->listed || check_input(&j->ctx, j, list) ? flis_alloc(&j->ctx, count, sizeof *found) : NULL;
-    const bool good =
-        found && check_samples(j, found) && report_errors(j, found) && (!f->layouts || report_labels(j, found));
+    const bool good = found && check_samples(j, f, found) && report_errors(j, f, found) &&
+                      (!f->layouts || report_labels(j, f, found));
     for (size_t i = 0; good && i < count; i++)
         if (found[i].scaled && !scaled++) first = i;
     if (scaled)
@@ -450,8 +456,8 @@ bool photos_check(job *j)
             &j->ctx,
             "%s: %zu of %zu label maps have another size than their pictures, in the same proportions; the first: %s",
             f->path, scaled, count, base_name(f->files.name[first]));
-    if (good) report_warnings(j, found), digest_folder(f, found);
-    if (good && !f->listed) report_unused(j);
+    if (good) report_warnings(j, f, found), digest_folder(f, found);
+    if (good && !f->listed) report_unused(j, f);
     for (size_t i = 0; found && i < count; i++) free(found[i].error), free(found[i].warning);
     free(found);
     return good;

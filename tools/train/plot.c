@@ -1,5 +1,5 @@
 /* plot.c - the log (tab-separated: step, mean loss of the steps since the line before, norm of the last gradient), and its
- * plot as SVG.
+ * plot as SVG. With validation (validate.c) its loss is a fourth column, empty where it was not measured, and a second curve.
  */
 #include "tools/train/train.h"
 
@@ -16,8 +16,16 @@ bool log_add(job *j, uint64_t step, double loss, double norm)
         j->line = grown;
         j->room = room;
     }
-    j->line[j->lines++] = (log_line){step, loss, norm};
+    j->line[j->lines++] = (log_line){step, loss, norm, NAN};
     return true;
+}
+
+/* A column of the log is for what is measured; without it the log is as ever. */
+static bool has_validation(const job *j)
+{
+    bool has = j->validation.count > 0;
+    for (size_t i = 0; i < j->lines; i++) has = has || !isnan(j->line[i].validation);
+    return has;
 }
 
 bool log_write(job *j)
@@ -25,9 +33,15 @@ bool log_write(job *j)
     flis_output file;
     FILE *stream = flis_output_open(&j->ctx, j->o.log, &file);
     if (!stream) return false;
-    fputs("step\tloss\tgradient_norm\n", stream);
-    for (size_t i = 0; i < j->lines; i++)
-        fprintf(stream, "%llu\t%.9g\t%.9g\n", (unsigned long long)j->line[i].step, j->line[i].loss, j->line[i].norm);
+    const bool validated = has_validation(j);
+    fprintf(stream, "step\tloss\tgradient_norm%s\n", validated ? "\tvalidation" : "");
+    for (size_t i = 0; i < j->lines; i++) {
+        const log_line *l = &j->line[i];
+        fprintf(stream, "%llu\t%.9g\t%.9g", (unsigned long long)l->step, l->loss, l->norm);
+        if (validated) fputc('\t', stream);
+        if (!isnan(l->validation)) fprintf(stream, "%.9g", l->validation);
+        fputc('\n', stream);
+    }
     return flis_output_close(&j->ctx, &file);
 }
 
@@ -41,6 +55,8 @@ bool log_read(job *j)
         const double loss = strtod(end, &end), norm = strtod(end, &end);
         if (step > j->training.step) break;
         if (!log_add(j, step, loss, norm)) break;
+        if (end[0] == '\t' && end[1] != '\r' && end[1] != '\n')
+            j->line[j->lines - 1].validation = j->validation.loss = strtod(end + 1, NULL);
     }
     free(text);
     return flis_ok(&j->ctx);
@@ -65,14 +81,45 @@ static void make_curve(const job *j, curve *c)
         low = c->mean[i] < low ? c->mean[i] : low;
         high = c->mean[i] > high ? c->mean[i] : high;
     }
+    for (size_t i = 0; i < j->lines; i++) { /* NAN compares false */
+        low = j->line[i].validation < low ? j->line[i].validation : low;
+        high = j->line[i].validation > high ? j->line[i].validation : high;
+    }
     c->low = low > 0 ? flis_log(low) : -1;
     c->span = (high > low && low > 0 ? flis_log(high) : c->low + 1) - c->low;
+}
+
+/* x: share of the width. */
+static void put_point(FILE *stream, const curve *c, double x, double loss)
+{
+    const double height = PLOT_H - PLOT_TOP - PLOT_BOTTOM, width = PLOT_W - PLOT_RIGHT - PLOT_LEFT,
+                 share = (flis_log(loss > 0 ? loss : 1e-9) - c->low) / c->span;
+    fprintf(stream, "%.1f,%.1f ", PLOT_LEFT + width * x, PLOT_TOP + height * (1 - share));
+}
+
+/* A second curve, with a dot for each value. */
+static void put_validation(FILE *stream, const job *j, const curve *c)
+{
+    if (!has_validation(j)) return;
+    fprintf(
+        stream,
+        "<text x=\"%d\" y=\"%d\"><tspan fill=\"#0a58a8\">training</tspan> <tspan fill=\"#c2410c\">validation</tspan>"
+        "</text>\n<path fill=\"none\" stroke=\"#c2410c\" stroke-width=\"1.5\" d=\"",
+        PLOT_LEFT, PLOT_H - 12);
+    for (int dots = 0, began = 0; dots < 2; dots++)
+        for (size_t i = 0; i < j->lines; i++) {
+            if (isnan(j->line[i].validation)) continue;
+            fputs(dots || !began++ ? "M" : "L", stream);
+            put_point(stream, c, ((double)i + 0.5) / (double)j->lines, j->line[i].validation);
+            if (dots) fputs("m-2,0h4m-2-2v4", stream);
+        }
+    fputs("\"/>\n", stream);
 }
 
 /* The loss axis is logarithmic, since losses fall by orders of magnitude. */
 bool plot_write(job *j)
 {
-    const double height = PLOT_H - PLOT_TOP - PLOT_BOTTOM, width = PLOT_W - PLOT_RIGHT - PLOT_LEFT;
+    const double height = PLOT_H - PLOT_TOP - PLOT_BOTTOM;
     flis_output file;
     curve c;
     make_curve(j, &c);
@@ -95,11 +142,9 @@ bool plot_write(job *j)
             "<polyline fill=\"none\" stroke=\"#0a58a8\" points=\"",
             PLOT_W - PLOT_RIGHT, PLOT_H - 12, (unsigned long long)j->line[j->lines - 1].step,
             (unsigned long long)j->o.batch);
-    for (size_t i = 0; i < c.points; i++) {
-        const double share = (flis_log(c.mean[i] > 0 ? c.mean[i] : 1e-9) - c.low) / c.span;
-        fprintf(stream, "%.1f,%.1f ", PLOT_LEFT + width * ((double)i + 0.5) / (double)c.points,
-                PLOT_TOP + height * (1 - share));
-    }
-    fputs("\"/>\n</svg>\n", stream);
+    for (size_t i = 0; i < c.points; i++) put_point(stream, &c, ((double)i + 0.5) / (double)c.points, c.mean[i]);
+    fputs("\"/>\n", stream);
+    put_validation(stream, j, &c);
+    fputs("</svg>\n", stream);
     return flis_output_close(&j->ctx, &file);
 }

@@ -1,11 +1,18 @@
 /* samples.c - one sample of a batch for text2image and layout: which scene or picture, which window of it, its words, its
- * latents and its noise. The order in which random numbers are drawn is part of the bits of a training.
+ * latents and its noise. The order in which random numbers are drawn is part of the bits of a training: first the choice (which
+ * sample, whether its words are dropped, whether it is mirrored), which ahead.c draws a second time; then all else.
  */
 #include "tools/train/train.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ---- Windows ----------------------------------------------------------------------------------------------------- */
+
+size_t spread_evenly(size_t i, size_t count, size_t of)
+{
+    return (size_t)((uint64_t)i * of / count);
+}
 
 size_t window_side(const job *j, size_t side)
 {
@@ -93,13 +100,25 @@ static void sample_window(const latents *l, size_t at, size_t top, size_t left, 
     }
 }
 
-bool sample_latents(job *j, batch *b, size_t k, double scale, dice *d)
+choice choose_latents(const job *j, uint64_t number, size_t sample, dice *d)
 {
-    const latents *l = &j->data;
-    const size_t at = (size_t)(dice_next(d) % l->count), h = window_side(j, l->h), w = window_side(j, l->w),
-                 cells = h * w;
-    const bool dropped = happens(d, j->o.dropout), layout = j->o.stage == LAYOUT && !dropped,
-               whole = cells == l->h * l->w;
+    const size_t at = (size_t)(dice_next(d) % j->data.count);
+    (void)number;
+    (void)sample;
+    return (choice){.at = at, .dropped = happens(d, j->o.dropout)};
+}
+
+choice choose_photo(const job *j, uint64_t number, size_t sample, dice *d)
+{
+    const bool dropped = happens(d, j->o.dropout), mirror = happens(d, j->o.flip);
+    const size_t at = choose_picture(&j->o, j->folder.files.count, number, sample, dice_next(d));
+    return (choice){.at = at, .dropped = dropped, .mirror = mirror};
+}
+
+bool put_latents(job *j, const latents *l, choice c, batch *b, size_t k, double scale, dice *d)
+{
+    const size_t at = c.at, h = window_side(j, l->h), w = window_side(j, l->w), cells = h * w;
+    const bool layout = j->o.stage == LAYOUT && !c.dropped, whole = cells == l->h * l->w;
     size_t top = 0, left = 0, classes;
     int only = -1;
     flis_real *noise = flis_scratch(&j->ctx, cells * 4, sizeof *noise);
@@ -113,47 +132,67 @@ bool sample_latents(job *j, batch *b, size_t k, double scale, dice *d)
     sample_window(l, at, top, left, h, w, scale, noise, label, b->z->x + k * cells * 4);
     put_window_prompt(l, at, label, cells, whole, only, j->empty, b->ids + k * FLIS_TOKENS,
                       b->class_ids + k * FLIS_TOKENS, &classes);
-    for (size_t i = 0; dropped && i < FLIS_TOKENS; i++) b->ids[k * FLIS_TOKENS + i] = j->empty[i];
+    for (size_t i = 0; c.dropped && i < FLIS_TOKENS; i++) b->ids[k * FLIS_TOKENS + i] = j->empty[i];
     b->rca[k] = (flis_rca){label, h, w, b->class_ids + k * FLIS_TOKENS, classes};
     b->layout[k] = layout ? &b->rca[k] : NULL;
     return true;
 }
 
-/* A picture of a folder, resized and mirrored half of the time (--flip), through the encoder. */
-bool sample_photos(job *j, batch *b, size_t k, double scale, dice *d)
+/* A picture of a folder through the encoder. */
+bool put_photo(job *j, const photos *f, choice c, const decoded *photo, batch *b, size_t k, double scale, dice *d)
 {
     flis_ctx *ctx = &j->ctx;
     const size_t side = (size_t)j->o.size, h = side / FLIS_FACTOR, cells = h * h;
-    const bool dropped = happens(d, j->o.dropout), mirror = happens(d, j->o.flip);
-    const size_t at = choose_picture(&j->o, j->folder.files.count, batch_number(j), j->first + k, dice_next(d));
-    flis_real *pixels = flis_scratch(ctx, side * side * 3, sizeof *pixels);
-    uint8_t *label = flis_scratch(ctx, side * side, 1);
-    flis_phrase *phrase = NULL;
-    size_t phrases = 0;
     int32_t ids[FLIS_TOKENS];
     int16_t class_ids[FLIS_TOKENS], classes = 0;
-    bool good = pixels && label && photos_sample(ctx, &j->folder, at, side, mirror, pixels, label, &phrase, &phrases) &&
-                (put_prompt(ctx, j->vocab, phrase, phrases, ids, class_ids, &classes) ||
-                 flis_fail_in(ctx, j->folder.files.name[at]));
-    phrases_free(phrase, phrases);
-    if (!good) return false;
+    if (*photo->error) return flis_fail(ctx, "%s", photo->error);
+    if (!put_prompt(ctx, j->vocab, photo->phrase, photo->phrases, ids, class_ids, &classes))
+        return flis_fail_in(ctx, f->files.name[c.at]);
     flis_mark mark = flis_here(ctx);
     flis_tensor *x = flis_image(ctx, 1, side, side, 3);
-    if (x) memcpy(x->x, pixels, side * side * 3 * sizeof *pixels);
+    if (x) memcpy(x->x, photo->pixels, side * side * 3 * sizeof *x->x);
     flis_tensor *moments = flis_vae_encode(ctx, j->m.vae, x), *noise = flis_image(ctx, 1, h, h, 4);
     if (noise) fill_normal(d, noise->x, flis_count(noise));
     if (noise && b->posterior) memcpy(b->posterior + k * cells * 4, noise->x, cells * 4 * sizeof *noise->x);
-    if (b->image) memcpy(b->image + k * side * side * 3, pixels, side * side * 3 * sizeof *pixels);
+    if (b->image) memcpy(b->image + k * side * side * 3, photo->pixels, side * side * 3 * sizeof *b->image);
     flis_tensor *z = flis_posterior_sample(ctx, moments, noise);
     for (size_t i = 0; z && i < cells * 4; i++) b->z->x[k * cells * 4 + i] = (flis_real)(scale * (double)z->x[i]);
     flis_rewind(ctx, mark);
     b->t[k] = roll(d, FLIS_TIMESTEPS);
     fill_normal(d, b->noise->x + k * cells * 4, cells * 4);
     for (size_t i = 0; i < FLIS_TOKENS; i++) {
-        b->ids[k * FLIS_TOKENS + i] = dropped ? j->empty[i] : ids[i];
+        b->ids[k * FLIS_TOKENS + i] = c.dropped ? j->empty[i] : ids[i];
         b->class_ids[k * FLIS_TOKENS + i] = class_ids[i];
     }
-    b->rca[k] = (flis_rca){label, side, side, b->class_ids + k * FLIS_TOKENS, (size_t)classes};
-    b->layout[k] = j->o.stage == LAYOUT && !dropped ? &b->rca[k] : NULL;
+    b->rca[k] = (flis_rca){photo->label, side, side, b->class_ids + k * FLIS_TOKENS, (size_t)classes};
+    b->layout[k] = j->o.stage == LAYOUT && !c.dropped ? &b->rca[k] : NULL;
     return flis_ok(ctx);
+}
+
+/* ---- Batches ----------------------------------------------------------------------------------------------------- */
+
+batch *batch_new(flis_ctx *ctx, size_t n, size_t h, size_t w, bool pictures)
+{
+    batch *b = flis_scratch(ctx, 1, sizeof *b);
+    if (!b) return NULL;
+    memset(b, 0, sizeof *b);
+    b->z = flis_image(ctx, n, h, w, 4);
+    b->noise = flis_image(ctx, n, h, w, 4);
+    b->ids = flis_scratch(ctx, n * FLIS_TOKENS, sizeof *b->ids);
+    b->class_ids = flis_scratch(ctx, n * FLIS_TOKENS, sizeof *b->class_ids);
+    if (pictures) {
+        b->image = flis_scratch(ctx, n * h * w * FLIS_FACTOR * FLIS_FACTOR * 3, sizeof *b->image);
+        b->posterior = flis_scratch(ctx, n * h * w * 4, sizeof *b->posterior);
+    }
+    return flis_ok(ctx) ? b : NULL;
+}
+
+void batch_add_noise(const flis_schedule *s, batch *b)
+{
+    const size_t values = b->z->h * b->z->w * 4;
+    for (size_t k = 0; k < b->z->n; k++) {
+        const double bar = s->alpha_bar[(size_t)b->t[k]], signal = sqrt(bar), noise = sqrt(1 - bar);
+        for (size_t i = k * values; i < (k + 1) * values; i++)
+            b->z->x[i] = (flis_real)(signal * (double)b->z->x[i] + noise * (double)b->noise->x[i]);
+    }
 }

@@ -163,34 +163,6 @@ static bool prepare_vae(job *j)
 
 /* ---- Text to image, layouts -------------------------------------------------------------------------------------- */
 
-/* The batch's tensors and lists, for n samples of h x w latent cells; pictures: what is recorded of them too. */
-static batch *batch_new(flis_ctx *ctx, size_t n, size_t h, size_t w, bool pictures)
-{
-    batch *b = flis_scratch(ctx, 1, sizeof *b);
-    if (!b) return NULL;
-    memset(b, 0, sizeof *b);
-    b->z = flis_image(ctx, n, h, w, 4);
-    b->noise = flis_image(ctx, n, h, w, 4);
-    b->ids = flis_scratch(ctx, n * FLIS_TOKENS, sizeof *b->ids);
-    b->class_ids = flis_scratch(ctx, n * FLIS_TOKENS, sizeof *b->class_ids);
-    if (pictures) {
-        b->image = flis_scratch(ctx, n * h * w * FLIS_FACTOR * FLIS_FACTOR * 3, sizeof *b->image);
-        b->posterior = flis_scratch(ctx, n * h * w * 4, sizeof *b->posterior);
-    }
-    return flis_ok(ctx) ? b : NULL;
-}
-
-/* z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) eps for each sample, in place. */
-static void add_noise(const flis_schedule *s, batch *b)
-{
-    const size_t values = b->z->h * b->z->w * 4;
-    for (size_t k = 0; k < b->z->n; k++) {
-        const double bar = s->alpha_bar[(size_t)b->t[k]], signal = sqrt(bar), noise = sqrt(1 - bar);
-        for (size_t i = k * values; i < (k + 1) * values; i++)
-            b->z->x[i] = (flis_real)(signal * (double)b->z->x[i] + noise * (double)b->noise->x[i]);
-    }
-}
-
 /* E |eps - eps_theta(z_t, t, c)|^2 with z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) eps, t uniform in 0 to 999
    (Ho et al. 2020, equation 14; Rombach et al. 2022, equation 2; FreestyleNet@5dcb8b8 ldm/models/diffusion/ddpm.py p_losses).
    A share --dropout of the samples has the empty prompt, for guidance (Ho & Salimans 2022). SPEC 14.6. */
@@ -206,11 +178,14 @@ static double diffusion_loss(job *j)
     if (!b) return -1;
     for (size_t k = 0; k < n; k++) {
         dice d = dice_of(&j->o, DICE_SAMPLE, batch_number(j), j->first + k);
-        if (!(folder ? sample_photos : sample_latents)(j, b, k, scale, &d)) return -1;
+        const choice c = (folder ? choose_photo : choose_latents)(j, batch_number(j), j->first + k, &d);
+        if (!(folder ? put_photo(j, &j->folder, c, ahead_sample(j, k), b, k, scale, &d)
+                     : put_latents(j, &j->data, c, b, k, scale, &d)))
+            return -1;
     }
     flis_real *clean = j->o.record ? flis_scratch(ctx, flis_count(b->z), sizeof *clean) : NULL;
     if (clean) memcpy(clean, b->z->x, flis_count(b->z) * sizeof *clean);
-    add_noise(&j->schedule, b);
+    batch_add_noise(&j->schedule, b);
     flis_tape_begin(ctx, &j->tape);
     flis_tensor *text = flis_clip_encode(ctx, j->m.clip, b->ids, n);
     flis_tensor *eps = flis_unet_eps(ctx, j->m.unet, b->z, b->t, text, b->layout);
@@ -230,28 +205,13 @@ static bool open_vocab(job *j)
     return j->vocab && put_prompt(&j->ctx, j->vocab, &(flis_phrase){text, -1}, 1, j->empty, class_ids, &classes);
 }
 
-/* The pictures of --val-txt-file are there. */
-static bool check_validation(job *j)
-{
-    photos validation;
-    options o = j->o;
-    o.train_list = o.val_list;
-    if (photos_open_dataset(&j->ctx, &o, j->vocab, &validation))
-        flis_warn(&j->ctx, "%s: all %zu pictures are there; no validation loss is measured yet", o.val_list,
-                  validation.files.count);
-    photos_close(&validation);
-    return flis_ok(&j->ctx);
-}
-
 static bool prepare_data(job *j)
 {
     if (learns_pictures(&j->o)) {
         const bool opened = j->o.dataset ? photos_open_dataset(&j->ctx, &j->o, j->vocab, &j->folder)
                                          : photos_open(&j->ctx, j->o.data, j->o.stage == LAYOUT, j->vocab, &j->folder);
-        if (opened && j->o.val_list) check_validation(j);
-        j->folder.all_classes = j->o.phrases == PHRASES_ALL;
-        j->folder.bytes = j->o.resize == RESIZE_BYTES;
-        return opened && photos_check(j);
+        photos_settings(&j->folder, &j->o);
+        return opened && photos_check(j, &j->folder);
     }
     if (!latents_read(&j->ctx, j->o.latents, &j->data) || !latents_check(&j->ctx, j->o.latents, &j->data, j->vocab))
         return false;
@@ -263,6 +223,24 @@ static bool prepare_data(job *j)
     return !j->o.window ||
            flis_fail(&j->ctx, "%s: its words have no regions, which --window needs: make it from a plain set",
                      j->o.latents);
+}
+
+/* Training and validation data both, whatever the first has. */
+bool check_only(job *j)
+{
+    char first[sizeof j->ctx.error];
+    if (!open_vocab(j)) return false;
+    prepare_data(j);
+    snprintf(first, sizeof first, "%s", j->ctx.error);
+    if (*j->stop) return false;
+    flis_clear_error(&j->ctx);
+    validate_prepare(j);
+    if (!*first) return flis_ok(&j->ctx);
+    if (flis_ok(&j->ctx)) return flis_fail(&j->ctx, "%s", first);
+    char second[sizeof j->ctx.error];
+    snprintf(second, sizeof second, "%s", j->ctx.error);
+    flis_clear_error(&j->ctx);
+    return flis_fail(&j->ctx, "%s; %s", first, second);
 }
 
 static bool prepare_text2image(job *j)

@@ -6,7 +6,9 @@
  *   loop.c      steps, workers            samples.c   one sample of a batch: window, words, noise
  *   state.c     the state in a file       weights.c   new weights, models in files
  *   plot.c      log and its plot          adamw.c     the optimiser
- *   record.c    what a step computes, in files
+ *   record.c    what a step computes,     ahead.c     pictures, read ahead
+ *               in files                  show.c      pictures of layouts, every N steps
+ *   validate.c  the loss on samples that are not learned from
  *
  * Letters of shapes: n samples, h and w latent cells (8 pixels each), 77 tokens.
  */
@@ -32,6 +34,10 @@ typedef struct options {
     const char *model, *start, *vocab, *latents, *data, *set;
     const char *dataset, *data_root;   /* --dataset: its name, or a list of classes; its folder */
     const char *train_list, *val_list; /* lists of its pictures */
+    const char *validate, *show;       /* samples apart: a folder, or latents; layouts that are painted */
+    uint64_t validate_every, validate_count, show_every, show_count, show_steps;
+    double show_scale;
+    bool check_data;
     uint64_t seed, steps, batch, accumulate, warmup, count, size, crop, window, workers;
     double rate, fall, decay, ema, clip, dropout, flip, alone, kl, edges, colours, things_weight, minutes, every;
     uint64_t threads;
@@ -77,8 +83,33 @@ typedef struct photos {
     char digest[65];             /* of all that is learned from, by photos_check */
 } photos;
 
+/* A sample of them, read and resized. */
+typedef struct decoded {
+    flis_real *pixels; /* [side][side][3] in -1..1 */
+    uint8_t *label;    /* [side][side] */
+    flis_phrase *phrase;
+    size_t phrases;
+    char error[4096]; /* why the sample cannot be used; "": it can */
+} decoded;
+
+/* Pictures that are read while the networks work (ahead.c). */
+typedef struct ahead {
+    size_t count;
+    decoded *now, *next; /* [count]: of batch `number`, and of the one after it */
+    uint64_t number;
+    bool begun; /* there was a batch before */
+    thread thread;
+    const struct job *job;
+} ahead;
+
 /* What a training depends on beside its options: digests of the files, "none" for those that were not given. */
 enum { OF_MODEL, OF_START, OF_VOCAB, OF_LATENTS, OF_DATA, ORIGINS };
+
+/* What is drawn first of a sample. */
+typedef struct choice {
+    size_t at;            /* which one */
+    bool dropped, mirror; /* it has the empty prompt; left and right are exchanged */
+} choice;
 
 /* One batch of text2image and layout. */
 typedef struct batch {
@@ -94,8 +125,30 @@ typedef struct batch {
 
 typedef struct log_line {
     uint64_t step;
-    double loss, norm;
+    double loss, norm, validation; /* validation NAN: not measured at this step */
 } log_line;
+
+/* Samples that are not learned from. */
+typedef struct validation {
+    photos folder; /* --validate or --val-txt-file; of latents: empty */
+    latents data;
+    size_t count, of; /* samples that are used, of all; 0: no validation */
+    double loss;      /* the last one; NAN: none yet */
+} validation;
+
+/* A layout that is painted every N steps. */
+typedef struct painted {
+    int32_t ids[FLIS_TOKENS];
+    float class_ids[FLIS_TOKENS];
+    size_t classes, height, width;
+    uint8_t *label; /* [height][width] */
+    bool layout;    /* false: plain cross-attention */
+} painted;
+typedef struct show {
+    size_t count, h, w; /* of the latent */
+    painted *item;
+    char *path; /* the folder of the pictures */
+} show;
 
 typedef struct job {
     options o;
@@ -108,6 +161,9 @@ typedef struct job {
     flis_schedule schedule;
     latents data;
     photos folder;
+    validation validation;
+    show show;
+    ahead *ahead;        /* of the whole job: workers share it; NULL: no folder */
     world_scene **scene; /* [scenes]: room for drawing a batch */
     size_t scenes;
     flis_param edges, colours;  /* [6][3][3][3], [2][3][3][3] */
@@ -137,7 +193,7 @@ bool learns_pictures(const options *o); /* --data or --dataset, not --latents */
 /* ---- data.c ------------------------------------------------------------------------------------------------------ */
 
 /* Random numbers are a function of (seed, stage, purpose, step, number in the batch) and nothing else. */
-enum { DICE_CROP = 1, DICE_SAMPLE = 3, DICE_WEIGHT, DICE_LATENT, DICE_ORDER };
+enum { DICE_CROP = 1, DICE_SAMPLE = 3, DICE_WEIGHT, DICE_LATENT, DICE_ORDER, DICE_VALIDATE };
 dice dice_of(const options *o, int purpose, uint64_t step, uint64_t number);
 /* Which batch this is, over all steps and the --accumulate batches of each: the `step` of its samples' random numbers. */
 uint64_t batch_number(const struct job *j);
@@ -161,9 +217,12 @@ bool put_scene_prompt(flis_ctx *ctx, const flis_vocab *vocab, const world_scene 
 /* ---- photos.c ---------------------------------------------------------------------------------------------------- */
 
 bool photos_open(flis_ctx *ctx, const char *path, bool layouts, const flis_vocab *vocab, photos *out);
-/* Reads every file of j->folder and does what a step does with it, but for resizing and the networks; warns of what is not
-   used; sets the digest. To be called before the first step. */
-bool photos_check(job *j);
+/* How samples are made of pictures: --phrases, --resize. */
+void photos_settings(photos *f, const options *o);
+/* Reads every file and does what a step does with it, but for resizing and the networks; warns of what is not used; sets the
+   digest. To be called before the first step. An error names the first samples that cannot be used; with --check-data there is a
+   line on stdout for each. */
+bool photos_check(job *j, photos *f);
 /* Sample `at`: pixels [side][side][3] in -1..1, label [side][side], and phrases (phrases_free). mirror: left to right. */
 bool photos_sample(flis_ctx *ctx, const photos *f, size_t at, size_t side, bool mirror, flis_real *pixels,
                    uint8_t *label, flis_phrase **phrase, size_t *phrases);
@@ -182,14 +241,58 @@ size_t choose_picture(const options *o, size_t count, uint64_t number, size_t sa
 
 /* ---- samples.c --------------------------------------------------------------------------------------------------- */
 
+/* Which of `of` samples is number i of `count` that are spread over all. */
+size_t spread_evenly(size_t i, size_t count, size_t of);
 /* Side of the windows that are cut from scenes of `side` latent cells. */
 size_t window_side(const job *j, size_t side);
 int choose_window(const latents *l, size_t at, size_t side, bool things, dice *d, size_t *top, size_t *left);
 void put_window_prompt(const latents *l, size_t at, const uint8_t *label, size_t cells, bool all, int only,
                        const int32_t *empty, int32_t *ids, float *class_ids, size_t *classes);
-/* Sample k of a batch. `scale` is the autoencoder's scale factor. */
-bool sample_latents(job *j, batch *b, size_t k, double scale, dice *d);
-bool sample_photos(job *j, batch *b, size_t k, double scale, dice *d);
+/* The first random numbers of a sample of batch `number`. */
+choice choose_latents(const job *j, uint64_t number, size_t sample, dice *d);
+choice choose_photo(const job *j, uint64_t number, size_t sample, dice *d);
+/* Sample k of a batch, by the random numbers after those. `scale` is the autoencoder's scale factor. A photo is resized already; its
+   error, where it has one, becomes that of the context. It must last as long as the batch. */
+bool put_latents(job *j, const latents *l, choice c, batch *b, size_t k, double scale, dice *d);
+bool put_photo(job *j, const photos *f, choice c, const decoded *photo, batch *b, size_t k, double scale, dice *d);
+/* A batch's tensors and lists, for n samples of h x w latent cells, in the arena; pictures: what is recorded of them too. */
+batch *batch_new(flis_ctx *ctx, size_t n, size_t h, size_t w, bool pictures);
+/* z_t = sqrt(alpha_bar_t) z + sqrt(1 - alpha_bar_t) eps for each sample, in place. */
+void batch_add_noise(const flis_schedule *s, batch *b);
+
+/* ---- ahead.c ------------------------------------------------------------------------------------------------------ */
+
+/* Room for one sample of a folder; false: no memory. Freed with decoded_free. */
+bool decoded_make(flis_ctx *ctx, size_t side, decoded *out);
+void decoded_free(decoded *d);
+/* photos_sample; what it fails with is kept in out->error. */
+void decode_photo(const photos *f, size_t at, size_t side, bool mirror, decoded *out);
+/* For a training on a folder, else nothing. Before ahead_batch, and before workers copy the job. */
+bool ahead_make(job *j);
+/* Before the losses of a batch: its pictures are read when this returns, and those of the next batch are being read. */
+void ahead_batch(job *j);
+/* The picture of sample k of this worker's share. */
+const decoded *ahead_sample(const job *j, size_t k);
+void ahead_free(job *j);
+
+/* ---- validate.c --------------------------------------------------------------------------------------------------- */
+
+/* Opens and checks the samples of --validate or --val-txt-file; neither: nothing. */
+bool validate_prepare(job *j);
+/* Their mean loss, into j->validation.loss. */
+bool validate(job *j);
+/* After a step and its line of the log, and before the first: measures where --validate-every wants it, into that line. */
+bool validate_if_due(job *j);
+/* Exchanges the weights with their averages, where there are any; works on a failed context too. */
+void averages_swap(job *j);
+
+/* ---- show.c ------------------------------------------------------------------------------------------------------- */
+
+/* --show-every: makes the folder, reads the layouts. */
+bool show_prepare(job *j);
+/* After a step, and before the first: paints a sheet where --show-every wants it; not `again`: unless its file is there. */
+bool show_if_due(job *j, bool again);
+void show_free(job *j);
 
 /* ---- weights.c --------------------------------------------------------------------------------------------------- */
 
@@ -224,6 +327,8 @@ bool suppress_padding_keys(job *j);
 
 void weigh_crop(const world_scene *s, size_t top, size_t left, size_t crop, double things, flis_real *weight);
 bool prepare(job *j);
+/* --check-data: reads and checks all that would be learned from, and nothing else. */
+bool check_only(job *j);
 /* The model file, from the weights' averages. */
 bool write_result(job *j);
 bool make_latents(job *j);
