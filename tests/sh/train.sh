@@ -198,7 +198,7 @@ datasets() {
 # Validation and pictures change no bit of a training; what cannot be used is named sample by sample.
 broken_lines() { grep -c 'data/' so; }
 watching() {
-    layout="layout --model t.safetensors --vocab $vocab --data data --size 64 --batch 1 --steps 2 --ema 0 -q"
+    layout="layout --model t.safetensors --vocab $vocab --data data --size 64 --batch 1 --steps 2 -q"
     watch="--validate data --validate-count 2 --show-every 2 --show-count 1 --show data/layouts/000000.json --show-steps 1"
     ok "a training" "$train" $layout -o u.safetensors --threads 1
     ok "watched, stopped" "$train" $layout $watch -o v.safetensors --threads 2 --minutes 0.00001
