@@ -453,6 +453,7 @@ static int run_command(const command *which, int argc, char **argv)
     free_tensors(&j.outputs);
     free_tensors(&j.traced);
     free_facts(&j);
+    model_close_files(&j);
     free(j.argv);
     flis_free(&j.ctx);
     return finish(j.program->name, &j.ctx, status);
