@@ -2066,6 +2066,7 @@ static flis_tensor *product_into(flis_ctx *ctx, product p, const flis_param *b, 
     ctx->macs += (uint64_t)positions * y->c * p.taps * p.x->c;
     product_run(ctx, &p);
     flis_rewind(ctx, mark);
+    if (!flis_ok(ctx)) return NULL;
     finished(ctx, y);
     for (size_t i = 0; later && y->x && flis_ok(ctx) && i < positions * y->c; i++) y->x[i] += later->x[i];
     return later ? finished(ctx, y) : y;
