@@ -22,7 +22,8 @@ static void fill(flis_real *x, size_t count, unsigned seed)
     char name[32];
     snprintf(name, sizeof name, "mapped%u", seed);
     flis_formula_weights(name, 2, shape, 0, count, x);
-    for (size_t i = 0; i < count; i += 5) x[i] *= (flis_real)ldexp(1, -(int)(i % 26)); /* down to the subnormal halves */
+    for (size_t i = 0; i < count; i += 5)
+        x[i] *= (flis_real)ldexp(1, -(int)(i % 26)); /* down to the subnormal halves */
 }
 
 /* One byte before the weight, so that its values lie at odd addresses. */

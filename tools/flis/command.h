@@ -39,7 +39,7 @@ typedef struct settings {
     int format;                   /* picture_format; of --format, then batch_plan's choice */
     double eta, scale;
     size_t width, height;
-    bool no_layout, quiet, no_warnings, diffable, packed;
+    bool no_layout, quiet, no_warnings, diffable, packed, verify;
     const char *dataset, *data_root, *txt_file, *outdir, *grid; /* of lis */
     uint64_t shard, shards;                                     /* this one, from 1, of all */
     bool plms, fixed_code, by_picture;

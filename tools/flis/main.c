@@ -227,6 +227,8 @@ static const option OPTIONS[] = {
      .commands = CONFORMANCE},
     {"diffable", 0, OPTION_FLAG, FIELD(diffable), NULL, "leave out the position of each tensor in the file",
      .commands = INFO},
+    {"verify", 0, OPTION_FLAG, FIELD(verify), NULL,
+     "read every value of every tensor, and fail where one is NaN or infinite", .commands = INFO},
     {"quiet", 'q', OPTION_FLAG, FIELD(quiet), NULL, "print nothing on stderr but warnings and errors",
      .commands = SAMPLING | PRECISION},
     {"no-warnings", 0, OPTION_FLAG, FIELD(no_warnings), NULL, "print no warnings",
@@ -243,7 +245,8 @@ typedef struct command {
 
 static const char GENERATE_DETAILS[] =
     "The seed is printed on stderr and stored in the PNG, with everything else that reproduces the picture: options, "
-    "phrases, label map, and the SHA-256 of model, vocabulary and noise (15 s for 4 GB). --again paints such a PNG "
+    "phrases, label map, and the SHA-256 of model, vocabulary and noise (15 s for 4 GB, after the first picture). "
+    "--again paints such a PNG "
     "again, "
     "to the bit, and refuses other files. A JPEG keeps none of this, so --again needs a PNG. Ctrl-C stops between two "
     "operations and leaves no partial file; finished "
