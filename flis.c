@@ -25,8 +25,7 @@
 
 /* Everything that C99 leaves to the system is in this block, each with a fallback: what rename does where the new name
    exists (POSIX replaces in one step; elsewhere the old file must be removed first), which paths are absolute, offsets
-   beyond 2 GiB, symbolic links, kinds of files, listing a folder, new files, file descriptors, flushing to the disk, mapping
-   and sharing files that are read. */
+   beyond 2 GiB, links, kinds of files, listing a folder, new files, descriptors, flushing to the disk, mapping files. */
 #ifdef _WIN32
 #include <fcntl.h>
 #include <io.h>
@@ -44,20 +43,27 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 #define HAVE_POSIX 1
-#if defined(_POSIX_MAPPED_FILES) && _POSIX_MAPPED_FILES > 0 && !defined(__EMSCRIPTEN__) /* which would copy */
-#include <sys/mman.h>
-#define HAVE_MMAP 1
-#endif
 #define SEEK64(stream, offset, whence) fseeko(stream, (off_t)(offset), whence)
 #define TELL64(stream) ((int64_t)ftello(stream))
+#if defined(_POSIX_MAPPED_FILES) && _POSIX_MAPPED_FILES > 0 && !defined(__EMSCRIPTEN__) /* which would copy */
+#define MAP_OF(stream, size) mmap(NULL, size, PROT_READ, MAP_SHARED, fileno(stream), 0)
+#define UNMAP(map, size) munmap(map, size)
+#define NO_MAP MAP_FAILED
+#endif
 #else
 #define HAVE_POSIX 0
 #define SEEK64(stream, offset, whence) ((offset) > LONG_MAX ? -1 : fseek(stream, (long)(offset), whence))
 #define TELL64(stream) ((int64_t)ftell(stream))
+#endif
+#ifndef MAP_OF
+#define MAP_OF(stream, size) ((stream) && (size) ? NULL : NULL)
+#define UNMAP(map, size) ((void)(map), (void)(size))
+#define NO_MAP NULL
 #endif
 
 /* How the attempt to make a file that did not exist ended. */
@@ -66,23 +72,13 @@ typedef enum { MADE, EXISTED, NAME_TOO_LONG, NOT_MADE } made;
 /* A file of `size` bytes in memory, read only, whose pages the system reads when they are used; NULL: it cannot be mapped. */
 static const unsigned char *map_file(FILE *stream, uint64_t size)
 {
-#ifdef HAVE_MMAP
-    void *map = stream && size && size <= SIZE_MAX ? mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, fileno(stream), 0)
-                                                   : MAP_FAILED;
-    return map == MAP_FAILED ? NULL : map;
-#else
-    return stream && size ? NULL : NULL;
-#endif
+    void *map = stream && size && size <= SIZE_MAX ? MAP_OF(stream, (size_t)size) : NO_MAP;
+    return map == NO_MAP ? NULL : map;
 }
 
 static void unmap_file(const unsigned char *map, uint64_t size)
 {
-#ifdef HAVE_MMAP
-    if (map) munmap((void *)(uintptr_t)map, (size_t)size);
-#else
-    (void)map;
-    (void)size;
-#endif
+    if (map) UNMAP((void *)(uintptr_t)map, (size_t)size);
 }
 
 /* Symbolic links, kinds of files, listing a folder, new files, descriptors, flushing to the disk, reading without a position.
