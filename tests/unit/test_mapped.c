@@ -259,11 +259,11 @@ void test_mapped_changed(void)
         const flis_tensor *y = flis_linear(&ctx, x, &w.packed, NULL, NULL);
         FILE *file = how < 2 ? fopen(path, how == 0 ? "wb" : "ab") : NULL; /* "wb" cuts it to nothing */
         CHECK(how == 2 || (file && putc('x', file) == 'x' && fclose(file) == 0), "%s cannot be written", path);
-        if (how == 2) {
+        if (how == 2 && w.file->shard[0].map) { /* elsewhere files are opened by name each time */
             flis_real other[64 * 300] = {0};
             write_weight(&ctx, path, FLIS_F32, &like, other); /* a new file under the name */
             same(&ctx, "a file that was replaced", y, flis_linear(&ctx, x, &w.mapped, NULL, NULL));
-        } else
+        } else if (how < 2)
             CHECK(!flis_linear(&ctx, x, &w.mapped, NULL, NULL) && strstr(ctx.error, "was changed while it was in use"),
                   "got \"%s\"", ctx.error);
         pair_free(&ctx, &w);
