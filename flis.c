@@ -11,7 +11,7 @@
  * Letters: h, w height and width of the latent; H, W of the picture, 8 times those; d width of the text features.
  */
 #define _FILE_OFFSET_BITS 64
-#define _POSIX_C_SOURCE 200112L
+#define _POSIX_C_SOURCE 200809L
 
 #include "flis.h"
 
@@ -25,7 +25,7 @@
 
 /* Everything that C99 leaves to the system is in this block, each with a fallback: what rename does where the new name
    exists (POSIX replaces in one step; elsewhere the old file must be removed first), which paths are absolute, offsets
-   beyond 2 GiB, symbolic links, kinds of files, listing a folder, new files, file descriptors, flushing to the disk. */
+   beyond 2 GiB, links, kinds of files, listing a folder, new files, descriptors, flushing to the disk, mapping files. */
 #ifdef _WIN32
 #include <fcntl.h>
 #include <io.h>
@@ -43,24 +43,73 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 #define HAVE_POSIX 1
 #define SEEK64(stream, offset, whence) fseeko(stream, (off_t)(offset), whence)
 #define TELL64(stream) ((int64_t)ftello(stream))
+#if defined(_POSIX_MAPPED_FILES) && _POSIX_MAPPED_FILES > 0 && !defined(__EMSCRIPTEN__) /* which would copy */
+#define MAP_OF(stream, size) mmap(NULL, size, PROT_READ, MAP_SHARED, fileno(stream), 0)
+#define UNMAP(map, size) munmap(map, size)
+#define NO_MAP MAP_FAILED
+#endif
 #else
 #define HAVE_POSIX 0
 #define SEEK64(stream, offset, whence) ((offset) > LONG_MAX ? -1 : fseek(stream, (long)(offset), whence))
 #define TELL64(stream) ((int64_t)ftell(stream))
 #endif
+#ifndef MAP_OF
+#define MAP_OF(stream, size) ((stream) && (size) ? NULL : NULL)
+#define UNMAP(map, size) ((void)(map), (void)(size))
+#define NO_MAP NULL
+#endif
 
 /* How the attempt to make a file that did not exist ended. */
 typedef enum { MADE, EXISTED, NAME_TOO_LONG, NOT_MADE } made;
 
-/* Symbolic links, kinds of files, listing a folder, new files, descriptors, flushing to the disk. Elsewhere there are no links,
-   everything can be replaced, no folder can be listed, and fflush is all that there is. */
+/* A file of `size` bytes in memory, read only, whose pages the system reads when they are used; NULL: it cannot be mapped. */
+static const unsigned char *map_file(FILE *stream, uint64_t size)
+{
+    void *map = stream && size && size <= SIZE_MAX ? MAP_OF(stream, (size_t)size) : NO_MAP;
+    return map == NO_MAP ? NULL : map;
+}
+
+static void unmap_file(const unsigned char *map, uint64_t size)
+{
+    if (map) UNMAP((void *)(uintptr_t)map, (size_t)size);
+}
+
+/* Symbolic links, kinds of files, listing a folder, new files, descriptors, flushing to the disk, reading without a position.
+   Elsewhere there are no links, everything can be replaced, no folder can be listed, fflush is all that there is, and only a
+   stream of one's own has a position that no other thread moves. */
 #if HAVE_POSIX
+/* The length of an open file, and the time of its last change. */
+static bool file_state(FILE *stream, uint64_t *size, int64_t *time)
+{
+    struct stat info;
+    if (fstat(fileno(stream), &info) != 0 || info.st_size < 0) return false;
+    *size = (uint64_t)info.st_size;
+    *time = (int64_t)info.st_mtime;
+    return true;
+}
+
+/* Bytes of a file that other threads read as well. */
+static bool read_shared(FILE *stream, const char *path, uint64_t at, unsigned char *out, size_t count)
+{
+    (void)path;
+    while (count) {
+        const ssize_t got = pread(fileno(stream), out, count < (1u << 30) ? count : 1u << 30, (off_t)at);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) return false;
+        out += got;
+        at += (uint64_t)got;
+        count -= (size_t)got;
+    }
+    return true;
+}
+
 static ptrdiff_t link_text(const char *path, char *out, size_t room)
 {
     return readlink(path, out, room); /* -1: no link, or nothing */
@@ -141,6 +190,22 @@ static bool flush_to_disk(FILE *stream)
     return fsync(fileno(stream)) == 0 || errno == EINVAL || errno == ENOSYS; /* some file systems cannot */
 }
 #else
+static bool file_state(FILE *stream, uint64_t *size, int64_t *time)
+{
+    const int64_t at = TELL64(stream), end = SEEK64(stream, 0, SEEK_END) == 0 ? TELL64(stream) : -1;
+    *size = (uint64_t)end;
+    *time = 0;
+    return SEEK64(stream, at, SEEK_SET) == 0 && end >= 0;
+}
+
+static bool read_shared(FILE *stream, const char *path, uint64_t at, unsigned char *out, size_t count)
+{
+    FILE *own = stream ? fopen(path, "rb") : NULL;
+    const bool read = own && SEEK64(own, at, SEEK_SET) == 0 && fread(out, 1, count, own) == count;
+    if (own) fclose(own);
+    return read;
+}
+
 static ptrdiff_t link_text(const char *path, char *out, size_t room)
 {
     return path && out && room ? -1 : 0;
@@ -798,8 +863,8 @@ bool flis_generate(flis_ctx *ctx, const char *path, const flis_vocab *vocab, con
 
 /* ---- Models that are loaded once ---------------------------------------------------------------------------------- */
 
-/* Takes the opened file over. Once all that painting needs is loaded, the file's data is not needed any more. SPEC 8.7. */
-static flis_model *model_of(flis_ctx *ctx, flis_file *file, unsigned parts)
+/* Takes the opened file over. Once all that painting needs is packed, the file's data is not needed any more. SPEC 8.7. */
+static flis_model *model_of(flis_ctx *ctx, flis_file *file, bool packed, unsigned parts)
 {
     flis_model *model = file ? flis_alloc(ctx, 1, sizeof *model) : NULL;
     if (!model) {
@@ -808,12 +873,13 @@ static flis_model *model_of(flis_ctx *ctx, flis_file *file, unsigned parts)
     }
     model->file = file;
     model->parts = parts;
+    file->mapped = !packed;
     const bool decoder = parts & FLIS_PART_DECODER, encoder = parts & FLIS_PART_ENCODER;
     if (parts & FLIS_PART_TEXT) model->clip = flis_clip_load(ctx, file);
     if (parts & FLIS_PART_UNET) model->unet = flis_unet_load(ctx, file);
     if (decoder || encoder) model->vae = flis_vae_load(ctx, file, decoder, encoder);
     warn_of_extra_tensors(ctx, file); /* here, so that it is said once, however many pictures are painted */
-    if ((parts & FLIS_PARTS_PAINT) == FLIS_PARTS_PAINT) file_release(file);
+    if (packed && (parts & FLIS_PARTS_PAINT) == FLIS_PARTS_PAINT) file_release(file);
     if (!flis_ok(ctx)) flis_model_free(&model);
     return model;
 }
@@ -834,7 +900,7 @@ flis_model *flis_model_load(flis_ctx *ctx, const char *path, unsigned parts)
 flis_model *flis_model_load_with(flis_ctx *ctx, const char *path, const flis_choice *choice, unsigned parts)
 {
     if (!named(ctx, path, "model: its path") || !check_parts(ctx, parts)) return NULL;
-    return model_of(ctx, flis_model_open_with(ctx, path, choice), parts);
+    return model_of(ctx, flis_model_open_with(ctx, path, choice), choice && choice->packed, parts);
 }
 
 /* The same from bytes in memory. SPEC 8.7. */
@@ -842,7 +908,8 @@ flis_model *flis_model_load_memory(flis_ctx *ctx, const char *name, const void *
 {
     if (!flis_given(ctx, bytes, "model: its bytes") || !check_parts(ctx, parts)) return NULL;
     flis_file *file = flis_file_open_memory(ctx, name, bytes, length);
-    if (file && checkpoint_names(ctx, file) && flis_model_check(ctx, file)) return model_of(ctx, file, parts);
+    if (file && checkpoint_names(ctx, file) && flis_model_check(ctx, file))
+        return model_of(ctx, file, (parts & FLIS_PARTS_PAINT) == FLIS_PARTS_PAINT, parts);
     flis_file_close(file);
     return NULL;
 }
@@ -3187,6 +3254,15 @@ static void load_values(flis_ctx *ctx, flis_loader *loader, const flis_entry *en
     free(values);
 }
 
+/* Leaves a weight in its file. A shard that cannot be mapped is read by each operation. SPEC 14.3. */
+static void leave_in_file(flis_file *file, const flis_entry *entry, flis_param *param)
+{
+    flis_shard *shard = &file->shard[entry->shard];
+    if (!shard->map && shard->stream) shard->map = map_file(shard->stream, shard->size);
+    param->file = file;
+    param->entry = entry;
+}
+
 /* Finds the tensor of a weight, checks its shape and type, and fills the weight; what is wrong is collected. SPEC 10.3. */
 bool flis_load_visit(flis_ctx *ctx, void *user, const char *name, flis_param *param)
 {
@@ -3219,7 +3295,8 @@ bool flis_load_visit(flis_ctx *ctx, void *user, const char *name, flis_param *pa
     }
     if (loader->bad > loader->nonfinite || ctx->dry)
         return true; /* the load will fail: only the cheap checks go on, to list every problem */
-    load_values(ctx, loader, entry, name, param);
+    if (loader->file->mapped && param->rank >= 2 && flis_param_count(param)) leave_in_file(loader->file, entry, param);
+    else load_values(ctx, loader, entry, name, param);
     if (ctx->progress) ctx->progress(ctx->progress_user, "load", loader->done, loader->total);
     return flis_poll(ctx) && !ctx->dry;
 }
@@ -4641,6 +4718,8 @@ static bool read_shard(flis_ctx *ctx, flis_file *file, flis_shard *shard)
     char *text = flis_alloc(ctx, (size_t)length + 1, 1);
     if (text && fread(text, 1, (size_t)length, shard->stream) != length) flis_fail(ctx, "%s: cannot be read", path);
     shard->data = 8 + length;
+    shard->size = (uint64_t)size;
+    file_state(shard->stream, &shard->size, &shard->time);
     bool read = flis_ok(ctx) && read_header(ctx, file, path, text, (size_t)length, (uint64_t)size - 8 - length);
     free(text);
     return read;
@@ -4680,7 +4759,7 @@ static flis_shard *add_shard(flis_ctx *ctx, flis_file *file, const char *path)
         return NULL;
     }
     file->shard = grown;
-    grown[file->shards] = (flis_shard){copy_text(ctx, path, strlen(path)), NULL, 0};
+    grown[file->shards] = (flis_shard){.path = copy_text(ctx, path, strlen(path))};
     file->shards++;
     return flis_ok(ctx) ? &grown[file->shards - 1] : NULL;
 }
@@ -4744,8 +4823,11 @@ flis_file *flis_file_open_memory(flis_ctx *ctx, const char *name, const void *by
 static void file_release(flis_file *file)
 {
     for (size_t i = 0; i < file->shards; i++) {
-        if (file->shard[i].stream) fclose(file->shard[i].stream);
-        file->shard[i].stream = NULL;
+        flis_shard *shard = &file->shard[i];
+        unmap_file(shard->map, shard->size);
+        if (shard->stream) fclose(shard->stream);
+        shard->stream = NULL;
+        shard->map = NULL;
     }
     file->bytes = NULL;
 }
@@ -4888,6 +4970,32 @@ static bool read_pieces(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
         left -= want;
     }
     return true;
+}
+
+/* In the map, in the memory that holds the file, or in the arena. A mapped file that was cut would end the program when it is read:
+   its length is asked for each time, which takes less than a microsecond. SPEC 14.3. */
+const unsigned char *flis_file_bytes(flis_ctx *ctx, const flis_file *file, const flis_entry *entry)
+{
+    if (!flis_given(ctx, file, "safetensors file") || !flis_given(ctx, entry, "safetensors file: the tensor to read"))
+        return NULL;
+    const flis_shard *shard = &file->shard[entry->shard];
+    const uint64_t at = shard->data + entry->begin, count = entry->end - entry->begin;
+    uint64_t size = 0;
+    int64_t time = 0;
+    unsigned char *read = NULL;
+    if (file->bytes) return file->bytes + at;
+    if (!shard->stream) flis_fail(ctx, "%s: its data was released", shard->path);
+    else if (!file_state(shard->stream, &size, &time)) flis_fail(ctx, "%s: can no longer be read", shard->path);
+    else if (size != shard->size || time != shard->time)
+        flis_fail(ctx, "%s: was changed while it was in use: got %llu bytes%s, wanted the %llu of before", shard->path,
+                  (unsigned long long)size, size == shard->size ? ", which were written anew" : "",
+                  (unsigned long long)shard->size);
+    else if (shard->map) return ctx->dry ? NULL : shard->map + at;
+    else if (count > SIZE_MAX) flis_fail(ctx, "%s: tensor \"%.200s\": too large", shard->path, entry->name);
+    else read = flis_scratch(ctx, (size_t)count, 1);
+    if (read && !ctx->dry && !read_shared(shard->stream, shard->path, at, read, (size_t)count))
+        flis_fail(ctx, "%s: tensor \"%.200s\": the file ended inside it", shard->path, entry->name);
+    return flis_ok(ctx) ? read : NULL;
 }
 
 static void take_real(void *out, size_t first, const unsigned char *bytes, size_t count, flis_dtype dtype)

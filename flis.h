@@ -175,8 +175,12 @@ void flis_release(void *memory);
 /* ---- Model ------------------------------------------------------------------------------------------------------- */
 
 /* A model that is loaded once and paints many pictures. What people have is accepted: a safetensors file; a sharded one
-   (…safetensors.index.json); a diffusers folder (unet/, vae/, text_encoder/). Weights keep the type they have in the file
-   where they are multiplied (F16 and BF16 stay 2 bytes), so a Stable Diffusion file of 2 GB takes 2 GB. */
+   (…safetensors.index.json); a diffusers folder (unet/, vae/, text_encoder/). Weights that are multiplied stay in
+   the file, which is mapped: loading takes a moment, and their memory is the system's cache of the file. So the model's files
+   must stay as they are until flis_model_free. Replacing them by a rename is fine: the old file is used until then. A file
+   that is written to or cut is noticed before each operation, which fails with a sentence; cut in the middle of an operation,
+   a mapped file ends the program (SIGBUS). flis_choice.packed copies the weights into memory instead, in the type that they
+   have in the file (F16 and BF16 stay 2 bytes); the bits are the same. */
 typedef struct flis_model flis_model;
 /* Which weights are taken where there is a choice. All NULL (or no flis_choice): none is made. The strings are borrowed for
    the call. */
@@ -189,6 +193,9 @@ typedef struct flis_choice {
        its vae/. The scale factor and the norms' groups that it states are taken with it; where it states none, the model's
        stay. NULL: the model's own. */
     const char *vae;
+    /* The weights are copied into memory, in the order of the kernels: 10 seconds and 3.4 GB for Stable Diffusion in F32. The
+       files are then closed once FLIS_PARTS_PAINT are loaded. */
+    bool packed;
 } flis_choice;
 enum {
     FLIS_PART_TEXT = 1,    /* CLIP's text transformer */
@@ -202,12 +209,12 @@ enum {
 /* Opens a model and loads `parts` of it. flis_model_generate loads any other part that it needs from the file for the
    time of its work and frees it again: FLIS_PARTS_NONE paints with the least memory, FLIS_PARTS_PAINT the fastest.
    Errors: the file cannot be read or breaks a rule of its format; tensors are missing, misshaped or non-finite (each is
-   reported to ctx->report). */
+   reported to ctx->report). A non-finite value of a mapped weight is found when the weight is used. */
 flis_model *flis_model_load(flis_ctx *ctx, const char *path, unsigned parts);
 /* The same with a choice (NULL: none). */
 flis_model *flis_model_load_with(flis_ctx *ctx, const char *path, const flis_choice *choice, unsigned parts);
 /* The same from the bytes of one safetensors file; `name` is used in sentences. The bytes are borrowed until
-   flis_model_free, or only for this call when parts include FLIS_PARTS_PAINT. */
+   flis_model_free, or only for this call when parts include FLIS_PARTS_PAINT, whose weights are copied. */
 flis_model *flis_model_load_memory(flis_ctx *ctx, const char *name, const void *bytes, size_t length, unsigned parts);
 /* Frees *model and sets it to NULL, so that a freed model is refused with a sentence. NULL and *model == NULL are fine. */
 void flis_model_free(flis_model **model);
@@ -452,10 +459,12 @@ void flis_tensor_summary(const flis_tensor *x, flis_summary *out);
 /* ---- Weights ------------------------------------------------------------------------------------------------------ */
 
 typedef struct flis_file flis_file; /* "Files of tensors" below */
+typedef struct flis_entry flis_entry;
 
-/* A weight as the checkpoint names it. Matrices and kernels are packed once, when loaded, into panels of outputs:
-   packed[panel][k][lane], k running over (kh, kw, ci); vectors and embeddings stay as they are. In flis-naive nothing is
-   packed: value, or half, holds every weight in the checkpoint's order. */
+/* A weight as the checkpoint names it. Vectors are copied when they are loaded. Matrices and kernels are multiplied as panels of
+   outputs, [panel][k][lane], k running over (kh, kw, ci): they are either packed once, when loaded, or stay in their file, and
+   each operation packs the panels that it is at. In flis-naive nothing is packed: value, half or the file holds every weight
+   in the checkpoint's order. */
 typedef struct flis_param {
     int rank;
     size_t shape[4];   /* as in the checkpoint: [out], [out][in], [out][in][kh][kw] */
@@ -465,6 +474,10 @@ typedef struct flis_param {
     flis_real *packed; /* panels (matrices and kernels); else NULL */
     uint16_t *half;    /* the same panels as F16 or BF16, widened where they are used: half the memory */
     bool half_is_bf16;
+    /* A matrix, kernel or embedding that stays in its file, in the checkpoint's order and the file's type (F64, F32, F16, BF16).
+       Borrowed: the file must stay open. entry NULL: the values are in memory. */
+    const flis_file *file;
+    const flis_entry *entry;
     /* Training: allocated by flis_param_train, in the checkpoint's order like value, which is kept then. */
     flis_real *grad; /* [workers] d loss / d value, accumulated over backward passes; NULL: frozen */
 } flis_param;
@@ -474,7 +487,8 @@ typedef struct flis_param {
    matrices and kernels only. */
 bool flis_param_set(flis_ctx *ctx, flis_param *param, const flis_real *values, bool keep_unpacked);
 bool flis_param_set_half(flis_ctx *ctx, flis_param *param, const uint16_t *values, bool bf16);
-/* The values in the checkpoint's order, however they are kept (halves: widened). */
+/* The values in the checkpoint's order, however they are kept (halves: widened). NaN where they stay in a file that can no
+   longer be read. */
 void flis_param_get(const flis_param *param, flis_real *out);
 size_t flis_param_count(const flis_param *param); /* values: the product of its shape */
 
@@ -582,7 +596,8 @@ typedef struct flis_walk { /* a visit in progress: where the names start, and th
 /* Visits each key of a table. dims: letter, size pairs, e.g. {'o', 320, 'i', 4, 0}. Name = walk prefix + module + key. */
 bool flis_walk_keys(flis_ctx *ctx, flis_walk *walk, const char *module, const flis_key *keys, size_t count, void *base,
                     const size_t *dims);
-/* A visitor's work when loading: finds `name` in the file, checks its shape, allocates and packs. Every missing or
+/* A visitor's work when loading: finds `name` in the file, checks its shape, allocates and packs; or, where file->mapped is set,
+   leaves what will be multiplied in the file. Every missing or
    misshaped tensor adds a line to `problems` and is reported, so that all are reported at once. Dry: checks, reads nothing.
    bad: tensors with a problem; nonfinite: those with NaN or infinity; listed: those that `problems` has room for. */
 typedef struct flis_loader {
@@ -801,7 +816,7 @@ typedef enum {
     FLIS_OTHER /* a type that flis does not compute with (F8_E4M3, U32…): listed, never read */
 } flis_dtype;
 
-typedef struct flis_entry {
+struct flis_entry {
     char *name;
     flis_dtype dtype;
     char *other; /* FLIS_OTHER: the type's name in the header; else NULL */
@@ -810,13 +825,16 @@ typedef struct flis_entry {
     uint64_t begin, end; /* bytes, from the start of the data section */
     size_t shard;        /* which of flis_file's shards holds it */
     bool used;           /* some part of the model asked for it */
-} flis_entry;
+};
 
 /* The tensors of one file, or of several that are seen as one: shards, or the parts of a diffusers folder. */
 typedef struct flis_shard {
     char *path;
     FILE *stream;
-    uint64_t data; /* offset of the data section, in bytes */
+    uint64_t data;            /* offset of the data section, in bytes */
+    uint64_t size;            /* of the file, when it was opened; 0: in memory */
+    int64_t time;             /* of its last change then, where the system says it; else 0 */
+    const unsigned char *map; /* the whole file, read only; NULL: not mapped */
 } flis_shard;
 struct flis_file {
     char *path; /* as the user gave it */
@@ -830,6 +848,9 @@ struct flis_file {
     /* Of a file in memory: there is one shard, without a stream. NULL: a file on disk. */
     const unsigned char *bytes;
     size_t length;
+    /* Set it before loading a part: weights that are multiplied stay in the file, which must then be open as long as the part
+       is used. It is mapped where the system can (POSIX); elsewhere each operation reads the tensors that it needs. */
+    bool mapped;
 };
 
 size_t flis_dtype_size(flis_dtype dtype);
@@ -865,6 +886,10 @@ bool flis_file_read_f64(flis_ctx *ctx, flis_file *file, const flis_entry *entry,
 bool flis_file_read_i64(flis_ctx *ctx, flis_file *file, const flis_entry *entry, int64_t *out);
 bool flis_file_read_u16(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint16_t *out); /* F16, BF16: bits */
 bool flis_file_read_u8(flis_ctx *ctx, flis_file *file, const flis_entry *entry, uint8_t *out);
+/* The bytes of the values as the file has them (little-endian, at any address), in the map or in the bytes in memory; where there
+   is neither, they are read into the arena. Fails where the file's length or the time of its last change is not what it was
+   when the file was opened. NULL: failed, or dry. */
+const unsigned char *flis_file_bytes(flis_ctx *ctx, const flis_file *file, const flis_entry *entry);
 
 /* Writing: declare every tensor, then give their values in the same order (in pieces if wanted), then finish. The file
    is replaced in one step at the end (flis_output_open); on failure nothing is left. */

@@ -1510,6 +1510,7 @@ static size_t panels_of(size_t outputs)
 typedef struct {
     const flis_tensor *x;
     const flis_param *w;
+    const unsigned char *bytes;  /* of w, where it stays in its file; else NULL */
     const flis_real *bias, *add; /* [c_out] and like y; may be NULL */
     size_t taps;                 /* positions of the kernel: 1 or 9 (in a backward up to 16) */
     flis_conv_kind kind;
@@ -1520,10 +1521,68 @@ typedef struct {
 
 static size_t weight_index(const flis_param *w, size_t o, size_t ci, size_t tap);
 static bool can_multiply(const flis_param *w);
+static size_t param_count(const flis_param *param);
 
-/* w[o][ci][kh][kw], tap = kh * kernel width + kw, whether w is stored as reals or as halves. */
-static inline flis_real weight_at(const flis_param *w, size_t o, size_t ci, size_t tap, flis_precision precision)
+/* ---- Weights that stay in their file ---- */
+
+/* Values of a file's type, little-endian and at any address, as reals. SPEC 10.1. */
+static void values_from(const unsigned char *bytes, flis_dtype dtype, size_t count, flis_real *out)
 {
+    const uint16_t one = 1;
+    const bool little = *(const unsigned char *)&one;
+    for (size_t i = 0; i < count; i++) {
+        if (dtype == FLIS_F32) {
+            uint32_t u;
+            float x;
+            memcpy(&u, bytes + 4 * i, sizeof u);
+            if (!little) u = u >> 24 | (u >> 8 & 0xff00) | (u << 8 & 0xff0000) | u << 24;
+            memcpy(&x, &u, sizeof x);
+            out[i] = x;
+        } else if (dtype == FLIS_F64) {
+            uint64_t u = 0;
+            double x;
+            for (int k = 7; k >= 0; k--) u = u << 8 | bytes[8 * i + (size_t)k];
+            memcpy(&x, &u, sizeof x);
+            out[i] = (flis_real)x;
+        } else {
+            const uint16_t half = (uint16_t)(bytes[2 * i] | bytes[2 * i + 1] << 8);
+            out[i] = dtype == FLIS_BF16 ? flis_bf16_to_float(half) : flis_half_to_float(half);
+        }
+    }
+}
+
+/* The index of the first value that is NaN or infinite; `count`: none is. */
+static size_t first_bad(const unsigned char *bytes, flis_dtype dtype, size_t count)
+{
+    const size_t size = flis_dtype_size(dtype);
+    for (size_t i = 0; i < count; i++) {
+        flis_real x;
+        values_from(bytes + i * size, dtype, 1, &x);
+        if (!(x - x == 0)) return i;
+    }
+    return count;
+}
+
+/* Fails with the first value that is NaN or infinite, as loading does. */
+static bool fail_bad(flis_ctx *ctx, const flis_param *w, const unsigned char *bytes)
+{
+    const size_t count = param_count(w), bad = first_bad(bytes, w->entry->dtype, count);
+    if (bad == count) return true;
+    return flis_fail(ctx, "%s: %s: value %zu is NaN or infinite", w->file->path, w->entry->name, bad);
+}
+
+/* w[o][ci][kh][kw], tap = kh * kernel width + kw, whether w is stored as reals, as halves, or in its file, whose bytes of it are
+   then given. */
+static inline flis_real weight_at(const flis_param *w, const unsigned char *bytes, size_t o, size_t ci, size_t tap,
+                                  flis_precision precision)
+{
+    const size_t taps = w->rank == 4 ? w->shape[2] * w->shape[3] : 1;
+    if (bytes) {
+        flis_real x;
+        const size_t size = flis_dtype_size(w->entry->dtype);
+        values_from(bytes + ((o * w->shape[1] + ci) * taps + tap) * size, w->entry->dtype, 1, &x);
+        return operand(x, precision);
+    }
     const size_t at = weight_index(w, o, ci, tap);
     const flis_real *values = w->packed ? w->packed : w->value;
     if (!w->half) return operand(values[at], precision);
@@ -1547,7 +1606,7 @@ static void linear_definition(const product *p)
         for (size_t o = 0; o < outputs; o++) {
             dot_sum sum = {0};
             for (size_t k = 0; k < inner; k++)
-                dot_add(&sum, p->x->x[i * inner + k], weight_at(p->w, o, k, 0, p->precision));
+                dot_add(&sum, p->x->x[i * inner + k], weight_at(p->w, p->bytes, o, k, 0, p->precision));
             p->y->x[i * outputs + o] = product_end(p, &sum, i, o);
         }
 }
@@ -1572,7 +1631,8 @@ static dot_sum conv_sum(const product *p, size_t n, size_t i, size_t j, size_t o
         for (int64_t kw = 0; kw < 3; kw++) {
             const flis_real *pixel = pixel_of(p, n, (int64_t)i * stride + kh - pad, (int64_t)j * stride + kw - pad);
             for (size_t ci = 0; ci < p->x->c; ci++)
-                dot_add(&sum, pixel ? pixel[ci] : 0, weight_at(p->w, o, ci, (size_t)(kh * 3 + kw), p->precision));
+                dot_add(&sum, pixel ? pixel[ci] : 0,
+                        weight_at(p->w, p->bytes, o, ci, (size_t)(kh * 3 + kw), p->precision));
         }
     return sum;
 }
@@ -1691,16 +1751,20 @@ typedef struct {
     size_t rows, outputs;
 } product_job;
 
-/* A half is widened exactly: its exponent and fraction, as the bits of a float, are its value times 2^-112. SPEC 1.12. */
+/* A half is widened exactly: its exponent grows by 112, for infinity and NaN by 224; a subnormal half, the fraction f times 2^-24,
+   is (2^-14 + f 2^-24) - 2^-14. No operand is a subnormal float, on which processors take a hundred cycles. SPEC 1.12. */
 static void widen_half(const uint16_t *in, flis_real *out, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        uint32_t u = (uint32_t)(in[i] & 0x7fff) << 13, sign = (uint32_t)(in[i] & 0x8000) << 16;
-        float x;
+        const uint32_t h = in[i] & 0x7fff, sign = (uint32_t)(in[i] & 0x8000) << 16, least = 0x38800000; /* 2^-14 */
+        uint32_t u, low, high = (h << 13) + 0x38000000 + (uint32_t)(h >= 0x7c00) * 0x38000000;
+        float x, y;
+        u = (h << 13 & 0x7fffff) | least;
         memcpy(&x, &u, sizeof x);
-        x *= 0x1p112f;
-        memcpy(&u, &x, sizeof u);
-        u |= sign | (((uint32_t)0 - (uint32_t)(u >= 0x47800000u)) & 0x7f800000u); /* 65536 and more: Inf and NaN */
+        memcpy(&y, &least, sizeof y);
+        x -= y;
+        memcpy(&low, &x, sizeof low);
+        u = sign | (h < 0x400 ? low : high);
         memcpy(&x, &u, sizeof x);
         out[i] = x;
     }
@@ -1715,6 +1779,102 @@ static void widen_bf16(const uint16_t *in, flis_real *out, size_t count)
         memcpy(&x, &u, sizeof x);
         out[i] = x;
     }
+}
+
+/* Begins to bring a line of memory that will be read into the cache. */
+#ifdef __GNUC__
+#define PREFETCH(at) __builtin_prefetch(at)
+#else
+#define PREFETCH(at) ((void)(at))
+#endif
+
+/* A piece of a panel on its way from the file's order to the kernels': STRIPES stripes of COLUMNS values of each output. */
+enum { COLUMNS = 16, STRIPES = 4, WIDTH = STRIPES * COLUMNS, STRIPE = PANEL * COLUMNS };
+
+/* out[i] = value i of the file's, for i < WIDTH: values_from in loops of fixed length. */
+static void read_width(const unsigned char *bytes, flis_dtype dtype, flis_real *out)
+{
+    uint16_t half[WIDTH];
+    if (dtype == FLIS_F32) values_from(bytes, FLIS_F32, WIDTH, out);
+    else if (dtype == FLIS_F64) values_from(bytes, FLIS_F64, WIDTH, out);
+    else {
+        for (int i = 0; i < WIDTH; i++) half[i] = (uint16_t)(bytes[2 * i] | bytes[2 * i + 1] << 8);
+        if (dtype == FLIS_F16) widen_half(half, out, WIDTH);
+        else widen_bf16(half, out, WIDTH);
+    }
+}
+
+/* stripe[s][j][i] = value at + s * COLUMNS + i of output o + j, 0 where there is none; false: one is NaN or infinite. */
+static bool read_stripes(const flis_param *w, const unsigned char *bytes, size_t o, size_t at, flis_real *stripe)
+{
+    const flis_dtype dtype = w->entry->dtype;
+    const size_t inner = param_count(w) / w->shape[0], size = flis_dtype_size(dtype),
+                 width = inner - at < WIDTH ? inner - at : WIDTH;
+    flis_real line[WIDTH], zero[WIDTH], all = 0;
+    for (int i = 0; i < WIDTH; i++) line[i] = zero[i] = 0;
+    for (size_t j = 0; j < PANEL; j++) {
+        const unsigned char *from = bytes + ((o + j) * inner + at) * size;
+        for (size_t i = 0; i < WIDTH * size; i += 64) PREFETCH(from + WIDTH * size + i);
+        if (o + j >= w->shape[0])
+            for (int i = 0; i < WIDTH; i++) line[i] = 0;
+        else if (width == WIDTH) read_width(from, dtype, line);
+        else values_from(from, dtype, width, line);
+        for (int i = 0; i < WIDTH; i++) zero[i] += line[i] - line[i]; /* 0, or NaN */
+        for (int s = 0; s < STRIPES; s++)
+            for (int i = 0; i < COLUMNS; i++) stripe[s * STRIPE + (int)j * COLUMNS + i] = line[s * COLUMNS + i];
+    }
+    for (int i = 0; i < WIDTH; i++) all += zero[i];
+    return all == 0;
+}
+
+/* One pass: the even places go to the first half, the odd ones to the second. */
+static void turn_once(const flis_real *restrict from, flis_real *restrict to)
+{
+    for (int i = 0; i < STRIPE / 2; i++) {
+        to[i] = from[2 * i];
+        to[STRIPE / 2 + i] = from[2 * i + 1];
+    }
+}
+
+/* row[i][j] = stripe[j][i]. A pass makes the lowest bit of a place's number its highest, so that after four passes the column has
+   gone from the end of the number to its front. Compilers turn a pass into shuffles of whole vectors: storing the values one
+   by one takes eight times as long. */
+static void turn_stripe(flis_real *restrict stripe, flis_real *const row[COLUMNS])
+{
+    flis_real other[STRIPE];
+    turn_once(stripe, other);
+    turn_once(other, stripe);
+    turn_once(stripe, other);
+    for (int i = 0; i < COLUMNS / 2; i++) {
+        flis_real *restrict even = row[i], *restrict odd = row[COLUMNS / 2 + i];
+        const flis_real *restrict from = other + 2 * i * PANEL;
+        for (int j = 0; j < PANEL; j++) {
+            even[j] = from[2 * j];
+            odd[j] = from[2 * j + 1];
+        }
+    }
+}
+
+/* Panel p of a weight that stays in its file: out[k][j], k = tap * channels + ci, from [j][ci][tap]. False: a value is NaN or
+   infinite. SPEC 14.3. */
+static bool panel_from_file(const flis_param *w, const unsigned char *bytes, size_t p, flis_precision precision,
+                            flis_real *out)
+{
+    const size_t channels = w->shape[1], inner = param_count(w) / w->shape[0], taps = inner / channels;
+    flis_real stripe[STRIPES * STRIPE], nowhere[PANEL], *row[COLUMNS];
+    bool good = true;
+    size_t tap = 0, ci = 0;
+    for (size_t at = 0; at < inner; at += COLUMNS) {
+        const size_t s = at / COLUMNS % STRIPES;
+        if (s == 0) good = read_stripes(w, bytes, p * PANEL, at, stripe) && good;
+        for (size_t i = 0; i < COLUMNS; i++) {
+            row[i] = at + i < inner ? out + (tap * channels + ci) * PANEL : nowhere;
+            if (++tap == taps) tap = 0, ci++;
+        }
+        turn_stripe(stripe + s * STRIPE, row);
+    }
+    for (size_t i = 0; precision && i < inner * PANEL; i++) out[i] = operand(out[i], precision);
+    return good;
 }
 
 /* Block b of panel p: w's own memory where it is packed as reals, else widened (emulating: rounded) into `wide`.
@@ -1746,8 +1906,10 @@ static void tap_rows(const gather *g, size_t first, size_t positions, size_t tap
 }
 
 /* Rows first_row.. (at most TILES tiles) times panels first_panel..last_panel-1. A block of a panel is 32 KB: the tiles
-   use it one after the other while it is in the nearest cache. SPEC 14.3. */
-static void product_part(const product_job *job, size_t first_row, size_t first_panel, size_t last_panel)
+   use it one after the other while it is in the nearest cache. packed: these panels, of a weight that stays in its file; else
+   NULL. SPEC 14.3. */
+static void product_part(const product_job *job, const flis_real *packed, size_t first_row, size_t first_panel,
+                         size_t last_panel)
 {
     const flis_real *row[TILES][MAX_TAPS][ROWS], *add = job->of->add, *bias = job->of->bias;
     const size_t inner = job->plan->taps * job->plan->channels;
@@ -1760,7 +1922,8 @@ static void product_part(const product_job *job, size_t first_row, size_t first_
         for (size_t tile = 0; tile < tiles; tile++)
             for (int i = 0; i < ROWS * PANEL; i++) total[tile][i] = 0;
         for (size_t b = 0; b < job->plan->blocks; b++) {
-            const flis_real *panel = panel_block(job->of->w, inner, p, b, job->of->precision, wide);
+            const flis_real *panel = packed ? packed + ((p - first_panel) * inner + b * BLOCK) * PANEL
+                                            : panel_block(job->of->w, inner, p, b, job->of->precision, wide);
             const size_t first = job->plan->first[b], pieces = job->plan->first[b + 1] - first;
             for (size_t tile = 0; tile < tiles; tile++)
                 block_kernel(job->plan->plan + first, pieces, (const flis_real *const(*)[ROWS])row[tile], panel,
@@ -1787,8 +1950,75 @@ static void product_parts(flis_ctx *ctx, const product_job *job)
     PARALLEL_FOR_DYNAMIC(job->rows * job->outputs * job->plan->taps * job->plan->channels)
     for (size_t part = 0; part < parts; part++) {
         size_t group = part % groups;
-        product_part(job, part / groups * band, group * panels / groups, (group + 1) * panels / groups);
+        product_part(job, NULL, part / groups * band, group * panels / groups, (group + 1) * panels / groups);
     }
+}
+
+/* How the product with a weight that stays in its file is divided: a part packs a group of panels, then takes its rows band by
+   band. Few panels at once, which stay in the second cache; several, so that what a band needs is found once; many parts a
+   thread; and many rows, because packing a panel takes as long as multiplying it by some 30. */
+typedef struct {
+    size_t together;              /* panels */
+    size_t groups, bands, shares; /* of panels; of rows; that the bands are divided into */
+    size_t room;                  /* values of one group's panels */
+} file_parts;
+
+static file_parts divide(const flis_ctx *ctx, size_t rows, size_t outputs, size_t inner)
+{
+    enum { SECOND_CACHE = 1 << 19, FEWEST_BANDS = 4 };
+    const size_t panels = panels_of(outputs), bytes = inner * PANEL * sizeof(flis_real),
+                 wanted = (size_t)ctx->threads * 4;
+    file_parts d = {.together = SECOND_CACHE / bytes, .bands = (rows + TILES * ROWS - 1) / (TILES * ROWS)};
+    if (d.together > panels / wanted) d.together = panels / wanted;
+    if (d.together < 1) d.together = 1;
+    d.groups = (panels + d.together - 1) / d.together;
+    d.shares = (wanted + d.groups - 1) / d.groups;
+    if (d.shares > d.bands / FEWEST_BANDS) d.shares = d.bands / FEWEST_BANDS;
+    if (d.shares < 1) d.shares = 1;
+    d.room = d.together * inner * PANEL;
+    return d;
+}
+
+static bool file_part(const product_job *job, const file_parts *d, size_t part, flis_real *packed)
+{
+    const size_t panels = panels_of(job->outputs), inner = job->plan->taps * job->plan->channels,
+                 first = part / d->shares * d->together, share = part % d->shares;
+    const size_t last = first + d->together < panels ? first + d->together : panels;
+    bool good = true;
+    for (size_t p = first; p < last; p++)
+        good =
+            panel_from_file(job->of->w, job->of->bytes, p, job->of->precision, packed + (p - first) * inner * PANEL) &&
+            good;
+    for (size_t b = share * d->bands / d->shares; b < (share + 1) * d->bands / d->shares; b++)
+        product_part(job, packed, b * TILES * ROWS, first, last);
+    return good;
+}
+
+static size_t this_thread(void)
+{
+#ifdef _OPENMP
+    return (size_t)omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+/* The same with a weight that stays in its file. Each thread has room for its panels. SPEC 14.3. */
+static void product_from_file(flis_ctx *ctx, const product_job *job)
+{
+    const size_t inner = job->plan->taps * job->plan->channels;
+    const file_parts d = divide(ctx, job->rows, job->outputs, inner);
+    flis_real *room = flis_scratch(ctx, (size_t)ctx->threads * d.room, sizeof *room);
+    bool *bad = flis_scratch(ctx, (size_t)ctx->threads * 64, sizeof *bad); /* each in a line of its own */
+    if (!room || !bad || !job->rows) return;
+    for (size_t i = 0; i < (size_t)ctx->threads; i++) bad[i * 64] = false;
+    PARALLEL_FOR_DYNAMIC(job->rows * job->outputs * inner)
+    for (size_t part = 0; part < d.groups * d.shares; part++) {
+        const size_t thread = this_thread();
+        if (!file_part(job, &d, part, room + thread * d.room)) bad[thread * 64] = true;
+    }
+    for (size_t i = 0; i < (size_t)ctx->threads; i++)
+        if (bad[i * 64]) fail_bad(ctx, job->of->w, job->of->bytes);
 }
 
 static void product_fast(flis_ctx *ctx, const product *p)
@@ -1796,11 +2026,12 @@ static void product_fast(flis_ctx *ctx, const product *p)
     const flis_tensor *x = p->x, *y = p->y;
     k_plan plan;
     flis_real *zeros = flis_scratch(ctx, x->c, sizeof *zeros);
-    if (!plan_make(ctx, &plan, p->taps, x->c)) return;
-    for (size_t k = 0; k < x->c; k++) zeros[k] = 0;
+    const bool planned = plan_make(ctx, &plan, p->taps, x->c);
     const gather source = {x, y->h, y->w, plan.taps, p->kind, zeros, p->back};
     const product_job job = {p, &source, &plan, y->n * y->h * y->w, y->c};
-    product_parts(ctx, &job);
+    for (size_t k = 0; planned && k < x->c; k++) zeros[k] = 0;
+    if (p->w->entry) product_from_file(ctx, &job); /* dry: counts the memory that it takes */
+    else if (planned) product_parts(ctx, &job);
 }
 #endif
 
@@ -1812,7 +2043,7 @@ static void product_run(flis_ctx *ctx, const product *p)
         return;
     }
 #endif
-    if (idle(ctx)) return;
+    if (idle(ctx) || (p->bytes && !fail_bad(ctx, p->w, p->bytes))) return;
     if (p->taps == 1) linear_definition(p);
     else conv_definition(p);
 }
@@ -1831,9 +2062,11 @@ static flis_tensor *product_into(flis_ctx *ctx, product p, const flis_param *b, 
     p.bias = rounded_bias ? rounded_bias : b ? b->value : NULL;
     p.add = add && !later ? add->x : NULL;
     if (!(p.x = operands(ctx, p.x))) return NULL;
+    if (p.w->entry) p.bytes = flis_file_bytes(ctx, p.w->file, p.w->entry);
     ctx->macs += (uint64_t)positions * y->c * p.taps * p.x->c;
     product_run(ctx, &p);
     flis_rewind(ctx, mark);
+    if (!flis_ok(ctx)) return NULL;
     finished(ctx, y);
     for (size_t i = 0; later && y->x && flis_ok(ctx) && i < positions * y->c; i++) y->x[i] += later->x[i];
     return later ? finished(ctx, y) : y;
@@ -2112,9 +2345,12 @@ static void product_backward(flis_ctx *ctx, const flis_node *node)
     }
     if (b_grad) bias_gradient(ctx, y->grad->x, rows, y->c, b_grad);
     if (grad && !packed) {
-        const size_t count = panels_of(w->shape[0]) * PANEL * w->shape[1] * taps;
+        const size_t inner = w->shape[1] * taps, panels = panels_of(w->shape[0]), count = panels * PANEL * inner;
+        const unsigned char *bytes = w->entry ? flis_file_bytes(ctx, w->file, w->entry) : NULL;
         flis_real *wide = flis_scratch(ctx, count, sizeof *wide);
-        if (wide) (w->half_is_bf16 ? widen_bf16 : widen_half)(w->half, wide, count);
+        for (size_t p = 0; wide && bytes && p < panels; p++)
+            panel_from_file(w, bytes, p, FLIS_EXACT, wide + p * PANEL * inner);
+        if (wide && !w->entry) (w->half_is_bf16 ? widen_bf16 : widen_half)(w->half, wide, count);
         packed = wide;
     }
     if (grad && packed)
@@ -2895,10 +3131,24 @@ static bool embed_fits(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_p
         return flis_fail(ctx, "embed: got tables [%zu,%zu] and [%zu,%zu], wanted the same width", token->shape[0],
                          token->shape[1], position->shape[0], position->shape[1]);
     if (ctx->dry) return true;
-    if (!token->value || !position->value) return flis_fail(ctx, "embed: the tables were not loaded");
+    if ((!token->value && !token->entry) || (!position->value && !position->entry))
+        return flis_fail(ctx, "embed: the tables were not loaded");
     for (size_t i = 0; i < n * position->shape[0]; i++)
         if (ids[i] < 0 || (size_t)ids[i] >= token->shape[0])
             return flis_fail(ctx, "token %zu: got id %ld, wanted 0 to %zu", i, (long)ids[i], token->shape[0] - 1);
+    return true;
+}
+
+/* Row `row` of a table: in memory, or in its file, whose bytes of it are then given. */
+static bool row_of(flis_ctx *ctx, const flis_param *table, const unsigned char *bytes, size_t row, flis_real *out)
+{
+    const size_t c = table->shape[1];
+    if (table->value) memcpy(out, table->value + row * c, c * sizeof *out);
+    if (table->value || !bytes) return flis_ok(ctx);
+    const flis_dtype dtype = table->entry->dtype;
+    values_from(bytes + row * c * flis_dtype_size(dtype), dtype, c, out);
+    for (size_t k = 0; k < c; k++)
+        if (!(out[k] - out[k] == 0)) return fail_bad(ctx, table, bytes);
     return true;
 }
 
@@ -2915,11 +3165,16 @@ flis_tensor *flis_embed(flis_ctx *ctx, const int32_t *ids, size_t n, const flis_
         if (copy) memcpy(copy, ids, n * tokens * sizeof *copy);
         node->saved = copy;
     }
-    if (!y || idle(ctx)) return y;
-    for (size_t i = 0; i < n * tokens; i++) {
-        const flis_real *of_id = token->value + (size_t)ids[i] * c, *of_t = position->value + i % tokens * c;
+    const flis_mark mark = flis_here(ctx);
+    const unsigned char *ids_bytes = token->entry ? flis_file_bytes(ctx, token->file, token->entry) : NULL,
+                        *t_bytes = position->entry ? flis_file_bytes(ctx, position->file, position->entry) : NULL;
+    flis_real *of_id = flis_scratch(ctx, c, sizeof *of_id), *of_t = flis_scratch(ctx, c, sizeof *of_t);
+    bool good = y && !idle(ctx);
+    for (size_t i = 0; good && i < n * tokens; i++) {
+        good = row_of(ctx, token, ids_bytes, (size_t)ids[i], of_id) && row_of(ctx, position, t_bytes, i % tokens, of_t);
         for (size_t k = 0; k < c; k++) y->x[i * c + k] = of_id[k] + of_t[k];
     }
+    flis_rewind(ctx, mark);
     return finished(ctx, y);
 }
 
@@ -3817,9 +4072,9 @@ static size_t packed_count(const flis_param *param)
 static bool can_multiply(const flis_param *w)
 {
 #ifdef FLIS_NAIVE
-    return w->value || w->half;
+    return w->value || w->half || w->entry;
 #else
-    return w->packed || w->half;
+    return w->packed || w->half || w->entry;
 #endif
 }
 
@@ -3827,6 +4082,7 @@ static bool can_multiply(const flis_param *w)
 bool flis_param_set(flis_ctx *ctx, flis_param *param, const flis_real *values, bool keep_unpacked)
 {
     if (!READY(ctx, "weight", param, values)) return false;
+    param->entry = NULL;
 #ifdef FLIS_NAIVE
     keep_unpacked = true;
 #else
@@ -3848,23 +4104,39 @@ size_t flis_param_count(const flis_param *param)
     return param_count(param);
 }
 
+/* The values of a weight that stays in its file; NaN where it cannot be read. */
+static void param_get_from_file(const flis_param *param, flis_real *out)
+{
+    flis_ctx own = FLIS_CTX_PLAIN;
+    const size_t count = param_count(param);
+    const unsigned char *bytes = flis_file_bytes(&own, param->file, param->entry);
+    if (bytes) values_from(bytes, param->entry->dtype, count, out);
+    for (size_t i = 0; !bytes && i < count; i++) out[i] = (flis_real)NAN;
+    flis_free(&own);
+}
+
 /* Undoes the packing; halves are widened. SPEC 14.3. */
 void flis_param_get(const flis_param *param, flis_real *out)
 {
     const size_t count = param_count(param);
+    if (param->entry) {
+        param_get_from_file(param, out);
+        return;
+    }
     if (param->value || !multiplies(param)) {
         if (param->value) memcpy(out, param->value, count * sizeof *out);
         return;
     }
     const size_t channels = param->shape[1], taps = count / (param->shape[0] * channels), inner = channels * taps;
     for (size_t i = 0; i < count; i++)
-        out[i] = can_multiply(param) ? weight_at(param, i / inner, i / taps % channels, i % taps, FLIS_EXACT) : 0;
+        out[i] = can_multiply(param) ? weight_at(param, NULL, i / inner, i / taps % channels, i % taps, FLIS_EXACT) : 0;
 }
 
 /* The same for values that stay F16 or BF16: half the memory. SPEC 10.3. */
 bool flis_param_set_half(flis_ctx *ctx, flis_param *param, const uint16_t *values, bool bf16)
 {
     if (!READY(ctx, "weight", param, values)) return false;
+    param->entry = NULL;
     param->half_is_bf16 = bf16;
     if (!param->half) param->half = aligned_new(ctx, packed_count(param), sizeof(uint16_t));
     if (param->half) PACK(param, values, param->half, uint16_t);
@@ -3892,6 +4164,8 @@ bool flis_free_visit(flis_ctx *ctx, void *unused, const char *name, flis_param *
     aligned_free(param->grad);
     param->grad = param->value = param->packed = NULL;
     param->half = NULL;
+    param->entry = NULL;
+    param->file = NULL;
     return true;
 }
 
@@ -3970,6 +4244,10 @@ static bool master_make(flis_ctx *ctx, flis_param *param)
 {
     if (!param->value && !can_multiply(param)) return flis_fail(ctx, "training: the weights were not loaded");
     if (param->value && (param->packed || !multiplies(param))) return true;
+    const flis_mark mark = flis_here(ctx);
+    const unsigned char *bytes = param->entry ? flis_file_bytes(ctx, param->file, param->entry) : NULL;
+    if (bytes) fail_bad(ctx, param, bytes);
+    flis_rewind(ctx, mark);
     flis_real *values = flis_alloc(ctx, param_count(param), sizeof *values);
     if (values) {
         flis_param_get(param, values);

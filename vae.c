@@ -312,6 +312,8 @@ static flis_tensor *resnet_forward(flis_ctx *ctx, const resnet *r, const flis_te
     y = flis_keep(ctx, mark, flis_conv(ctx, y, &r->w1, &r->b1, FLIS_SAME, NULL));
     flis_trace(ctx, y, "%s.conv1", name);
     y = flis_norm_silu(ctx, y, &r->norm2_weight, &r->norm2_bias, VAE_EPS, name, ".norm2");
+    y = flis_keep(ctx, mark,
+                  y); /* this is where a large picture takes the most memory: conv1's result is not needed any more */
     const flis_tensor *skip = r->in == r->out ? x : flis_conv(ctx, x, &r->skip_w, &r->skip_b, FLIS_SAME, NULL);
     if (r->in != r->out) flis_trace(ctx, skip, "%s.nin_shortcut", name);
     y = flis_conv_add(ctx, y, &r->w2, &r->b2, skip, name, ".conv2");

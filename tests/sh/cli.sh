@@ -252,6 +252,20 @@ is "info: sorted" env LC_ALL=C sort -c names
 cp so first
 "$flis" info --diffable tinyB.safetensors >so 2>err
 is "info: the same output for the same model" cmp -s so first
+done_ok "info --verify" "$flis" info --verify tinyB.safetensors
+is "info --verify: says so" has so '^every value is finite$'
+# A NaN in value 3 of a matrix: listed by --verify; found where the weight is used, or when all weights are loaded.
+cp model.safetensors nan.safetensors
+at=$("$flis" info model.safetensors | sed -n 's/^model.diffusion_model.out.2.weight .* 0:\([0-9]*\)-.*/\1/p')
+at=$((at + $(wc -c <model.safetensors) - $("$flis" info model.safetensors | sed -n 's/^bytes //p')))
+printf '\000\000\300\177' | dd of=nan.safetensors bs=1 seek=$((at + 12)) conv=notrunc 2>/dev/null
+run "$flis" info --verify nan.safetensors
+is "info --verify: a NaN is exit 1" test $status = 1
+is "info --verify: which tensor and value" has so '^not finite model.diffusion_model.out.2.weight 3$'
+for packed in "" --packed; do
+    broken "generate $packed: a NaN among the weights" 'out.2.weight: value 3 is NaN or infinite' \
+        "$flis" generate -m nan.safetensors -j layout.json -o out/p.png --size 64x64 --steps 2 $packed
+done
 # a name from a file must neither end a line nor control the terminal
 printf '\134\0\0\0\0\0\0\0{"__metadata__":{"k":"\\u001b[2J\\nv"},"a\\nb":{"dtype":"F32","shape":[],"data_offsets":[0,4]}}\0\0\0\0' >odd.safetensors
 done_ok "info of unprintable names" "$flis" info --diffable odd.safetensors
@@ -290,6 +304,8 @@ rm -f out/*
 done_ok "generate: options spelled out" "$flis" generate $s --json=layout.json --model=model.safetensors --output out/p.png \
     --threads 2 --seed 42 --sampler plms --eta 0 --scale 2 --rng cpu
 is "generate: the defaults are those of --help" cmp -s out/p.png first.png
+done_ok "generate --packed" "$flis" $g $s --packed -q
+is "--packed: the same bytes" cmp -s out/p.png first.png
 done_ok "generate --seed" "$flis" $g $s --seed 18446744073709551615 -q
 is "--seed: different bytes" test "$(cmp -s out/p.png first.png; echo $?)" = 1
 is "--seed: in full" has out/p.png 18446744073709551615

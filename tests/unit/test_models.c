@@ -118,10 +118,11 @@ static uint64_t digest(const flis_tensor *x)
     return x ? test_hash(x->x, flis_count(x) * sizeof(flis_real)) : 0;
 }
 
-static digests run(flis_ctx *ctx, const char *path)
+static digests run_as(flis_ctx *ctx, const char *path, bool mapped)
 {
     digests d = {0, 0, 0, 0};
     flis_file *file = flis_model_open(ctx, path);
+    if (file) file->mapped = mapped;
     flis_clip *clip = file ? flis_clip_load(ctx, file) : NULL;
     flis_unet *unet = clip ? flis_unet_load(ctx, file) : NULL;
     flis_vae *vae = unet ? flis_vae_load(ctx, file, true, true) : NULL;
@@ -145,6 +146,11 @@ static digests run(flis_ctx *ctx, const char *path)
     flis_vae_free(vae);
     flis_file_close(file);
     return d;
+}
+
+static digests run(flis_ctx *ctx, const char *path)
+{
+    return run_as(ctx, path, false);
 }
 
 static void same(const char *what, digests a, digests b)
@@ -410,12 +416,15 @@ void test_models_half(void)
     flis_init(&ctx);
     weights all = all_weights(&ctx);
     digests wide = single(&ctx, &all, "wide.safetensors", FLIS_F32);
+    same("mapped", wide, run_as(&ctx, test_scratch("wide.safetensors"), true));
     same("half", wide, single(&ctx, &all, "half.safetensors", FLIS_F16));
+    same("mapped half", wide, run_as(&ctx, test_scratch("half.safetensors"), true));
     for (size_t i = 0; i < all.count; i++)
         for (size_t k = 0; k < all.at[i].count; k++)
             all.at[i].x[k] = flis_bf16_to_float(flis_float_to_bf16((float)all.at[i].x[k]));
     wide = single(&ctx, &all, "wide.safetensors", FLIS_F32);
     same("bfloat16", wide, single(&ctx, &all, "bf16.safetensors", FLIS_BF16));
+    same("mapped bfloat16", wide, run_as(&ctx, test_scratch("bf16.safetensors"), true));
     /* Subnormal halves, the largest, and zeros of both signs, in a product. */
     const uint16_t edges[8] = {0x0001, 0x8001, 0x03ff, 0x0400, 0x7bff, 0xfbff, 0x0000, 0x8000};
     flis_real values[8];

@@ -208,6 +208,8 @@ bool file_digest(flis_ctx *ctx, const char *path, char hex[65]);
 /* The same in pieces: adds a file's bytes to a sum and to *done. ctx->progress gets "digest", megabytes done and in total; total 0:
    no progress. */
 bool file_digest_add(flis_ctx *ctx, const char *path, flis_sha256 *sum, uint64_t *done, uint64_t total);
+/* The same of an open file, from its beginning; path: its name, for sentences. */
+bool stream_digest_add(flis_ctx *ctx, const char *path, FILE *file, flis_sha256 *sum, uint64_t *done, uint64_t total);
 /* path + end, to be freed: "model.safetensors" -> "model.safetensors.state". */
 char *path_with(flis_ctx *ctx, const char *path, const char *end);
 size_t folder_length(const char *path); /* of the folder part, including its slash; 0: none */

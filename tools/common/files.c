@@ -89,12 +89,12 @@ bool data_file(const char *program_path, const char *name, char out[PATH_ROOM])
     return false;
 }
 
-bool file_digest_add(flis_ctx *ctx, const char *path, flis_sha256 *sum, uint64_t *done, uint64_t total)
+bool stream_digest_add(flis_ctx *ctx, const char *path, FILE *file, flis_sha256 *sum, uint64_t *done, uint64_t total)
 {
     enum { PIECE = 1 << 20 };
     unsigned char *bytes = flis_ok(ctx) ? flis_alloc(ctx, PIECE, 1) : NULL;
-    FILE *file = bytes ? input_open(ctx, path) : NULL;
-    for (size_t got = PIECE; file && got == PIECE && flis_poll(ctx);) {
+    if (bytes && file) rewind(file);
+    for (size_t got = PIECE; bytes && file && got == PIECE && flis_poll(ctx);) {
         got = fread(bytes, 1, PIECE, file);
         flis_sha256_add(sum, bytes, got);
         *done += got;
@@ -102,8 +102,15 @@ bool file_digest_add(flis_ctx *ctx, const char *path, flis_sha256 *sum, uint64_t
             ctx->progress(ctx->progress_user, "digest", (size_t)(*done >> 20), (size_t)(total >> 20));
     }
     if (file && ferror(file)) flis_fail(ctx, "%s: cannot be read", path);
-    if (file) fclose(file);
     free(bytes);
+    return flis_ok(ctx);
+}
+
+bool file_digest_add(flis_ctx *ctx, const char *path, flis_sha256 *sum, uint64_t *done, uint64_t total)
+{
+    FILE *file = flis_ok(ctx) ? input_open(ctx, path) : NULL;
+    stream_digest_add(ctx, path, file, sum, done, total);
+    if (file) fclose(file);
     return flis_ok(ctx);
 }
 

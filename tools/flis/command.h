@@ -39,7 +39,7 @@ typedef struct settings {
     int format;                   /* picture_format; of --format, then batch_plan's choice */
     double eta, scale;
     size_t width, height;
-    bool no_layout, quiet, no_warnings, diffable;
+    bool no_layout, quiet, no_warnings, diffable, packed, verify;
     const char *dataset, *data_root, *txt_file, *outdir, *grid; /* of lis */
     uint64_t shard, shards;                                     /* this one, from 1, of all */
     bool plms, fixed_code, by_picture;
@@ -115,8 +115,9 @@ typedef struct job {
     size_t step_count; /* of the sampler (job_check_steps) */
     size_t matches;    /* tensors that --trace-match took */
     made_with with;
-    uint64_t model_bytes; /* of the model's tensors (model_digest) */
-    bool outputs_checked; /* job_check_outputs has been called */
+    uint64_t model_bytes;             /* of the model's tensors (model_open_files) */
+    flis_file *model_file, *vae_file; /* whose digests are still to be made; NULL: none */
+    bool outputs_checked;             /* job_check_outputs has been called */
 } job;
 
 /* Threads, progress, signals, and the settings as flis_options. */
@@ -207,7 +208,12 @@ bool job_check_outputs(job *j, const batch *b);
 
 /* ---- Pictures and what they keep (record.c, picture_text.c, again.c) ------------------------------------------------------ */
 
-/* j->with.model_sha256, vae_sha256 and configuration; j->model_bytes. */
+/* Opens the files whose digests a picture keeps, without reading them, and sets j->model_bytes. 4 GB take several seconds to
+   digest, so that is done when the first picture is written; the files stay open until then, so that they are those that were
+   painted with. */
+bool model_open_files(job *j);
+void model_close_files(job *j);
+/* j->with.model_sha256, vae_sha256 and configuration, when they are not made yet. */
 bool model_digest(job *j);
 /* All of j->with but the layout's name. */
 bool find_digests(job *j);

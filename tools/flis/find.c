@@ -57,13 +57,15 @@ static bool check_model(job *j)
 
 flis_choice model_choice(const job *j)
 {
-    return (flis_choice){.variant = j->set.variant, .vae = j->set.vae};
+    return (flis_choice){.variant = j->set.variant, .vae = j->set.vae, .packed = j->set.packed};
 }
 
 flis_file *open_model(job *j)
 {
     const flis_choice choice = model_choice(j);
-    return flis_model_open_with(&j->ctx, j->model_path, &choice);
+    flis_file *file = flis_model_open_with(&j->ctx, j->model_path, &choice);
+    if (file) file->mapped = !j->set.packed;
+    return file;
 }
 
 bool find_model(job *j)

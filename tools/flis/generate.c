@@ -110,12 +110,13 @@ static bool read_layouts(job *j, batch *b, const flis_vocab *vocab)
     return flis_ok(ctx);
 }
 
-/* The whole model is kept for several pictures if it and a large picture's activations fit into memory; else its parts are loaded for
-   the time of their work, for each picture. The bits are the same. */
+/* A mapped model is kept for several pictures, and a packed one if it and a large picture's activations fit into memory; else its parts
+   are loaded for the time of their work, for each picture. The bits are the same. */
 static unsigned parts_to_keep(const job *j, const batch *b)
 {
     const double activations = 2e9, weights = (double)j->model_bytes * (double)(sizeof(flis_real) / sizeof(float));
-    return b->count > 1 && weights + activations < memory_available() ? FLIS_PARTS_PAINT : FLIS_PARTS_NONE;
+    const bool fits = !j->set.packed || weights + activations < memory_available();
+    return b->count > 1 && fits ? FLIS_PARTS_PAINT : FLIS_PARTS_NONE;
 }
 
 static bool write_file(job *j, const flis_picture *picture, const flis_layout *layout, const char *out)
@@ -178,7 +179,7 @@ int run_generate(job *j)
         check_tensors(j))
         vocab = find_vocab(j);
     if (vocab && check_negative(j, vocab) && read_layouts(j, &b, vocab) && job_check_outputs(j, &b) &&
-        find_digests(j) && (!j->set.again || again_check_files(j, &again))) {
+        find_digests(j) && (!j->set.again || (model_digest(j) && again_check_files(j, &again)))) {
         if (!j->set.again) j->with.layout = source_name(&b, 0);
         if (tracing(j)) add_generate_facts(j, vocab, &b.layout[0]);
         trace_begin(j);

@@ -130,6 +130,32 @@ static const char *kind_of_model(const flis_file *file)
                : "Stable Diffusion v1 or FreestyleNet, sharded";
 }
 
+/* --verify: reads every value, as copying the weights into memory does, and fails with the tensors that have a NaN or an infinity
+   and the index of the first. */
+static void verify(flis_ctx *ctx, flis_file *file)
+{
+    size_t bad = 0;
+    char first[256] = "";
+    for (size_t i = 0; i < file->count && flis_poll(ctx); i++) {
+        const flis_entry *e = &file->entry[i];
+        const size_t count = (size_t)flis_entry_count(e);
+        flis_real *x = e->dtype <= FLIS_BF16 ? flis_alloc(ctx, count, sizeof *x) : NULL;
+        size_t k = 0;
+        if (x && flis_file_read_real(ctx, file, e, x))
+            while (k < count && x[k] - x[k] == 0) k++;
+        if (x && flis_ok(ctx) && k < count) {
+            printf("not finite ");
+            print_name(stdout, e->name);
+            printf(" %zu\n", k);
+            if (!bad++) snprintf(first, sizeof first, "%.180s: value %zu is NaN or infinite", e->name, k);
+        }
+        free(x);
+    }
+    if (bad)
+        flis_fail(ctx, "%s: %zu tensor%s not finite, first %s", file->path, bad, bad == 1 ? " is" : "s are", first);
+    else if (flis_ok(ctx)) printf("every value is finite\n");
+}
+
 int run_info(job *j)
 {
     flis_ctx *ctx = &j->ctx;
@@ -170,6 +196,7 @@ int run_info(job *j)
         else printf("] %zu:%llu-%llu\n", e->shard, (unsigned long long)e->begin, (unsigned long long)e->end);
     }
     if (flis_ok(ctx)) flis_model_check(ctx, file);
+    if (j->set.verify && flis_ok(ctx)) verify(ctx, file);
     flis_file_close(file);
     return job_status(j);
 }

@@ -136,11 +136,11 @@ static void show_step(void *user, const char *what, size_t done, size_t total)
     progress_note(&l->j->progress, "picture", l->done + l->failed_painting, l->todo, "step %zu of %zu", done, total);
 }
 
-/* The whole model is kept if it and a large picture's activations fit into memory. */
+/* The whole model is kept if it is mapped, or if it and a large picture's activations fit into memory. */
 static unsigned parts_to_keep(const job *j)
 {
     const double activations = 2e9, weights = (double)j->model_bytes * (double)(sizeof(flis_real) / sizeof(float));
-    return weights + activations < memory_available() ? FLIS_PARTS_PAINT : FLIS_PARTS_NONE;
+    return !j->set.packed || weights + activations < memory_available() ? FLIS_PARTS_PAINT : FLIS_PARTS_NONE;
 }
 
 static void paint_all(lis *l, const flis_vocab *vocab)
@@ -250,7 +250,7 @@ int run_lis(job *j)
     job_begin(j);
     if (job_check_steps(j) && lis_list(&l) && make_folder(ctx, j->set.outdir) && find_model(j) && check_tensors(j)) {
         flis_vocab *vocab = find_vocab(j);
-        if (vocab && find_digests(j)) run(&l, vocab);
+        if (vocab && find_digests(j) && model_digest(j)) run(&l, vocab);
         flis_vocab_free(vocab);
     } else if (!j->step_count) status = 2;
     lis_free(&l);

@@ -127,6 +127,9 @@ static const option OPTIONS[] = {
     {"vae", 0, OPTION_TEXT, FIELD(vae), "FILE",
      "take the autoencoder from this safetensors file or diffusers folder; default: the model's own",
      .commands = SAMPLING | INFO},
+    {"packed", 0, OPTION_FLAG, FIELD(packed), NULL,
+     "copy the weights into memory, packed for the kernels, instead of mapping the model's file; no bit depends on it",
+     .commands = SAMPLING | PRECISION | DIGEST},
     {"json", 'j', OPTION_ARGUMENT, 0, "FILE",
      "the phrases, and the layout that they act in; several may be given, also without -j; -: standard input, whose "
      "layout_path is relative to the working directory",
@@ -226,6 +229,8 @@ static const option OPTIONS[] = {
      .commands = CONFORMANCE},
     {"diffable", 0, OPTION_FLAG, FIELD(diffable), NULL, "leave out the position of each tensor in the file",
      .commands = INFO},
+    {"verify", 0, OPTION_FLAG, FIELD(verify), NULL,
+     "read every value of every tensor, and fail where one is NaN or infinite", .commands = INFO},
     {"quiet", 'q', OPTION_FLAG, FIELD(quiet), NULL, "print nothing on stderr but warnings and errors",
      .commands = SAMPLING | PRECISION},
     {"no-warnings", 0, OPTION_FLAG, FIELD(no_warnings), NULL, "print no warnings",
@@ -242,7 +247,8 @@ typedef struct command {
 
 static const char GENERATE_DETAILS[] =
     "The seed is printed on stderr and stored in the PNG, with everything else that reproduces the picture: options, "
-    "phrases, label map, and the SHA-256 of model, vocabulary and noise (15 s for 4 GB). --again paints such a PNG "
+    "phrases, label map, and the SHA-256 of model, vocabulary and noise (15 s for 4 GB, after the first picture). "
+    "--again paints such a PNG "
     "again, "
     "to the bit, and refuses other files. A JPEG keeps none of this, so --again needs a PNG. Ctrl-C stops between two "
     "operations and leaves no partial file; finished "
@@ -452,6 +458,7 @@ static int run_command(const command *which, int argc, char **argv)
     free_tensors(&j.outputs);
     free_tensors(&j.traced);
     free_facts(&j);
+    model_close_files(&j);
     free(j.argv);
     flis_free(&j.ctx);
     return finish(j.program->name, &j.ctx, status);

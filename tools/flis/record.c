@@ -23,41 +23,66 @@ static void digest_configuration(const flis_file *file, char hex[65])
     flis_sha256_end(&sum, hex);
 }
 
+static uint64_t bytes_of(const flis_file *file)
+{
+    uint64_t total = 0;
+    for (size_t i = 0; file && i < file->count; i++) total += file->entry[i].end - file->entry[i].begin;
+    return total;
+}
+
 /* The digest of a model is that of its files' bytes, one file after the other in the order of `flis info`: for a single file what
-   sha256sum prints. The last `others` belong to something else. Closes the file. SPEC 9.2. */
-static void digest_files(job *j, flis_file *file, size_t others, char hex[65])
+   sha256sum prints. The last `others` belong to something else. The bytes are those of the files that were opened, whatever has
+   their names by now. SPEC 9.2. */
+static void digest_files(job *j, const flis_file *file, size_t others, char hex[65])
 {
     enum { SHOWN = 256 << 20 }; /* below a second or two, progress would only be noise */
     flis_sha256 sum;
-    uint64_t done = 0, total = 0;
-    if (!file) return;
-    for (size_t i = 0; i < file->count; i++) total += file->entry[i].end - file->entry[i].begin;
-    j->model_bytes += total;
+    uint64_t done = 0, total = bytes_of(file);
+    if (!file || !flis_ok(&j->ctx)) return;
     flis_sha256_begin(&sum);
     for (size_t i = 0; i + others < file->shards && flis_ok(&j->ctx); i++)
-        file_digest_add(&j->ctx, file->shard[i].path, &sum, &done, total < SHOWN ? 0 : total);
+        stream_digest_add(&j->ctx, file->shard[i].path, file->shard[i].stream, &sum, &done, total < SHOWN ? 0 : total);
     flis_sha256_end(&sum, hex);
-    flis_file_close(file);
 }
 
 /* What there is to warn of is said when the model is opened for its work. SPEC 9.2. */
+bool model_open_files(job *j)
+{
+    flis_ctx *ctx = &j->ctx;
+    const flis_choice choice = {.variant = j->set.variant};
+    if (j->model_file || !flis_ok(ctx)) return flis_ok(ctx);
+    void (*warn)(void *, const char *) = ctx->warn;
+    ctx->warn = NULL;
+    j->model_file = flis_model_open_with(ctx, j->model_path, &choice);
+    if (j->set.vae && !j->model_file) { /* a folder whose own autoencoder is absent */
+        flis_clear_error(ctx);
+        j->model_file = open_model(j);
+    }
+    if (j->set.vae && j->model_file) j->vae_file = flis_vae_open(ctx, j->set.vae);
+    j->model_bytes = bytes_of(j->model_file) + bytes_of(j->vae_file);
+    ctx->warn = warn;
+    return flis_ok(ctx);
+}
+
+void model_close_files(job *j)
+{
+    flis_file_close(j->model_file);
+    flis_file_close(j->vae_file);
+    j->model_file = j->vae_file = NULL;
+}
+
 bool model_digest(job *j)
 {
     flis_ctx *ctx = &j->ctx;
     made_with *w = &j->with;
-    const flis_choice choice = {.variant = j->set.variant};
     const char *vae = j->set.vae;
-    if (*w->model_sha256 || !flis_ok(ctx)) return flis_ok(ctx);
+    if (*w->model_sha256 || !model_open_files(j)) return flis_ok(ctx);
     void (*warn)(void *, const char *) = ctx->warn;
     ctx->warn = NULL;
-    flis_file *model = flis_model_open_with(ctx, j->model_path, &choice), *other = NULL;
-    if (vae && !model) { /* a folder whose own autoencoder is absent */
-        flis_clear_error(ctx);
-        model = open_model(j);
-    }
-    if (vae && model) other = flis_vae_open(ctx, vae);
-    digest_files(j, model, other && model->vae_path ? other->shards : 0, w->model_sha256);
-    if (other) digest_files(j, other, 0, w->vae_sha256);
+    const bool within = j->vae_file && j->model_file->vae_path;
+    digest_files(j, j->model_file, within ? j->vae_file->shards : 0, w->model_sha256);
+    digest_files(j, j->vae_file, 0, w->vae_sha256);
+    model_close_files(j);
     if (flis_ok(ctx) && (kind_of_file(j->model_path) == FILE_FOLDER || (vae && kind_of_file(vae) == FILE_FOLDER))) {
         flis_file *file = open_model(j);
         if (file) digest_configuration(file, w->configuration);
@@ -76,7 +101,7 @@ bool find_digests(job *j)
     w->vae = j->set.vae ? base_name(j->set.vae) : NULL;
     w->vocab = base_name(vocab);
     w->noise = j->set.noise ? base_name(j->set.noise) : NULL;
-    return model_digest(j) && file_digest(&j->ctx, vocab, w->vocab_sha256) &&
+    return model_open_files(j) && file_digest(&j->ctx, vocab, w->vocab_sha256) &&
            (!w->noise || file_digest(&j->ctx, j->set.noise, w->noise_sha256));
 }
 
@@ -143,6 +168,7 @@ uint8_t *picture_bytes(job *j, const flis_picture *picture, const flis_layout *l
     const bool has_map = !o->no_layout && layout->label.width;
     png_text text = {{NULL}, 0};
     char seed[24], steps[24], eta[32], scale[32], size[48], edition[24], of_batch[80];
+    if (!model_digest(j)) return NULL;
     char *prompt = prompt_text(&j->ctx, layout);
     buffer phrases = {NULL, 0, 0}, map = {NULL, 0, 0};
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)o->seed);
