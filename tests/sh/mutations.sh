@@ -81,7 +81,7 @@ without() {
 all_mutants() {
     sh "$root/tests/sh/checks.sh" "$root"/tests/unit/test_*.c >checks.h
     objects lib $library
-    objects tests "$root"/tests/unit/*.c "$root"/tools/common/*.c $(parts train world evaluate ckpt2safetensors)
+    objects tests "$root"/tests/unit/*.c "$root"/tools/common/*.c $(parts train world evaluate ckpt2safetensors) "$root"/tools/flis/lis_page.c
     while IFS='|' read -r item what file change checks; do
         file=$(trim "$file") what="item $(trim "$item"): $(trim "$what")"
         substitute "$change" "$file" || continue
