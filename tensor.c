@@ -1409,8 +1409,8 @@ typedef struct {
 } segment;
 
 /* One block: total[i][j] += chain over the block's segments of row[tap][i][offset + k] * panel[k][j]. SPEC 1.2. */
-static void block_kernel(const segment *piece, size_t pieces, const flis_real *const (*row)[ROWS],
-                         const flis_real *restrict panel, flis_real *restrict total)
+static void exact_block(const segment *piece, size_t pieces, const flis_real *const (*row)[ROWS],
+                        const flis_real *restrict panel, flis_real *restrict total)
 {
 #define DECLARE(i) \
     flis_real sum##i[PANEL]; \
@@ -1445,6 +1445,75 @@ static void block_kernel(const segment *piece, size_t pieces, const flis_real *c
     EACH_ROW(FINISH)
 #undef FINISH
 }
+
+#if defined(FUSED) || defined(FLIS_DOUBLE)
+#define block_kernel exact_block
+#else
+/* The least |x| of a[0..count-1] but for zeros, as its bits less 1, or `least` if that is less. SPEC 1.1. */
+static uint32_t least_magnitude(const float *a, size_t count, uint32_t least)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint32_t u;
+        memcpy(&u, a + i, sizeof u);
+        u = (u & 0x7fffffffu) - 1; /* a zero becomes the largest number */
+        least = u < least ? u : least;
+    }
+    return least;
+}
+
+/* True if all products that are not 0 are at least 2^-103. Their last digits, 46 bits further down, are then multiples of
+   2^-149, and so are all sums: a sum below 2^-126 is a float, and exact. SPEC 1.1. */
+static bool sums_keep_subnormals(const segment *piece, size_t pieces, const float *const (*row)[ROWS],
+                                 const float *panel)
+{
+    uint32_t a = 0x7f7fffffu, b = 0x7f7fffffu;
+    for (size_t s = 0; s < pieces; s++) {
+        const size_t length = piece[s].length;
+        for (int i = 0; i < ROWS; i++) a = least_magnitude(row[piece[s].tap][i] + piece[s].offset, length, a);
+        b = least_magnitude(panel, length * PANEL, b);
+        panel += length * PANEL;
+    }
+    /* |x| >= 2^(exponent field - 127) */
+    return ((a + 1) >> 23) > 0 && ((b + 1) >> 23) > 0 && ((a + 1) >> 23) + ((b + 1) >> 23) >= 2 * 127 - 103;
+}
+
+/* sum[j] = fma(a, b[j], sum[j]): each rounds to double and then to float. This is fma unless the double is a tie of the
+   second rounding, the low 29 of its 53 bits 0x10000000: ties are doubles, and rounding is monotonic, so that any other
+   double lies on the same side of every tie as the exact sum. A step with a tie is taken again, exactly. SPEC 1.1. */
+static inline void fused_row(float *restrict sum, float a, const float *restrict b)
+{
+    float next[PANEL];
+    uint32_t tie = 0;
+    for (int j = 0; j < PANEL; j++) {
+        const double s = (double)a * b[j] + sum[j];
+        tie |= ((uint32_t)bits_of(s) & 0x1fffffffu) == 0x10000000u;
+        next[j] = (float)s;
+    }
+    if (tie)
+        for (int j = 0; j < PANEL; j++) next[j] = fma_soft(a, b[j], sum[j]);
+    for (int j = 0; j < PANEL; j++) sum[j] = next[j];
+}
+
+/* exact_block, faster where fma is not in hardware. Below 2^-126 the ties of floats lie elsewhere than fused_row looks;
+   sums_keep_subnormals says that they cannot matter. SPEC 1.1. */
+static void block_kernel(const segment *piece, size_t pieces, const flis_real *const (*row)[ROWS],
+                         const flis_real *restrict panel, flis_real *restrict total)
+{
+    float sum[ROWS][PANEL];
+    const float *b = panel;
+    if (!sums_keep_subnormals(piece, pieces, row, panel)) {
+        exact_block(piece, pieces, row, panel, total);
+        return;
+    }
+    for (int i = 0; i < ROWS; i++)
+        for (int j = 0; j < PANEL; j++) sum[i][j] = 0;
+    for (size_t s = 0; s < pieces; s++)
+        for (size_t k = 0; k < piece[s].length; k++, b += PANEL)
+            for (int i = 0; i < ROWS; i++) fused_row(sum[i], row[piece[s].tap][i][piece[s].offset + k], b);
+    for (int i = 0; i < ROWS; i++)
+        for (int j = 0; j < PANEL; j++) total[i * PANEL + j] += sum[i][j];
+}
+#endif
 
 /* k cut at every 256 and at every tap's end: plan[first[b]] .. plan[first[b+1]-1] are block b's pieces. */
 typedef struct {

@@ -203,3 +203,78 @@ void test_fma_special(void)
           "infinities");
     say("special", &t);
 }
+
+/* Operands of dot products over k = 0, 1: row {unit, a}, output o {c, b}: fma(a, b, unit c). unit is a power of two. */
+static void row_operands(uint64_t *state, int kind, float *unit, float *a, float *b, float *c, size_t outputs)
+{
+    const uint64_t q = next_random(state);
+    const float hair = ldexpf((float)(1 + q % 64), -23);
+    const float row[] = {with_exponent(q, (int)(q >> 32 & 63) - 31), 1 + hair, (1 + hair) * 0x1p-75f, 1,
+                         float_of((uint32_t)q)};
+    *unit = kind == 2 ? 0x1p-75f : 1;
+    *a = row[kind];
+    for (size_t o = 0; o < outputs; o++) {
+        const uint64_t r = next_random(state), s = next_random(state);
+        const float sign = s & 1 ? 1.0f : -1.0f, odd = (float)((1u << 23) + (s >> 8 & 0x7fffff));
+        const int e = (int)(s >> 1 & 127) - 100;
+        switch (kind) {
+        case 0:
+            b[o] = with_exponent(r, (int)(s & 63) - 31), c[o] = with_exponent(r >> 32, (int)(s >> 6 & 127) - 63);
+            break;
+        case 1: /* beside a tie by less than double can represent */
+        case 3: /* onto a tie */ b[o] = ldexpf((kind == 1 ? 1 - hair : 1) * sign, e), c[o] = ldexpf(odd, e + 1); break;
+        case 2: /* the same for subnormal sums */
+            b[o] = (1 - hair) * 0x1p-75f * sign, c[o] = (float)(s >> 16 & 0xffffff) * 0x1p-74f;
+            break;
+        default:
+            b[o] = float_of((uint32_t)r), c[o] = float_of((uint32_t)(r >> 32)); /* any bits, also infinite and NaN */
+        }
+        if (r >> 60 == 0) b[o] = 0;
+    }
+}
+
+/* Dot products take many lanes at once: without fma in hardware by another way than flis_fma_soft. */
+void test_fma_rows(void)
+{
+    enum { ROWS = 5, OUTPUTS = 50, KINDS = 5 };
+    if (sizeof(flis_real) != sizeof(float)) return;
+    const char *asked = getenv("FLIS_FMA_CASES");
+    const uint64_t total = asked ? strtoull(asked, NULL, 10) : 1000000;
+    uint64_t state = 3;
+    flis_ctx ctx;
+    CHECK(flis_init(&ctx), "flis_init");
+    for (int kind = 0; kind < KINDS; kind++) {
+        tally t = {0, 0, 0};
+        while (t.cases < total / KINDS && t.wrong < 4) {
+            float unit, a, b[OUTPUTS], c[OUTPUTS];
+            flis_real values[OUTPUTS * 2];
+            row_operands(&state, kind, &unit, &a, b, c, OUTPUTS);
+            for (size_t o = 0; o < OUTPUTS; o++) values[2 * o] = c[o], values[2 * o + 1] = b[o];
+            flis_param w = {.rank = 2, .shape = {OUTPUTS, 2}};
+            const flis_mark mark = flis_here(&ctx);
+            flis_tensor *x = flis_rows(&ctx, 1, ROWS, 2), *y;
+            for (size_t r = 0; r < ROWS; r++) x->x[2 * r] = unit, x->x[2 * r + 1] = a;
+            flis_param_set(&ctx, &w, values, false);
+            y = flis_linear(&ctx, x, &w, NULL, NULL);
+            for (size_t i = 0; flis_ok(&ctx) && i < ROWS * OUTPUTS; i++) {
+                const size_t o = i % OUTPUTS;
+                /* the block's sum is added to a total of 0, as the first step to a sum of 0 */
+                const float wanted = 0 + fmaf(a, b[o], unit * c[o]), got = (float)y->x[i];
+                t.cases++;
+                t.naive += !same_float(wanted, 0 + (float)((double)a * b[o] + unit * c[o]));
+                if (same_float(wanted, got)) continue;
+                t.wrong++;
+                CHECK(false, "kind %d: fma(%a, %a, %a): got %a, wanted %a", kind, (double)a, (double)b[o],
+                      (double)(unit * c[o]), (double)got, (double)wanted);
+            }
+            CHECK(flis_ok(&ctx), "%s", ctx.error);
+            if (!flis_ok(&ctx)) break;
+            flis_free_visit(&ctx, NULL, "w", &w);
+            flis_rewind(&ctx, mark);
+        }
+        CHECK((kind != 1 && kind != 2) || t.naive > 100, "kind %d: rounding twice would be detected in %llu cases only",
+              kind, (unsigned long long)t.naive);
+        say("rows", &t);
+    }
+    flis_free(&ctx);
+}
