@@ -1645,7 +1645,8 @@ static bool fail_bad(flis_ctx *ctx, const flis_param *w, const unsigned char *by
 {
     const size_t count = param_count(w), bad = first_bad(bytes, w->entry->dtype, count);
     if (bad == count) return true;
-    return flis_fail(ctx, "%s: %s: value %zu is NaN or infinite", w->file->path, w->entry->name, bad);
+    return flis_fail(ctx, "%s: %s: value %zu is NaN or infinite", flis_file_path(w->file, w->entry->name),
+                     w->entry->name, bad);
 }
 
 /* w[o][ci][kh][kw], tap = kh * kernel width + kw, whether w is stored as reals, as halves, or in its file, whose bytes of it are
