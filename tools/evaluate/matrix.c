@@ -199,6 +199,7 @@ bool qr_add(flis_ctx *ctx, double *r, double *w, size_t d, size_t m)
 /* A -= V T' V' A, A [p->length][n]. */
 static void reflect_left(flis_ctx *ctx, double *rooms, const panel *p, matrix a, size_t n)
 {
+    (void)ctx; /* without OpenMP */
     PARALLEL_FOR(n * p->length * PANEL)
     for (size_t j = 0; j < n; j += STRIPE) {
         const size_t width = least(STRIPE, n - j);
@@ -213,6 +214,7 @@ static void reflect_left(flis_ctx *ctx, double *rooms, const panel *p, matrix a,
 /* A -= A V T V', A [m][p->length]. */
 static void reflect_right(flis_ctx *ctx, double *rooms, const panel *p, matrix a, size_t m)
 {
+    (void)ctx; /* without OpenMP */
     PARALLEL_FOR(m * p->length * PANEL)
     for (size_t i = 0; i < m; i += BAND) {
         const size_t height = least(BAND, m - i);
