@@ -123,11 +123,11 @@ QUICK := $(if $(filter full,$(LEVEL)),,-q)
 part   = @sh tests/sh/part.sh $@
 
 test:
-	@echo "make test: every kind of check on small cases; about 6 minutes on 2 cores (make check: all checks, about 20)"
+	@echo "make test: every kind of check on small cases; about 10 minutes on 2 cores (make check: all checks, about 30)"
 	@+$(MAKE) --no-print-directory VARIANT=$(if $(filter test%,$(VARIANT)),$(VARIANT),test) LEVEL=quick suite
 
 check:
-	@echo "make check: all checks; about 20 minutes on 2 cores (make test: every kind of check on small cases, about 6 minutes)"
+	@echo "make check: all checks; about 30 minutes on 2 cores (make test: every kind of check on small cases, about 10 minutes)"
 	@+$(MAKE) --no-print-directory VARIANT=$(if $(filter test%,$(VARIANT)),$(VARIANT),test) LEVEL=full suite
 
 suite:
@@ -332,8 +332,8 @@ format:
 help:
 	@echo "make               flis, libflis.a and bin/*"
 	@echo "make demo          build flis, then paint demo.png with the small model"
-	@echo "make test          every kind of check on its smallest cases, with sanitizers (about 6 minutes on 2 cores)"
-	@echo "make check         all checks (about 20 minutes); one by name: build/test/run 'ops_*', build/test/run -l"
+	@echo "make test          every kind of check on its smallest cases, with sanitizers (about 10 minutes on 2 cores)"
+	@echo "make check         all checks (about 30 minutes); one by name: build/test/run 'ops_*', build/test/run -l"
 	@echo "make golden        write the conformance vectors in tests/golden again: git diff must stay empty"
 	@echo "make vectors       wrong variants of the sources: the vectors that are meant to detect each must reject it"
 	@echo "make mutants       put each common mistake into a copy of the sources: a check must detect it"

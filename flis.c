@@ -280,6 +280,7 @@ static FILE *open_sink(int descriptor, const char *path)
 #define UNET_PREFIX "model.diffusion_model."
 #define VAE_PREFIX "first_stage_model."
 #define TEXT_PREFIX "cond_stage_model.transformer.text_model."
+#define TOKEN_TABLE TEXT_PREFIX "embeddings.token_embedding.weight"
 
 /* ---- Declared here, because the pipeline comes first; defined below -------------------------------------------------- */
 
@@ -554,8 +555,8 @@ static bool copy_noise(flis_ctx *ctx, generation *g)
     return true;
 }
 
-/* Seeds the generator, or takes the caller's, and draws x_T. Given noise replaces what was drawn, so that the noise of later steps is the same
-   as if it had been drawn. SPEC 8.7. */
+/* Seeds the generator, or takes the caller's, and draws x_T. Given noise replaces what was drawn, so that the noise of later
+   steps is the same as if it had been drawn. SPEC 8.7. */
 static bool make_noise(flis_ctx *ctx, generation *g)
 {
     const flis_options *o = g->options;
@@ -618,14 +619,13 @@ static bool check_layout(flis_ctx *ctx, const flis_layout *layout, bool no_layou
    vocabulary that lost its last lines would look the same. SPEC 13.2. */
 static bool check_tokens(flis_ctx *ctx, const flis_file *file, const flis_vocab *vocab)
 {
-    static const char table[] = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight";
     enum { CLIP_TOKENS = 49408, MOST_ADDED = 64 };
     const size_t tokens = flis_vocab_size(vocab);
-    const flis_entry *e = flis_file_find(file, table);
+    const flis_entry *e = flis_file_find(file, TOKEN_TABLE);
     const uint64_t rows = e && e->rank > 0 ? e->shape[0] : 0;
     const bool clip = tokens == CLIP_TOKENS, other = rows < CLIP_TOKENS && rows <= tokens + MOST_ADDED;
     if (rows <= tokens || !(clip || other))
-        return check_dimension(ctx, file, table, 0, tokens, "the size of the vocabulary");
+        return check_dimension(ctx, file, TOKEN_TABLE, 0, tokens, "the size of the vocabulary");
     flis_warn(ctx,
               "%s: the text encoder has %llu token embeddings, the vocabulary %zu tokens: the last %llu are taken for "
               "added tokens, which no text becomes here",
@@ -636,9 +636,8 @@ static bool check_tokens(flis_ctx *ctx, const flis_file *file, const flis_vocab 
 /* The parts must fit each other, and the vocabulary the text encoder. SPEC 13.2. */
 static bool check_model(flis_ctx *ctx, const flis_file *file, const flis_vocab *vocab)
 {
-    static const char table[] = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight";
     static const char unet[] = "model.diffusion_model.", keys[] = ".attn2.to_k.weight";
-    const flis_entry *e = flis_file_find(file, table);
+    const flis_entry *e = flis_file_find(file, TOKEN_TABLE);
     const char *lacks = flis_model_lacks(file);
     if (!flis_given(ctx, vocab, "vocabulary")) return false;
     if (lacks)
@@ -702,9 +701,8 @@ static bool make_negative(flis_ctx *ctx, const flis_vocab *vocab, generation *g)
 /* The caller's text features, which belong to a U-Net of their width. SPEC 8.7. */
 static bool take_features(flis_ctx *ctx, const flis_model *model, generation *g)
 {
-    static const char table[] = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight";
     const flis_options *o = g->options;
-    const flis_entry *e = flis_file_find(model->file, table);
+    const flis_entry *e = flis_file_find(model->file, TOKEN_TABLE);
     const uint64_t wanted = e && e->rank == 2 ? e->shape[1] * FLIS_TOKENS : 0;
     if (o->features_count != wanted)
         return flis_fail(ctx, "text features: got %zu values, wanted %llu: [%d,%llu]", o->features_count,

@@ -20,7 +20,7 @@ void test_lis_page_colours(void)
     }
 }
 
-/* Without void, with it, and with all 256 labels: read back, every pixel has its label's colour. */
+/* Without void, with it, and with all 256 labels: read back, every pixel has its label's colour; void is gray. */
 void test_lis_page_png(void)
 {
     enum { W = 16, H = 16 };
@@ -31,7 +31,7 @@ void test_lis_page_png(void)
     flis_init(&ctx);
     for (int t = 0; t < 3; t++) {
         const flis_picture map = {W, H, 1, pixels};
-        flis_picture back = {0, 0, 0, NULL}, index = {0, 0, 0, NULL};
+        flis_picture back = {0, 0, 0, NULL};
         size_t length = 0;
         for (int i = 0; i < W * H; i++) pixels[i] = (uint8_t)(i % most[t]);
         is_void[255] = t == 2;
@@ -39,18 +39,13 @@ void test_lis_page_png(void)
         CHECK(png && output_write(&ctx, test_scratch("palette.png"), png, length), "%s", ctx.error);
         CHECK(read_picture(&ctx, test_scratch("palette.png"), &back), "%s", ctx.error);
         for (int i = 0; back.pixels && i < W * H; i++) {
-            label_colour(pixels[i], rgb);
+            if (is_void[pixels[i]]) memset(rgb, 128, sizeof rgb);
+            else label_colour(pixels[i], rgb);
             CHECK(memcmp(rgb, back.pixels + 3 * i, 3) == 0, "case %d: pixel %d has not the colour of label %d", t, i,
                   pixels[i]);
         }
-        /* The library's reader checks every chunk's CRC, and gives the index: void comes first. */
-        CHECK(flis_read_label(&ctx, test_scratch("palette.png"), &index), "%s", ctx.error);
-        for (int i = 0; index.pixels && i < W * H; i++)
-            CHECK(index.pixels[i] == (t < 2 ? pixels[i] : (pixels[i] + 1) % 256), "case %d: pixel %d has index %d", t,
-                  i, index.pixels[i]);
         free(png);
         free(back.pixels);
-        free(index.pixels);
     }
     flis_free(&ctx);
 }

@@ -332,7 +332,7 @@ void phrases_free(flis_phrase *phrase, size_t count);
 
 /* The colour of a label, 0 to 255: a fixed palette whose colours lie far apart. */
 void label_colour(int label, uint8_t rgb[3]);
-/* A whole PNG of a label map in those colours, malloc'ed; void is transparent. */
+/* A whole PNG of a label map in those colours, malloc'ed; void is gray. */
 uint8_t *label_png(flis_ctx *ctx, const flis_picture *map, const bool is_void[CLASS_LABELS], size_t *length);
 
 /* ---- NumPy's files (npy.c) ------------------------------------------------------------------------------------------- */

@@ -1,8 +1,7 @@
-/* palette.c - colours for the labels of a map, and label maps as small PNG pictures in those colours. */
+/* palette.c - colours for the labels of a map, and label maps as PNG pictures in those colours. */
 #include "tools/common/common.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 /* Three hexadecimal digits per label: each colour lies as far as possible, in CIE Lab, from all before it, with lightness 25
    to 90 so that all are seen on black and on white. The nearest two of the first 32 differ by 32, of 182 by 15, of all by 13. */
@@ -16,6 +15,8 @@ static const char COLOURS[] =
     "f569a99c5776ae217c6b3b83e90773dd77f5447a40084b9aca8a20aa7d76d6c089757b37b79f6ea6398afc908ff7b473"
     "8243cc7ededca4558268b90d5b6354e600468b6fbddb7ae970678509c455f1b75248679facad78f9c2aff97ae59835c3";
 
+enum { VOID_GRAY = 128 };
+
 void label_colour(int label, uint8_t rgb[3])
 {
     for (int i = 0; i < 3; i++) {
@@ -24,78 +25,20 @@ void label_colour(int label, uint8_t rgb[3])
     }
 }
 
-/* The index of each label of a map among those that it has: void first, then the others in their order. Returns their number. */
-static size_t index_labels(const flis_picture *map, const bool *is_void, uint8_t *index, uint8_t *label, size_t *voids)
-{
-    bool seen[CLASS_LABELS] = {false};
-    size_t count = 0;
-    for (size_t i = 0; i < map->width * map->height; i++) seen[map->pixels[i]] = true;
-    for (int pass = 1; pass >= 0; pass--) {
-        for (int l = 0; l < CLASS_LABELS; l++)
-            if (seen[l] && is_void[l] == (pass == 1)) {
-                index[l] = (uint8_t)count;
-                label[count++] = (uint8_t)l;
-            }
-        if (pass) *voids = count;
-    }
-    return count;
-}
-
-static uint8_t *put_32(uint8_t *at, uint32_t x)
-{
-    for (int i = 0; i < 4; i++) *at++ = (uint8_t)(x >> (24 - 8 * i));
-    return at;
-}
-
-/* PNG (ISO/IEC 15948) 5.3 and 5.5: length, type, data, and the CRC of type and data. The data may be in place already. */
-static uint8_t *put_chunk(uint8_t *at, const char *type, const uint8_t *data, size_t length)
-{
-    uint32_t crc = UINT32_MAX;
-    const uint8_t *start = at = put_32(at, (uint32_t)length);
-    memcpy(at, type, 4);
-    memmove(at + 4, data, length);
-    at += 4 + length;
-    for (const uint8_t *p = start; p < at; p++) {
-        crc ^= *p;
-        for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (crc & 1 ? UINT32_C(0xEDB88320) : 0);
-    }
-    return put_32(at, ~crc);
-}
-
-/* A gray PNG of the indices, made one of a palette: IHDR gets colour type 3; PLTE, and tRNS for void, come after it. */
-static uint8_t *with_palette(flis_ctx *ctx, const uint8_t *gray, size_t gray_length, const uint8_t *label, size_t count,
-                             size_t voids, size_t *length)
-{
-    enum { SIGNATURE = 8, HEADER = 13, BEFORE = SIGNATURE + 12 + HEADER, TYPE = 9 };
-    uint8_t colours[3 * CLASS_LABELS], clear[CLASS_LABELS] = {0}, header[HEADER];
-    uint8_t *out = flis_alloc(ctx, gray_length + 2 * 12 + 3 * count + voids, 1);
-    if (!out) return NULL;
-    for (size_t i = 0; i < count; i++) label_colour(label[i], colours + 3 * i);
-    memcpy(header, gray + SIGNATURE + 8, HEADER);
-    header[TYPE] = 3;
-    memcpy(out, gray, SIGNATURE);
-    uint8_t *at = put_chunk(out + SIGNATURE, "IHDR", header, HEADER);
-    at = put_chunk(at, "PLTE", colours, 3 * count);
-    if (voids) at = put_chunk(at, "tRNS", clear, voids);
-    memcpy(at, gray + BEFORE, gray_length - BEFORE);
-    *length = (size_t)(at - out) + gray_length - BEFORE;
-    return out;
-}
-
 uint8_t *label_png(flis_ctx *ctx, const flis_picture *map, const bool is_void[CLASS_LABELS], size_t *length)
 {
-    uint8_t index[CLASS_LABELS], label[CLASS_LABELS], *out = NULL;
-    size_t voids = 0, gray_length = 0;
+    const size_t pixels = map->width * map->height;
     if (map->channels != 1) {
         flis_fail(ctx, "label map: got %zu channels, wanted 1", map->channels);
         return NULL;
     }
-    const size_t pixels = map->width * map->height, count = index_labels(map, is_void, index, label, &voids);
-    flis_picture indexed = {map->width, map->height, 1, flis_alloc(ctx, pixels, 1)};
-    for (size_t i = 0; indexed.pixels && i < pixels; i++) indexed.pixels[i] = index[map->pixels[i]];
-    uint8_t *gray = indexed.pixels ? flis_png_bytes(ctx, &indexed, NULL, &gray_length) : NULL;
-    if (gray) out = with_palette(ctx, gray, gray_length, label, count, voids, length);
-    free(gray);
-    free(indexed.pixels);
-    return out;
+    flis_picture coloured = {map->width, map->height, 3, flis_alloc(ctx, pixels, 3)};
+    for (size_t i = 0; coloured.pixels && i < pixels; i++) {
+        uint8_t *rgb = coloured.pixels + 3 * i;
+        if (is_void[map->pixels[i]]) rgb[0] = rgb[1] = rgb[2] = VOID_GRAY;
+        else label_colour(map->pixels[i], rgb);
+    }
+    uint8_t *png = coloured.pixels ? flis_png_bytes(ctx, &coloured, NULL, length) : NULL;
+    free(coloured.pixels);
+    return png;
 }

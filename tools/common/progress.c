@@ -33,7 +33,7 @@ static void show(progress *p, const char *what, size_t done, size_t total, const
         p->start = time;
         p->first = done;
         p->drawn = 0;
-    } else if (done == p->done) return;
+    } else if (done == p->done && !*note) return;
     p->done = done;
     if (p->quiet) return;
     if (terminal && done < total && time - p->drawn < 0.1) return;

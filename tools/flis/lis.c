@@ -132,7 +132,6 @@ static void show_step(void *user, const char *what, size_t done, size_t total)
 {
     lis *l = user;
     if (strcmp(what, "sample") != 0 || !is_terminal(stderr)) return;
-    l->j->progress.done = SIZE_MAX; /* the count of pictures is the same, the step is not */
     progress_note(&l->j->progress, "picture", l->done + l->failed_painting, l->todo, "step %zu of %zu", done, total);
 }
 
@@ -221,8 +220,9 @@ static bool check_outputs(lis *l)
 {
     const job *j = l->j;
     const settings *s = &j->set;
-    const char *const in[] = {s->txt_file, *j->model_path ? j->model_path : NULL, *j->vocab_path ? j->vocab_path : NULL,
-                              s->vocab, s->vae};
+    const char *const in[] = {
+        s->txt_file, s->dataset, *j->model_path ? j->model_path : NULL, *j->vocab_path ? j->vocab_path : NULL,
+        s->vocab,    s->vae};
     const char *const out[] = {l->manifest, s->grid};
     return outputs_check(&l->j->ctx, in, sizeof in / sizeof *in, out, sizeof out / sizeof *out);
 }

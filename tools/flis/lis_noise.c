@@ -7,6 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Values of a latent. */
+static size_t latent_count(const job *j)
+{
+    return 4 * (j->options.width / FLIS_FACTOR) * (j->options.height / FLIS_FACTOR);
+}
+
 /* Draws of a batch: x_T, unless it is the same for all batches, and one for each step; PLMS' first step has two. */
 static uint64_t draws_of_batch(const job *j)
 {
@@ -15,7 +21,6 @@ static uint64_t draws_of_batch(const job *j)
 
 bool job_batch_noise(job *j, flis_rng *at, uint64_t *number, uint64_t wanted, size_t index, flis_rng *out)
 {
-    const size_t count = 4 * (j->options.width / FLIS_FACTOR) * (j->options.height / FLIS_FACTOR);
     const size_t pictures = (size_t)j->set.batch;
     if (!at->batch || *number > wanted) {
         flis_rng_seed(at, j->options.rng, j->set.seed);
@@ -24,7 +29,7 @@ bool job_batch_noise(job *j, flis_rng *at, uint64_t *number, uint64_t wanted, si
     }
     for (; *number < wanted; ++*number) {
         if (!flis_poll(&j->ctx)) return false;
-        flis_randn_skip(at, count, draws_of_batch(j));
+        flis_randn_skip(at, latent_count(j), draws_of_batch(j));
     }
     *out = *at;
     out->index = index;
@@ -33,7 +38,7 @@ bool job_batch_noise(job *j, flis_rng *at, uint64_t *number, uint64_t wanted, si
 
 bool job_fixed_code(job *j, size_t index, flis_real **code)
 {
-    const size_t count = 4 * (j->options.width / FLIS_FACTOR) * (j->options.height / FLIS_FACTOR);
+    const size_t count = latent_count(j);
     float *drawn = flis_alloc(&j->ctx, count, sizeof *drawn);
     flis_rng rng;
     if (!*code) *code = flis_alloc(&j->ctx, count, sizeof **code);

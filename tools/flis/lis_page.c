@@ -1,6 +1,6 @@
 /* lis_page.c - layouts beside pictures, thousands of them, on one page.
  *
- * Layouts are PNG pictures of a palette inside the page, pictures are links that a browser loads when they come into view. Rows out of
+ * Layouts are PNG pictures inside the page, pictures are links that a browser loads when they come into view. Rows out of
  * view are not laid out (content-visibility), so that 5,000 rows open at once.
  */
 #include "tools/flis/lis_page.h"
@@ -33,8 +33,7 @@ static void put_style(const writer *w)
         "figure{margin:0;content-visibility:auto;contain-intrinsic-size:auto 15rem;scroll-margin-top:1rem}\n"
         "figure>a{display:grid;grid-template-columns:1fr 1fr;gap:3px}\n"
         "figure img{display:block;width:100%%;height:auto;aspect-ratio:%zu/%zu}\n"
-        /* Void is transparent: the stripes show. */
-        ".l{image-rendering:pixelated;background:repeating-linear-gradient(45deg,#8888 0 2px,#8882 2px 7px)}\n"
+        ".l{image-rendering:pixelated}\n"
         "figcaption{margin-top:.3rem;overflow-wrap:anywhere}small{opacity:.7}p{margin:.1rem 0}\n"
         "i{display:inline-block;width:.75em;height:.75em;margin-right:.25em;border:1px solid #8888;border-radius:2px}\n"
         "span{margin-right:.4em;white-space:nowrap}a:focus-visible{outline:3px solid Highlight;outline-offset:2px}\n"
@@ -59,11 +58,10 @@ static void put_head(const writer *w)
     put_style(w);
     fputs("</head><body>\n<h1>", w->file);
     print_html(w->file, w->page->title);
-    fprintf(
-        w->file,
-        "</h1>\n<p>%zu picture%s of %zu x %zu, each beside its layout. Striped: void. A picture opens in full size. "
-        "<a href=\"#classes\">All classes</a></p>\n",
-        rows, rows == 1 ? "" : "s", w->page->width, w->page->height);
+    fprintf(w->file,
+            "</h1>\n<p>%zu picture%s of %zu x %zu, each beside its layout. Gray: void. A picture opens in full size. "
+            "<a href=\"#classes\">All classes</a></p>\n",
+            rows, rows == 1 ? "" : "s", w->page->width, w->page->height);
     if (rows > JUMP) {
         fputs("<nav aria-label=\"rows\">", w->file);
         for (size_t i = 0; i < rows; i += JUMP) fprintf(w->file, "<a href=\"#r%zu\">%zu</a>", i + 1, i + 1);

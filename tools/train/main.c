@@ -94,7 +94,7 @@ static const option OPTIONS[] = {
     {"show-scale", 0, NUMBER(show_scale), "S", "--show-every: guidance scale; default ", -1e6, 1e6, .commands = T | L},
     {"check-data", 0, FLAG(check_data),
      "read and check all pictures, label maps and prompts, validation's too, and end: a line on stdout for each sample "
-     "that cannot be used; exit status 0: all can (--model and -o are not needed)",
+     "that cannot be used; exit status 0: all can (--model and -o are not needed; 13 ms of a core for 640 x 480)",
      .commands = T | L},
     {"recipe", 0, WORD(recipe), "NAME",
      "authors: the settings of FreestyleNet's fine-tuning become the defaults (below); none; default ",
